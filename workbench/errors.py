@@ -1,0 +1,148 @@
+"""Every error the workbench raises on purpose, in one tree.
+
+::
+
+    WorkbenchError
+    ├── InvalidRequestError (ValueError)      a field of a request has a value that is not allowed
+    │   ├── ContextLengthError                the prompt leaves no room in the model's context
+    │   ├── UnsupportedContentError           content of a kind that the model cannot read
+    │   └── UnsupportedFieldError             a field that this provider cannot honour
+    ├── ConfigError (ValueError)              a run config, or a provider's part of it, is wrong
+    ├── ModelNotFoundError (LookupError)      nobody serves a model of that name
+    ├── ModelLoadError                        a model folder cannot be loaded
+    │   ├── ModelFormatError                  no config, an unknown architecture, damaged or missing files
+    │   ├── UnsafeModelError                  pickled weights, or code that would have to run
+    │   └── InsufficientMemoryError           it would not fit the memory of this machine
+    ├── CatalogError                          a model cannot be brought into the cache
+    │   ├── DownloadError                     the package index or the hub did not deliver
+    │   ├── ChecksumError                     what came is not what the catalog promises
+    │   └── ConversionError                   it came, and could not be converted or stored
+    ├── GenerationError                       a run that had started could not go on
+    │   ├── NumericalError                    the model computed NaN, or nothing is left to sample from
+    │   └── OutOfMemoryError                  memory ran out during a step
+    ├── BusyError                             too many requests at once; try again later
+    └── ClosedError                           the workbench, provider or model was closed
+
+Messages name the field or the file, the value that was found, what is allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class WorkbenchError(Exception):
+    """Base of all errors that the workbench raises on purpose."""
+
+
+class InvalidRequestError(WorkbenchError, ValueError):
+    """A request's field has a value that is not allowed.
+
+    Args:
+        field: the field's path as the caller wrote it, for example ``sampling_params.top_p``.
+        given: the offending value.
+        allowed: the allowed values in words, for example ``above 0 and at most 1``.
+    """
+
+    def __init__(self, field: str, given: object, allowed: str) -> None:
+        super().__init__(f"{field} must be {allowed}; got {_shortened(given)}")
+        self.field = field
+        self.given = given
+        self.allowed = allowed
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt fills or exceeds the model's context, so that no token could be generated."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.context_length = context_length
+        super().__init__(
+            "prompt",
+            f"{prompt_tokens} tokens",
+            f"shorter than the model's context of {context_length} tokens: shorten the prompt or the history",
+        )
+
+
+class UnsupportedContentError(InvalidRequestError):
+    """Content of a kind that the model cannot read, such as an image for a text-only model."""
+
+
+class UnsupportedFieldError(InvalidRequestError):
+    """A field that the provider cannot honour; it is refused because dropping it would change the answer."""
+
+
+class ConfigError(WorkbenchError, ValueError):
+    """A run config, or one provider's part of it, is wrong; the message gives the path of the key."""
+
+
+class ModelNotFoundError(WorkbenchError, LookupError):
+    """Nobody serves a model of that name.
+
+    Args:
+        identifier: the name that was asked for.
+        served: the names that could have been asked for.
+    """
+
+    def __init__(self, identifier: str, served: Iterable[str]) -> None:
+        self.identifier = identifier
+        self.served = sorted(served)
+        names = ", ".join(self.served) if self.served else "none"
+        super().__init__(f"no model {identifier!r} is served; served models: {names}. Register it first, or choose one.")
+
+
+class ModelLoadError(WorkbenchError):
+    """A model folder cannot be loaded."""
+
+
+class ModelFormatError(ModelLoadError):
+    """A model folder lacks a file, is damaged, or holds an architecture that is not a supported model."""
+
+
+class UnsafeModelError(ModelLoadError):
+    """Loading would run code from the model's files: pickled weights or a custom modelling module."""
+
+
+class InsufficientMemoryError(ModelLoadError):
+    """The model would not fit the memory of this machine or container."""
+
+
+class CatalogError(WorkbenchError):
+    """A model cannot be brought into the cache."""
+
+
+class DownloadError(CatalogError):
+    """The package index or the hub did not deliver the files."""
+
+
+class ChecksumError(CatalogError):
+    """A file is not the one that the catalog promises."""
+
+
+class ConversionError(CatalogError):
+    """A downloaded model could not be converted or stored; the cache is as it was before."""
+
+
+class GenerationError(WorkbenchError):
+    """A run that had started could not go on."""
+
+
+class NumericalError(GenerationError):
+    """The model computed NaN, or no token was left to sample from."""
+
+
+class OutOfMemoryError(GenerationError):
+    """Memory ran out during a step; the run's memory was given back."""
+
+
+class BusyError(WorkbenchError):
+    """Too many requests at once; nothing was computed, so trying again later is safe."""
+
+
+class ClosedError(WorkbenchError):
+    """The workbench, provider or model was closed while it was needed."""
+
+
+def _shortened(value: object, limit: int = 80) -> str:
+    text = repr(value) if not isinstance(value, str) or len(value) <= limit else repr(value[:limit])
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,0 +1,102 @@
+"""What a run tells about itself beyond the protocol's wire format: tokens, usage, and the facts of a model.
+
+Plain frozen dataclasses that every layer may read: the providers make them, the session keeps them, widgets and
+the command line show them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that stood beside the sampled one at the same position."""
+
+    token_id: int
+    text: str
+    bytes: bytes
+    logprob: float
+    """Natural log of its probability under the raw softmax."""
+    rank: int
+    """1 is the most probable token of the vocabulary."""
+
+    @property
+    def probability(self) -> float:
+        return math.exp(self.logprob)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """One generated token; a run's records concatenated by ``bytes`` are the run's text."""
+
+    position: int
+    """Index among the generated tokens, from 0."""
+    token_id: int
+    text: str
+    """The token decoded alone; U+FFFD stands for bytes that are no whole character."""
+    bytes: bytes
+    logprob: float
+    """Natural log of its probability under the raw softmax; NaN where a remote server does not tell."""
+    rank: int
+    """1 is the most probable token of the vocabulary; 0 where a remote server does not tell."""
+    entropy: float
+    """Entropy of the raw distribution at this position in nats; NaN where a remote server does not tell."""
+    alternatives: tuple[Alternative, ...] = ()
+    """The most probable other tokens, best first; as many as were asked for."""
+    elapsed_s: float = 0.0
+    """Seconds from the start of the request until the token was sampled."""
+    is_special: bool = False
+    """A control token of the tokenizer; not part of the run's text."""
+
+    @property
+    def probability(self) -> float:
+        return math.exp(self.logprob)
+
+    @property
+    def surprisal_bits(self) -> float:
+        """Minus log2 of the probability."""
+        return -self.logprob / math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts and timings of one run, growing while it runs."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    """Prompt tokens whose keys and values came from the prefix cache."""
+    generated_tokens: int = 0
+    time_to_first_token_s: float | None = None
+    """Seconds from the request to its first token, queueing and loading of the model included."""
+    decode_tokens_per_s: float | None = None
+    """Tokens after the first, divided by the time they took; None until there are two."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The facts of one served model, known before it is loaded; None where nobody knows."""
+
+    identifier: str
+    provider_id: str
+    provider_type: str
+    source: str
+    """Catalog name, folder or hub id that the weights come from."""
+    kind: str = "causal"
+    """``causal`` (text generation) or ``embedding``."""
+    architecture: str | None = None
+    parameters: int | None = None
+    precision: str | None = None
+    """``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``."""
+    device: str | None = None
+    context_length: int | None = None
+    has_chat_template: bool = False
+    licence: str | None = None
+    loaded: bool = False
+    memory_bytes: int | None = None
+    """What the loaded model holds now."""
+    predicted_memory_bytes: int | None = None
+    """What loading it is expected to take."""
+    memory_limit_bytes: int | None = None
+    """The container's or the machine's limit."""

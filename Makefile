@@ -1,0 +1,82 @@
+# Everything a person or a machine runs here; `make help` lists it.
+# PYTHON     the interpreter that makes .venv (3.11 or newer)
+# ARGS       handed to the program that the target starts:  make play ARGS="--no-browser --port 8899"
+# PIP_ARGS   handed to pip; where its index has no CPU build of torch, name a source of one here
+
+PYTHON ?= python3
+ARGS ?=
+PIP_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PINS := pyproject.toml constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup play lab test lint bench notebooks models chromium clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/lab models ## make .venv with the pinned versions and pull the embedded models
+
+play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browser --port 8899"
+	@$(BIN)/workbench play $(ARGS)
+
+lab: setup ## set up, then open JupyterLab in notebooks/
+	@$(BIN)/workbench lab $(ARGS)
+
+test: $(STAMPS)/test chromium models lint ## set up, then run every gate, test and notebook; ARGS are pytest's
+	@$(BIN)/python -m pytest --nbval tests notebooks $(ARGS)
+
+lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(STAMPS)/test models ## measure this machine: the tests marked bench
+	@$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
+
+notebooks: $(STAMPS)/test models ## run the notebooks and compare their stored outputs
+	@$(BIN)/python -m pytest --nbval notebooks $(ARGS)
+
+clean: ## remove .venv, caches and build outputs; pulled models stay in the user's cache
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than the files that pin the versions as long as what they pin is installed.
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
+	       "Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/lab: $(STAMPS)/venv $(PINS)
+	@echo "Installing the pinned packages (a minute or two the first time) ..."
+	@$(INSTALL) --editable '.[lab]'
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv $(PINS)
+	@echo "Installing the pinned packages with what the tests need (a minute or two the first time) ..."
+	@$(INSTALL) --editable '.[test]'
+	@touch $@ $(STAMPS)/lab
+
+models:
+	@$(BIN)/workbench models pull --all
+
+# Browser tests drive the system's chromium; an interpreter's package of it would be a download of its own.
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium for the browser tests ..."; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; \
+	  else \
+	    echo "make: the browser tests need chromium: sudo apt-get install chromium." \
+	         "Without it: make lint, then $(BIN)/python -m pytest -m 'not browser and not bench'" >&2; exit 1; \
+	  fi; }

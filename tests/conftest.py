@@ -1,0 +1,43 @@
+"""What tests of many folders share; fixtures of one folder stand in its own conftest."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports the workbench, so that kernels and processes that tests start see the same: no hub, no
+# registrations or run config of the user. The cache stays the user's: a model that is there is not pulled again.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WORKBENCH_STATE"] = tempfile.mkdtemp(prefix="workbench-state-")
+os.environ.pop("WORKBENCH_CONFIG", None)
+
+REAL_MODEL_FIXTURES = {"smollm2_path", "minilm_path"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses a real model's fixture is marked ``real_model``, so that nobody forgets it."""
+    for item in items:
+        if REAL_MODEL_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real_model)
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The embedded chat model's folder in Hugging Face layout."""
+    from workbench import catalog
+
+    return catalog.local_path("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """The embedded sentence model's folder in Hugging Face layout."""
+    from workbench import catalog
+
+    return catalog.local_path("all-minilm-l6-v2")
+
+
+# Engine fixtures (a small random model, a loaded real one) go below this line.

@@ -1,7 +1,235 @@
-"""A typed inference protocol, a local engine, and notebook widgets that show what a language model computes."""
+"""A typed inference protocol, a local engine, and notebook widgets that show what a language model computes.
+
+Every public name is loaded when it is first used, so that ``import workbench`` costs next to nothing and loads neither
+torch nor transformers nor pandas.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from workbench._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ finds the same names
+    from workbench import catalog, errors, protocol, records, widgets
+    from workbench.errors import (
+        BusyError,
+        CatalogError,
+        ChecksumError,
+        ClosedError,
+        ConfigError,
+        ContextLengthError,
+        ConversionError,
+        DownloadError,
+        GatedModelError,
+        GenerationError,
+        InsufficientMemoryError,
+        InvalidRequestError,
+        ModelFormatError,
+        ModelLoadError,
+        ModelNotFoundError,
+        NumericalError,
+        OfflineError,
+        OutOfMemoryError,
+        UnknownModelError,
+        UnsafeModelError,
+        UnsupportedContentError,
+        UnsupportedFieldError,
+        WorkbenchError,
+    )
+    from workbench.protocol import (
+        URL,
+        BatchChatCompletionRequest,
+        BatchChatCompletionResponse,
+        BatchCompletionRequest,
+        BatchCompletionResponse,
+        BatchInference,
+        Bf16QuantizationConfig,
+        BuiltinTool,
+        ChatCompletionRequest,
+        ChatCompletionResponse,
+        ChatCompletionResponseEvent,
+        ChatCompletionResponseEventType,
+        ChatCompletionResponseStreamChunk,
+        CompletionMessage,
+        CompletionRequest,
+        CompletionResponse,
+        CompletionResponseStreamChunk,
+        EmbeddingsResponse,
+        Fp8QuantizationConfig,
+        GrammarResponseFormat,
+        HealthInfo,
+        ImageMedia,
+        Inference,
+        Inspect,
+        Int4QuantizationConfig,
+        Int8QuantizationConfig,
+        InterleavedTextMedia,
+        JsonSchemaResponseFormat,
+        LogProbConfig,
+        Message,
+        ModelDef,
+        ModelDefWithProvider,
+        Models,
+        ModelStore,
+        Provider,
+        ProviderInfo,
+        QuantizationConfig,
+        QuantizationType,
+        RegexResponseFormat,
+        ResponseFormat,
+        Role,
+        RouteInfo,
+        RunConfig,
+        SamplingParams,
+        SamplingStrategy,
+        StackRunConfig,
+        StopReason,
+        SystemMessage,
+        TokenLogProb,
+        TokenLogProbs,
+        ToolCall,
+        ToolCallDelta,
+        ToolCallParseStatus,
+        ToolChoice,
+        ToolDefinition,
+        ToolParamDefinition,
+        ToolPromptFormat,
+        ToolResponse,
+        ToolResponseMessage,
+        UserMessage,
+    )
+    from workbench.records import (
+        Alternative,
+        ModelCard,
+        TokenRecord,
+        Usage,
+    )
+    from workbench.session import (
+        Run,
+        Workbench,
+    )
+
+__all__ = [
+    "URL",
+    "Alternative",
+    "BatchChatCompletionRequest",
+    "BatchChatCompletionResponse",
+    "BatchCompletionRequest",
+    "BatchCompletionResponse",
+    "BatchInference",
+    "Bf16QuantizationConfig",
+    "BuiltinTool",
+    "BusyError",
+    "CatalogError",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
+    "ChatCompletionResponseEvent",
+    "ChatCompletionResponseEventType",
+    "ChatCompletionResponseStreamChunk",
+    "ChecksumError",
+    "ClosedError",
+    "CompletionMessage",
+    "CompletionRequest",
+    "CompletionResponse",
+    "CompletionResponseStreamChunk",
+    "ConfigError",
+    "ContextLengthError",
+    "ConversionError",
+    "DownloadError",
+    "EmbeddingsResponse",
+    "Fp8QuantizationConfig",
+    "GatedModelError",
+    "GenerationError",
+    "GrammarResponseFormat",
+    "HealthInfo",
+    "ImageMedia",
+    "Inference",
+    "Inspect",
+    "InsufficientMemoryError",
+    "Int4QuantizationConfig",
+    "Int8QuantizationConfig",
+    "InterleavedTextMedia",
+    "InvalidRequestError",
+    "JsonSchemaResponseFormat",
+    "LogProbConfig",
+    "Message",
+    "ModelCard",
+    "ModelDef",
+    "ModelDefWithProvider",
+    "ModelFormatError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "ModelStore",
+    "Models",
+    "NumericalError",
+    "OfflineError",
+    "OutOfMemoryError",
+    "Provider",
+    "ProviderInfo",
+    "QuantizationConfig",
+    "QuantizationType",
+    "RegexResponseFormat",
+    "ResponseFormat",
+    "Role",
+    "RouteInfo",
+    "Run",
+    "RunConfig",
+    "SamplingParams",
+    "SamplingStrategy",
+    "StackRunConfig",
+    "StopReason",
+    "SystemMessage",
+    "TokenLogProb",
+    "TokenLogProbs",
+    "TokenRecord",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallParseStatus",
+    "ToolChoice",
+    "ToolDefinition",
+    "ToolParamDefinition",
+    "ToolPromptFormat",
+    "ToolResponse",
+    "ToolResponseMessage",
+    "UnknownModelError",
+    "UnsafeModelError",
+    "UnsupportedContentError",
+    "UnsupportedFieldError",
+    "Usage",
+    "UserMessage",
+    "Workbench",
+    "WorkbenchError",
+    "__version__",
+    "catalog",
+    "errors",
+    "protocol",
+    "records",
+    "widgets",
+]
+
+_MODULES = ("catalog", "errors", "protocol", "records", "widgets")
+
+# Asked in this order, light ones first: a name of the protocol never loads the session.
+_HOMES = ("workbench.errors", "workbench.records", "workbench.protocol", "workbench.session")
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+    value = importlib.import_module(f"workbench.{name}") if name in _MODULES else _from_home(name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _from_home(name: str) -> object:
+    for home in _HOMES:
+        module = importlib.import_module(home)
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"{name!r} is listed in workbench.__all__ and defined nowhere")

@@ -1,0 +1,75 @@
+"""The command ``workbench``: which subcommands there are, and what their failures mean to the caller.
+
+Exit codes: 0 done, 1 failed, 2 bad usage (as argparse), 130 stopped by Ctrl+C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from workbench._version import __version__
+from workbench.commands import chat, complete, doctor, lab, models, play
+from workbench.errors import ConfigError, InvalidRequestError, WorkbenchError
+
+_COMMANDS = (play, lab, complete, chat, models, doctor)
+
+_EPILOG = """\
+examples:
+  workbench play                                   open the playground in JupyterLab
+  workbench complete "The capital of France is"    continue a text
+  workbench chat                                   talk to the model
+  workbench doctor                                 what is wrong here, and what to do
+
+environment:
+  WORKBENCH_CONFIG   run config to use instead of the embedded models
+  WORKBENCH_CACHE    folder of the converted models
+  WORKBENCH_STATE    folder of registrations
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; each command's module adds its own part."""
+    parser = argparse.ArgumentParser(
+        prog="workbench",
+        description="Run language models here and see what they compute.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"workbench {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code, and lets only argparse's own SystemExit through."""
+    args = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a model may write what the terminal's encoding has not
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, a pager) has left; python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except WorkbenchError as error:
+        return _report(error, with_traceback=args.debug)
+    return code
+
+
+def _report(error: WorkbenchError, *, with_traceback: bool) -> int:
+    if with_traceback:
+        traceback.print_exception(error)
+    else:
+        print(f"workbench: {error}", file=sys.stderr)
+    return 2 if isinstance(error, (InvalidRequestError, ConfigError)) else 1

@@ -1,0 +1,185 @@
+"""What ``workbench doctor`` looks at: each check is a function that returns one finding, or one for each model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from workbench.commands.output import human_size
+from workbench.errors import WorkbenchError
+
+Status = Literal["ok", "warn", "fail"]
+
+_GIGABYTE = 10**9
+_LEAST_PYTHON = (3, 11)
+_LEAST_TRANSFORMERS = (5, 3)  # older ones run code named in a config even where remote code is off
+_LEAST_TORCH = (2, 10)  # older ones run code hidden in weights
+
+# Flags in /proc/cpuinfo: the unit's name, and what it makes fast.
+_CPU_FLAGS = {
+    "amx_bf16": ("AMX", "bf16"),
+    "amx_int8": ("AMX", "int8"),
+    "avx512_bf16": ("AVX-512 BF16", "bf16"),
+    "avx512_vnni": ("AVX-512 VNNI", "int8"),
+    "avx_vnni": ("AVX VNNI", "int8"),
+    "avx512f": ("AVX-512", "float32"),
+    "avx2": ("AVX2", "float32"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    status: Status
+    message: str
+    advice: str = ""
+    """What to do; empty where nothing is to be done."""
+
+
+def python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info < _LEAST_PYTHON:
+        return Finding("python", "fail", version, "install Python 3.11 or newer and make a new environment with it")
+    return Finding("python", "ok", f"{version} at {sys.executable}")
+
+
+def torch() -> Finding:
+    if (missing := _missing("torch")) is not None:
+        return missing
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    message = f"{torch.__version__} ({build}), {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        message += f", GPU {torch.cuda.get_device_name()}"
+    return _at_least("torch", message, torch.__version__, _LEAST_TORCH)
+
+
+def transformers() -> Finding:
+    if (missing := _missing("transformers")) is not None:
+        return missing
+    version = importlib.metadata.version("transformers")
+    return _at_least("transformers", version, version, _LEAST_TRANSFORMERS)
+
+
+def cpu() -> Finding:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return Finding("cpu", "ok", f"{platform.machine()}; its features are not known here")
+    found = [meaning for flag, meaning in _CPU_FLAGS.items() if flag in flags]
+    if not found:
+        message = f"{platform.machine()} without AVX2"
+        return Finding("cpu", "ok" if platform.machine() != "x86_64" else "warn", message, "expect slow generation")
+    units = ", ".join(dict.fromkeys(unit for unit, _ in found))
+    fast = ", ".join(dict.fromkeys(precision for _, precision in found))
+    return Finding("cpu", "ok", f"{platform.machine()} with {units}: fast at {fast}")
+
+
+def memory() -> Finding:
+    from workbench.engine.machine import memory_available_bytes, memory_limit_bytes
+
+    available = memory_available_bytes()
+    message = f"{human_size(available)} free of {human_size(memory_limit_bytes())}"
+    if available < _GIGABYTE:
+        return Finding("memory", "fail", message, "close other kernels and programs: a model needs about 1 GB")
+    if available < 2 * _GIGABYTE:
+        return Finding("memory", "warn", message, "enough for one small model; close other kernels for more")
+    return Finding("memory", "ok", message)
+
+
+def disk() -> Finding:
+    from workbench import catalog
+
+    cache = catalog.cache_dir()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    message = f"{human_size(free)} free for the cache {cache}"
+    if free < _GIGABYTE:
+        return Finding("disk", "warn", message, "make room, or set WORKBENCH_CACHE to a folder on another disk")
+    return Finding("disk", "ok", message)
+
+
+def models() -> Iterator[Finding]:
+    from workbench import catalog
+
+    for entry in catalog.entries():
+        yield _model(entry.name)
+
+
+def _model(name: str) -> Finding:
+    from workbench import catalog
+
+    status = catalog.status(name)
+    label = f"model {name}"
+    if status.state == "absent":
+        return Finding(label, "warn", "not installed", f"workbench models pull {name}")
+    if not status.installed:
+        return Finding(label, "fail", status.problem or status.state, f"workbench models pull {name}")
+    try:
+        catalog.verify(name)
+    except WorkbenchError as error:
+        return Finding(label, "fail", str(error), f"workbench models pull {name} --force")
+    return Finding(label, "ok", f"intact, {human_size(status.disk_bytes)}")
+
+
+def notebook() -> Finding:
+    for package in ("jupyterlab", "ipykernel"):
+        if importlib.util.find_spec(package) is None:
+            return Finding("notebook", "warn", f"{package} is not installed", "pip install 'inference-workbench[lab]'")
+    kernel = importlib.metadata.version("ipykernel")
+    message = f"JupyterLab {importlib.metadata.version('jupyterlab')}, ipykernel {kernel}"
+    if not (7, 3) <= _version(kernel) < (8,):
+        return Finding(
+            "notebook", "fail", message, "pip install 'ipykernel>=7.3,<8': other versions lose updates or Stop"
+        )
+    return Finding("notebook", "ok", message)
+
+
+def widgets() -> Finding:
+    """The parts of the widgets that JupyterLab itself must find, as files on its path."""
+    if importlib.util.find_spec("jupyter_core") is None:
+        return Finding("widgets", "warn", "Jupyter is not installed", "pip install 'inference-workbench[lab]'")
+    from jupyter_core.paths import jupyter_path
+
+    missing = [
+        extension
+        for extension in ("anywidget", "@jupyter-widgets/jupyterlab-manager")
+        if not any((Path(folder) / extension / "package.json").is_file() for folder in jupyter_path("labextensions"))
+    ]
+    if missing:
+        advice = "pip install --force-reinstall anywidget jupyterlab-widgets, in the environment of JupyterLab"
+        return Finding("widgets", "fail", f"JupyterLab does not find {' and '.join(missing)}", advice)
+    return Finding("widgets", "ok", "JupyterLab finds the front ends of anywidget and ipywidgets")
+
+
+def _missing(package: str) -> Finding | None:
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return Finding(package, "fail", "not installed", "pip install inference-workbench")
+
+
+def _at_least(name: str, message: str, version: str, least: tuple[int, ...]) -> Finding:
+    if _version(version) >= least:
+        return Finding(name, "ok", message)
+    wanted = ".".join(map(str, least))
+    return Finding(name, "fail", message, f"pip install --upgrade '{name}>={wanted}': older versions are unsafe")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version: 2.13.0+cpu is (2, 13, 0)."""
+    numbers = []
+    for part in text.partition("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)

@@ -1,0 +1,115 @@
+"""``workbench complete``: continue a text, token by token or as one JSON document."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands import opening, output
+from workbench.commands.parsing import add_command
+from workbench.commands.sampling_options import add_sampling_options, sampling_params
+
+if TYPE_CHECKING:
+    from workbench.commands.parsing import Subparsers
+    from workbench.records import TokenRecord
+    from workbench.session import Run
+
+_EXAMPLES = """
+workbench complete "The capital of France is" --max-tokens 8
+workbench complete "Once upon a time" --temperature 0.8 --seed 7
+workbench complete "The capital of France is" --max-tokens 8 --logprobs 5 --json
+echo "A haiku about rain:" | workbench complete -
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_command(
+        subparsers,
+        "complete",
+        run,
+        summary="continue a text",
+        examples=_EXAMPLES,
+        notes="""
+            Streams the continuation to standard output. With --json one document follows at the end: text, model,
+            stop_reason, tokens, logprobs (one entry a token; null without --logprobs), usage.
+            """,
+    )
+    parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads standard input")
+    opening.add_model_options(parser)
+    add_sampling_options(parser, max_tokens=256)
+    parser.add_argument(
+        "--logprobs",
+        type=int,
+        metavar="K",
+        help="show each token's logprob and K alternatives; 0: the sampled token alone",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of streaming")
+
+
+def run(args: argparse.Namespace) -> int:
+    from workbench.protocol import LogProbConfig
+
+    params = sampling_params(args)
+    logprobs = None if args.logprobs is None else LogProbConfig(top_k=args.logprobs)
+    # The newline that ends a piped text is the pipe's, and a prompt that ends in one continues differently.
+    prompt = sys.stdin.read().removesuffix("\n") if args.prompt == "-" else args.prompt
+    bench, model = opening.open_from(args)
+    with bench:
+        completion = bench.completion(prompt, model=model, sampling_params=params, logprobs=logprobs)
+        try:
+            _show(completion, as_json=args.json, with_logprobs=logprobs is not None)
+        except KeyboardInterrupt:
+            completion.cancel()
+            raise
+    return 0
+
+
+def _show(completion: Run, *, as_json: bool, with_logprobs: bool) -> None:
+    if as_json:
+        completion.result()
+        output.print_json(as_document(completion, with_logprobs=with_logprobs))
+        return
+    for chunk in completion:
+        output.write_text(chunk.delta)
+    completion.result()
+    print()
+    if with_logprobs:
+        print("\n" + _logprob_table(completion.tokens))
+
+
+def as_document(completion: Run, *, with_logprobs: bool) -> dict[str, Any]:
+    """What ``--json`` prints: the run's text, tokens and usage in plain values."""
+    return {
+        "text": completion.text,
+        "model": completion.model,
+        "stop_reason": completion.stop_reason.value if completion.stop_reason else None,
+        "tokens": [{"token_id": token.token_id, "text": token.text} for token in completion.tokens],
+        "logprobs": [_logprob_entry(token) for token in completion.tokens] if with_logprobs else None,
+        "usage": completion.usage,
+    }
+
+
+def _logprob_entry(token: TokenRecord) -> dict[str, Any]:
+    return {
+        "token_id": token.token_id,
+        "text": token.text,
+        "bytes": token.bytes,
+        "logprob": token.logprob,
+        "rank": token.rank,
+        "alternatives": list(token.alternatives),
+    }
+
+
+def _logprob_table(tokens: list[TokenRecord]) -> str:
+    rows = (
+        (
+            str(token.position),
+            output.visible(token.text),
+            f"{token.probability:.4f}",
+            str(token.rank),
+            "  ".join(f"{output.visible(other.text)} {other.probability:.4f}" for other in token.alternatives),
+        )
+        for token in tokens
+    )
+    return output.table(("#", "token", "prob", "rank", "alternatives"), rows)

@@ -1,0 +1,70 @@
+"""From ``--model``, ``--precision`` and ``--config`` to an open workbench."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from workbench.session import Workbench
+
+PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--model``, ``--precision`` and ``--config``, read by ``open_from``."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help="catalog name, local folder or hub id; with a run config, a model that it serves"
+        f" (default: the first chat model; {DEFAULT_MODEL} where there is no run config)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="how the weights are held; float32 is the reference (default: the provider's choice)",
+    )
+    group.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
+
+
+def open_workbench(config: dict[str, Any] | Path | None) -> Workbench:
+    """The real workbench; tests put a fake one in this function's place."""
+    from workbench.session import Workbench
+
+    return Workbench(config=config)
+
+
+def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
+    """The workbench that the options ask for, and the model to name in its calls (None: its first chat model)."""
+    if args.precision and args.config:
+        raise ConfigError("--precision cannot change a run config: set quantization in the file, or leave out --config")
+    if args.precision or (args.model and not _has_config(args)):
+        return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision)), None
+    return open_workbench(args.config), args.model
+
+
+def _has_config(args: argparse.Namespace) -> bool:
+    return bool(args.config or os.environ.get("WORKBENCH_CONFIG"))
+
+
+def _config_for(model: str, precision: str | None) -> dict[str, Any]:
+    """A run config with one local model."""
+    provider: dict[str, Any] = {"models": [model], "device": "auto"}
+    if precision is not None:
+        # No quantization at all is how the protocol says float32.
+        provider["quantization"] = None if precision == "float32" else {"type": precision}
+    return {
+        "version": "2",
+        "built_at": datetime.now(UTC).isoformat(),
+        "image_name": "command-line",
+        "providers": {
+            "inference": [{"provider_id": "local", "provider_type": "inline::transformers", "config": provider}]
+        },
+    }

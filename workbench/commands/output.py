@@ -1,0 +1,70 @@
+"""What commands print: JSON that any parser reads, and sizes and tables for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def print_json(value: object) -> None:
+    """One JSON document; NaN and infinity, which JSON has not, become null."""
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return list(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _finite(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def human_size(size_bytes: float) -> str:
+    """Bytes in the largest decimal unit that keeps the number at 1 or above."""
+    for unit in ("B", "kB", "MB"):
+        if abs(size_bytes) < 1000:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
+def human_count(count: int) -> str:
+    """A number of parameters as people say it: 135M."""
+    for limit, divisor, unit in ((10**9, 10**9, "B"), (10**6, 10**6, "M"), (10**3, 10**3, "k")):
+        if count >= limit:
+            return f"{count / divisor:.3g}{unit}"
+    return str(count)
+
+
+def visible(text: str) -> str:
+    """A token's text on one line: white space and control characters escaped, so that a terminal obeys none."""
+    return "".join(_ESCAPED.get(char) or (char if char.isprintable() else ascii(char)[1:-1]) for char in text)
+
+
+def write_text(text: str) -> None:
+    """A piece of the model's text to standard output, now: exact in a pipe, without escape sequences on a terminal."""
+    if sys.stdout.isatty():
+        text = "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns padded to their widest cell, two spaces apart."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,63 @@
+"""Sampling options of the command line, in the protocol's names, and the SamplingParams they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from workbench.protocol import SamplingParams
+
+STRATEGIES = ("greedy", "top_p", "top_k")
+
+# Options of SamplingParams that are handed on as they are; the protocol checks their ranges.
+_FIELDS = ("strategy", "temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed", "stop")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
+    """All options of SamplingParams; ``max_tokens`` is this command's default."""
+    group = parser.add_argument_group(
+        "sampling",
+        "Greedy unless asked otherwise: --temperature or --top-p without --strategy implies top_p, --top-k implies"
+        " top_k; a sampling strategy without --temperature uses 1.",
+    )
+    group.add_argument(
+        "--max-tokens",
+        type=int,
+        default=max_tokens,
+        metavar="N",
+        help="stop after N tokens; 0: when the model ends or its context is full (default: %(default)s)",
+    )
+    group.add_argument("--strategy", choices=STRATEGIES, help="how a token is chosen (default: greedy)")
+    group.add_argument("--temperature", type=float, metavar="T", help="0 or above; 0 is greedy")
+    group.add_argument("--top-p", type=float, metavar="P", help="keep the likeliest tokens of total probability P")
+    group.add_argument("--top-k", type=int, metavar="K", help="keep the K likeliest tokens; 0: all")
+    group.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: repeat less (default: 1)")
+    group.add_argument("--seed", type=int, metavar="N", help="the same seed draws the same tokens")
+    group.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given repeatedly")
+
+
+def sampling_params(args: argparse.Namespace) -> SamplingParams:
+    """What the options say; raises InvalidRequestError that names the field."""
+    from workbench.protocol import SamplingParams
+
+    return SamplingParams(**given_fields(args))
+
+
+def given_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of SamplingParams that were given, with what they imply."""
+    fields = {name: getattr(args, name) for name in _FIELDS if getattr(args, name) is not None}
+    fields.setdefault("strategy", _implied_strategy(fields))
+    if fields["strategy"] != "greedy":
+        fields.setdefault("temperature", 1.0)
+    return fields
+
+
+def _implied_strategy(fields: dict[str, Any]) -> str:
+    if "top_p" in fields and "top_k" in fields:
+        raise InvalidRequestError("--strategy", None, "top_p or top_k where both --top-p and --top-k are given")
+    if "top_k" in fields:
+        return "top_k"
+    return "top_p" if "top_p" in fields or fields.get("temperature", 0) != 0 else "greedy"

@@ -14,7 +14,10 @@
     │   ├── UnsafeModelError                  pickled weights, or code that would have to run
     │   └── InsufficientMemoryError           it would not fit the memory of this machine
     ├── CatalogError                          a model cannot be brought into the cache
+    │   ├── UnknownModelError (LookupError)   no catalog name, folder or hub id
     │   ├── DownloadError                     the package index or the hub did not deliver
+    │   │   ├── OfflineError                  no network, or it is switched off
+    │   │   └── GatedModelError               the hub wants a login or the acceptance of terms
     │   ├── ChecksumError                     what came is not what the catalog promises
     │   └── ConversionError                   it came, and could not be converted or stored
     ├── GenerationError                       a run that had started could not go on
@@ -88,7 +91,9 @@ class ModelNotFoundError(WorkbenchError, LookupError):
         self.identifier = identifier
         self.served = sorted(served)
         names = ", ".join(self.served) if self.served else "none"
-        super().__init__(f"no model {identifier!r} is served; served models: {names}. Register it first, or choose one.")
+        super().__init__(
+            f"no model {identifier!r} is served; served models: {names}. Register it first, or choose one."
+        )
 
 
 class ModelLoadError(WorkbenchError):
@@ -111,8 +116,20 @@ class CatalogError(WorkbenchError):
     """A model cannot be brought into the cache."""
 
 
+class UnknownModelError(CatalogError, LookupError):
+    """The name is no catalog entry, no local folder and no repository of the hub."""
+
+
 class DownloadError(CatalogError):
     """The package index or the hub did not deliver the files."""
+
+
+class OfflineError(DownloadError):
+    """The files are not on this machine and there is no network, or it is switched off."""
+
+
+class GatedModelError(DownloadError):
+    """The hub gives the model only to accounts that accepted its terms."""
 
 
 class ChecksumError(CatalogError):

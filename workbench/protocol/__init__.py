@@ -1,0 +1,253 @@
+"""The protocol: the types and methods of the Llama Stack's inference API in its October 2024 form.
+
+Names, fields, defaults, enum values, parameter order and routes are that protocol's, letter for letter. What is
+added is optional, and absent from ``model_dump()`` and ``model_dump_json()`` where it is not used, so a request or
+answer without it looks on the wire as it always did:
+
+::
+
+    SamplingParams.seed                                   int | None = None                   reproducible sampling
+    SamplingParams.stop                                   list[str] | None = None             ends before these texts
+    LogProbConfig.prompt                                  bool = False                        of the prompt as well
+    TokenLogProbs.tokens                                  list[TokenLogProb] = []             lossless, best first
+    TokenLogProb                                          model                               one entry of that list
+    Inference.completion.response_format                  ResponseFormat | None = None        structured answer
+    Inference.chat_completion.response_format             ResponseFormat | None = None        structured answer
+    BatchInference.batch_completion.response_format       ResponseFormat | None = None        structured answer
+    BatchInference.batch_chat_completion.response_format  ResponseFormat | None = None        structured answer
+    CompletionRequest.response_format                     ResponseFormat | None = None        structured answer
+    ChatCompletionRequest.response_format                 ResponseFormat | None = None        structured answer
+    BatchCompletionRequest.response_format                ResponseFormat | None = None        structured answer
+    BatchChatCompletionRequest.response_format            ResponseFormat | None = None        structured answer
+    JsonSchemaResponseFormat                              model                               fits a JSON schema
+    RegexResponseFormat                                   model                               matches a pattern
+    GrammarResponseFormat                                 model                               what a grammar allows
+    QuantizationType.int8                                 value                               8-bit integer weights
+    QuantizationType.int4                                 value                               4-bit integer weights
+    Int8QuantizationConfig                                model                               config of int8
+    Int4QuantizationConfig                                model                               config of int4
+    ModelsProtocolPrivate                                 protocol                            provider side of Models
+    BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None  corrected
+
+Beside that, in what is accepted: unknown fields are refused, numbers are strict and never NaN or infinite, and every
+refusal is an ``InvalidRequestError`` (a ``ConfigError`` in a run config) that names the field and what is allowed.
+Safety, Shields, Memory and MemoryBanks are to come.
+
+Importing this loads pydantic and Pillow, and nothing heavier.
+"""
+
+from __future__ import annotations
+
+from workbench.protocol.additions import (
+    ADDITIONS,
+    Addition,
+    additions_table,
+)
+from workbench.protocol.base import (
+    ConfigModel,
+    ProtocolModel,
+)
+from workbench.protocol.content import (
+    URL,
+    ImageMedia,
+    InterleavedTextMedia,
+)
+from workbench.protocol.detail import (
+    RunDetail,
+    attach_detail,
+    detail_of,
+)
+from workbench.protocol.inference import (
+    BatchInference,
+    Inference,
+)
+from workbench.protocol.inspect import (
+    HealthInfo,
+    Inspect,
+    ProviderInfo,
+    RouteInfo,
+)
+from workbench.protocol.logprobs import (
+    LOGPROB_FLOOR,
+    LogProbConfig,
+    TokenLogProb,
+    TokenLogProbs,
+    token_logprobs,
+)
+from workbench.protocol.messages import (
+    CompletionMessage,
+    Message,
+    Role,
+    StopReason,
+    SystemMessage,
+    ToolResponseMessage,
+    UserMessage,
+)
+from workbench.protocol.models import (
+    ModelDef,
+    ModelDefWithProvider,
+    Models,
+    ModelsProtocolPrivate,
+    ModelStore,
+)
+from workbench.protocol.quantization import (
+    Bf16QuantizationConfig,
+    Fp8QuantizationConfig,
+    Int4QuantizationConfig,
+    Int8QuantizationConfig,
+    QuantizationConfig,
+    QuantizationType,
+)
+from workbench.protocol.refusal import (
+    config_error,
+    invalid_request,
+)
+from workbench.protocol.requests import (
+    BatchChatCompletionRequest,
+    BatchCompletionRequest,
+    ChatCompletionRequest,
+    CompletionRequest,
+)
+from workbench.protocol.response_format import (
+    GrammarResponseFormat,
+    JsonSchemaResponseFormat,
+    RegexResponseFormat,
+    ResponseFormat,
+)
+from workbench.protocol.responses import (
+    BatchChatCompletionResponse,
+    BatchCompletionResponse,
+    ChatCompletionResponse,
+    ChatCompletionResponseEvent,
+    ChatCompletionResponseEventType,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    EmbeddingsResponse,
+    ToolCallDelta,
+    ToolCallParseStatus,
+)
+from workbench.protocol.run_config import (
+    Provider,
+    RunConfig,
+    StackRunConfig,
+)
+from workbench.protocol.sampling import (
+    MAX_SEED,
+    MAX_STOP_LENGTH,
+    MAX_STOP_STRINGS,
+    MAX_TEMPERATURE,
+    MIN_SAMPLING_TEMPERATURE,
+    EffectiveSampling,
+    SamplingParams,
+    SamplingStrategy,
+    effective_sampling,
+    effective_strategy,
+    sampling_conflict,
+    validate_sampling,
+)
+from workbench.protocol.tools import (
+    BuiltinTool,
+    ToolCall,
+    ToolChoice,
+    ToolDefinition,
+    ToolParamDefinition,
+    ToolPromptFormat,
+    ToolResponse,
+)
+from workbench.protocol.webmethod import (
+    Route,
+    WebMethod,
+    routes_of,
+    webmethod,
+)
+
+__all__ = [
+    "ADDITIONS",
+    "LOGPROB_FLOOR",
+    "MAX_SEED",
+    "MAX_STOP_LENGTH",
+    "MAX_STOP_STRINGS",
+    "MAX_TEMPERATURE",
+    "MIN_SAMPLING_TEMPERATURE",
+    "URL",
+    "Addition",
+    "BatchChatCompletionRequest",
+    "BatchChatCompletionResponse",
+    "BatchCompletionRequest",
+    "BatchCompletionResponse",
+    "BatchInference",
+    "Bf16QuantizationConfig",
+    "BuiltinTool",
+    "ChatCompletionRequest",
+    "ChatCompletionResponse",
+    "ChatCompletionResponseEvent",
+    "ChatCompletionResponseEventType",
+    "ChatCompletionResponseStreamChunk",
+    "CompletionMessage",
+    "CompletionRequest",
+    "CompletionResponse",
+    "CompletionResponseStreamChunk",
+    "ConfigModel",
+    "EffectiveSampling",
+    "EmbeddingsResponse",
+    "Fp8QuantizationConfig",
+    "GrammarResponseFormat",
+    "HealthInfo",
+    "ImageMedia",
+    "Inference",
+    "Inspect",
+    "Int4QuantizationConfig",
+    "Int8QuantizationConfig",
+    "InterleavedTextMedia",
+    "JsonSchemaResponseFormat",
+    "LogProbConfig",
+    "Message",
+    "ModelDef",
+    "ModelDefWithProvider",
+    "ModelStore",
+    "Models",
+    "ModelsProtocolPrivate",
+    "ProtocolModel",
+    "Provider",
+    "ProviderInfo",
+    "QuantizationConfig",
+    "QuantizationType",
+    "RegexResponseFormat",
+    "ResponseFormat",
+    "Role",
+    "Route",
+    "RouteInfo",
+    "RunConfig",
+    "RunDetail",
+    "SamplingParams",
+    "SamplingStrategy",
+    "StackRunConfig",
+    "StopReason",
+    "SystemMessage",
+    "TokenLogProb",
+    "TokenLogProbs",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallParseStatus",
+    "ToolChoice",
+    "ToolDefinition",
+    "ToolParamDefinition",
+    "ToolPromptFormat",
+    "ToolResponse",
+    "ToolResponseMessage",
+    "UserMessage",
+    "WebMethod",
+    "additions_table",
+    "attach_detail",
+    "config_error",
+    "detail_of",
+    "effective_sampling",
+    "effective_strategy",
+    "invalid_request",
+    "routes_of",
+    "sampling_conflict",
+    "token_logprobs",
+    "validate_sampling",
+    "webmethod",
+]

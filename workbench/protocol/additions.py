@@ -1,0 +1,65 @@
+"""Every difference between this package and the Llama Stack protocol of October 2024, as data.
+
+The conformance test accepts these and nothing else, and fails too where one of them is no longer true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """One documented difference."""
+
+    kind: Literal["field", "parameter", "value", "model", "protocol", "default"]
+    path: str
+    """``Type.field``, ``Enum.value``, ``Protocol.method.parameter``, or the name of a whole type."""
+    declared: str
+    """Type and default of a field or parameter, as Python spells them; empty for a value or a whole type."""
+    meaning: str
+
+
+_FORMAT = "ResponseFormat | None = None"
+
+ADDITIONS: tuple[Addition, ...] = (
+    Addition("field", "SamplingParams.seed", "int | None = None", "reproducible sampling"),
+    Addition("field", "SamplingParams.stop", "list[str] | None = None", "ends before these texts"),
+    Addition("field", "LogProbConfig.prompt", "bool = False", "of the prompt as well"),
+    Addition("field", "TokenLogProbs.tokens", "list[TokenLogProb] = []", "lossless, best first"),
+    Addition("model", "TokenLogProb", "", "one entry of that list"),
+    Addition("parameter", "Inference.completion.response_format", _FORMAT, "structured answer"),
+    Addition("parameter", "Inference.chat_completion.response_format", _FORMAT, "structured answer"),
+    Addition("parameter", "BatchInference.batch_completion.response_format", _FORMAT, "structured answer"),
+    Addition("parameter", "BatchInference.batch_chat_completion.response_format", _FORMAT, "structured answer"),
+    Addition("field", "CompletionRequest.response_format", _FORMAT, "structured answer"),
+    Addition("field", "ChatCompletionRequest.response_format", _FORMAT, "structured answer"),
+    Addition("field", "BatchCompletionRequest.response_format", _FORMAT, "structured answer"),
+    Addition("field", "BatchChatCompletionRequest.response_format", _FORMAT, "structured answer"),
+    Addition("model", "JsonSchemaResponseFormat", "", "fits a JSON schema"),
+    Addition("model", "RegexResponseFormat", "", "matches a pattern"),
+    Addition("model", "GrammarResponseFormat", "", "what a grammar allows"),
+    Addition("value", "QuantizationType.int8", "", "8-bit integer weights"),
+    Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
+    Addition("model", "Int8QuantizationConfig", "", "config of int8"),
+    Addition("model", "Int4QuantizationConfig", "", "config of int4"),
+    Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
+    # The original's default is the type ``list`` itself, which no caller can have meant.
+    Addition(
+        "default",
+        "BatchInference.batch_chat_completion.tools",
+        "list[ToolDefinition] | None = None",
+        "corrected",
+    ),
+)
+
+
+def additions_table() -> str:
+    """The additions as aligned text, one a line."""
+    path_width = max(len(addition.path) for addition in ADDITIONS)
+    declared_width = max(len(addition.declared) for addition in ADDITIONS)
+    return "\n".join(
+        f"{addition.path:{path_width}}  {addition.declared or addition.kind:{declared_width}}  {addition.meaning}"
+        for addition in ADDITIONS
+    )

@@ -1,0 +1,67 @@
+"""The base of every model here: unknown fields are refused, floats are finite, and errors are the workbench's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from workbench.errors import WorkbenchError
+from workbench.protocol.refusal import config_error, invalid_request
+
+
+class ProtocolModel(BaseModel):
+    """A type of the protocol.
+
+    Every way in (the constructor, ``model_validate``, ``model_validate_json``) raises ``InvalidRequestError`` with the
+    path of the field, and refuses fields that the type does not have. Who reads the answer of a foreign or newer
+    server passes ``extra="ignore"`` to ``model_validate``. NaN and infinity are never accepted in a float.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="null")
+
+    if not TYPE_CHECKING:  # type checkers see the constructor that pydantic derives from the fields
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise self._refusal(error, data) from None
+
+        # Tells pydantic that this constructor does no more than its own, so that nested models are validated
+        # directly: calling it for each of them would cost time and the path of the field.
+        __init__.__pydantic_base_init__ = True
+
+        @classmethod
+        def model_validate(cls, obj: Any, **options: Any) -> ProtocolModel:
+            try:
+                return super().model_validate(obj, **options)
+            except ValidationError as error:
+                raise cls._refusal(error, obj) from None
+
+        @classmethod
+        def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> ProtocolModel:
+            try:
+                return super().model_validate_json(json_data, **options)
+            except ValidationError as error:
+                raise cls._refusal(error, _parsed(json_data)) from None
+
+    @classmethod
+    def _refusal(cls, error: ValidationError, data: object) -> WorkbenchError:
+        return invalid_request(error, data, cls)
+
+
+class ConfigModel(ProtocolModel):
+    """A part of a run config: as ``ProtocolModel``, but what is wrong is a ``ConfigError``."""
+
+    @classmethod
+    def _refusal(cls, error: ValidationError, data: object) -> WorkbenchError:
+        return config_error(error, data, cls)
+
+
+def _parsed(json_data: str | bytes | bytearray) -> object:
+    try:
+        return from_json(json_data)
+    except ValueError:
+        return None

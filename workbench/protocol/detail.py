@@ -1,0 +1,55 @@
+"""What a response carries beside the wire: token records, usage and notes for callers in the same process.
+
+It never reaches JSON, so the wire format stays the protocol's, and a response read from JSON has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import PrivateAttr
+
+from workbench.protocol.base import ProtocolModel
+from workbench.records import TokenRecord, Usage
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """Facts about a response, or about one chunk of a stream."""
+
+    tokens: tuple[TokenRecord, ...] = ()
+    """The tokens that are new in this chunk; all of them in a response."""
+    usage: Usage | None = None
+    prompt_tokens: tuple[TokenRecord, ...] = ()
+    """Records of the prompt's tokens, where they were asked for."""
+    notes: tuple[str, ...] = ()
+    """What the caller should know, such as a sampling parameter that had no effect."""
+
+
+class DetailedModel(ProtocolModel):
+    """A response or chunk that may carry a ``RunDetail``. Two of them are equal when their wire forms are."""
+
+    _detail: RunDetail | None = PrivateAttr(default=None)
+
+    def __eq__(self, other: object) -> bool:
+        # Pydantic compares private attributes too, but timings must not make two equal answers differ.
+        if not isinstance(other, DetailedModel):
+            return NotImplemented
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+Item = TypeVar("Item", bound=DetailedModel)
+
+
+def attach_detail(item: Item, detail: RunDetail) -> Item:
+    """Put ``detail`` on a response or chunk, in place of any other, and return the item."""
+    item._detail = detail  # noqa: SLF001 - private to the module, not to the class
+    return item
+
+
+def detail_of(item: DetailedModel) -> RunDetail | None:
+    """What was attached to the item; None where nothing was, as for anything that came over HTTP."""
+    return item._detail  # noqa: SLF001

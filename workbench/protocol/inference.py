@@ -1,0 +1,166 @@
+"""The inference protocols: completion, chat, embeddings, and batches of the first two.
+
+``completion`` and ``chat_completion`` are plain functions, because the flag ``stream`` decides what comes back::
+
+    response = await inference.completion(model, content)
+    async for chunk in inference.completion(model, content, stream=True): ...
+
+The overloads say so to a type checker; the annotation that stays at run time is the contract's, which names what is
+finally delivered. An implementation may repeat the overloads, or annotate what it returns as ``Any``.
+``response_format`` is an addition, last in each signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Literal, Protocol, overload, runtime_checkable
+
+from workbench.protocol.content import InterleavedTextMedia
+from workbench.protocol.logprobs import LogProbConfig
+from workbench.protocol.messages import Message
+from workbench.protocol.models import ModelStore
+from workbench.protocol.response_format import ResponseFormat
+from workbench.protocol.responses import (
+    BatchChatCompletionResponse,
+    BatchCompletionResponse,
+    ChatCompletionResponse,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    EmbeddingsResponse,
+)
+from workbench.protocol.sampling import SamplingParams
+from workbench.protocol.tools import ToolChoice, ToolDefinition, ToolPromptFormat
+from workbench.protocol.webmethod import webmethod
+
+# One shared default for the signatures: implementations read their parameters and never write to them.
+_DEFAULT = SamplingParams()
+
+
+@runtime_checkable
+class Inference(Protocol):
+    """Text and embeddings from the models in ``model_store``.
+
+    Every method raises ``ModelNotFoundError`` for a model that is not served and ``InvalidRequestError`` for a bad
+    parameter, before any compute; when streaming, at the first step at the latest.
+    """
+
+    model_store: ModelStore
+
+    @overload
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = ...,
+        stream: Literal[False] | None = ...,
+        logprobs: LogProbConfig | None = ...,
+        response_format: ResponseFormat | None = ...,
+    ) -> Awaitable[CompletionResponse]: ...
+
+    @overload
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = ...,
+        *,
+        stream: Literal[True],
+        logprobs: LogProbConfig | None = ...,
+        response_format: ResponseFormat | None = ...,
+    ) -> AsyncIterator[CompletionResponseStreamChunk]: ...
+
+    @webmethod(route="/inference/completion", method="POST")  # type: ignore[misc]
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = _DEFAULT,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> CompletionResponse | CompletionResponseStreamChunk:
+        """Go on with ``content`` as it stands. A stream ends with the one chunk that has a ``stop_reason``."""
+        ...
+
+    @overload
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = ...,
+        tools: list[ToolDefinition] | None = ...,
+        tool_choice: ToolChoice | None = ...,
+        tool_prompt_format: ToolPromptFormat | None = ...,
+        stream: Literal[False] | None = ...,
+        logprobs: LogProbConfig | None = ...,
+        response_format: ResponseFormat | None = ...,
+    ) -> Awaitable[ChatCompletionResponse]: ...
+
+    @overload
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = ...,
+        tools: list[ToolDefinition] | None = ...,
+        tool_choice: ToolChoice | None = ...,
+        tool_prompt_format: ToolPromptFormat | None = ...,
+        *,
+        stream: Literal[True],
+        logprobs: LogProbConfig | None = ...,
+        response_format: ResponseFormat | None = ...,
+    ) -> AsyncIterator[ChatCompletionResponseStreamChunk]: ...
+
+    @webmethod(route="/inference/chat_completion", method="POST")  # type: ignore[misc]
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> ChatCompletionResponse | ChatCompletionResponseStreamChunk:
+        """Answer the conversation. A stream is one ``start``, any ``progress``, one ``complete`` event."""
+        ...
+
+    @webmethod(route="/inference/embeddings", method="POST")
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        """One vector for each content, in their order."""
+        ...
+
+
+@runtime_checkable
+class BatchInference(Protocol):
+    """Several prompts at once under the same parameters; one bad prompt refuses the whole batch before any compute."""
+
+    @webmethod(route="/batch_inference/completion", method="POST")
+    async def batch_completion(
+        self,
+        model: str,
+        content_batch: list[InterleavedTextMedia],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchCompletionResponse:
+        """Continuations in the order of ``content_batch``, each what ``completion`` gives alone."""
+        ...
+
+    @webmethod(route="/batch_inference/chat_completion", method="POST")
+    async def batch_chat_completion(
+        self,
+        model: str,
+        messages_batch: list[list[Message]],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchChatCompletionResponse:
+        """Answers in the order of ``messages_batch``, each what ``chat_completion`` gives alone."""
+        ...

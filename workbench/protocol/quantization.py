@@ -1,0 +1,51 @@
+"""The precision a model's weights are held in. No config at all means float32, the reference; ``int8`` and ``int4``
+are additions.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from workbench.protocol.base import ProtocolModel
+
+
+class QuantizationType(StrEnum):
+    """Bits of a weight: 16 (``bf16``), 8 (``fp8``, ``int8``) or 4 (``int4``)."""
+
+    bf16 = "bf16"
+    fp8 = "fp8"
+    int8 = "int8"
+    int4 = "int4"
+
+
+class Bf16QuantizationConfig(ProtocolModel):
+    """Weights and compute in bfloat16."""
+
+    type: Literal["bf16"] = "bf16"
+
+
+class Fp8QuantizationConfig(ProtocolModel):
+    """Weights in 8-bit floating point (e4m3), compute in bfloat16."""
+
+    type: Literal["fp8"] = "fp8"
+
+
+class Int8QuantizationConfig(ProtocolModel):
+    """Weights in 8-bit integers with a scale per row, compute in bfloat16."""
+
+    type: Literal["int8"] = "int8"
+
+
+class Int4QuantizationConfig(ProtocolModel):
+    """Weights in 4-bit integers with a scale and a zero point per group of 32, compute in bfloat16."""
+
+    type: Literal["int4"] = "int4"
+
+
+QuantizationConfig: TypeAlias = Annotated[
+    Bf16QuantizationConfig | Fp8QuantizationConfig | Int8QuantizationConfig | Int4QuantizationConfig,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,118 @@
+"""From pydantic's ValidationError to one typed error that names the field, the value and what is allowed.
+
+Pydantic reports every branch of a union and mixes the names of the branches into the path. A caller wants the one
+place that is wrong, spelled as it was written: ``messages[1].content``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from workbench.errors import ConfigError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is wrong with the data."""
+
+    path: str
+    """As the caller wrote it, for example ``messages[1].content``; empty for the data as a whole."""
+    given: object
+    allowed: str
+
+
+def invalid_request(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> InvalidRequestError:
+    """The request error that says what a ``ValidationError`` found in ``data``, which should have been a ``model``.
+
+    Models of this package raise it by themselves; it is for those who validate with a ``TypeAdapter``.
+    """
+    problem = first_problem(error, data, model)
+    return InvalidRequestError(problem.path or _name(model, "request"), problem.given, problem.allowed)
+
+
+def config_error(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> ConfigError:
+    """The same for a run config; only numbers are quoted, because anything else may hold an API token."""
+    problem = first_problem(error, data, model)
+    quoted = problem.given is None or isinstance(problem.given, (bool, int, float))
+    given = repr(problem.given) if quoted else f"a {type(problem.given).__name__}"
+    return ConfigError(f"{problem.path or _name(model, 'run config')} must be {problem.allowed}; got {given}")
+
+
+def first_problem(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> Problem:
+    """The first wrong place; where a union has several branches, the one that got furthest into the data."""
+    problems = [_problem(details, data, model) for details in error.errors(include_url=False)]
+    within = [problem for problem in problems if problem.path.startswith(problems[0].path)]
+    deepest = max(within, key=lambda problem: _depth(problem.path)).path
+    same_place = [problem for problem in within if problem.path == deepest]
+    allowed = " or ".join(dict.fromkeys(problem.allowed for problem in same_place))
+    return Problem(deepest, same_place[0].given, allowed)
+
+
+def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None) -> Problem:
+    kind, loc, given = details["type"], details["loc"], details["input"]
+    context: dict[str, Any] = details.get("ctx", {})
+    path = _path(loc, data, keep_last=kind in ("missing", "extra_forbidden"))
+    raised = context.get("error")
+    if isinstance(raised, InvalidRequestError):
+        return Problem(path, raised.given, raised.allowed)
+    if kind == "missing":
+        return Problem(path, None, "given, because it is required")
+    if kind == "extra_forbidden":
+        return Problem(path, given, _unknown_field(str(loc[-1]), model if len(loc) == 1 else None))
+    if kind.startswith("union_tag_"):
+        tag = str(context["discriminator"]).strip("'")
+        allowed = f"one of {context['expected_tags']}" if "expected_tags" in context else "given: it tells the kind"
+        return Problem(f"{path}.{tag}".removeprefix("."), context.get("tag"), allowed)
+    if kind == "json_invalid":
+        return Problem(path, given, f"valid JSON ({context['error']})")
+    words = details["msg"].removeprefix("Input should be ")
+    return Problem(path, given, words if words != details["msg"] else f"valid: {words}")
+
+
+def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
+    """What to do about a field that ``owner`` does not have, with the nearest name that it has."""
+    if owner is None:
+        return "left out, because there is no such field here"
+    near = difflib.get_close_matches(name, owner.model_fields, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"left out: {owner.__name__} has no such field ({hint}its fields are {', '.join(owner.model_fields)})"
+
+
+def _name(model: type[BaseModel] | None, otherwise: str) -> str:
+    return model.__name__ if model is not None else otherwise
+
+
+def _path(loc: Sequence[int | str], data: object, keep_last: bool) -> str:
+    """``loc`` in the caller's spelling. A step that the data does not have is the label of a union's branch."""
+    steps: list[str] = []
+    here = data
+    for index, step in enumerate(loc):
+        found = _child(here, step)
+        if found is _ABSENT and not isinstance(step, int) and not (keep_last and index == len(loc) - 1):
+            continue
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+        here = found
+    return "".join(steps).removeprefix(".")
+
+
+def _child(value: object, step: int | str) -> object:
+    if isinstance(value, Mapping):
+        return value.get(step, _ABSENT)
+    if isinstance(step, int):
+        in_range = isinstance(value, Sequence) and not isinstance(value, str) and step < len(value)
+        return value[step] if in_range else _ABSENT  # type: ignore[index]
+    return getattr(value, step, _ABSENT) if isinstance(value, BaseModel) else _ABSENT
+
+
+def _depth(path: str) -> int:
+    return path.count(".") + path.count("[")

@@ -1,0 +1,68 @@
+"""Bodies of the inference requests; their fields are the parameters of the methods of ``inference``.
+
+``response_format`` is an addition, and is left out when a request is written without it.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from workbench.protocol.base import ProtocolModel
+from workbench.protocol.content import InterleavedTextMedia
+from workbench.protocol.logprobs import LogProbConfig
+from workbench.protocol.messages import Message
+from workbench.protocol.response_format import ResponseFormat
+from workbench.protocol.sampling import SamplingParams
+from workbench.protocol.tools import ToolChoice, ToolDefinition, ToolPromptFormat
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class CompletionRequest(ProtocolModel):
+    """Text to go on with, without any chat template."""
+
+    model: str
+    content: InterleavedTextMedia
+    sampling_params: SamplingParams | None = Field(default_factory=SamplingParams)
+    stream: bool | None = Field(default=False, strict=True)
+    logprobs: LogProbConfig | None = None
+    response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)
+
+
+class ChatCompletionRequest(ProtocolModel):
+    """A conversation to answer, rendered with the model's chat template."""
+
+    model: str
+    messages: list[Message]
+    sampling_params: SamplingParams | None = Field(default_factory=SamplingParams)
+    tools: list[ToolDefinition] | None = Field(default_factory=list)
+    tool_choice: ToolChoice | None = ToolChoice.auto
+    tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json
+    stream: bool | None = Field(default=False, strict=True)
+    logprobs: LogProbConfig | None = None
+    response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)
+
+
+class BatchCompletionRequest(ProtocolModel):
+    """Several texts to go on with, under the same parameters."""
+
+    model: str
+    content_batch: list[InterleavedTextMedia]
+    sampling_params: SamplingParams | None = Field(default_factory=SamplingParams)
+    logprobs: LogProbConfig | None = None
+    response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)
+
+
+class BatchChatCompletionRequest(ProtocolModel):
+    """Several conversations to answer, under the same parameters."""
+
+    model: str
+    messages_batch: list[list[Message]]
+    sampling_params: SamplingParams | None = Field(default_factory=SamplingParams)
+    tools: list[ToolDefinition] | None = Field(default_factory=list)
+    tool_choice: ToolChoice | None = ToolChoice.auto
+    tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json
+    logprobs: LogProbConfig | None = None
+    response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)

@@ -1,0 +1,181 @@
+"""How the next token is chosen: the parameters, their ranges, and what a strategy makes of them.
+
+The ranges stand in one table here. Constructing ``SamplingParams`` checks it, and providers call
+``validate_sampling`` once more before any compute, because fields can be assigned after construction.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol.base import ProtocolModel
+
+MAX_TEMPERATURE = 1e6
+"""Above it float32 sampling is uniform for any logits, so a larger value can only be a slip."""
+MIN_SAMPLING_TEMPERATURE = 1e-5
+"""Below it the best token is certain, and dividing float32 logits could overflow: it counts as 0."""
+MAX_SEED = 2**63 - 1
+"""Fits the signed 64-bit seeds of every backend."""
+MAX_STOP_STRINGS = 16
+MAX_STOP_LENGTH = 256
+"""Characters of one stop string; a stream holds back as many until it knows that they are not one."""
+
+
+class SamplingStrategy(StrEnum):
+    """Which of the parameters take part: see ``effective_sampling``."""
+
+    greedy = "greedy"
+    top_p = "top_p"
+    top_k = "top_k"
+
+
+class SamplingParams(ProtocolModel):
+    """How tokens are chosen and when to stop. A value out of range, or of a wrong type, is an ``InvalidRequestError``.
+
+    Every number is strict: a text or a bool is no number, 2.5 is no whole number. None means the default.
+    ``seed`` and ``stop`` are additions, and are left out when a request is written without them.
+    """
+
+    strategy: SamplingStrategy = SamplingStrategy.greedy
+    temperature: float | None = 0.0
+    """Divides the logits, 0 to 1e6; below 1e-5 it is greedy. Not used by ``greedy``."""
+    top_p: float | None = 0.95
+    """Share of probability that is kept, above 0 and at most 1 (off). Used by the strategy ``top_p`` alone."""
+    top_k: int | None = 0
+    """Number of tokens that are kept, 0 is off; clipped to the vocabulary. Used by the strategy ``top_k`` alone."""
+    max_tokens: int | None = 0
+    """Tokens to generate at most; 0 until the end of the turn or of the context."""
+    repetition_penalty: float | None = 1.0
+    """Above 0; 1 is off, above 1 tokens that have occurred get less likely. Used by every strategy."""
+    seed: int | None = Field(default=None, exclude_if=lambda seed: seed is None)
+    """0 to 2**63 - 1; the same request with the same seed gives the same tokens. None: a fresh one each time."""
+    stop: list[str] | None = Field(default=None, exclude_if=lambda stop: not stop)
+    """Generation ends before the first of these texts; at most 16, of 1 to 256 characters each."""
+
+    @field_validator("temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed", "stop", mode="before")
+    @classmethod
+    def _within_range(cls, value: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        _check(name, value, name)
+        if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not take for an int
+            return int(value)
+        return float(value) if isinstance(value, numbers.Real) else value
+
+
+def validate_sampling(params: SamplingParams, field: str = "sampling_params") -> None:
+    """Raise ``InvalidRequestError`` for the first field out of range, naming it below ``field``."""
+    for name in _RANGES:
+        _check(name, getattr(params, name), f"{field}.{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveSampling:
+    """What a strategy leaves of the parameters; those that take no part have their neutral value."""
+
+    strategy: SamplingStrategy
+    temperature: float
+    """0 for greedy, else above 0."""
+    top_p: float
+    """1 is off."""
+    top_k: int
+    """0 is off; not yet clipped to the vocabulary."""
+
+
+def effective_sampling(params: SamplingParams) -> EffectiveSampling:
+    """The decision table: the strategy decides which fields count.
+
+    ========  ===========================  =====================================
+    strategy  fields that count            greedy nevertheless
+    ========  ===========================  =====================================
+    greedy    none
+    top_p     ``temperature``, ``top_p``   temperature 0 (or below 1e-5)
+    top_k     ``temperature``, ``top_k``   the same, or ``top_k`` 1; 0 keeps all
+    ========  ===========================  =====================================
+    """
+    temperature = _or_default(params, "temperature")
+    top_k = int(_or_default(params, "top_k"))
+    by_top_k = params.strategy == SamplingStrategy.top_k
+    certain = temperature < MIN_SAMPLING_TEMPERATURE or (by_top_k and top_k == 1)
+    if params.strategy == SamplingStrategy.greedy or certain:
+        return EffectiveSampling(SamplingStrategy.greedy, temperature=0.0, top_p=1.0, top_k=0)
+    if by_top_k:
+        return EffectiveSampling(SamplingStrategy.top_k, temperature=temperature, top_p=1.0, top_k=top_k)
+    return EffectiveSampling(SamplingStrategy.top_p, temperature, top_p=_or_default(params, "top_p"), top_k=0)
+
+
+def effective_strategy(params: SamplingParams) -> SamplingStrategy:
+    """The strategy that the parameters amount to: a sampling strategy without any choice left is ``greedy``."""
+    return effective_sampling(params).strategy
+
+
+def sampling_conflict(params: SamplingParams) -> str | None:
+    """What contradicts itself, in a sentence for the user; None where nothing does. The caller warns, once a call."""
+    if params.strategy == SamplingStrategy.greedy and _or_default(params, "temperature") > 0:
+        return (
+            f"strategy is greedy, so temperature={params.temperature:g} is ignored; "
+            "choose strategy top_p or top_k to sample, or temperature 0 to stay greedy"
+        )
+    return None
+
+
+def _or_default(params: SamplingParams, name: str) -> float:
+    value = getattr(params, name)
+    return float(SamplingParams.model_fields[name].default if value is None else value)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number with more than 308 digits
+        return False
+
+
+def is_count(value: object) -> bool:
+    """A whole number, 0 or above; a bool is none, a NumPy integer is one."""
+    return not isinstance(value, bool) and isinstance(value, numbers.Integral) and int(value) >= 0
+
+
+def _is_stop_list(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= MAX_STOP_STRINGS and all(map(_is_stop_string, value))
+
+
+def _is_stop_string(value: object) -> bool:
+    # A lone surrogate is no character: it can neither be generated nor written as JSON.
+    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+        return False
+    return 0 < len(value) <= MAX_STOP_LENGTH
+
+
+_RANGES: dict[str, tuple[Callable[..., bool], str]] = {
+    "strategy": (lambda v: v in list(SamplingStrategy), "greedy, top_p or top_k"),
+    "temperature": (
+        lambda v: _is_number(v) and 0 <= v <= MAX_TEMPERATURE,
+        f"a finite number from 0 (greedy) to {MAX_TEMPERATURE:.0f}",
+    ),
+    "top_p": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1 (off)"),
+    "top_k": (is_count, "a whole number, 0 (off) or above"),
+    "max_tokens": (is_count, "a whole number, 0 (until the end of the turn or the context) or above"),
+    "repetition_penalty": (lambda v: _is_number(v) and v > 0, "a finite number above 0 (1 is off)"),
+    "seed": (lambda v: is_count(v) and v <= MAX_SEED, "None or a whole number from 0 to 2**63 - 1"),
+    "stop": (
+        _is_stop_list,
+        f"None or a list of at most {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_LENGTH} characters each",
+    ),
+}
+
+
+def _check(name: str, value: object, field: str) -> None:
+    allows, words = _RANGES[name]
+    if value is None and name != "strategy":
+        return
+    if not allows(value):
+        raise InvalidRequestError(field, value, words)

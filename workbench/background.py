@@ -1,0 +1,64 @@
+"""An event loop in a thread of its own, so that a notebook's cell can return while a run goes on.
+
+A notebook has an event loop already, but it stands still while a cell computes; a plain script has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from workbench.errors import ClosedError
+
+T = TypeVar("T")
+
+
+class BackgroundLoop:
+    """Runs coroutines for callers of any thread, until it is closed."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Schedule a coroutine; cancelling the future cancels it.
+
+        Raises:
+            ClosedError: the loop was closed.
+        """
+        if self._loop.is_closed() or not self._thread.is_alive():
+            coroutine.close()
+            raise ClosedError("the workbench was closed; open a new one")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return its result; not to be called on this loop's own thread."""
+        future = self.start(coroutine)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Cancel what still runs and end the thread. Closing twice is harmless."""
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()

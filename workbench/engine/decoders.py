@@ -1,0 +1,95 @@
+"""What turns token ids into logits: the interface, and the general decoder over transformers' own forward.
+
+The general decoder runs any causal model of transformers, one sequence at a time, in the way transformers itself
+would; it is the oracle that the fused step is tested against.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from workbench.engine.kv_cache import KVCache
+
+
+class Decoder(Protocol):
+    """A causal language model as the decode loop sees it. A cache goes back only to the decoder that made it."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def rows_per_step(self) -> int:
+        """How many sequences `decode` computes together; the loop calls it once per so many."""
+
+    def new_cache(self) -> KVCache:
+        """An empty cache for one sequence."""
+
+    def prefill(self, token_ids: Sequence[int], cache: Any, *, every_position: bool = False) -> Tensor:
+        """Append tokens to a sequence; float32 logits of the last one, or of each, shape (1 or tokens, vocab)."""
+
+    def decode(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Tensor:
+        """Append one token to each sequence; float32 logits, shape (sequences, vocab)."""
+
+
+class GeneralCache:
+    """A `DynamicCache` of transformers with the length and size that the prefix cache asks for."""
+
+    def __init__(self, past_key_values: DynamicCache, length: int = 0) -> None:
+        self.past_key_values = past_key_values
+        self.length = length
+
+    @property
+    def nbytes(self) -> int:
+        tensors = (part for layer in self.past_key_values.layers for part in vars(layer).values())
+        return sum(part.nbytes for part in tensors if isinstance(part, torch.Tensor))
+
+    def fork(self, length: int) -> Self | None:
+        past = copy.deepcopy(self.past_key_values)
+        if length < self.length:
+            if not past.is_croppable:
+                return None
+            try:
+                past.crop(length - self.length)
+            except RuntimeError:  # a sliding window has already dropped what the shorter sequence would need
+                return None
+        return type(self)(past, length)
+
+
+class GeneralDecoder:
+    """Any causal model of transformers through its own ``forward``."""
+
+    rows_per_step = 1
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.eval()
+        self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
+
+    def new_cache(self) -> GeneralCache:
+        return GeneralCache(DynamicCache(config=self.model.config))
+
+    def prefill(self, token_ids: Sequence[int], cache: GeneralCache, *, every_position: bool = False) -> Tensor:
+        input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
+        output = self.model(
+            input_ids=input_ids,
+            past_key_values=cache.past_key_values,
+            use_cache=True,
+            logits_to_keep=0 if every_position else 1,
+        )
+        cache.length += len(token_ids)
+        logits: Tensor = output.logits[0]  # (1 or tokens, vocab)
+        return logits.float()
+
+    def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Tensor:
+        rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]
+        return torch.cat(rows)

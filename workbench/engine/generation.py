@@ -1,0 +1,212 @@
+"""One request on its way through the decode loop: from chosen tokens to released steps.
+
+`Generation` holds everything that belongs to one request alone (its random numbers, text, stop strings, cache), so
+that any number of them can share a batch and none can disturb another. The loop itself is in `scheduler`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from workbench.engine.detokenizer import Detokenizer
+from workbench.engine.sampling import Sampler, Sampling
+from workbench.engine.stopping import StopMatcher
+from workbench.errors import NumericalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workbench.engine.detokenizer import Vocabulary
+    from workbench.engine.kv_cache import KVCache
+    from workbench.engine.logprobs import TokenStats
+
+FinishReason = Literal["stop_token", "stop_string", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What to generate; values are taken as valid, except where `Engine.submit` says that it checks."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling = Sampling()
+    max_tokens: int = 0
+    """0 is as many as the context leaves room for."""
+    stop_strings: tuple[str, ...] = ()
+    stop_ids: frozenset[int] | None = None
+    """None takes the model's own end tokens."""
+    alternatives: int = 0
+    """How many other tokens each step names beside the chosen one."""
+    prompt_logprobs: bool = False
+    """Measure the prompt's tokens too; the whole prompt is then computed, nothing of it is reused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt has been read; the first token comes next."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    seed: int
+    prompt_stats: tuple[TokenStats, ...] = ()
+    """Of the prompt's second token on, where asked for: nothing stands before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One generated token."""
+
+    text: str
+    """The whole characters that it added to the text; all steps joined are the text."""
+    stats: TokenStats
+    elapsed_s: float
+    """Since the request was submitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a run that did not fail."""
+
+    reason: FinishReason
+    stop_id: int | None = None
+    """The end token that was chosen; never part of text or steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last event of a run that failed."""
+
+    error: BaseException
+
+
+Event = Started | Step | Finished | Failed
+
+
+class Handle:
+    """The caller's side of a submitted request."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self.ended = threading.Event()
+
+    def cancel(self) -> None:
+        """Stop within one step; steps that were already made are still delivered."""
+        self.cancelled.set()
+
+
+@dataclass(slots=True)
+class _Held:
+    """A step whose text may still turn out to belong to a stop string."""
+
+    step: Step
+    start: int
+    end: int
+
+
+class Generation:
+    """The state of one request, fed with one chosen token per step."""
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        handle: Handle,
+        emit: Callable[[Event], None],
+        *,
+        vocabulary: Vocabulary,
+        stop_ids: frozenset[int],
+        context_length: int,
+    ) -> None:
+        self.request = request
+        self.handle = handle
+        self.token_ids = list(request.prompt_ids)
+        self.sampler = Sampler(request.sampling, request.prompt_ids)
+        self.cache: KVCache | None = None
+        self.reused_tokens = 0
+        self.prompt_stats: list[TokenStats] = []
+        self.submitted_at = time.perf_counter()
+        self._emit = emit
+        self._stop_ids = stop_ids
+        room = context_length - len(request.prompt_ids)
+        self._max_tokens = min(request.max_tokens or room, room)
+        self._generated = 0
+        self._detokenizer = Detokenizer(vocabulary)
+        self._matcher = StopMatcher(request.stop_strings)
+        self._held: deque[_Held] = deque()
+        self._text_length = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.handle.ended.is_set()
+
+    def start(self) -> None:
+        self._emit(
+            Started(len(self.request.prompt_ids), self.reused_tokens, self.sampler.seed, tuple(self.prompt_stats))
+        )
+
+    def accept(self, stats: TokenStats) -> None:
+        """Take the chosen token; emits the steps that are now certain, and the end if this was it."""
+        if stats.logprob != stats.logprob:
+            raise NumericalError(
+                "the model computed NaN for the next token; its weights are damaged or overflow in this precision"
+            )
+        token_id = stats.token_id
+        if token_id in self._stop_ids:
+            self.finish("stop_token", token_id)
+            return
+        self.token_ids.append(token_id)
+        self._generated += 1
+        self._hold(self._detokenizer.decode(token_id), stats)
+        if not self.ended and self._generated >= self._max_tokens:
+            self.finish("length")
+
+    def finish(self, reason: FinishReason, stop_id: int | None = None) -> None:
+        """End the run: what was held back is released, unless the rest completes a stop string."""
+        rest = self._detokenizer.flush()
+        if rest and self._held_or_new(rest):
+            return
+        self._release(upto=self._text_length, final=True)
+        self._end(Finished(reason, stop_id))
+
+    def fail(self, error: BaseException) -> None:
+        self._end(Failed(error))
+
+    def _hold(self, text: str, stats: TokenStats) -> None:
+        step = Step(text, stats, time.perf_counter() - self.submitted_at)
+        self._held.append(_Held(step, self._text_length, self._text_length + len(text)))
+        self._text_length += len(text)
+        self._match(text)
+
+    def _held_or_new(self, rest: str) -> bool:
+        """Give the flushed rest to the last step; True when it completed a stop string and so ended the run."""
+        if self._held:
+            last = self._held[-1]
+            last.step = replace(last.step, text=last.step.text + rest)
+            last.end += len(rest)
+        self._text_length += len(rest)
+        self._match(rest)
+        return self.ended
+
+    def _match(self, text: str) -> None:
+        match = self._matcher.feed(text)
+        if match is None:
+            self._release(upto=self._matcher.safe)
+            return
+        while self._held and self._held[-1].start >= match.start:
+            self._held.pop()  # wholly inside the stop string: not part of the answer
+        if self._held and self._held[-1].end > match.start:
+            last = self._held[-1]
+            last.step = replace(last.step, text=last.step.text[: match.start - last.start])
+        self._release(upto=self._text_length, final=True)
+        self._end(Finished("stop_string"))
+
+    def _release(self, upto: int, *, final: bool = False) -> None:
+        """Emit the steps before character ``upto``; one that has no text yet waits for its character to be whole."""
+        while self._held and self._held[0].end <= upto and (final or self._held[0].start < self._text_length):
+            self._emit(self._held.popleft().step)
+
+    def _end(self, event: Finished | Failed) -> None:
+        self.handle.ended.set()
+        self._emit(event)

@@ -1,0 +1,141 @@
+"""Choosing the next token: repetition penalty, temperature, top-k, top-p, draw.
+
+Small pure functions over one row of float32 logits, in the order of transformers' processors, whose results they
+equal; they differ in cost, because they look at the most probable tokens first and sort the whole vocabulary only
+where the draw asks for it. One uniform random number is used per token and the candidates stand in order of
+probability, so the same number picks a comparable token when the parameters change.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.errors import NumericalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+COLDEST = 1e-5
+"""Temperatures below this are greedy: in float32 they could only overflow."""
+
+_FIRST_CANDIDATES = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How one request chooses its tokens; the defaults are greedy without penalty."""
+
+    temperature: float = 0.0
+    """0 takes the most probable token."""
+    top_k: int = 0
+    """Draw among this many most probable tokens; 0 is all."""
+    top_p: float = 1.0
+    """Draw among the fewest most probable tokens that together reach this share."""
+    repetition_penalty: float = 1.0
+    """Above 1 makes tokens of the prompt and the answer less probable (Keskar et al. 2019)."""
+    seed: int | None = None
+    """None draws a fresh one, readable as `Sampler.seed`."""
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < COLDEST or self.top_k == 1
+
+
+class Sampler:
+    """The choices of one request: its own random numbers and the set of tokens that the penalty falls on."""
+
+    def __init__(self, sampling: Sampling, prompt_ids: Iterable[int]) -> None:
+        self.sampling = sampling
+        self.seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(63)
+        # Not torch's generator: the numbers must be the same on every device and cost nothing per token.
+        self._random = random.Random(self.seed)  # noqa: S311 - reproducibility is the point
+        self._penalised = _TokenSet(prompt_ids) if sampling.repetition_penalty != 1.0 else None
+
+    def choose(self, logits: Tensor) -> tuple[int, float | None]:
+        """The next token id and the random number that chose it (None when greedy).
+
+        Args:
+            logits: raw float32 logits, shape (vocab,); left as they are.
+
+        Raises:
+            NumericalError: the logits hold NaN, or no token has a probability above 0.
+        """
+        if self._penalised is not None:
+            logits = penalised(logits, self._penalised.ids(logits.device), self.sampling.repetition_penalty)
+        if self.sampling.greedy:
+            token_id, number = int(logits.argmax()), None
+        else:
+            number = self._random.random()
+            token_id = draw(logits, self.sampling, number)
+        if self._penalised is not None:
+            self._penalised.add(token_id)
+        return token_id, number
+
+
+def penalised(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
+    """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
+    chosen = logits[token_ids]
+    return logits.index_copy(0, token_ids, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+
+
+def draw(logits: Tensor, sampling: Sampling, number: float) -> int:
+    """The token that the random ``number`` in [0, 1) picks from the tempered, truncated distribution."""
+    vocab = logits.shape[-1]
+    tempered = (logits - logits.max()) / sampling.temperature  # (vocab,), the best is 0, so nothing overflows
+    limit = min(sampling.top_k, vocab) if sampling.top_k else vocab
+    total = float(tempered.logsumexp(-1)) if limit == vocab else None
+    count = limit if sampling.top_k else min(limit, _FIRST_CANDIDATES)
+    while True:
+        values, token_ids = tempered.topk(count)  # (count,), best first
+        if total is None and count == limit:
+            total = float(values.logsumexp(-1))
+        if total is not None:
+            if not math.isfinite(total):
+                raise NumericalError("the logits hold NaN or leave no token to choose; the model's weights are damaged")
+            cumulative = (values.double() - total).exp().cumsum(0)
+            index = _index(cumulative, sampling.top_p, number, complete=count == limit)
+            if index is not None:
+                return int(token_ids[index])
+        count = min(limit, count * 8)
+
+
+def _index(cumulative: Tensor, top_p: float, number: float, *, complete: bool) -> int | None:
+    """Position of the drawn candidate, or None where more candidates are needed to know it."""
+    covered = float(cumulative[-1])
+    if top_p < 1.0:
+        if covered < top_p and not complete:
+            return None
+        last = min(int(torch.searchsorted(cumulative, top_p)), len(cumulative) - 1)
+        return min(int(torch.searchsorted(cumulative, number * float(cumulative[last]), right=True)), last)
+    if covered <= number and not complete:
+        return None
+    mass = covered if complete else 1.0
+    return min(int(torch.searchsorted(cumulative, number * mass, right=True)), len(cumulative) - 1)
+
+
+class _TokenSet:
+    """A growing set of token ids, readable as a tensor at no cost that grows with the text."""
+
+    def __init__(self, token_ids: Iterable[int]) -> None:
+        self._seen = set(token_ids)
+        self._buffer = torch.tensor(sorted(self._seen), dtype=torch.long)
+        self._count = len(self._seen)
+
+    def add(self, token_id: int) -> None:
+        if token_id in self._seen:
+            return
+        self._seen.add(token_id)
+        if self._count == len(self._buffer):
+            self._buffer = torch.cat([self._buffer, self._buffer.new_zeros(max(64, self._count))])
+        self._buffer[self._count] = token_id
+        self._count += 1
+
+    def ids(self, device: torch.device) -> Tensor:
+        return self._buffer[: self._count].to(device)

@@ -1,0 +1,304 @@
+"""One inference thread per loaded model: requests in, events out, everything in flight decoded together.
+
+The thread repeats one round: take what has arrived, read one chunk of one waiting prompt, let every running request
+decode one token. A long prompt therefore delays the others by a chunk, not by itself; a cancelled request leaves
+before its next token; and one that fails takes nobody with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import traceback
+import weakref
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import torch
+
+from workbench.engine.generation import Event, Generation, GenerationRequest, Handle
+from workbench.engine.kv_cache import KVCache, PrefixCache
+from workbench.engine.logprobs import measure
+from workbench.engine.machine import thread_count
+from workbench.errors import BusyError, ClosedError, ContextLengthError, InvalidRequestError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from workbench.engine.loading import LoadedModel
+
+T = TypeVar("T")
+
+PREFILL_CHUNK = 512
+"""Prompt tokens read at once: enough to keep matrix kernels busy, little enough to keep other requests flowing."""
+
+PROMPT_LOGPROBS_CHUNK = 64
+"""The same where logits of every position are asked for, which take 4 bytes times the vocabulary each."""
+
+MAX_ACTIVE = 16
+MAX_WAITING = 1024
+PREFIX_CACHE_BYTES = 128 * 2**20
+
+
+class Engine:
+    """A loaded causal model that serves requests from any thread.
+
+    Args:
+        model: what `loading.load` returned.
+        prefix_cache_bytes: memory for keys and values of past sequences; 0 switches reuse off.
+        max_active: how many requests decode together; more wait their turn.
+    """
+
+    def __init__(
+        self, model: LoadedModel, *, prefix_cache_bytes: int = PREFIX_CACHE_BYTES, max_active: int = MAX_ACTIVE
+    ) -> None:
+        self.model = model
+        self.prefix_cache = PrefixCache(prefix_cache_bytes)
+        self._max_active = max_active
+        self._inbox: queue.SimpleQueue[Generation | _Call | None] = queue.SimpleQueue()
+        self._waiting: deque[Generation] = deque()
+        self._active: list[Generation] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name=f"inference-{model.name}", daemon=True)
+        self._thread.start()
+        # A daemon thread inside a kernel while the interpreter goes down would abort the process.
+        atexit.register(_close, weakref.ref(self))
+
+    def submit(self, request: GenerationRequest, emit: Callable[[Event], None]) -> Handle:
+        """Queue a request; ``emit`` is called on the inference thread with each event, the last Finished or Failed.
+
+        Raises:
+            InvalidRequestError: the prompt is empty or holds ids outside the vocabulary.
+            ContextLengthError: the prompt leaves no room for a token.
+            BusyError: too many requests wait already.
+            ClosedError: the engine was closed.
+        """
+        self.check(request.prompt_ids)
+        if self._inbox.qsize() + len(self._waiting) >= MAX_WAITING:
+            raise BusyError(f"{MAX_WAITING} requests wait for {self.model.name} already; try again later")
+        handle = Handle()
+        stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
+        generation = Generation(
+            request,
+            handle,
+            emit,
+            vocabulary=self.model.vocabulary,
+            stop_ids=stop_ids,
+            context_length=self.model.context_length,
+        )
+        self._put(generation)
+        return handle
+
+    def check(self, prompt_ids: Sequence[int]) -> None:
+        """Raise what `submit` would raise about a prompt, without queueing it."""
+        vocab = self.model.decoder.vocab_size
+        if not prompt_ids:
+            raise InvalidRequestError("prompt", "", "at least one token of text")
+        outside = next((token_id for token_id in prompt_ids if not 0 <= token_id < vocab), None)
+        if outside is not None:
+            raise InvalidRequestError("prompt", f"token id {outside}", f"token ids from 0 to {vocab - 1}")
+        if len(prompt_ids) >= self.model.context_length:
+            raise ContextLengthError(len(prompt_ids), self.model.context_length)
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function on the inference thread between two rounds, where the model is free to use."""
+        future: Future[T] = Future()
+        self._put(_Call(cast("Callable[[], object]", function), cast("Future[object]", future)))
+        return future
+
+    def close(self, timeout_s: float | None = 10.0) -> None:
+        """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are running or waiting."""
+        return len(self._active) + len(self._waiting) + self._inbox.qsize()
+
+    def _put(self, item: Generation | _Call) -> None:
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"model {self.model.name} was closed; open a new workbench or load the model again")
+            self._inbox.put(item)
+
+    # Everything below runs on the inference thread.
+
+    def _serve(self) -> None:
+        torch.set_num_threads(thread_count())
+        with torch.inference_mode():
+            while self._take():
+                self._drop_cancelled()
+                self._read_prompt()
+                self._decode()
+        error = ClosedError(f"model {self.model.name} was closed while the request ran")
+        for generation in [*self._active, *self._waiting]:
+            self._fail(generation, error)
+        self._active.clear()
+        self._waiting.clear()
+        self.prefix_cache.clear()
+
+    def _take(self) -> bool:
+        """Take all that has arrived, waiting while there is nothing to do; False when it is time to end."""
+        while True:
+            idle = not self._active and not self._waiting
+            try:
+                item = self._inbox.get(block=idle)
+            except queue.Empty:
+                return True
+            if item is None:
+                return False
+            if isinstance(item, Generation):
+                self._waiting.append(item)
+            else:
+                item.run()
+            # The last request must not be kept alive by an idle thread's frame.
+            del item
+
+    def _drop_cancelled(self) -> None:
+        for generation in [*self._active, *self._waiting]:
+            if generation.handle.cancelled.is_set():
+                self._guarded(generation, lambda generation=generation: generation.finish("cancelled"))
+        self._sweep()
+
+    def _read_prompt(self) -> None:
+        """One chunk of the prompt of the request that has waited longest."""
+        if not self._waiting or len(self._active) >= self._max_active:
+            return
+        generation = self._waiting[0]
+        self._guarded(generation, lambda: self._read_chunk(generation))
+        if generation.ended:
+            self._sweep()
+
+    def _read_chunk(self, generation: Generation) -> None:
+        request, prompt = generation.request, list(generation.request.prompt_ids)
+        if generation.cache is None:
+            found = None if request.prompt_logprobs else self.prefix_cache.take(prompt)
+            generation.cache, generation.reused_tokens = found or (self.model.decoder.new_cache(), 0)
+        done = generation.cache.length
+        chunk = prompt[done : done + (PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK)]
+        logits = self.model.decoder.prefill(chunk, generation.cache, every_position=request.prompt_logprobs)
+        read = done + len(chunk)
+        if request.prompt_logprobs:
+            following = prompt[done + 1 : read + 1]
+            generation.prompt_stats += measure(
+                logits[: len(following)], following, [request.alternatives] * len(following)
+            )
+        if read == len(prompt):
+            generation.start()
+            self._waiting.popleft()
+            self._active.append(generation)
+            self._choose([generation], logits[-1:])
+
+    def _decode(self) -> None:
+        """One token for every running request, as many together as the decoder takes."""
+        rows = self.model.decoder.rows_per_step
+        for first in range(0, len(self._active), rows):
+            self._decode_together(self._active[first : first + rows])
+        self._sweep()
+
+    def _decode_together(self, group: list[Generation]) -> None:
+        group = [generation for generation in group if not generation.ended]
+        if not group:
+            return
+        try:
+            logits = self.model.decoder.decode(
+                [generation.token_ids[-1] for generation in group], [_cache(generation) for generation in group]
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            if len(group) == 1:
+                self._fail(group[0], error)
+                return
+            for generation in group:  # find out whose fault it is; the others go on
+                self._decode_together([generation])
+            return
+        self._choose(group, logits)
+
+    def _choose(self, group: Sequence[Generation], logits: Tensor) -> None:
+        """Sample one token for each row of ``logits`` (rows, vocab) and hand it to its request."""
+        chosen: list[tuple[Generation, int, int]] = []
+        for row, generation in enumerate(group):
+
+            def choose(generation: Generation = generation, row: int = row) -> None:
+                chosen.append((generation, row, generation.sampler.choose(logits[row])[0]))
+
+            self._guarded(generation, choose)
+        if not chosen:
+            return
+        if len(chosen) < len(logits):
+            logits = logits[[row for _, row, _ in chosen]]
+        stats = measure(
+            logits,
+            [token_id for _, _, token_id in chosen],
+            [generation.request.alternatives for generation, _, _ in chosen],
+        )
+        for (generation, _, _), stat in zip(chosen, stats, strict=True):
+            self._guarded(generation, lambda generation=generation, stat=stat: generation.accept(stat))
+
+    def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
+        """Run one request's own part; what it raises ends that request alone."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            self._fail(generation, error)
+
+    def _fail(self, generation: Generation, error: BaseException) -> None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+            error = OutOfMemoryError(
+                f"memory ran out in a step of {self.model.name}: shorten the prompt or close a model"
+            )
+        else:
+            # The frames would keep tensors of the failed step alive for as long as the caller keeps the error.
+            error.add_note("On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__)))
+        generation.cache = None
+        try:
+            generation.fail(error.with_traceback(None))
+        except Exception:  # noqa: BLE001 - the listener itself is broken: nobody is left to tell
+            generation.handle.ended.set()
+
+    def _sweep(self) -> None:
+        """Let ended requests go and keep their keys and values for the next ones."""
+        ended = [generation for generation in [*self._active, *self._waiting] if generation.ended]
+        if not ended:
+            return
+        self._active = [generation for generation in self._active if not generation.ended]
+        self._waiting = deque(generation for generation in self._waiting if not generation.ended)
+        for generation in ended:
+            if generation.cache is not None:
+                self.prefix_cache.put(generation.token_ids, generation.cache)
+                generation.cache = None
+
+
+class _Call:
+    """A function to run on the inference thread."""
+
+    def __init__(self, function: Callable[[], object], future: Future[object]) -> None:
+        self._function = function
+        self._future = future
+
+    def run(self) -> None:
+        if not self._future.set_running_or_notify_cancel():
+            return
+        try:
+            self._future.set_result(self._function())
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            self._future.set_exception(error)
+
+
+def _cache(generation: Generation) -> KVCache:
+    assert generation.cache is not None, "a running request has a cache"
+    return generation.cache
+
+
+def _close(engine: weakref.ref[Engine]) -> None:
+    if (alive := engine()) is not None:
+        alive.close()

@@ -1,0 +1,58 @@
+"""Streams to whole responses: a non-streamed answer is the fold of the streamed one, so the two cannot differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.protocol import (
+    ChatCompletionResponse,
+    ChatCompletionResponseStreamChunk,
+    CompletionMessage,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    RunDetail,
+    StopReason,
+    TokenLogProbs,
+    attach_detail,
+    detail_of,
+)
+from workbench.protocol.detail import DetailedModel
+
+
+def completion_response(
+    chunks: Sequence[CompletionResponseStreamChunk], *, wants_logprobs: bool = False
+) -> CompletionResponse:
+    """The response that the chunks make up; a stream that was cut off counts as out of tokens."""
+    stop_reason = next((chunk.stop_reason for chunk in chunks if chunk.stop_reason), StopReason.out_of_tokens)
+    message = CompletionMessage(content="".join(chunk.delta for chunk in chunks), stop_reason=stop_reason)
+    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
+    response = CompletionResponse(completion_message=message, logprobs=logprobs if wants_logprobs else None)
+    return attach_detail(response, folded_detail(chunks))
+
+
+def chat_response(
+    chunks: Sequence[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool = False
+) -> ChatCompletionResponse:
+    """The chat response that the chunks make up; a stream that was cut off counts as out of tokens."""
+    events = [chunk.event for chunk in chunks]
+    stop_reason = next((event.stop_reason for event in events if event.stop_reason), StopReason.out_of_tokens)
+    content = "".join(event.delta for event in events if isinstance(event.delta, str))
+    logprobs: list[TokenLogProbs] = [entry for event in events for entry in event.logprobs or ()]
+    response = ChatCompletionResponse(
+        completion_message=CompletionMessage(content=content, stop_reason=stop_reason),
+        logprobs=logprobs if wants_logprobs else None,
+    )
+    return attach_detail(response, folded_detail(chunks))
+
+
+def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
+    """All tokens of the chunks, with the latest usage."""
+    details = [detail for chunk in chunks if (detail := detail_of(chunk))]
+    if not details:
+        return RunDetail()
+    return RunDetail(
+        tokens=tuple(token for detail in details for token in detail.tokens),
+        usage=details[-1].usage,
+        prompt_tokens=details[-1].prompt_tokens,
+        notes=details[-1].notes,
+    )

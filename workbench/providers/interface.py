@@ -1,0 +1,32 @@
+"""What the stack asks of a provider of inference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from workbench.protocol import BatchInference, Inference
+
+if TYPE_CHECKING:
+    from workbench.protocol import ModelDef, Provider
+    from workbench.records import ModelCard
+
+
+class InferenceProvider(Inference, BatchInference, Protocol):
+    """One configured instance; it answers requests for the models that it lists, under their plain names."""
+
+    def __init__(self, provider: Provider) -> None: ...
+
+    async def list_models(self) -> list[ModelDef]:
+        """Models served from the start, as the config names them."""
+
+    async def register_model(self, model: ModelDef) -> None:
+        """Prepare to serve one more model, or raise what is wrong with it."""
+
+    def card(self, identifier: str) -> ModelCard:
+        """The facts of one served model, without loading it."""
+
+    def load(self, identifier: str) -> None:
+        """Make the model ready for its first request; blocks."""
+
+    def close(self) -> None:
+        """End threads and give memory back. What is in flight fails with `ClosedError`."""

@@ -1,0 +1,183 @@
+"""Engine events to protocol chunks: the one place where the two meet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workbench.engine.generation import Failed, Finished, Started, Step
+from workbench.protocol import (
+    ChatCompletionResponseEvent,
+    ChatCompletionResponseEventType,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponseStreamChunk,
+    RunDetail,
+    StopReason,
+    TokenLogProbs,
+    attach_detail,
+    detail_of,
+    token_logprobs,
+)
+from workbench.records import Alternative, TokenRecord, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from workbench.engine.detokenizer import Vocabulary
+    from workbench.engine.generation import Event, GenerationRequest
+    from workbench.engine.logprobs import TokenStats
+    from workbench.engine.scheduler import Engine
+
+END_OF_MESSAGE = "<|eom_id|>"
+"""The token with which Llama 3 hands a turn over to a tool; other families have none."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Counts and times of one run."""
+
+    notes: tuple[str, ...]
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    first_s: float | None = None
+    last_s: float = 0.0
+    prompt_records: tuple[TokenRecord, ...] = field(default=())
+
+    def count(self, elapsed_s: float) -> None:
+        """Count one more token, which came so long after the run was asked for."""
+        self.generated_tokens += 1
+        self.last_s = elapsed_s
+        if self.first_s is None:
+            self.first_s = elapsed_s
+
+    def usage(self) -> Usage:
+        took = self.last_s - (self.first_s or 0.0)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            reused_tokens=self.reused_tokens,
+            generated_tokens=self.generated_tokens,
+            time_to_first_token_s=self.first_s,
+            decode_tokens_per_s=(self.generated_tokens - 1) / took if self.generated_tokens > 1 and took > 0 else None,
+        )
+
+
+async def completion_chunks(
+    engine: Engine,
+    request: GenerationRequest,
+    *,
+    wants_logprobs: bool,
+    asked_at: float,
+    notes: tuple[str, ...] = (),
+) -> AsyncIterator[CompletionResponseStreamChunk]:
+    """Run a request; one chunk per token, then one that carries ``stop_reason``."""
+    vocabulary = engine.model.vocabulary
+    progress = _Progress(notes)
+    queued_after_s = time.perf_counter() - asked_at  # loading the model counts for the first token
+    prompt_logprobs: list[TokenLogProbs] = []
+    events = _events(engine, request)
+    try:
+        async for event in events:
+            match event:
+                case Started():
+                    progress.prompt_tokens, progress.reused_tokens = event.prompt_tokens, event.reused_tokens
+                    progress.prompt_records = tuple(
+                        _record(vocabulary, stats, index + 1, 0.0) for index, stats in enumerate(event.prompt_stats)
+                    )
+                    prompt_logprobs = [token_logprobs(record) for record in progress.prompt_records]
+                case Step():
+                    elapsed_s = queued_after_s + event.elapsed_s
+                    progress.count(elapsed_s)
+                    record = _record(vocabulary, event.stats, progress.generated_tokens - 1, elapsed_s)
+                    logprobs = [*prompt_logprobs, token_logprobs(record)] if wants_logprobs else None
+                    prompt_logprobs = []
+                    yield attach_detail(
+                        CompletionResponseStreamChunk(delta=event.text, logprobs=logprobs),
+                        _detail(progress, (record,)),
+                    )
+                case Finished():
+                    yield attach_detail(
+                        CompletionResponseStreamChunk(delta="", stop_reason=_stop_reason(event, vocabulary)),
+                        _detail(progress, ()),
+                    )
+    finally:
+        await events.aclose()
+
+
+async def chat_chunks(
+    chunks: AsyncIterator[CompletionResponseStreamChunk],
+) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
+    """The chat form of a completion stream: one ``start``, a ``progress`` per token, one ``complete``."""
+    event_type = ChatCompletionResponseEventType
+    yield _chat_chunk(event_type.start, CompletionResponseStreamChunk(delta=""))
+    async for chunk in chunks:
+        last = chunk.stop_reason is not None
+        yield _chat_chunk(event_type.complete if last else event_type.progress, chunk)
+
+
+def _chat_chunk(
+    event_type: ChatCompletionResponseEventType, chunk: CompletionResponseStreamChunk
+) -> ChatCompletionResponseStreamChunk:
+    event = ChatCompletionResponseEvent(
+        event_type=event_type, delta=chunk.delta, logprobs=chunk.logprobs, stop_reason=chunk.stop_reason
+    )
+    return attach_detail(ChatCompletionResponseStreamChunk(event=event), detail_of(chunk) or RunDetail())
+
+
+async def _events(engine: Engine, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    """Events of one request in the caller's event loop; leaving early cancels the request within a step."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Event] = asyncio.Queue()
+    handle = engine.submit(request, lambda event: _hand_over(loop, arrived, event))
+    try:
+        while True:
+            event = await arrived.get()
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
+            if isinstance(event, Finished):
+                return
+    finally:
+        handle.cancel()
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, arrived: asyncio.Queue[Event], event: Event) -> None:
+    loop.call_soon_threadsafe(arrived.put_nowait, event)
+
+
+def _detail(progress: _Progress, tokens: tuple[TokenRecord, ...]) -> RunDetail:
+    return RunDetail(tokens=tokens, usage=progress.usage(), prompt_tokens=progress.prompt_records, notes=progress.notes)
+
+
+def _record(vocabulary: Vocabulary, stats: TokenStats, position: int, elapsed_s: float) -> TokenRecord:
+    return TokenRecord(
+        position=position,
+        token_id=stats.token_id,
+        text=vocabulary.text(stats.token_id),
+        bytes=vocabulary.bytes(stats.token_id),
+        logprob=stats.logprob,
+        rank=stats.rank,
+        entropy=stats.entropy,
+        alternatives=tuple(
+            Alternative(
+                candidate.token_id,
+                vocabulary.text(candidate.token_id),
+                vocabulary.bytes(candidate.token_id),
+                candidate.logprob,
+                candidate.rank,
+            )
+            for candidate in stats.alternatives
+        ),
+        elapsed_s=elapsed_s,
+        is_special=stats.token_id in vocabulary.special_ids,
+    )
+
+
+def _stop_reason(event: Finished, vocabulary: Vocabulary) -> StopReason:
+    if event.reason in ("length", "cancelled"):
+        return StopReason.out_of_tokens
+    if event.stop_id is not None and vocabulary.text(event.stop_id) == END_OF_MESSAGE:
+        return StopReason.end_of_message
+    return StopReason.end_of_turn

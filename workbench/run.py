@@ -1,0 +1,262 @@
+"""A run: one completion or chat answer on its way, readable from the first token on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+
+from workbench.protocol import (
+    ChatCompletionResponse,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    InterleavedTextMedia,
+    Message,
+    SamplingParams,
+    StopReason,
+    detail_of,
+)
+from workbench.records import TokenRecord, Usage
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import pandas as pd
+
+    from workbench.background import BackgroundLoop
+
+RunState = Literal["queued", "running", "finished", "cancelled", "failed"]
+
+StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
+Chunk = TypeVar("Chunk", CompletionResponseStreamChunk, ChatCompletionResponseStreamChunk)
+Response = TypeVar("Response", CompletionResponse, ChatCompletionResponse)
+
+
+class Run(Generic[Chunk, Response]):
+    """What `Workbench.completion` and `Workbench.chat_completion` return at once, while the model works.
+
+    Read it as it grows (``text``, ``tokens``, ``usage``), loop over its protocol chunks with ``for`` or ``async for``,
+    wait for the protocol's response with ``result()`` or ``await``, stop it with ``cancel()``. All of it is safe from
+    any thread, and everything stays readable after the end.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        model: str,
+        prompt: InterleavedTextMedia | list[Message],
+        sampling_params: SamplingParams,
+        chunks: AsyncIterator[Chunk],
+        fold: Callable[[Sequence[Chunk]], Response],
+        loop: BackgroundLoop,
+    ) -> None:
+        self.id = run_id
+        self.model = model
+        self.prompt = prompt
+        self.sampling_params = sampling_params
+        self.state: RunState = "queued"
+        self.tokens: list[TokenRecord] = []
+        """So far; only ever appended to."""
+        self.prompt_tokens: tuple[TokenRecord, ...] = ()
+        """Records of the prompt's tokens from the second on, where `LogProbConfig.prompt` asked for them."""
+        self.notes: tuple[str, ...] = ()
+        """What the caller should know, such as a parameter that the strategy ignores."""
+        self.usage = Usage()
+        self.stop_reason: StopReason | None = None
+        self.error: BaseException | None = None
+        self._text: list[str] = []
+        self._chunks: list[Chunk] = []
+        self._fold = fold
+        self._changed = threading.Condition()
+        self._listeners: list[Callable[[Run[Any, Any]], None]] = []
+        self._future: Future[None] = loop.start(self._consume(chunks))
+        self._future.add_done_callback(self._settle)
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    @property
+    def text(self) -> str:
+        """The text so far, in whole characters."""
+        return "".join(self._text)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, in whichever way."""
+        return self.state in ("finished", "cancelled", "failed")
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run has ended, at most ``timeout`` seconds; whether it has. Never raises the run's error."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.done, timeout)
+
+    def result(self, timeout: float | None = None) -> Response:
+        """Block until the end and return the protocol's response.
+
+        A cancelled run gives the part that was there. Interrupting the wait cancels the run.
+
+        Raises:
+            TimeoutError: ``timeout`` seconds passed; the run goes on.
+            WorkbenchError: what the run failed with.
+        """
+        try:
+            ended = self.wait(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        if not ended:
+            raise TimeoutError(f"{self.id} is still {self.state} after {timeout:g} s; it goes on")
+        if self.error is not None:
+            raise self.error
+        return self._fold(self._chunks)
+
+    def cancel(self) -> None:
+        """Stop within one decode step; what was generated stays. Harmless after the end."""
+        self._future.cancel()
+
+    def subscribe(self, callback: Callable[[Run[Any, Any]], None]) -> Callable[[], None]:
+        """Call back after every new token and change of state, on a background thread; returns the way to stop it.
+
+        A callback must be quick; one that raises is dropped. It is called at once if the run has already ended.
+        """
+        with self._changed:
+            self._listeners.append(callback)
+            ended = self.done
+        if ended:
+            callback(self)
+
+        def unsubscribe() -> None:
+            with self._changed:
+                if callback in self._listeners:
+                    self._listeners.remove(callback)
+
+        return unsubscribe
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""
+        import pandas as pd
+
+        columns = ("position", "token_id", "text", "logprob", "probability", "rank", "entropy")
+        rows = [{name: getattr(token, name) for name in columns} for token in self.tokens]
+        return pd.DataFrame(rows, columns=pd.Index(columns))
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place."""
+        position = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._chunks) > position or self.done)  # noqa: B023 - called here
+                fresh = self._chunks[position:]
+            if not fresh:
+                break
+            yield from fresh
+            position += len(fresh)
+        if self.error is not None:
+            raise self.error
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """As iterating, for ``async for`` in any event loop."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        unsubscribe = self.subscribe(lambda _: loop.call_soon_threadsafe(changed.set))
+        position = 0
+        try:
+            while True:
+                changed.clear()
+                ended = self.done
+                fresh = self._chunks[position:]
+                for chunk in fresh:
+                    yield chunk
+                position += len(fresh)
+                if ended and position == len(self._chunks):
+                    break
+                if not ended:
+                    await changed.wait()
+        finally:
+            unsubscribe()
+        if self.error is not None:
+            raise self.error
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        return self._finished().__await__()
+
+    async def _finished(self) -> Response:
+        try:
+            async for _ in self:
+                pass
+        except asyncio.CancelledError:
+            self.cancel()  # whoever awaited it was cancelled
+            raise
+        return self._fold(self._chunks)
+
+    # ------------------------------------------------------------------------------------------------ writing
+
+    async def _consume(self, chunks: AsyncIterator[Chunk]) -> None:
+        self._set_state("running")
+        try:
+            async for chunk in chunks:
+                self._add(chunk)
+        finally:
+            # An abandoned stream must stop computing now, not when it is collected.
+            if (close := getattr(chunks, "aclose", None)) is not None:
+                await close()
+
+    def _add(self, chunk: Chunk) -> None:
+        with self._changed:
+            self._text.append(_delta(chunk))
+            self._chunks.append(chunk)
+            if detail := detail_of(chunk):
+                self.tokens.extend(detail.tokens)
+                self.usage = detail.usage or self.usage
+                self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
+                self.notes = detail.notes
+            self.stop_reason = _stop_reason(chunk) or self.stop_reason
+            self._changed.notify_all()
+        self._tell()
+
+    def _settle(self, future: Future[None]) -> None:
+        try:
+            future.result()
+            self._set_state("finished")
+        except (CancelledError, asyncio.CancelledError):
+            self._set_state("cancelled")
+        except BaseException as error:  # noqa: BLE001 - kept for whoever asks for the result
+            self.error = error
+            self._set_state("failed")
+
+    def _set_state(self, state: RunState) -> None:
+        with self._changed:
+            if not self.done:
+                self.state = state
+            self._changed.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        for callback in tuple(self._listeners):
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - a broken listener must not end the run
+                self._listeners.remove(callback)
+
+    # ------------------------------------------------------------------------------------------------ showing
+
+    def __repr__(self) -> str:
+        shown = self.text if len(self.text) <= 60 else self.text[:57] + "..."
+        return f"<Run {self.id} {self.model}: {self.state}, {len(self.tokens)} tokens, {shown!r}>"
+
+    def _repr_html_(self) -> str:
+        from workbench.widgets.static_html import run_html
+
+        return run_html(self)
+
+
+def _delta(chunk: StreamChunk) -> str:
+    delta = chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
+    return delta if isinstance(delta, str) else ""
+
+
+def _stop_reason(chunk: StreamChunk) -> StopReason | None:
+    return chunk.stop_reason if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.stop_reason

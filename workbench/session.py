@@ -1,0 +1,216 @@
+"""The notebook's facade: a `Workbench` and the runs it starts; plain calls over the async protocol."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from workbench.background import BackgroundLoop
+from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.protocol import (
+    BatchChatCompletionResponse,
+    BatchCompletionResponse,
+    ChatCompletionResponse,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    EmbeddingsResponse,
+    InterleavedTextMedia,
+    LogProbConfig,
+    Message,
+    ModelDefWithProvider,
+    ResponseFormat,
+    RunConfig,
+    SamplingParams,
+    ToolChoice,
+    ToolDefinition,
+    ToolPromptFormat,
+)
+from workbench.providers.folding import chat_response, completion_response
+from workbench.run import Run
+from workbench.stack import Stack, load_run_config
+
+if TYPE_CHECKING:
+    from workbench.records import ModelCard
+    from workbench.widgets import Playground
+
+CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
+ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
+
+
+class Workbench:
+    """Models to ask, in a notebook or a script.
+
+    Args:
+        config: a run config as a YAML file, a dict or a `RunConfig`; None takes the file named by
+            ``WORKBENCH_CONFIG``, else the embedded models.
+
+    Raises:
+        ConfigError: the run config is wrong; nothing was started.
+    """
+
+    def __init__(self, config: RunConfig | dict[str, Any] | str | Path | None = None) -> None:
+        self.config = load_run_config(config)
+        self._stack = Stack(self.config)
+        self._loop = BackgroundLoop("workbench")
+        self._numbers = itertools.count(1)
+        self._loop.wait(self._stack.open())
+        self.inference = self._stack.inference
+        """Satisfies the protocols ``Inference`` and ``BatchInference`` exactly (async)."""
+        self.models = self._stack.models
+        """Satisfies the protocol ``Models`` exactly (async)."""
+        self.inspect = self._stack.inspect
+        """Satisfies the protocol ``Inspect`` exactly (async)."""
+
+    # -------------------------------------------------------------------------------------------- generating
+
+    def completion(
+        self,
+        content: InterleavedTextMedia,
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> CompletionRun:
+        """Let a model continue a text; the run is returned at once. Parameters are those of ``Inference.completion``.
+
+        Raises:
+            ModelNotFoundError, InvalidRequestError: before any work; what only the model can know comes from the run.
+        """
+        params = _sampling(sampling_params)
+        name = self._model(model)
+        chunks = self.inference.completion(name, content, params, True, logprobs, response_format)
+        fold = partial(completion_response, wants_logprobs=logprobs is not None)
+        return self._run(name, content, params, chunks, fold)
+
+    def chat_completion(
+        self,
+        messages: list[Message],
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> ChatRun:
+        """Let a model answer a conversation; the run is returned at once. Parameters are the protocol's."""
+        params = _sampling(sampling_params)
+        name = self._model(model)
+        chunks = self.inference.chat_completion(
+            name, messages, params, tools, tool_choice, tool_prompt_format, True, logprobs, response_format
+        )
+        fold = partial(chat_response, wants_logprobs=logprobs is not None)
+        return self._run(name, list(messages), params, chunks, fold)
+
+    def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
+        """One vector per content, in order. ``model=None`` takes the first sentence model served."""
+        return self._loop.wait(self.inference.embeddings(self._model(model, kind="embedding"), contents))
+
+    def batch_completion(
+        self,
+        content_batch: list[InterleavedTextMedia],
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchCompletionResponse:
+        """Continue several texts together; order kept, one bad item refuses the batch before any compute."""
+        name, params = self._model(model), _sampling(sampling_params)
+        return self._loop.wait(self.inference.batch_completion(name, content_batch, params, logprobs, response_format))
+
+    def batch_chat_completion(
+        self,
+        messages_batch: list[list[Message]],
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchChatCompletionResponse:
+        """Answer several conversations together; order kept, one bad item refuses the batch before any compute."""
+        name, params = self._model(model), _sampling(sampling_params)
+        return self._loop.wait(
+            self.inference.batch_chat_completion(
+                name, messages_batch, params, tools, tool_choice, tool_prompt_format, logprobs, response_format
+            )
+        )
+
+    # ------------------------------------------------------------------------------------------------ models
+
+    def list_models(self) -> list[ModelDefWithProvider]:
+        """Every model served, in the order of registration."""
+        return self.models.models()
+
+    def card(self, model: str | None = None) -> ModelCard:
+        """The facts of a model, without loading it."""
+        found = self.models.find(self._model(model))
+        return found.provider.card(found.model.identifier)
+
+    def load(self, model: str | None = None) -> ModelCard:
+        """Load a model now instead of at its first request; blocks, and returns its card."""
+        found = self.models.find(self._model(model))
+        found.provider.load(found.model.identifier)
+        return found.provider.card(found.model.identifier)
+
+    # ----------------------------------------------------------------------------------------------- widgets
+
+    def playground(self, **options: Any) -> Playground:
+        """The playground widget on this workbench."""
+        from workbench import widgets
+
+        return widgets.playground(self, **options)
+
+    # -------------------------------------------------------------------------------------------------- life
+
+    def close(self) -> None:
+        """Cancel what runs, end all threads and give the models' memory back. Closing twice is harmless."""
+        self._loop.close()
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Workbench {self.config.image_name}: {', '.join(model.identifier for model in self.list_models())}>"
+
+    def _model(self, model: str | None, kind: str = "causal") -> str:
+        if model is not None:
+            return model
+        for known in self.models.registrations():
+            if known.provider.card(known.model.identifier).kind == kind:
+                return known.name
+        raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
+
+    def _run(self, model: str, prompt: Any, params: SamplingParams, chunks: Any, fold: Any) -> Run[Any, Any]:
+        return Run(
+            f"run-{next(self._numbers)}",
+            model=model,
+            prompt=prompt,
+            sampling_params=params,
+            chunks=chunks,
+            fold=fold,
+            loop=self._loop,
+        )
+
+
+def _sampling(params: SamplingParams | None) -> SamplingParams:
+    if params is None:
+        return SamplingParams()
+    if not isinstance(params, SamplingParams):
+        raise InvalidRequestError("sampling_params", params, "a SamplingParams")
+    return params
+
+
+__all__ = ["ChatRun", "CompletionRun", "Run", "Workbench"]

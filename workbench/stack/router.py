@@ -1,0 +1,121 @@
+"""The inference API in front of all providers: it finds who serves the model and hands the call on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import (
+    BatchChatCompletionResponse,
+    BatchCompletionResponse,
+    EmbeddingsResponse,
+    LogProbConfig,
+    Message,
+    ModelDef,
+    ResponseFormat,
+    SamplingParams,
+    ToolChoice,
+    ToolDefinition,
+    ToolPromptFormat,
+)
+
+if TYPE_CHECKING:
+    from workbench.protocol import InterleavedTextMedia
+    from workbench.stack.registry import Registration, Registry
+
+_DEFAULT = SamplingParams()
+
+
+class Router:
+    """Satisfies ``Inference`` and ``BatchInference``; models are asked for by plain or by full name."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.model_store = self
+
+    def get_model(self, identifier: str) -> ModelDef:
+        return self._registry.find(identifier).model
+
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = _DEFAULT,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> Any:
+        found = self._find(model)
+        return found.provider.completion(
+            found.model.identifier, content, sampling_params, stream, logprobs, response_format
+        )
+
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> Any:
+        found = self._find(model)
+        return found.provider.chat_completion(
+            found.model.identifier,
+            messages,
+            sampling_params,
+            tools,
+            tool_choice,
+            tool_prompt_format,
+            stream,
+            logprobs,
+            response_format,
+        )
+
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        found = self._find(model)
+        return await found.provider.embeddings(found.model.identifier, contents)
+
+    async def batch_completion(
+        self,
+        model: str,
+        content_batch: list[InterleavedTextMedia],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchCompletionResponse:
+        found = self._find(model)
+        return await found.provider.batch_completion(
+            found.model.identifier, content_batch, sampling_params, logprobs, response_format
+        )
+
+    async def batch_chat_completion(
+        self,
+        model: str,
+        messages_batch: list[list[Message]],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchChatCompletionResponse:
+        found = self._find(model)
+        return await found.provider.batch_chat_completion(
+            found.model.identifier,
+            messages_batch,
+            sampling_params,
+            tools,
+            tool_choice,
+            tool_prompt_format,
+            logprobs,
+            response_format,
+        )
+
+    def _find(self, model: str) -> Registration:
+        if not isinstance(model, str):
+            raise InvalidRequestError("model", model, "the name of a served model")
+        return self._registry.find(model)

@@ -215,12 +215,14 @@ _MODULES = ("catalog", "errors", "protocol", "records", "widgets")
 _HOMES = ("workbench.errors", "workbench.records", "workbench.protocol", "workbench.session")
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
-    value = importlib.import_module(f"workbench.{name}") if name in _MODULES else _from_home(name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers would take any misspelt name for this function's
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+        value = importlib.import_module(f"workbench.{name}") if name in _MODULES else _from_home(name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands import opening, output
 from workbench.commands.parsing import add_command
 from workbench.commands.sampling_options import add_sampling_options, sampling_params
+from workbench.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from workbench.commands.parsing import Subparsers
+    from workbench.protocol import LogProbConfig
     from workbench.records import TokenRecord
     from workbench.session import Run
 
@@ -48,10 +50,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from workbench.protocol import LogProbConfig
-
     params = sampling_params(args)
-    logprobs = None if args.logprobs is None else LogProbConfig(top_k=args.logprobs)
+    logprobs = None if args.logprobs is None else _logprob_config(args.logprobs)
     # The newline that ends a piped text is the pipe's, and a prompt that ends in one continues differently.
     prompt = sys.stdin.read().removesuffix("\n") if args.prompt == "-" else args.prompt
     bench, model = opening.open_from(args)
@@ -63,6 +63,14 @@ def run(args: argparse.Namespace) -> int:
             completion.cancel()
             raise
     return 0
+
+
+def _logprob_config(alternatives: int) -> LogProbConfig:
+    from workbench.protocol import LogProbConfig
+
+    if alternatives < 0:
+        raise InvalidRequestError("--logprobs", alternatives, "a whole number, 0 (the sampled token alone) or above")
+    return LogProbConfig(top_k=alternatives)
 
 
 def _show(completion: Run, *, as_json: bool, with_logprobs: bool) -> None:

@@ -24,7 +24,7 @@ _DISTRIBUTION = "inference-workbench"
 _SHIPPED = PurePosixPath("share/inference-workbench/notebooks")
 _FIRST_NOTEBOOK = "00_playground.ipynb"
 
-# JupyterLab reads it after the user's own configuration path; it turns off the news prompt, nothing else.
+# Defaults of JupyterLab's settings, which the user's own settings override: the news prompt is off, nothing else.
 _CONFIG = Path(__file__).with_name("jupyter_config")
 
 
@@ -66,7 +66,7 @@ def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> l
 
 def lab_environment() -> dict[str, str]:
     """This process's environment with our defaults on Jupyter's configuration path."""
-    paths = [str(_CONFIG), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    paths = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(_CONFIG)]
     return {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(path for path in paths if path)}
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, InvalidRequestError
 
 if TYPE_CHECKING:
     from workbench.session import Workbench
@@ -43,6 +43,8 @@ def open_workbench(config: dict[str, Any] | Path | None) -> Workbench:
 
 def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
     """The workbench that the options ask for, and the model to name in its calls (None: its first chat model)."""
+    if args.model == "":
+        raise InvalidRequestError("--model", "", "a name; `workbench models list` shows the catalog's")
     if args.precision and args.config:
         raise ConfigError("--precision cannot change a run config: set quantization in the file, or leave out --config")
     if args.precision or (args.model and not _has_config(args)):

@@ -40,10 +40,13 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) ->
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
-    """What the options say; raises InvalidRequestError that names the field."""
+    """What the options say; raises InvalidRequestError that names the option."""
     from workbench.protocol import SamplingParams
 
-    return SamplingParams(**given_fields(args))
+    try:
+        return SamplingParams(**given_fields(args))
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"--{error.field.replace('_', '-')}", error.given, error.allowed) from None
 
 
 def given_fields(args: argparse.Namespace) -> dict[str, Any]:

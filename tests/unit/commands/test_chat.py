@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from workbench.errors import NumericalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.commands.conftest import Cli, FakeWorkbench, Outcome
+
+    Chat = Callable[..., Outcome]
+
+
+class Terminal(io.StringIO):
+    """Standard input that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def chat(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Chat:
+    """``workbench chat`` with these lines piped into it."""
+
+    def run(*lines: str, options: tuple[str, ...] = ()) -> Outcome:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        return cli("chat", *options)
+
+    return run
+
+
+def turns(bench: FakeWorkbench) -> list[list[tuple[str, object]]]:
+    return [[(message.role, message.content) for message in messages] for messages in bench.conversations]
+
+
+def test_each_piped_line_is_a_turn_that_sees_the_turns_before(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.says("Hello", " there")
+    bench.says("Salut")
+    outcome = chat("Hi", "", "And in French?")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "Hello there\nSalut\n", "")
+    assert turns(bench) == [
+        [("user", "Hi")],
+        [("user", "Hi"), ("assistant", "Hello there"), ("user", "And in French?")],
+    ]
+
+
+def test_a_system_message_stands_above_every_turn_and_can_be_changed(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.says("a")
+    bench.says("b")
+    chat("x", "/system Be brief.", "y", options=("--system", "Be kind."))
+    assert [conversation[0] for conversation in turns(bench)] == [("system", "Be kind."), ("system", "Be brief.")]
+
+
+def test_reset_forgets_the_turns_and_keeps_the_system_message(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.says("a")
+    bench.says("b")
+    chat("x", "/reset", "y", options=("--system", "Be kind."))
+    assert turns(bench)[1] == [("system", "Be kind."), ("user", "y")]
+
+
+def test_params_changes_what_the_next_turn_uses_and_shows_it(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.says("a")
+    outcome = chat("/params temperature=0.5 strategy=top_p", "x")
+    assert "strategy=top_p, temperature=0.5" in outcome.out
+    assert bench.sampling_params is not None
+    assert bench.sampling_params.temperature == 0.5
+
+
+@pytest.mark.parametrize("command", ["/params top_p=1.5", "/params warmth=1", "/params temperature"])
+def test_params_refuses_what_is_not_allowed_and_leaves_them_as_they_were(
+    chat: Chat, bench: FakeWorkbench, command: str
+) -> None:
+    bench.says("a")
+    outcome = chat(command, "x")
+    assert outcome.code == 1
+    assert outcome.err.startswith("workbench: ")
+    assert bench.sampling_params is not None
+    assert bench.sampling_params.top_p == 0.95
+
+
+def test_save_writes_the_conversation_as_messages_of_the_protocol(
+    chat: Chat, bench: FakeWorkbench, tmp_path: Path
+) -> None:
+    bench.says("é")
+    file = tmp_path / "chat.json"
+    chat("x", f"/save {file}", options=("--system", "Be kind."))
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    assert [(message["role"], message["content"]) for message in saved] == [
+        ("system", "Be kind."),
+        ("user", "x"),
+        ("assistant", "é"),
+    ]
+
+
+def test_save_to_a_place_that_cannot_be_written_is_said_and_the_chat_goes_on(
+    chat: Chat, bench: FakeWorkbench, tmp_path: Path
+) -> None:
+    bench.says("a")
+    outcome = chat(f"/save {tmp_path}/no/such/folder.json", "x")
+    assert (outcome.code, outcome.out) == (1, "a\n")
+    assert "no/such/folder.json" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["/help", "/nonsense", "/save"])
+def test_help_lists_the_commands(chat: Chat, bench: FakeWorkbench, command: str) -> None:
+    outcome = chat(command)
+    assert all(name in outcome.out for name in ("/system", "/params", "/save", "/reset", "/quit"))
+    assert bench.conversations == []
+
+
+def test_quit_leaves_before_the_next_line(chat: Chat, bench: FakeWorkbench) -> None:
+    assert chat("/quit", "x").code == 0
+    assert bench.conversations == []
+
+
+def test_a_turn_that_fails_leaves_no_trace_and_the_chat_goes_on(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.says("half an ans", error=NumericalError("the model computed NaN"))
+    bench.says("b")
+    outcome = chat("x", "y")
+    assert (outcome.code, outcome.err) == (1, "workbench: the model computed NaN\n")
+    assert turns(bench)[1] == [("user", "y")]
+
+
+def test_control_c_stops_the_answer_and_keeps_the_session(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = bench.says("One", " two", interrupted_after=1)
+    bench.says("ok")
+    monkeypatch.setattr("sys.stdin", Terminal("Count\nGo on\n"))
+    outcome = cli("chat")
+    assert outcome.code == 0
+    assert stopped.cancelled
+    assert "One [stopped]\n" in outcome.out
+    assert turns(bench)[1] == [("user", "Count"), ("assistant", "One"), ("user", "Go on")]
+
+
+def test_control_c_at_the_prompt_throws_the_line_away(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.says("a")
+    lines = iter(["x"])
+    pressed: list[bool] = []
+
+    def read(prompt: str) -> str:
+        if not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        if (line := next(lines, None)) is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("builtins.input", read)
+    assert cli("chat").code == 0
+    assert turns(bench) == [[("user", "x")]]
+
+
+def test_control_c_in_a_pipe_ends_the_chat(chat: Chat, bench: FakeWorkbench) -> None:
+    run = bench.says("One", " two", interrupted_after=1)
+    assert chat("Count", "Go on").code == 130
+    assert run.cancelled
+
+
+def test_bad_options_are_refused_before_the_model_is_opened(chat: Chat, bench: FakeWorkbench) -> None:
+    assert chat("x", options=("--top-p", "1.5")).code == 2
+    assert bench.opened == 0

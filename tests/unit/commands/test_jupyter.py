@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from workbench.commands import jupyter
+
+if TYPE_CHECKING:
+    from tests.unit.commands.conftest import Cli
+
+    Started = list[tuple[list[str], dict[str, str]]]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """What the process would have become."""
+    calls: Started = []
+    monkeypatch.setattr(jupyter, "replace_process", lambda command, environment: calls.append((command, environment)))
+    return calls
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_playground.ipynb").touch()
+    monkeypatch.setattr(jupyter, "_CLONE", tmp_path)
+    return tmp_path
+
+
+def test_play_opens_the_playground_of_the_clone(cli: Cli, started: Started, clone: Path) -> None:
+    assert cli("play").code == 0
+    ((command, _),) = started
+    assert command[:3] == [sys.executable, "-m", "jupyterlab"]
+    assert f"--ServerApp.root_dir={clone}" in command
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_playground.ipynb" in command
+
+
+def test_lab_opens_the_folder_of_the_notebooks(cli: Cli, started: Started, clone: Path) -> None:
+    cli("lab")
+    ((command, _),) = started
+    assert "--LabApp.default_url=/lab/tree/notebooks" in command
+
+
+@pytest.mark.usefixtures("clone")
+def test_options_are_handed_on_and_what_stands_after_two_dashes_too(cli: Cli, started: Started) -> None:
+    cli("play", "--no-browser", "--port", "8899", "--", "--ServerApp.token=x", "-y")
+    ((command, _),) = started
+    assert {"--no-browser", "--port=8899"} <= set(command)
+    assert command[-2:] == ["--ServerApp.token=x", "-y"]
+
+
+@pytest.mark.usefixtures("clone")
+def test_the_news_prompt_is_off_and_the_users_own_configuration_comes_first(
+    cli: Cli, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/mine")
+    cli("play")
+    ((_, environment),) = started
+    mine, ours = environment["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert mine == "/mine"
+    overrides = json.loads(Path(ours, "labconfig", "default_setting_overrides.json").read_text(encoding="utf-8"))
+    assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+@pytest.mark.usefixtures("clone")
+def test_open_tabs_are_kept_in_our_own_state(cli: Cli, started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_STATE", "/state")
+    cli("play")
+    ((command, _),) = started
+    assert "--LabApp.workspaces_dir=/state/jupyterlab-workspaces" in command
+
+
+def test_outside_a_clone_the_shipped_notebooks_are_copied_once(
+    cli: Cli, started: Started, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jupyter, "_CLONE", tmp_path / "site-packages")
+    monkeypatch.setattr(jupyter, "_shipped_notebooks", lambda: clone / "notebooks")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert str(elsewhere / "notebooks") in cli("play").err
+    copied = elsewhere / "notebooks" / "00_playground.ipynb"
+    copied.write_text("changed by the user", encoding="utf-8")
+    assert cli("play").err == ""
+    assert copied.read_text(encoding="utf-8") == "changed by the user"
+    assert all(f"--ServerApp.root_dir={elsewhere}" in command for command, _ in started)
+
+
+def test_no_notebooks_anywhere_is_a_clear_failure(
+    cli: Cli, started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jupyter, "_CLONE", tmp_path)
+    monkeypatch.setattr(jupyter, "_DISTRIBUTION", "no-such-distribution")
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("play")
+    assert outcome.code == 1
+    assert "clone of the repository" in outcome.err
+    assert not started
+
+
+def test_without_jupyterlab_it_says_what_to_install(
+    cli: Cli, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jupyterlab", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    outcome = cli("play")
+    assert outcome.code == 1
+    assert "inference-workbench[lab]" in outcome.err
+    assert not started

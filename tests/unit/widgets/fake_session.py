@@ -1,0 +1,265 @@
+"""A session with no model: the words are fixed, the numbers are reckoned from them, and a thread emits the tokens."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workbench.errors import ModelNotFoundError
+from workbench.protocol import (
+    CompletionMessage,
+    CompletionResponse,
+    LogProbConfig,
+    Message,
+    ModelDefWithProvider,
+    SamplingParams,
+    StopReason,
+)
+from workbench.records import Alternative, ModelCard, TokenRecord, Usage
+
+ANSWER = (
+    "The sky is often considered to be the darkest and most blue, but at a certain point, the human eye only sees "
+    "two colors of light: blue and red. It takes light in that specific spectrum of color to be perceived by our eyes."
+)
+_OTHERS = [" the", " a", " blue", " of", " primary", " distinct", " different"]
+
+
+def token(position: int, text: str, *, alternatives: int = 5, raw: bytes | None = None) -> TokenRecord:
+    """A record whose numbers depend on its place and text alone."""
+    seed = (sum(map(ord, text)) * 7 + position * 13) % 101
+    logprob = -0.02 - 5.2 * (seed / 100) ** 3
+    left = 1.0 - math.exp(logprob)
+    others = tuple(
+        Alternative(1000 + k, other, other.encode(), math.log(max(left, 1e-6) * 0.5 ** (k + 1)), k + 2)
+        for k, other in enumerate(_OTHERS[:alternatives])
+    )
+    data = text.encode() if raw is None else raw
+    return TokenRecord(
+        position=position,
+        token_id=300 + seed * 17,
+        text=text,
+        bytes=data,
+        logprob=logprob,
+        rank=1 + seed // 30,
+        entropy=0.4 + seed / 30,
+        alternatives=others,
+    )
+
+
+def words(text: str) -> list[str]:
+    """Pieces that begin with a space, as most vocabularies have them."""
+    return [part if i == 0 else " " + part for i, part in enumerate(text.split(" "))]
+
+
+class FakeRun:
+    """Satisfies the run of the facade; ``step`` moves it by hand, ``go`` lets a thread move it."""
+
+    def __init__(
+        self,
+        run_id: str = "run-1",
+        texts: Sequence[str] | None = None,
+        *,
+        prompt: Any = "Hi",
+        model: str = "tiny",
+        records: Sequence[TokenRecord] | None = None,
+        sampling_params: SamplingParams | None = None,
+        error: BaseException | None = None,
+        text: str | None = None,
+    ) -> None:
+        self.id, self.model, self.prompt = run_id, model, prompt
+        self.sampling_params = sampling_params or SamplingParams()
+        self.state, self.stop_reason, self.error = "queued", None, None
+        self.tokens: list[TokenRecord] = []
+        self.text = ""
+        self._coming = (
+            list(records) if records is not None else [token(i, part) for i, part in enumerate(texts or words(ANSWER))]
+        )
+        self._failure = error
+        self._text = text
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+
+    @property
+    def done(self) -> bool:
+        return self._ended.is_set()
+
+    @property
+    def usage(self) -> Usage:
+        count = len(self.tokens)
+        return Usage(48, 36, count, 0.034 if count else None, 92.0 if count > 1 else None)
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._callbacks)
+
+    def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def step(self, count: int = 1) -> None:
+        """Emit that many tokens; the run ends after the last."""
+        for _ in range(count):
+            if self.done:
+                return
+            if self._cancelled.is_set() or not self._coming:
+                self.end("cancelled" if self._cancelled.is_set() else "failed" if self._failure else "finished")
+                return
+            self.state = "running"
+            record = self._coming.pop(0)
+            self.tokens.append(record)
+            whole = b"".join(item.bytes for item in self.tokens if not item.is_special)
+            self.text = whole.decode("utf-8", "ignore")
+            self._tell()
+
+    def end(self, state: str = "finished") -> None:
+        if state == "finished":
+            whole = b"".join(item.bytes for item in self.tokens if not item.is_special)
+            self.text = whole.decode("utf-8", "replace") if self._text is None else self._text
+            self.stop_reason = StopReason.end_of_turn
+        if state == "failed":
+            self.error = self._failure
+        self.state = state
+        self._ended.set()
+        self._tell()
+
+    def go(self, tokens_per_s: float) -> None:
+        """Emit from a thread."""
+
+        def emit() -> None:
+            while not self.done:
+                self.step()
+                self._cancelled.wait(1 / tokens_per_s) if tokens_per_s < 1000 else None
+
+        threading.Thread(target=emit, name="fake-run", daemon=True).start()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._ended.wait(timeout)
+
+    def result(self, timeout: float | None = None) -> CompletionResponse:
+        if not self.wait(timeout):
+            raise TimeoutError
+        if self.error is not None:
+            raise self.error
+        reason = self.stop_reason or StopReason.out_of_tokens
+        return CompletionResponse(completion_message=CompletionMessage(content=self.text, stop_reason=reason))
+
+    def _tell(self) -> None:
+        for callback in list(self._callbacks):
+            callback(self)
+
+
+class FakeSession:
+    """Answers every prompt with the same words, at a fixed speed."""
+
+    def __init__(
+        self, texts: Sequence[str] | None = None, *, tokens_per_s: float = 200.0, error: BaseException | None = None
+    ) -> None:
+        self.runs: list[FakeRun] = []
+        self.calls: list[dict[str, Any]] = []
+        self._texts = list(texts) if texts is not None else words(ANSWER)
+        self._tokens_per_s = tokens_per_s
+        self._error = error
+        self._loaded = False
+
+    def completion(
+        self,
+        content: str,
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        logprobs: LogProbConfig | None = None,
+    ) -> FakeRun:
+        return self._run("completion", content, model, sampling_params, logprobs)
+
+    def chat_completion(
+        self,
+        messages: list[Message],
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        logprobs: LogProbConfig | None = None,
+    ) -> FakeRun:
+        return self._run("chat_completion", messages, model, sampling_params, logprobs)
+
+    def list_models(self) -> list[ModelDefWithProvider]:
+        return [
+            ModelDefWithProvider(identifier=identifier, llama_model=identifier, provider_id=provider)
+            for identifier, provider in (
+                ("smollm2-135m-instruct", "local"),
+                ("all-minilm-l6-v2", "local"),
+                ("smollm2-135m-instruct", "exact"),
+            )
+        ]
+
+    def card(self, model: str | None = None) -> ModelCard:
+        provider, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
+        if identifier not in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
+            raise ModelNotFoundError(identifier, ["smollm2-135m-instruct", "all-minilm-l6-v2"])
+        if identifier == "all-minilm-l6-v2":
+            return ModelCard(identifier, "local", "inline::transformers", identifier, kind="embedding")
+        is_exact = provider == "exact"
+        return ModelCard(
+            identifier,
+            provider or "local",
+            "inline::transformers",
+            identifier,
+            architecture="LlamaForCausalLM",
+            parameters=134_515_008,
+            precision="float32" if is_exact else "int4",
+            device="cpu",
+            context_length=8192,
+            has_chat_template=True,
+            licence="Apache-2.0",
+            loaded=self._loaded and not is_exact,
+            memory_bytes=612_000_000 if self._loaded and not is_exact else None,
+            predicted_memory_bytes=1_100_000_000 if is_exact else 600_000_000,
+            memory_limit_bytes=2_000_000_000,
+        )
+
+    def _run(
+        self,
+        method: str,
+        prompt: Any,
+        model: str | None,
+        sampling_params: SamplingParams | None,
+        logprobs: LogProbConfig | None,
+    ) -> FakeRun:
+        self.calls.append(
+            {
+                "method": method,
+                "prompt": prompt,
+                "model": model,
+                "sampling_params": sampling_params,
+                "logprobs": logprobs,
+            }
+        )
+        alternatives = 0 if logprobs is None else logprobs.top_k or 0
+        records = [token(i, text, alternatives=alternatives) for i, text in enumerate(self._texts)]
+        run = FakeRun(
+            f"run-{len(self.runs) + 1}",
+            records=records,
+            prompt=prompt,
+            model=model or "smollm2-135m-instruct",
+            sampling_params=sampling_params,
+            error=self._error,
+        )
+        self.runs.append(run)
+        self._loaded = True
+        run.go(self._tokens_per_s)
+        return run
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    """Wait for another thread; fails loudly when it never comes."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("the condition never came true")
+        time.sleep(0.002)

@@ -1,0 +1,55 @@
+"""Notebook widgets that show what a language model computes; a session is handed in, never made here.
+
+``static_html`` needs no Jupyter at all, so the names below are imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.widgets.model_picker import ModelPicker
+    from workbench.widgets.playground import Playground, playground
+    from workbench.widgets.run_feed import RunFeed
+    from workbench.widgets.sampling_controls import SamplingControls
+    from workbench.widgets.static_html import run_html
+    from workbench.widgets.stream_view import StreamView
+    from workbench.widgets.token_inspector import TokenInspector
+    from workbench.widgets.token_table import TokenTable
+
+_HOME = {
+    "ModelPicker": "model_picker",
+    "Playground": "playground",
+    "RunFeed": "run_feed",
+    "SamplingControls": "sampling_controls",
+    "StreamView": "stream_view",
+    "TokenInspector": "token_inspector",
+    "TokenTable": "token_table",
+    "playground": "playground",
+    "run_html": "static_html",
+}
+
+__all__ = [
+    "ModelPicker",
+    "Playground",
+    "RunFeed",
+    "SamplingControls",
+    "StreamView",
+    "TokenInspector",
+    "TokenTable",
+    "playground",
+    "run_html",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,38 @@
+"""The JavaScript and CSS of a widget as one text each.
+
+anywidget loads a module from a Blob URL, from which no other file can be imported. So an import of a sibling is
+replaced by the sibling's text here; in the repository every file stays a plain ES module of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(async )?function|const|class)", re.MULTILINE)
+
+
+@cache
+def module_source(name: str) -> str:
+    """The ES module ``static/<name>.js`` with its siblings put in front of it, each once."""
+    seen: dict[str, str] = {}
+    _collect(name, seen)
+    *siblings, own = seen.items()
+    return "\n".join([*(_EXPORT.sub("", text) for _, text in siblings), own[1]])
+
+
+@cache
+def style_source(name: str) -> str:
+    """``static/base.css`` (colours, buttons, fields) followed by ``static/<name>.css``."""
+    return "\n".join((STATIC / f"{part}.css").read_text(encoding="utf-8") for part in ("base", name))
+
+
+def _collect(name: str, seen: dict[str, str]) -> None:
+    text = (STATIC / f"{name}.js").read_text(encoding="utf-8")
+    for sibling in _IMPORT.findall(text):
+        if sibling not in seen:
+            _collect(sibling, seen)
+    seen[name] = _IMPORT.sub("", text)

@@ -1,0 +1,57 @@
+"""What every widget shares: one lock, a repr without an address, a static twin, a close that leaves nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import anywidget
+
+# Traits are written by tickers and by whatever thread the kernel handles a click on, and ipywidgets does not lock
+# its own state. One lock for all, because widgets are linked: two locks could be taken in two orders.
+LOCK = threading.RLock()
+
+_VIEW_MIMETYPE = "application/vnd.jupyter.widget-view+json"
+
+
+class WorkbenchWidget(anywidget.AnyWidget):
+    """A widget with the habits of this package; subclasses add traits, a module, and ``static_html``."""
+
+    def static_html(self) -> str:
+        """The state as self-contained HTML without a script."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def _repr_mimebundle_(self, **_options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        twin = {"text/plain": repr(self), "text/html": self.static_html()}
+        if self.comm is None:
+            return twin, {}
+        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
+        return {**twin, _VIEW_MIMETYPE: view}, {}
+
+    @property
+    def closed(self) -> bool:
+        return self.comm is None
+
+    def close(self) -> None:
+        """Take the widget out of every page; its last state and its static twin stay."""
+        if self.comm is None:
+            return
+        with LOCK:
+            layout = self.layout
+            super().close()
+            # ipywidgets hides the bundle of a closed widget, but the twin needs no page.
+            self.__dict__.pop("_repr_mimebundle_", None)
+            if layout is not None:
+                # ipywidgets leaves the layout behind, one live model for each widget that was ever shown.
+                layout.close()
+            self._release()
+
+    def _release(self) -> None:
+        """Close what belongs to this widget alone; called once, by ``close``."""
+
+    def _handle_msg(self, msg: dict[str, Any]) -> None:
+        with LOCK:
+            super()._handle_msg(msg)

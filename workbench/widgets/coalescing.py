@@ -1,0 +1,67 @@
+"""From a token a millisecond to a message every so often: the ticker of one active run.
+
+Jupyter drops messages silently above a rate, so a widget sends what is new at fixed distances instead of
+once a token. The ticker lives exactly as long as its run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from workbench.widgets.contract import RunLike
+
+MESSAGES_PER_S = 20
+_INTERVAL_S = 1 / MESSAGES_PER_S
+# A run that never calls back (its thread died) is still looked at this often.
+_PATIENCE_S = 1.0
+
+
+def pump(
+    run: RunLike,
+    publish: Callable[[], None],
+    finish: Callable[[], None],
+    *,
+    interval_s: float = _INTERVAL_S,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+) -> None:
+    """Call ``publish`` at most once in ``interval_s`` while the run goes on, then ``finish`` once; blocks.
+
+    Args:
+        run: told about its news by ``run.subscribe``.
+        publish: sends what is new.
+        finish: sends the final state; keeps the same distance from the last ``publish``.
+        interval_s: shortest time between two calls.
+        clock, pause, wait: time, sleeping and waiting for news; tests hand in their own.
+    """
+    news = threading.Event()
+    unsubscribe = run.subscribe(lambda _run: news.set())
+    last_s = clock() - interval_s
+    try:
+        while True:
+            wait(news, _PATIENCE_S)
+            _keep_distance(last_s + interval_s - clock(), pause)
+            news.clear()
+            if run.done:
+                break
+            last_s = clock()
+            publish()
+    finally:
+        unsubscribe()
+        _keep_distance(last_s + interval_s - clock(), pause)
+        finish()
+
+
+def start_ticker(run: RunLike, publish: Callable[[], None], finish: Callable[[], None]) -> threading.Thread:
+    """Run ``pump`` in a daemon thread that ends with the run."""
+    thread = threading.Thread(target=pump, args=(run, publish, finish), name=f"workbench-{run.id}-view", daemon=True)
+    thread.start()
+    return thread
+
+
+def _keep_distance(remaining_s: float, pause: Callable[[float], None]) -> None:
+    if remaining_s > 0:
+        pause(remaining_s)

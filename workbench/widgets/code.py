@@ -1,0 +1,67 @@
+"""A run as the Python that makes it, for "Copy as code"; it runs as it stands after ``import workbench as wb``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from workbench.protocol import LogProbConfig, SamplingParams
+
+
+def sampling_code(params: SamplingParams, *, prefix: str = "wb.") -> str:
+    """The constructor call, with the fields that differ from their defaults."""
+    fields = SamplingParams.model_fields
+    given = {name: getattr(params, name) for name in fields}
+    arguments = [
+        f"{name}={_literal(value)}" for name, value in given.items() if value not in (fields[name].default, [])
+    ]
+    return f"{prefix}SamplingParams({', '.join(arguments)})"
+
+
+def call_code(
+    prompt: str,
+    *,
+    mode: str,
+    model: str | None,
+    params: SamplingParams,
+    logprobs: LogProbConfig,
+    session: str = "bench",
+) -> str:
+    """The facade call of a run.
+
+    Args:
+        prompt: text of the user's turn, or the text to continue.
+        mode: ``chat`` or ``completion``.
+        model: None leaves the choice to the session.
+        params, logprobs: as given to the call.
+        session: name of the variable that holds the ``Workbench``.
+    """
+    method, content = ("completion", _literal(prompt))
+    if mode == "chat":
+        method, content = "chat_completion", f"[wb.UserMessage(content={_literal(prompt)})]"
+    arguments = [content]
+    if model is not None:
+        arguments.append(f"model={_literal(model)}")
+    arguments += [f"sampling_params={sampling_code(params)}", f"logprobs=wb.LogProbConfig(top_k={logprobs.top_k})"]
+    lines = "".join(f"    {argument},\n" for argument in arguments)
+    return f"run = {session}.{method}(\n{lines})\nrun.result()"
+
+
+def _literal(value: Any) -> str:
+    """A Python literal on one line; text in double quotes, with other scripts left readable."""
+    if isinstance(value, str):
+        return _text(str(value))
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(item) for item in value)}]"
+    return repr(value)
+
+
+def _text(text: str) -> str:
+    # JSON's escapes are Python's too. Characters that no editor shows are written out.
+    written = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else _escape(char) for char in written)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

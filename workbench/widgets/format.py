@@ -1,0 +1,91 @@
+"""Numbers and tokens in words for the static twins; static/format.js has the same functions, a test compares them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+STATE_WORDS = {
+    "idle": "ready",
+    "queued": "waiting for the model",
+    "running": "running",
+    "cancelled": "stopped by you",
+    "failed": "failed",
+    "finished": "finished",
+}
+_STOP_WORDS = {"end_of_turn": "end of turn", "end_of_message": "end of message", "out_of_tokens": "length limit"}
+_ZERO_WIDTH_JOINER = "\u200d"
+
+
+def visible(text: str) -> str:
+    """White space and control characters made visible, so that every token can be told apart."""
+    return "".join(_visible_char(char, alone=len(text) == 1) for char in text)
+
+
+def percent_of(logprob: float) -> str:
+    return "–" if not math.isfinite(logprob) else percent(math.exp(logprob))
+
+
+def percent(probability: float) -> str:
+    """Three digits that count."""
+    if probability >= 0.9995:
+        return "100 %"
+    if 0 < probability < 1e-6:
+        return "< 0.0001 %"
+    return f"{to_precision(100 * probability, 2 if probability < 0.001 else 3)} %"
+
+
+def to_precision(value: float, digits: int) -> str:
+    """A number with that many significant digits, trailing zeros kept; not for values that need an exponent."""
+    if value == 0:
+        return f"{0:.{digits - 1}f}"
+    magnitude = math.floor(math.log10(float(f"{value:.{digits - 1}e}")))
+    return f"{value:.{max(0, digits - 1 - magnitude)}f}"
+
+
+def fixed(value: float | None, digits: int) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def bits(logprob: float) -> float | None:
+    """Surprisal in bits; None where the logprob is unknown."""
+    return None if not math.isfinite(logprob) else max(0.0, -logprob / math.log(2))
+
+
+def heat(logprob: float) -> float:
+    """Strength of the warm hue, 0 to 1: silent below 0.6 bits, full at 8."""
+    surprisal = bits(logprob)
+    return 0.0 if surprisal is None else max(0.0, min(1.0, (surprisal - 0.6) / 7.4))
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+
+
+def parameter_count(count: int) -> str:
+    if count >= 999.5e6:
+        return f"{_trimmed(count / 1e9)} B"
+    return f"{count / 1e6:.0f} M" if count >= 999.5e3 else f"{count:,}"
+
+
+def stop_words(stop_reason: object) -> str | None:
+    name = str(getattr(stop_reason, "value", stop_reason))
+    return _STOP_WORDS.get(name)
+
+
+def _visible_char(char: str, *, alone: bool) -> str:
+    code = ord(char)
+    known = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡"}.get(char)
+    if known is not None:
+        return known
+    if code < 0x20:
+        return chr(0x2400 + code)
+    # Joins the parts of an emoji; alone it would be invisible.
+    if char == _ZERO_WIDTH_JOINER and not alone:
+        return char
+    hidden = char.isspace() or unicodedata.category(char) in ("Cc", "Cf")
+    return f"⟨U+{code:04X}⟩" if hidden else char
+
+
+def _trimmed(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,184 @@
+"""The playground: picker, controls, stream, inspector and table around one feed."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import LogProbConfig, SamplingParams
+from workbench.records import TokenRecord
+from workbench.widgets import static_html
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.code import call_code
+from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.model_picker import ModelPicker
+from workbench.widgets.run_feed import Positions, RunFeed
+from workbench.widgets.sampling_controls import SamplingControls
+from workbench.widgets.stream_view import ALTERNATIVES, StreamView
+from workbench.widgets.token_inspector import TokenInspector
+from workbench.widgets.token_table import TokenTable
+
+DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
+
+# A cell that is run again makes a new playground; the one before would stay in memory and keep its page alive.
+_OPEN: weakref.WeakKeyDictionary[Any, weakref.ref[Playground]] = weakref.WeakKeyDictionary()
+
+
+class Playground(WorkbenchWidget):
+    """One widget made of parts that work alone too: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``."""
+
+    _esm = module_source("playground")
+    _css = style_source("playground")
+
+    picker = anywidget.WidgetTrait().tag(sync=True)
+    controls = anywidget.WidgetTrait().tag(sync=True)
+    stream = anywidget.WidgetTrait().tag(sync=True)
+    inspector = anywidget.WidgetTrait().tag(sync=True)
+    table = anywidget.WidgetTrait().tag(sync=True)
+    feed = anywidget.WidgetTrait().tag(sync=True)
+    tab = traitlets.Enum(("tokens", "code"), "tokens", help="The view below the text: tokens or code.").tag(sync=True)
+    code = traitlets.Unicode("", help="The Python call that gives the next run.").tag(sync=True)
+    selected = Positions((), help="Positions of the selected tokens; takes a DataFrame's index as well.")
+
+    def __init__(
+        self,
+        session: SessionLike,
+        *,
+        prompt: str = DEFAULT_PROMPT,
+        mode: str = "chat",
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        alternatives: int = ALTERNATIVES,
+    ) -> None:
+        try:
+            self._logprobs = LogProbConfig(top_k=alternatives)
+        except InvalidRequestError as error:
+            raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
+        feed = RunFeed()
+        super().__init__(
+            picker=ModelPicker(session, value=model),
+            controls=SamplingControls(sampling_params),
+            stream=StreamView(session, feed=feed, prompt=prompt, mode=mode, settings=self._settings),
+            inspector=TokenInspector(feed=feed),
+            table=TokenTable(feed=feed),
+            feed=feed,
+        )
+        self.picker.observe(self._show_code, "value")
+        self.controls.observe(self._show_code, "value")
+        self.stream.observe(self._show_code, ["prompt", "mode"])
+        self._show_code()
+        self._watch()
+
+    @property
+    def run(self) -> RunLike | None:
+        """The run that is shown; None before the first."""
+        return self.feed.run  # type: ignore[no-any-return]
+
+    @property
+    def model(self) -> str | None:
+        """Identifier of the model that the next run asks; may be set."""
+        return self.picker.value  # type: ignore[no-any-return]
+
+    @model.setter
+    def model(self, identifier: str) -> None:
+        self.picker.value = identifier
+
+    @property
+    def prompt(self) -> str:
+        """The text of the prompt box; may be set."""
+        return self.stream.prompt  # type: ignore[no-any-return]
+
+    @prompt.setter
+    def prompt(self, text: str) -> None:
+        self.stream.prompt = text
+
+    @property
+    def sampling_params(self) -> SamplingParams:
+        """The parameters of the next run; may be set."""
+        return self.controls.value  # type: ignore[no-any-return]
+
+    @sampling_params.setter
+    def sampling_params(self, params: SamplingParams) -> None:
+        self.controls.value = params
+
+    @property
+    def selected_tokens(self) -> list[TokenRecord]:
+        """The records of the selected tokens, in the order in which they were selected."""
+        return self.feed.selected_tokens  # type: ignore[no-any-return]
+
+    def start(self, prompt: str | None = None) -> RunLike:
+        """Start a run as the button does; see ``StreamView.start``."""
+        return self.stream.start(prompt)  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        """Stop the run within one step of the model; nothing happens if it has ended."""
+        self.stream.stop()
+
+    def static_html(self) -> str:
+        return static_html.playground_html(self.run, self.prompt, self.picker.card, self.sampling_params)
+
+    def __repr__(self) -> str:
+        run = "None" if self.run is None else repr(self.run.id)
+        return f"Playground(model={self.model!r}, run={run})"
+
+    def _release(self) -> None:
+        for part in (self.stream, self.table, self.inspector, self.controls, self.picker, self.feed):
+            part.close()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"model": self.model, "sampling_params": self.sampling_params, "logprobs": self._logprobs}
+
+    def _show_code(self, _change: Any = None) -> None:
+        with LOCK:
+            self.code = call_code(self.prompt, mode=self.stream.mode, **_renamed(self._settings()))
+
+    def _watch(self) -> None:
+        self.selected = self.feed.selected
+        traitlets.link((self.feed, "selected"), (self, "selected"))
+        self.feed.observe(self._after_run, "snapshot")
+
+    def _after_run(self, change: Any) -> None:
+        # The first run of a model has loaded it: its card now tells the memory that it really takes.
+        if change.new["state"] in ("finished", "cancelled") and not self.picker.closed:
+            card = self.picker.card
+            if card is not None and not card.loaded:
+                self.picker.refresh()
+
+
+def playground(
+    session: SessionLike,
+    *,
+    prompt: str = DEFAULT_PROMPT,
+    mode: str = "chat",
+    model: str | None = None,
+    sampling_params: SamplingParams | None = None,
+    alternatives: int = ALTERNATIVES,
+) -> Playground:
+    """Open a playground on a session; the one that was open on it before is closed.
+
+    Args:
+        session: a ``Workbench``.
+        prompt: what stands in the prompt box.
+        mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
+        model: identifier of the model to begin with; None takes the first one served.
+        sampling_params: where the controls stand; None is top-p sampling with temperature 0.7.
+        alternatives: how many other tokens are kept at each position.
+    """
+    before = _OPEN.pop(session, None)
+    previous = before() if before is not None else None
+    if previous is not None:
+        previous.close()
+    opened = Playground(
+        session, prompt=prompt, mode=mode, model=model, sampling_params=sampling_params, alternatives=alternatives
+    )
+    _OPEN[session] = weakref.ref(opened)
+    return opened
+
+
+def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"model": settings["model"], "params": settings["sampling_params"], "logprobs": settings["logprobs"]}

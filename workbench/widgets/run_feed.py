@@ -1,0 +1,156 @@
+"""The run that several views show: one widget model without a view of its own.
+
+Views name their feed, so a token crosses to the browser once however many of them are open, and a selection made
+in one is seen by the others without the kernel. Traffic of a run:
+
+* one write of ``snapshot`` when it starts and one when it ends, the last with the whole result (a reload finds it);
+* between them custom messages ``{kind: "delta", run, sequence, at, tokens, usage}``, at most twenty a second;
+* replies to a page: ``{kind: "snapshot"}`` for one that is new or has seen a gap, ``{kind: "alternatives"}`` for the
+  positions that it shows (they would be three quarters of the traffic, and few are looked at).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import traitlets
+
+from workbench.errors import InvalidRequestError
+from workbench.records import TokenRecord
+from workbench.widgets import static_html
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.coalescing import start_ticker
+from workbench.widgets.contract import RunLike
+from workbench.widgets.wire import RunStream, wire_alternative
+
+IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
+# More positions than a screen shows are never needed at once.
+_MOST_POSITIONS = 200
+
+
+class Positions(traitlets.TraitType[Any, Any]):
+    """A tuple of token positions; one int, any iterable of ints (a pandas index too) or None are accepted."""
+
+    info_text = "token positions: an int, an iterable of ints, or None"
+
+    def validate(self, _obj: Any, value: Any) -> tuple[int, ...]:
+        if value is None:
+            return ()
+        items = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+        try:
+            positions = tuple(int(item) for item in items if not isinstance(item, bool))
+        except (TypeError, ValueError):
+            raise traitlets.TraitError(f"selected must be {self.info_text}; got {value!r}") from None
+        if any(position < 0 for position in positions):
+            raise traitlets.TraitError(f"selected must be positions from 0; got {value!r}")
+        return positions
+
+
+class RunFeed(WorkbenchWidget):
+    """Follows one run after the other and tells every view about it."""
+
+    _esm = module_source("run_feed")
+    _css = style_source("run_feed")
+
+    snapshot = traitlets.Dict(help="The run as it was when it started, or as it ended.").tag(sync=True)
+    selected = Positions((), help="Positions of the selected tokens; the last one is the one inspected.").tag(sync=True)
+
+    def __init__(self, run: RunLike | None = None) -> None:
+        self._run: RunLike | None = None
+        self._stream: RunStream | None = None
+        self._ticker: threading.Thread | None = None
+        super().__init__(snapshot=dict(IDLE))
+        self.on_msg(self._answer)
+        if run is not None:
+            self.follow(run)
+
+    @property
+    def run(self) -> RunLike | None:
+        """The run that is shown; None before the first."""
+        return self._run
+
+    @property
+    def tokens(self) -> Sequence[TokenRecord]:
+        return () if self._run is None else self._run.tokens
+
+    @property
+    def selected_tokens(self) -> list[TokenRecord]:
+        """The records at ``selected``, in the order in which they were selected."""
+        tokens = self.tokens
+        return [tokens[position] for position in self.selected if position < len(tokens)]
+
+    def follow(self, run: RunLike) -> None:
+        """Show this run from now on; the one before is neither cancelled nor shown any more."""
+        with LOCK:
+            if self.closed:
+                return
+            stream = RunStream(run)
+            self._run, self._stream, self._ticker = run, stream, None
+            self.selected = ()
+            self.snapshot = stream.snapshot()
+            if not run.done:
+                self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
+
+    def report(self, message: str) -> None:
+        """Show in words why a run could not even start."""
+        with LOCK:
+            self._run = self._stream = None
+            self.selected = ()
+            self.snapshot = {**IDLE, "state": "failed", "error": message}
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the last message about an ended run was sent; True if there is nothing left to send."""
+        ticker = self._ticker
+        if ticker is not None:
+            ticker.join(timeout_s)
+        return ticker is None or not ticker.is_alive()
+
+    def static_html(self) -> str:
+        return static_html.feed_html(self._run)
+
+    def __repr__(self) -> str:
+        return f"RunFeed(run={_run_name(self._run)})"
+
+    def _publish(self, stream: RunStream) -> None:
+        with LOCK:
+            if self._stream is stream and not self.closed:
+                self.send(stream.delta())
+
+    def _finish(self, stream: RunStream) -> None:
+        with LOCK:
+            if self._stream is stream and not self.closed:
+                self.snapshot = stream.snapshot()
+
+    def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        kind = message.get("kind") if isinstance(message, dict) else None
+        if kind == "snapshot":
+            state = dict(IDLE) if self._stream is None else self._stream.snapshot()
+            self.send({"kind": "snapshot", "id": message.get("id"), "snapshot": state})
+        elif kind == "alternatives":
+            self.send({"kind": "alternatives", "id": message.get("id"), **self._alternatives(message)})
+
+    def _alternatives(self, message: dict[str, Any]) -> dict[str, Any]:
+        run = self._run
+        if run is None or message.get("run") != run.id:
+            return {"error": "this run is no longer shown"}
+        try:
+            start, stop = _span(message)
+        except InvalidRequestError as error:
+            return {"error": str(error)}
+        tokens = run.tokens[start:stop]
+        items = [[wire_alternative(alternative) for alternative in token.alternatives] for token in tokens]
+        return {"run": run.id, "from": start, "items": items}
+
+
+def _span(message: dict[str, Any]) -> tuple[int, int]:
+    start, stop = message.get("from"), message.get("to")
+    if not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start < stop:
+        raise InvalidRequestError("from, to", (start, stop), "positions with 0 <= from < to")
+    return start, min(stop, start + _MOST_POSITIONS)
+
+
+def _run_name(run: RunLike | None) -> str:
+    return "None" if run is None else repr(run.id)

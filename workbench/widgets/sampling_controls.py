@@ -1,0 +1,122 @@
+"""The sampling parameters as controls: ``controls.value`` is what a run takes, and setting it moves the sliders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import traitlets
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import (
+    MAX_SEED,
+    MAX_STOP_LENGTH,
+    MAX_STOP_STRINGS,
+    SamplingParams,
+    SamplingStrategy,
+)
+from workbench.widgets import static_html
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.code import sampling_code
+
+DEFAULT = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.95, max_tokens=256)
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "Precise": {"strategy": "greedy", "repetition_penalty": 1.0},
+    "Balanced": {"strategy": "top_p", "temperature": 0.7, "top_p": 0.95, "repetition_penalty": 1.0},
+    "Creative": {"strategy": "top_p", "temperature": 1.1, "top_p": 0.98, "repetition_penalty": 1.0},
+    # What the model itself says: nothing cut, nothing sharpened.
+    "Neutral": {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0},
+}
+
+_NUMBERS = ("temperature", "top_p", "top_k", "max_tokens", "repetition_penalty")
+
+
+class SamplingControls(WorkbenchWidget):
+    """Strategy, temperature, top-p, top-k, length, repetition penalty, seed and stop strings of the next run."""
+
+    _esm = module_source("sampling_controls")
+    _css = style_source("sampling_controls")
+
+    value = traitlets.Instance(SamplingParams, help="The parameters of the next run; setting it moves the controls.")
+    params = traitlets.Dict(help="The controls' own positions, also of those that the strategy ignores.").tag(sync=True)
+    presets = traitlets.Dict(help="Named positions; a preset leaves length, seed and stop strings.").tag(sync=True)
+    code = traitlets.Unicode(help="The Python expression that makes `value`.").tag(sync=True)
+    limits = traitlets.Dict(help="What the protocol allows for seed and stop strings.").tag(sync=True)
+
+    def __init__(self, value: SamplingParams | None = None) -> None:
+        value = DEFAULT if value is None else value
+        super().__init__(
+            value=value,
+            params=_positions(value, _positions(DEFAULT, {})),
+            presets=PRESETS,
+            code=sampling_code(value),
+            limits={
+                "most_stops": MAX_STOP_STRINGS,
+                "stop_length": MAX_STOP_LENGTH,
+                "largest_seed": str(MAX_SEED),
+            },
+        )
+        self.observe(self._move, "value")
+        self.observe(self._read, "params")
+
+    def apply_preset(self, name: str) -> None:
+        """Move the controls to a named position: Precise, Balanced, Creative or Neutral."""
+        if name not in PRESETS:
+            raise InvalidRequestError("name", name, f"one of {', '.join(PRESETS)}")
+        with LOCK:
+            self.params = {**self.params, **PRESETS[name]}
+
+    def static_html(self) -> str:
+        return static_html.sampling_html(self.value)
+
+    def __repr__(self) -> str:
+        return f"SamplingControls({sampling_code(self.value, prefix='')})"
+
+    def _move(self, change: Any) -> None:
+        with LOCK:
+            if _value(self.params) != change.new:
+                self.params = _positions(change.new, self.params)
+            self.code = sampling_code(change.new)
+
+    def _read(self, change: Any) -> None:
+        with LOCK:
+            try:
+                value = _value(change.new)
+            except (InvalidRequestError, KeyError, TypeError, ValueError):
+                # The page checks first, so this is a page of another version: the last good value stays.
+                self.params = change.old
+                return
+            # A value that was set says the same in other words (greedy with a temperature): leave it as it was said.
+            if _positions(self.value, change.new) != change.new:
+                self.value = value
+
+
+def _positions(value: SamplingParams, before: dict[str, Any]) -> dict[str, Any]:
+    """Where the controls stand for a value; what greedy leaves open stays where it was before."""
+    numbers = {name: _or_default(value, name) for name in _NUMBERS}
+    if value.strategy == SamplingStrategy.greedy and not value.temperature:
+        numbers["temperature"] = before.get("temperature", numbers["temperature"])
+    return {
+        "strategy": value.strategy.value,
+        **numbers,
+        "seed": None if value.seed is None else str(value.seed),
+        "stop": list(value.stop or []),
+    }
+
+
+def _value(params: dict[str, Any]) -> SamplingParams:
+    strategy = SamplingStrategy(params["strategy"])
+    numbers = {name: params[name] for name in _NUMBERS}
+    if strategy == SamplingStrategy.greedy:
+        # Greedy with a temperature is a contradiction that a run warns of; here it is only a slider at rest.
+        numbers["temperature"] = 0.0
+    seed = params["seed"]
+    return SamplingParams(
+        strategy=strategy, **numbers, seed=None if seed is None else int(seed), stop=params["stop"] or None
+    )
+
+
+def _or_default(value: SamplingParams, name: str) -> Any:
+    given = getattr(value, name)
+    return SamplingParams.model_fields[name].default if given is None else given

@@ -1,0 +1,91 @@
+// Building elements: text only ever enters the page through textContent.
+
+/**
+ * @param {string} tag
+ * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners by event), attributes by name; false or null: left out
+ * @param {(Node | null | false)[]} children
+ */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (name === "class") element.className = value;
+    else if (name === "text") element.textContent = value;
+    else if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, /** @type {any} */ (listener));
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  for (const child of children) if (child) element.append(child);
+  return /** @type {any} */ (element);
+}
+
+let lastId = 0;
+
+/** An id that no other element of the page has. @param {string} what */
+export function uniqueId(what) {
+  lastId += 1;
+  return `wb-${what}-${lastId}-${Math.random().toString(36).slice(2, 8)}`;
+}
+
+/**
+ * Radio buttons drawn as one segmented control; arrow keys are the browser's own.
+ * @param {{label: string, options: {value: string, text: string, title?: string}[], onChange: (value: string) => void}} spec
+ */
+export function segments({ label, options, onChange }) {
+  const name = uniqueId("segments");
+  const inputs = options.map((option) => h("input", { type: "radio", name, value: option.value, on: { change: () => onChange(option.value) } }));
+  const root = h(
+    "div",
+    { class: "wb-segments", role: "radiogroup", "aria-label": label },
+    ...options.map((option, i) => h("label", { title: option.title }, inputs[i], h("span", { text: option.text }))),
+  );
+  return {
+    root,
+    /** @param {string} value */
+    set(value) {
+      for (const input of inputs) input.checked = input.value === value;
+    },
+  };
+}
+
+/** @param {string} text @returns {Promise<boolean>} whether it is on the clipboard now */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Plain http on another host: no clipboard API there, the old way still works.
+    const area = h("textarea", { class: "wb-sr", "aria-hidden": "true" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}
+
+/**
+ * A button that copies and says so.
+ * @param {string} text @param {() => string} source
+ */
+export function copyButton(text, source) {
+  let timer = 0;
+  const said = h("span", { class: "wb-sr", role: "status" });
+  const button = h("button", { type: "button", class: "wb-button wb-ghost", text });
+  button.addEventListener("click", async () => {
+    const done = await copyText(source());
+    button.textContent = done ? "Copied" : "Not allowed here";
+    said.textContent = button.textContent;
+    window.clearTimeout(timer);
+    timer = window.setTimeout(() => {
+      button.textContent = text;
+      said.textContent = "";
+    }, 1500);
+  });
+  return h("span", { class: "wb-copy" }, button, said);
+}
+
+/** JupyterLab would take arrow keys, Escape and Ctrl+Enter for itself. @param {HTMLElement} root */
+export function keepKeys(root) {
+  root.setAttribute("data-lm-suppress-shortcuts", "true");
+}

@@ -1,0 +1,74 @@
+// Numbers and tokens in words; static_html.py has the same functions, and a test compares the two.
+
+/** White space and control characters made visible, so that every token can be told apart. @param {string} text */
+export function visible(text) {
+  const alone = [...text].length === 1;
+  return text.replace(/[\s\p{Cc}\p{Cf}]/gu, (char) => {
+    const code = /** @type {number} */ (char.codePointAt(0));
+    if (char === " ") return "␣";
+    if (char === "\n") return "⏎";
+    if (char === "\t") return "⇥";
+    if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+    if (code === 0x7f) return "␡";
+    // Joins the parts of an emoji; alone it would be invisible.
+    if (code === 0x200d && !alone) return char;
+    return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  });
+}
+
+/** @param {number | null} logprob */
+export function percentOf(logprob) {
+  return logprob === null ? "–" : percent(Math.exp(logprob));
+}
+
+/** Three digits that count. @param {number} probability */
+export function percent(probability) {
+  if (probability >= 0.9995) return "100 %";
+  if (probability > 0 && probability < 1e-6) return "< 0.0001 %";
+  return `${(100 * probability).toPrecision(probability < 0.001 ? 2 : 3)} %`;
+}
+
+/** @param {number | null | undefined} value @param {number} digits */
+export function fixed(value, digits) {
+  return value === null || value === undefined ? "–" : value.toFixed(digits);
+}
+
+/** @param {number | null} logprob surprisal in bits, null where it is unknown */
+export function bits(logprob) {
+  return logprob === null ? null : Math.max(0, -logprob / Math.LN2);
+}
+
+/** Strength of the warm hue, 0 to 1: silent below 0.6 bits, full at 8. @param {number | null} logprob */
+export function heat(logprob) {
+  const value = bits(logprob);
+  return value === null ? 0 : Math.max(0, Math.min(1, (value - 0.6) / 7.4));
+}
+
+/** @param {number} seconds */
+export function duration(seconds) {
+  return seconds < 0.9995 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;
+}
+
+/** @param {number} bytes */
+export function byteSize(bytes) {
+  return bytes >= 999.5e6 ? `${trimmed(bytes / 1e9)} GB` : `${Math.round(bytes / 1e6)} MB`;
+}
+
+/** @param {number} count */
+export function parameterCount(count) {
+  if (count >= 999.5e6) return `${trimmed(count / 1e9)} B`;
+  if (count >= 999.5e3) return `${Math.round(count / 1e6)} M`;
+  return count.toLocaleString("en-US");
+}
+
+/** @param {number} value one decimal, none where it is zero */
+function trimmed(value) {
+  return value.toFixed(1).replace(/\.0$/, "");
+}
+
+const SMALL = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+
+/** @param {number} count */
+export function inWords(count) {
+  return SMALL[count] ?? String(count);
+}

@@ -1,0 +1,84 @@
+// The parts put together: they are widgets of their own, and this one only gives each its place.
+
+import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
+
+/**
+ * @typedef {object} State of the widget model
+ * @property {string} picker, controls, stream, inspector, table, feed  references of the parts
+ * @property {"tokens" | "code"} tab
+ * @property {string} code  the Python call that gives this run
+ */
+
+/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+async function render({ model, el, host, signal }) {
+  el.classList.add("wb-root", "wb-playground");
+  keepKeys(el);
+  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table") };
+  const code = h("code");
+  const codePanel = h("div", { class: "wb-code" }, copyButton("Copy", () => model.get("code")), h("pre", { tabindex: 0, "aria-label": "Python code" }, code));
+  const tabs = tabList(model, [
+    { value: "tokens", text: "Tokens", panel: slots.table },
+    { value: "code", text: "Code", panel: codePanel },
+  ]);
+  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs);
+  const showCode = () => {
+    code.textContent = model.get("code");
+  };
+  model.on("change:code", showCode);
+  showCode();
+
+  for (const [name, element] of Object.entries(slots)) {
+    const part = await host.getWidget(model.get(name));
+    if (signal.aborted) return;
+    await part.render({ el: element, signal });
+  }
+  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  const showState = () => el.setAttribute("data-wb-state", store.state);
+  store.listen(showState, signal);
+  showState();
+  signal.addEventListener("abort", () => el.replaceChildren());
+}
+
+/** @param {string} name */
+function slot(name) {
+  return h("div", { class: `wb-slot wb-slot-${name}` });
+}
+
+/** @param {any} model @param {{value: string, text: string, panel: HTMLElement}[]} tabs */
+function tabList(model, tabs) {
+  const buttons = tabs.map(({ value, text, panel }) => {
+    const id = uniqueId("tab");
+    const holder = h("div", { role: "tabpanel", id: `${id}-panel`, "aria-labelledby": id, "data-wb-panel": value }, panel);
+    const button = h("button", { type: "button", role: "tab", id, "aria-controls": holder.id, text, on: { click: () => choose(value) } });
+    return { value, button, holder };
+  });
+  const choose = (/** @type {string} */ value) => {
+    model.set("tab", value);
+    model.save_changes();
+  };
+  const show = () => {
+    for (const { value, button, holder } of buttons) {
+      const isChosen = value === model.get("tab");
+      button.setAttribute("aria-selected", String(isChosen));
+      button.tabIndex = isChosen ? 0 : -1;
+      holder.hidden = !isChosen;
+    }
+  };
+  const list = h("div", { class: "wb-tabs", role: "tablist", "aria-label": "Views of the run" }, ...buttons.map(({ button }) => button));
+  list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    const at = buttons.findIndex(({ value }) => value === model.get("tab"));
+    const targets = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 };
+    const target = /** @type {Record<string, number>} */ (targets)[event.key];
+    if (target === undefined) return;
+    const next = buttons[(target + buttons.length) % buttons.length];
+    choose(next.value);
+    next.button.focus();
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  model.on("change:tab", show);
+  show();
+  return h("div", { class: "wb-views" }, list, ...buttons.map(({ holder }) => holder));
+}
+
+export default { render };

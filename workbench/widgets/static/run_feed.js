@@ -1,0 +1,195 @@
+// The run that several views show. This model has no view: its exports are the store that the views read.
+
+/**
+ * @typedef {{id: number, label: string, logprob: number | null, rank: number, entropy: number | null, special: boolean, piece: string}} Token
+ *   `label` is the token decoded alone; `piece` the characters it adds to the text; logprob and entropy in nats
+ * @typedef {{id: number, label: string, logprob: number | null, rank: number}} Alternative
+ * @typedef {{prompt: number, reused: number, generated: number, firstTokenS: number | null, tokensPerS: number | null}} Usage
+ * @typedef {"idle" | "queued" | "running" | "finished" | "cancelled" | "failed"} RunState
+ * @typedef {{kind: "reset" | "append" | "state" | "selected" | "alternatives", from: number}} Change
+ */
+
+/** @param {any[]} wire @returns {Token} */
+function tokenOf([id, label, logprob, rank, entropy, special = 0, piece = label]) {
+  return { id, label, logprob, rank, entropy, special: special === 1, piece };
+}
+
+/** @param {any[] | null} wire @returns {Usage | null} */
+function usageOf(wire) {
+  if (!wire) return null;
+  const [prompt, reused, generated, firstTokenS, tokensPerS] = wire;
+  return { prompt, reused, generated, firstTokenS, tokensPerS };
+}
+
+class RunStore {
+  /** @type {string | null} */ run = null;
+  /** @type {RunState} */ state = "idle";
+  /** @type {Token[]} */ tokens = [];
+  /** @type {Usage | null} */ usage = null;
+  /** @type {string | null} */ stopReason = null;
+  /** @type {string | null} */ error = null;
+  /** Text of a run whose server tells no tokens. */
+  text = "";
+
+  #model;
+  #sequence = 0;
+  #requests = 0;
+  #waitingForSnapshot = false;
+  /** @type {Set<(change: Change) => void>} */ #listeners = new Set();
+  /** @type {Map<number, Alternative[]>} */ #alternatives = new Map();
+  /** @type {Set<number>} */ #wanted = new Set();
+  /** @type {number} */ #timer = 0;
+
+  /** @param {any} model @param {AbortSignal} signal */
+  constructor(model, signal) {
+    this.#model = model;
+    model.on("msg:custom", (/** @type {any} */ message) => this.#receive(message));
+    model.on("change:snapshot", () => {
+      this.#waitingForSnapshot = false;
+      this.#restore(model.get("snapshot"));
+    });
+    model.on("change:selected", () => this.#tell({ kind: "selected", from: 0 }));
+    signal.addEventListener("abort", () => {
+      window.clearTimeout(this.#timer);
+      this.#listeners.clear();
+    });
+    this.#restore(model.get("snapshot"));
+    // A run that was going on when the page was loaded has moved on since its start was stored.
+    if (this.active) this.#askForSnapshot();
+  }
+
+  get active() {
+    return this.state === "queued" || this.state === "running";
+  }
+
+  /** @returns {number[]} positions; the last one is the one inspected */
+  get selected() {
+    return this.#model.get("selected") ?? [];
+  }
+
+  /** The inspected position, null if there is none. */
+  get current() {
+    const position = this.selected.at(-1);
+    return position !== undefined && position < this.tokens.length ? position : null;
+  }
+
+  /** @param {number[]} positions */
+  select(positions) {
+    this.#model.set("selected", positions);
+    this.#model.save_changes();
+  }
+
+  /** Select the token `step` further on, or at an end. @param {number} target */
+  walkTo(target) {
+    if (this.tokens.length) this.select([Math.max(0, Math.min(this.tokens.length - 1, target))]);
+  }
+
+  /** @param {(change: Change) => void} listener @param {AbortSignal} signal */
+  listen(listener, signal) {
+    this.#listeners.add(listener);
+    signal.addEventListener("abort", () => this.#listeners.delete(listener));
+  }
+
+  /** @param {number} position @returns {Alternative[] | null} null until they came; ask with `want` */
+  alternatives(position) {
+    return this.#alternatives.get(position) ?? null;
+  }
+
+  /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
+  want(from, to) {
+    for (let i = from; i < Math.min(to, this.tokens.length); i += 1) if (!this.#alternatives.has(i)) this.#wanted.add(i);
+    if (this.#wanted.size && !this.#timer) {
+      this.#timer = window.setTimeout(() => this.#askForAlternatives(), this.active ? 250 : 30);
+    }
+  }
+
+  #askForAlternatives() {
+    this.#timer = 0;
+    const positions = [...this.#wanted].filter((i) => !this.#alternatives.has(i)).sort((a, b) => a - b);
+    this.#wanted.clear();
+    // One request a stretch of neighbours; rarely more than two stretches are on the screen.
+    for (let i = 0; i < positions.length; ) {
+      let end = i;
+      while (end + 1 < positions.length && positions[end + 1] - positions[i] < 100 && positions[end + 1] - positions[end] < 20) end += 1;
+      this.#send({ kind: "alternatives", run: this.run, from: positions[i], to: positions[end] + 1 });
+      i = end + 1;
+    }
+  }
+
+  /** @param {any} message */
+  #receive(message) {
+    if (message.kind === "delta") this.#append(message);
+    else if (message.kind === "snapshot") {
+      this.#waitingForSnapshot = false;
+      this.#restore(message.snapshot);
+    } else if (message.kind === "alternatives" && !message.error && message.run === this.run) {
+      message.items.forEach((/** @type {any[][]} */ items, /** @type {number} */ i) => {
+        const alternatives = items.map(([id, label, logprob, rank]) => ({ id, label, logprob, rank }));
+        this.#alternatives.set(message.from + i, alternatives);
+      });
+      this.#tell({ kind: "alternatives", from: message.from });
+    }
+  }
+
+  /** @param {any} delta */
+  #append(delta) {
+    if (delta.run !== this.run || delta.sequence > this.#sequence + 1 || delta.at > this.tokens.length) {
+      this.#askForSnapshot();
+      return;
+    }
+    if (delta.sequence <= this.#sequence) return;
+    this.#sequence = delta.sequence;
+    this.state = delta.state;
+    this.usage = usageOf(delta.usage);
+    const from = this.tokens.length;
+    this.tokens.push(...delta.tokens.slice(from - delta.at).map(tokenOf));
+    this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
+  }
+
+  /** @param {any} snapshot */
+  #restore(snapshot) {
+    const isSameRun = snapshot.run !== null && snapshot.run === this.run;
+    // A reply may cross the end of its run: what is older than what is shown says nothing new.
+    if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && ["queued", "running"].includes(snapshot.state)))) return;
+    const before = this.tokens;
+    this.run = snapshot.run;
+    this.state = snapshot.state;
+    this.#sequence = snapshot.sequence;
+    this.tokens = snapshot.tokens.map(tokenOf);
+    this.usage = usageOf(snapshot.usage);
+    this.stopReason = snapshot.stop_reason ?? null;
+    this.error = snapshot.error ?? null;
+    this.text = snapshot.text ?? "";
+    if (!isSameRun) {
+      this.#alternatives.clear();
+      this.#wanted.clear();
+    }
+    const continues = isSameRun && before.length <= this.tokens.length && before.every((token, i) => token.piece === this.tokens[i].piece);
+    if (!continues) this.#tell({ kind: "reset", from: 0 });
+    else this.#tell({ kind: this.tokens.length > before.length ? "append" : "state", from: before.length });
+  }
+
+  #askForSnapshot() {
+    if (this.#waitingForSnapshot) return;
+    this.#waitingForSnapshot = true;
+    this.#send({ kind: "snapshot" });
+  }
+
+  /** @param {any} message */
+  #send(message) {
+    this.#requests += 1;
+    this.#model.send({ id: this.#requests, ...message });
+  }
+
+  /** @param {Change} change */
+  #tell(change) {
+    for (const listener of [...this.#listeners]) listener(change);
+  }
+}
+
+export default {
+  /** @param {{model: any, signal: AbortSignal}} context */
+  initialize({ model, signal }) {
+    return { store: new RunStore(model, signal) };
+  },
+};

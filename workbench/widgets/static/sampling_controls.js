@@ -1,0 +1,303 @@
+// How the next token is chosen. A control that the strategy ignores is disabled and says why; a value that is out of
+// range is explained beside its field, and the last good one stays in force.
+
+import { copyButton, h, keepKeys, segments, uniqueId } from "./dom.js";
+
+/**
+ * @typedef {object} Params  protocol.SamplingParams; `seed` travels as text, because it may exceed 2**53
+ * @property {"greedy" | "top_p" | "top_k"} strategy
+ * @property {number} temperature
+ * @property {number} top_p
+ * @property {number} top_k
+ * @property {number} max_tokens
+ * @property {number} repetition_penalty
+ * @property {string | null} seed
+ * @property {string[]} stop
+ *
+ * @typedef {object} State of the widget model
+ * @property {Params} params
+ * @property {Record<string, Params>} presets  by name
+ * @property {string} code  the Python expression for the params
+ * @property {{most_stops: number, stop_length: number, largest_seed: string}} limits
+ *
+ * @typedef {object} Field
+ * @property {keyof Params} name
+ * @property {string} label
+ * @property {string} help
+ * @property {string} allowed
+ * @property {(value: number) => boolean} isAllowed
+ * @property {number} step
+ * @property {number} [decimals]
+ * @property {[number, number]} [slider]
+ * @property {string[]} [usedBy]  strategies; all of them where it is absent
+ */
+
+/** @type {Field[]} */
+const FIELDS = [
+  {
+    name: "temperature", label: "Temperature", step: 0.05, decimals: 2, slider: [0, 2], usedBy: ["top_p", "top_k"],
+    help: "Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
+    allowed: "0 to 1,000,000", isAllowed: (value) => value >= 0 && value <= 1e6,
+  },
+  {
+    name: "top_p", label: "Top-p", step: 0.01, decimals: 2, slider: [0.01, 1], usedBy: ["top_p"],
+    help: "Keeps the most probable tokens that together reach this share. 1 keeps all.",
+    allowed: "above 0 and at most 1", isAllowed: (value) => value > 0 && value <= 1,
+  },
+  {
+    name: "top_k", label: "Top-k", step: 1, usedBy: ["top_k"],
+    help: "Keeps this many of the most probable tokens. 0 keeps all.",
+    allowed: "a whole number, 0 or above", isAllowed: isCount,
+  },
+  {
+    name: "max_tokens", label: "Max tokens", step: 16,
+    help: "Stops after this many tokens. 0: at the end of the turn or of the context.",
+    allowed: "a whole number, 0 or above", isAllowed: isCount,
+  },
+  {
+    name: "repetition_penalty", label: "Repetition penalty", step: 0.05, decimals: 2,
+    help: "Above 1, tokens that have occurred get less likely. 1 is off.",
+    allowed: "above 0", isAllowed: (value) => value > 0,
+  },
+];
+const STRATEGIES = [
+  { value: "greedy", text: "Greedy", title: "Always the most probable token" },
+  { value: "top_p", text: "Top-p", title: "Draws from the most probable tokens that together reach top-p" },
+  { value: "top_k", text: "Top-k", title: "Draws from the top-k most probable tokens" },
+];
+const STRATEGY_NAMES = { greedy: "greedy", top_p: "top-p", top_k: "top-k" };
+
+/** @param {number} value */
+function isCount(value) {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+function render({ model, el, signal }) {
+  el.classList.add("wb-root", "wb-controls");
+  keepKeys(el);
+  const change = (/** @type {Partial<Params>} */ part) => {
+    model.set("params", { ...model.get("params"), ...part });
+    model.save_changes();
+  };
+  const strategy = segments({ label: "Strategy", options: STRATEGIES, onChange: (value) => change({ strategy: /** @type {any} */ (value) }) });
+  const fields = FIELDS.map((field) => numberControl(field, (value) => change({ [field.name]: value })));
+  const seed = seedControl(model.get("limits"), change);
+  const stop = stopControl(model.get("limits"), () => model.get("params").stop, change);
+  const preset = presetControl(model);
+  el.append(
+    h(
+      "div",
+      { class: "wb-bar" },
+      strategy.root,
+      ...fields.map((field) => field.root),
+      seed.root,
+      stop.root,
+      h("span", { class: "wb-spacer" }),
+      preset.root,
+      copyButton("Copy as code", () => model.get("code")),
+    ),
+  );
+  const show = () => {
+    const params = /** @type {Params} */ (model.get("params"));
+    strategy.set(params.strategy);
+    for (const part of [...fields, seed, stop]) part.show(params);
+    preset.show(params);
+    el.setAttribute("data-wb-strategy", params.strategy);
+  };
+  model.on("change:params", show);
+  show();
+  signal.addEventListener("abort", () => el.replaceChildren());
+}
+
+/**
+ * A label, its fields, a help text, and a place for what is wrong.
+ * @param {string} label @param {string} help
+ */
+function control(label, help) {
+  const inputId = uniqueId("input");
+  const helpId = uniqueId("help");
+  const errorId = uniqueId("error");
+  const message = h("span", { class: "wb-message", id: errorId, role: "alert" });
+  const helpText = h("span", { class: "wb-sr", id: helpId, text: help });
+  const name = h("label", { class: "wb-quiet", for: inputId, text: label });
+  const root = h("div", { class: "wb-control", title: help }, name, helpText);
+  return {
+    root,
+    message,
+    attributes: { id: inputId, "aria-describedby": `${helpId} ${errorId}` },
+    /** @param {string} text */
+    setHelp(text) {
+      helpText.textContent = text;
+      root.title = text;
+    },
+    /** @param {HTMLElement} input @param {string} text */
+    setError(input, text) {
+      message.textContent = text;
+      if (text) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+    },
+  };
+}
+
+/** @param {Field} field @param {(value: number) => void} onChange */
+function numberControl(field, onChange) {
+  const { root, message, attributes, setHelp, setError } = control(field.label, field.help);
+  const input = h("input", { ...attributes, type: "text", inputmode: field.decimals ? "decimal" : "numeric", class: "wb-field wb-amount", autocomplete: "off" });
+  const slider = field.slider ? h("input", { type: "range", class: "wb-slider", "aria-label": `${field.label}, slider`, min: field.slider[0], max: field.slider[1], step: "any" }) : null;
+  root.append(...[slider, input, message].filter((part) => part !== null));
+  let good = 0;
+
+  const set = (/** @type {number} */ value) => {
+    setError(input, "");
+    if (value !== good) onChange(value);
+  };
+  input.addEventListener("input", () => {
+    const value = numberIn(input.value);
+    if (value !== null && field.isAllowed(value)) set(value);
+    else setError(input, `${field.allowed}; ${good} stays`);
+  });
+  input.addEventListener("change", () => !input.hasAttribute("aria-invalid") && (input.value = written(good, field)));
+  input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      const next = rounded(good + (event.key === "ArrowUp" ? field.step : -field.step));
+      if (field.isAllowed(next)) {
+        set(next);
+        input.value = written(next, field);
+      }
+    } else if (event.key === "Escape" && input.hasAttribute("aria-invalid")) {
+      setError(input, "");
+      input.value = written(good, field);
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  slider?.addEventListener("input", () => set(rounded(Number(slider.value), field.decimals)));
+
+  return {
+    root,
+    /** @param {Params} params */
+    show(params) {
+      const value = /** @type {number} */ (params[field.name]);
+      const isNew = value !== good;
+      good = value;
+      // What is being typed is left alone while it means the same ("0." on the way to "0.5").
+      if (isNew || input.value === "") {
+        if (numberIn(input.value) !== value) input.value = written(value, field);
+        setError(input, "");
+      }
+      if (slider) slider.value = String(value);
+      const isUsed = !field.usedBy || field.usedBy.includes(params.strategy);
+      root.classList.toggle("wb-off", !isUsed);
+      input.disabled = !isUsed;
+      if (slider) slider.disabled = !isUsed;
+      setHelp(isUsed ? field.help : `Not used by ${STRATEGY_NAMES[params.strategy]}. ${field.help}`);
+    },
+  };
+}
+
+/** @param {any} limits @param {(part: Partial<Params>) => void} change */
+function seedControl(limits, change) {
+  const largest = BigInt(limits.largest_seed);
+  const { root, message, attributes, setError } = control("Seed", "The same request with the same seed gives the same tokens. Empty: another one each time.");
+  const input = h("input", { ...attributes, type: "text", inputmode: "numeric", class: "wb-field wb-amount", placeholder: "any", autocomplete: "off" });
+  root.append(input, message);
+  let good = "";
+  input.addEventListener("input", () => {
+    const text = input.value.trim();
+    if (text === "" || (/^\d{1,19}$/.test(text) && BigInt(text) <= largest)) {
+      setError(input, "");
+      change({ seed: text === "" ? null : String(BigInt(text)) });
+    } else setError(input, `a whole number, 0 or above, or empty; ${good || "empty"} stays`);
+  });
+  return {
+    root,
+    /** @param {Params} params */
+    show(params) {
+      const next = params.seed ?? "";
+      if (next !== good || (input.value === "" && next !== "")) {
+        if (input.value.trim() !== next) input.value = next;
+        setError(input, "");
+      }
+      good = next;
+    },
+  };
+}
+
+/** @param {any} limits @param {() => string[]} current @param {(part: Partial<Params>) => void} change */
+function stopControl(limits, current, change) {
+  const help = "Generation ends before the first of these texts. Type one and press Enter; \\n is a new line.";
+  const { root, message, attributes, setError } = control("Stop", help);
+  const chips = h("span", { class: "wb-chips", role: "list", "aria-label": "Stop strings" });
+  const input = h("input", { ...attributes, type: "text", class: "wb-field wb-stop-text", placeholder: "text, Enter", autocomplete: "off" });
+  root.append(chips, input, message);
+  const add = () => {
+    const text = input.value.replace(/\\n/g, "\n").replace(/\\t/g, "\t");
+    if (text === "") return setError(input, "");
+    if ([...text].length > limits.stop_length) return setError(input, `at most ${limits.stop_length} characters`);
+    const stops = current();
+    if (stops.length >= limits.most_stops) return setError(input, `at most ${limits.most_stops} stop strings`);
+    setError(input, "");
+    input.value = "";
+    if (!stops.includes(text)) change({ stop: [...stops, text] });
+  };
+  input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Enter") {
+      add();
+      event.preventDefault();
+    } else if (event.key === "Backspace" && input.value === "" && current().length) change({ stop: current().slice(0, -1) });
+  });
+  input.addEventListener("change", add);
+  return {
+    root,
+    /** @param {Params} params */
+    show(params) {
+      chips.hidden = params.stop.length === 0;
+      chips.replaceChildren(
+        ...params.stop.map((text, i) => {
+          const written = JSON.stringify(text);
+          const remove = h("button", { type: "button", class: "wb-remove", "aria-label": `Remove ${written}`, text: "×", on: { click: () => change({ stop: params.stop.filter((_, k) => k !== i) }) } });
+          return h("span", { class: "wb-chip", role: "listitem" }, h("code", { text: written }), remove);
+        }),
+      );
+    },
+  };
+}
+
+/** @param {any} model */
+function presetControl(model) {
+  const select = h("select", { class: "wb-field wb-ghost wb-preset", "aria-label": "Preset" });
+  const presets = /** @type {Record<string, Params>} */ (model.get("presets"));
+  select.append(h("option", { value: "", text: "Preset", disabled: true }), ...Object.keys(presets).map((name) => h("option", { value: name, text: name })));
+  select.addEventListener("change", () => {
+    model.set("params", { ...model.get("params"), ...presets[select.value] });
+    model.save_changes();
+  });
+  return {
+    root: select,
+    /** @param {Params} params */
+    show(params) {
+      const same = ([, preset]) => Object.entries(preset).every(([name, value]) => /** @type {any} */ (params)[name] === value);
+      select.value = Object.entries(presets).find(same)?.[0] ?? "";
+    },
+  };
+}
+
+/** @param {string} text @returns {number | null} null where it is no number; a comma may be the decimal point */
+function numberIn(text) {
+  const plain = text.trim().replace(",", ".");
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) && Number.isFinite(Number(plain)) ? Number(plain) : null;
+}
+
+/** @param {number} value @param {Field} field */
+function written(value, field) {
+  const short = field.decimals ? value.toFixed(field.decimals) : String(value);
+  return Number(short) === value ? short : String(value);
+}
+
+/** @param {number} value @param {number} [decimals] */
+function rounded(value, decimals = 2) {
+  return Number(value.toFixed(decimals));
+}
+
+export default { render };

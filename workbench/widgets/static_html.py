@@ -1,0 +1,188 @@
+"""Every widget as HTML that stands alone: no script, nothing loaded, each character of a model escaped.
+
+It is what a notebook shows without a kernel: on GitHub, in nbconvert, in print. Hosts strip styles, so the numbers are
+in a table too and the colour is only an addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from workbench.protocol import SamplingParams
+from workbench.records import Alternative, ModelCard, TokenRecord
+from workbench.widgets.contract import RunLike
+from workbench.widgets.format import (
+    STATE_WORDS,
+    bits,
+    duration,
+    fixed,
+    heat,
+    parameter_count,
+    percent_of,
+    stop_words,
+    visible,
+)
+from workbench.widgets.wire import Pieces, in_words, label
+
+# A notebook is read by people: a longer table is cut, and says so.
+MOST_ROWS = 60
+# MathJax would typeset a dollar sign in a model's text; both names are its own opt-outs.
+_UNTOUCHED = "mathjax_ignore tex2jax_ignore"
+_HEAT = "217,119,6"
+_SHOWN_ALTERNATIVES = 3
+
+
+def run_html(run: RunLike) -> str:
+    """A run's text with each token's probability, its metrics, and its first tokens as a table."""
+    return _document(
+        _prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(run.tokens)
+    )
+
+
+def playground_html(run: RunLike | None, prompt: str, card: ModelCard | None, params: SamplingParams) -> str:
+    if run is not None:
+        return _document(card_html(card), sampling_html(run.sampling_params), run_html(run))
+    return _document(card_html(card), sampling_html(params), stream_html(None, prompt))
+
+
+def stream_html(run: RunLike | None, prompt: str) -> str:
+    if run is not None:
+        return _document(_prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run))
+    return _document(_prompt_block(prompt), _line("No run yet."))
+
+
+def feed_html(run: RunLike | None) -> str:
+    return _document(_line("No run yet.") if run is None else text_html(run))
+
+
+def text_html(run: RunLike) -> str:
+    """The text, each token with its numbers as a title and its surprisal as a warm background."""
+    tokens = list(run.tokens)
+    pieces = Pieces().take(tokens, run.text, final=True)
+    spans = [_token_span(token, piece) for token, piece in zip(tokens, pieces, strict=True)]
+    text = "".join(spans) or escape(_shown(run.text))
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
+    return f'<pre dir="auto" style="{style}">{text}</pre>'
+
+
+def metrics_html(run: RunLike) -> str:
+    usage = run.usage
+    reused = f", {usage.reused_tokens} reused" if usage.reused_tokens else ""
+    facts = [f"prompt {usage.prompt_tokens}{reused}", f"generated {usage.generated_tokens}"]
+    if usage.decode_tokens_per_s is not None:
+        facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
+    if usage.time_to_first_token_s is not None:
+        facts.append(f"first token {duration(usage.time_to_first_token_s)}")
+    stopped = stop_words(run.stop_reason)
+    has_stopped = run.state == "finished" and stopped is not None
+    facts.append(f"stopped: {stopped}" if has_stopped else STATE_WORDS.get(run.state, run.state))
+    error = run.error if run.state == "failed" else None
+    problem = "" if error is None else f"<p><strong>{escape(_shown(in_words(error)))}</strong></p>"
+    return _line(" · ".join([run.model, *facts])) + problem
+
+
+def tokens_html(tokens: Sequence[TokenRecord]) -> str:
+    """A table of the first tokens, with the names of the columns of ``run.to_frame()``."""
+    if not tokens:
+        return _line("No tokens yet.")
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "probability", "logprob", "rank"))
+    head += '<th scope="col">entropy</th><th scope="col" style="text-align:left">instead</th>'
+    rows = "".join(_token_row(token) for token in tokens[:MOST_ROWS])
+    rest = _line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
+    return _document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
+
+
+def token_html(token: TokenRecord | None) -> str:
+    """One token and its alternatives, the sampled one in bold."""
+    if token is None:
+        return _document(_line("No token is selected."))
+    said = f"{percent_of(token.logprob)}, rank {token.rank}, {fixed(bits(token.logprob), 1)} bits, id {token.token_id}"
+    candidates: list[TokenRecord | Alternative] = sorted(
+        [token, *token.alternatives], key=lambda candidate: -candidate.logprob
+    )
+    rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
+    return _document(_line(f"Token {token.position}: {said}"), f"<table><tbody>{rows}</tbody></table>")
+
+
+def card_html(card: ModelCard | None) -> str:
+    if card is None:
+        return _document(_line("No model is served."))
+    facts = [
+        None if card.parameters is None else parameter_count(card.parameters),
+        card.precision,
+        None if card.context_length is None else f"{card.context_length:,} context",
+        card.licence,
+    ]
+    known = [fact for fact in facts if fact]
+    return _document(_line(" · ".join([f"{card.provider_id}/{card.identifier}", *known])))
+
+
+def sampling_html(params: SamplingParams) -> str:
+    given = params.model_dump(mode="json", exclude_none=True)
+    return _document(_line(" · ".join(f"{name} {value}" for name, value in given.items())))
+
+
+def _document(*parts: str) -> str:
+    return f'<div class="{_UNTOUCHED}">{"".join(parts)}</div>'
+
+
+def _line(text: str) -> str:
+    return f"<p>{escape(_shown(text))}</p>"
+
+
+def _prompt_block(prompt: str) -> str:
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0.5em 0"
+    return f'<pre dir="auto" style="{style}">{escape(_shown(prompt))}</pre>'
+
+
+def _prompt_text(prompt: object) -> str:
+    """The last message of a chat, or the text itself."""
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Iterable):
+        contents = [getattr(message, "content", message) for message in prompt]
+        return contents[-1] if contents and isinstance(contents[-1], str) else ""
+    return ""
+
+
+def _token_span(token: TokenRecord, piece: str) -> str:
+    if token.is_special:
+        return f"<small>{escape(_shown(token.text))}</small>"
+    title = f"{percent_of(token.logprob)}, rank {token.rank}"
+    strength = heat(token.logprob)
+    style = f' style="background:rgba({_HEAT},{0.52 * strength:.2f})"' if strength > 0 else ""
+    return f'<span title="{escape(title)}"{style}>{escape(_shown(piece))}</span>'
+
+
+def _token_row(token: TokenRecord) -> str:
+    instead = "  ".join(
+        f"{visible(label(item.text, item.bytes))} {percent_of(item.logprob)}"
+        for item in token.alternatives[:_SHOWN_ALTERNATIVES]
+    )
+    cells = [
+        str(token.position),
+        _code(label(token.text, token.bytes)),
+        str(token.token_id),
+        percent_of(token.logprob),
+        fixed(token.logprob, 2),
+        str(token.rank) if token.rank else "–",
+        fixed(token.entropy, 2),
+    ]
+    last = f'<td style="text-align:left"><code>{escape(instead)}</code></td>'
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{last}</tr>"
+
+
+def _candidate_row(candidate: TokenRecord | Alternative, *, is_sampled: bool) -> str:
+    cells = [_code(label(candidate.text, candidate.bytes)), percent_of(candidate.logprob)]
+    written = [f"<strong>{cell}</strong>" if is_sampled else cell for cell in cells]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(visible(text))}</code>"
+
+
+def _shown(text: str) -> str:
+    """Control characters as their pictures: HTML has no NUL, and an escape sequence is no text."""
+    return "".join(char if char in "\n\t" or char.isprintable() or char.isspace() else visible(char) for char in text)

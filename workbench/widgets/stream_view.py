@@ -1,0 +1,149 @@
+"""A prompt, Run and Stop, and the answer as it comes, each token as warm as it was surprising."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import anywidget
+import traitlets
+
+from workbench.errors import ClosedError, InvalidRequestError
+from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
+from workbench.widgets import static_html
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.run_feed import RunFeed
+from workbench.widgets.wire import in_words
+
+MODES = ("chat", "completion")
+ALTERNATIVES = 5
+
+
+class Settings(Protocol):
+    """Where a view looks up what a new run is made with, at the moment in which it starts."""
+
+    def __call__(self) -> dict[str, Any]: ...
+
+
+class StreamView(WorkbenchWidget):
+    """Starts runs and shows them; with a run instead of a session it only shows that one.
+
+    Args:
+        session: makes the runs; None for a view that only shows.
+        run: a run to show at once.
+        feed: the feed of another widget, to share its run and its selection.
+        prompt: what stands in the prompt box.
+        mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
+        settings: gives the ``model``, ``sampling_params`` and ``logprobs`` of a new run.
+    """
+
+    _esm = module_source("stream_view")
+    _css = style_source("stream_view")
+
+    feed = anywidget.WidgetTrait().tag(sync=True)
+    prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
+    mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
+    can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)
+
+    def __init__(
+        self,
+        session: SessionLike | None = None,
+        *,
+        run: RunLike | None = None,
+        feed: RunFeed | None = None,
+        prompt: str = "",
+        mode: str = "chat",
+        settings: Settings | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise InvalidRequestError("mode", mode, "chat or completion")
+        self._session = session
+        self._settings = settings or _default_settings
+        self._owns_feed = feed is None
+        shared = RunFeed() if feed is None else feed
+        super().__init__(feed=shared, prompt=prompt, mode=mode, can_run=session is not None)
+        self.on_msg(self._answer)
+        if run is not None:
+            shared.follow(run)
+
+    @property
+    def run(self) -> RunLike | None:
+        """The run that is shown; None before the first."""
+        return self.feed.run  # type: ignore[no-any-return]
+
+    def start(self, prompt: str | None = None) -> RunLike:
+        """Start a run and show it; a run that is still going on is stopped first.
+
+        Args:
+            prompt: replaces the text of the prompt box; None takes what stands there.
+
+        Raises:
+            ClosedError: this view was closed, or has no session.
+            InvalidRequestError: the prompt is empty, or the session refuses a parameter.
+        """
+        with LOCK:
+            if self.closed or self._session is None:
+                raise ClosedError("this view was closed or only shows a run; make a new one with a session")
+            if prompt is not None:
+                self.prompt = prompt
+            if not self.prompt.strip():
+                raise InvalidRequestError("prompt", self.prompt, "some text: write a prompt first")
+            self.stop()
+            run = self._launch(self._session)
+            self.feed.follow(run)
+            return run
+
+    def stop(self) -> None:
+        """Stop the run that is shown, within one step of the model; nothing happens if it has ended."""
+        run = self.run
+        if run is not None and not run.done:
+            run.cancel()
+
+    def static_html(self) -> str:
+        return static_html.stream_html(self.run, self.prompt)
+
+    def __repr__(self) -> str:
+        return f"StreamView(run={None if self.run is None else self.run.id!r})"
+
+    def _release(self) -> None:
+        self.stop()
+        if self._owns_feed:
+            self.feed.close()
+
+    def _launch(self, session: SessionLike) -> RunLike:
+        settings = self._settings()
+        if self.mode == "completion":
+            return session.completion(self.prompt, **settings)
+        messages: list[Message] = [UserMessage(content=self.prompt)]
+        return session.chat_completion(messages, **settings)
+
+    def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        if not isinstance(message, dict) or message.get("kind") not in ("run", "stop"):
+            return
+        error: str | None = None
+        try:
+            if message["kind"] == "stop":
+                self.stop()
+            else:
+                self._take(message)
+                self.start()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+            error = in_words(problem)
+        self.send({"kind": "reply", "id": message.get("id"), "error": error})
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """The text as it stood in the page when Run was pressed; its own update may still be on the way."""
+        prompt, mode = message.get("prompt"), message.get("mode")
+        if isinstance(prompt, str):
+            self.prompt = prompt
+        if mode in MODES:
+            self.mode = mode
+
+
+def _default_settings() -> dict[str, Any]:
+    return {
+        "model": None,
+        "sampling_params": SamplingParams(max_tokens=256),
+        "logprobs": LogProbConfig(top_k=ALTERNATIVES),
+    }

@@ -1,0 +1,63 @@
+"""One row a token: the same rows as ``run.to_frame()``, with a selection that Python reads and sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.records import TokenRecord
+from workbench.widgets import static_html
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.contract import RunLike
+from workbench.widgets.run_feed import Positions, RunFeed
+
+
+class TokenTable(WorkbenchWidget):
+    """The tokens of a run as a table of bounded height; rows off the screen are not built.
+
+    Args:
+        run: a run to show; makes a feed of its own.
+        feed: the feed of another widget, to share its run and its selection.
+        height: of the scrolled area, in pixels.
+    """
+
+    _esm = module_source("token_table")
+    _css = style_source("token_table")
+
+    feed = anywidget.WidgetTrait().tag(sync=True)
+    height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)
+    selected = Positions((), help="Positions of the selected rows; takes a DataFrame's index as well.")
+
+    def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, height: int = 220) -> None:
+        self._owns_feed = feed is None
+        super().__init__(feed=RunFeed(run) if feed is None else feed, height=height)
+        self.selected = self.feed.selected
+        self.feed.observe(self._read_selection, "selected")
+        self.observe(self._write_selection, "selected")
+
+    @property
+    def selected_tokens(self) -> list[TokenRecord]:
+        """The records of the selected rows, in the order in which they were selected."""
+        return self.feed.selected_tokens  # type: ignore[no-any-return]
+
+    def static_html(self) -> str:
+        return static_html.tokens_html(self.feed.tokens)
+
+    def __repr__(self) -> str:
+        return f"TokenTable(rows={len(self.feed.tokens)}, selected={self.selected})"
+
+    def _release(self) -> None:
+        self.feed.unobserve(self._read_selection, "selected")
+        if self._owns_feed:
+            self.feed.close()
+
+    def _read_selection(self, change: Any) -> None:
+        with LOCK:
+            self.selected = change.new
+
+    def _write_selection(self, change: Any) -> None:
+        with LOCK:
+            self.feed.selected = change.new

@@ -1,0 +1,189 @@
+"""A run as it travels to the browser: one short array a token, and pieces that concatenate to the run's text.
+
+A token decoded alone may be half a character, so what is drawn is not ``TokenRecord.text`` but the *piece*: the
+characters that the token completed. Pieces concatenate to ``run.text``, whatever the tokens are.
+
+Wire token: ``[token_id, label, logprob, rank, entropy]`` and then, only where they differ from the usual,
+``is_special`` (0 or 1) and ``piece`` (when it is not the label). NaN travels as null, because JSON has none.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.records import Alternative, TokenRecord, Usage
+from workbench.widgets.contract import RunLike
+
+WireToken = list[Any]
+
+
+def label(text: str, raw: bytes) -> str:
+    """The token's text, or its bytes in angle brackets where they are no whole character."""
+    if "\ufffd" in text and raw:
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            return "⟨" + raw.hex(" ").upper() + "⟩"
+    return text
+
+
+class Pieces:
+    """Splits a growing text into the characters that each token completed.
+
+    A run may hold characters back (a stop string that may still complete), so a token is given out only when
+    the run's text covers it; ``flush`` gives out the rest, cut to the final text.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._waiting: list[str] = []
+        self._decoded = 0
+        self._covered = 0
+        self._is_first = True
+
+    def take(self, tokens: Sequence[TokenRecord], text: str, *, final: bool) -> list[str]:
+        """Pieces of the next tokens that ``text`` covers.
+
+        Args:
+            tokens: all tokens of the run so far; those decoded before are not read again.
+            text: the run's text so far.
+            final: no more tokens will come.
+        """
+        for token in tokens[self._decoded :]:
+            self._waiting.append("" if token.is_special else self._decoded_piece(token, text))
+        self._decoded = len(tokens)
+        taken: list[str] = []
+        for piece in self._waiting:
+            end = self._covered + len(piece)
+            if end > len(text) and not final:
+                break
+            taken.append(text[self._covered : end])
+            self._covered = min(end, len(text))
+        del self._waiting[: len(taken)]
+        if final and taken and self._covered < len(text):
+            taken[-1] += text[self._covered :]
+            self._covered = len(text)
+        return taken
+
+    def _decoded_piece(self, token: TokenRecord, text: str) -> str:
+        piece = self._decoder.decode(token.bytes)
+        # SentencePiece models begin their first token with a space that is no part of the text.
+        if self._is_first and piece.startswith(" ") and not text.startswith(" "):
+            piece = piece[1:]
+        self._is_first = self._is_first and not piece
+        return piece
+
+
+def wire_token(token: TokenRecord, piece: str) -> WireToken:
+    shown = label(token.text, token.bytes)
+    wire: WireToken = [
+        token.token_id,
+        shown,
+        number(token.logprob, digits=4),
+        token.rank,
+        number(token.entropy, digits=3),
+    ]
+    if token.is_special or piece != shown:
+        wire.append(int(token.is_special))
+    if piece != shown:
+        wire.append(piece)
+    return wire
+
+
+def wire_alternative(alternative: Alternative) -> list[Any]:
+    """``[token_id, label, logprob, rank]``"""
+    return [
+        alternative.token_id,
+        label(alternative.text, alternative.bytes),
+        number(alternative.logprob, digits=4),
+        alternative.rank,
+    ]
+
+
+def wire_usage(usage: Usage) -> list[Any]:
+    """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``"""
+    return [
+        usage.prompt_tokens,
+        usage.reused_tokens,
+        usage.generated_tokens,
+        number(usage.time_to_first_token_s, digits=4),
+        number(usage.decode_tokens_per_s, digits=1),
+    ]
+
+
+def number(value: float | None, *, digits: int) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return round(value, digits)
+
+
+class RunStream:
+    """Reads a run from a ticker's thread: what is new since the last look, or everything."""
+
+    def __init__(self, run: RunLike) -> None:
+        self.run = run
+        self._pieces = Pieces()
+        self._tokens: list[WireToken] = []
+        self._sequence = 0
+
+    def delta(self) -> dict[str, Any]:
+        """The tokens that came since the last call; ``at`` is the position of the first of them."""
+        at = len(self._tokens)
+        self._read()
+        self._sequence += 1
+        return {
+            "kind": "delta",
+            "run": self.run.id,
+            "sequence": self._sequence,
+            "state": _active(self.run.state),
+            "at": at,
+            "tokens": self._tokens[at:],
+            "usage": wire_usage(self.run.usage),
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole run as it stands; only a snapshot tells that a run has ended, and how."""
+        # `done` is read first: whatever is read after it is at least as new.
+        done = self.run.done
+        if done:
+            self._read_whole()
+        else:
+            self._read()
+        run = self.run
+        return {
+            "run": run.id,
+            "model": run.model,
+            "sequence": self._sequence,
+            "state": run.state if done else _active(run.state),
+            "tokens": list(self._tokens),
+            "text": "" if self._tokens else run.text,
+            "usage": wire_usage(run.usage),
+            "stop_reason": _name(run.stop_reason) if done else None,
+            "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
+        }
+
+    def _read(self) -> None:
+        tokens = list(self.run.tokens)
+        for piece in self._pieces.take(tokens, self.run.text, final=False):
+            self._tokens.append(wire_token(tokens[len(self._tokens)], piece))
+
+    def _read_whole(self) -> None:
+        tokens = list(self.run.tokens)
+        pieces = Pieces().take(tokens, self.run.text, final=True)
+        self._tokens = [wire_token(token, piece) for token, piece in zip(tokens, pieces, strict=True)]
+
+
+def in_words(error: BaseException) -> str:
+    """The message of an error as a reader wants it; the type's name only where the message says nothing."""
+    return str(error).strip() or type(error).__name__
+
+
+def _active(state: str) -> str:
+    return state if state == "queued" else "running"
+
+
+def _name(value: Any) -> str | None:
+    return None if value is None else str(getattr(value, "value", value))

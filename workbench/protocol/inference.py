@@ -70,6 +70,18 @@ class Inference(Protocol):
         response_format: ResponseFormat | None = ...,
     ) -> AsyncIterator[CompletionResponseStreamChunk]: ...
 
+    @overload
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = ...,
+        *,
+        stream: bool | None,
+        logprobs: LogProbConfig | None = ...,
+        response_format: ResponseFormat | None = ...,
+    ) -> Awaitable[CompletionResponse] | AsyncIterator[CompletionResponseStreamChunk]: ...
+
     @webmethod(route="/inference/completion", method="POST")  # type: ignore[misc]
     def completion(
         self,
@@ -111,6 +123,21 @@ class Inference(Protocol):
         logprobs: LogProbConfig | None = ...,
         response_format: ResponseFormat | None = ...,
     ) -> AsyncIterator[ChatCompletionResponseStreamChunk]: ...
+
+    @overload
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = ...,
+        tools: list[ToolDefinition] | None = ...,
+        tool_choice: ToolChoice | None = ...,
+        tool_prompt_format: ToolPromptFormat | None = ...,
+        *,
+        stream: bool | None,
+        logprobs: LogProbConfig | None = ...,
+        response_format: ResponseFormat | None = ...,
+    ) -> Awaitable[ChatCompletionResponse] | AsyncIterator[ChatCompletionResponseStreamChunk]: ...
 
     @webmethod(route="/inference/chat_completion", method="POST")  # type: ignore[misc]
     def chat_completion(

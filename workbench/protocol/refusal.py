@@ -51,7 +51,7 @@ def config_error(error: ValidationError, data: object, model: type[BaseModel] | 
 def first_problem(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> Problem:
     """The first wrong place; where a union has several branches, the one that got furthest into the data."""
     problems = [_problem(details, data, model) for details in error.errors(include_url=False)]
-    within = [problem for problem in problems if problem.path.startswith(problems[0].path)]
+    within = [problem for problem in problems if _is_within(problem.path, problems[0].path)]
     deepest = max(within, key=lambda problem: _depth(problem.path)).path
     same_place = [problem for problem in within if problem.path == deepest]
     allowed = " or ".join(dict.fromkeys(problem.allowed for problem in same_place))
@@ -112,6 +112,10 @@ def _child(value: object, step: int | str) -> object:
         in_range = isinstance(value, Sequence) and not isinstance(value, str) and step < len(value)
         return value[step] if in_range else _ABSENT  # type: ignore[index]
     return getattr(value, step, _ABSENT) if isinstance(value, BaseModel) else _ABSENT
+
+
+def _is_within(path: str, outer: str) -> bool:
+    return not outer or path == outer or path.startswith((f"{outer}.", f"{outer}["))
 
 
 def _depth(path: str) -> int:

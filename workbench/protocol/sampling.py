@@ -66,7 +66,9 @@ class SamplingParams(ProtocolModel):
         _check(name, value, name)
         if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not take for an int
             return int(value)
-        return float(value) if isinstance(value, numbers.Real) else value
+        if isinstance(value, numbers.Real):
+            return float(value)
+        return value or None  # no stop strings are None
 
 
 def validate_sampling(params: SamplingParams, field: str = "sampling_params") -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench.commands.parsing import Subparsers
     from workbench.protocol import LogProbConfig
     from workbench.records import TokenRecord
-    from workbench.session import Run
+    from workbench.session import CompletionRun
 
 _EXAMPLES = """
 workbench complete "The capital of France is" --max-tokens 8
@@ -73,7 +73,7 @@ def _logprob_config(alternatives: int) -> LogProbConfig:
     return LogProbConfig(top_k=alternatives)
 
 
-def _show(completion: Run, *, as_json: bool, with_logprobs: bool) -> None:
+def _show(completion: CompletionRun, *, as_json: bool, with_logprobs: bool) -> None:
     if as_json:
         completion.result()
         output.print_json(as_document(completion, with_logprobs=with_logprobs))
@@ -86,7 +86,7 @@ def _show(completion: Run, *, as_json: bool, with_logprobs: bool) -> None:
         print("\n" + _logprob_table(completion.tokens))
 
 
-def as_document(completion: Run, *, with_logprobs: bool) -> dict[str, Any]:
+def as_document(completion: CompletionRun, *, with_logprobs: bool) -> dict[str, Any]:
     """What ``--json`` prints: the run's text, tokens and usage in plain values."""
     return {
         "text": completion.text,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from workbench.protocol import Message, SamplingParams
-    from workbench.session import Run, Workbench
+    from workbench.session import ChatRun, Workbench
 
 
 class Conversation:
@@ -42,8 +42,7 @@ class Conversation:
         turn = UserMessage(content=text)
         run = self._bench.chat_completion([*self.messages, turn], model=self._model, sampling_params=self.params)
         complete = _stream(run, write)
-        response: Any = run.result()
-        self._turns += [turn, response.completion_message]
+        self._turns += [turn, run.result().completion_message]
         return complete
 
     def set_params(self, assignments: str) -> None:
@@ -62,7 +61,7 @@ class Conversation:
         path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _stream(run: Run, write: Callable[[str], None]) -> bool:
+def _stream(run: ChatRun, write: Callable[[str], None]) -> bool:
     try:
         for chunk in run:
             delta = chunk.event.delta

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.catalog import cache, installing
 from workbench.catalog.cache import ModelStatus, cache_dir
-from workbench.catalog.entries import CatalogEntry, entries, find_entry, is_entry
+from workbench.catalog.entry import CatalogEntry, entries, find_entry, is_entry
 from workbench.catalog.folders import check_folder
 from workbench.catalog.progress import Progress, shown, silent
 from workbench.catalog.resolving import resolve_elsewhere

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.catalog.downloading import sha256_of
-from workbench.catalog.entries import CatalogEntry
+from workbench.catalog.entry import CatalogEntry
 from workbench.catalog.progress import Progress
 from workbench.errors import ChecksumError
 

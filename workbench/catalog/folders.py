@@ -24,9 +24,9 @@ def check_folder(folder: Path) -> Path:
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         if pickles:
             raise UnsafeModelError(
-                f"{folder} has its weights only as pickles ({', '.join(pickles[:3])}), which can run any code when they "
-                f"are read and are refused. Convert them with `save_pretrained(..., safe_serialization=True)` in a "
-                f"place you trust, or choose a model that offers safetensors."
+                f"{folder} has its weights only as pickles ({', '.join(pickles[:3])}), which can run any code when "
+                f"they are read and are refused. Convert them with `save_pretrained(..., safe_serialization=True)` in "
+                f"a place you trust, or choose a model that offers safetensors."
             )
         raise ModelFormatError(f"{folder} has no *.safetensors file; weights are read from safetensors only.")
     _check_shards(folder)

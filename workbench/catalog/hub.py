@@ -62,13 +62,19 @@ def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
             f"(`hf auth login` logs in). Check the spelling of organisation and name."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError) as error:
+        if isinstance(error.__cause__, errors.HfHubHTTPError):  # it answered; there is a network
+            raise DownloadError(_refusal(repo_id, error.__cause__)) from error
         raise OfflineError(
             f"{repo_id} is not in the hub's cache on this machine, and {_reason(switched_off, allow_download)}."
         ) from error
     except errors.HfHubHTTPError as error:
-        raise DownloadError(f"the hub did not deliver {repo_id}: {error}. Try again later.") from error
+        raise DownloadError(_refusal(repo_id, error)) from error
     except OSError as error:
         raise DownloadError(f"{repo_id} could not be stored in the hub's cache: {error}.") from error
+
+
+def _refusal(repo_id: str, error: Exception) -> str:
+    return f"the hub did not deliver {repo_id}: {error}. Try again later."
 
 
 def _reason(switched_off: bool, allow_download: bool) -> str:
@@ -81,11 +87,10 @@ def _reason(switched_off: bool, allow_download: bool) -> str:
 
 def _silent_bar() -> Any:
     """The hub's bar, switched off for one call; its own switch is for the whole process."""
-    from huggingface_hub import utils
+    from huggingface_hub.utils.tqdm import tqdm
 
-    base: Any = vars(utils)["tqdm"]
+    class SilentBar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
 
-    def silenced(bar: Any, *args: Any, **kwargs: Any) -> None:
-        base.__init__(bar, *args, **(kwargs | {"disable": True}))
-
-    return type("SilentBar", (base,), {"__init__": silenced})
+    return SilentBar

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workbench.catalog.cache import locked, look, partial_dir, sweep, sync, sync_tree, write_record
 from workbench.catalog.downloading import fetch_wheel, kept_wheels
-from workbench.catalog.entries import CatalogEntry
+from workbench.catalog.entry import CatalogEntry
 from workbench.catalog.progress import Progress
 from workbench.errors import ConversionError
 

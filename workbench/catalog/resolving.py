@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePath
 
-from workbench.catalog.entries import entries, find_entry
+from workbench.catalog.entry import entries, find_entry
 from workbench.catalog.folders import check_folder
 from workbench.catalog.hub import fetch_snapshot
 from workbench.errors import ModelFormatError, UnknownModelError

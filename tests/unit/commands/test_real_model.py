@@ -1,7 +1,8 @@
-"""The command line as a person starts it: a process of its own, with the embedded chat model."""
+"""The command line with the embedded chat model; in a process of its own where the process is the point."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,52 +12,51 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workbench.commands import checks
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("smollm2_path")
+    from tests.unit.commands.conftest import Cli, Outcome
+
+pytestmark = pytest.mark.usefixtures("smollm2_path", "minilm_path")
 
 WORKBENCH = [sys.executable, "-m", "workbench"]
 
 
-def workbench(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*WORKBENCH, *argv], input=stdin, capture_output=True, text=True, check=False, timeout=100)
-
-
-def complete(*options: str) -> dict[str, Any]:
-    done = workbench("complete", "The capital of France is", "--json", *options)
-    assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
+def document(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.code == 0, outcome.err
+    parsed: dict[str, Any] = json.loads(outcome.out)
+    return parsed
 
 
 def test_the_capital_of_france_comes_with_one_logprob_entry_a_token() -> None:
-    document = complete("--max-tokens", "8", "--logprobs", "5")
-    assert "Paris" in document["text"]
-    assert len(document["logprobs"]) == document["usage"]["generated_tokens"] == 8
-    assert all(len(entry["alternatives"]) == 5 for entry in document["logprobs"])
-    assert document["stop_reason"] == "out_of_tokens"
+    argv = ["complete", "The capital of France is", "--max-tokens", "8", "--logprobs", "5", "--json"]
+    done = subprocess.run([*WORKBENCH, *argv], capture_output=True, text=True, check=True, timeout=100)
+    printed = json.loads(done.stdout)
+    assert "Paris" in printed["text"]
+    assert len(printed["logprobs"]) == printed["usage"]["generated_tokens"] == 8
+    assert all(len(entry["alternatives"]) == 5 for entry in printed["logprobs"])
+    assert printed["stop_reason"] == "out_of_tokens"
+    assert done.stderr == ""
 
 
-def test_the_same_seed_gives_the_same_text_in_another_process() -> None:
-    options = ("--max-tokens", "12", "--temperature", "1.5", "--seed", "11")
-    assert complete(*options)["text"] == complete(*options)["text"]
+def test_what_is_streamed_is_what_json_says_and_a_seed_draws_it_again(cli: Cli) -> None:
+    argv = ("complete", "Once upon a time", "--max-tokens", "8", "--temperature", "1.5", "--seed", "11")
+    assert cli(*argv).out == document(cli(*argv, "--json"))["text"] + "\n"
 
 
-def test_what_is_streamed_is_what_json_says() -> None:
-    streamed = workbench("complete", "The capital of France is", "--max-tokens", "8")
-    assert streamed.stdout == complete("--max-tokens", "8")["text"] + "\n"
+def test_a_local_folder_is_a_model_too(cli: Cli, smollm2_path: Path) -> None:
+    argv = ("complete", "The capital of France is", "--max-tokens", "8", "--json", "--model", str(smollm2_path))
+    assert "Paris" in document(cli(*argv))["text"]
 
 
-def test_a_local_folder_is_a_model_too(smollm2_path: Path) -> None:
-    assert "Paris" in complete("--max-tokens", "8", "--model", str(smollm2_path))["text"]
-
-
-def test_chat_from_a_pipe_answers_each_line() -> None:
-    done = workbench("chat", "--max-tokens", "12", stdin="What is the capital of France?\nAnd of Italy?\n")
-    assert done.returncode == 0, done.stderr
-    assert "Paris" in done.stdout
-    assert "Rome" in done.stdout
+def test_chat_from_a_pipe_answers_each_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\nAnd of Italy?\n"))
+    outcome = cli("chat", "--max-tokens", "12")
+    assert outcome.code == 0, outcome.err
+    assert "Paris" in outcome.out
+    assert "Rome" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_chat_from_a_pipe_answers_each_line() -> None:
         (["complete", "x", "--config", "no-such-file.yaml"], 2, "no-such-file.yaml"),
     ],
 )
-def test_bad_input_is_one_line_that_says_what_is_wrong(argv: list[str], code: int, told: str) -> None:
-    done = workbench(*argv)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+def test_bad_input_is_one_line_that_says_what_is_wrong(cli: Cli, argv: list[str], code: int, told: str) -> None:
+    outcome = cli(*argv)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert told in outcome.err
+    assert len(outcome.err.splitlines()) == 1, outcome.err
 
 
 def test_control_c_ends_a_completion_with_what_was_there() -> None:
@@ -101,5 +101,4 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
 
 
 def test_doctor_finds_the_embedded_models_intact() -> None:
-    findings = {finding["name"]: finding for finding in json.loads(workbench("doctor", "--json").stdout)["findings"]}
-    assert findings["model smollm2-135m-instruct"]["status"] == "ok"
+    assert [finding.status for finding in checks.models()] == ["ok", "ok"]

@@ -1,0 +1,86 @@
+"""A live Jupyter kernel: cells go in, what they showed comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+
+@dataclass
+class Shown:
+    """What one cell left behind."""
+
+    stdout: str = ""
+    stderr: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """MIME bundles, in order: displays and the cell's value."""
+    error: str | None = None
+    """Name of the exception that ended the cell."""
+    error_text: str = ""
+
+    @property
+    def text(self) -> str:
+        """The last plain text."""
+        return str(self.results[-1]["text/plain"])
+
+
+class Kernel:
+    """One kernel and the client that talks to it."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self._manager = manager
+        self._client = client
+
+    def start(self, code: str) -> str:
+        """Send a cell without waiting for it; returns what ``finish`` needs."""
+        return str(self._client.execute(code, allow_stdin=False))
+
+    def finish(self, cell: str, timeout_s: float = 90) -> Shown:
+        """What the cell has shown by its end."""
+        shown = Shown()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            message = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
+            if message["parent_header"].get("msg_id") == cell and _is_the_end(message, shown):
+                return shown
+
+    def run(self, code: str, timeout_s: float = 90) -> Shown:
+        """Run one cell to its end."""
+        return self.finish(self.start(code), timeout_s)
+
+    def interrupt(self) -> None:
+        """What the stop button of a notebook does."""
+        self._manager.interrupt_kernel()
+
+
+def _is_the_end(message: dict[str, Any], shown: Shown) -> bool:
+    kind, content = message["msg_type"], message["content"]
+    if kind == "stream":
+        setattr(shown, content["name"], getattr(shown, content["name"]) + content["text"])
+    elif kind in ("display_data", "execute_result"):
+        shown.results.append(content["data"])
+    elif kind == "error":
+        shown.error, shown.error_text = content["ename"], content["evalue"]
+    return bool(kind == "status" and content["execution_state"] == "idle")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """A kernel that the tests of one file share, as cells of one notebook do."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        yield Kernel(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()

@@ -8,9 +8,10 @@ character.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,22 +21,46 @@ if TYPE_CHECKING:
 REPLACEMENT = "\ufffd"
 
 
-class Decodes(Protocol):
-    """Anything that turns token ids into text."""
-
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
-
-
 class Detokenizer:
-    """Incremental decoder of one sequence: `decode` every token, then `flush` once.
+    """Incremental decoder of one sequence: `decode` every token, then `flush` once."""
 
-    Works on a sliding window: the text of a token is what it adds to the decode of the few tokens before it. Keeping
-    some tokens before the new one is what gets SentencePiece's leading spaces right. ``tokenizers.DecodeStream`` does
-    the same in Rust, but raises on ids that are no valid text and exists for Rust tokenizers only.
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._special_ids = vocabulary.special_ids
+        self._decoder = _Bytes(vocabulary) if vocabulary.is_byte_level else _Window(vocabulary)
+
+    def decode(self, token_id: int) -> str:
+        """Append one token; return the whole characters that it completes, often one word, sometimes nothing."""
+        return "" if token_id in self._special_ids else self._decoder.decode(token_id)
+
+    def flush(self) -> str:
+        """The rest of the whole decode: bytes that never became a character come out as U+FFFD, once."""
+        return self._decoder.flush()
+
+
+class _Bytes:
+    """For byte-level vocabularies: their text is the UTF-8 of the tokens' bytes, whatever stands before or after."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def decode(self, token_id: int) -> str:
+        return self._utf8.decode(self._vocabulary.bytes(token_id))
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class _Window:
+    """For all others: the text of a token is what it adds to the decode of the few tokens before it.
+
+    Keeping some tokens before the new one is what gets SentencePiece's leading spaces right. A run of byte tokens is
+    held until another token ends it, because one wrong byte makes U+FFFD of every byte in the run.
+    ``tokenizers.DecodeStream`` works on a window too, but lets such runs go early and raises where they turn out wrong.
     """
 
-    def __init__(self, tokenizer: Decodes) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
         self._ids: list[int] = []
         self._text_length = 0
         self._window_start = 0
@@ -43,9 +68,10 @@ class Detokenizer:
         self._window_text = ""
 
     def decode(self, token_id: int) -> str:
-        """Append one token; return the whole characters that it completes, often one word, sometimes nothing."""
         self._ids.append(token_id)
-        text = self._tokenizer.decode(self._ids[self._window_start :], skip_special_tokens=True)
+        if self._vocabulary.is_fallback_byte(token_id):
+            return ""
+        text = self._vocabulary.decode(self._ids[self._window_start :])
         if text.endswith(REPLACEMENT) or not text.startswith(self._window_text):
             return ""
         delta = text[len(self._window_text) :]
@@ -55,12 +81,11 @@ class Detokenizer:
         # The tokens just finished become the context of the next ones.
         self._window_start = self._window_end
         self._window_end = len(self._ids)
-        self._window_text = self._tokenizer.decode(self._ids[self._window_start :], skip_special_tokens=True)
+        self._window_text = self._vocabulary.decode(self._ids[self._window_start :])
         return delta
 
     def flush(self) -> str:
-        """The rest of the whole decode: bytes that never became a character come out as U+FFFD, once."""
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        whole = self._vocabulary.decode(self._ids)
         rest = whole[self._text_length :]
         self._text_length = len(whole)
         return rest
@@ -75,13 +100,18 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
-        self._added = {token_id: token.content for token_id, token in added.items()}
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        self._byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer.to_str()).get("decoder"))
+        decoder = json.loads(tokenizer.to_str()).get("decoder") or {}
+        self.is_byte_level = decoder.get("type") == "ByteLevel"
+        self._falls_back = '"ByteFallback"' in json.dumps(decoder)
         self._known: dict[int, tuple[str, bytes]] = {}
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def is_fallback_byte(self, token_id: int) -> bool:
+        """Whether the token stands for one byte of a character that the vocabulary lacks, as in ``<0xE2>``."""
+        return self._falls_back and _BYTE_FALLBACK.fullmatch(self._tokenizer.id_to_token(token_id) or "") is not None
 
     def text(self, token_id: int) -> str:
         """The token decoded alone; bytes that are no whole character show as U+FFFD."""
@@ -99,14 +129,15 @@ class Vocabulary:
         return entry
 
     def _bytes_of(self, token_id: int) -> bytes:
-        if token_id in self._added:
-            return self._added[token_id].encode()
         piece = self._tokenizer.id_to_token(token_id)
         if piece is None:  # padding of the embedding matrix: an id without a token
             return b""
-        if self._byte_level:
-            return bytes(_BYTE_OF[character] for character in piece if character in _BYTE_OF)
-        if match := _BYTE_FALLBACK.fullmatch(piece):
+        if token_id in self.special_ids:
+            return piece.encode()
+        if self.is_byte_level:  # a piece that is not wholly of the alphabet is taken as it is, as the decoder does
+            whole = all(character in _BYTE_OF for character in piece)
+            return bytes(_BYTE_OF[character] for character in piece) if whole else piece.encode()
+        if self._falls_back and (match := _BYTE_FALLBACK.fullmatch(piece)):
             return bytes([int(match[1], 16)])
         return piece.replace("\u2581", " ").encode()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
 
+GREEDY = Sampling()
+
 FinishReason = Literal["stop_token", "stop_string", "length", "cancelled"]
 
 
@@ -32,7 +34,7 @@ class GenerationRequest:
     """What to generate; values are taken as valid, except where `Engine.submit` says that it checks."""
 
     prompt_ids: tuple[int, ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling = GREEDY
     max_tokens: int = 0
     """0 is as many as the context leaves room for."""
     stop_strings: tuple[str, ...] = ()
@@ -60,7 +62,7 @@ class Step:
     """One generated token."""
 
     text: str
-    """The whole characters that it added to the text; all steps joined are the text."""
+    """The whole characters that it added to the text; all steps joined, and `Finished.text`, are the text."""
     stats: TokenStats
     elapsed_s: float
     """Since the request was submitted."""
@@ -73,6 +75,8 @@ class Finished:
     reason: FinishReason
     stop_id: int | None = None
     """The end token that was chosen; never part of text or steps."""
+    text: str = ""
+    """The end of the text, where the run ended inside a character: U+FFFD for bytes that no step could show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +167,15 @@ class Generation:
             self.finish("length")
 
     def finish(self, reason: FinishReason, stop_id: int | None = None) -> None:
-        """End the run: what was held back is released, unless the rest completes a stop string."""
-        rest = self._detokenizer.flush()
-        if rest and self._held_or_new(rest):
-            return
+        """End the run: what was held back is released, unless the rest of the text completes a stop string."""
+        rest, start = self._detokenizer.flush(), self._text_length
+        self._text_length += len(rest)
+        match = self._matcher.feed(rest) if rest else None
+        if match is not None:
+            self._cut(match.start)
+            reason, stop_id, rest = "stop_string", None, rest[: max(0, match.start - start)]
         self._release(upto=self._text_length, final=True)
-        self._end(Finished(reason, stop_id))
+        self._end(Finished(reason, stop_id, rest))
 
     def fail(self, error: BaseException) -> None:
         self._end(Failed(error))
@@ -177,30 +184,21 @@ class Generation:
         step = Step(text, stats, time.perf_counter() - self.submitted_at)
         self._held.append(_Held(step, self._text_length, self._text_length + len(text)))
         self._text_length += len(text)
-        self._match(text)
-
-    def _held_or_new(self, rest: str) -> bool:
-        """Give the flushed rest to the last step; True when it completed a stop string and so ended the run."""
-        if self._held:
-            last = self._held[-1]
-            last.step = replace(last.step, text=last.step.text + rest)
-            last.end += len(rest)
-        self._text_length += len(rest)
-        self._match(rest)
-        return self.ended
-
-    def _match(self, text: str) -> None:
         match = self._matcher.feed(text)
         if match is None:
             self._release(upto=self._matcher.safe)
             return
-        while self._held and self._held[-1].start >= match.start:
-            self._held.pop()  # wholly inside the stop string: not part of the answer
-        if self._held and self._held[-1].end > match.start:
-            last = self._held[-1]
-            last.step = replace(last.step, text=last.step.text[: match.start - last.start])
+        self._cut(match.start)
         self._release(upto=self._text_length, final=True)
         self._end(Finished("stop_string"))
+
+    def _cut(self, end: int) -> None:
+        """Take away what lies beyond character ``end``, and the steps that lie wholly there."""
+        while self._held and self._held[-1].start >= end:
+            self._held.pop()
+        if self._held and self._held[-1].end > end:
+            last = self._held[-1]
+            last.step = replace(last.step, text=last.step.text[: end - last.start])
 
     def _release(self, upto: int, *, final: bool = False) -> None:
         """Emit the steps before character ``upto``; one that has no text yet waits for its character to be whole."""

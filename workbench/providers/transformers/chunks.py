@@ -99,7 +99,7 @@ async def completion_chunks(
                     )
                 case Finished():
                     yield attach_detail(
-                        CompletionResponseStreamChunk(delta="", stop_reason=_stop_reason(event, vocabulary)),
+                        CompletionResponseStreamChunk(delta=event.text, stop_reason=_stop_reason(event, vocabulary)),
                         _detail(progress, ()),
                     )
     finally:

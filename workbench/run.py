@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 RunState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
 StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
-Chunk = TypeVar("Chunk", CompletionResponseStreamChunk, ChatCompletionResponseStreamChunk)
-Response = TypeVar("Response", CompletionResponse, ChatCompletionResponse)
+Chunk = TypeVar("Chunk", bound=StreamChunk)
+Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse)
 
 
 class Run(Generic[Chunk, Response]):
@@ -161,7 +161,11 @@ class Run(Generic[Chunk, Response]):
         """As iterating, for ``async for`` in any event loop."""
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
-        unsubscribe = self.subscribe(lambda _: loop.call_soon_threadsafe(changed.set))
+
+        def wake(_: Run[Any, Any]) -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        unsubscribe = self.subscribe(wake)
         position = 0
         try:
             while True:

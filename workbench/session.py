@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -27,6 +28,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolDefinition,
     ToolPromptFormat,
+    sampling_conflict,
 )
 from workbench.providers.folding import chat_response, completion_response
 from workbench.run import Run
@@ -206,10 +208,13 @@ class Workbench:
 
 
 def _sampling(params: SamplingParams | None) -> SamplingParams:
+    """The parameters to use; a contradiction in them is a warning at the caller's line, once per call."""
     if params is None:
         return SamplingParams()
     if not isinstance(params, SamplingParams):
         raise InvalidRequestError("sampling_params", params, "a SamplingParams")
+    if conflict := sampling_conflict(params):
+        warnings.warn(conflict, UserWarning, stacklevel=3)
     return params
 
 

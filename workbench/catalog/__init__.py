@@ -24,6 +24,7 @@ __all__ = [
     "check_folder",
     "entries",
     "find_entry",
+    "is_entry",
     "local_path",
     "pull",
     "remove",

@@ -41,6 +41,12 @@ class Decoder(Protocol):
     def decode(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Tensor:
         """Append one token to each sequence; float32 logits, shape (sequences, vocab)."""
 
+    def embed(self, token_ids: Sequence[int]) -> Tensor:
+        """Hidden states of the last layer, after its norm, float32, shape (tokens, hidden)."""
+
+    def memory_bytes(self) -> int:
+        """Memory held by the weights, in all the forms in which they are kept."""
+
 
 class GeneralCache:
     """A `DynamicCache` of transformers with the length and size that the prefix cache asks for."""
@@ -93,3 +99,12 @@ class GeneralDecoder:
     def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Tensor:
         rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]
         return torch.cat(rows)
+
+    def embed(self, token_ids: Sequence[int]) -> Tensor:
+        input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
+        hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        return hidden[0].float()
+
+    def memory_bytes(self) -> int:
+        packed = (getattr(getattr(module, "linear", None), "nbytes", 0) for module in self.model.modules())
+        return int(self.model.get_memory_footprint()) + sum(packed)

@@ -8,6 +8,7 @@ character.
 
 from __future__ import annotations
 
+import builtins
 import codecs
 import json
 import re
@@ -104,7 +105,7 @@ class Vocabulary:
         decoder = json.loads(tokenizer.to_str()).get("decoder") or {}
         self.is_byte_level = decoder.get("type") == "ByteLevel"
         self._falls_back = '"ByteFallback"' in json.dumps(decoder)
-        self._known: dict[int, tuple[str, bytes]] = {}
+        self._known: dict[int, tuple[str, builtins.bytes]] = {}
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
@@ -117,18 +118,18 @@ class Vocabulary:
         """The token decoded alone; bytes that are no whole character show as U+FFFD."""
         return self._entry(token_id)[0]
 
-    def bytes(self, token_id: int) -> bytes:
+    def bytes(self, token_id: int) -> builtins.bytes:
         """The bytes that the token adds to a text, also where they are only a part of a character."""
         return self._entry(token_id)[1]
 
-    def _entry(self, token_id: int) -> tuple[str, bytes]:
+    def _entry(self, token_id: int) -> tuple[str, builtins.bytes]:
         entry = self._known.get(token_id)
         if entry is None:
             raw = self._bytes_of(token_id)
             entry = self._known[token_id] = (raw.decode("utf-8", "replace"), raw)
         return entry
 
-    def _bytes_of(self, token_id: int) -> bytes:
+    def _bytes_of(self, token_id: int) -> builtins.bytes:
         piece = self._tokenizer.id_to_token(token_id)
         if piece is None:  # padding of the embedding matrix: an id without a token
             return b""

@@ -1,9 +1,174 @@
-"""The number formats in which a model's weights are held."""
+"""The number formats in which a model's weights are held, and the matrix products that read them.
+
+A decode step multiplies every weight with one row, so it runs at the speed at which weights come from memory: the
+fewer bits, the faster. Reading a prompt multiplies them with hundreds of rows and runs at the speed of arithmetic,
+where bf16 matrix units win. The 4- and 8-bit forms therefore keep bf16 weights for many rows beside their own, unless
+memory is short.
+
+===========  ==========================================  =====================================================
+precision    held for one row                            for many rows
+===========  ==========================================  =====================================================
+``float32``  the file's numbers                          the same
+``bf16``     bf16, packed once                           the same
+``fp8``      e4m3 with a scale per row                   the same, widened to bf16 when it is used
+``int8``     int8 with a scale per row                   bf16 beside it
+``int4``     4-bit groups of 32, scale and zero in bf16  bf16 beside it
+===========  ==========================================  =====================================================
+"""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.engine.weights import GROUP, Blocks
 
 Precision = Literal["float32", "bf16", "fp8", "int8", "int4"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+MANY_ROWS = 9
+"""From so many rows on bf16 weights are faster than int4 and int8 ones; up to there the few bits win."""
+
+_COLUMNS_INT4 = 64
+_ROWS_INT4 = 16
+
+
+class Linear(Protocol):
+    """A weight matrix, ready to be multiplied."""
+
+    nbytes: int
+    """Memory held."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x @ weight.T + bias``, shape (rows, in) to (rows, out)."""
+
+
+class DenseLinear:
+    """Plain weights: float32 anywhere, bf16 where no packing is to be had."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.nbytes = weight.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class PackedBf16Linear:
+    """bf16 weights in oneDNN's own order; plain ones would be put in order again at every call."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        weight = weight.to(torch.bfloat16)
+        self.nbytes = weight.nbytes
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+        self._bias = None if bias is None else bias.to(torch.bfloat16)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        return product
+
+
+class Fp8Linear:
+    """e4m3 weights with one scale per row, widened to bf16 at each use: half the memory of bf16, not its speed."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        weight = weight.float()
+        largest = torch.finfo(torch.float8_e4m3fn).max
+        scale = (weight.abs().amax(1, keepdim=True) / largest).clamp_min(1e-12)  # (rows, 1)
+        self._weight = (weight / scale).to(torch.float8_e4m3fn)
+        self._scale = scale.squeeze(1).to(torch.bfloat16)
+        self._bias = None if bias is None else bias.to(torch.bfloat16)
+        self.nbytes = self._weight.nbytes + self._scale.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product = F.linear(x, self._weight.to(torch.bfloat16)) * self._scale
+        return product if self._bias is None else product + self._bias
+
+
+class Int8Linear:
+    """int8 weights with one scale per row."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, many: Linear | None) -> None:
+        weight = weight.float()
+        scale = (weight.abs().amax(1, keepdim=True) / 127).clamp_min(1e-12)  # (rows, 1)
+        self._weight = (weight / scale).round_().to(torch.int8)
+        self._scale = scale.squeeze(1).to(torch.bfloat16)
+        self._bias = None if bias is None else bias.to(torch.bfloat16)
+        self._many = many
+        self.nbytes = self._weight.nbytes + self._scale.nbytes + (many.nbytes if many else 0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._many is not None and len(x) >= MANY_ROWS:
+            return self._many(x)
+        product: Tensor = torch.ops.aten._weight_int8pack_mm(x, self._weight, self._scale)
+        return product if self._bias is None else product + self._bias
+
+
+class Int4Linear:
+    """4-bit weights in groups of 32.
+
+    The kernel's form, ``scale * (q - 8) + zero``, holds GGUF's Q4_1 blocks as they are.
+    """
+
+    def __init__(self, blocks: Blocks, bias: Tensor | None, many: Linear | None) -> None:
+        zero = blocks.minimum + 8 * blocks.scale
+        self._packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(blocks.q.to(torch.int32), 1)
+        self._scale_and_zero = (
+            torch.stack((blocks.scale, zero), dim=-1).transpose(0, 1).to(torch.bfloat16).contiguous()
+        )  # (columns / 32, rows, 2)
+        self._bias = None if bias is None else bias.to(torch.bfloat16)
+        self._many = many
+        self.nbytes = self._packed.nbytes + self._scale_and_zero.nbytes + (many.nbytes if many else 0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._many is not None and len(x) >= MANY_ROWS:
+            return self._many(x)
+        product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._packed, GROUP, self._scale_and_zero)
+        return product if self._bias is None else product + self._bias
+
+
+def quantized(
+    weight: Tensor, bias: Tensor | None, precision: Precision, blocks: Callable[[], Blocks], *, keep_wide: bool
+) -> Linear:
+    """A matrix in the form of a precision.
+
+    Args:
+        weight: shape (rows, columns), any float type.
+        blocks: gives the matrix in 4-bit groups, where it is needed in them.
+        keep_wide: hold bf16 weights beside 4- and 8-bit ones, for many rows.
+    """
+    wide = bf16_linear(weight, bias) if keep_wide and precision in ("int8", "int4") else None
+    match precision:
+        case "float32":
+            return DenseLinear(weight.float(), bias)
+        case "fp8":
+            return Fp8Linear(weight, bias)
+        case "int8":
+            return Int8Linear(weight, bias, wide)
+        case "int4" if fits_int4(*weight.shape):
+            return Int4Linear(blocks(), bias, wide)
+        case _:
+            return wide or bf16_linear(weight, bias)
+
+
+def fits_int4(rows: int, columns: int) -> bool:
+    """Whether the 4-bit kernel takes a matrix of this shape; others are held in bf16."""
+    return rows % _ROWS_INT4 == 0 and columns % _COLUMNS_INT4 == 0
+
+
+def compute_dtype(precision: Precision) -> torch.dtype:
+    """The type of activations."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+def bf16_linear(weight: Tensor, bias: Tensor | None) -> Linear:
+    """The fastest bf16 form that this machine has."""
+    if weight.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return PackedBf16Linear(weight, bias)
+    return DenseLinear(weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16))

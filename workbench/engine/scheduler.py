@@ -14,6 +14,7 @@ import traceback
 import weakref
 from collections import deque
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
@@ -111,6 +112,13 @@ class Engine:
         self._put(_Call(cast("Callable[[], object]", function), cast("Future[object]", future)))
         return future
 
+    def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """One vector per prompt: the mean of the last hidden states after the final norm, at unit length."""
+        for prompt in prompts:
+            self.check(prompt)
+        futures = [self.call(partial(self._embed, prompt)) for prompt in prompts]
+        return [future.result() for future in futures]
+
     def close(self, timeout_s: float | None = 10.0) -> None:
         """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
         with self._lock:
@@ -147,6 +155,10 @@ class Engine:
         self._waiting.clear()
         self.prefix_cache.clear()
 
+    def _embed(self, prompt: Sequence[int]) -> list[float]:
+        pooled = self.model.decoder.embed(prompt).mean(0)  # (hidden,)
+        return cast("list[float]", torch.nn.functional.normalize(pooled, dim=0).tolist())
+
     def _take(self) -> bool:
         """Take all that has arrived, waiting while there is nothing to do; False when it is time to end."""
         while True:
@@ -167,7 +179,7 @@ class Engine:
     def _drop_cancelled(self) -> None:
         for generation in [*self._active, *self._waiting]:
             if generation.handle.cancelled.is_set():
-                self._guarded(generation, lambda generation=generation: generation.finish("cancelled"))
+                self._guarded(generation, partial(generation.finish, "cancelled"))
         self._sweep()
 
     def _read_prompt(self) -> None:
@@ -242,7 +254,7 @@ class Engine:
             [generation.request.alternatives for generation, _, _ in chosen],
         )
         for (generation, _, _), stat in zip(chosen, stats, strict=True):
-            self._guarded(generation, lambda generation=generation, stat=stat: generation.accept(stat))
+            self._guarded(generation, partial(generation.accept, stat))
 
     def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
         """Run one request's own part; what it raises ends that request alone."""

@@ -7,7 +7,7 @@ are only characters: they are encoded as plain text, so a message can never open
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.errors import InvalidRequestError, UnsupportedContentError
 from workbench.protocol import CompletionMessage, ImageMedia, SystemMessage, ToolResponseMessage, UserMessage
@@ -15,7 +15,7 @@ from workbench.protocol import CompletionMessage, ImageMedia, SystemMessage, Too
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import PreTrainedTokenizerFast
+    from transformers import BatchEncoding, PreTrainedTokenizerFast
 
     from workbench.protocol import InterleavedTextMedia, Message
 
@@ -44,7 +44,7 @@ class PromptEncoder:
         if not text:
             raise InvalidRequestError(field, text, "a text of at least one character")
         with self._lock:
-            return tuple(self._tokenizer(text, split_special_tokens=True)["input_ids"])
+            return tuple(self._tokenizer(text, split_special_tokens=True).input_ids)
 
     def encode_chat(self, messages: Sequence[Message], field: str = "messages") -> tuple[int, ...]:
         """Token ids of a conversation in the model's own template, ready for the assistant's turn."""
@@ -60,11 +60,11 @@ class PromptEncoder:
                 encoded = self._tokenizer.apply_chat_template(
                     turns, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=True
                 )
-            except Exception as error:  # noqa: BLE001 - templates raise whatever their author chose
+            except Exception as error:
                 raise InvalidRequestError(
                     field, [turn["role"] for turn in turns], f"turns that the template of {self._name} takes ({error})"
                 ) from error
-        return tuple(encoded["input_ids"])
+        return tuple(cast("BatchEncoding", encoded).input_ids)
 
 
 def plain_text(content: InterleavedTextMedia, field: str) -> str:
@@ -73,7 +73,10 @@ def plain_text(content: InterleavedTextMedia, field: str) -> str:
     for part in parts:
         if isinstance(part, ImageMedia):
             raise UnsupportedContentError(field, "an image", "text: this model cannot read images")
-    return "".join(str(part) for part in parts)
+    text = "".join(str(part) for part in parts)
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
+    return text
 
 
 def _turn(message: Message, field: str) -> dict[str, Any]:

@@ -46,9 +46,8 @@ class Router:
         response_format: ResponseFormat | None = None,
     ) -> Any:
         found = self._find(model)
-        return found.provider.completion(
-            found.model.identifier, content, sampling_params, stream, logprobs, response_format
-        )
+        provider: Any = found.provider  # what comes back depends on `stream`, here as there
+        return provider.completion(found.model.identifier, content, sampling_params, stream, logprobs, response_format)
 
     def chat_completion(
         self,
@@ -63,7 +62,8 @@ class Router:
         response_format: ResponseFormat | None = None,
     ) -> Any:
         found = self._find(model)
-        return found.provider.chat_completion(
+        provider: Any = found.provider
+        return provider.chat_completion(
             found.model.identifier,
             messages,
             sampling_params,

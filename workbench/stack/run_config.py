@@ -31,7 +31,7 @@ def default_run_config() -> RunConfig:
                         "provider_type": "inline::transformers",
                         "config": {
                             "models": ["smollm2-135m-instruct", "all-minilm-l6-v2"],
-                            "quantization": {"type": "bf16"},
+                            "quantization": {"type": "int4"},
                         },
                     }
                 ]

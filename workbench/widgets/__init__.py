@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.widgets.model_picker import ModelPicker
-    from workbench.widgets.playground import Playground, playground
+    from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.run_feed import RunFeed
     from workbench.widgets.sampling_controls import SamplingControls
     from workbench.widgets.static_html import run_html
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ModelPicker": "model_picker",
-    "Playground": "playground",
+    "Playground": "playground_view",
     "RunFeed": "run_feed",
     "SamplingControls": "sampling_controls",
     "StreamView": "stream_view",
     "TokenInspector": "token_inspector",
     "TokenTable": "token_table",
-    "playground": "playground",
+    "playground": "playground_view",
     "run_html": "static_html",
 }
 

@@ -14,7 +14,7 @@ from workbench.widgets.contract import RunLike
 
 MESSAGES_PER_S = 20
 _INTERVAL_S = 1 / MESSAGES_PER_S
-# A run that never calls back (its thread died) is still looked at this often.
+# Without news the run is still looked at this often: its thread may have died.
 _PATIENCE_S = 1.0
 
 
@@ -41,14 +41,14 @@ def pump(
     unsubscribe = run.subscribe(lambda _run: news.set())
     last_s = clock() - interval_s
     try:
-        while True:
-            wait(news, _PATIENCE_S)
+        while not _has_ended(run):
+            if not wait(news, _PATIENCE_S):
+                continue
             _keep_distance(last_s + interval_s - clock(), pause)
             news.clear()
-            if run.done:
-                break
-            last_s = clock()
-            publish()
+            if not _has_ended(run):
+                last_s = clock()
+                publish()
     finally:
         unsubscribe()
         _keep_distance(last_s + interval_s - clock(), pause)
@@ -60,6 +60,10 @@ def start_ticker(run: RunLike, publish: Callable[[], None], finish: Callable[[],
     thread = threading.Thread(target=pump, args=(run, publish, finish), name=f"workbench-{run.id}-view", daemon=True)
     thread.start()
     return thread
+
+
+def _has_ended(run: RunLike) -> bool:
+    return run.done
 
 
 def _keep_distance(remaining_s: float, pause: Callable[[float], None]) -> None:

@@ -63,10 +63,11 @@ class ModelPicker(WorkbenchWidget):
 
     @traitlets.validate("value")
     def _is_served(self, proposal: Any) -> str | None:
+        value: str | None = proposal["value"]
         served = [card["value"] for card in self.cards]
-        if proposal["value"] is not None and proposal["value"] not in served:
-            raise ModelNotFoundError(proposal["value"], served)
-        return proposal["value"]
+        if value is not None and value not in served:
+            raise ModelNotFoundError(value, served)
+        return value
 
     def _served_cards(self) -> list[dict[str, Any]]:
         names = _names(self._session)

@@ -11,6 +11,7 @@ in one is seen by the others without the kernel. Traffic of a run:
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,8 +42,8 @@ class Positions(traitlets.TraitType[Any, Any]):
             return ()
         items = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
         try:
-            positions = tuple(int(item) for item in items if not isinstance(item, bool))
-        except (TypeError, ValueError):
+            positions = tuple(operator.index(item) for item in items)
+        except TypeError:
             raise traitlets.TraitError(f"selected must be {self.info_text}; got {value!r}") from None
         if any(position < 0 for position in positions):
             raise traitlets.TraitError(f"selected must be positions from 0; got {value!r}")

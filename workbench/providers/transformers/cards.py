@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from workbench import catalog
-from workbench.engine.loading import check_folder, read_json
+from workbench.engine.embeddings import is_sentence_model
 from workbench.engine.machine import memory_limit_bytes
+from workbench.engine.memory import predict, tensor_shapes
+from workbench.engine.model_folder import check_folder, read_json
+from workbench.engine.precision import Precision
 from workbench.errors import WorkbenchError
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.records import ModelCard
-
-SENTENCE_MODEL_FILE = "modules.json"
-"""Sentence-transformers writes it, and only it does."""
 
 
 def check_source(source: str) -> None:
@@ -32,18 +30,18 @@ def card(model: ModelDef, provider_id: str, provider_type: str, config: Transfor
         provider_id=provider_id,
         provider_type=provider_type,
         source=model.llama_model,
-        precision=config.precision,
         device="cpu",
         memory_limit_bytes=memory_limit_bytes(),
-        **_facts(model.llama_model),
+        **({"precision": config.precision} | _facts(model.llama_model, config)),
     )
 
 
-def _facts(source: str) -> dict[str, Any]:
+def _facts(source: str, config: TransformersConfig) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if catalog.is_entry(source):
         entry = catalog.find_entry(source)
         facts = {
+            "precision": "float32" if entry.kind == "embedding" else config.precision,
             "kind": entry.kind,
             "parameters": entry.parameters,
             "context_length": entry.context_length,
@@ -51,31 +49,26 @@ def _facts(source: str) -> dict[str, Any]:
         }
     try:
         folder = catalog.resolve(source, allow_download=False)
-        return _folder_facts(folder) | facts
+        return _folder_facts(folder, config) | facts
     except WorkbenchError:
         return facts
 
 
-def _folder_facts(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "config.json")
-    text_config = config.get("text_config") or config
+def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
+    shapes = tensor_shapes(folder)
+    model_config = read_json(folder / "config.json")
+    text_config = model_config.get("text_config") or model_config
+    embeds = is_sentence_model(folder)
+    precision: Precision = "float32" if embeds else config.precision
     return {
-        "kind": "embedding" if (folder / SENTENCE_MODEL_FILE).exists() else "causal",
-        "architecture": next(iter(config.get("architectures") or ()), None),
-        "parameters": sum(
-            _parameters(path) for path in folder.glob("*.safetensors") if path.name != "blocks.safetensors"
-        ),
+        "kind": "embedding" if embeds else "causal",
+        "precision": precision,
+        "architecture": next(iter(model_config.get("architectures") or ()), None),
+        "parameters": sum(prod(shape) for shape in shapes.values()),
+        "predicted_memory_bytes": predict(shapes, precision, keep_wide=True),
         "context_length": text_config.get("max_position_embeddings") or text_config.get("n_positions"),
         "has_chat_template": _has_chat_template(folder),
     }
-
-
-def _parameters(path: Path) -> int:
-    """Counted from the header: 8 bytes of length, then JSON with a shape per tensor."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _has_chat_template(folder: Path) -> bool:

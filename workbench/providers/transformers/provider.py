@@ -1,23 +1,17 @@
-"""The provider: models by name, each loaded at its first request and served by an engine of its own."""
+"""The provider: checks a request, finds its model, and turns the engine's events into the protocol's chunks."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import catalog
 from workbench.engine.generation import GenerationRequest
-from workbench.engine.loading import load
 from workbench.engine.sampling import Sampling
-from workbench.engine.scheduler import Engine
-from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
-from workbench.prompts.encoding import PromptEncoder
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.prompts.encoding import PromptEncoder, plain_text
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
@@ -28,7 +22,10 @@ from workbench.protocol import (
     EmbeddingsResponse,
     LogProbConfig,
     ModelDef,
+    ResponseFormat,
     SamplingParams,
+    ToolChoice,
+    ToolPromptFormat,
     effective_sampling,
     sampling_conflict,
     validate_sampling,
@@ -36,76 +33,48 @@ from workbench.protocol import (
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
 from workbench.providers.transformers.chunks import chat_chunks, completion_chunks
+from workbench.providers.transformers.served import CausalModel, ServedModels
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ModelStore, Provider, ToolDefinition
     from workbench.records import ModelCard
 
-
-class ServedModel:
-    """A model that is ready: its engine and the encoder of its prompts."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.encoder = PromptEncoder(engine.model.tokenizer, engine.model.name)
+Encode = Callable[[PromptEncoder], tuple[int, ...]]
+"""Makes a prompt's token ids, once the model's encoder is there."""
 
 
 class TransformersProvider:
     """``inline::transformers``."""
 
-    model_store: ModelStore
-
     def __init__(self, provider: Provider) -> None:
         self.provider_id = provider.provider_id
         self.provider_type = provider.provider_type
         self.config = config.parse(provider)
-        self.model_store = self
-        self._models: dict[str, ModelDef] = {}
-        self._served: dict[str, ServedModel] = {}
-        self._locks: dict[str, threading.Lock] = {}
-        self._closed = False
+        self.model_store: ModelStore = self
+        self._models = ServedModels(provider.provider_id, self.config)
         for source in self.config.models:
-            self._add(ModelDef(identifier=identifier_of(source), llama_model=source))
-
-    # ------------------------------------------------------------------------------------------------ models
+            self._models.add(ModelDef(identifier=identifier_of(source), llama_model=source))
 
     def get_model(self, identifier: str) -> ModelDef:
-        try:
-            return self._models[identifier]
-        except KeyError:
-            raise ModelNotFoundError(identifier, self._models) from None
+        return self._models.definition(identifier)
 
     async def list_models(self) -> list[ModelDef]:
-        return list(self._models.values())
+        return self._models.definitions()
 
     async def register_model(self, model: ModelDef) -> None:
         await asyncio.to_thread(cards.check_source, model.llama_model)
-        self._add(model)
+        self._models.add(model)
 
     def card(self, identifier: str) -> ModelCard:
-        served = self._served.get(identifier)
         card = cards.card(self.get_model(identifier), self.provider_id, self.provider_type, self.config)
-        if served is None:
-            return card
-        model = served.engine.model
-        return replace(
-            card,
-            loaded=True,
-            memory_bytes=model.memory_bytes,
-            architecture=model.architecture,
-            parameters=model.parameters,
-        )
+        loaded = self._models.loaded(identifier)
+        return loaded.measured(card) if loaded else card
 
     def load(self, identifier: str) -> None:
-        self._ready(identifier)
+        self._models.ready(identifier)
 
     def close(self) -> None:
-        self._closed = True
-        for served in self._served.values():
-            served.engine.close()
-        self._served.clear()
-
-    # --------------------------------------------------------------------------------------------- inference
+        self._models.close()
 
     def completion(
         self,
@@ -114,9 +83,10 @@ class TransformersProvider:
         sampling_params: SamplingParams | None = None,
         stream: bool | None = False,
         logprobs: LogProbConfig | None = None,
-        response_format: object | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Any:
-        chunks = self._chunks(model, sampling_params, logprobs, response_format, lambda to: to.encode_text(content))
+        self._check(model, sampling_params, response_format=response_format)
+        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.encode_text(content))
         return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
 
     def chat_completion(
@@ -125,15 +95,14 @@ class TransformersProvider:
         messages: list[Message],
         sampling_params: SamplingParams | None = None,
         tools: list[ToolDefinition] | None = None,
-        tool_choice: object | None = None,
-        tool_prompt_format: object | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         stream: bool | None = False,
         logprobs: LogProbConfig | None = None,
-        response_format: object | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Any:
-        if tools:
-            raise UnsupportedFieldError("tools", f"{len(tools)} tools", "absent: this provider does not take tools yet")
-        chunks = self._chunks(model, sampling_params, logprobs, response_format, lambda to: to.encode_chat(messages))
+        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format)
+        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.encode_chat(messages))
         events = chat_chunks(chunks)
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
 
@@ -143,13 +112,14 @@ class TransformersProvider:
         content_batch: list[InterleavedTextMedia],
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
-        response_format: object | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
-        encode = [
-            lambda to, index=index, content=content: to.encode_text(content, f"content_batch[{index}]")
-            for index, content in enumerate(content_batch)
-        ]
-        responses = await self._batch(model, sampling_params, logprobs, response_format, encode)
+        self._check(model, sampling_params, response_format=response_format)
+
+        def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
+            return [encoder.encode_text(one, f"content_batch[{index}]") for index, one in enumerate(content_batch)]
+
+        responses = await self._batch(model, sampling_params, logprobs, encode)
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
 
     async def batch_chat_completion(
@@ -158,60 +128,70 @@ class TransformersProvider:
         messages_batch: list[list[Message]],
         sampling_params: SamplingParams | None = None,
         tools: list[ToolDefinition] | None = None,
-        tool_choice: object | None = None,
-        tool_prompt_format: object | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
-        response_format: object | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
-        if tools:
-            raise UnsupportedFieldError("tools", f"{len(tools)} tools", "absent: this provider does not take tools yet")
-        encode = [
-            lambda to, index=index, messages=messages: to.encode_chat(messages, f"messages_batch[{index}]")
-            for index, messages in enumerate(messages_batch)
-        ]
-        responses = await self._batch(model, sampling_params, logprobs, response_format, encode)
+        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format)
+
+        def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
+            return [encoder.encode_chat(one, f"messages_batch[{index}]") for index, one in enumerate(messages_batch)]
+
+        responses = await self._batch(model, sampling_params, logprobs, encode)
         return BatchChatCompletionResponse(
             completion_message_batch=[response.completion_message for response in responses]
         )
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
-        raise NotImplementedError
+        """One vector per content, in order; texts longer than the model's limit are cut off there.
 
-    # ----------------------------------------------------------------------------------------------- parts
-
-    def _chunks(
-        self,
-        model: str,
-        sampling_params: SamplingParams | None,
-        logprobs: LogProbConfig | None,
-        response_format: object | None,
-        encode: Encode,
-    ) -> AsyncIterator[CompletionResponseStreamChunk]:
-        """Check what can be checked at once; the rest happens when the stream is read."""
+        A sentence model pools as its folder says. A causal model gives the mean of its last hidden states, after the
+        final norm, at unit length.
+        """
         self.get_model(model)
-        params = sampling_params or SamplingParams()
-        validate_sampling(params)
-        if response_format is not None:
-            raise UnsupportedFieldError(
-                "response_format", response_format, "absent: this provider does not constrain its output yet"
-            )
-        notes = _warned(params)
-        return self._run(model, params, logprobs, notes, encode)
+        if not contents:
+            raise InvalidRequestError("contents", contents, "a list with at least one text")
+        texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+        return EmbeddingsResponse(embeddings=await asyncio.to_thread(self._models.embed, model, texts))
 
-    async def _run(
+    def _check(
         self,
         model: str,
-        params: SamplingParams,
-        logprobs: LogProbConfig | None,
-        notes: tuple[str, ...],
-        encode: Encode,
+        params: SamplingParams | None,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> None:
+        """Refuse what is wrong or not to be had, before anything is loaded or computed."""
+        self.get_model(model)
+        if params is not None:
+            validate_sampling(params)
+        if tools:
+            raise UnsupportedFieldError("tools", f"{len(tools)} tools", "absent: this provider takes no tools yet")
+        if tool_choice == ToolChoice.required:
+            raise UnsupportedFieldError("tool_choice", tool_choice, "auto: this provider takes no tools yet")
+        if tool_prompt_format not in (None, ToolPromptFormat.json):
+            raise UnsupportedFieldError("tool_prompt_format", tool_prompt_format, "json: no tools are taken yet")
+        if response_format is not None:
+            allowed = "absent: this provider does not constrain its output yet"
+            raise UnsupportedFieldError("response_format", response_format, allowed)
+
+    async def _chunks(
+        self, model: str, params: SamplingParams | None, logprobs: LogProbConfig | None, encode: Encode
     ) -> AsyncIterator[CompletionResponseStreamChunk]:
         asked_at = time.perf_counter()
-        served = await self._ready_async(model)
-        request = _request(encode(served.encoder), params, logprobs)
-        async for chunk in completion_chunks(
-            served.engine, request, wants_logprobs=logprobs is not None, asked_at=asked_at, notes=notes
-        ):
+        served = await self._ready(model)
+        request = _request(encode(served.encoder), params or SamplingParams(), logprobs)
+        chunks = completion_chunks(
+            served.engine,
+            request,
+            wants_logprobs=logprobs is not None,
+            asked_at=asked_at,
+            notes=_notes(params),
+        )
+        async for chunk in chunks:
             yield chunk
 
     async def _batch(
@@ -219,45 +199,33 @@ class TransformersProvider:
         model: str,
         params: SamplingParams | None,
         logprobs: LogProbConfig | None,
-        response_format: object | None,
-        encode: Sequence[Encode],
+        encode: Callable[[PromptEncoder], list[tuple[int, ...]]],
     ) -> list[CompletionResponse]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
-        served = await self._ready_async(model)
-        prompts = [one(served.encoder) for one in encode]
+        served = await self._ready(model)
+        prompts = encode(served.encoder)
         for prompt in prompts:
             served.engine.check(prompt)
-        streams = [
-            self._chunks(model, params, logprobs, response_format, lambda _, prompt=prompt: prompt)
-            for prompt in prompts
-        ]
-        return list(await asyncio.gather(*(_completed(stream, wants_logprobs=False) for stream in streams)))
-
-    def _add(self, model: ModelDef) -> None:
-        self._locks.setdefault(model.identifier, threading.Lock())
-        self._models[model.identifier] = model
-
-    async def _ready_async(self, identifier: str) -> ServedModel:
-        return self._served.get(identifier) or await asyncio.to_thread(self._ready, identifier)
-
-    def _ready(self, identifier: str) -> ServedModel:
-        """The model's engine; loads it if need be, once however many ask."""
-        model = self.get_model(identifier)
-        with self._locks[identifier]:
-            if self._closed:
-                raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
-            if identifier not in self._served:
-                loaded = load(catalog.resolve(model.llama_model), name=identifier, precision=self.config.precision)
-                engine = Engine(
-                    loaded,
-                    prefix_cache_bytes=self.config.prefix_cache_mb * 2**20,
-                    max_active=self.config.max_active,
+        return await _gathered(
+            [
+                _completed(
+                    completion_chunks(
+                        served.engine,
+                        _request(prompt, params or SamplingParams(), logprobs),
+                        wants_logprobs=logprobs is not None,
+                        asked_at=time.perf_counter(),
+                    ),
+                    wants_logprobs=logprobs is not None,
                 )
-                self._served[identifier] = ServedModel(engine)
-            return self._served[identifier]
+                for prompt in prompts
+            ]
+        )
 
-
-Encode = Callable[[PromptEncoder], tuple[int, ...]]
+    async def _ready(self, identifier: str) -> CausalModel:
+        loaded = self._models.loaded(identifier)
+        if isinstance(loaded, CausalModel):
+            return loaded
+        return await asyncio.to_thread(self._models.causal, identifier)
 
 
 def identifier_of(source: str) -> str:
@@ -284,12 +252,9 @@ def _request(prompt_ids: tuple[int, ...], params: SamplingParams, logprobs: LogP
     )
 
 
-def _warned(params: SamplingParams) -> tuple[str, ...]:
-    conflict = sampling_conflict(params)
-    if conflict is None:
-        return ()
-    warnings.warn(conflict, UserWarning, stacklevel=5)
-    return (conflict,)
+def _notes(params: SamplingParams | None) -> tuple[str, ...]:
+    conflict = sampling_conflict(params) if params else None
+    return (conflict,) if conflict else ()
 
 
 async def _completed(
@@ -302,3 +267,13 @@ async def _chat_completed(
     chunks: AsyncIterator[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool
 ) -> ChatCompletionResponse:
     return chat_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)
+
+
+async def _gathered(responses: Sequence[Any]) -> list[CompletionResponse]:
+    """All responses in order; the first failure cancels the others, so that none computes for nobody."""
+    tasks = [asyncio.ensure_future(response) for response in responses]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

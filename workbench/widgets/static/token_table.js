@@ -56,7 +56,7 @@ async function render({ model, el, host, signal }) {
   });
   store.listen((/** @type {any} */ change) => {
     if (change.kind === "reset") followed = true;
-    const follow = followed && store.active && (change.kind === "append" || change.kind === "reset");
+    const follow = followed && (change.kind === "append" || (change.kind === "reset" && store.active));
     draw();
     if (change.kind === "selected" && store.current !== null) showRow(scroller, store.current);
     else if (follow) scroller.scrollTop = scroller.scrollHeight;

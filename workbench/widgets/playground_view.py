@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import anywidget
 import traitlets
@@ -22,6 +23,8 @@ from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.stream_view import ALTERNATIVES, StreamView
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
+
+Part = TypeVar("Part", bound=WorkbenchWidget)
 
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
@@ -59,15 +62,19 @@ class Playground(WorkbenchWidget):
             self._logprobs = LogProbConfig(top_k=alternatives)
         except InvalidRequestError as error:
             raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
-        feed = RunFeed()
-        super().__init__(
-            picker=ModelPicker(session, value=model),
-            controls=SamplingControls(sampling_params),
-            stream=StreamView(session, feed=feed, prompt=prompt, mode=mode, settings=self._settings),
-            inspector=TokenInspector(feed=feed),
-            table=TokenTable(feed=feed),
-            feed=feed,
-        )
+        with ExitStack() as made:  # what was made before something is refused must not stay behind
+            feed = _closing(made, RunFeed())
+            super().__init__(
+                feed=feed,
+                picker=_closing(made, ModelPicker(session, value=model)),
+                controls=_closing(made, SamplingControls(sampling_params)),
+                stream=_closing(
+                    made, StreamView(session, feed=feed, prompt=prompt, mode=mode, settings=self._settings)
+                ),
+                inspector=_closing(made, TokenInspector(feed=feed)),
+                table=_closing(made, TokenTable(feed=feed)),
+            )
+            made.pop_all()
         self.picker.observe(self._show_code, "value")
         self.controls.observe(self._show_code, "value")
         self.stream.observe(self._show_code, ["prompt", "mode"])
@@ -169,15 +176,20 @@ def playground(
         sampling_params: where the controls stand; None is top-p sampling with temperature 0.7.
         alternatives: how many other tokens are kept at each position.
     """
-    before = _OPEN.pop(session, None)
-    previous = before() if before is not None else None
-    if previous is not None:
-        previous.close()
     opened = Playground(
         session, prompt=prompt, mode=mode, model=model, sampling_params=sampling_params, alternatives=alternatives
     )
+    before = _OPEN.get(session)
+    previous = before() if before is not None else None
+    if previous is not None:
+        previous.close()
     _OPEN[session] = weakref.ref(opened)
     return opened
+
+
+def _closing(made: ExitStack, part: Part) -> Part:
+    made.callback(part.close)
+    return part
 
 
 def _renamed(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""Sentence embeddings: texts to vectors, many at a time.
+
+The model's folder says how, in the files of sentence-transformers: which pooling, whether to normalise, and at how
+many tokens a text is cut off. Texts are sorted by length and padded only to the longest of their batch, so that little
+is computed for padding; the order of the answers is that of the texts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from workbench.engine.loading import context_length, load_tokenizer
+from workbench.engine.machine import thread_count
+from workbench.engine.memory import predict, tensor_shapes
+from workbench.engine.model_folder import check_folder, read_json
+from workbench.errors import ModelFormatError
+
+BATCH_TOKENS = 1024
+"""Padded tokens computed together; more would leave the processor's caches, fewer would not fill its units."""
+
+
+class EmbeddingModel:
+    """A sentence model in float32; `embed` may be called from any thread.
+
+    Raises:
+        ModelFormatError: the folder is damaged, or asks for a pooling other than mean or first token.
+    """
+
+    def __init__(self, folder: Path, *, name: str | None = None) -> None:
+        check_folder(folder)
+        self.name = name or folder.name
+        self.tokenizer = load_tokenizer(folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._model: PreTrainedModel = AutoModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            add_pooling_layer=False,
+        ).eval()
+        self._pooling = _pooling(folder)
+        self._normalises = any("Normalize" in module["type"] for module in _modules(folder))
+        self.max_tokens = min(_max_tokens(folder), context_length(config))
+        """Longer texts are cut off here."""
+        self.dimensions = int(config.hidden_size)
+        self.parameters = self._model.num_parameters()
+        self.memory_bytes = int(self._model.get_memory_footprint())
+        self.predicted_memory_bytes = predict(tensor_shapes(folder), "float32", keep_wide=False)
+        self._lock = threading.Lock()
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """One vector per text, in order; of unit length where the model normalises.
+
+        The empty text has a vector too: that of the model's begin and end tokens alone.
+        """
+        with self._lock, torch.inference_mode():
+            torch.set_num_threads(thread_count())
+            token_ids = self._encode(texts)
+            vectors = torch.empty(len(texts), self.dimensions)
+            for batch in _batches(token_ids):
+                vectors[batch] = self._forward([token_ids[index] for index in batch])
+            return cast("list[list[float]]", vectors.tolist())
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts), truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
+        )
+        return cast("list[list[int]]", encoded["input_ids"])
+
+    def _forward(self, rows: list[list[int]]) -> Tensor:
+        """Vectors of one batch, shape (rows, dimensions)."""
+        longest = max(map(len, rows))
+        input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])  # (rows, tokens)
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(longest) < lengths.unsqueeze(1)  # (rows, tokens)
+        # Without padding there is nothing to mask, and attention takes its fast way.
+        padded = len(set(map(len, rows))) > 1
+        hidden = self._model(input_ids=input_ids, attention_mask=mask.long() if padded else None).last_hidden_state
+        if self._pooling == "first":
+            pooled = hidden[:, 0]
+        else:
+            pooled = (hidden * mask.unsqueeze(-1)).sum(1) / lengths.unsqueeze(1)
+        return F.normalize(pooled, dim=-1) if self._normalises else pooled
+
+
+def is_sentence_model(folder: Path) -> bool:
+    """Whether a folder was written by sentence-transformers; such a model embeds and cannot generate."""
+    return (folder / "modules.json").exists()
+
+
+def _batches(token_ids: list[list[int]]) -> Iterator[list[int]]:
+    """Indices of texts of similar length, longest first, so that padding is rare."""
+    batch: list[int] = []
+    longest = 0
+    for index in sorted(range(len(token_ids)), key=lambda index: -len(token_ids[index])):
+        if batch and (len(batch) + 1) * longest > BATCH_TOKENS:
+            yield batch
+            batch = []
+        longest = longest if batch else len(token_ids[index])
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _pooling(folder: Path) -> Literal["mean", "first"]:
+    path = folder / "1_Pooling" / "config.json"
+    if not path.exists():
+        return "mean"
+    config = read_json(path)
+    if config.get("pooling_mode_mean_tokens"):
+        return "mean"
+    if config.get("pooling_mode_cls_token"):
+        return "first"
+    raise ModelFormatError(f"{path} asks for a pooling that is not supported; mean and first token are")
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    import json
+
+    path = folder / "modules.json"
+    return cast("list[dict[str, Any]]", json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
+def _max_tokens(folder: Path) -> int:
+    path = folder / "sentence_bert_config.json"
+    limit = read_json(path).get("max_seq_length") if path.exists() else None
+    return int(limit or 512)

@@ -1,0 +1,88 @@
+"""The memory guard: what a model will hold, computed from file headers alone, against what this process may use."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from workbench.engine.machine import memory_available_bytes, memory_limit_bytes
+from workbench.engine.precision import PRECISIONS, Precision, fits_int4
+from workbench.engine.weights import BLOCKS_FILE
+from workbench.errors import InsufficientMemoryError
+
+RESERVE_BYTES = 200 * 2**20
+"""Left for keys and values, a step's own tensors and the rest of the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model would be held."""
+
+    parameters: int
+    nbytes: int
+    """Predicted memory of the weights."""
+    keep_wide: bool
+    """Whether bf16 weights are kept beside 4- and 8-bit ones, for prompts and batches."""
+
+
+def plan(folder: Path, precision: Precision, name: str) -> Plan:
+    """Decide how to hold a model in the memory that is left.
+
+    Raises:
+        InsufficientMemoryError: it fits in no way; the message names the precisions that would fit.
+    """
+    shapes = tensor_shapes(folder)
+    available = memory_available_bytes() - RESERVE_BYTES
+    parameters = sum(prod(shape) for shape in shapes.values())
+    for keep_wide in (True, False):
+        needed = predict(shapes, precision, keep_wide=keep_wide)
+        if needed <= available:
+            return Plan(parameters, needed, keep_wide)
+    least = {other: predict(shapes, other, keep_wide=False) for other in PRECISIONS}
+    fitting = [f"{other} ({_mb(nbytes)})" for other, nbytes in least.items() if nbytes <= available]
+    advice = f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
+    raise InsufficientMemoryError(
+        f"{name} in {precision} needs {_mb(least[precision])}, and {_mb(max(available, 0))} of "
+        f"{_mb(memory_limit_bytes())} are left; {advice}, or close other models"
+    )
+
+
+def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, keep_wide: bool) -> int:
+    """Bytes that the weights will hold, from the shapes of a model's tensors."""
+    return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_wide)) for name, shape in shapes.items())
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights of a folder, read from the headers of its safetensors files."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name == BLOCKS_FILE:
+            continue
+        with path.open("rb") as file:  # 8 bytes of length, then that much JSON
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes
+
+
+def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_wide: bool) -> float:
+    if precision == "float32":
+        return 4
+    is_matrix = len(shape) == 2 and "embed" not in name and "wte" not in name and "wpe" not in name
+    if precision == "bf16" or not is_matrix or "lm_head" in name:
+        return 2
+    wide = 2 if keep_wide else 0
+    match precision:
+        case "fp8":
+            return 1 + 2 / shape[1]
+        case "int8":
+            return 1 + 2 / shape[1] + wide
+        case _:
+            return 0.5 + 4 / 32 + wide if fits_int4(*shape) else 2
+
+
+def _mb(nbytes: int) -> str:
+    return f"{nbytes / 2**20:,.0f} MiB"

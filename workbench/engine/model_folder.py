@@ -1,0 +1,71 @@
+"""What may be loaded at all: a folder in Hugging Face layout with safetensors, and nothing that runs code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from workbench.errors import ModelFormatError, UnsafeModelError
+
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what cannot or must not be loaded, by looking at names, the config and the weights' headers only."""
+    if not folder.is_dir():
+        raise ModelFormatError(f"{folder} is no folder; give a folder in Hugging Face layout with config.json in it")
+    config = read_json(folder / "config.json")
+    for name in ("config.json", "tokenizer_config.json"):
+        _refuse_code(folder / name)
+    if config.get("is_encoder_decoder"):
+        raise ModelFormatError(
+            f"{folder} holds an encoder-decoder model; only causal (decoder-only) models are supported"
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+        if pickled:
+            raise UnsafeModelError(
+                f"{folder} has its weights in {', '.join(pickled)}, a pickle that can run code when it is read; "
+                "convert them to model.safetensors (transformers: save_pretrained) and try again"
+            )
+        raise ModelFormatError(f"{folder} has no weights: a model.safetensors file is needed")
+    for path in weights:
+        _check_header(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a model folder, or an error that names the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFormatError(f"{path.parent} has no {path.name}; a folder in Hugging Face layout is needed") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFormatError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelFormatError(f"{path} must hold a JSON object")
+    return content
+
+
+def _refuse_code(path: Path) -> None:
+    if not path.exists():
+        return
+    if unsafe := sorted(
+        key for key in read_json(path) if key == "auto_map" or key.endswith("_implementation_internal")
+    ):
+        raise UnsafeModelError(
+            f"{path} asks for code to be run ({', '.join(unsafe)}); "
+            "only architectures that transformers itself has are loaded"
+        )
+
+
+def _check_header(path: Path) -> None:
+    """Opening a safetensors file compares its header with the file's length, so a truncated one is found here."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelFormatError(f"{path} is damaged or truncated ({error}); fetch or convert the model again") from error

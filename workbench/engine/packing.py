@@ -1,0 +1,177 @@
+"""From the files of a Llama-family model to the packed weights of the fused step.
+
+Whether a model is of that family is decided by its structure: the architecture's name, the options in its config that
+would change the computation, and that its tensors are exactly the expected ones. Anything else goes the general way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from workbench.engine.fused import Block, FusedDecoder, Shape
+from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
+from workbench.engine.weights import Blocks, WeightFiles
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
+
+ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+
+STATIC_ROPE = frozenset({"default", "linear", "llama3"})
+"""Rotary types whose angles depend on the position alone; the others change with the length of the text."""
+
+_EMBEDDING = "model.embed_tokens.weight"
+_HEAD = "lm_head.weight"
+_NORM = "model.norm.weight"
+
+
+def pack(
+    folder: Path, config: PreTrainedConfig, precision: Precision, *, keep_wide: bool = True
+) -> FusedDecoder | None:
+    """The fused decoder of a model folder, or None where the structure is another.
+
+    Args:
+        keep_wide: hold bf16 weights beside int4 and int8 ones, for prompts and batches.
+    """
+    if not _is_family(config):
+        return None
+    shape = _shape(config)
+    with WeightFiles(folder) as files:
+        if files.names() - {_HEAD} != _expected(shape, config) - {_HEAD}:
+            return None
+        packer = _Packer(files, precision, keep_wide=keep_wide)
+        embedding = files.dense(_EMBEDDING).to(compute_dtype(precision))
+        tied = bool(config.tie_word_embeddings) or _HEAD not in files.names()
+        return FusedDecoder(
+            shape,
+            [packer.block(f"model.layers.{layer}", shape) for layer in range(shape.layers)],
+            embedding=embedding,
+            norm=packer.vector(_NORM),
+            head=_Head(embedding if tied else files.dense(_HEAD).to(compute_dtype(precision))),
+            rotary=LlamaRotaryEmbedding(cast("LlamaConfig", config)),
+            dtype=compute_dtype(precision),
+        )
+
+
+class _Head:
+    """The output matrix, in the type of activations: 4 bits here would cost far more exactness than time."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight  # (vocab, hidden)
+        self.nbytes = 0  # counted as the embedding where the two are one
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if len(x) == 1:
+            return torch.mv(self._weight, x[0]).unsqueeze(0)
+        return F.linear(x, self._weight)
+
+
+class _Packer:
+    """Reads the tensors of one layer and packs them in one precision."""
+
+    def __init__(self, files: WeightFiles, precision: Precision, *, keep_wide: bool) -> None:
+        self._files = files
+        self._precision = precision
+        self._keep_wide = keep_wide
+
+    def block(self, prefix: str, shape: Shape) -> Block:
+        attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
+        return Block(
+            attention_norm=self.vector(f"{prefix}.input_layernorm.weight"),
+            qkv=self.linear(*(f"{attention}.{name}_proj" for name in "qkv")),
+            qk_norm=self._qk_norm(attention, shape),
+            output=self.linear(f"{attention}.o_proj"),
+            mlp_norm=self.vector(f"{prefix}.post_attention_layernorm.weight"),
+            gate_up=self.linear(f"{mlp}.gate_proj", f"{mlp}.up_proj"),
+            down=self.linear(f"{mlp}.down_proj"),
+        )
+
+    def vector(self, name: str) -> Tensor:
+        return self._files.dense(name).to(compute_dtype(self._precision))
+
+    def linear(self, *names: str) -> Linear:
+        """One matrix of the rows of several, one below the other."""
+        bias = self._bias(names)
+        weights = [f"{name}.weight" for name in names]
+        weight = _stack([self._files.dense(name) for name in weights])
+        return quantized(
+            weight,
+            bias,
+            self._precision,
+            lambda: Blocks.cat([self._files.blocks(name) for name in weights]),
+            keep_wide=self._keep_wide,
+        )
+
+    def _bias(self, names: Sequence[str]) -> Tensor | None:
+        """Biases of all parts, zeros for those that have none; None where none has one."""
+        present = self._files.names()
+        if not any(f"{name}.bias" in present for name in names):
+            return None
+        parts = [
+            self._files.dense(f"{name}.bias")
+            if f"{name}.bias" in present
+            else torch.zeros(self._files.shape(f"{name}.weight")[0])
+            for name in names
+        ]
+        return torch.cat(parts).to(compute_dtype(self._precision))
+
+    def _qk_norm(self, attention: str, shape: Shape) -> Tensor | None:
+        if f"{attention}.q_norm.weight" not in self._files.names():
+            return None
+        q, k = self.vector(f"{attention}.q_norm.weight"), self.vector(f"{attention}.k_norm.weight")  # (head_dim,)
+        return torch.cat((q.expand(shape.heads, -1), k.expand(shape.kv_heads, -1)))
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _is_family(config: PreTrainedConfig) -> bool:
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    layer_types = getattr(config, "layer_types", None) or []
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return (
+        (config.architectures or [""])[0] in ARCHITECTURES
+        and config.hidden_act == "silu"
+        and rope.get("rope_type") in STATIC_ROPE
+        and rope.get("partial_rotary_factor", 1.0) == 1.0
+        and all(kind == "full_attention" for kind in layer_types)
+        and (window is None or window >= config.max_position_embeddings)
+    )
+
+
+def _shape(config: PreTrainedConfig) -> Shape:
+    heads = config.num_attention_heads
+    return Shape(
+        layers=config.num_hidden_layers,
+        heads=heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        rms_norm_eps=config.rms_norm_eps,
+        context_length=config.max_position_embeddings,
+    )
+
+
+def _expected(shape: Shape, config: PreTrainedConfig) -> set[str]:
+    """Names of a model of the family; biases and the norms of queries and keys only as its architecture has them."""
+    attention = [f"self_attn.{part}_proj" for part in "qkvo"]
+    mlp = [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
+    parts = [f"{part}.weight" for part in (*attention, *mlp, "input_layernorm", "post_attention_layernorm")]
+    qwen2 = config.architectures == ["Qwen2ForCausalLM"]
+    if qwen2 or getattr(config, "attention_bias", False):
+        parts += [f"{part}.bias" for part in (attention[:3] if qwen2 else attention)]
+    if getattr(config, "mlp_bias", False):
+        parts += [f"{part}.bias" for part in mlp]
+    if config.architectures == ["Qwen3ForCausalLM"]:
+        parts += ["self_attn.q_norm.weight", "self_attn.k_norm.weight"]
+    layers = (f"model.layers.{layer}.{part}" for layer, part in itertools.product(range(shape.layers), parts))
+    return {_EMBEDDING, _NORM, _HEAD, *layers}

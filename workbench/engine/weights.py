@@ -1,0 +1,105 @@
+"""Weights of a model folder by name, read one at a time and in the form in which the file has them.
+
+A folder may hold ``blocks.safetensors`` beside the ordinary weights: the 4-bit blocks that a GGUF file came with, so
+that the int4 precision can use the file's own quantization instead of quantizing a second time.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from workbench.engine.model_folder import read_json
+
+GROUP = 32
+"""Weights of one row that share a scale and a minimum, in every 4-bit form here."""
+
+BLOCKS_FILE = "blocks.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A matrix in 4 bits: ``scale * q + minimum`` for groups of 32 along each row."""
+
+    q: Tensor
+    """uint8 from 0 to 15, shape (rows, columns)."""
+    scale: Tensor
+    """float32, shape (rows, columns / 32)."""
+    minimum: Tensor
+    """float32, shape (rows, columns / 32)."""
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Self:
+        """Quantize a float matrix: each group from its smallest value (q = 0) to its largest (q = 15)."""
+        groups = weight.float().unflatten(1, (-1, GROUP))  # (rows, groups, 32)
+        minimum, maximum = groups.amin(-1), groups.amax(-1)
+        scale = (maximum - minimum) / 15
+        step = torch.where(scale > 0, scale, 1.0)
+        q = ((groups - minimum.unsqueeze(-1)) / step.unsqueeze(-1)).round_().clamp_(0, 15)
+        return cls(q.to(torch.uint8).flatten(1), scale, minimum)
+
+    @classmethod
+    def cat(cls, parts: list[Blocks]) -> Self:
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("q", "scale", "minimum")))
+
+    def dense(self) -> Tensor:
+        """float32, shape (rows, columns)."""
+        groups: Tensor = self.q.unflatten(1, (-1, GROUP)) * self.scale.unsqueeze(-1) + self.minimum.unsqueeze(-1)
+        return groups.flatten(1)
+
+
+class WeightFiles:
+    """The safetensors of one folder, open for reading; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = ExitStack()
+        self._place: dict[str, Any] = {}
+        self._blocks: Any = None
+        self._block_types: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        for path in _shards(self._folder):
+            file = self._files.enter_context(safe_open(path, framework="pt"))
+            self._place |= dict.fromkeys(file.keys(), file)
+        path = self._folder / BLOCKS_FILE
+        if path.exists():
+            self._blocks = self._files.enter_context(safe_open(path, framework="pt"))
+            self._block_types = json.loads(self._blocks.metadata()["types"])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def names(self) -> set[str]:
+        return set(self._place)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._place[name].get_slice(name).get_shape())
+
+    def dense(self, name: str) -> Tensor:
+        """The tensor as the file has it."""
+        tensor: Tensor = self._place[name].get_tensor(name)
+        return tensor
+
+    def blocks(self, name: str) -> Blocks:
+        """The matrix in 4-bit blocks: the file's own where it has them, else quantized now."""
+        if self._block_types.get(name) != "Q4_1":
+            return Blocks.of(self.dense(name))
+        packed, scale, minimum = (self._blocks.get_tensor(f"{name}.{part}") for part in ("q", "scale", "minimum"))
+        q = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)  # the low half holds the even column
+        return Blocks(q, scale.float(), minimum.float())
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return sorted({folder / name for name in read_json(index)["weight_map"].values()})
+    return [folder / "model.safetensors"]

@@ -1,0 +1,134 @@
+"""The models of one provider: registered by name, loaded at the first request, closed together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from workbench import catalog
+from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
+from workbench.engine.loading import load
+from workbench.engine.scheduler import Engine
+from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
+from workbench.prompts.encoding import PromptEncoder
+from workbench.protocol import ModelDef
+from workbench.providers.transformers.config import TransformersConfig
+from workbench.records import ModelCard
+
+
+@dataclass(frozen=True, slots=True)
+class CausalModel:
+    """A model that generates: its engine and the encoder of its prompts."""
+
+    engine: Engine
+    encoder: PromptEncoder
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def measured(self, card: ModelCard) -> ModelCard:
+        """The card with what only the loaded model can tell."""
+        model = self.engine.model
+        return replace(
+            card,
+            loaded=True,
+            architecture=model.architecture,
+            parameters=model.parameters,
+            memory_bytes=model.memory_bytes,
+            predicted_memory_bytes=model.predicted_memory_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceModel:
+    """A model that embeds."""
+
+    model: EmbeddingModel
+
+    def close(self) -> None:
+        """Nothing runs between two requests."""
+
+    def measured(self, card: ModelCard) -> ModelCard:
+        return replace(
+            card,
+            loaded=True,
+            parameters=self.model.parameters,
+            memory_bytes=self.model.memory_bytes,
+            predicted_memory_bytes=self.model.predicted_memory_bytes,
+        )
+
+
+class ServedModels:
+    """Registered models by identifier; safe from any thread."""
+
+    def __init__(self, provider_id: str, config: TransformersConfig) -> None:
+        self._provider_id = provider_id
+        self._config = config
+        self._definitions: dict[str, ModelDef] = {}
+        self._loaded: dict[str, CausalModel | SentenceModel] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._closed = False
+
+    def add(self, model: ModelDef) -> None:
+        self._locks.setdefault(model.identifier, threading.Lock())
+        self._definitions[model.identifier] = model
+
+    def definitions(self) -> list[ModelDef]:
+        return list(self._definitions.values())
+
+    def definition(self, identifier: str) -> ModelDef:
+        """Raises `ModelNotFoundError` for a name that was not registered."""
+        try:
+            return self._definitions[identifier]
+        except KeyError:
+            raise ModelNotFoundError(identifier, self._definitions) from None
+
+    def loaded(self, identifier: str) -> CausalModel | SentenceModel | None:
+        """The model if it is in memory already."""
+        return self._loaded.get(identifier)
+
+    def ready(self, identifier: str) -> CausalModel | SentenceModel:
+        """The model in memory; loads it if need be, once however many ask at the same time."""
+        definition = self.definition(identifier)
+        with self._locks[identifier]:
+            if self._closed:
+                raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench")
+            if identifier not in self._loaded:
+                self._loaded[identifier] = self._load(definition)
+            return self._loaded[identifier]
+
+    def causal(self, identifier: str) -> CausalModel:
+        """The model, ready to generate; refuses a sentence model."""
+        model = self.ready(identifier)
+        if isinstance(model, SentenceModel):
+            raise InvalidRequestError(
+                "model", identifier, "a model that generates text; this one makes embeddings only"
+            )
+        return model
+
+    def embed(self, identifier: str, texts: Sequence[str]) -> list[list[float]]:
+        """One vector per text, from a sentence model or from a causal model's hidden states."""
+        model = self.ready(identifier)
+        if isinstance(model, SentenceModel):
+            return model.model.embed(texts)
+        prompts = [model.encoder.encode_text(text, f"contents[{index}]") for index, text in enumerate(texts)]
+        return model.engine.embed(prompts)
+
+    def close(self) -> None:
+        self._closed = True
+        for model in self._loaded.values():
+            model.close()
+        self._loaded.clear()
+
+    def _load(self, definition: ModelDef) -> CausalModel | SentenceModel:
+        folder = catalog.resolve(definition.llama_model)
+        if is_sentence_model(folder):
+            return SentenceModel(EmbeddingModel(folder, name=definition.identifier))
+        loaded = load(folder, name=definition.identifier, precision=self._config.precision)
+        engine = Engine(
+            loaded,
+            prefix_cache_bytes=self._config.prefix_cache_mb * 2**20,
+            max_active=self._config.max_active,
+        )
+        return CausalModel(engine, PromptEncoder(loaded.tokenizer, definition.identifier))

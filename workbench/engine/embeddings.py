@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from workbench.engine.loading import context_length, load_tokenizer
+from workbench.engine.loading import context_length, load_tokenizer, quiet
 from workbench.engine.machine import thread_count
 from workbench.engine.memory import predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
@@ -39,14 +39,14 @@ class EmbeddingModel:
         self.name = name or folder.name
         self.tokenizer = load_tokenizer(folder)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        self._model: PreTrainedModel = AutoModel.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            add_pooling_layer=False,
-        ).eval()
+        with quiet():
+            self._model: PreTrainedModel = AutoModel.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            ).eval()
         self._pooling = _pooling(folder)
         self._normalises = any("Normalize" in module["type"] for module in _modules(folder))
         self.max_tokens = min(_max_tokens(folder), context_length(config))

@@ -130,7 +130,7 @@ def _damage_named(folder: Path) -> Iterator[None]:
 
 
 def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralDecoder:
-    with _no_progress_bar():
+    with quiet():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute_dtype(precision),
@@ -181,14 +181,16 @@ def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokeni
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """A second or less of loading needs no bar, and in a notebook it would stay behind as an output."""
-    shown = transformers_logging.is_progress_bar_enabled()
+def quiet() -> Iterator[None]:
+    """Keep transformers' bar and its report of unused weights out of terminals and notebooks, where they would stay."""
+    bar, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        if shown:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
             transformers_logging.enable_progress_bar()
 
 

@@ -53,7 +53,7 @@ def test_a_local_folder_is_a_model_too(cli: Cli, smollm2_path: Path) -> None:
 
 def test_chat_from_a_pipe_answers_each_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\nAnd of Italy?\n"))
-    outcome = cli("chat", "--max-tokens", "12")
+    outcome = cli("chat", "--max-tokens", "12", "--precision", "float32")
     assert outcome.code == 0, outcome.err
     assert "Paris" in outcome.out
     assert "Rome" in outcome.out

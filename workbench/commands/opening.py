@@ -29,7 +29,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="how the weights are held; float32 is the reference (default: the provider's choice)",
+        help="how the weights are held (default: what the run config says; int4 for the catalog's models,"
+        " float32, the reference, for any other)",
     )
     group.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
 
@@ -47,13 +48,18 @@ def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
         raise InvalidRequestError("--model", "", "a name; `workbench models list` shows the catalog's")
     if args.precision and args.config:
         raise ConfigError("--precision cannot change a run config: set quantization in the file, or leave out --config")
-    if args.precision or (args.model and not _has_config(args)):
+    if args.precision or (args.model and not _is_served(args)):
         return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision)), None
     return open_workbench(args.config), args.model
 
 
-def _has_config(args: argparse.Namespace) -> bool:
-    return bool(args.config or os.environ.get("WORKBENCH_CONFIG"))
+def _is_served(args: argparse.Namespace) -> bool:
+    """Whether ``--model`` names one of a run config's models; without a run config, those are the catalog's."""
+    from workbench import catalog
+
+    if args.config or os.environ.get("WORKBENCH_CONFIG"):
+        return True
+    return any(entry.name == args.model for entry in catalog.entries())
 
 
 def _config_for(model: str, precision: str | None) -> dict[str, Any]:

@@ -211,7 +211,13 @@ def test_precision_becomes_the_providers_quantization(
     assert provider["config"]["quantization"] == quantization
 
 
-def test_a_model_without_a_run_config_is_served_alone(cli: Cli, bench: FakeWorkbench) -> None:
+def test_a_model_of_the_catalog_is_the_one_that_the_default_config_serves(cli: Cli, bench: FakeWorkbench) -> None:
+    bench.says("a")
+    cli("complete", "x", "--model", "smollm2-135m-instruct")
+    assert (bench.config, bench.model) == (None, "smollm2-135m-instruct")
+
+
+def test_another_model_without_a_run_config_is_served_alone(cli: Cli, bench: FakeWorkbench) -> None:
     bench.says("a")
     cli("complete", "x", "--model", "./my-model")
     (provider,) = bench.config["providers"]["inference"]

@@ -20,8 +20,8 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) ->
     """All options of SamplingParams; ``max_tokens`` is this command's default."""
     group = parser.add_argument_group(
         "sampling",
-        "Greedy unless asked otherwise: --temperature or --top-p without --strategy implies top_p, --top-k implies"
-        " top_k; a sampling strategy without --temperature uses 1.",
+        "Greedy unless asked otherwise. Without --strategy, --temperature or --top-p implies top_p,\n"
+        "and --top-k implies top_k. A sampling strategy without --temperature uses 1.",
     )
     group.add_argument(
         "--max-tokens",

@@ -23,7 +23,14 @@ from workbench.engine.generation import Event, Generation, GenerationRequest, Ha
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
 from workbench.engine.machine import thread_count
-from workbench.errors import BusyError, ClosedError, ContextLengthError, InvalidRequestError, OutOfMemoryError
+from workbench.errors import (
+    BusyError,
+    ClosedError,
+    ContextLengthError,
+    GenerationError,
+    InvalidRequestError,
+    OutOfMemoryError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -226,14 +233,16 @@ class Engine:
             logits = self.model.decoder.decode(
                 [generation.token_ids[-1] for generation in group], [_cache(generation) for generation in group]
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             if len(group) == 1:
                 self._fail(group[0], error)
                 return
-            for generation in group:  # find out whose fault it is; the others go on
-                self._decode_together([generation])
+            logits = None
+        if logits is not None:
+            self._choose(group, logits)
             return
-        self._choose(group, logits)
+        for generation in group:  # find out whose fault it is; the others go on
+            self._decode_together([generation])
 
     def _choose(self, group: Sequence[Generation], logits: Tensor) -> None:
         """Sample one token for each row of ``logits`` (rows, vocab) and hand it to its request."""
@@ -244,15 +253,26 @@ class Engine:
                 chosen.append((generation, row, generation.sampler.choose(logits[row])[0]))
 
             self._guarded(generation, choose)
-        if not chosen:
+        if chosen:
+            self._accept(chosen, logits)
+
+    def _accept(self, chosen: list[tuple[Generation, int, int]], logits: Tensor) -> None:
+        """Measure the chosen tokens (request, row, token id) and hand them to their requests."""
+        try:
+            stats = measure(
+                logits if len(chosen) == len(logits) else logits[[row for _, row, _ in chosen]],
+                [token_id for _, _, token_id in chosen],
+                [generation.request.alternatives for generation, _, _ in chosen],
+            )
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            if len(chosen) == 1:
+                self._fail(chosen[0][0], error)
+                return
+            stats = None
+        if stats is None:  # find out whose it is: memory for one long list of alternatives, most likely
+            for one in chosen:
+                self._accept([one], logits)
             return
-        if len(chosen) < len(logits):
-            logits = logits[[row for _, row, _ in chosen]]
-        stats = measure(
-            logits,
-            [token_id for _, _, token_id in chosen],
-            [generation.request.alternatives for generation, _, _ in chosen],
-        )
         for (generation, _, _), stat in zip(chosen, stats, strict=True):
             self._guarded(generation, partial(generation.accept, stat))
 
@@ -260,22 +280,34 @@ class Engine:
         """Run one request's own part; what it raises ends that request alone."""
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             self._fail(generation, error)
 
     def _fail(self, generation: Generation, error: BaseException) -> None:
+        generation.cache = None
+        if generation.ended:  # its listener raised at the last event: there is nothing more to say
+            return
+        try:
+            generation.fail(self._told(error))
+        except BaseException:  # noqa: BLE001 - the listener itself is broken: nobody is left to tell
+            generation.handle.ended.set()
+
+    def _told(self, error: BaseException) -> BaseException:
+        """The error as the caller gets it: typed, with the place as text, and holding no frame of this thread."""
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            error = OutOfMemoryError(
+            return OutOfMemoryError(
                 f"memory ran out in a step of {self.model.name}: shorten the prompt or close a model"
             )
-        else:
-            # The frames would keep tensors of the failed step alive for as long as the caller keeps the error.
-            error.add_note("On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__)))
-        generation.cache = None
-        try:
-            generation.fail(error.with_traceback(None))
-        except Exception:  # noqa: BLE001 - the listener itself is broken: nobody is left to tell
-            generation.handle.ended.set()
+        place = "On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__))
+        if not isinstance(error, Exception):  # SystemExit and its like would end the caller's event loop
+            error = GenerationError(f"{self.model.name} raised {type(error).__name__} in a step: {error}")
+        error.add_note(place)
+        # Frames would keep tensors of the failed step alive for as long as the caller keeps the error.
+        chain: BaseException | None = error
+        while chain is not None:
+            chain.__traceback__ = None
+            chain = chain.__cause__ or chain.__context__
+        return error
 
     def _sweep(self) -> None:
         """Let ended requests go and keep their keys and values for the next ones."""
@@ -286,7 +318,10 @@ class Engine:
         self._waiting = deque(generation for generation in self._waiting if not generation.ended)
         for generation in ended:
             if generation.cache is not None:
-                self.prefix_cache.put(generation.token_ids, generation.cache)
+                try:
+                    self.prefix_cache.put(generation.token_ids, generation.cache)
+                except BaseException:  # noqa: BLE001 - what cannot be kept costs time later, and no answer now
+                    self.prefix_cache.clear()
                 generation.cache = None
 
 

@@ -1,0 +1,277 @@
+"""Choosing a token: the same distribution as transformers' processors, one number a token, no global state touched."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from workbench.engine.sampling import COLDEST, Sampler, Sampling, draw, penalised
+from workbench.errors import InvalidRequestError, NumericalError
+from workbench.protocol import SamplingParams, effective_sampling
+
+
+def implied(logits: Tensor, sampling: Sampling, resolution: float = 1e-9) -> dict[int, float]:
+    """The distribution that `draw` realises, by bisecting for the numbers at which its choice changes."""
+    mass: dict[int, float] = {}
+    low, one = 0.0, 1 - 2**-53
+    while low <= one:
+        token_id = draw(logits, sampling, low)
+        inside, outside = low, one
+        if draw(logits, sampling, one) == token_id:
+            inside = outside = 1.0
+        while outside - inside > resolution:
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if draw(logits, sampling, middle) == token_id else (inside, middle)
+        assert token_id not in mass, "each token owns one interval"
+        mass[token_id] = outside - low
+        low = outside
+    return mass
+
+
+def of_transformers(logits: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Probabilities after transformers' warpers, in float64."""
+    warpers: list[Any] = [TemperatureLogitsWarper(temperature)]
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        warpers.append(TopPLogitsWarper(top_p))
+    scores: Any = LogitsProcessorList(warpers)(torch.LongTensor([[0]]), logits.double().unsqueeze(0))
+    probabilities: Tensor = scores[0].softmax(-1)
+    return probabilities
+
+
+def check_equal(found: dict[int, float], expected: Tensor, least: float = 1e-6) -> None:
+    support = {index for index, probability in enumerate(expected.tolist()) if probability > least}
+    assert support <= set(found)
+    assert all(expected[index] > 0 for index in found), "nothing outside the support is ever drawn"
+    for token_id, mass in found.items():
+        assert mass == pytest.approx(float(expected[token_id]), abs=2e-6)
+    assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+
+
+def distinct_logits(size: int, seed: int, spread: float = 2.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(size, generator=generator).float() * (spread / size) + torch.randn(1, generator=generator)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.integers(2, 40),
+    spread=st.sampled_from([0.5, 3.0, 20.0]),
+    temperature=st.floats(0.05, 5),
+    top_k=st.integers(0, 50),
+    top_p=st.floats(0.01, 1),
+)
+def test_the_drawn_distribution_is_that_of_transformers(
+    seed: int, size: int, spread: float, temperature: float, top_k: int, top_p: float
+) -> None:
+    logits = distinct_logits(size, seed, spread)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    expected = of_transformers(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    # Where top_p falls on a sum to within rounding, float32 and float64 may keep one candidate more or less.
+    kept = of_transformers(logits, temperature=temperature, top_k=top_k).sort(descending=True).values.cumsum(0)
+    if float((kept - top_p).abs().min()) > 1e-5 or top_p == 1:
+        check_equal(implied(logits, sampling), expected)
+
+
+@pytest.mark.parametrize("top_k", [0, 300])
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999, 1.0])
+def test_many_candidates_are_looked_at_where_the_draw_needs_them(top_k: int, top_p: float) -> None:
+    """A flat distribution, of which the first look at the best 128 covers only a part."""
+    logits = distinct_logits(700, 3, spread=0.3)
+    expected = of_transformers(logits, top_k=top_k, top_p=top_p).sort(descending=True)
+    cumulative = expected.values.cumsum(0)
+    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p)
+    for number in np.linspace(0.0005, 0.9995, 200).tolist():
+        place = int(torch.searchsorted(cumulative, number, right=True))
+        if min(abs(float(cumulative[at]) - number) for at in (place, max(0, place - 1))) > 1e-5:
+            assert draw(logits, sampling, number) == int(expected.indices[place])
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=12), top_k=st.integers(0, 12))
+def test_equal_logits_have_equal_shares(values: list[float], top_k: int) -> None:
+    logits = torch.tensor(values)
+    found = implied(logits, Sampling(temperature=0.7, top_k=top_k))
+    count = min(top_k or len(values), len(values))
+    assert len(found) == count, "exactly top_k candidates, also where the last of them has equals"
+    assert sorted(values, reverse=True)[:count] == sorted((values[token_id] for token_id in found), reverse=True)
+    for a in found:
+        for b in found:
+            if values[a] == values[b]:
+                assert found[a] == pytest.approx(found[b], abs=2e-6)
+
+
+def test_one_candidate_is_greedy_also_with_equals() -> None:
+    logits = torch.tensor([1.0, 5.0, 5.0, 5.0])
+    sampler, greedy = Sampler(Sampling(temperature=1.0, top_k=1), ()), Sampler(Sampling(), ())
+    assert sampler.choose(logits) == greedy.choose(logits) == (int(logits.argmax()), None)
+
+
+def test_more_candidates_than_tokens_are_all_of_them() -> None:
+    logits = distinct_logits(20, 1)
+    for number in np.linspace(0, 0.999, 50).tolist():
+        chosen = {draw(logits, Sampling(temperature=1.0, top_k=top_k), number) for top_k in (0, 20, 10_000)}
+        assert len(chosen) == 1
+
+
+def test_a_tiny_top_p_keeps_the_best_token() -> None:
+    logits = distinct_logits(20, 2)
+    assert implied(logits, Sampling(temperature=5.0, top_p=1e-12)) == {int(logits.argmax()): 1.0}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-45, 1e-6])
+def test_the_coldest_temperatures_are_greedy(temperature: float) -> None:
+    logits = torch.tensor([3.0, 3.0001, -1e4])
+    assert temperature < COLDEST
+    assert Sampler(Sampling(temperature=temperature), ()).choose(logits) == (1, None)
+
+
+@pytest.mark.parametrize("temperature", [COLDEST, 1e-4, 1e6])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4, 1e30])
+def test_extreme_temperatures_and_logits_never_overflow(temperature: float, scale: float) -> None:
+    logits = torch.tensor([3.0, 2.0, -3.0, 0.0]) * scale
+    for number in (0.0, 0.5, 1 - 2**-53):
+        assert 0 <= draw(logits, Sampling(temperature=temperature, top_p=0.95), number) < 4
+    assert draw(logits, Sampling(temperature=temperature), 0.0) == 0
+
+
+def test_a_temperature_of_a_billion_is_refused_before_it_comes_here() -> None:
+    with pytest.raises(InvalidRequestError, match="temperature"):
+        SamplingParams(temperature=1e9)
+
+
+def test_masked_tokens_are_never_drawn() -> None:
+    logits = torch.tensor([-math.inf, 1.0, -math.inf, 0.0, -math.inf])
+    for sampling in (
+        Sampling(temperature=1.0),
+        Sampling(temperature=2.0, top_p=0.99),
+        Sampling(temperature=1, top_k=4),
+    ):
+        assert set(implied(logits, sampling)) == {1, 3}
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [[math.nan, 1.0], [-math.inf, -math.inf], [math.inf, 1.0], [math.nan, math.nan]],
+    ids=["one nan", "nothing left", "infinite", "all nan"],
+)
+@pytest.mark.parametrize("sampling", [{}, {"top_k": 2}, {"top_p": 0.5}])
+def test_what_is_no_distribution_is_a_numerical_error(logits: list[float], sampling: dict[str, Any]) -> None:
+    with pytest.raises(NumericalError):
+        draw(torch.tensor(logits), Sampling(temperature=1.0, **sampling), 0.5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([-3.5, -1.0, 0.0, 0.25, 4.0, -math.inf]), min_size=4, max_size=12),
+    seen=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    penalty=st.floats(0.1, 10),
+)
+def test_the_penalty_is_that_of_transformers(values: list[float], seen: list[int], penalty: float) -> None:
+    logits = torch.tensor(values)
+    oracle: Any = RepetitionPenaltyLogitsProcessor(penalty)
+    expected = oracle(torch.tensor([seen]), logits.clone().unsqueeze(0))[0]
+    before = logits.clone()
+    torch.testing.assert_close(penalised(logits, torch.tensor(sorted(set(seen))), penalty), expected)
+    assert torch.equal(logits, before), "the raw logits stay as they are, for the logprobs are theirs"
+
+
+def test_the_penalty_follows_prompt_and_answer() -> None:
+    """Each chosen token is penalised from the next step on; 200 of them make the set grow past its first room."""
+    sampler = Sampler(Sampling(repetition_penalty=1.5), [0, 1])
+    logits = torch.linspace(1, 2, 300).flip(0)
+    seen = [0, 1]
+    for _ in range(200):
+        oracle: Any = RepetitionPenaltyLogitsProcessor(1.5)
+        expected = int(oracle(torch.tensor([seen]), logits.clone().unsqueeze(0))[0].argmax())
+        token_id, _ = sampler.choose(logits)
+        assert token_id == expected
+        seen.append(token_id)
+
+
+def chosen_by(sampling: Sampling, steps: int = 40) -> list[int]:
+    sampler = Sampler(sampling, [1, 2, 3])
+    return [sampler.choose(distinct_logits(50, seed))[0] for seed in range(steps)]
+
+
+def test_no_penalty_is_the_same_as_a_penalty_of_one() -> None:
+    assert chosen_by(Sampling(temperature=1.0, seed=5)) == chosen_by(
+        Sampling(temperature=1.0, seed=5, repetition_penalty=1.0)
+    )
+
+
+def test_one_seed_gives_one_sequence_and_others_differ() -> None:
+    first = chosen_by(Sampling(temperature=2.0, seed=11))
+    assert first == chosen_by(Sampling(temperature=2.0, seed=11))
+    others = {tuple(chosen_by(Sampling(temperature=2.0, seed=seed))) for seed in range(20)}
+    assert len(others) == 20
+
+
+def test_without_a_seed_each_request_draws_its_own_and_tells_it() -> None:
+    samplers = [Sampler(Sampling(temperature=1.0), ()) for _ in range(3)]
+    assert len({sampler.seed for sampler in samplers}) == 3
+    told = Sampler(Sampling(temperature=2.0), ())
+    again = Sampler(Sampling(temperature=2.0, seed=told.seed), ())
+    logits = [distinct_logits(50, seed) for seed in range(30)]
+    assert [told.choose(row) for row in logits] == [again.choose(row) for row in logits]
+
+
+def test_global_random_states_are_left_alone() -> None:
+    states = torch.random.get_rng_state(), random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+    chosen_by(Sampling(temperature=1.0, top_p=0.9))
+    chosen_by(Sampling(temperature=1.0, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert repr(np.random.get_state()) == states[2]  # noqa: NPY002
+
+
+def test_the_best_candidate_comes_first_so_small_numbers_stay_with_it() -> None:
+    logits = distinct_logits(30, 9)
+    for temperature in (0.3, 1.0, 3.0):
+        assert draw(logits, Sampling(temperature=temperature), 0.0) == int(logits.argmax())
+
+
+@pytest.mark.parametrize(
+    "params,expected",
+    [
+        ({"strategy": "greedy", "temperature": 1.0}, True),
+        ({"strategy": "top_p", "temperature": 0.0}, True),
+        ({"strategy": "top_p", "temperature": 1e-45}, True),
+        ({"strategy": "top_k", "temperature": 1.0, "top_k": 1}, True),
+        ({"strategy": "top_k", "temperature": 1.0, "top_k": 0}, False),
+        ({"strategy": "top_p", "temperature": 1.0}, False),
+    ],
+)
+def test_the_protocols_table_and_the_sampler_agree_on_what_is_greedy(params: dict[str, Any], expected: bool) -> None:
+    effective = effective_sampling(SamplingParams(**params))
+    sampling = Sampling(temperature=effective.temperature, top_k=effective.top_k, top_p=effective.top_p)
+    assert sampling.greedy is expected
+
+
+def frequencies(ids: Sequence[int], size: int) -> list[float]:
+    return [ids.count(index) / len(ids) for index in range(size)]
+
+
+def test_the_numbers_used_are_uniform() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.2]).log()
+    sampler = Sampler(Sampling(temperature=1.0, seed=0), ())
+    ids = [sampler.choose(logits)[0] for _ in range(4000)]
+    assert frequencies(ids, 3) == pytest.approx([0.5, 0.3, 0.2], abs=0.03)

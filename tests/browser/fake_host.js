@@ -1,11 +1,10 @@
 // What anywidget gives to a module, in one page without Jupyter: models, views, and widgets that refer to each other.
 
 class FakeModel {
-  constructor(ref, state) {
-    this.ref = ref;
+  constructor(state) {
     this.state = state;
-    this.sent = [];
-    this.saved = 0;
+    this.changed = {};
+    this.outbox = [];
     this.listeners = new Map();
   }
   get(name) {
@@ -14,25 +13,30 @@ class FakeModel {
   set(name, value) {
     if (JSON.stringify(this.state[name]) === JSON.stringify(value)) return;
     this.state[name] = value;
+    this.changed[name] = value;
     this.emit(`change:${name}`);
   }
   save_changes() {
-    this.saved += 1;
+    if (Object.keys(this.changed).length) this.outbox.push(["state", this.changed]);
+    this.changed = {};
   }
   send(content) {
-    this.sent.push(content);
+    this.outbox.push(["send", content]);
   }
   on(event, listener) {
     this.listeners.set(event, [...(this.listeners.get(event) ?? []), listener]);
   }
-  off(event, listener) {
-    this.listeners.set(event, (this.listeners.get(event) ?? []).filter((other) => other !== listener));
-  }
   emit(event, ...args) {
     for (const listener of this.listeners.get(event) ?? []) listener(...args);
   }
-  receive(message) {
-    this.emit("msg:custom", message, []);
+  receive(data) {
+    if (data.method === "custom") this.emit("msg:custom", data.content, []);
+    else if (data.method === "update") {
+      for (const [name, value] of Object.entries(data.state)) {
+        this.state[name] = value;
+        this.emit(`change:${name}`);
+      }
+    }
   }
 }
 
@@ -47,9 +51,9 @@ const host = {
 };
 
 window.wb = {
-  widgets,
+  views: [],
   model: (ref) => widgets.get(ref).model,
-  /** Make a widget model from the text of its module. */
+  /** Make a widget model from the text of its module, as anywidget does. */
   async open(ref, source, css, state) {
     const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
     const module = (await import(url)).default;
@@ -57,20 +61,17 @@ window.wb = {
     const style = document.createElement("style");
     style.textContent = css;
     document.head.append(style);
-    const model = new FakeModel(ref, state);
-    const controller = new AbortController();
-    const exports = await module.initialize?.({ model, signal: controller.signal });
-    widgets.set(ref, { module, model, exports, controller });
+    const model = new FakeModel(state);
+    const exports = await module.initialize?.({ model, signal: new AbortController().signal });
+    widgets.set(ref, { module, model, exports });
   },
-  /** Show one more view of a widget; returns its number. */
+  /** Show one more view of a widget. */
   async view(ref) {
     const el = document.createElement("div");
     document.body.append(el);
     const controller = new AbortController();
-    const widget = widgets.get(ref);
-    await widget.module.render({ model: widget.model, el, host, signal: controller.signal });
     window.wb.views.push({ el, controller });
-    return window.wb.views.length - 1;
+    const { module, model } = widgets.get(ref);
+    await module.render({ model, el, host, signal: controller.signal });
   },
-  views: [],
 };

@@ -44,7 +44,7 @@ def to_precision(value: float, digits: int) -> str:
 
 
 def fixed(value: float | None, digits: int) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return "–" if value is None or not math.isfinite(value) else f"{value + 0.0:.{digits}f}"  # no minus zero
 
 
 def bits(logprob: float) -> float | None:

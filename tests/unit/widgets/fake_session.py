@@ -71,7 +71,9 @@ class FakeRun:
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
-        self.state, self.stop_reason, self.error = "queued", None, None
+        self.state = "queued"
+        self.stop_reason: StopReason | None = None
+        self.error: BaseException | None = None
         self.tokens: list[TokenRecord] = []
         self.text = ""
         self._coming = (
@@ -147,7 +149,7 @@ class FakeRun:
             raise TimeoutError
         if self.error is not None:
             raise self.error
-        reason = self.stop_reason or StopReason.out_of_tokens
+        reason = StopReason.out_of_tokens if self.stop_reason is None else self.stop_reason
         return CompletionResponse(completion_message=CompletionMessage(content=self.text, stop_reason=reason))
 
     def _tell(self) -> None:

@@ -177,14 +177,14 @@ function outputArea(store, signal) {
     if (store.current !== null && spans[store.current]) scrollInto(output, spans[store.current]);
   };
   const showEmpty = () => {
-    const nothing = store.tokens.length === 0;
-    empty.hidden = !nothing;
+    if (store.tokens.length) empty.remove();
+    else output.replaceChildren(empty);
     empty.textContent = store.text || emptyText(store);
     empty.classList.toggle("wb-plain-text", Boolean(store.text));
   };
   const reset = () => {
     spans.length = 0;
-    output.replaceChildren(empty);
+    output.replaceChildren();
     append(0);
     showSelected();
   };

@@ -1,0 +1,104 @@
+"""What a test does with one open notebook."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Locator, Page
+
+FAKE_PLAYGROUND = """\
+from tests.unit.widgets.fake_session import FakeSession
+from workbench.widgets import playground
+session = FakeSession(tokens_per_s={tokens_per_s})
+pg = playground(session)
+pg"""
+
+
+@dataclass
+class Lab:
+    """A JupyterLab server; ``root`` is the folder that it serves."""
+
+    url: str
+    token: str
+    root: Path
+
+
+class NotebookPage:
+    """One notebook, open in the browser with its kernel."""
+
+    def __init__(self, page: Page, lab: Lab, name: str) -> None:
+        self.page = page
+        self.lab = lab
+        self.name = name
+        self.problems: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.open()
+
+    def open(self) -> None:
+        """Load the page, as a person who opens or reloads it."""
+        # A workspace of its own: the default one would bring back the notebooks of other tests.
+        workspace = self.name.removesuffix(".ipynb")
+        self.page.goto(f"{self.lab.url}/lab/workspaces/{workspace}/tree/{self.name}?token={self.lab.token}")
+        self.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.context?.isReady", timeout=60_000)
+        self.page.wait_for_function(
+            "() => jupyterapp.shell.currentWidget.context.sessionContext.session?.kernel?.status === 'idle'",
+            timeout=60_000,
+        )
+        self.command("application:toggle-left-area") if self._left_area_is_open() else None
+
+    def command(self, name: str, **arguments: Any) -> None:
+        self.page.evaluate("([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments])
+
+    def run_all(self) -> None:
+        # Not awaited: a test looks at the page while cells run.
+        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
+
+    def run_again(self) -> None:
+        """Run all cells and wait for the new playground; the page may show another one before."""
+        self.page.evaluate("() => document.querySelector('.wb-playground')?.setAttribute('data-wb-state', 'replaced')")
+        self.run_all()
+        self.wait_for("idle", timeout_s=60)
+
+    def save(self) -> None:
+        self.command("docmanager:save")
+
+    def theme(self, name: str) -> None:
+        self.command("apputils:change-theme", theme=name)
+        self.page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
+
+    def python(self, expression: str, *, before: str = "") -> str:
+        """The repr of an expression in the notebook's kernel."""
+        reply = self.page.evaluate(
+            """async ([code, expression]) => {
+              const kernel = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
+              const content = { code, silent: true, store_history: false, user_expressions: { value: expression } };
+              const done = await kernel.requestExecute(content).done;
+              return done.content.user_expressions?.value ?? done.content;
+            }""",
+            [before, expression],
+        )
+        assert reply.get("status") == "ok", reply
+        return str(reply["data"]["text/plain"])
+
+    def python_text(self, expression: str) -> str:
+        """A string in the notebook's kernel."""
+        value = ast.literal_eval(self.python(expression))
+        assert isinstance(value, str)
+        return value
+
+    @property
+    def playground(self) -> Locator:
+        return self.page.locator(".wb-playground").last
+
+    def wait_for(self, state: str, *, timeout_s: float = 30) -> None:
+        """Wait until the playground shows this state of its run."""
+        self.page.wait_for_selector(f".wb-playground[data-wb-state='{state}']", timeout=timeout_s * 1000)
+
+    def screenshot(self, path: Path) -> None:
+        self.playground.screenshot(path=path)
+
+    def _left_area_is_open(self) -> bool:
+        return bool(self.page.evaluate("() => !jupyterapp.shell.leftCollapsed"))

@@ -1,0 +1,381 @@
+"""The widgets' modules in a blank page: what is drawn, what is sent, and what is cleaned up."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.module_host import ModuleHost
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, token, wait_until
+from tests.unit.widgets.hostile import PAYLOADS
+from workbench.protocol import SamplingParams, SamplingStrategy
+from workbench.records import Alternative, TokenRecord
+from workbench.widgets import ModelPicker, SamplingControls, StreamView, TokenInspector, TokenTable, playground
+from workbench.widgets import format as python_format
+from workbench.widgets.assets import STATIC
+
+
+def finished(run: FakeRun) -> FakeRun:
+    run.step(100_000)
+    return run
+
+
+def texts(host: ModuleHost, selector: str) -> list[str]:
+    return host.browser.locator(selector).all_text_contents()
+
+
+# ------------------------------------------------------------------------------------------------------- the stream
+
+
+def test_two_views_of_one_widget_show_the_same_run_as_it_grows(modules: ModuleHost) -> None:
+    run = FakeRun()
+    view = StreamView(run=run)
+    modules.show(view)
+    run.step(5)
+    modules.wait("document.querySelectorAll('.wb-token').length === 5")
+    modules.show(view)
+    run.step(1000)
+    modules.wait("[...document.querySelectorAll('.wb-stream')].every((el) => el.dataset.wbState === 'finished')")
+    assert texts(modules, ".wb-output") == [run.text, run.text]
+
+
+def test_a_view_that_missed_messages_asks_for_everything(modules: ModuleHost) -> None:
+    run = FakeRun()
+    view = StreamView(run=run)
+    modules.show(view)
+    for _ in range(3):
+        before = view.feed._stream._sequence
+        run.step(4)
+        wait_until(lambda before=before: view.feed._stream._sequence > before)  # type: ignore[misc]
+        modules.drop()
+    run.step()
+    modules.wait("document.querySelectorAll('.wb-token').length === 13")
+    assert texts(modules, ".wb-output") == [run.text]
+    run.end()
+    assert view.feed.wait(5)
+
+
+def test_a_token_is_as_warm_as_it_was_surprising(modules: ModuleHost) -> None:
+    records = [
+        TokenRecord(i, i, text, text.encode(), -bits * math.log(2), 1, 1.0)
+        for i, (text, bits) in enumerate([("sure", 0.1), (" odd", 4.3), (" wild", 8.0)])
+    ]
+    modules.show(StreamView(run=finished(FakeRun(records=records))))
+    strength = "(el) => [el.style.getPropertyValue('--wb-a'), el.style.getPropertyValue('--wb-u')]"
+    spans = modules.browser.locator(".wb-token")
+    assert [spans.nth(i).evaluate(strength) for i in range(3)] == [["", ""], ["0.260", "2.0px"], ["0.520", "4.0px"]]
+
+
+def test_arrow_keys_walk_the_tokens_and_the_inspector_says_them(modules: ModuleHost) -> None:
+    view = StreamView(run=finished(FakeRun()))
+    inspector = TokenInspector(feed=view.feed)
+    modules.show(view)
+    modules.show(inspector)
+    output = modules.browser.locator(".wb-output")
+    output.focus()
+    for key, expected in [("ArrowRight", 0), ("ArrowRight", 1), ("End", 43), ("ArrowLeft", 42), ("Home", 0)]:
+        output.press(key)
+        modules.carry()
+        assert view.feed.selected == (expected,)
+    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 0 of 44: The. 98.0 %, rank 1")
+    output.press("Escape")
+    modules.carry()
+    assert view.feed.selected == ()
+
+
+def test_the_keyboard_runs_and_stops(modules: ModuleHost) -> None:
+    session = FakeSession(["word "] * 1000, tokens_per_s=50)
+    view = StreamView(session)
+    modules.show(view)
+    prompt = modules.browser.get_by_label("Prompt", exact=True)
+    prompt.fill("Hello there")
+    prompt.press("Control+Enter")
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'running'")
+    assert session.calls[-1]["prompt"][0].content == "Hello there"
+    expect(modules.browser.locator(".wb-run")).to_be_disabled()
+    prompt.press("Control+Enter")
+    modules.carry()
+    assert len(session.calls) == 1
+    prompt.press("Escape")
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'cancelled'")
+    expect(modules.browser.locator(".wb-metrics")).to_contain_text("stopped by you")
+
+
+def test_an_empty_prompt_is_refused_in_words(modules: ModuleHost) -> None:
+    modules.show(StreamView(FakeSession()))
+    modules.browser.locator(".wb-run").click()
+    modules.wait("!document.querySelector('.wb-error').hidden")
+    expect(modules.browser.get_by_role("alert")).to_contain_text("write a prompt first")
+
+
+def test_a_kernel_that_does_not_answer_is_said_to_be_busy(modules: ModuleHost) -> None:
+    modules.show(StreamView(FakeSession(), prompt="Hello"))
+    modules.browser.locator(".wb-run").click()
+    expect(modules.browser.get_by_role("alert")).to_contain_text("The kernel is busy")
+
+
+def test_the_status_line_tells_speed_reuse_and_reason(modules: ModuleHost) -> None:
+    modules.show(StreamView(run=finished(FakeRun())))
+    expected = "92 tokens/sfirst token 34 msprompt 48, 36 reusedgenerated 44perplexity 4.56stopped: end of turn"
+    assert texts(modules, ".wb-metrics-parts") == [expected]
+
+
+def test_a_view_that_is_taken_away_leaves_nothing(modules: ModuleHost) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    shown = playground(session)
+    modules.show(shown)
+    modules.browser.evaluate("wb.views[0].controller.abort()")
+    shown.start("Hello").wait(5)
+    assert shown.feed.wait(5)
+    modules.carry()
+    assert modules.browser.evaluate("wb.views[0].el.childElementCount") == 0
+
+
+# -------------------------------------------------------------------------------------------------------- the table
+
+
+def test_five_thousand_tokens_are_a_table_of_a_few_rows(modules: ModuleHost) -> None:
+    run = finished(FakeRun(records=[token(i, f" t{i}") for i in range(5000)]))
+    table = TokenTable(run)
+    modules.show(table)
+    modules.wait("document.querySelectorAll('.wb-instead code').length > 20")
+    assert modules.browser.locator("tbody tr").count() < 40
+    assert modules.browser.locator("table").get_attribute("aria-rowcount") == "5001"
+    modules.browser.locator("table").press("End")
+    modules.wait("document.querySelector('tbody').textContent.includes('t4999')")
+    assert modules.browser.locator("tbody tr").count() < 40
+    assert table.selected == (4999,)
+
+
+def test_rows_are_selected_by_mouse_and_keyboard_alone_and_in_stretches(modules: ModuleHost) -> None:
+    table = TokenTable(finished(FakeRun()))
+    modules.show(table)
+    row = modules.browser.locator("tr[data-wb-position='2']")
+    row.click()
+    modules.carry()
+    assert table.selected == (2,)
+    grid = modules.browser.get_by_role("grid")
+    for key, expected in [("ArrowDown", (3,)), ("Shift+ArrowDown", (3, 4)), ("Shift+ArrowDown", (3, 4, 5))]:
+        grid.press(key)
+        modules.carry()
+        assert table.selected == expected
+    row.click(modifiers=["ControlOrMeta"])
+    modules.carry()
+    assert table.selected == (3, 4, 5, 2)
+    active = grid.get_attribute("aria-activedescendant")
+    assert modules.browser.locator(f"#{active}").get_attribute("data-wb-position") == "2"
+
+
+def test_a_selection_made_in_python_is_scrolled_to(modules: ModuleHost) -> None:
+    table = TokenTable(finished(FakeRun(records=[token(i, f" t{i}") for i in range(500)])))
+    modules.show(table)
+    table.selected = 400
+    modules.wait("document.querySelector('tr.wb-selected')?.dataset.wbPosition === '400'")
+    modules.browser.locator("tr.wb-selected").wait_for(state="visible")
+
+
+# ---------------------------------------------------------------------------------------------------- the inspector
+
+
+def test_the_inspector_ranks_the_token_among_its_alternatives(modules: ModuleHost) -> None:
+    run = finished(FakeRun())
+    inspector = TokenInspector(run)
+    modules.show(inspector)
+    inspector.feed.selected = 25
+    modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
+    shares = [float(share.split()[0]) for share in texts(modules, ".wb-share")]
+    assert shares == sorted(shares, reverse=True)
+    expect(modules.browser.locator(".wb-sampled code")).to_have_text("␣light:")
+    expect(modules.browser.locator(".wb-rest")).to_have_text("These six cover 97.8 %.")
+
+
+def test_without_recorded_alternatives_the_inspector_says_so(modules: ModuleHost) -> None:
+    inspector = TokenInspector(finished(FakeRun(records=[token(0, "x", alternatives=0)])))
+    modules.show(inspector)
+    inspector.feed.selected = 0
+    modules.wait("document.querySelector('.wb-rest')?.textContent.startsWith('No alternatives')")
+
+
+# ----------------------------------------------------------------------------------------------------- the controls
+
+
+@pytest.mark.parametrize(
+    "label, typed, allowed",
+    [
+        ("Temperature", "-1", "0 to 1,000,000"),
+        ("Temperature", "nan", "0 to 1,000,000"),
+        ("Temperature", "1e999", "0 to 1,000,000"),
+        ("Top-p", "1.5", "above 0 and at most 1"),
+        ("Top-p", "0", "above 0 and at most 1"),
+        ("Max tokens", "2.5", "a whole number, 0 or above"),
+        ("Repetition penalty", "0", "above 0"),
+        ("Seed", "-3", "a whole number, 0 or above, or empty"),
+        ("Seed", "9223372036854775808", "a whole number, 0 or above, or empty"),
+    ],
+)
+def test_a_value_out_of_range_is_explained_and_the_last_good_one_stays(
+    modules: ModuleHost, label: str, typed: str, allowed: str
+) -> None:
+    controls = SamplingControls()
+    before = controls.value
+    modules.show(controls)
+    field = modules.browser.get_by_role("textbox", name=label, exact=True)
+    field.fill(typed)
+    modules.carry()
+    assert field.get_attribute("aria-invalid") == "true"
+    expect(modules.browser.get_by_role("alert").filter(has_text="stays")).to_contain_text(allowed)
+    assert controls.value == before
+
+
+def test_what_is_typed_and_slid_is_the_value_in_python(modules: ModuleHost) -> None:
+    controls = SamplingControls()
+    modules.show(controls)
+    page = modules.browser
+    page.get_by_label("Temperature", exact=True).fill("0,9")
+    page.get_by_label("Seed").fill("9223372036854775807")
+    page.get_by_label("Max tokens").fill("70")
+    page.get_by_label("Top-p, slider").fill("0.5")
+    page.get_by_label("Stop", exact=True).fill("\\nUser:")
+    page.get_by_label("Stop", exact=True).press("Enter")
+    modules.carry()
+    value = controls.value
+    assert (value.temperature, value.seed, value.max_tokens, value.top_p) == (0.9, 2**63 - 1, 70, 0.5)
+    assert value.stop == ["\nUser:"]
+    page.get_by_role("button", name="Remove").click()
+    modules.carry()
+    assert controls.value.stop is None
+
+
+def test_setting_the_value_moves_every_view(modules: ModuleHost) -> None:
+    controls = SamplingControls()
+    modules.show(controls)
+    modules.show(controls)
+    controls.value = SamplingParams(strategy=SamplingStrategy.top_k, temperature=1.25, top_k=40, seed=7)
+    modules.carry()
+    fields = modules.browser.get_by_label("Temperature", exact=True)
+    assert [fields.nth(i).input_value() for i in range(2)] == ["1.25", "1.25"]
+    assert modules.browser.get_by_label("Top-k", exact=True).nth(3).input_value() == "40"
+    sliders = modules.browser.get_by_label("Temperature, slider")
+    assert [sliders.nth(i).input_value() for i in range(2)] == ["1.25", "1.25"]
+
+
+def test_a_control_that_the_strategy_ignores_is_disabled_and_says_why(modules: ModuleHost) -> None:
+    controls = SamplingControls()
+    modules.show(controls)
+    page = modules.browser
+    page.get_by_role("radio", name="Greedy").check()
+    modules.carry()
+    field = page.get_by_label("Temperature", exact=True)
+    expect(field).to_be_disabled()
+    expect(field).to_have_accessible_description("Not used by greedy. Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.")  # fmt: skip  # noqa: E501
+    assert controls.value.strategy == "greedy"
+    expect(page.get_by_label("Max tokens")).to_be_enabled()
+
+
+def test_presets_set_the_controls_and_are_recognised(modules: ModuleHost) -> None:
+    controls = SamplingControls()
+    modules.show(controls)
+    preset = modules.browser.get_by_label("Preset")
+    preset.select_option("Neutral")
+    modules.carry()
+    assert (controls.value.temperature, controls.value.top_p) == (1.0, 1.0)
+    modules.browser.get_by_label("Temperature", exact=True).fill("0.3")
+    modules.carry()
+    expect(preset).to_have_value("")
+
+
+def test_copy_as_code_copies_the_call(modules: ModuleHost) -> None:
+    controls = SamplingControls(SamplingParams(max_tokens=5))
+    modules.show(controls)
+    modules.browser.evaluate("document.execCommand = () => { wb.copied = document.activeElement.value; return true; }")
+    modules.browser.get_by_role("button", name="Copy as code").click()
+    modules.wait("wb.copied === 'wb.SamplingParams(max_tokens=5)'")
+    expect(modules.browser.get_by_role("status")).to_have_text("Copied")
+
+
+# ------------------------------------------------------------------------------------------------------- the picker
+
+
+def test_models_are_grouped_by_provider_and_the_choice_reaches_python(modules: ModuleHost) -> None:
+    picker = ModelPicker(FakeSession())
+    modules.show(picker)
+    groups = "(select) => [...select.children].map((g) => [g.label, [...g.children].map((o) => o.textContent)])"
+    select = modules.browser.get_by_label("Model")
+    assert select.evaluate(groups) == [["local", ["smollm2-135m-instruct"]], ["exact", ["smollm2-135m-instruct"]]]
+    facts = "135 M · int4 · 8,192 context · about 600 MB of 2 GB when loaded"
+    assert texts(modules, ".wb-model-facts") == [facts]
+    select.select_option("exact/smollm2-135m-instruct")
+    modules.carry()
+    assert picker.value == "exact/smollm2-135m-instruct"
+    expect(modules.browser.locator(".wb-model-facts")).to_contain_text("float32")
+
+
+def test_the_card_opens_by_keyboard(modules: ModuleHost) -> None:
+    modules.show(ModelPicker(FakeSession()))
+    button = modules.browser.get_by_role("button", name="Card")
+    button.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    expect(modules.browser.locator(".wb-card")).to_contain_text("Apache-2.0")
+
+
+# ----------------------------------------------------------------------------------------------------- all together
+
+
+def test_whatever_a_model_prints_is_text_in_every_view(modules: ModuleHost) -> None:
+    records = [
+        TokenRecord(i, i, text, text.encode(), -3.0, 2, 1.0, (Alternative(i, text, text.encode(), -1.0, 1),))
+        for i, text in enumerate(PAYLOADS)
+    ]
+    session = FakeSession()
+    shown = playground(session, prompt=PAYLOADS[0])
+    modules.show(shown)
+    shown.feed.follow(finished(FakeRun(records=records, prompt=PAYLOADS[0])))
+    modules.wait("document.querySelectorAll('.wb-token').length > 40")
+    assert modules.browser.locator(".wb-output").text_content() == "".join(PAYLOADS)
+    for position, payload in enumerate(PAYLOADS):
+        shown.selected = position
+        modules.wait(f"document.querySelector('.wb-inspector').dataset.wbToken === '{position}'")
+        assert texts(modules, ".wb-big") == [python_format.visible(payload)]
+        modules.browser.locator(f".wb-token[data-wb-position='{position}']").dispatch_event("pointerover")
+    modules.wait("document.querySelectorAll('.wb-instead code').length > 5")
+    shown.controls.value = SamplingParams(stop=PAYLOADS[:16])
+    shown.feed.report("".join(PAYLOADS))
+    modules.carry()
+    assert modules.browser.evaluate("window.wbHit") is None
+    assert modules.browser.locator(".wb-playground").locator("script, img, iframe, a, object, form").count() == 0
+
+
+def test_tabs_show_the_code_of_the_next_run(modules: ModuleHost) -> None:
+    shown = playground(FakeSession(), prompt="Hi")
+    modules.show(shown)
+    modules.browser.get_by_role("tab", name="Tokens").press("ArrowRight")
+    modules.carry()
+    assert shown.tab == "code"
+    expect(modules.browser.get_by_role("tabpanel")).to_contain_text('[wb.UserMessage(content="Hi")]')
+
+
+def test_numbers_and_tokens_read_the_same_in_the_page_and_in_its_twin(modules: ModuleHost) -> None:
+    names = ["visible", "percent", "percentOf", "fixed", "duration", "parameterCount", "heat"]
+    source = (STATIC / "format.js").read_text(encoding="utf-8") + f"\nexport default {{ {', '.join(names)} }};"
+    logprobs = [-0.0, -0.0004, -0.01, -0.7, -3.0, -7.13, -9.0, -13.0, -20.0]
+    strings = [*PAYLOADS, " ", "\u200d", "\u00a0", "👩\u200d👧", "né\n\t", "\u2028", "漢字", "\x85"]
+    cases: list[tuple[str, list[object], object]] = [
+        *(("visible", [text], python_format.visible(text)) for text in strings),
+        *(("percentOf", [value], python_format.percent_of(value)) for value in logprobs),
+        *(("percent", [value], python_format.percent(value)) for value in (0.0, 1e-5, 0.00123, 0.5, 0.9994, 1.0)),
+        *(("fixed", [value, 2], python_format.fixed(value, 2)) for value in logprobs),
+        *(("duration", [value], python_format.duration(value)) for value in (0.0344, 0.9, 1.26, 75.0)),
+        *(("parameterCount", [n], python_format.parameter_count(n)) for n in (12, 9_999, 134_515_008, 7_000_000_000)),
+    ]
+    read = """async ([source, cases]) => {
+      const url = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+      const functions = (await import(url)).default;
+      return cases.map(([name, args]) => functions[name](...args));
+    }"""
+    answers = modules.browser.evaluate(read, [source, [[name, args] for name, args, _ in cases]])
+    assert dict(zip(map(json.dumps, [case[:2] for case in cases]), answers, strict=True)) == {
+        json.dumps(case[:2]): case[2] for case in cases
+    }

@@ -1,0 +1,188 @@
+"""The playground in a real JupyterLab: what a person does with it, and what Python sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.notebook_page import FAKE_PLAYGROUND, NotebookPage
+
+Open = Callable[..., NotebookPage]
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_playground.ipynb"
+THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
+
+
+@pytest.fixture(scope="module")
+def shared(open_notebook: Open) -> NotebookPage:
+    return open_notebook(FAKE_PLAYGROUND.format(tokens_per_s=100))
+
+
+@pytest.fixture
+def notebook(shared: NotebookPage) -> Iterator[NotebookPage]:
+    """A playground on a fake session, idle: the cell is run again for each test."""
+    shared.run_again()
+    yield shared
+    shared.page.set_viewport_size({"width": 1280, "height": 1100})
+    assert shared.problems == []
+
+
+def serious_findings(notebook: NotebookPage) -> list[tuple[str, Any]]:
+    # On our own root alone: JupyterLab has findings of its own.
+    found = Axe().run(notebook.page, context=".wb-playground").response["violations"]
+    return [
+        (finding["id"], [node["target"] for node in finding["nodes"]])
+        for finding in found
+        if finding["impact"] in ("serious", "critical")
+    ]
+
+
+def test_run_streams_an_answer_and_fills_the_token_table(notebook: NotebookPage, screenshots: Path) -> None:
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("running")
+    notebook.screenshot(screenshots / "running-light.png")
+    notebook.wait_for("finished")
+    expect(notebook.playground.locator(".wb-output")).to_have_text(notebook.python_text("pg.run.text"))
+    assert notebook.playground.locator("table").get_attribute("aria-rowcount") == "45"
+    expect(notebook.playground.locator(".wb-instead code").first).to_be_visible()
+    notebook.playground.locator(".wb-token[data-wb-position='25']").click()
+    expect(notebook.playground.locator(".wb-alternative")).to_have_count(6)
+    assert notebook.python("[token.position for token in pg.selected_tokens]") == "[25]"
+    notebook.screenshot(screenshots / "finished-light.png")
+
+
+def test_stop_stops_the_run(notebook: NotebookPage, screenshots: Path) -> None:
+    notebook.python("setattr(session, '_tokens_per_s', 5)")
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("running")
+    notebook.playground.locator(".wb-token").nth(2).wait_for()
+    notebook.playground.locator(".wb-stop").click()
+    notebook.wait_for("cancelled")
+    assert notebook.python("pg.run.state") == "'cancelled'"
+    expect(notebook.playground.locator(".wb-metrics")).to_contain_text("stopped by you")
+    notebook.screenshot(screenshots / "stopped-light.png")
+
+
+def test_the_prompt_is_run_by_keyboard_and_a_slider_changes_the_next_run(notebook: NotebookPage) -> None:
+    notebook.playground.get_by_label("Temperature", exact=True).fill("1.25")
+    prompt = notebook.playground.get_by_label("Prompt", exact=True)
+    prompt.fill("Hello")
+    prompt.press("Control+Enter")
+    notebook.wait_for("finished")
+    assert notebook.python("pg.run.prompt[0].content, pg.run.sampling_params.temperature") == "('Hello', 1.25)"
+
+
+def test_a_change_of_model_is_asked_for_in_the_next_run(notebook: NotebookPage) -> None:
+    notebook.playground.get_by_label("Model").select_option("exact/smollm2-135m-instruct")
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("finished")
+    assert notebook.python("pg.model, pg.run.model") == "('exact/smollm2-135m-instruct', 'exact/smollm2-135m-instruct')"
+
+
+def test_two_views_of_one_playground_agree(open_notebook: Open) -> None:
+    notebook = open_notebook(FAKE_PLAYGROUND.format(tokens_per_s=100), "pg")
+    notebook.run_all()
+    expect(notebook.page.locator(".wb-playground[data-wb-state='idle']")).to_have_count(2)
+    notebook.playground.get_by_label("Prompt", exact=True).fill("Both")
+    notebook.playground.locator(".wb-run").click()
+    expect(notebook.page.locator(".wb-playground[data-wb-state='finished']")).to_have_count(2, timeout=20_000)
+    texts = notebook.page.locator(".wb-output").all_text_contents()
+    assert texts == [notebook.python_text("pg.run.text")] * 2
+    prompts = notebook.page.get_by_label("Prompt", exact=True)
+    assert [prompts.nth(i).input_value() for i in range(2)] == ["Both", "Both"]
+
+
+def test_a_reloaded_page_shows_the_finished_run_again(notebook: NotebookPage) -> None:
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("finished")
+    notebook.playground.locator("tr[data-wb-position='40']").click()
+    text = notebook.playground.locator(".wb-output").text_content()
+    notebook.save()
+    notebook.open()
+    notebook.wait_for("finished")
+    assert notebook.playground.locator(".wb-output").text_content() == text
+    expect(notebook.playground.locator(".wb-inspector h3").first).to_have_text("Token 40 of 44")
+
+
+def test_a_page_opened_in_the_middle_of_a_run_catches_up(notebook: NotebookPage) -> None:
+    notebook.python("setattr(session, '_tokens_per_s', 8)")
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("running")
+    notebook.save()
+    notebook.open()
+    notebook.wait_for("finished")
+    assert notebook.playground.locator(".wb-output").text_content() == notebook.python_text("pg.run.text")
+
+
+def test_running_the_cell_again_replaces_the_playground(notebook: NotebookPage) -> None:
+    notebook.run_again()
+    expect(notebook.page.locator(".wb-playground")).to_have_count(1)
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("finished")
+
+
+@pytest.fixture(params=THEMES)
+def theme(notebook: NotebookPage, request: pytest.FixtureRequest) -> Iterator[str]:
+    notebook.theme(request.param)
+    yield request.param
+    notebook.theme(THEMES[0])
+
+
+def test_every_theme_passes_axe_before_and_after_a_run(notebook: NotebookPage, theme: str, screenshots: Path) -> None:
+    assert serious_findings(notebook) == []
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("finished")
+    notebook.playground.get_by_role("radio", name="Greedy").check()
+    notebook.playground.get_by_role("button", name="Card").click()
+    notebook.playground.get_by_role("textbox", name="Max tokens").fill("-1")
+    notebook.playground.locator("tr[data-wb-position='42']").click()
+    expect(notebook.playground.locator(".wb-alternative")).to_have_count(6)
+    assert serious_findings(notebook) == []
+    name = theme.removeprefix("JupyterLab ").replace(" ", "-").lower()
+    notebook.screenshot(screenshots / f"details-{name}.png")
+    notebook.playground.get_by_role("tab", name="Code").click()
+    assert serious_findings(notebook) == []
+    notebook.screenshot(screenshots / f"code-{name}.png")
+
+
+def test_a_narrow_column_stacks_the_parts_and_cuts_nothing(notebook: NotebookPage, screenshots: Path) -> None:
+    notebook.page.set_viewport_size({"width": 480, "height": 1100})
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("finished")
+    notebook.playground.locator(".wb-token[data-wb-position='25']").click()
+    expect(notebook.playground.locator(".wb-alternative")).to_have_count(6)
+    notebook.screenshot(screenshots / "narrow-light.png")
+    root = notebook.playground.bounding_box()
+    assert root is not None
+    parts = (".wb-controls", ".wb-stream-main", ".wb-inspector", ".wb-metrics", ".wb-prompt", ".wb-alternatives")
+    for selector in parts:
+        box = notebook.playground.locator(selector).bounding_box()
+        assert box is not None
+        assert box["x"] >= root["x"]
+        assert box["x"] + box["width"] <= root["x"] + root["width"] + 1, selector
+
+
+@pytest.mark.real_model
+@pytest.mark.timeout(300)
+def test_the_lesson_streams_the_real_models_answer_and_stops_it(
+    open_notebook: Open, screenshots: Path, smollm2_path: Path
+) -> None:
+    notebook = open_notebook(copy_of=NOTEBOOK)
+    notebook.run_all()
+    notebook.wait_for("finished", timeout_s=240)
+    assert "Paris" in str(notebook.playground.locator(".wb-output").text_content())
+    notebook.playground.get_by_label("Prompt", exact=True).fill("Tell me a very long story about the sea.")
+    notebook.playground.get_by_role("radio", name="Top-p").check()
+    notebook.playground.get_by_role("textbox", name="Max tokens").fill("2000")
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("running", timeout_s=60)
+    notebook.playground.locator(".wb-token").nth(12).wait_for(timeout=120_000)
+    notebook.playground.locator(".wb-stop").click()
+    notebook.wait_for("cancelled", timeout_s=60)
+    rows = int(notebook.playground.locator("table").get_attribute("aria-rowcount") or 0)
+    assert rows - 1 == int(notebook.python("len(playground.run.tokens)"))
+    notebook.screenshot(screenshots / "real-model-light.png")

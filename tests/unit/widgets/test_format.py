@@ -1,0 +1,52 @@
+"""Numbers and tokens in words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from workbench.widgets.format import duration, parameter_count, percent, percent_of, stop_words, visible
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (" a\n", "␣a⏎"),
+        ("\t\x00\x1b\x7f", "⇥␀␛␡"),
+        ("\u200b", "⟨U+200B⟩"),
+        ("\u202ex", "⟨U+202E⟩x"),
+        ("\u200d", "⟨U+200D⟩"),
+        ("👩\u200d👧", "👩\u200d👧"),
+        ("\u00a0", "⟨U+00A0⟩"),
+        ("漢字 né", "漢字␣né"),
+    ],
+)
+def test_white_space_and_control_characters_are_visible(text: str, expected: str) -> None:
+    assert visible(text) == expected
+
+
+@pytest.mark.parametrize(
+    "probability, expected",
+    [
+        (1.0, "100 %"), (0.9996, "100 %"), (0.99, "99.0 %"), (0.49, "49.0 %"), (0.0881, "8.81 %"),
+        (0.0034, "0.340 %"), (0.00034, "0.034 %"), (1e-9, "< 0.0001 %"), (0.0, "0.0 %"),
+    ],
+)  # fmt: skip
+def test_probabilities_have_three_digits_that_count(probability: float, expected: str) -> None:
+    assert percent(probability) == expected
+
+
+def test_an_unknown_probability_is_a_dash() -> None:
+    assert percent_of(math.nan) == "–"
+
+
+def test_durations_counts_and_reasons() -> None:
+    assert (duration(0.034), duration(1.25)) == ("34 ms", "1.2 s")
+    assert (parameter_count(134_515_008), parameter_count(1_500_000_000), parameter_count(900)) == (
+        "135 M",
+        "1.5 B",
+        "900",
+    )
+    assert stop_words("out_of_tokens") == "length limit"
+    assert stop_words(None) is None

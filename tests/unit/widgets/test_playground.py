@@ -1,0 +1,133 @@
+"""The playground: its state is Python's, and running its cell again leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ipywidgets.widgets import widget as ipywidget
+
+import workbench as wb
+from tests.unit.widgets.fake_session import FakeSession
+from tests.unit.widgets.recorded_page import Page
+from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
+from workbench.protocol import SamplingParams, SamplingStrategy
+from workbench.widgets import Playground, playground
+
+
+@pytest.fixture
+def session() -> FakeSession:
+    return FakeSession(tokens_per_s=5000)
+
+
+@pytest.fixture
+def opened(page: Page, session: FakeSession) -> Iterator[Playground]:
+    shown = playground(session)
+    yield shown
+    shown.close()
+
+
+def test_a_run_takes_model_prompt_and_parameters_as_they_stand(opened: Playground, session: FakeSession) -> None:
+    opened.model = "exact/smollm2-135m-instruct"
+    opened.sampling_params = SamplingParams(max_tokens=9)
+    run = opened.start("Hello")
+    call = session.calls[-1]
+    assert (call["model"], call["sampling_params"].max_tokens) == ("exact/smollm2-135m-instruct", 9)
+    assert call["prompt"][0].content == opened.prompt == "Hello"
+    assert run.wait(5)
+    assert opened.run is run
+
+
+def test_what_is_selected_in_the_page_is_there_in_python(opened: Playground, page: Page) -> None:
+    run = opened.start("Hello")
+    run.wait(5)
+    page.set(opened.feed, selected=[2, 7])
+    assert opened.selected == (2, 7)
+    assert opened.selected_tokens == [run.tokens[2], run.tokens[7]]
+    opened.selected = [1]
+    assert opened.table.selected == (1,)
+
+
+def test_the_code_is_the_call_that_was_made(opened: Playground, session: FakeSession) -> None:
+    opened.sampling_params = SamplingParams(
+        strategy=SamplingStrategy.top_k, top_k=4, temperature=0.5, seed=7, stop=["\n"]
+    )
+    opened.prompt = 'Say "hi"\n\u202e and \\ stop'
+    for mode in ("chat", "completion"):
+        opened.stream.mode = mode
+        opened.start().wait(5)
+        made = session.calls[-1]
+        names: dict[str, Any] = {"wb": wb, "bench": session}
+        exec(opened.code, names)
+        assert session.calls[-1] == made
+        assert names["run"].wait(5)
+
+
+def test_the_picker_learns_the_memory_of_a_model_once_it_is_loaded(opened: Playground) -> None:
+    assert opened.picker.card.memory_bytes is None
+    opened.start("Hello").wait(5)
+    assert opened.feed.wait(5)
+    assert opened.picker.card.memory_bytes == 612_000_000
+
+
+def test_a_hundred_runs_of_the_cell_leave_no_more_live_models_than_the_first(page: Page, session: FakeSession) -> None:
+    playground(session)
+    first = len(ipywidget._instances)
+    for _ in range(99):
+        last = playground(session)
+    assert len(ipywidget._instances) == first
+    last.close()
+
+
+def test_a_second_playground_closes_the_first_and_stops_its_run(page: Page) -> None:
+    slow = FakeSession(["word"] * 10_000, tokens_per_s=100)
+    first = playground(slow)
+    run = first.start("Hello")
+    second = playground(slow)
+    assert run.wait(5)
+    assert (run.state, first.closed, second.closed) == ("cancelled", True, False)
+    assert first.run is run
+    with pytest.raises(ClosedError):
+        first.start("again")
+    second.close()
+
+
+def test_playgrounds_of_two_sessions_live_side_by_side(page: Page) -> None:
+    one, two = FakeSession(), FakeSession()
+    first, second = playground(one), playground(two)
+    assert not first.closed
+    first.close()
+    second.close()
+
+
+def test_closing_closes_every_model_and_may_be_done_twice(page: Page, session: FakeSession) -> None:
+    before = len(ipywidget._instances)
+    opened = playground(session)
+    opened.close()
+    opened.close()
+    assert len(ipywidget._instances) == before
+
+
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"promt": "x"}, TypeError),
+        ({"mode": "sing"}, InvalidRequestError),
+        ({"alternatives": -1}, InvalidRequestError),
+        ({"model": "gpt-5"}, ModelNotFoundError),
+    ],
+)
+def test_wrong_options_are_refused_and_leave_no_model_behind(
+    page: Page, session: FakeSession, options: dict[str, Any], error: type[Exception]
+) -> None:
+    before = set(ipywidget._instances)
+    with pytest.raises(error):
+        playground(session, **options)
+    assert set(ipywidget._instances) == before
+
+
+def test_the_repr_is_stable(opened: Playground) -> None:
+    assert repr(opened) == "Playground(model='smollm2-135m-instruct', run=None)"
+    opened.start("Hello").wait(5)
+    assert repr(opened) == "Playground(model='smollm2-135m-instruct', run='run-1')"

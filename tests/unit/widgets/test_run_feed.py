@@ -1,0 +1,144 @@
+"""The feed: what crosses to the page, how often, and that nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pandas as pd
+import pytest
+import traitlets
+
+from tests.unit.widgets.fake_session import FakeRun, token
+from tests.unit.widgets.recorded_page import Page
+from workbench.widgets import RunFeed
+
+
+def text_of(tokens: list[list[Any]]) -> str:
+    return "".join(wire[6] if len(wire) > 6 else wire[1] for wire in tokens)
+
+
+def finished(page: Page, run: FakeRun, tokens_per_s: float = 5000) -> RunFeed:
+    feed = RunFeed(run)
+    run.go(tokens_per_s)
+    assert feed.wait(10)
+    return feed
+
+
+def test_a_run_is_one_write_at_its_start_deltas_and_one_write_at_its_end(page: Page) -> None:
+    run = FakeRun()
+    feed = finished(page, run, tokens_per_s=400)
+    start, end = page.writes(feed, "snapshot")
+    assert (start["state"], start["tokens"]) == ("queued", [])
+    assert (end["state"], end["stop_reason"], text_of(end["tokens"])) == ("finished", "end_of_turn", run.text)
+    deltas = page.customs(feed, "delta")
+    assert [delta["sequence"] for delta in deltas] == list(range(1, len(deltas) + 1))
+    assert run.text.startswith(text_of([wire for delta in deltas for wire in delta["tokens"]]))
+
+
+def test_two_thousand_fast_tokens_stay_below_thirty_messages_and_a_hundred_kilobytes_a_second(page: Page) -> None:
+    run = FakeRun(texts=[f" word{i % 97}" for i in range(2000)])
+    began_s = time.monotonic()
+    feed = finished(page, run, tokens_per_s=900)
+    elapsed_s = max(1.0, time.monotonic() - began_s)
+    assert len(page.messages) / elapsed_s < 30
+    assert page.size(feed) < 150_000 * 2
+    assert text_of(page.writes(feed, "snapshot")[-1]["tokens"]) == run.text
+
+
+def test_a_page_that_missed_something_asks_and_gets_everything(page: Page) -> None:
+    run = FakeRun()
+    feed = RunFeed(run)
+    run.step(7)
+    page.send(feed, {"kind": "snapshot", "id": 9})
+    answer = page.customs(feed, "snapshot")[-1]
+    assert answer["id"] == 9
+    assert text_of(answer["snapshot"]["tokens"]) == run.text
+    run.end("cancelled")
+    assert feed.wait(5)
+
+
+def test_alternatives_come_for_the_positions_that_are_looked_at(page: Page) -> None:
+    run = FakeRun()
+    feed = finished(page, run)
+    page.send(feed, {"kind": "alternatives", "id": 1, "run": "run-1", "from": 3, "to": 5})
+    answer = page.customs(feed, "alternatives")[-1]
+    assert answer["from"] == 3
+    assert [[item[1] for item in items] for items in answer["items"]] == [
+        [other.text for other in run.tokens[i].alternatives] for i in (3, 4)
+    ]
+
+
+@pytest.mark.parametrize("span", [{"from": 5, "to": 5}, {"from": -1, "to": 2}, {"from": "0", "to": 2}, {}])
+def test_a_request_for_no_positions_is_answered_in_words(page: Page, span: dict[str, Any]) -> None:
+    feed = finished(page, FakeRun())
+    page.send(feed, {"kind": "alternatives", "id": 1, "run": "run-1", **span})
+    assert "positions with 0 <= from < to" in page.customs(feed, "alternatives")[-1]["error"]
+
+
+def test_a_request_for_the_run_before_is_refused(page: Page) -> None:
+    feed = finished(page, FakeRun("run-1"))
+    feed.follow(FakeRun("run-2"))
+    page.send(feed, {"kind": "alternatives", "id": 1, "run": "run-1", "from": 0, "to": 3})
+    assert page.customs(feed, "alternatives")[-1]["error"] == "this run is no longer shown"
+    feed.close()
+
+
+@pytest.mark.parametrize("message", [None, 3, {}, {"kind": "dance"}, {"kind": ["snapshot"]}])
+def test_messages_that_mean_nothing_are_ignored(page: Page, message: Any) -> None:
+    feed = RunFeed()
+    page.send(feed, message)
+    assert page.customs(feed) == []
+
+
+def test_a_new_run_takes_over_and_the_old_one_is_silent(page: Page) -> None:
+    first, second = FakeRun("run-1"), FakeRun("run-2")
+    feed = RunFeed(first)
+    feed.follow(second)
+    first.step(100)
+    second.step(100)
+    assert feed.wait(5)
+    assert page.writes(feed, "snapshot")[-1]["run"] == "run-2"
+    assert {delta["run"] for delta in page.customs(feed, "delta")} <= {"run-2"}
+
+
+def test_a_failure_is_told_in_words(page: Page) -> None:
+    run = FakeRun(texts=["a"], error=MemoryError("memory ran out during a step"))
+    feed = finished(page, run)
+    end = page.writes(feed, "snapshot")[-1]
+    assert (end["state"], end["error"]) == ("failed", "memory ran out during a step")
+
+
+def test_nothing_is_sent_after_close(page: Page) -> None:
+    run = FakeRun()
+    feed = RunFeed(run)
+    before = len(page.messages)
+    feed.close()
+    closed = len(page.messages)
+    run.step(100)
+    feed.wait(5)
+    assert before < closed == len(page.messages)
+
+
+def test_a_selection_may_be_a_number_a_list_or_an_index_of_a_frame(page: Page) -> None:
+    feed = RunFeed()
+    frame = pd.DataFrame({"rank": [1, 5, 1, 9]})
+    for given, expected in [
+        (3, (3,)),
+        ([2, 1], (2, 1)),
+        (None, ()),
+        (frame.index[frame["rank"] > 1], (1, 3)),
+    ]:
+        feed.selected = given
+        assert feed.selected == expected
+    for wrong in ("5", -1, [1.5, "x"], object()):
+        with pytest.raises(traitlets.TraitError):
+            feed.selected = wrong
+    assert feed.selected == (1, 3)
+
+
+def test_the_selected_tokens_are_the_records_themselves(page: Page) -> None:
+    run = FakeRun(records=[token(i, str(i)) for i in range(5)])
+    feed = finished(page, run)
+    page.set(feed, selected=[4, 2, 99])
+    assert [record.text for record in feed.selected_tokens] == ["4", "2"]

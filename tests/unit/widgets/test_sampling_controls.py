@@ -1,0 +1,127 @@
+"""The controls and the parameters are two sides of one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import traitlets
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import workbench as wb
+from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.recorded_page import Page
+from workbench.errors import InvalidRequestError
+from workbench.protocol import MAX_SEED, SamplingParams, SamplingStrategy, effective_sampling
+from workbench.widgets import SamplingControls
+from workbench.widgets.code import sampling_code
+
+PARAMS = st.builds(
+    SamplingParams,
+    strategy=st.sampled_from(["greedy", "top_p", "top_k"]),
+    temperature=st.floats(0, 5),
+    top_p=st.floats(0.01, 1),
+    top_k=st.integers(0, 100_000),
+    max_tokens=st.integers(0, 10**12),
+    repetition_penalty=st.floats(0.1, 5),
+    seed=st.none() | st.integers(0, MAX_SEED),
+    stop=st.none() | st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4),
+)
+
+
+@given(PARAMS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+def test_setting_the_value_moves_the_controls_and_keeps_the_value(page: Page, params: SamplingParams) -> None:
+    controls = SamplingControls()
+    controls.value = params
+    assert controls.value == params
+    assert controls.params["top_p"] == params.top_p
+    assert controls.params["strategy"] == params.strategy
+    controls.close()
+
+
+@given(PARAMS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+def test_what_the_page_sets_samples_as_what_it_shows(page: Page, params: SamplingParams) -> None:
+    shown = SamplingControls(params)
+    controls = SamplingControls()
+    page.set(controls, params=shown.params)
+    assert effective_sampling(controls.value) == effective_sampling(params)
+    assert (controls.value.seed, controls.value.stop) == (params.seed, params.stop)
+    shown.close()
+    controls.close()
+
+
+def test_a_slider_that_greedy_ignores_stays_where_it_was_and_is_no_contradiction(page: Page) -> None:
+    controls = SamplingControls(SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.9))
+    page.set(controls, params={**controls.params, "strategy": "greedy"})
+    assert controls.value.temperature == 0
+    assert controls.params["temperature"] == 0.9
+    page.set(controls, params={**controls.params, "strategy": "top_p"})
+    assert controls.value.temperature == 0.9
+
+
+def test_a_change_from_the_page_is_not_sent_back(page: Page) -> None:
+    controls = SamplingControls()
+    page.set(controls, params={**controls.params, "temperature": 1.3})
+    assert controls.value.temperature == 1.3
+    assert page.writes(controls, "params") == []
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"top_p": 1.5},
+        {"top_p": None},
+        {"temperature": "hot"},
+        {"strategy": "beam"},
+        {"seed": "x"},
+        {"stop": [""]},
+        {"stop": 3},
+    ],
+)
+def test_a_wrong_value_from_a_page_leaves_the_last_good_one(page: Page, part: dict[str, Any]) -> None:
+    controls = SamplingControls()
+    before = controls.value
+    page.set(controls, params={**controls.params, **part})
+    assert controls.value == before or part == {"top_p": None}
+    assert SamplingControls(controls.value).value == controls.value
+
+
+def test_presets_leave_length_seed_and_stop_strings(page: Page) -> None:
+    controls = SamplingControls(SamplingParams(max_tokens=9, seed=4, stop=["x"]))
+    controls.apply_preset("Neutral")
+    value = controls.value
+    assert (value.temperature, value.top_p, value.repetition_penalty) == (1.0, 1.0, 1.0)
+    assert (value.max_tokens, value.seed, value.stop) == (9, 4, ["x"])
+    with pytest.raises(InvalidRequestError, match="Precise, Balanced, Creative, Neutral"):
+        controls.apply_preset("Wild")
+
+
+def test_anything_but_sampling_params_is_refused() -> None:
+    controls = SamplingControls()
+    with pytest.raises(traitlets.TraitError):
+        controls.value = {"temperature": 1}  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="temperatur"):
+        SamplingControls(temperatur=1)  # type: ignore[call-arg]
+    controls.close()
+
+
+@given(PARAMS)
+def test_the_code_makes_the_same_parameters(params: SamplingParams) -> None:
+    assert eval(sampling_code(params), {"wb": wb}) == params
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_the_code_is_one_line_whatever_a_stop_string_holds(payload: str) -> None:
+    params = SamplingParams(stop=[payload])
+    code = sampling_code(params)
+    assert code.isprintable()
+    assert eval(code, {"wb": wb}) == params
+
+
+def test_the_repr_says_what_a_run_would_take() -> None:
+    controls = SamplingControls(SamplingParams(max_tokens=5))
+    assert repr(controls) == "SamplingControls(SamplingParams(max_tokens=5))"
+    controls.close()

@@ -1,0 +1,140 @@
+"""The static twins: what a notebook shows without a kernel."""
+
+from __future__ import annotations
+
+import math
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, token
+from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.recorded_page import Page
+from workbench.protocol import UserMessage
+from workbench.records import Alternative, TokenRecord
+from workbench.widgets import playground, run_html
+from workbench.widgets.format import visible
+from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
+
+TAGS = {"div", "p", "pre", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "small"}
+ATTRIBUTES = {"class", "dir", "style", "title", "scope"}
+
+
+class Reader(HTMLParser):
+    """Refuses every tag and attribute that is not ours, and keeps the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self.titles: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS, tag
+        for name, value in attrs:
+            assert name in ATTRIBUTES, name
+            assert "url(" not in (value or ""), value
+            if name == "title":
+                self.titles.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(data)
+
+    def handle_decl(self, decl: str) -> None:
+        raise AssertionError(decl)
+
+    def unknown_decl(self, data: str) -> None:
+        raise AssertionError(data)
+
+    def handle_pi(self, data: str) -> None:
+        raise AssertionError(data)
+
+
+def finished(run: FakeRun) -> FakeRun:
+    run.step(10_000)
+    return run
+
+
+def with_alternative(text: str) -> TokenRecord:
+    other = Alternative(7, text, text.encode(), -2.0, 2)
+    return TokenRecord(0, 5, text, text.encode(), -0.5, 1, 1.0, alternatives=(other,))
+
+
+def shown(text: str) -> str:
+    """As it reads: control characters as pictures, white space as it is."""
+    return "".join(char if char in "\n\t" or char.isprintable() or char.isspace() else visible(char) for char in text)
+
+
+def test_there_are_forty_payloads_and_more() -> None:
+    assert len(set(PAYLOADS)) >= 40
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_whatever_the_model_says_reads_as_text(payload: str) -> None:
+    run = finished(FakeRun(records=[with_alternative(payload)], prompt=[UserMessage(content=payload)], model=payload))
+    html = run_html(run)
+    text = Reader(html).text
+    assert text.count(shown(payload)) >= 3  # prompt, model and answer
+    assert text.count(visible(payload)) >= 2  # the token and its alternative
+    assert "\x00" not in html
+    assert "\x1b" not in html
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_an_error_reads_as_text_too(payload: str) -> None:
+    run = finished(FakeRun(texts=["a"], error=RuntimeError(payload)))
+    assert shown(payload).strip() in Reader(run_html(run)).text
+
+
+def test_no_typesetter_takes_the_text_for_mathematics() -> None:
+    assert run_html(finished(FakeRun())).startswith('<div class="mathjax_ignore tex2jax_ignore">')
+
+
+def test_a_runs_twin_has_the_text_the_numbers_and_the_reason_of_the_end() -> None:
+    run = finished(FakeRun())
+    reader = Reader(run_html(run))
+    assert run.text in reader.text
+    assert "generated 44" in reader.text
+    assert "stopped: end of turn" in reader.text
+    assert reader.titles[2].startswith("13.0 %, rank")
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    tokens = [token(i, f" t{i}") for i in range(MOST_ROWS + 5)]
+    text = Reader(tokens_html(tokens)).text
+    assert f"t{MOST_ROWS - 1}" in text
+    assert f"t{MOST_ROWS}" not in text
+    assert "5 more tokens." in text
+
+
+def test_numbers_that_nobody_knows_are_dashes() -> None:
+    unknown = TokenRecord(0, 5, "x", b"x", math.nan, 0, math.nan)
+    reader = Reader(tokens_html([unknown]) + token_html(unknown))
+    assert "nan" not in reader.text
+
+
+def test_every_widget_has_a_twin_and_a_stable_name(page: Page) -> None:
+    opened = playground(FakeSession(tokens_per_s=5000))
+    opened.start("Hello").wait(5)
+    assert opened.feed.wait(5)
+    opened.selected = 3
+    for part in (opened, opened.picker, opened.controls, opened.stream, opened.inspector, opened.table, opened.feed):
+        bundle, metadata = part._repr_mimebundle_()
+        assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
+        assert metadata == {}
+        assert "0x" not in bundle["text/plain"]
+        Reader(bundle["text/html"])
+
+
+def test_a_closed_widget_is_shown_as_its_twin_alone(page: Page) -> None:
+    opened = playground(FakeSession(tokens_per_s=5000))
+    run = opened.start("Hello")
+    run.wait(5)
+    opened.close()
+    bundle, _ = opened._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert run.text in Reader(bundle["text/html"]).text

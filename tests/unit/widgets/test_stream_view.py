@@ -1,0 +1,118 @@
+"""The stream view starts, shows and stops runs, from Python and from the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
+from tests.unit.widgets.recorded_page import Page
+from workbench.errors import ClosedError, InvalidRequestError
+from workbench.protocol import UserMessage
+from workbench.widgets import StreamView, TokenInspector, TokenTable
+
+
+def test_a_prompt_goes_out_as_a_users_turn_by_default(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = StreamView(session)
+    run = view.start("Hello")
+    assert session.calls[-1]["method"] == "chat_completion"
+    assert session.calls[-1]["prompt"] == [UserMessage(content="Hello")]
+    assert session.calls[-1]["logprobs"].top_k == 5
+    assert run.wait(5)
+    assert view.run is run
+
+
+def test_completion_mode_continues_the_text_as_it_is(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = StreamView(session, mode="completion", prompt="Once")
+    view.start().wait(5)
+    assert (session.calls[-1]["method"], session.calls[-1]["prompt"]) == ("completion", "Once")
+
+
+def test_run_in_the_page_takes_the_text_as_it_stands_there(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = StreamView(session)
+    page.send(view, {"kind": "run", "id": 1, "prompt": "typed just now", "mode": "completion"})
+    assert page.customs(view, "reply") == [{"kind": "reply", "id": 1, "error": None}]
+    assert (session.calls[-1]["method"], view.prompt, view.mode) == ("completion", "typed just now", "completion")
+    session.runs[-1].wait(5)
+
+
+def test_what_goes_wrong_at_the_start_is_answered_in_words(page: Page) -> None:
+    view = StreamView(FakeSession())
+    page.send(view, {"kind": "run", "id": 4, "prompt": "  ", "mode": "chat"})
+    (reply,) = page.customs(view, "reply")
+    assert reply["id"] == 4
+    assert "write a prompt first" in reply["error"]
+
+
+def test_stop_in_the_page_stops_the_run(page: Page) -> None:
+    session = FakeSession(["word"] * 10_000, tokens_per_s=100)
+    view = StreamView(session)
+    run = view.start("Hello")
+    wait_until(lambda: len(run.tokens) > 1)
+    page.send(view, {"kind": "stop", "id": 2})
+    assert run.wait(5)
+    assert run.state == "cancelled"
+    assert view.feed.wait(5)
+    assert page.writes(view.feed, "snapshot")[-1]["state"] == "cancelled"
+
+
+def test_a_second_start_stops_the_first_run(page: Page) -> None:
+    session = FakeSession(["word"] * 10_000, tokens_per_s=100)
+    view = StreamView(session)
+    first = view.start("one")
+    second = view.start("two")
+    assert first.wait(5)
+    assert (first.state, view.run) == ("cancelled", second)
+    view.close()
+    assert second.wait(5)
+
+
+def test_a_view_of_one_run_cannot_start_another(page: Page) -> None:
+    run = FakeRun()
+    run.step(1000)
+    view = StreamView(run=run)
+    assert not view.can_run
+    with pytest.raises(ClosedError):
+        view.start("Hello")
+
+
+@pytest.mark.parametrize("prompt", ["", " \n\t"])
+def test_an_empty_prompt_is_refused_before_any_work(page: Page, prompt: str) -> None:
+    session = FakeSession()
+    view = StreamView(session)
+    with pytest.raises(InvalidRequestError, match="prompt"):
+        view.start(prompt)
+    assert session.calls == []
+
+
+def test_wrong_modes_and_unknown_options_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="chat or completion"):
+        StreamView(mode="sing")
+    with pytest.raises(TypeError, match="promt"):
+        StreamView(promt="x")  # type: ignore[call-arg]
+
+
+def test_table_and_inspector_share_run_and_selection_with_the_view(page: Page) -> None:
+    run = FakeRun()
+    run.step(1000)
+    view = StreamView(run=run)
+    table, inspector = TokenTable(feed=view.feed), TokenInspector(feed=view.feed)
+    page.set(view.feed, selected=[3])
+    assert table.selected == (3,)
+    assert table.selected_tokens == [run.tokens[3]]
+    assert run.tokens[3].text.strip() in inspector.static_html()
+    table.selected = run.tokens[5].position
+    assert view.feed.selected == (5,)
+    assert page.writes(view.feed, "selected")[-1] == [5]
+
+
+def test_a_table_alone_shows_a_run_of_its_own(page: Page) -> None:
+    run = FakeRun()
+    run.step(1000)
+    table = TokenTable(run, height=400)
+    assert len(table.feed.tokens) == 44
+    assert repr(table) == "TokenTable(rows=44, selected=())"
+    table.close()
+    assert table.feed.closed

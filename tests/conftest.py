@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fakes.serving import FakeModels
+    from workbench.engine.scheduler import Engine
 
 # Set before anything imports the workbench, so that kernels and processes that tests start see the same: no hub, no
 # registrations or run config of the user. The cache stays the user's: a model that is there is not pulled again.
@@ -41,3 +47,22 @@ def minilm_path() -> Path:
 
 
 # Engine fixtures (a small random model, a loaded real one) go below this line.
+
+
+@pytest.fixture
+def fake_models(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
+    """Offer models without weights to the local provider."""
+    from tests.fakes.serving import FakeModels
+
+    return FakeModels(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def smollm2_engine(smollm2_path: Path) -> Iterator[Engine]:
+    """The embedded chat model in float32, loaded once for all tests; prefixes are not kept, so runs are cold."""
+    from workbench.engine.loading import load
+    from workbench.engine.scheduler import Engine
+
+    engine = Engine(load(smollm2_path, precision="float32"), prefix_cache_bytes=0)
+    yield engine
+    engine.close()

@@ -73,7 +73,9 @@ def plain_text(content: InterleavedTextMedia, field: str) -> str:
     for part in parts:
         if isinstance(part, ImageMedia):
             raise UnsupportedContentError(field, "an image", "text: this model cannot read images")
-    text = "".join(str(part) for part in parts)
+        if not isinstance(part, str):
+            raise InvalidRequestError(field, part, "a text, or a list of texts")
+    text = "".join(cast("list[str]", parts))
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
     return text

@@ -57,11 +57,11 @@ class InvalidRequestError(WorkbenchError, ValueError):
 class ContextLengthError(InvalidRequestError):
     """The prompt fills or exceeds the model's context, so that no token could be generated."""
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(self, prompt_tokens: int, context_length: int, field: str = "prompt") -> None:
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length
         super().__init__(
-            "prompt",
+            field,
             f"{prompt_tokens} tokens",
             f"shorter than the model's context of {context_length} tokens: shorten the prompt or the history",
         )

@@ -102,16 +102,16 @@ class Engine:
         self._put(generation)
         return handle
 
-    def check(self, prompt_ids: Sequence[int]) -> None:
+    def check(self, prompt_ids: Sequence[int], field: str = "prompt") -> None:
         """Raise what `submit` would raise about a prompt, without queueing it."""
         vocab = self.model.decoder.vocab_size
         if not prompt_ids:
-            raise InvalidRequestError("prompt", "", "at least one token of text")
+            raise InvalidRequestError(field, "", "at least one token of text")
         outside = next((token_id for token_id in prompt_ids if not 0 <= token_id < vocab), None)
         if outside is not None:
-            raise InvalidRequestError("prompt", f"token id {outside}", f"token ids from 0 to {vocab - 1}")
+            raise InvalidRequestError(field, f"token id {outside}", f"token ids from 0 to {vocab - 1}")
         if len(prompt_ids) >= self.model.context_length:
-            raise ContextLengthError(len(prompt_ids), self.model.context_length)
+            raise ContextLengthError(len(prompt_ids), self.model.context_length, field)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run a function on the inference thread between two rounds, where the model is free to use."""

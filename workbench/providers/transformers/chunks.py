@@ -111,8 +111,11 @@ async def chat_chunks(
 ) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
     """The chat form of a completion stream: one ``start``, a ``progress`` per token, one ``complete``."""
     event_type = ChatCompletionResponseEventType
-    yield _chat_chunk(event_type.start, CompletionResponseStreamChunk(delta=""))
+    started = False
     async for chunk in chunks:
+        if not started:  # not before the first chunk: a request that is refused must not look as if it had begun
+            yield _chat_chunk(event_type.start, CompletionResponseStreamChunk(delta=""))
+            started = True
         last = chunk.stop_reason is not None
         yield _chat_chunk(event_type.complete if last else event_type.progress, chunk)
 

@@ -119,7 +119,7 @@ class TransformersProvider:
         def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
             return [encoder.encode_text(one, f"content_batch[{index}]") for index, one in enumerate(content_batch)]
 
-        responses = await self._batch(model, sampling_params, logprobs, encode)
+        responses = await self._batch(model, sampling_params, logprobs, encode, "content_batch")
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
 
     async def batch_chat_completion(
@@ -138,7 +138,7 @@ class TransformersProvider:
         def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
             return [encoder.encode_chat(one, f"messages_batch[{index}]") for index, one in enumerate(messages_batch)]
 
-        responses = await self._batch(model, sampling_params, logprobs, encode)
+        responses = await self._batch(model, sampling_params, logprobs, encode, "messages_batch")
         return BatchChatCompletionResponse(
             completion_message_batch=[response.completion_message for response in responses]
         )
@@ -200,12 +200,13 @@ class TransformersProvider:
         params: SamplingParams | None,
         logprobs: LogProbConfig | None,
         encode: Callable[[PromptEncoder], list[tuple[int, ...]]],
+        field: str,
     ) -> list[CompletionResponse]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
         served = await self._ready(model)
         prompts = encode(served.encoder)
-        for prompt in prompts:
-            served.engine.check(prompt)
+        for index, prompt in enumerate(prompts):
+            served.engine.check(prompt, f"{field}[{index}]")
         return await _gathered(
             [
                 _completed(

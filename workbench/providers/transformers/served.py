@@ -68,6 +68,7 @@ class ServedModels:
         self._definitions: dict[str, ModelDef] = {}
         self._loaded: dict[str, CausalModel | SentenceModel] = {}
         self._locks: dict[str, threading.Lock] = {}
+        self._closing = threading.Lock()
         self._closed = False
 
     def add(self, model: ModelDef) -> None:
@@ -95,8 +96,16 @@ class ServedModels:
             if self._closed:
                 raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench")
             if identifier not in self._loaded:
-                self._loaded[identifier] = self._load(definition)
+                self._keep(identifier, self._load(definition))
             return self._loaded[identifier]
+
+    def _keep(self, identifier: str, model: CausalModel | SentenceModel) -> None:
+        with self._closing:
+            if not self._closed:
+                self._loaded[identifier] = model
+                return
+        model.close()  # nobody else would: the provider was closed while the model was loading
+        raise ClosedError(f"provider {self._provider_id} was closed while {identifier} was loading")
 
     def causal(self, identifier: str) -> CausalModel:
         """The model, ready to generate; refuses a sentence model."""
@@ -116,10 +125,12 @@ class ServedModels:
         return model.engine.embed(prompts)
 
     def close(self) -> None:
-        self._closed = True
-        for model in self._loaded.values():
+        with self._closing:
+            self._closed = True
+            models = list(self._loaded.values())
+            self._loaded.clear()
+        for model in models:
             model.close()
-        self._loaded.clear()
 
     def _load(self, definition: ModelDef) -> CausalModel | SentenceModel:
         folder = catalog.resolve(definition.llama_model)

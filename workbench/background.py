@@ -21,6 +21,8 @@ class BackgroundLoop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -30,10 +32,11 @@ class BackgroundLoop:
         Raises:
             ClosedError: the loop was closed.
         """
-        if self._loop.is_closed() or not self._thread.is_alive():
-            coroutine.close()
-            raise ClosedError("the workbench was closed; open a new one")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:  # whatever is scheduled stands before the stop, so that the stop cancels it
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        coroutine.close()
+        raise ClosedError("the workbench was closed; open a new one")
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end and return its result; not to be called on this loop's own thread."""
@@ -46,10 +49,12 @@ class BackgroundLoop:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what still runs and end the thread. Closing twice is harmless."""
-        if self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout_s)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from workbench.protocol import (
@@ -128,12 +129,7 @@ class Run(Generic[Chunk, Response]):
         if ended:
             callback(self)
 
-        def unsubscribe() -> None:
-            with self._changed:
-                if callback in self._listeners:
-                    self._listeners.remove(callback)
-
-        return unsubscribe
+        return partial(self._forget, callback)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""
@@ -144,18 +140,29 @@ class Run(Generic[Chunk, Response]):
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
     def __iter__(self) -> Iterator[Chunk]:
-        """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place."""
+        """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place.
+
+        Interrupting the wait cancels the run; leaving the loop does not.
+        """
         position = 0
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._chunks) > position or self.done)  # noqa: B023 - called here
-                fresh = self._chunks[position:]
+            try:
+                fresh = self._wait_beyond(position)
+            except KeyboardInterrupt:
+                self.cancel()
+                raise
             if not fresh:
                 break
             yield from fresh
             position += len(fresh)
         if self.error is not None:
             raise self.error
+
+    def _wait_beyond(self, position: int) -> list[Chunk]:
+        """The chunks from ``position`` on, at least one unless the run has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._chunks) > position or self.done)
+            return self._chunks[position:]
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """As iterating, for ``async for`` in any event loop."""
@@ -210,6 +217,8 @@ class Run(Generic[Chunk, Response]):
 
     def _add(self, chunk: Chunk) -> None:
         with self._changed:
+            if self.done:  # cancelled while this chunk was under way: what has ended changes no more
+                return
             self._text.append(_delta(chunk))
             self._chunks.append(chunk)
             if detail := detail_of(chunk):
@@ -238,12 +247,17 @@ class Run(Generic[Chunk, Response]):
             self._changed.notify_all()
         self._tell()
 
+    def _forget(self, callback: Callable[[Run[Any, Any]], None]) -> None:
+        with self._changed:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
     def _tell(self) -> None:
         for callback in tuple(self._listeners):
             try:
                 callback(self)
             except Exception:  # noqa: BLE001 - a broken listener must not end the run
-                self._listeners.remove(callback)
+                self._forget(callback)
 
     # ------------------------------------------------------------------------------------------------ showing
 

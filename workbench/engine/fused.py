@@ -34,17 +34,35 @@ class Shape:
     context_length: int
 
 
+class Norm:
+    """Root mean square norm of float32 rows.
+
+    ``torch.rms_norm`` has no kernel of its own on a CPU and takes eight operations; with the square root of the width
+    in the weight and the epsilon in a hypotenuse four are enough.
+    """
+
+    def __init__(self, weight: Tensor, eps: float, dtype: torch.dtype) -> None:
+        self.nbytes = weight.nbytes
+        self._weight = weight.float() * len(weight) ** 0.5
+        self._eps = torch.tensor((eps * len(weight)) ** 0.5)
+        self._dtype = dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (rows, 1)
+        return (x * self._weight).div_(torch.hypot(size, self._eps)).to(self._dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """The weights of one layer."""
 
-    attention_norm: Tensor
+    attention_norm: Norm
     qkv: Linear
     """Rows: all query heads, then key heads, then value heads."""
     qk_norm: Tensor | None
-    """Qwen3's norm of each query and key head, shape (heads + kv_heads, head_dim)."""
+    """Qwen3's norm of each query and key head, float32, shape (heads + kv_heads, head_dim)."""
     output: Linear
-    mlp_norm: Tensor
+    mlp_norm: Norm
     gate_up: Linear
     """Rows: gate, then up."""
     down: Linear
@@ -68,24 +86,31 @@ class FusedCache:
         copy.length = length
         return copy
 
-    def reserve(self, length: int) -> None:
-        """Make room for ``length`` tokens in all."""
-        if length <= self._capacity:
-            return
-        old = self.kv
-        self._allocate(max(length, min(2 * self._capacity, self._shape.context_length)), old.dtype)
-        self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
+    def extend(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Make room for ``count`` more tokens; per layer, where to write them and the whole with them.
+
+        Both hold keys and values, shapes (2, kv_heads, count, head_dim) and (2, kv_heads, length + count, head_dim).
+        ``length`` is left to the caller, who sets it when the tokens are written.
+        """
+        upto = self.length + count
+        if upto > self._capacity:
+            old = self.kv
+            self._allocate(max(upto, min(2 * self._capacity, self._shape.context_length)), old.dtype)
+            self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
+        return self.kv[:, :, :, self.length : upto].unbind(), self.kv[:, :, :, :upto].unbind()
 
     def _allocate(self, capacity: int, dtype: torch.dtype) -> None:
         shape = self._shape
         self._capacity = capacity
         # (layers, key or value, kv_heads, capacity, head_dim); never read beyond `length`, so it may start as it is
         self.kv = torch.empty(shape.layers, 2, shape.kv_heads, capacity, shape.head_dim, dtype=dtype)
-        self.layers: list[tuple[Tensor, Tensor]] = [(layer[0], layer[1]) for layer in self.kv]
 
 
 class FusedDecoder:
-    """A Llama-family model as one function over packed weights."""
+    """A Llama-family model as one function over packed weights.
+
+    The stream between layers is float32 in every precision; products and the cache are in ``dtype``.
+    """
 
     rows_per_step = ROWS_PER_STEP
 
@@ -95,7 +120,7 @@ class FusedDecoder:
         blocks: list[Block],
         *,
         embedding: Tensor,
-        norm: Tensor,
+        norm: Norm,
         head: Linear,
         rotary: Any,
         dtype: torch.dtype,
@@ -114,96 +139,87 @@ class FusedDecoder:
 
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
         hidden = self._read(token_ids, cache)
-        return self._logits(hidden if every_position else hidden[-1:])
+        return self._head(self._norm(hidden if every_position else hidden[-1:])).float()
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
-        return self._normed(self._read(token_ids, self.new_cache())).float()
-
-    def _read(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
-        """Append tokens to a sequence; the stream after the last layer, shape (tokens, hidden)."""
-        past, count = cache.length, len(token_ids)
-        cache.reserve(past + count)
-        cos, sin = self._rotary.span(past, count)  # (count, 1, head_dim)
-        mask = None if past == 0 or count == 1 else torch.ones(count, past + count, dtype=torch.bool).tril(past)
-        hidden = F.embedding(torch.tensor(token_ids), self._embedding)  # (count, hidden)
-        for block, (keys, values) in zip(self._blocks, cache.layers, strict=True):
-            qk, v = self._qkv(block, hidden, cos, sin)
-            self._store(keys, values, qk, v, past)
-            attended = F.scaled_dot_product_attention(
-                qk[:, : self._shape.heads].transpose(0, 1).unsqueeze(0),  # (1, heads, count, head_dim)
-                keys[:, : past + count].unsqueeze(0),
-                values[:, : past + count].unsqueeze(0),
-                attn_mask=mask,
-                is_causal=past == 0 and count > 1,
-                enable_gqa=True,
-            )[0].transpose(0, 1)  # (count, heads, head_dim)
-            hidden = self._rest(block, hidden, attended.reshape(count, -1))
-        cache.length = past + count
-        return hidden
+        return self._norm(self._read(token_ids, self.new_cache())).float()
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Tensor:
-        positions = [cache.length for cache in caches]
-        for cache in caches:
-            cache.reserve(cache.length + 1)
-        cos, sin = self._rotary.rows(positions)  # (rows, 1, head_dim)
-        hidden = F.embedding(torch.tensor(token_ids), self._embedding)  # (rows, hidden)
+        cos, sin = self._rotary.rows([cache.length for cache in caches])  # (rows, 1, head_dim)
+        past = [cache.extend(1) for cache in caches]
+        hidden = self._embed(token_ids)  # (rows, hidden)
         for index, block in enumerate(self._blocks):
-            qk, v = self._qkv(block, hidden, cos, sin)
+            q, kv = self._qkv(block, hidden, cos, sin)
             attended = [
-                self._attend(qk[row : row + 1], v[row : row + 1], *cache.layers[index], position)
-                for row, (cache, position) in enumerate(zip(caches, positions, strict=True))
+                self._attend(q[row : row + 1], kv[row], new[index], whole[index])
+                for row, (new, whole) in enumerate(past)
             ]
             hidden = self._rest(block, hidden, attended[0] if len(attended) == 1 else torch.cat(attended))
         for cache in caches:
             cache.length += 1
-        return self._logits(hidden)
+        return self._head(self._norm(hidden)).float()
 
     def memory_bytes(self) -> int:
         """Memory held by the weights, in all the forms in which they are kept."""
-        linears = [linear for block in self._blocks for linear in (block.qkv, block.output, block.gate_up, block.down)]
-        return self._embedding.nbytes + sum(linear.nbytes for linear in (*linears, self._head))
+        parts = [part for block in self._blocks for part in (block.qkv, block.output, block.gate_up, block.down)]
+        norms = [norm for block in self._blocks for norm in (block.attention_norm, block.mlp_norm)]
+        return self._embedding.nbytes + sum(part.nbytes for part in (*parts, *norms, self._norm, self._head))
+
+    def _read(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
+        """Append tokens to a sequence; the stream after the last layer, shape (tokens, hidden)."""
+        shape, past, count = self._shape, cache.length, len(token_ids)
+        cos, sin = self._rotary.span(past, count)  # (count, 1, head_dim)
+        mask = None if past == 0 or count == 1 else torch.ones(count, past + count, dtype=torch.bool).tril(past)
+        hidden = self._embed(token_ids)  # (count, hidden)
+        for block, new, whole in zip(self._blocks, *cache.extend(count), strict=True):
+            q, kv = self._qkv(block, hidden, cos, sin)
+            new.copy_(kv.permute(1, 2, 0, 3))
+            keys, values = whole.unsqueeze(1).unbind()  # (1, kv_heads, past + count, head_dim) each
+            attended = F.scaled_dot_product_attention(
+                q.transpose(0, 1).unsqueeze(0),  # (1, heads, count, head_dim)
+                keys,
+                values,
+                attn_mask=mask,
+                is_causal=past == 0 and count > 1,
+                enable_gqa=shape.heads != shape.kv_heads,
+            )
+            hidden = self._rest(block, hidden, attended[0].transpose(0, 1).reshape(count, -1))
+        cache.length = past + count
+        return hidden
+
+    def _embed(self, token_ids: Sequence[int]) -> Tensor:
+        return F.embedding(torch.tensor(token_ids), self._embedding).to(torch.float32, copy=True)
 
     def _qkv(self, block: Block, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotated queries and keys, shape (rows, heads + kv_heads, head_dim), and values (rows, kv_heads, head_dim)."""
+        """Rotated queries (rows, heads, head_dim); rotated keys, and values (rows, 2, kv_heads, head_dim)."""
         shape = self._shape
-        normed = F.rms_norm(hidden, block.attention_norm.shape, block.attention_norm, shape.rms_norm_eps)
-        heads = block.qkv(normed).unflatten(1, (-1, shape.head_dim))  # (rows, heads + 2 * kv_heads, head_dim)
-        qk, v = heads.split((shape.heads + shape.kv_heads, shape.kv_heads), dim=1)
+        heads = block.qkv(block.attention_norm(hidden)).float().view(len(hidden), -1, shape.head_dim)
+        qk = heads[:, : shape.heads + shape.kv_heads]
         if block.qk_norm is not None:
-            qk = F.rms_norm(qk, (shape.head_dim,), None, shape.rms_norm_eps) * block.qk_norm
+            qk.copy_(F.rms_norm(qk, (shape.head_dim,), None, shape.rms_norm_eps) * block.qk_norm)
         # Half of each head's numbers turn with the other half; the sign of the sine carries the minus.
         turned = qk.roll(shape.head_dim // 2, -1)
-        return torch.addcmul(qk * cos, turned, sin).to(v.dtype), v
+        qk.mul_(cos).addcmul_(turned, sin)
+        heads = heads.to(self._dtype)
+        return heads[:, : shape.heads], heads[:, shape.heads :].unflatten(1, (2, shape.kv_heads))
 
-    def _store(self, keys: Tensor, values: Tensor, qk: Tensor, v: Tensor, past: int) -> None:
-        upto = past + len(qk)
-        keys[:, past:upto] = qk[:, self._shape.heads :].transpose(0, 1)
-        values[:, past:upto] = v.transpose(0, 1)
-
-    def _attend(self, qk: Tensor, v: Tensor, keys: Tensor, values: Tensor, past: int) -> Tensor:
+    def _attend(self, q: Tensor, kv: Tensor, new: Tensor, whole: Tensor) -> Tensor:
         """Attention of one new token over its own sequence, shape (1, heads * head_dim)."""
         shape = self._shape
-        self._store(keys, values, qk, v, past)
+        new.copy_(kv.unsqueeze(2))
+        keys, values = whole.unsqueeze(1).unbind()  # (1, kv_heads, tokens, head_dim) each
         # The query heads of one key head stand as if they were its successive queries: grouped attention with no
         # copy of the keys, and no mask, because all of them see the whole past.
-        grouped = qk[:, : shape.heads].view(1, shape.kv_heads, -1, shape.head_dim)
-        attended = F.scaled_dot_product_attention(
-            grouped, keys[:, : past + 1].unsqueeze(0), values[:, : past + 1].unsqueeze(0)
-        )
-        return attended.view(1, -1)
+        grouped = q.view(1, shape.kv_heads, -1, shape.head_dim)
+        return F.scaled_dot_product_attention(grouped, keys, values).view(1, -1)
 
-    def _rest(self, block: Block, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The output of attention and the MLP, each added to the stream."""
-        hidden = hidden + block.output(attended)
-        normed = F.rms_norm(hidden, block.mlp_norm.shape, block.mlp_norm, self._shape.rms_norm_eps)
-        gate, up = block.gate_up(normed).chunk(2, dim=1)
-        return hidden + block.down(F.silu(gate) * up)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self._head(self._normed(hidden)).float()
-
-    def _normed(self, hidden: Tensor) -> Tensor:
-        return F.rms_norm(hidden, self._norm.shape, self._norm, self._shape.rms_norm_eps)
+    @staticmethod
+    def _rest(block: Block, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The output of attention and the MLP, each added to the stream in place."""
+        hidden += block.output(attended)
+        gate, up = block.gate_up(block.mlp_norm(hidden)).chunk(2, dim=1)
+        hidden += block.down(F.silu(gate) * up)
+        return hidden
 
 
 class _RotaryTable:

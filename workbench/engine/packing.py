@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from workbench.engine.fused import Block, FusedDecoder, Shape
+from workbench.engine.fused import Block, FusedDecoder, Norm, Shape
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
 from workbench.engine.weights import Blocks, WeightFiles
 
@@ -48,14 +48,14 @@ def pack(
     with WeightFiles(folder) as files:
         if files.names() - {_HEAD} != _expected(shape, config) - {_HEAD}:
             return None
-        packer = _Packer(files, precision, keep_wide=keep_wide)
+        packer = _Packer(files, precision, config.rms_norm_eps, keep_wide=keep_wide)
         embedding = files.dense(_EMBEDDING).to(compute_dtype(precision))
         tied = bool(config.tie_word_embeddings) or _HEAD not in files.names()
         return FusedDecoder(
             shape,
             [packer.block(f"model.layers.{layer}", shape) for layer in range(shape.layers)],
             embedding=embedding,
-            norm=packer.vector(_NORM),
+            norm=packer.norm(_NORM),
             head=_Head(embedding if tied else files.dense(_HEAD).to(compute_dtype(precision))),
             rotary=LlamaRotaryEmbedding(cast("LlamaConfig", config)),
             dtype=compute_dtype(precision),
@@ -78,25 +78,26 @@ class _Head:
 class _Packer:
     """Reads the tensors of one layer and packs them in one precision."""
 
-    def __init__(self, files: WeightFiles, precision: Precision, *, keep_wide: bool) -> None:
+    def __init__(self, files: WeightFiles, precision: Precision, eps: float, *, keep_wide: bool) -> None:
         self._files = files
         self._precision = precision
+        self._eps = eps
         self._keep_wide = keep_wide
 
     def block(self, prefix: str, shape: Shape) -> Block:
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         return Block(
-            attention_norm=self.vector(f"{prefix}.input_layernorm.weight"),
+            attention_norm=self.norm(f"{prefix}.input_layernorm.weight"),
             qkv=self.linear(*(f"{attention}.{name}_proj" for name in "qkv")),
             qk_norm=self._qk_norm(attention, shape),
             output=self.linear(f"{attention}.o_proj"),
-            mlp_norm=self.vector(f"{prefix}.post_attention_layernorm.weight"),
+            mlp_norm=self.norm(f"{prefix}.post_attention_layernorm.weight"),
             gate_up=self.linear(f"{mlp}.gate_proj", f"{mlp}.up_proj"),
             down=self.linear(f"{mlp}.down_proj"),
         )
 
-    def vector(self, name: str) -> Tensor:
-        return self._files.dense(name).to(compute_dtype(self._precision))
+    def norm(self, name: str) -> Norm:
+        return Norm(self._files.dense(name), self._eps, compute_dtype(self._precision))
 
     def linear(self, *names: str) -> Linear:
         """One matrix of the rows of several, one below the other."""
@@ -127,7 +128,7 @@ class _Packer:
     def _qk_norm(self, attention: str, shape: Shape) -> Tensor | None:
         if f"{attention}.q_norm.weight" not in self._files.names():
             return None
-        q, k = self.vector(f"{attention}.q_norm.weight"), self.vector(f"{attention}.k_norm.weight")  # (head_dim,)
+        q, k = (self._files.dense(f"{attention}.{name}_norm.weight").float() for name in "qk")  # (head_dim,) each
         return torch.cat((q.expand(shape.heads, -1), k.expand(shape.kv_heads, -1)))
 
 

@@ -49,7 +49,8 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (rows, 1)
-        return (x * self._weight).div_(torch.hypot(size, self._eps)).to(self._dtype)
+        normed: Tensor = (x * self._weight).div_(torch.hypot(size, self._eps)).to(self._dtype)
+        return normed
 
 
 @dataclass(frozen=True, slots=True)

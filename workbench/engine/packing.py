@@ -29,6 +29,9 @@ ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCa
 STATIC_ROPE = frozenset({"default", "linear", "llama3"})
 """Rotary types whose angles depend on the position alone; the others change with the length of the text."""
 
+_RECOMPUTED = 128
+"""Logits per row that are computed in float32 where the output matrix is in bf16; beyond them lies no likely token."""
+
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
 _NORM = "model.norm.weight"
@@ -63,16 +66,25 @@ def pack(
 
 
 class _Head:
-    """The output matrix, in the type of activations: 4 bits here would cost far more exactness than time."""
+    """The output matrix, in the type of activations: 4 bits here would cost far more exactness than time.
+
+    A bf16 product is also rounded to bf16 at its end, which puts logits around 20 on a grid of 1/8: neighbours tie, and
+    the greedy choice between them would be one of chance. The best logits are therefore computed again in float32.
+    """
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight  # (vocab, hidden)
         self.nbytes = 0  # counted as the embedding where the two are one
 
     def __call__(self, x: Tensor) -> Tensor:
-        if len(x) == 1:
-            return torch.mv(self._weight, x[0]).unsqueeze(0)
-        return F.linear(x, self._weight)
+        if self._weight.dtype == torch.float32:
+            return F.linear(x, self._weight)
+        rounded = x.to(self._weight.dtype)
+        # The weights stand left, so that oneDNN takes them as they are for any number of rows.
+        logits = torch.mm(self._weight, rounded.T).T.float()  # (rows, vocab)
+        best = logits.topk(min(_RECOMPUTED, logits.shape[1]), sorted=False).indices  # (rows, best)
+        exact = torch.bmm(self._weight[best].float(), x.float().unsqueeze(2)).squeeze(2)
+        return logits.scatter_(1, best, exact)
 
 
 class _Packer:

@@ -1,0 +1,141 @@
+"""Folders that cannot or must not be loaded are refused by name, before anything of them runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.fakes.listening import generate
+from workbench.engine.generation import GenerationRequest
+from workbench.engine.loading import load
+from workbench.engine.scheduler import Engine
+from workbench.errors import ModelFormatError, ModelLoadError, NumericalError, UnsafeModelError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, family_folder: Callable[[str], Path]) -> Path:
+    """A sound model to spoil."""
+    return shutil.copytree(family_folder("llama"), tmp_path / "model")
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_sound_folder_loads_under_its_own_name(folder: Path) -> None:
+    model = load(folder)
+    assert (model.name, model.context_length, model.precision) == ("model", 512, "float32")
+    assert model.eos_ids == {0}
+    assert model.parameters > 0
+    assert model.memory_bytes > 0
+
+
+def test_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"nowhere.*config\.json"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelFormatError, match=name):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\xff"])
+def test_a_config_that_is_no_object_is_named(folder: Path, content: str) -> None:
+    (folder / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ModelFormatError, match=r"config\.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 20_000, -1])
+def test_truncated_weights_are_refused(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
+        load(folder)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.xfail(strict=False, reason="the general loader keeps transformers' random tensor")
+def test_a_missing_tensor_is_refused_and_never_made_up(folder: Path, fast: bool) -> None:
+    """Transformers would draw a random one in its place, with no more than a warning."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if "down_proj" in name)
+    del tensors[name]
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ModelFormatError, match="model"):
+        load(folder, fast=fast)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.xfail(strict=False, reason="the packed step takes the shapes of the file without asking the config")
+def test_a_tensor_of_another_shape_is_refused(folder: Path, fast: bool) -> None:
+    change(folder / "config.json", intermediate_size=64)
+    with pytest.raises(ModelFormatError):
+        load(folder, fast=fast)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
+def test_pickled_weights_are_refused_unread(folder: Path, name: str) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (folder / "exploded",))
+
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UnsafeModelError, match=name):
+        load(folder)
+    assert not (folder / "exploded").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("key", ["auto_map", "_attn_implementation_internal", "_experts_implementation_internal"])
+def test_a_folder_that_asks_for_code_is_refused(folder: Path, file: str, key: str) -> None:
+    change(folder / file, **{key: {"AutoModelForCausalLM": "evil.Model"}})
+    (folder / "evil.py").write_text(f"open({str(folder / 'exploded')!r}, 'w')")
+    with pytest.raises(UnsafeModelError, match=key):
+        load(folder)
+    assert not (folder / "exploded").exists()
+
+
+@pytest.mark.parametrize("values", [{"model_type": "no-such-model"}, {"is_encoder_decoder": True, "model_type": "t5"}])
+def test_an_architecture_that_is_none_of_ours_is_refused(folder: Path, values: dict[str, Any]) -> None:
+    change(folder / "config.json", **values)
+    with pytest.raises(ModelFormatError):
+        load(folder)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelFormatError, match="tokenizer"):
+        load(folder)
+
+
+def test_a_damaged_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelLoadError, match="tokenizer"):
+        load(folder)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_one_weight_that_is_nan_is_an_error_and_never_text(
+    folder: Path, fast: bool, engine_of: Callable[..., Engine]
+) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 3] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    engine = engine_of(model=load(folder, fast=fast))
+    heard = generate(engine, GenerationRequest(prompt_ids=(5, 6, 7)))
+    assert isinstance(heard.error, NumericalError)
+    assert heard.text == ""

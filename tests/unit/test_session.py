@@ -1,0 +1,241 @@
+"""The facade: plain calls, models by name, and nothing left behind when it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.models import EOS, FakeDecoder, Gate, scripted_speech
+from tests.fakes.serving import FakeModels
+from workbench import Workbench
+from workbench.errors import ClosedError, ConfigError, InvalidRequestError, ModelNotFoundError
+from workbench.protocol import (
+    BatchInference,
+    Inference,
+    Inspect,
+    Models,
+    SamplingParams,
+    SamplingStrategy,
+    UserMessage,
+)
+
+
+@pytest.fixture
+def bench(fake_models: FakeModels) -> Iterator[Workbench]:
+    fake_models.add("first", FakeDecoder(scripted_speech("one")))
+    fake_models.add("second", FakeDecoder(scripted_speech("two")))
+    with Workbench(fake_models.config) as bench:
+        yield bench
+
+
+def all_gone(before: set[threading.Thread], timeout_s: float = 5.0) -> bool:
+    """Whether every thread that was started since has ended, or does so soon."""
+    deadline = time.monotonic() + timeout_s
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return not set(threading.enumerate()) - before
+
+
+def test_the_first_model_answers_unless_another_is_named(bench: Workbench) -> None:
+    assert bench.completion("\0").result(10).completion_message.content == "one"
+    assert bench.completion("\0", model="second").result(10).completion_message.content == "two"
+    assert bench.completion("\0", model="fakes/second").result(10).completion_message.content == "two"
+
+
+def test_an_unknown_model_is_refused_at_once_with_the_names_served(bench: Workbench) -> None:
+    for call in (lambda name: bench.completion("x", model=name), bench.card, bench.load):
+        with pytest.raises(ModelNotFoundError, match=r"third.*first, second"):
+            call("third")
+
+
+def test_without_an_embedding_model_none_is_found(bench: Workbench) -> None:
+    with pytest.raises(ModelNotFoundError, match="embedding"):
+        bench.embeddings(["x"])
+
+
+def test_the_protocol_objects_satisfy_the_protocols(bench: Workbench) -> None:
+    inference: Any = bench.inference
+    assert isinstance(inference, Inference)
+    assert isinstance(inference, BatchInference)
+    assert isinstance(bench.models, Models)
+    assert isinstance(bench.inspect, Inspect)
+
+
+def test_batches_come_back_in_order(bench: Workbench) -> None:
+    batch = bench.batch_completion(["\0", "\0"], model="second")
+    assert [message.content for message in batch.completion_message_batch] == ["two", "two"]
+    chats = bench.batch_chat_completion([[UserMessage(content="\0")]] * 2)
+    assert len(chats.completion_message_batch) == 2
+
+
+def test_one_bad_item_of_a_batch_is_named(bench: Workbench) -> None:
+    with pytest.raises(InvalidRequestError, match=r"content_batch\[1\]"):
+        bench.batch_completion(["\0", ""])
+
+
+@pytest.mark.parametrize("params", [{"temperature": 1.0}, "greedy", 5])
+def test_sampling_params_of_another_type_are_refused(bench: Workbench, params: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="sampling_params"):
+        bench.completion("x", sampling_params=params)
+
+
+def test_values_out_of_range_are_refused_before_a_run_is_made(bench: Workbench) -> None:
+    params = SamplingParams()
+    params.top_p = 7.0
+    with pytest.raises(InvalidRequestError, match=r"sampling_params\.top_p"):
+        bench.completion("x", sampling_params=params)
+
+
+def test_a_strategy_that_ignores_a_temperature_is_noted_on_the_run(bench: Workbench) -> None:
+    params = SamplingParams(strategy=SamplingStrategy.greedy, temperature=0.7)
+    with pytest.warns(UserWarning, match="greedy") as caught:
+        run = bench.completion("\0", sampling_params=params)
+    assert len(caught) == 1
+    run.result(10)
+    assert any("temperature" in note for note in run.notes)
+
+
+def test_nothing_is_loaded_before_it_is_needed(fake_models: FakeModels, bench: Workbench) -> None:
+    bench.list_models()
+    assert not bench.card().loaded
+    assert fake_models.loads == []
+    assert bench.load("second").loaded
+    assert fake_models.loads == ["second"]
+
+
+def test_the_repr_names_what_is_served(bench: Workbench) -> None:
+    assert repr(bench) == "<Workbench fakes: first, second>"
+
+
+def test_two_runs_of_one_session_have_two_ids(bench: Workbench) -> None:
+    assert [bench.completion("\0").id, bench.completion("\0").id] == ["run-1", "run-2"]
+
+
+async def test_everything_works_inside_a_running_event_loop(bench: Workbench) -> None:
+    """As in a notebook: the calls that wait do so without that loop's help."""
+    assert bench.batch_completion(["\0"]).completion_message_batch[0].content == "one"
+    response = await bench.inference.completion("first", "\0")
+    assert response.completion_message.content == "one"
+    assert (await bench.completion("\0")).completion_message.content == "one"
+
+
+def test_closing_ends_every_thread_and_twice_is_harmless(fake_models: FakeModels) -> None:
+    before = set(threading.enumerate())
+    fake_models.add("script", FakeDecoder(scripted_speech("said")))
+    bench = Workbench(fake_models.config)
+    bench.completion("\0").result(10)
+    assert set(threading.enumerate()) - before
+    bench.close()
+    bench.close()
+    assert all_gone(before)
+
+
+def test_closing_ends_runs_in_flight_and_keeps_what_they_had(fake_models: FakeModels) -> None:
+    gate = Gate()
+    fake_models.add("held", FakeDecoder(scripted_speech("a long answer"))).before_decode = gate
+    bench = Workbench(fake_models.config)
+    runs = [bench.completion("\0") for _ in range(3)]
+    gate.wait()
+    gate.open()
+    bench.close()
+    assert all(run.wait(5) for run in runs)
+    assert all(run.state in {"cancelled", "finished"} for run in runs)
+    assert all("a long answer".startswith(run.text) for run in runs)
+
+
+def test_a_closed_workbench_refuses_by_type(fake_models: FakeModels) -> None:
+    fake_models.add("script", FakeDecoder(scripted_speech("said")))
+    bench = Workbench(fake_models.config)
+    bench.close()
+    with pytest.raises(ClosedError):
+        bench.completion("x")
+    with pytest.raises(ClosedError):
+        bench.batch_completion(["x"])
+    with pytest.raises(ClosedError):
+        bench.load()
+
+
+def test_a_finished_run_keeps_no_engine_alive(fake_models: FakeModels) -> None:
+    fake_models.add("script", FakeDecoder(scripted_speech("said")))
+    bench = Workbench(fake_models.config)
+    run = bench.completion("\0")
+    run.result(10)
+    engine = weakref.ref(fake_models.engines.pop("script"))
+    bench.close()
+    del bench
+    gc.collect()
+    assert engine() is None
+    assert run.text == "said"
+
+
+def with_provider(
+    config: dict[str, Any], provider_type: str = "inline::transformers", times: int = 1
+) -> dict[str, Any]:
+    return {
+        "providers": {"inference": [{"provider_id": "a", "provider_type": provider_type, "config": config}] * times}
+    }
+
+
+@pytest.mark.parametrize(
+    "config,words",
+    [
+        (with_provider({}, "inline::nobody"), "inline::nobody"),
+        (with_provider({"modles": []}), "modles"),
+        (with_provider({}, times=2), "unique"),
+        (with_provider({"models": ["${env.NOT_SET_ANYWHERE}"]}), "NOT_SET_ANYWHERE"),
+        ({"providers": {"dreams": []}}, "dreams"),
+        ({"provider": {}}, "provider"),
+    ],
+)
+def test_a_wrong_config_starts_nothing_and_names_the_key(config: dict[str, Any], words: str) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError, match=words):
+        Workbench(config)
+    assert not set(threading.enumerate()) - before
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml"):
+        Workbench(tmp_path / "nothing.yaml")
+
+
+def test_the_environment_names_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("image_name: from-the-environment\nproviders: {inference: []}\n")
+    monkeypatch.setenv("WORKBENCH_CONFIG", str(path))
+    with Workbench() as bench:
+        assert repr(bench) == "<Workbench from-the-environment: >"
+
+
+def test_runs_of_many_threads_do_not_disturb_each_other(bench: Workbench) -> None:
+    answers: list[str] = []
+
+    def ask(model: str) -> None:
+        answers.extend(bench.completion("\0", model=model).result(20).completion_message.content for _ in range(10))  # type: ignore[misc]
+
+    threads = [threading.Thread(target=ask, args=(model,)) for model in ("first", "second") * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == ["one"] * 30 + ["two"] * 30
+
+
+def test_many_runs_at_once_can_be_awaited_together(bench: Workbench) -> None:
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*[_await(bench.completion("\0")) for _ in range(20)])
+
+    assert {response.completion_message.content for response in asyncio.run(ask())} == {"one"}
+    assert EOS not in {token.token_id for token in bench.completion("\0").tokens}
+
+
+async def _await(run: Any) -> Any:
+    return await run

@@ -25,8 +25,8 @@ class Heard:
         if isinstance(event, Finished | Failed):
             self.ended.set()
 
-    def wait(self) -> Heard:
-        assert self.ended.wait(PATIENCE_S), "the request never ended"
+    def wait(self, patience_s: float = PATIENCE_S) -> Heard:
+        assert self.ended.wait(patience_s), "the request never ended"
         return self
 
     @property
@@ -68,9 +68,9 @@ def submit(engine: Engine, request: GenerationRequest) -> tuple[Handle, Heard]:
     return engine.submit(request, heard), heard
 
 
-def generate(engine: Engine, request: GenerationRequest) -> Heard:
+def generate(engine: Engine, request: GenerationRequest, patience_s: float = PATIENCE_S) -> Heard:
     """Run a request to its end."""
-    return submit(engine, request)[1].wait()
+    return submit(engine, request)[1].wait(patience_s)
 
 
 def told(heard: Heard) -> list[tuple[object, ...]]:

@@ -9,42 +9,17 @@ import json
 import os
 import secrets
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
+from tests.browser.jupyterlab import Lab, running_lab
 from tests.browser.module_host import ModuleHost
-from tests.browser.notebook_page import Lab, NotebookPage
+from tests.browser.notebook_page import NotebookPage, running_chromium
 from tests.unit.widgets.recorded_page import recorded_page
-
-REPOSITORY = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("WORKBENCH_CHROMIUM", "/usr/bin/chromium")
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDTH = 1280
-SETTINGS = {
-    # Cells off the screen would have no output in the page.
-    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/docmanager-extension/plugin.jupyterlab-settings": {"autosave": False},
-}
-
 
 expect.set_options(timeout=20_000)  # a machine that runs other tests beside these is slow
 
@@ -65,10 +40,8 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+    with running_chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -88,30 +61,8 @@ def modules(browser: Browser) -> Iterator[ModuleHost]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    home = tmp_path_factory.mktemp("jupyter")
-    root = home / "notebooks"
-    root.mkdir()
-    for name, values in SETTINGS.items():
-        path = home / "settings" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    port, token = _free_port(), secrets.token_hex(16)
-    options = [
-        "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}", "--expose-app-in-browser",
-        "--ServerApp.allow_root=True", "--LabApp.news_url=",
-    ]  # fmt: skip
-    log = (home / "lab.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *options], env=_jupyter_environment(home), stdout=log, stderr=log
-    )
-    try:
-        _wait_for_server(f"http://127.0.0.1:{port}/api?token={token}", server, home / "lab.log")
-        yield Lab(f"http://127.0.0.1:{port}", token, root)
-    finally:
-        server.terminate()
-        server.wait(20)
-        log.close()
+    with running_lab(tmp_path_factory.mktemp("jupyter")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +76,7 @@ def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[..., Notebook
             shutil.copy(copy_of, lab.root / name)
         else:
             (lab.root / name).write_text(json.dumps(_notebook_of(cells)))
-        context = browser.new_context(viewport={"width": WIDTH, "height": 1100})
+        context = browser.new_context(viewport={"width": 1280, "height": 1100})
         opened.append(NotebookPage(context.new_page(), lab, name))
         return opened[-1]
 
@@ -143,35 +94,3 @@ def _notebook_of(cells: tuple[str, ...]) -> dict[str, Any]:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _jupyter_environment(home: Path) -> dict[str, str]:
-    """Nothing of the user's own Jupyter: neither settings nor extensions nor workspaces."""
-    return {
-        **os.environ,
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "PYTHONPATH": str(REPOSITORY),
-    }
-
-
-def _wait_for_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"JupyterLab did not come up:\n{log.read_text()[-3000:]}")
-            time.sleep(0.1)

@@ -1,13 +1,17 @@
-"""What a test does with one open notebook."""
+"""A notebook in a real browser, and what a test does with it."""
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from tests.browser.jupyterlab import Lab
 
 FAKE_PLAYGROUND = """\
 from tests.unit.widgets.fake_session import FakeSession
@@ -17,13 +21,25 @@ pg = playground(session)
 pg"""
 
 
-@dataclass
-class Lab:
-    """A JupyterLab server; ``root`` is the folder that it serves."""
+CHROMIUM = os.environ.get("WORKBENCH_CHROMIUM", "/usr/bin/chromium")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
-    url: str
-    token: str
-    root: Path
+
+@contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """The system's Chromium, without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
 
 
 class NotebookPage:
@@ -98,7 +114,12 @@ class NotebookPage:
         self.page.wait_for_selector(f".wb-playground[data-wb-state='{state}']", timeout=timeout_s * 1000)
 
     def screenshot(self, path: Path) -> None:
+        """A picture of the whole playground; in a low window JupyterLab's bars would cover parts of it."""
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({"width": size["width"], "height": 2000})
         self.playground.screenshot(path=path)
+        self.page.set_viewport_size(size)
 
     def _left_area_is_open(self) -> bool:
         return bool(self.page.evaluate("() => !jupyterapp.shell.leftCollapsed"))

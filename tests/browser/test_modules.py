@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -362,7 +363,7 @@ def test_numbers_and_tokens_read_the_same_in_the_page_and_in_its_twin(modules: M
     source = (STATIC / "format.js").read_text(encoding="utf-8") + f"\nexport default {{ {', '.join(names)} }};"
     logprobs = [-0.0, -0.0004, -0.01, -0.7, -3.0, -7.13, -9.0, -13.0, -20.0]
     strings = [*PAYLOADS, " ", "\u200d", "\u00a0", "👩\u200d👧", "né\n\t", "\u2028", "漢字", "\x85"]
-    cases: list[tuple[str, list[object], object]] = [
+    cases: list[tuple[str, Any, str]] = [
         *(("visible", [text], python_format.visible(text)) for text in strings),
         *(("percentOf", [value], python_format.percent_of(value)) for value in logprobs),
         *(("percent", [value], python_format.percent(value)) for value in (0.0, 1e-5, 0.00123, 0.5, 0.9994, 1.0)),

@@ -44,7 +44,9 @@ def to_precision(value: float, digits: int) -> str:
 
 
 def fixed(value: float | None, digits: int) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value + 0.0:.{digits}f}"  # no minus zero
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # the sum makes zero of minus zero
 
 
 def bits(logprob: float) -> float | None:

@@ -127,7 +127,7 @@ class Playground(WorkbenchWidget):
         self.stream.stop()
 
     def static_html(self) -> str:
-        return static_html.playground_html(self.run, self.prompt, self.picker.card, self.sampling_params)
+        return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params)
 
     def __repr__(self) -> str:
         run = "None" if self.run is None else repr(self.run.id)

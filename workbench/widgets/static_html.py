@@ -40,10 +40,14 @@ def run_html(run: RunLike) -> str:
     )
 
 
-def playground_html(run: RunLike | None, prompt: str, card: ModelCard | None, params: SamplingParams) -> str:
+def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams) -> str:
+    """The run with its settings; before the first one, what it would be made with.
+
+    Facts of the machine, such as memory, stay out: the outputs of a lesson are compared on other machines.
+    """
     if run is not None:
-        return _document(card_html(card), sampling_html(run.sampling_params), run_html(run))
-    return _document(card_html(card), sampling_html(params), stream_html(None, prompt))
+        return _document(sampling_html(run.sampling_params), run_html(run))
+    return _document(_line(model or "No model is served."), sampling_html(params), stream_html(None, prompt))
 
 
 def stream_html(run: RunLike | None, prompt: str) -> str:

@@ -30,7 +30,7 @@ export function percent(probability) {
 
 /** @param {number | null | undefined} value @param {number} digits */
 export function fixed(value, digits) {
-  return value === null || value === undefined ? "–" : value.toFixed(digits);
+  return value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 }
 
 /** @param {number | null} logprob surprisal in bits, null where it is unknown */

@@ -191,6 +191,18 @@ def test_a_cancelled_run_never_changes_however_the_timing_falls(bench: Bench) ->
         assert run.done
 
 
+def test_a_chunk_that_was_under_way_when_the_run_was_cancelled_is_left_out(bench: Bench) -> None:
+    bench.hold()
+    bench.fake_models.may_load.clear()
+    run, other = bench.run(), bench.run()
+    run.cancel()
+    bench.fake_models.may_load.set()
+    bench.gate.open()
+    other.result(10)
+    run._add(next(iter(other)))
+    assert (run.text, run.tokens, list(run)) == ("", [], [])
+
+
 def test_a_run_can_be_cancelled_before_it_starts(bench: Bench) -> None:
     bench.fake_models.may_load.clear()
     run = bench.run()
@@ -366,6 +378,23 @@ def test_whatever_is_started_while_the_loop_closes_ends() -> None:
         thread.join(10)
         for future in futures:
             wait_until(future.done)
+
+
+def test_a_loop_that_is_closing_takes_nothing_more() -> None:
+    """Otherwise it would be scheduled after the stop, and whoever waits for it would wait for ever."""
+    loop, release = BackgroundLoop("test-loop"), threading.Event()
+
+    async def occupy() -> None:
+        release.wait(10)
+
+    loop.start(occupy())
+    closing = threading.Thread(target=loop.close)
+    closing.start()
+    wait_until(lambda: loop._closed)
+    with pytest.raises(ClosedError):
+        loop.start(asyncio.sleep(0))
+    release.set()
+    closing.join(10)
 
 
 def test_a_task_on_the_loop_may_close_it() -> None:

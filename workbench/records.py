@@ -7,7 +7,15 @@ the command line show them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from workbench.protocol import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +108,64 @@ class ModelCard:
     """What loading it is expected to take."""
     memory_limit_bytes: int | None = None
     """The container's or the machine's limit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplingStage:
+    """The distribution after one step of the sampling chain."""
+
+    name: str
+    """``raw``, ``penalty``, ``temperature``, ``top_k`` or ``top_p``."""
+    probabilities: NDArray[np.float64]
+    """Of every token by its id, shape (vocab,); 0 for those that were cut."""
+    kept: int
+    """Tokens that are still possible."""
+    removed_mass: float
+    """Probability, in the stage before, of what this one cut."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplingTrace:
+    """How a token was chosen, or would have been under other parameters."""
+
+    stages: tuple[SamplingStage, ...]
+    number: float | None
+    """The random number of the draw, from 0 to below 1; None where the choice was greedy."""
+    token_id: int
+    text: Callable[[int], str]
+    """A token's text by its id."""
+
+
+class Inspector(Protocol):
+    """Answers questions about a run's past positions, without computing the model again."""
+
+    def logprobs(self, position: int) -> NDArray[np.float32]:
+        """The raw distribution at a generated position, by token id, shape (vocab,)."""
+
+    def trace(self, position: int, sampling_params: SamplingParams | None, number: float | None) -> SamplingTrace:
+        """The sampling chain there; with other parameters or another random number if given."""
+
+    def text(self, token_id: int) -> str:
+        """A token's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How probable a given continuation is."""
+
+    text: str
+    tokens: tuple[TokenRecord, ...]
+
+    @property
+    def logprob(self) -> float:
+        """Sum over the tokens, in nats."""
+        return math.fsum(token.logprob for token in self.tokens)
+
+    @property
+    def logprob_per_token(self) -> float:
+        """Length-normalised: the mean over the tokens."""
+        return self.logprob / len(self.tokens)
+
+    @property
+    def probability(self) -> float:
+        return math.exp(self.logprob)

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseStreamChunk,
@@ -20,7 +21,7 @@ from workbench.protocol import (
     StopReason,
     detail_of,
 )
-from workbench.records import TokenRecord, Usage
+from workbench.records import Inspector, SamplingTrace, TokenRecord, Usage
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -72,6 +73,7 @@ class Run(Generic[Chunk, Response]):
         self._text: list[str] = []
         self._chunks: list[Chunk] = []
         self._fold = fold
+        self._inspector: Inspector | None = None
         self._changed = threading.Condition()
         self._listeners: list[Callable[[Run[Any, Any]], None]] = []
         self._future: Future[None] = loop.start(self._consume(chunks))
@@ -138,6 +140,67 @@ class Run(Generic[Chunk, Response]):
         columns = ("position", "token_id", "text", "logprob", "probability", "rank", "entropy")
         rows = [{name: getattr(token, name) for name in columns} for token in self.tokens]
         return pd.DataFrame(rows, columns=pd.Index(columns))
+
+    def distribution(self, position: int) -> pd.DataFrame:
+        """The whole raw distribution at a generated position, best first: token_id, text, logprob, probability, rank.
+
+        Raises:
+            InvalidRequestError: the position's logits are no longer kept; recent ones are.
+            UnsupportedFieldError: the model runs elsewhere, where nothing is kept.
+        """
+        import numpy as np
+        import pandas as pd
+
+        inspector = self._inspect()
+        logprobs = inspector.logprobs(position)
+        token_ids = (-logprobs).argsort(kind="stable")
+        return pd.DataFrame(
+            {
+                "token_id": token_ids,
+                "text": [inspector.text(token_id) for token_id in token_ids.tolist()],
+                "logprob": logprobs[token_ids],
+                "probability": np.exp(logprobs[token_ids]),
+                "rank": np.arange(1, len(token_ids) + 1),
+            }
+        )
+
+    def sampling_trace(
+        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+    ) -> SamplingTrace:
+        """How the token at a position was chosen: raw, penalty, temperature, top_k, top_p, draw.
+
+        Args:
+            sampling_params: others than the run's, to see what they would have done with the same random number.
+            number: another random number than the one that was drawn, from 0 to below 1.
+
+        Raises as `distribution` does. Looking changes nothing.
+        """
+        if number is not None and not 0 <= number < 1:
+            raise InvalidRequestError("number", number, "a number from 0 to below 1")
+        return self._inspect().trace(position, sampling_params, number)
+
+    def sampling_frame(
+        self,
+        position: int,
+        sampling_params: SamplingParams | None = None,
+        number: float | None = None,
+        *,
+        top: int = 20,
+    ) -> pd.DataFrame:
+        """`sampling_trace` as a table: the ``top`` raw tokens and the chosen one, with a probability per stage."""
+        import pandas as pd
+
+        trace = self.sampling_trace(position, sampling_params, number)
+        token_ids = trace.stages[0].probabilities.argsort()[::-1][:top].tolist()
+        if trace.token_id not in token_ids:
+            token_ids.append(trace.token_id)
+        columns = {"token_id": token_ids, "text": [trace.text(token_id) for token_id in token_ids]}
+        return pd.DataFrame(columns | {stage.name: stage.probabilities[token_ids] for stage in trace.stages})
+
+    def _inspect(self) -> Inspector:
+        if self._inspector is None:
+            raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
+        return self._inspector
 
     def __iter__(self) -> Iterator[Chunk]:
         """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place.
@@ -226,6 +289,7 @@ class Run(Generic[Chunk, Response]):
                 self.usage = detail.usage or self.usage
                 self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
                 self.notes = detail.notes
+                self._inspector = detail.inspector
             self.stop_reason = _stop_reason(chunk) or self.stop_reason
             self._changed.notify_all()
         self._tell()

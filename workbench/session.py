@@ -35,7 +35,7 @@ from workbench.run import Run
 from workbench.stack import Stack, load_run_config
 
 if TYPE_CHECKING:
-    from workbench.records import ModelCard
+    from workbench.records import ModelCard, Score
     from workbench.widgets import Playground
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
@@ -145,6 +145,20 @@ class Workbench:
                 name, messages_batch, params, tools, tool_choice, tool_prompt_format, logprobs, response_format
             )
         )
+
+    def score(
+        self,
+        prompt: str | list[Message],
+        continuations: list[str],
+        *,
+        model: str | None = None,
+        logprobs: LogProbConfig | None = None,
+    ) -> list[Score]:
+        """How probable each continuation is after a text or a conversation: sum, per token, length-normalised."""
+        if not continuations:
+            raise InvalidRequestError("continuations", continuations, "a list with at least one text")
+        alternatives = (logprobs.top_k or 0) if logprobs else 0
+        return self._loop.wait(self.inference.score(self._model(model), prompt, continuations, alternatives))
 
     # ------------------------------------------------------------------------------------------------ models
 

@@ -6,6 +6,7 @@ that any number of them can share a batch and none can disturb another. The loop
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -92,7 +93,14 @@ Event = Started | Step | Finished | Failed
 class Handle:
     """The caller's side of a submitted request."""
 
-    def __init__(self) -> None:
+    _numbers = itertools.count()
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.number = next(self._numbers)
+        """Names the run within this process."""
+        self.request = request
+        self.token_ids = list(request.prompt_ids)
+        """The prompt and what was generated so far; only ever appended to."""
         self.cancelled = threading.Event()
         self.ended = threading.Event()
 
@@ -125,7 +133,7 @@ class Generation:
     ) -> None:
         self.request = request
         self.handle = handle
-        self.token_ids = list(request.prompt_ids)
+        self.token_ids = handle.token_ids
         self.sampler = Sampler(request.sampling, request.prompt_ids)
         self.cache: KVCache | None = None
         self.reused_tokens = 0
@@ -140,6 +148,11 @@ class Generation:
         self._matcher = StopMatcher(request.stop_strings)
         self._held: deque[_Held] = deque()
         self._text_length = 0
+
+    @property
+    def position(self) -> int:
+        """Index that the next generated token will have."""
+        return self._generated
 
     @property
     def ended(self) -> bool:

@@ -14,15 +14,19 @@ import traceback
 import weakref
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 
 from workbench.engine.generation import Event, Generation, GenerationRequest, Handle
+from workbench.engine.inspection import Kept, KeptLogits, Trace, trace
 from workbench.engine.kv_cache import KVCache, PrefixCache
-from workbench.engine.logprobs import measure
+from workbench.engine.logprobs import TokenStats, measure
 from workbench.engine.machine import thread_count
+from workbench.engine.sampling import Sampling
+from workbench.engine.scoring import score
 from workbench.errors import (
     BusyError,
     ClosedError,
@@ -49,7 +53,8 @@ PROMPT_LOGPROBS_CHUNK = 64
 
 MAX_ACTIVE = 16
 MAX_WAITING = 1024
-PREFIX_CACHE_BYTES = 128 * 2**20
+PREFIX_CACHE_BYTES = 96 * 2**20
+KEPT_LOGITS_BYTES = 32 * 2**20
 
 
 class Engine:
@@ -58,14 +63,21 @@ class Engine:
     Args:
         model: what `loading.load` returned.
         prefix_cache_bytes: memory for keys and values of past sequences; 0 switches reuse off.
+        kept_logits_bytes: memory for the logits of recent positions, which `inspect` reads; 0 keeps none.
         max_active: how many requests decode together; more wait their turn.
     """
 
     def __init__(
-        self, model: LoadedModel, *, prefix_cache_bytes: int = PREFIX_CACHE_BYTES, max_active: int = MAX_ACTIVE
+        self,
+        model: LoadedModel,
+        *,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        kept_logits_bytes: int = KEPT_LOGITS_BYTES,
+        max_active: int = MAX_ACTIVE,
     ) -> None:
         self.model = model
         self.prefix_cache = PrefixCache(prefix_cache_bytes)
+        self._kept = KeptLogits(kept_logits_bytes)
         self._max_active = max_active
         self._inbox: queue.SimpleQueue[Generation | _Call | None] = queue.SimpleQueue()
         self._waiting: deque[Generation] = deque()
@@ -89,7 +101,7 @@ class Engine:
         self.check(request.prompt_ids)
         if self._inbox.qsize() + len(self._waiting) >= MAX_WAITING:
             raise BusyError(f"{MAX_WAITING} requests wait for {self.model.name} already; try again later")
-        handle = Handle()
+        handle = Handle(request)
         stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
         generation = Generation(
             request,
@@ -125,6 +137,49 @@ class Engine:
             self.check(prompt)
         futures = [self.call(partial(self._embed, prompt)) for prompt in prompts]
         return [future.result() for future in futures]
+
+    def score(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]], alternatives: int = 0
+    ) -> list[list[TokenStats]]:
+        """Stats of every token of given continuations of a prompt; see `scoring.score`."""
+        for token_ids in continuations:
+            if not token_ids:
+                raise InvalidRequestError("continuations", "", "texts of at least one token each")
+            self.check([*prompt_ids, *token_ids])
+        return self.call(partial(score, self.model.decoder, prompt_ids, continuations, alternatives)).result()
+
+    def inspect(
+        self, handle: Handle, position: int, sampling: Sampling | None = None, number: float | None = None
+    ) -> Trace:
+        """The sampling chain at a generated position, from the logits that were kept there.
+
+        Args:
+            sampling: other parameters than the run had, to see what they would have done.
+            number: another random number than the run drew.
+
+        Raises:
+            InvalidRequestError: the position was not generated, or its logits are no longer kept.
+        """
+        kept = self._kept_at(handle, position)
+        before = set(handle.token_ids[: len(handle.request.prompt_ids) + position])
+        drawn = kept.number if number is None else number
+        if drawn is None:  # a greedy run drew none; one half is as good as any
+            drawn = 0.5
+        return trace(kept.logits, sampling or handle.request.sampling, before, drawn)
+
+    def kept_logits(self, handle: Handle, position: int) -> Tensor:
+        """The raw float32 logits at a generated position, shape (vocab,); raises as `inspect` does."""
+        return self._kept_at(handle, position).logits
+
+    def _kept_at(self, handle: Handle, position: int) -> Kept:
+        kept = self._kept.get(handle.number, position)
+        if kept is None:
+            positions = self._kept.positions(handle.number)
+            held = (
+                f"from {positions[0]} to {positions[-1]}" if positions else "in a newer run; none of this one is left"
+            )
+            raise InvalidRequestError("position", position, f"one whose logits are still kept, {held}")
+        return kept
 
     def close(self, timeout_s: float | None = 10.0) -> None:
         """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
@@ -246,34 +301,36 @@ class Engine:
 
     def _choose(self, group: Sequence[Generation], logits: Tensor) -> None:
         """Sample one token for each row of ``logits`` (rows, vocab) and hand it to its request."""
-        chosen: list[tuple[Generation, int, int]] = []
+        chosen: list[_Choice] = []
         for row, generation in enumerate(group):
 
             def choose(generation: Generation = generation, row: int = row) -> None:
-                chosen.append((generation, row, generation.sampler.choose(logits[row])[0]))
+                chosen.append(_Choice(generation, row, *generation.sampler.choose(logits[row])))
 
             self._guarded(generation, choose)
         if chosen:
             self._accept(chosen, logits)
 
-    def _accept(self, chosen: list[tuple[Generation, int, int]], logits: Tensor) -> None:
-        """Measure the chosen tokens (request, row, token id) and hand them to their requests."""
+    def _accept(self, chosen: list[_Choice], logits: Tensor) -> None:
+        """Measure the chosen tokens, keep what they were chosen from, and hand them to their requests."""
         try:
             stats = measure(
-                logits if len(chosen) == len(logits) else logits[[row for _, row, _ in chosen]],
-                [token_id for _, _, token_id in chosen],
-                [generation.request.alternatives for generation, _, _ in chosen],
+                logits if len(chosen) == len(logits) else logits[[choice.row for choice in chosen]],
+                [choice.token_id for choice in chosen],
+                [choice.generation.request.alternatives for choice in chosen],
             )
         except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             if len(chosen) == 1:
-                self._fail(chosen[0][0], error)
+                self._fail(chosen[0].generation, error)
                 return
             stats = None
         if stats is None:  # find out whose it is: memory for one long list of alternatives, most likely
             for one in chosen:
                 self._accept([one], logits)
             return
-        for (generation, _, _), stat in zip(chosen, stats, strict=True):
+        for choice, stat in zip(chosen, stats, strict=True):
+            generation = choice.generation
+            self._kept.add(generation.handle.number, generation.position, logits[choice.row], choice.number)
             self._guarded(generation, partial(generation.accept, stat))
 
     def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
@@ -323,6 +380,16 @@ class Engine:
                 except BaseException:  # noqa: BLE001 - what cannot be kept costs time later, and no answer now
                     self.prefix_cache.clear()
                 generation.cache = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The token that was sampled for one row of the logits."""
+
+    generation: Generation
+    row: int
+    token_id: int
+    number: float | None
 
 
 class _Call:

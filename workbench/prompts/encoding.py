@@ -44,7 +44,26 @@ class PromptEncoder:
         if not text:
             raise InvalidRequestError(field, text, "a text of at least one character")
         with self._lock:
-            return tuple(self._tokenizer(text, split_special_tokens=True).input_ids)
+            return tuple(self._tokenizer(text, split_special_tokens=True, verbose=False).input_ids)
+
+    def encode_continuation(
+        self, prompt: str | None, prompt_ids: tuple[int, ...], text: str, field: str = "continuation"
+    ) -> tuple[int, ...]:
+        """Token ids of a text as they would follow the prompt's, however the tokenizer treats the seam.
+
+        Args:
+            prompt: the prompt's text; None after a conversation, where the template closes the seam.
+        """
+        text = plain_text(text, field)
+        if not text:
+            raise InvalidRequestError(field, text, "a text of at least one character")
+        if prompt is not None:
+            whole = self.encode_text(prompt + text, field)
+            if whole[: len(prompt_ids)] == prompt_ids and len(whole) > len(prompt_ids):
+                return whole[len(prompt_ids) :]
+        with self._lock:
+            encoded = self._tokenizer(text, split_special_tokens=True, add_special_tokens=False, verbose=False)
+        return tuple(encoded.input_ids)
 
     def encode_chat(self, messages: Sequence[Message], field: str = "messages") -> tuple[int, ...]:
         """Token ids of a conversation in the model's own template, ready for the assistant's turn."""
@@ -58,7 +77,11 @@ class PromptEncoder:
         with self._lock:
             try:
                 encoded = self._tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=True
+                    turns,
+                    add_generation_prompt=True,
+                    sanitize_control_tokens=True,
+                    return_dict=True,
+                    tokenizer_kwargs={"verbose": False},  # the engine knows the true limit, and refuses by it
                 )
             except Exception as error:
                 raise InvalidRequestError(

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import PrivateAttr
 
 from workbench.protocol.base import ProtocolModel
-from workbench.records import TokenRecord, Usage
+from workbench.records import Inspector, TokenRecord, Usage
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class RunDetail:
     usage: Usage | None = None
     prompt_tokens: tuple[TokenRecord, ...] = ()
     """Records of the prompt's tokens, where they were asked for."""
+    inspector: Inspector | None = None
+    """Looks back at the run's positions, where the provider computes in this process."""
     notes: tuple[str, ...] = ()
     """What the caller should know, such as a sampling parameter that had no effect."""
 

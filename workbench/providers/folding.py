@@ -54,5 +54,6 @@ def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
         tokens=tuple(token for detail in details for token in detail.tokens),
         usage=details[-1].usage,
         prompt_tokens=details[-1].prompt_tokens,
+        inspector=details[-1].inspector,
         notes=details[-1].notes,
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from workbench.protocol import BatchInference, Inference
 
 if TYPE_CHECKING:
-    from workbench.protocol import ModelDef, Provider
-    from workbench.records import ModelCard
+    from workbench.protocol import Message, ModelDef, Provider
+    from workbench.records import ModelCard, Score
 
 
 class InferenceProvider(Inference, BatchInference, Protocol):
@@ -21,6 +21,11 @@ class InferenceProvider(Inference, BatchInference, Protocol):
 
     async def register_model(self, model: ModelDef) -> None:
         """Prepare to serve one more model, or raise what is wrong with it."""
+
+    async def score(
+        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+    ) -> list[Score]:
+        """How probable each continuation is after the prompt, a text or a conversation."""
 
     def card(self, identifier: str) -> ModelCard:
         """The facts of one served model, without loading it."""

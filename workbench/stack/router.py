@@ -18,6 +18,7 @@ from workbench.protocol import (
     ToolDefinition,
     ToolPromptFormat,
 )
+from workbench.records import Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
@@ -114,6 +115,13 @@ class Router:
             logprobs,
             response_format,
         )
+
+    async def score(
+        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+    ) -> list[Score]:
+        """How probable each continuation is after the prompt; not a part of the protocol."""
+        found = self._find(model)
+        return await found.provider.score(found.model.identifier, prompt, continuations, alternatives)
 
     def _find(self, model: str) -> Registration:
         if not isinstance(model, str):

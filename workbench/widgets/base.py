@@ -49,6 +49,15 @@ class WorkbenchWidget(anywidget.AnyWidget):
                 layout.close()
             self._release()
 
+    def open(self) -> None:
+        """Speak to the page from now on, also while a cell runs."""
+        super().open()
+        # JupyterLab sends what is clicked on a subshell, beside the running cell. ipykernel 7.4 sends it back to the
+        # cell's own queue, because the widget was made there, and Stop would wait for what it is to stop. None keeps
+        # the page's choice; a kernel without this attribute never takes it away.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = None
+
     def _release(self) -> None:
         """Close what belongs to this widget alone; called once, by ``close``."""
 

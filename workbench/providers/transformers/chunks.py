@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Failed, Finished, Started, Step
@@ -20,14 +21,15 @@ from workbench.protocol import (
     detail_of,
     token_logprobs,
 )
-from workbench.records import Alternative, TokenRecord, Usage
+from workbench.providers.transformers.inspecting import EngineInspector
+from workbench.providers.transformers.tokens import token_record
+from workbench.records import TokenRecord, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.generation import Event, GenerationRequest
-    from workbench.engine.logprobs import TokenStats
     from workbench.engine.scheduler import Engine
 
 END_OF_MESSAGE = "<|eom_id|>"
@@ -39,6 +41,7 @@ class _Progress:
     """Counts and times of one run."""
 
     notes: tuple[str, ...]
+    inspector: EngineInspector
     prompt_tokens: int = 0
     reused_tokens: int = 0
     generated_tokens: int = 0
@@ -74,23 +77,27 @@ async def completion_chunks(
 ) -> AsyncIterator[CompletionResponseStreamChunk]:
     """Run a request; one chunk per token, then one that carries ``stop_reason``."""
     vocabulary = engine.model.vocabulary
-    progress = _Progress(notes)
     queued_after_s = time.perf_counter() - asked_at  # loading the model counts for the first token
     prompt_logprobs: list[TokenLogProbs] = []
-    events = _events(engine, request)
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Event] = asyncio.Queue()
+    handle = engine.submit(request, partial(_hand_over, loop, arrived))
+    progress = _Progress(notes, EngineInspector(engine, handle))
     try:
-        async for event in events:
+        while True:
+            event = await arrived.get()
             match event:
                 case Started():
                     progress.prompt_tokens, progress.reused_tokens = event.prompt_tokens, event.reused_tokens
                     progress.prompt_records = tuple(
-                        _record(vocabulary, stats, index + 1, 0.0) for index, stats in enumerate(event.prompt_stats)
+                        token_record(vocabulary, stats, index + 1, 0.0)
+                        for index, stats in enumerate(event.prompt_stats)
                     )
                     prompt_logprobs = [token_logprobs(record) for record in progress.prompt_records]
                 case Step():
                     elapsed_s = queued_after_s + event.elapsed_s
                     progress.count(elapsed_s)
-                    record = _record(vocabulary, event.stats, progress.generated_tokens - 1, elapsed_s)
+                    record = token_record(vocabulary, event.stats, progress.generated_tokens - 1, elapsed_s)
                     logprobs = [*prompt_logprobs, token_logprobs(record)] if wants_logprobs else None
                     prompt_logprobs = []
                     yield attach_detail(
@@ -99,11 +106,18 @@ async def completion_chunks(
                     )
                 case Finished():
                     yield attach_detail(
-                        CompletionResponseStreamChunk(delta=event.text, stop_reason=_stop_reason(event, vocabulary)),
+                        CompletionResponseStreamChunk(
+                            delta=event.text,
+                            stop_reason=_stop_reason(event, vocabulary),
+                            logprobs=prompt_logprobs or None,
+                        ),
                         _detail(progress, ()),
                     )
+                    return
+                case Failed():
+                    raise event.error
     finally:
-        await events.aclose()
+        handle.cancel()  # whoever leaves early ends the request within a step
 
 
 async def chat_chunks(
@@ -129,52 +143,17 @@ def _chat_chunk(
     return attach_detail(ChatCompletionResponseStreamChunk(event=event), detail_of(chunk) or RunDetail())
 
 
-async def _events(engine: Engine, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-    """Events of one request in the caller's event loop; leaving early cancels the request within a step."""
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Event] = asyncio.Queue()
-    handle = engine.submit(request, lambda event: _hand_over(loop, arrived, event))
-    try:
-        while True:
-            event = await arrived.get()
-            if isinstance(event, Failed):
-                raise event.error
-            yield event
-            if isinstance(event, Finished):
-                return
-    finally:
-        handle.cancel()
-
-
 def _hand_over(loop: asyncio.AbstractEventLoop, arrived: asyncio.Queue[Event], event: Event) -> None:
     loop.call_soon_threadsafe(arrived.put_nowait, event)
 
 
 def _detail(progress: _Progress, tokens: tuple[TokenRecord, ...]) -> RunDetail:
-    return RunDetail(tokens=tokens, usage=progress.usage(), prompt_tokens=progress.prompt_records, notes=progress.notes)
-
-
-def _record(vocabulary: Vocabulary, stats: TokenStats, position: int, elapsed_s: float) -> TokenRecord:
-    return TokenRecord(
-        position=position,
-        token_id=stats.token_id,
-        text=vocabulary.text(stats.token_id),
-        bytes=vocabulary.bytes(stats.token_id),
-        logprob=stats.logprob,
-        rank=stats.rank,
-        entropy=stats.entropy,
-        alternatives=tuple(
-            Alternative(
-                candidate.token_id,
-                vocabulary.text(candidate.token_id),
-                vocabulary.bytes(candidate.token_id),
-                candidate.logprob,
-                candidate.rank,
-            )
-            for candidate in stats.alternatives
-        ),
-        elapsed_s=elapsed_s,
-        is_special=stats.token_id in vocabulary.special_ids,
+    return RunDetail(
+        tokens=tokens,
+        usage=progress.usage(),
+        prompt_tokens=progress.prompt_records,
+        inspector=progress.inspector,
+        notes=progress.notes,
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.engine.generation import GenerationRequest
-from workbench.engine.sampling import Sampling
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.prompts.encoding import PromptEncoder, plain_text
 from workbench.protocol import (
@@ -26,14 +25,16 @@ from workbench.protocol import (
     SamplingParams,
     ToolChoice,
     ToolPromptFormat,
-    effective_sampling,
     sampling_conflict,
     validate_sampling,
 )
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
 from workbench.providers.transformers.chunks import chat_chunks, completion_chunks
+from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel, ServedModels
+from workbench.providers.transformers.tokens import token_record
+from workbench.records import Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ModelStore, Provider, ToolDefinition
@@ -155,6 +156,27 @@ class TransformersProvider:
         texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
         return EmbeddingsResponse(embeddings=await asyncio.to_thread(self._models.embed, model, texts))
 
+    async def score(
+        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+    ) -> list[Score]:
+        """How probable each continuation is after the prompt, a text or a conversation."""
+        served = await self._ready(model)
+        encoder = served.encoder
+        if isinstance(prompt, str):
+            before, prompt_ids = prompt, encoder.encode_text(prompt, "prompt")
+        else:
+            before, prompt_ids = None, encoder.encode_chat(prompt, "prompt")
+        token_ids = [
+            encoder.encode_continuation(before, prompt_ids, continuation, f"continuations[{index}]")
+            for index, continuation in enumerate(continuations)
+        ]
+        scored = await asyncio.to_thread(served.engine.score, prompt_ids, token_ids, alternatives)
+        vocabulary = served.engine.model.vocabulary
+        return [
+            Score(text, tuple(token_record(vocabulary, stat, index, 0.0) for index, stat in enumerate(stats)))
+            for text, stats in zip(continuations, scored, strict=True)
+        ]
+
     def _check(
         self,
         model: str,
@@ -236,16 +258,9 @@ def identifier_of(source: str) -> str:
 
 
 def _request(prompt_ids: tuple[int, ...], params: SamplingParams, logprobs: LogProbConfig | None) -> GenerationRequest:
-    effective = effective_sampling(params)
     return GenerationRequest(
         prompt_ids=prompt_ids,
-        sampling=Sampling(
-            temperature=effective.temperature,
-            top_k=effective.top_k,
-            top_p=effective.top_p,
-            repetition_penalty=1.0 if params.repetition_penalty is None else params.repetition_penalty,
-            seed=params.seed,
-        ),
+        sampling=engine_sampling(params),
         max_tokens=params.max_tokens or 0,
         stop_strings=tuple(params.stop or ()),
         alternatives=(logprobs.top_k or 0) if logprobs else 0,

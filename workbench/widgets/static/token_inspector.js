@@ -10,6 +10,7 @@ import { bits, fixed, inWords, percent, percentOf, visible } from "./format.js";
 
 const STRIP_WIDTH = 292;
 const STRIP_HEIGHT = 44;
+const WIDEST_BAR = 8;
 const MOST_BITS = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -118,23 +119,26 @@ function surprisalStrip(store) {
   const here = document.createElementNS(SVG, "path");
   here.setAttribute("class", "wb-strip-here");
   svg.append(bars, here);
+  const columns = () => Math.min(store.tokens.length, STRIP_WIDTH / 2);
+  const columnWidth = () => Math.min(WIDEST_BAR, STRIP_WIDTH / columns());
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
-    store.walkTo(Math.floor(((event.clientX - box.left) / box.width) * store.tokens.length));
+    const column = Math.floor((((event.clientX - box.left) / box.width) * STRIP_WIDTH) / columnWidth());
+    if (column < columns()) store.walkTo(Math.ceil((column * store.tokens.length) / columns()));
   });
 
   const draw = () => {
-    const columns = Math.min(store.tokens.length, STRIP_WIDTH / 2);
-    svg.toggleAttribute("hidden", columns === 0);
+    const count = columns();
+    svg.toggleAttribute("hidden", count === 0);
     svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
-    if (columns === 0) return;
-    const heights = new Float64Array(columns);
-    const columnOf = (/** @type {number} */ i) => Math.floor((i * columns) / store.tokens.length);
+    if (count === 0) return;
+    const heights = new Float64Array(count);
+    const columnOf = (/** @type {number} */ i) => Math.floor((i * count) / store.tokens.length);
     store.tokens.forEach((/** @type {any} */ token, /** @type {number} */ i) => {
       const column = columnOf(i);
       heights[column] = Math.max(heights[column], Math.min(MOST_BITS, bits(token.logprob) ?? 0));
     });
-    const width = STRIP_WIDTH / columns;
+    const width = columnWidth();
     const bar = (/** @type {number} */ column) => {
       const height = (heights[column] / MOST_BITS) * (STRIP_HEIGHT - 3) + 1;
       return `M${(column * width).toFixed(2)} ${STRIP_HEIGHT}v${(-height).toFixed(2)}h${(width * 0.8).toFixed(2)}V${STRIP_HEIGHT}z`;

@@ -1,0 +1,133 @@
+"""Looking back at how a token was chosen, from the logits that were kept, without another forward.
+
+Looking changes nothing: no random number is drawn, no cache is touched, and the same question has the same answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.engine.sampling import Sampling, draw, penalised
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a position's token was chosen from."""
+
+    logits: Tensor
+    """Raw, float32, shape (vocab,)."""
+    number: float | None
+    """The random number that chose it; None where the choice was greedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The distribution after one step of the sampling chain."""
+
+    name: str
+    """``raw``, ``penalty``, ``temperature``, ``top_k`` or ``top_p``."""
+    probabilities: Tensor
+    """float64, shape (vocab,), adding up to 1; 0 for tokens that were cut."""
+    kept: int
+    """Tokens that are still possible."""
+    removed_mass: float
+    """Probability, of the stage before, of the tokens that this one cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The way from the raw distribution to one token."""
+
+    stages: tuple[Stage, ...]
+    number: float | None
+    token_id: int
+
+
+class KeptLogits:
+    """The logits of recent positions of all runs, oldest first to go.
+
+    One position takes 4 bytes times the vocabulary: of SmolLM2's 49,152 tokens, 32 MiB hold 170 positions.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.nbytes = 0
+        self._kept: OrderedDict[tuple[int, int], Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, run: int, position: int, logits: Tensor, number: float | None) -> None:
+        """Keep a copy of one row of logits."""
+        if logits.nbytes > self.budget_bytes:
+            return
+        copy = Kept(logits.to("cpu", copy=True), number)
+        with self._lock:
+            self._kept[run, position] = copy
+            self.nbytes += copy.logits.nbytes
+            while self.nbytes > self.budget_bytes:
+                self.nbytes -= self._kept.popitem(last=False)[1].logits.nbytes
+
+    def get(self, run: int, position: int) -> Kept | None:
+        with self._lock:
+            return self._kept.get((run, position))
+
+    def positions(self, run: int) -> list[int]:
+        """Positions of a run that are still kept."""
+        with self._lock:
+            return [position for owner, position in self._kept if owner == run]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self.nbytes = 0
+
+
+def trace(logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float | None) -> Trace:
+    """Every stage of the chain for one row of logits, and the token that ``number`` picks at its end.
+
+    Args:
+        logits: raw, float32, shape (vocab,).
+        seen_ids: tokens of the prompt and the text before, on which the repetition penalty falls.
+        number: from 0 to below 1; needed unless the sampling is greedy.
+    """
+    stages = [Stage("raw", _softmax(logits), _possible(logits), 0.0)]
+    if sampling.repetition_penalty != 1.0:
+        logits = penalised(logits, torch.tensor(sorted(seen_ids)), sampling.repetition_penalty)
+        stages.append(Stage("penalty", _softmax(logits), _possible(logits), 0.0))
+    if sampling.greedy:
+        token_id = int(logits.argmax())
+        only = torch.zeros_like(stages[-1].probabilities)
+        only[token_id] = 1.0
+        removed = 1.0 - float(stages[-1].probabilities[token_id])
+        return Trace((*stages, Stage("temperature", only, 1, removed)), None, token_id)
+    if number is None:
+        raise ValueError("a random number is needed where the choice is not greedy")
+    tempered = (logits - logits.max()) / sampling.temperature
+    stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
+    order = tempered.argsort(descending=True, stable=True)
+    if sampling.top_k:
+        stages.append(_cut("top_k", stages[-1].probabilities, order[: sampling.top_k]))
+    if sampling.top_p < 1.0:
+        cumulative = stages[-1].probabilities[order].cumsum(0)
+        count = int(torch.searchsorted(cumulative, sampling.top_p)) + 1
+        stages.append(_cut("top_p", stages[-1].probabilities, order[:count]))
+    return Trace(tuple(stages), number, draw(logits, sampling, number))
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.double().softmax(-1)
+
+
+def _possible(logits: Tensor) -> int:
+    return int((logits > -torch.inf).sum())
+
+
+def _cut(name: str, probabilities: Tensor, kept_ids: Tensor) -> Stage:
+    kept = torch.zeros_like(probabilities)
+    kept[kept_ids] = probabilities[kept_ids]
+    mass = float(kept.sum())
+    return Stage(name, kept / mass, int((kept > 0).sum()), 1.0 - mass)

@@ -1,0 +1,32 @@
+"""The engine's token stats as the records that every layer reads."""
+
+from __future__ import annotations
+
+from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.logprobs import TokenStats
+from workbench.records import Alternative, TokenRecord
+
+
+def token_record(vocabulary: Vocabulary, stats: TokenStats, position: int, elapsed_s: float) -> TokenRecord:
+    """One token with its text and bytes; ``elapsed_s`` is 0 for tokens that were given and not generated."""
+    return TokenRecord(
+        position=position,
+        token_id=stats.token_id,
+        text=vocabulary.text(stats.token_id),
+        bytes=vocabulary.bytes(stats.token_id),
+        logprob=stats.logprob,
+        rank=stats.rank,
+        entropy=stats.entropy,
+        alternatives=tuple(
+            Alternative(
+                candidate.token_id,
+                vocabulary.text(candidate.token_id),
+                vocabulary.bytes(candidate.token_id),
+                candidate.logprob,
+                candidate.rank,
+            )
+            for candidate in stats.alternatives
+        ),
+        elapsed_s=elapsed_s,
+        is_special=stats.token_id in vocabulary.special_ids,
+    )

@@ -42,6 +42,7 @@ def serious_findings(notebook: NotebookPage) -> list[tuple[str, Any]]:
 
 
 def test_run_streams_an_answer_and_fills_the_token_table(notebook: NotebookPage, screenshots: Path) -> None:
+    notebook.python("setattr(session, '_tokens_per_s', 20)")
     notebook.playground.locator(".wb-run").click()
     notebook.wait_for("running")
     notebook.screenshot(screenshots / "running-light.png")
@@ -65,6 +66,19 @@ def test_stop_stops_the_run(notebook: NotebookPage, screenshots: Path) -> None:
     assert notebook.python("pg.run.state") == "'cancelled'"
     expect(notebook.playground.locator(".wb-metrics")).to_contain_text("stopped by you")
     notebook.screenshot(screenshots / "stopped-light.png")
+
+
+def test_stop_reaches_a_run_that_a_cell_is_waiting_for(open_notebook: Open) -> None:
+    waiting = "run = pg.start('Hello')\nrun.wait(60)\nprint(run.state, len(run.tokens) < 44)"
+    notebook = open_notebook(FAKE_PLAYGROUND.format(tokens_per_s=2), waiting, "print('the next cell works')")
+    notebook.run_all()
+    notebook.playground.locator(".wb-token").nth(1).wait_for()
+    # The table asks for alternatives in the meantime, and gets them.
+    expect(notebook.playground.locator(".wb-instead code").first).to_be_visible()
+    notebook.playground.locator(".wb-stop").click()
+    notebook.wait_for("cancelled")
+    outputs = notebook.page.locator(".jp-RenderedText pre")
+    expect(outputs).to_have_text(["cancelled True", "the next cell works"])
 
 
 def test_the_prompt_is_run_by_keyboard_and_a_slider_changes_the_next_run(notebook: NotebookPage) -> None:

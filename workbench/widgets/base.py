@@ -14,6 +14,15 @@ LOCK = threading.RLock()
 _VIEW_MIMETYPE = "application/vnd.jupyter.widget-view+json"
 
 
+class Part(anywidget.WidgetTrait):
+    """Another widget that this one shows or reads; the page gets a reference to it."""
+
+    def __init__(self, help: str) -> None:  # noqa: A002 - the name that all traits have
+        super().__init__()
+        self.help = help
+        self.tag(sync=True)
+
+
 class WorkbenchWidget(anywidget.AnyWidget):
     """A widget with the habits of this package; subclasses add traits, a module, and ``static_html``."""
 
@@ -56,7 +65,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         # cell's own queue, because the widget was made there, and Stop would wait for what it is to stop. None keeps
         # the page's choice; a kernel without this attribute never takes it away.
         if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = None
+            self.comm._reply_subshell_for = None  # noqa: SLF001
 
     def _release(self) -> None:
         """Close what belongs to this widget alone; called once, by ``close``."""

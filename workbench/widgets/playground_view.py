@@ -6,7 +6,6 @@ import weakref
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-import anywidget
 import traitlets
 
 from workbench.errors import InvalidRequestError
@@ -14,7 +13,7 @@ from workbench.protocol import LogProbConfig, SamplingParams
 from workbench.records import TokenRecord
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.code import call_code
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
@@ -24,7 +23,7 @@ from workbench.widgets.stream_view import ALTERNATIVES, StreamView
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
 
-Part = TypeVar("Part", bound=WorkbenchWidget)
+Made = TypeVar("Made", bound=WorkbenchWidget)
 
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
@@ -38,12 +37,12 @@ class Playground(WorkbenchWidget):
     _esm = module_source("playground")
     _css = style_source("playground")
 
-    picker = anywidget.WidgetTrait().tag(sync=True)
-    controls = anywidget.WidgetTrait().tag(sync=True)
-    stream = anywidget.WidgetTrait().tag(sync=True)
-    inspector = anywidget.WidgetTrait().tag(sync=True)
-    table = anywidget.WidgetTrait().tag(sync=True)
-    feed = anywidget.WidgetTrait().tag(sync=True)
+    picker = Part("Which model answers.")
+    controls = Part("How the next token is chosen.")
+    stream = Part("Prompt, Run and Stop, and the text.")
+    inspector = Part("Everything about the selected token.")
+    table = Part("One row a token.")
+    feed = Part("The run feed that all parts read.")
     tab = traitlets.Enum(("tokens", "code"), "tokens", help="The view below the text: tokens or code.").tag(sync=True)
     code = traitlets.Unicode("", help="The Python call that gives the next run.").tag(sync=True)
     selected = Positions((), help="Positions of the selected tokens; takes a DataFrame's index as well.")
@@ -187,7 +186,7 @@ def playground(
     return opened
 
 
-def _closing(made: ExitStack, part: Part) -> Part:
+def _closing(made: ExitStack, part: Made) -> Made:
     made.callback(part.close)
     return part
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import anywidget
 import traitlets
 
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire import in_words
@@ -41,7 +40,7 @@ class StreamView(WorkbenchWidget):
     _esm = module_source("stream_view")
     _css = style_source("stream_view")
 
-    feed = anywidget.WidgetTrait().tag(sync=True)
+    feed = Part("The run feed that tells about the run and holds the selection.")
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
     mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
     can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import anywidget
-
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import WorkbenchWidget
+from workbench.widgets.base import Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import RunFeed
 
@@ -22,7 +20,7 @@ class TokenInspector(WorkbenchWidget):
     _esm = module_source("token_inspector")
     _css = style_source("token_inspector")
 
-    feed = anywidget.WidgetTrait().tag(sync=True)
+    feed = Part("The run feed that tells about the run and holds the selection.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None) -> None:
         self._owns_feed = feed is None

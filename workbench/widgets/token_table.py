@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import anywidget
 import traitlets
 
 from workbench.records import TokenRecord
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import Positions, RunFeed
 
@@ -27,7 +26,7 @@ class TokenTable(WorkbenchWidget):
     _esm = module_source("token_table")
     _css = style_source("token_table")
 
-    feed = anywidget.WidgetTrait().tag(sync=True)
+    feed = Part("The run feed that tells about the run and holds the selection.")
     height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)
     selected = Positions((), help="Positions of the selected rows; takes a DataFrame's index as well.")
 

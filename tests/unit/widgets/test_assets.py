@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from workbench.widgets import (
+    ModelPicker,
+    Playground,
+    RunFeed,
+    SamplingControls,
+    StreamView,
+    TokenInspector,
+    TokenTable,
+)
 from workbench.widgets.assets import STATIC, module_source, style_source
 
+CLASSES = [ModelPicker, Playground, RunFeed, SamplingControls, StreamView, TokenInspector, TokenTable]
 WIDGETS = [
     "model_picker",
     "playground",
@@ -18,6 +29,12 @@ WIDGETS = [
     "token_table",
 ]
 FILES = sorted(STATIC.glob("*.js"))
+
+
+@pytest.mark.parametrize("widget", CLASSES)
+def test_every_trait_has_a_help_text(widget: Any) -> None:
+    for name, trait in widget.class_own_traits().items():
+        assert trait.help, name
 
 
 @pytest.mark.parametrize("name", WIDGETS)

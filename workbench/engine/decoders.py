@@ -39,7 +39,10 @@ class Decoder(Protocol):
         """Append tokens to a sequence; float32 logits of the last one, or of each, shape (1 or tokens, vocab)."""
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Tensor:
-        """Append one token to each sequence; float32 logits, shape (sequences, vocab)."""
+        """Append one token to each sequence; float32 logits, shape (sequences, vocab).
+
+        Either all caches grow or, where it raises, none does: the caller may then try the sequences one by one.
+        """
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         """Hidden states of the last layer, after its norm, float32, shape (tokens, hidden)."""

@@ -123,7 +123,6 @@ class Generation:
 
     def __init__(
         self,
-        request: GenerationRequest,
         handle: Handle,
         emit: Callable[[Event], None],
         *,
@@ -131,7 +130,7 @@ class Generation:
         stop_ids: frozenset[int],
         context_length: int,
     ) -> None:
-        self.request = request
+        self.request = request = handle.request
         self.handle = handle
         self.token_ids = handle.token_ids
         self.sampler = Sampler(request.sampling, request.prompt_ids)

@@ -131,13 +131,18 @@ def _damage_named(folder: Path) -> Iterator[None]:
 
 def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralDecoder:
     with quiet():
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute_dtype(precision),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
+    if report["missing_keys"]:  # transformers would go on with random numbers in their place
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {missing}; fetch the model again")
     if precision not in ("float32", "bf16"):
         _quantize(model, precision, keep_wide=keep_wide)
     return GeneralDecoder(model)

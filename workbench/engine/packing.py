@@ -6,7 +6,6 @@ would change the computation, and that its tensors are exactly the expected ones
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -49,8 +48,11 @@ def pack(
         return None
     shape = _shape(config)
     with WeightFiles(folder) as files:
-        if files.names() - {_HEAD} != _expected(shape, config) - {_HEAD}:
-            return None
+        expected = _expected(shape, config)
+        if files.names() | {_HEAD} != set(expected) or any(
+            files.shape(name) != expected[name] for name in files.names()
+        ):
+            return None  # the general way says what is wrong, if something is
         packer = _Packer(files, precision, config.rms_norm_eps, keep_wide=keep_wide)
         embedding = files.dense(_EMBEDDING).to(compute_dtype(precision))
         tied = bool(config.tie_word_embeddings) or _HEAD not in files.names()
@@ -174,17 +176,24 @@ def _shape(config: PreTrainedConfig) -> Shape:
     )
 
 
-def _expected(shape: Shape, config: PreTrainedConfig) -> set[str]:
-    """Names of a model of the family; biases and the norms of queries and keys only as its architecture has them."""
-    attention = [f"self_attn.{part}_proj" for part in "qkvo"]
-    mlp = [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
-    parts = [f"{part}.weight" for part in (*attention, *mlp, "input_layernorm", "post_attention_layernorm")]
-    qwen2 = config.architectures == ["Qwen2ForCausalLM"]
-    if qwen2 or getattr(config, "attention_bias", False):
-        parts += [f"{part}.bias" for part in (attention[:3] if qwen2 else attention)]
+def _expected(shape: Shape, config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Tensors of a model of the family; biases and the norms of queries and keys only as its architecture has them."""
+    hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    qkv = {f"self_attn.{part}_proj": (rows, hidden) for part, rows in (("q", q), ("k", kv), ("v", kv))}
+    output = {"self_attn.o_proj": (hidden, q)}
+    mlp = {"mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden), "mlp.down_proj": (hidden, inner)}
+    biased: dict[str, tuple[int, int]] = {}
+    if config.architectures == ["Qwen2ForCausalLM"]:
+        biased |= qkv
+    elif getattr(config, "attention_bias", False):
+        biased |= qkv | output
     if getattr(config, "mlp_bias", False):
-        parts += [f"{part}.bias" for part in mlp]
+        biased |= mlp
+    layer: dict[str, tuple[int, ...]] = {f"{name}.weight": size for name, size in (qkv | output | mlp).items()}
+    layer |= {f"{name}.bias": size[:1] for name, size in biased.items()}
+    layer |= {f"{name}.weight": (hidden,) for name in ("input_layernorm", "post_attention_layernorm")}
     if config.architectures == ["Qwen3ForCausalLM"]:
-        parts += ["self_attn.q_norm.weight", "self_attn.k_norm.weight"]
-    layers = (f"model.layers.{layer}.{part}" for layer, part in itertools.product(range(shape.layers), parts))
-    return {_EMBEDDING, _NORM, _HEAD, *layers}
+        layer |= {f"self_attn.{name}_norm.weight": (shape.head_dim,) for name in "qk"}
+    layers = {f"model.layers.{index}.{name}": size for index in range(shape.layers) for name, size in layer.items()}
+    return {_EMBEDDING: (vocab, hidden), _NORM: (hidden,), _HEAD: (vocab, hidden)} | layers

@@ -104,7 +104,6 @@ class Engine:
         handle = Handle(request)
         stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
         generation = Generation(
-            request,
             handle,
             emit,
             vocabulary=self.model.vocabulary,

@@ -45,8 +45,7 @@ def run(
     """Feed tokens until the run ends; also the number of steps that were out after each token."""
     heard, out = Heard(), []
     generation = Generation(
-        GenerationRequest(prompt_ids=prompt, **asked),
-        Handle(),
+        Handle(GenerationRequest(prompt_ids=prompt, **asked)),
         heard,
         vocabulary=vocabulary,
         stop_ids=frozenset({EOS, IM_END}),
@@ -168,8 +167,7 @@ def test_max_tokens_beyond_the_context_is_clipped_to_it() -> None:
 def test_nan_is_an_error_and_never_text() -> None:
     heard = Heard()
     generation = Generation(
-        GenerationRequest(prompt_ids=(1,)),
-        Handle(),
+        Handle(GenerationRequest(prompt_ids=(1,))),
         heard,
         vocabulary=VOCABULARY,
         stop_ids=frozenset(),

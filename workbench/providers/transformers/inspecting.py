@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Handle
 from workbench.engine.scheduler import Engine
+from workbench.errors import ClosedError
 from workbench.protocol import SamplingParams, validate_sampling
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.records import SamplingStage, SamplingTrace
@@ -19,7 +21,9 @@ class EngineInspector:
     """Answers from the logits that the engine kept for one run."""
 
     def __init__(self, engine: Engine, handle: Handle) -> None:
-        self._engine = engine
+        # A finished run lives as long as its notebook; it must not keep a closed model in memory with it.
+        self._weak_engine = weakref.ref(engine)
+        self._vocabulary = engine.model.vocabulary
         self._handle = handle
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
@@ -40,4 +44,11 @@ class EngineInspector:
         return SamplingTrace(stages, found.number, found.token_id, self.text)
 
     def text(self, token_id: int) -> str:
-        return self._engine.model.vocabulary.text(token_id)
+        return self._vocabulary.text(token_id)
+
+    @property
+    def _engine(self) -> Engine:
+        engine = self._weak_engine()
+        if engine is None:
+            raise ClosedError("the model of this run was closed, and its logits went with it")
+        return engine

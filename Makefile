@@ -39,7 +39,7 @@ lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(STAMPS)/test models ## measure this machine: the tests marked bench
+bench: $(STAMPS)/bench models ## measure this machine beside other programs: the tests marked bench
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
 
 notebooks: $(STAMPS)/test models ## run the notebooks and compare their stored outputs
@@ -66,6 +66,11 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 	@echo "Installing the pinned packages with what the tests need (a minute or two the first time) ..."
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(STAMPS)/lab
+
+$(STAMPS)/bench: $(STAMPS)/test
+	@echo "Installing the programs to measure against ..."
+	@$(INSTALL) --editable '.[test,bench]'
+	@touch $@
 
 models:
 	@$(BIN)/workbench models pull --all

@@ -13,10 +13,10 @@ import traceback
 from collections.abc import Sequence
 
 from workbench._version import __version__
-from workbench.commands import chat, complete, doctor, lab, models, play
+from workbench.commands import bench, chat, complete, doctor, lab, models, play
 from workbench.errors import ConfigError, InvalidRequestError, WorkbenchError
 
-_COMMANDS = (play, lab, complete, chat, models, doctor)
+_COMMANDS = (play, lab, complete, chat, models, bench, doctor)
 
 _EPILOG = """\
 examples:

@@ -1,0 +1,138 @@
+"""Who takes part: the precisions and rivals that were asked for, loaded one after the other."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from workbench import catalog
+from workbench.benchmarks.contestants import Contestant, Embedder, Entrant
+from workbench.benchmarks.exactness import Reference
+from workbench.benchmarks.gguf_file import gguf_of
+from workbench.benchmarks.interleaving import Absence, Told
+from workbench.benchmarks.llama_cpp import LlamaCppContestant
+from workbench.benchmarks.openvino import OpenVinoContestant
+from workbench.benchmarks.ours import WorkbenchContestant, WorkbenchEmbedder
+from workbench.benchmarks.prompts import QUESTIONS, Encode
+from workbench.benchmarks.tasks import Sizes
+from workbench.benchmarks.transformers_generate import LoopEmbedder, TransformersContestant
+from workbench.engine.loading import context_length, load_tokenizer
+from workbench.engine.precision import Precision
+from workbench.errors import InsufficientMemoryError, InvalidRequestError
+
+SENTENCE_MODEL = "all-minilm-l6-v2"
+
+RIVAL_MODULES = {"transformers": "transformers", "llama.cpp": "xllamacpp", "openvino": "openvino_genai"}
+"""Rival to the module that it needs; transformers always takes part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What was asked for."""
+
+    model: str
+    precisions: tuple[Precision, ...]
+    rivals: frozenset[str]
+    tasks: frozenset[str]
+    rounds: int
+    tokens: int
+    exactness_tokens: int
+    gguf: Path | None = None
+
+
+@dataclass(slots=True)
+class Lineup:
+    """Everything loaded, ready to be measured."""
+
+    sizes: Sizes
+    encode: Encode
+    questions: list[list[int]]
+    """Prompts that a model answers, as token ids."""
+    contestants: list[Contestant] = field(default_factory=list)
+    embedders: list[Embedder] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+
+    @property
+    def reference(self) -> Reference:
+        """`transformers` in float32, which takes part in whatever needs a causal model."""
+        return next(one for one in self.contestants if isinstance(one, TransformersContestant))
+
+    def of(self, kind: str) -> Sequence[Entrant]:
+        return self.contestants if kind == "causal" else self.embedders
+
+
+def check(settings: Settings) -> None:
+    """Raise InvalidRequestError where a rival is not installed; nothing has been loaded yet."""
+    for rival in sorted(settings.rivals):
+        if importlib.util.find_spec(RIVAL_MODULES[rival]) is None:
+            raise InvalidRequestError(
+                "--against", rival, f"installed for {rival}: pip install 'inference-workbench[bench]'"
+            )
+
+
+@contextmanager
+def opened(settings: Settings, told: Told) -> Iterator[Lineup]:
+    """Load whoever takes part in the tasks asked for; all are closed in the end.
+
+    One of our precisions that does not fit the memory is an absence, so that those that fit are measured.
+    """
+    check(settings)
+    with ExitStack() as stack:
+        folder = catalog.resolve(settings.model)
+        lineup = _empty(folder, settings)
+        if settings.tasks - {"embeddings"}:
+            _add_causal(lineup, settings, folder, stack, told)
+        if "embeddings" in settings.tasks:
+            sentences = catalog.local_path(SENTENCE_MODEL)
+            told(f"loading {SENTENCE_MODEL}")
+            for embedder in (WorkbenchEmbedder(sentences), LoopEmbedder(sentences)):
+                stack.callback(embedder.close)
+                lineup.embedders.append(embedder)
+        yield lineup
+
+
+def _empty(folder: Path, settings: Settings) -> Lineup:
+    tokenizer = load_tokenizer(folder)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def ask(question: str) -> list[int]:
+        if not tokenizer.chat_template:
+            return encode(question)
+        message = [{"role": "user", "content": question}]
+        encoding: Any = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)
+        return list(encoding["input_ids"])
+
+    sizes = Sizes.fitting(settings.tokens, context_length(AutoConfig.from_pretrained(folder, local_files_only=True)))
+    return Lineup(sizes, encode, [ask(question) for question in QUESTIONS])
+
+
+def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitStack, told: Told) -> None:
+    def add(name: str, load: Callable[[], Contestant]) -> None:
+        told(f"loading {name}")
+        try:
+            contestant = load()
+        except InsufficientMemoryError as error:
+            lineup.absences.append(Absence(name, "all", str(error)))
+            return
+        stack.callback(contestant.close)
+        lineup.contestants.append(contestant)
+
+    for precision in settings.precisions:
+        add(f"workbench {precision}", partial(WorkbenchContestant, folder, precision, settings.model))
+    add("transformers float32", partial(TransformersContestant, folder, "float32"))
+    add("transformers bf16", partial(TransformersContestant, folder, "bf16"))
+    if settings.rivals - {"transformers"}:
+        gguf = stack.enter_context(gguf_of(settings.model, settings.gguf))
+        if "llama.cpp" in settings.rivals:
+            add("llama.cpp", lambda: LlamaCppContestant(gguf, lineup.sizes.context))
+        if "openvino" in settings.rivals:
+            add("openvino", lambda: OpenVinoContestant(gguf))

@@ -1,0 +1,93 @@
+"""Our side: the engine as the provider uses it, with top-5 logprobs at every token and every event read."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from workbench.benchmarks.contestants import Stream
+from workbench.engine.embeddings import EmbeddingModel
+from workbench.engine.generation import Event, Failed, Finished, GenerationRequest, Step
+from workbench.engine.loading import load
+from workbench.engine.precision import Precision
+from workbench.engine.scheduler import Engine
+
+ALTERNATIVES = 5
+
+
+class WorkbenchContestant:
+    """A model in one precision behind `Engine.submit`."""
+
+    is_rival = False
+
+    def __init__(self, folder: Path, precision: Precision, name: str) -> None:
+        self.name = f"workbench {precision}"
+        model = load(folder, precision=precision, name=name)
+        self.memory_bytes: int | None = model.memory_bytes
+        self._engine = Engine(model)
+
+    def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        token_ids: list[int] = []
+        arrived_s: list[float] = []
+        started = time.perf_counter()
+        self._engine.submit(_request(prompt_ids, tokens), events.put)
+        while not _is_last(event := events.get()):
+            if isinstance(event, Step):
+                arrived_s.append(time.perf_counter() - started)
+                token_ids.append(event.stats.token_id)
+        return Stream(tuple(token_ids), arrived_s[0], arrived_s[-1])
+
+    def generate_together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        started = time.perf_counter()
+        for prompt_ids in prompts:
+            self._engine.submit(_request(prompt_ids, tokens), events.put)
+        running = len(prompts)
+        while running:
+            running -= _is_last(events.get())
+        return time.perf_counter() - started
+
+    def forced(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Iterator[Tensor]:
+        decoder = self._engine.model.decoder
+        cache = decoder.new_cache()
+        yield self._engine.call(partial(decoder.prefill, prompt_ids, cache)).result()[0].log_softmax(-1)
+        for token_id in token_ids[:-1]:
+            yield self._engine.call(partial(decoder.decode, [token_id], [cache])).result()[0].log_softmax(-1)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class WorkbenchEmbedder:
+    """The sentence model as the provider uses it: many texts at a time."""
+
+    name = "workbench batched"
+    is_rival = False
+
+    def __init__(self, folder: Path) -> None:
+        self._model = EmbeddingModel(folder)
+        self.memory_bytes: int | None = self._model.memory_bytes
+
+    def embed(self, texts: Sequence[str]) -> None:
+        self._model.embed(texts)
+
+    def close(self) -> None:
+        del self._model
+
+
+def _request(prompt_ids: Sequence[int], tokens: int) -> GenerationRequest:
+    return GenerationRequest(
+        prompt_ids=tuple(prompt_ids), max_tokens=tokens, stop_ids=frozenset(), alternatives=ALTERNATIVES
+    )
+
+
+def _is_last(event: Event) -> bool:
+    if isinstance(event, Failed):
+        raise event.error
+    return isinstance(event, Finished)

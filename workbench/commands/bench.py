@@ -1,0 +1,145 @@
+"""``workbench bench``: how fast and how exact the precisions are on this machine, beside other programs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.commands import output
+from workbench.commands.opening import DEFAULT_MODEL, PRECISIONS
+from workbench.commands.parsing import add_command
+from workbench.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from workbench.benchmarks.lineup import Settings
+    from workbench.benchmarks.measuring import Report
+    from workbench.commands.parsing import Subparsers
+
+SPEED_TASKS = ("decode", "prefill", "first-token", "batch", "embeddings")
+RIVALS = ("transformers", "llama.cpp", "openvino")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_command(
+        subparsers,
+        "bench",
+        run,
+        summary="measure speed and exactness beside other programs",
+        examples="""
+            workbench bench
+            workbench bench --tasks decode --precision int4,int8,bf16 --rounds 9
+            workbench bench --against llama.cpp,openvino
+            workbench bench --tasks exactness --exactness-tokens 2000 --json
+            """,
+        notes="""
+            transformers.generate in float32 and bf16 always takes part. Everybody is measured in turn, round by round.
+            Ours streams with top-5 logprobs. Close other programs first: what they compute is measured too.
+            Takes some minutes; --tasks and --rounds make it shorter.
+            """,
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="catalog name, folder or hub id")
+    parser.add_argument(
+        "--precision",
+        default="int4,bf16,float32",
+        metavar="LIST",
+        help=f"ours, any of {','.join(PRECISIONS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--against",
+        default="transformers",
+        metavar="LIST",
+        help="more rivals: llama.cpp, openvino (pip install 'inference-workbench[bench]')",
+    )
+    parser.add_argument(
+        "--tasks",
+        default=",".join(SPEED_TASKS),
+        metavar="LIST",
+        help="any of these and exactness (default: %(default)s)",
+    )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="that decode generates (default: 64)")
+    parser.add_argument(
+        "--exactness-tokens", type=int, default=500, metavar="N", help="that exactness compares (default: 500)"
+    )
+    parser.add_argument(
+        "--gguf", type=Path, metavar="FILE", help="for rivals that read GGUF (default: the catalog model's own file)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    # Only now: the options are checked without loading torch.
+    from workbench.benchmarks import report as reports
+
+    report = _measure(settings)
+    if args.json:
+        output.print_json(reports.as_json(report))
+    else:
+        print("\n".join(reports.lines(report)))
+    return 0
+
+
+def _measure(settings: Settings) -> Report:
+    from workbench.benchmarks.measuring import measure
+
+    told, end = _progress()
+    try:
+        return measure(settings, told)
+    finally:
+        end()
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    precisions = _listed("--precision", args.precision, PRECISIONS)
+    rivals = _listed("--against", args.against, RIVALS)
+    tasks = _listed("--tasks", args.tasks, (*SPEED_TASKS, "exactness"))
+    for option, value, lowest, highest in (
+        ("--rounds", args.rounds, 1, 1000),
+        ("--tokens", args.tokens, 2, 1024),
+        ("--exactness-tokens", args.exactness_tokens, 2, 100_000),
+    ):
+        if not lowest <= value <= highest:
+            raise InvalidRequestError(option, value, f"from {lowest} to {highest}")
+    from workbench.benchmarks.lineup import Settings
+
+    return Settings(
+        model=args.model,
+        precisions=precisions,  # type: ignore[arg-type] # they were just compared with the names there are
+        rivals=frozenset(rivals),
+        tasks=frozenset(tasks),
+        rounds=args.rounds,
+        tokens=args.tokens,
+        exactness_tokens=args.exactness_tokens,
+        gguf=args.gguf,
+    )
+
+
+def _listed(option: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """The comma-separated names, each once; raises InvalidRequestError at one that is not allowed."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = next((name for name in names if name not in allowed), None)
+    if unknown is not None or not names:
+        raise InvalidRequestError(option, unknown or text, f"a comma-separated list of {', '.join(allowed)}")
+    return names
+
+
+def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
+    """What tells the progress on standard error, and what ends it: one line that changes, or a line per stage."""
+    if sys.stderr.isatty():
+        return (
+            lambda said: print(f"\r\033[K{said}", end="", file=sys.stderr, flush=True),
+            lambda: print("\r\033[K", end="", file=sys.stderr, flush=True),
+        )
+    stages: list[str] = []
+
+    def told(said: str) -> None:
+        stage = said.partition(":")[0]
+        if stage not in stages:
+            stages.append(stage)
+            print(stage, file=sys.stderr, flush=True)
+
+    return told, lambda: None

@@ -116,7 +116,7 @@ def _merges(pieces: list[str], vocab: dict[str, int]) -> list[tuple[str, str]]:
     ]
 
 
-def _llama_like(**more: Any) -> dict[str, Any]:
+def llama_like(**more: Any) -> dict[str, Any]:
     shape = {
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -143,12 +143,12 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
         eos_token_id=0,
         initializer_range=0.4,
     ),
-    "llama": lambda vocab: transformers.LlamaConfig(vocab_size=vocab, **_llama_like()),
-    "qwen2": lambda vocab: transformers.Qwen2Config(vocab_size=vocab, **_llama_like(tie_word_embeddings=True)),
-    "qwen3": lambda vocab: transformers.Qwen3Config(vocab_size=vocab, **_llama_like(head_dim=16)),
+    "llama": lambda vocab: transformers.LlamaConfig(vocab_size=vocab, **llama_like()),
+    "qwen2": lambda vocab: transformers.Qwen2Config(vocab_size=vocab, **llama_like(tie_word_embeddings=True)),
+    "qwen3": lambda vocab: transformers.Qwen3Config(vocab_size=vocab, **llama_like(head_dim=16)),
     "gemma3": lambda vocab: transformers.Gemma3TextConfig(
         vocab_size=vocab,
-        **_llama_like(
+        **llama_like(
             num_hidden_layers=3,
             head_dim=8,
             query_pre_attn_scalar=8,
@@ -158,7 +158,7 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
         ),
     ),
     "mixtral": lambda vocab: transformers.MixtralConfig(
-        vocab_size=vocab, **_llama_like(num_local_experts=4, num_experts_per_tok=2, sliding_window=None)
+        vocab_size=vocab, **llama_like(num_local_experts=4, num_experts_per_tok=2, sliding_window=None)
     ),
 }
 
@@ -166,11 +166,31 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
 def save_model(folder: Path, family: str, tokenizer: Any | None = None, *, end_ids: int | list[int] = 0) -> Path:
     """Write a random model of the family with its tokenizer, and return the folder."""
     tokenizer = tokenizer or bpe_tokenizer()
-    config = FAMILIES[family](len(tokenizer))
+    return save_config(folder, FAMILIES[family](len(tokenizer)), tokenizer, seed=sum(family.encode()), end_ids=end_ids)
+
+
+def save_config(
+    folder: Path,
+    config: Any,
+    tokenizer: Any,
+    *,
+    seed: int = 0,
+    end_ids: int | list[int] = 0,
+    vectors: float = 0.0,
+) -> Path:
+    """Write a random model of a config with a tokenizer, and return the folder.
+
+    Args:
+        vectors: how far biases and norm weights stray from the zeros and ones that they start as.
+    """
     state = torch.random.get_rng_state()
     try:
-        torch.manual_seed(sum(family.encode()))
+        torch.manual_seed(seed)
         model = make_model(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(torch.randn_like(parameter) * vectors)
     finally:
         torch.random.set_rng_state(state)
     model.generation_config = make_generation_config(eos_token_id=end_ids, pad_token_id=0, do_sample=False)

@@ -131,8 +131,7 @@ def _damage_named(folder: Path) -> Iterator[None]:
 
 def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralDecoder:
     with quiet():
-        model: PreTrainedModel
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=compute_dtype(precision),
             local_files_only=True,
@@ -140,6 +139,8 @@ def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralD
             use_safetensors=True,
             output_loading_info=True,
         )
+    model: PreTrainedModel
+    model, report = loaded
     if report["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {missing}; fetch the model again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -34,27 +35,26 @@ def memory_available_bytes() -> int:
 
 
 def _cpu_quota() -> float | None:
-    text = _read("cpu.max")
-    if text is None or text.startswith("max"):
-        return None
-    quota, period = text.split()
-    return float(quota) / float(period)
+    quota, _, period = (_read("cpu.max") or "").partition(" ")
+    allowed, per = _number(quota), _number(period)
+    return allowed / per if allowed and per else None
 
 
 def _cgroup_memory() -> float | None:
-    text = _read("memory.max") or _read("memory/memory.limit_in_bytes")
-    return _number(text)
+    return _number(_read("memory.max")) or _number(_read("memory/memory.limit_in_bytes"))
 
 
 def _read(name: str) -> str | None:
     try:
         return (_CGROUP / name).read_text(encoding="ascii").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 
 def _number(text: str | None) -> float | None:
+    """A finite number above 0; None for "max", a size with a unit that we do not know, and anything else."""
     try:
-        return float(text) if text else None
-    except ValueError:  # "max", or a size with a unit that we do not know
+        number = float(text or "")
+    except ValueError:
         return None
+    return number if 0 < number < math.inf else None

@@ -49,19 +49,17 @@ def pack(
     shape = _shape(config)
     with WeightFiles(folder) as files:
         expected = _expected(shape, config)
-        if files.names() | {_HEAD} != set(expected) or any(
-            files.shape(name) != expected[name] for name in files.names()
-        ):
+        names = files.names() | {_HEAD} if config.tie_word_embeddings else files.names()
+        if names != set(expected) or any(files.shape(name) != expected[name] for name in files.names()):
             return None  # the general way says what is wrong, if something is
         packer = _Packer(files, precision, config.rms_norm_eps, keep_wide=keep_wide)
         embedding = files.dense(_EMBEDDING).to(compute_dtype(precision))
-        tied = bool(config.tie_word_embeddings) or _HEAD not in files.names()
         return FusedDecoder(
             shape,
             [packer.block(f"model.layers.{layer}", shape) for layer in range(shape.layers)],
             embedding=embedding,
             norm=packer.norm(_NORM),
-            head=_Head(embedding if tied else files.dense(_HEAD).to(compute_dtype(precision))),
+            head=_head(files, embedding),
             rotary=LlamaRotaryEmbedding(cast("LlamaConfig", config)),
             dtype=compute_dtype(precision),
         )
@@ -74,9 +72,9 @@ class _Head:
     the greedy choice between them would be one of chance. The best logits are therefore computed again in float32.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, nbytes: int) -> None:
         self._weight = weight  # (vocab, hidden)
-        self.nbytes = 0  # counted as the embedding where the two are one
+        self.nbytes = nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._weight.dtype == torch.float32:
@@ -87,6 +85,19 @@ class _Head:
         best = logits.topk(min(_RECOMPUTED, logits.shape[1]), sorted=False).indices  # (rows, best)
         exact = torch.bmm(self._weight[best].float(), x.float().unsqueeze(2)).squeeze(2)
         return logits.scatter_(1, best, exact)
+
+
+def _head(files: WeightFiles, embedding: Tensor) -> _Head:
+    """The file's output matrix; the embedding where the two are one, which then counts once.
+
+    A config may say that they are tied and the file hold two: then, as in transformers, the file is right.
+    """
+    if _HEAD not in files.names():
+        return _Head(embedding, nbytes=0)
+    weight = files.dense(_HEAD).to(embedding.dtype)
+    if torch.equal(weight, embedding):
+        return _Head(embedding, nbytes=0)
+    return _Head(weight, weight.nbytes)
 
 
 class _Packer:

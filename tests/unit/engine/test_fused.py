@@ -1,0 +1,363 @@
+"""The fused step computes what transformers' own forward computes, for every structure that is sent through it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.fakes.listening import generate
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config
+from workbench.engine.decoders import Decoder, GeneralDecoder
+from workbench.engine.fused import FusedDecoder
+from workbench.engine.generation import GenerationRequest
+from workbench.engine.loading import load
+from workbench.engine.scheduler import Engine
+from workbench.errors import ModelFormatError
+
+VOCAB = 384
+TOLERANCE = 1e-5
+"""Of the largest logit, which is between 5 and 40 here: float32 cannot do better by more than a few of its steps."""
+
+# Typed as Any, for transformers' configs are only partly typed.
+Llama: Any = transformers.LlamaConfig
+Mistral: Any = transformers.MistralConfig
+Qwen2: Any = transformers.Qwen2Config
+Qwen3: Any = transformers.Qwen3Config
+Granite: Any = transformers.GraniteConfig
+
+
+def shaped(kind: Any, **more: Any) -> Any:
+    return kind(vocab_size=VOCAB, **llama_like(initializer_range=0.2, **more))
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+FUSED: dict[str, Callable[[], Any]] = {
+    "grouped": lambda: shaped(Llama),
+    "multi-head": lambda: shaped(Llama, num_key_value_heads=4),
+    "multi-query": lambda: shaped(Llama, num_key_value_heads=1),
+    "tied": lambda: shaped(Llama, tie_word_embeddings=True),
+    "attention-bias": lambda: shaped(Llama, attention_bias=True),
+    "mlp-bias": lambda: shaped(Llama, mlp_bias=True),
+    "both-biases": lambda: shaped(Llama, attention_bias=True, mlp_bias=True, num_key_value_heads=1),
+    "llama3-rope": lambda: shaped(Llama, rope_parameters=LLAMA3_ROPE),
+    "linear-rope": lambda: shaped(Llama, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}),
+    "wide-heads": lambda: shaped(Llama, head_dim=24),
+    "narrow-heads": lambda: shaped(Llama, head_dim=4),
+    "coarse-epsilon": lambda: shaped(Llama, rms_norm_eps=0.1),
+    "mistral": lambda: shaped(Mistral, sliding_window=None),
+    "mistral-window-of-all": lambda: shaped(Mistral, sliding_window=512),
+    "qwen2": lambda: shaped(Qwen2),
+    "qwen2-tied": lambda: shaped(Qwen2, tie_word_embeddings=True),
+    "qwen3": lambda: shaped(Qwen3, head_dim=16),
+    "qwen3-bias": lambda: shaped(Qwen3, head_dim=16, attention_bias=True, num_key_value_heads=1),
+}
+
+GENERAL: dict[str, Callable[[], Any]] = {
+    "mistral-window": lambda: shaped(Mistral, sliding_window=24),
+    "qwen2-window": lambda: shaped(Qwen2, use_sliding_window=True, sliding_window=24, max_window_layers=1),
+    "partial-rotary": lambda: shaped(
+        Llama,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
+    "dynamic-rope": lambda: shaped(Llama, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}),
+    "yarn-rope": lambda: shaped(
+        Llama,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+        },
+    ),
+    "other-activation": lambda: shaped(Llama, hidden_act="gelu"),
+    "granite": lambda: shaped(
+        Granite, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.2, logits_scaling=2.0
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A random model of a case, whose biases and norms are not what they start as, written once."""
+    root, tokenizer = tmp_path_factory.mktemp("structures"), bpe_tokenizer(VOCAB)
+
+    @cache
+    def folder(case: str) -> Path:
+        return save_config(root / case, (FUSED | GENERAL)[case](), tokenizer, seed=len(case), vectors=0.3)
+
+    return folder
+
+
+@pytest.fixture(scope="session", params=list(FUSED))
+def both(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> tuple[FusedDecoder, GeneralDecoder]:
+    """The fused decoder of a case, and transformers' own."""
+    folder = folder_of(request.param)
+    fused = load(folder).decoder
+    assert isinstance(fused, FusedDecoder), f"{request.param} must take the fast way"
+    return fused, oracle(folder)
+
+
+def oracle(folder: Path) -> GeneralDecoder:
+    general = load(folder, fast=False).decoder
+    assert isinstance(general, GeneralDecoder)
+    return general
+
+
+def some_ids(count: int, seed: int = 0) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(VOCAB) for _ in range(count)]
+
+
+def logits_of(decoder: Decoder, token_ids: list[int]) -> Tensor:
+    """One forward over the whole text, logits of every position, shape (tokens, vocab)."""
+    with torch.inference_mode():
+        return decoder.prefill(token_ids, decoder.new_cache(), every_position=True)
+
+
+def check_equal(found: Tensor, expected: Tensor) -> None:
+    assert found.dtype == torch.float32
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+
+
+Both = tuple[FusedDecoder, GeneralDecoder]
+
+few = pytest.mark.parametrize(
+    "both", ["grouped", "multi-query", "both-biases", "wide-heads", "qwen3-bias"], indirect=True
+)
+"""For laws about rows, caches and order, which do not depend on the rest of the structure."""
+
+
+# --------------------------------------------------------------------------------------------------- one sequence
+
+
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_a_prompt_read_in_one_piece_has_the_logits_of_transformers_at_every_position(both: Both, count: int) -> None:
+    fused, general = both
+    token_ids = some_ids(count)
+    expected = logits_of(general, token_ids)
+    assert float(expected.abs().max()) > 1, "a model that says nothing proves nothing"
+    check_equal(logits_of(fused, token_ids), expected)
+    with torch.inference_mode():
+        check_equal(fused.prefill(token_ids, fused.new_cache()), expected[-1:])
+
+
+@few
+@pytest.mark.parametrize("seed", range(3))
+def test_pieces_of_any_size_give_what_one_piece_gives(both: Both, seed: int) -> None:
+    fused, general = both
+    rng, token_ids = random.Random(seed), some_ids(120, seed)
+    expected, cache, done = logits_of(general, token_ids), fused.new_cache(), 0
+    while done < len(token_ids):
+        size = rng.choice([1, 2, 7, 40, 90])
+        with torch.inference_mode():
+            found = fused.prefill(token_ids[done : done + size], cache, every_position=True)
+        check_equal(found, expected[done : done + size])
+        done += len(found)
+        assert cache.length == done
+
+
+@few
+def test_tokens_one_by_one_beyond_the_first_room_of_the_cache(both: Both) -> None:
+    """The cache starts with room for 256 tokens, and is moved when they are full."""
+    fused, general = both
+    token_ids = some_ids(300, 5)
+    expected, cache = logits_of(general, token_ids), fused.new_cache()
+    small = cache.nbytes
+    with torch.inference_mode():
+        fused.prefill(token_ids[:230], cache)
+        for at in range(230, 300):
+            check_equal(fused.decode([token_ids[at]], [cache]), expected[at : at + 1])
+    assert cache.length == 300
+    assert cache.nbytes == 2 * small
+
+
+@few
+def test_one_long_piece_makes_all_its_room_at_once(both: Both) -> None:
+    fused, general = both
+    token_ids = some_ids(512, 6)
+    check_equal(logits_of(fused, token_ids), logits_of(general, token_ids))
+
+
+def test_hidden_states_are_those_of_transformers(both: Both) -> None:
+    fused, general = both
+    with torch.inference_mode():
+        check_equal(fused.embed(some_ids(40)), general.embed(some_ids(40)))
+
+
+# ------------------------------------------------------------------------------------------------------ many rows
+
+
+def test_rows_of_different_lengths_are_each_as_if_alone(both: Both) -> None:
+    fused, general = both
+    texts = [some_ids(count, count) for count in (2, 3, 17, 64, 100, 180, 255, 270, 5)]
+    with torch.inference_mode():
+        caches = [fused.new_cache() for _ in texts]
+        for text, cache in zip(texts, caches, strict=True):
+            fused.prefill(text[:-1], cache)
+        together = fused.decode([text[-1] for text in texts], caches)
+    assert [cache.length for cache in caches] == list(map(len, texts))
+    for row, text in enumerate(texts):
+        check_equal(together[row : row + 1], logits_of(general, text)[-1:])
+
+
+@few
+def test_rows_that_leave_and_join_change_nothing_for_the_others(both: Both) -> None:
+    fused, general = both
+    rng, texts = random.Random(3), [some_ids(25, seed) for seed in range(5)]
+    expected = [logits_of(general, text) for text in texts]
+    with torch.inference_mode():
+        caches = [fused.new_cache() for _ in texts]
+        for text, cache in zip(texts, caches, strict=True):
+            fused.prefill(text[:5], cache)
+        while unfinished := [row for row in range(5) if caches[row].length < 25]:
+            rows = rng.sample(unfinished, rng.randrange(1, len(unfinished) + 1))
+            at = [caches[row].length for row in rows]
+            found = fused.decode(
+                [texts[row][place] for row, place in zip(rows, at, strict=True)], [caches[row] for row in rows]
+            )
+            for index, (row, place) in enumerate(zip(rows, at, strict=True)):
+                check_equal(found[index : index + 1], expected[row][place : place + 1])
+
+
+# ---------------------------------------------------------------------------------------------------------- forks
+
+
+@few
+@pytest.mark.parametrize("length", [1, 255, 256, 257, 300])
+def test_a_fork_goes_its_own_way_and_leaves_the_first_alone(both: Both, length: int) -> None:
+    fused, general = both
+    trunk, other = some_ids(300, 8), [*some_ids(300, 8)[:length], *some_ids(30, 9)]
+    with torch.inference_mode():
+        cache = fused.new_cache()
+        fused.prefill(trunk, cache)
+        branch = cache.fork(length)
+        assert (branch.length, cache.length) == (length, 300)
+        check_equal(fused.prefill(other[length:], branch, every_position=True), logits_of(general, other)[length:])
+        check_equal(fused.decode([7], [cache]), logits_of(general, [*trunk, 7])[-1:])
+        check_equal(fused.decode([7], [branch]), logits_of(general, [*other, 7])[-1:])
+
+
+# ------------------------------------------------------------------------------------------------ chosen by structure
+
+
+@pytest.mark.parametrize("case", list(GENERAL))
+def test_any_other_structure_takes_the_general_way_and_is_right(folder_of: Callable[[str], Path], case: str) -> None:
+    model = load(folder_of(case))
+    assert isinstance(model.decoder, GeneralDecoder)
+    token_ids, whole = some_ids(80), transformers_logits(folder_of(case), some_ids(80))
+    check_equal(logits_of(model.decoder, token_ids), whole)
+
+
+def transformers_logits(folder: Path, token_ids: list[int]) -> Tensor:
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        logits: Tensor = model.eval()(torch.tensor([token_ids]), use_cache=False).logits[0]
+    return logits
+
+
+@pytest.mark.parametrize("case", ["grouped", "qwen2", "qwen3", "mistral"])
+def test_the_fast_way_can_be_switched_off(folder_of: Callable[[str], Path], case: str) -> None:
+    assert isinstance(load(folder_of(case)).decoder, FusedDecoder)
+    assert isinstance(load(folder_of(case), fast=False).decoder, GeneralDecoder)
+
+
+@pytest.fixture
+def changed(tmp_path: Path, folder_of: Callable[[str], Path]) -> Callable[..., Path]:
+    """A copy of a case with other tensors or another config."""
+
+    def change(case: str, tensors: Callable[[dict[str, Tensor]], None] | None = None, **config: Any) -> Path:
+        folder = tmp_path / "changed"
+        folder.mkdir()
+        for path in folder_of(case).iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        if tensors:
+            weights = load_file(folder / "model.safetensors")
+            tensors(weights)
+            save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | config))
+        return folder
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.q_proj.bias", "model.extra.weight"]
+)
+def test_a_tensor_that_the_family_does_not_have_is_never_left_out_by_the_fast_way(
+    changed: Callable[..., Path], name: str
+) -> None:
+    folder = changed("grouped", lambda weights: weights.update({name: torch.ones(32)}))
+    assert isinstance(load(folder).decoder, GeneralDecoder)
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
+def test_a_tensor_that_is_missing_is_an_error_and_never_a_random_number(
+    changed: Callable[..., Path], name: str
+) -> None:
+    folder = changed("grouped", lambda weights: weights.__delitem__(name))
+    with pytest.raises(ModelFormatError, match=name.removesuffix(".weight").replace(".", r"\.")):
+        load(folder)
+
+
+def test_a_tied_model_that_has_a_head_of_its_own_in_the_file_computes_what_transformers_computes(
+    changed: Callable[..., Path],
+) -> None:
+    head = torch.randn(VOCAB, 32, generator=torch.Generator().manual_seed(1))
+    folder = changed("tied", lambda weights: weights.update({"lm_head.weight": head}))
+    check_equal(logits_of(load(folder).decoder, some_ids(30)), transformers_logits(folder, some_ids(30)))
+
+
+def test_weights_in_shards_are_all_found(tmp_path: Path, folder_of: Callable[[str], Path]) -> None:
+    case = folder_of("grouped")
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(case)
+    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    bpe_tokenizer(VOCAB).save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    sharded = load(tmp_path)
+    assert isinstance(sharded.decoder, FusedDecoder)
+    assert torch.equal(logits_of(sharded.decoder, some_ids(30)), logits_of(load(case).decoder, some_ids(30)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_stored_in_half_precision_compute_in_float32(changed: Callable[..., Path], dtype: torch.dtype) -> None:
+    def halve(weights: dict[str, Tensor]) -> None:
+        weights.update({name: tensor.to(dtype) for name, tensor in weights.items()})
+
+    folder = changed("both-biases", halve)
+    fused = load(folder).decoder
+    assert isinstance(fused, FusedDecoder)
+    check_equal(logits_of(fused, some_ids(30)), transformers_logits(folder, some_ids(30)))
+
+
+# ------------------------------------------------------------------------------------------------- through the engine
+
+
+@pytest.mark.parametrize("case", ["grouped", "llama3-rope", "qwen3"])
+def test_an_answer_may_run_past_the_first_room_of_the_cache(folder_of: Callable[[str], Path], case: str) -> None:
+    fast, general = (Engine(load(folder_of(case), fast=fast)) for fast in (True, False))
+    try:
+        request = GenerationRequest(prompt_ids=tuple(some_ids(200)), max_tokens=120, stop_ids=frozenset())
+        assert generate(fast, request).ids == generate(general, request).ids
+    finally:
+        fast.close()
+        general.close()

@@ -52,14 +52,13 @@ class PrefixCache:
     def nbytes(self) -> int:
         return sum(entry.cache.nbytes for entry in self._entries)
 
-    def take(self, prompt_ids: Sequence[int]) -> tuple[KVCache, int] | None:
-        """A cache that holds the longest known beginning of the prompt, and that beginning's length.
+    def take(self, token_ids: Sequence[int]) -> tuple[KVCache, int] | None:
+        """A cache that holds the longest known beginning of some tokens, and that beginning's length.
 
-        The caller owns what it gets. The last token of the prompt is never reused: its logits are needed. A sequence
-        that continues a kept one takes the kept memory over, since the longer sequence will stand for both; any other
-        gets a copy, and the kept sequence stays as it was.
+        The caller owns what it gets. A sequence that continues a kept one takes the kept memory over, since the longer
+        sequence will stand for both; any other gets a copy, and the kept sequence stays as it was.
         """
-        wanted = list(prompt_ids[:-1])
+        wanted = list(token_ids)
         by_length = sorted(self._entries, key=lambda entry: common_prefix(entry.token_ids, wanted), reverse=True)
         for entry in by_length[:2]:  # the second best may be croppable where the best is not
             shared = common_prefix(entry.token_ids, wanted)

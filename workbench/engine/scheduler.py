@@ -253,24 +253,26 @@ class Engine:
             self._sweep()
 
     def _read_chunk(self, generation: Generation) -> None:
-        request, prompt = generation.request, list(generation.request.prompt_ids)
+        """Read on in the prompt; its last token is left to the decode step, together with all that run.
+
+        So the first answer token comes from the same computation whether the prompt was read now or reused, and one
+        seed gives one answer in every precision.
+        """
+        request, body = generation.request, list(generation.request.prompt_ids[:-1])
         if generation.cache is None:
-            found = None if request.prompt_logprobs else self.prefix_cache.take(prompt)
+            found = None if request.prompt_logprobs else self.prefix_cache.take(body)
             generation.cache, generation.reused_tokens = found or (self.model.decoder.new_cache(), 0)
         done = generation.cache.length
-        chunk = prompt[done : done + (PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK)]
-        logits = self.model.decoder.prefill(chunk, generation.cache, every_position=request.prompt_logprobs)
-        read = done + len(chunk)
-        if request.prompt_logprobs:
-            following = prompt[done + 1 : read + 1]
-            generation.prompt_stats += measure(
-                logits[: len(following)], following, [request.alternatives] * len(following)
-            )
-        if read == len(prompt):
+        chunk = body[done : done + (PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK)]
+        if chunk:
+            logits = self.model.decoder.prefill(chunk, generation.cache, every_position=request.prompt_logprobs)
+            if request.prompt_logprobs:
+                following = request.prompt_ids[done + 1 : done + 1 + len(chunk)]
+                generation.prompt_stats += measure(logits, following, [request.alternatives] * len(chunk))
+        if done + len(chunk) == len(body):
             generation.start()
             self._waiting.popleft()
             self._active.append(generation)
-            self._choose([generation], logits[-1:])
 
     def _decode(self) -> None:
         """One token for every running request, as many together as the decoder takes."""

@@ -72,12 +72,12 @@ def test_another_ending_gets_a_copy_and_leaves_the_kept_sequence_alone() -> None
         assert kept.ids == list(LONG)
 
 
-def test_the_last_token_of_a_prompt_is_never_reused() -> None:
+def test_a_sequence_that_is_known_whole_is_handed_out_whole() -> None:
     cache = PrefixCache(BUDGET)
     cache.put(LONG, FakeCache(LONG))
     found = cache.take(LONG)
     assert found is not None
-    assert found[1] == len(LONG) - 1
+    assert found[1] == len(LONG)
 
 
 def test_short_prefixes_are_not_worth_it() -> None:

@@ -37,6 +37,9 @@ class FakeContestant:
         self.asked += [(tuple(prompt_ids), tokens) for prompt_ids in prompts]
         return self.first_s + (tokens - 1) * self.step_s
 
+    def resident_bytes(self) -> int:
+        return 2_000_000
+
     def close(self) -> None:
         self.closed += 1
 
@@ -75,8 +78,12 @@ class FakeEmbedder:
     texts: list[str] = field(default_factory=list)
     closed: int = 0
 
-    def embed(self, texts: Sequence[str]) -> None:
+    def embed(self, texts: Sequence[str]) -> float:
         self.texts += texts
+        return 0.5
+
+    def resident_bytes(self) -> int:
+        return 2_000_000
 
     def close(self) -> None:
         self.closed += 1

@@ -59,8 +59,8 @@ class Embedder(Protocol):
     memory_bytes: int | None
     is_rival: bool
 
-    def embed(self, texts: Sequence[str]) -> None:
-        """Compute one vector per text."""
+    def embed(self, texts: Sequence[str]) -> float:
+        """Compute one vector per text; seconds that this took."""
 
     def close(self) -> None:
         """Give the memory back."""

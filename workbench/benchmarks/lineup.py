@@ -1,10 +1,10 @@
-"""Who takes part: the precisions and rivals that were asked for, loaded one after the other."""
+"""Who takes part: the precisions and rivals that were asked for, each loaded in a process of its own."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 from transformers import AutoConfig
 
 from workbench import catalog
-from workbench.benchmarks.contestants import Contestant, Embedder, Entrant
+from workbench.benchmarks.apart import ApartContestant, ApartEmbedder, ApartReader, ApartReference
+from workbench.benchmarks.contestants import Entrant
 from workbench.benchmarks.exactness import Reference
 from workbench.benchmarks.gguf_file import gguf_of
 from workbench.benchmarks.interleaving import Absence, Told
@@ -55,14 +56,14 @@ class Lineup:
     encode: Encode
     questions: list[list[int]]
     """Prompts that a model answers, as token ids."""
-    contestants: list[Contestant] = field(default_factory=list)
-    embedders: list[Embedder] = field(default_factory=list)
+    contestants: list[ApartContestant] = field(default_factory=list)
+    embedders: list[ApartEmbedder] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
 
     @property
     def reference(self) -> Reference:
         """`transformers` in float32, which takes part in whatever needs a causal model."""
-        return next(one for one in self.contestants if isinstance(one, TransformersContestant))
+        return next(one for one in self.contestants if isinstance(one, ApartReference))
 
     def of(self, kind: str) -> Sequence[Entrant]:
         return self.contestants if kind == "causal" else self.embedders
@@ -92,9 +93,8 @@ def opened(settings: Settings, told: Told) -> Iterator[Lineup]:
         if "embeddings" in settings.tasks:
             sentences = catalog.local_path(SENTENCE_MODEL)
             told(f"loading {SENTENCE_MODEL}")
-            for embedder in (WorkbenchEmbedder(sentences), LoopEmbedder(sentences)):
-                stack.callback(embedder.close)
-                lineup.embedders.append(embedder)
+            for embedder in (WorkbenchEmbedder, LoopEmbedder):
+                lineup.embedders.append(stack.enter_context(closing(ApartEmbedder(embedder, sentences))))
         yield lineup
 
 
@@ -116,23 +116,22 @@ def _empty(folder: Path, settings: Settings) -> Lineup:
 
 
 def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitStack, told: Told) -> None:
-    def add(name: str, load: Callable[[], Contestant]) -> None:
+    def add(name: str, load: Callable[[], ApartContestant]) -> None:
         told(f"loading {name}")
         try:
             contestant = load()
         except InsufficientMemoryError as error:
             lineup.absences.append(Absence(name, "all", str(error)))
             return
-        stack.callback(contestant.close)
-        lineup.contestants.append(contestant)
+        lineup.contestants.append(stack.enter_context(closing(contestant)))
 
     for precision in settings.precisions:
-        add(f"workbench {precision}", partial(WorkbenchContestant, folder, precision, settings.model))
-    add("transformers float32", partial(TransformersContestant, folder, "float32"))
-    add("transformers bf16", partial(TransformersContestant, folder, "bf16"))
+        add(f"workbench {precision}", partial(ApartReader, WorkbenchContestant, folder, precision, settings.model))
+    add("transformers float32", partial(ApartReference, TransformersContestant, folder, "float32"))
+    add("transformers bf16", partial(ApartReader, TransformersContestant, folder, "bf16"))
     if settings.rivals - {"transformers"}:
         gguf = stack.enter_context(gguf_of(settings.model, settings.gguf))
         if "llama.cpp" in settings.rivals:
-            add("llama.cpp", lambda: LlamaCppContestant(gguf, lineup.sizes.context))
+            add("llama.cpp", partial(ApartReader, LlamaCppContestant, gguf, lineup.sizes.context))
         if "openvino" in settings.rivals:
-            add("openvino", lambda: OpenVinoContestant(gguf))
+            add("openvino", partial(ApartContestant, OpenVinoContestant, gguf))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 import torch
 
 from workbench.engine.machine import memory_limit_bytes, thread_count
@@ -37,8 +36,6 @@ class MachineFacts:
     cores: int
     threads: int
     memory_limit_bytes: int
-    resident_bytes: int
-    """Of this process, with all contestants loaded."""
     versions: dict[str, str]
 
 
@@ -49,7 +46,6 @@ def machine_facts() -> MachineFacts:
         cores=os.cpu_count() or 1,
         threads=thread_count(),
         memory_limit_bytes=memory_limit_bytes(),
-        resident_bytes=int(psutil.Process().memory_info().rss),
         versions={"python": platform.python_version()} | _versions(),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from workbench.benchmarks.contestants import Entrant
 from workbench.benchmarks.exactness import Exactness, exactness
 from workbench.benchmarks.interleaving import Absence, Result, Told, interleaved
 from workbench.benchmarks.lineup import Lineup, Settings, opened
@@ -17,14 +16,24 @@ EXACTNESS = "exactness"
 TASK_NAMES = (*(task.name for task in TASKS), EXACTNESS)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one contestant holds."""
+
+    weights_bytes: int | None
+    """As it says itself."""
+    resident_bytes: int
+    """Of its whole process, after all tasks."""
+
+
 @dataclass(slots=True)
 class Report:
     """What was found."""
 
     settings: Settings
     machine: MachineFacts
-    memory_bytes: dict[str, int | None]
-    """Contestant to what its weights hold."""
+    memory: dict[str, Memory]
+    """By contestant."""
     results: list[Result] = field(default_factory=list)
     exactness: list[Exactness] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
@@ -37,15 +46,15 @@ def measure(settings: Settings, told: Told) -> Report:
         InvalidRequestError: a rival is not installed, or cannot read this model; nothing was measured.
     """
     with opened(settings, told) as lineup:
-        entrants: list[Entrant] = [*lineup.contestants, *lineup.embedders]
-        memory = {entrant.name: entrant.memory_bytes for entrant in entrants}
         found: list[Result | Exactness | Absence] = [*lineup.absences]
         for task in TASKS:
             if task.name in settings.tasks:
                 found += interleaved(task, lineup.of(task.kind), lineup.encode, lineup.sizes, settings.rounds, told)
         if EXACTNESS in settings.tasks:
             found += _exactness(lineup, settings, told)
-        report = Report(settings, machine_facts(), memory)
+        entrants = [*lineup.contestants, *lineup.embedders]
+        memory = {entrant.name: Memory(entrant.memory_bytes, entrant.resident_bytes()) for entrant in entrants}
+    report = Report(settings, machine_facts(), memory)
     for item in found:
         match item:
             case Result():

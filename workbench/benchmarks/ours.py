@@ -74,8 +74,10 @@ class WorkbenchEmbedder:
         self._model = EmbeddingModel(folder)
         self.memory_bytes: int | None = self._model.memory_bytes
 
-    def embed(self, texts: Sequence[str]) -> None:
+    def embed(self, texts: Sequence[str]) -> float:
+        started = time.perf_counter()
         self._model.embed(texts)
+        return time.perf_counter() - started
 
     def close(self) -> None:
         del self._model

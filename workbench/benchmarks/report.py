@@ -28,7 +28,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "rounds": settings.rounds,
         "tokens": settings.tokens,
         "machine": report.machine,
-        "memory_bytes": report.memory_bytes,
+        "memory": report.memory,
         "results": [_result(result, _same_metric(result, report.results)) for result in report.results],
         "exactness": report.exactness,
         "absences": report.absences,
@@ -74,10 +74,10 @@ def _exactness_lines(report: Report) -> Iterable[str]:
 
 def _memory_lines(report: Report) -> Iterable[str]:
     yield ""
-    yield "memory of the weights"
-    for name, nbytes in report.memory_bytes.items():
-        yield f"  {name:<22}{'unknown' if nbytes is None else f'{nbytes / 1e6:,.0f} MB':>9}"
-    yield f"  {'this process, all of it':<22}{report.machine.resident_bytes / 1e6:>7,.0f} MB"
+    yield "memory: the weights, and the whole process"
+    for name, held in report.memory.items():
+        weights = "unknown" if held.weights_bytes is None else f"{held.weights_bytes / 1e6:,.0f} MB"
+        yield f"  {name:<22}{weights:>9}{held.resident_bytes / 1e6:>9,.0f} MB"
 
 
 def _result(result: Result, others: Sequence[Result]) -> dict[str, Any]:

@@ -29,10 +29,9 @@ class TransformersContestant:
     def __init__(self, folder: Path, precision: Literal["float32", "bf16"]) -> None:
         self.name = f"transformers {precision}"
         self._tokenizer = load_tokenizer(folder)
-        with quiet():
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=_DTYPES[precision], local_files_only=True, trust_remote_code=False, use_safetensors=True
-            ).eval()
+        # The thread that generates also loads: two threads' OpenMP teams would slow each other (see `apart`).
+        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(thread_count(),))
+        self._model: Any = self._thread.submit(_load, folder, _DTYPES[precision]).result()
         self.memory_bytes: int | None = int(self._model.get_memory_footprint())
         generation = self._model.generation_config
         ends = generation.eos_token_id
@@ -40,7 +39,6 @@ class TransformersContestant:
         # Without an end token all generate the same count; a processor that forbids it would cost time.
         generation.eos_token_id = None
         generation.pad_token_id = 0
-        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(thread_count(),))
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
         streamer = _TimedStreamer(self._tokenizer)
@@ -104,6 +102,14 @@ class TransformersContestant:
         return logits.float().log_softmax(-1)
 
 
+def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    with quiet():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).eval()
+    return model
+
+
 class _TimedStreamer(TextIteratorStreamer):
     """Notes when each token arrives: the text itself comes word by word, which would blur the first one's time."""
 
@@ -134,12 +140,14 @@ class LoopEmbedder:
         self._max_tokens = EmbeddingModel(folder).max_tokens
         self.memory_bytes: int | None = int(self._model.get_memory_footprint())
 
-    def embed(self, texts: Sequence[str]) -> None:
+    def embed(self, texts: Sequence[str]) -> float:
+        started = time.perf_counter()
         with torch.inference_mode():
             for text in texts:
                 encoded = self._tokenizer(text, truncation=True, max_length=self._max_tokens, return_tensors="pt")
                 hidden = self._model(**encoded).last_hidden_state[0]  # (tokens, hidden)
                 F.normalize(hidden.mean(0), dim=0).tolist()
+        return time.perf_counter() - started
 
     def close(self) -> None:
         del self._model

@@ -72,7 +72,7 @@ def test_a_batch_counts_all_tokens_of_all_its_prompts() -> None:
 
 def test_embedders_get_the_same_texts_of_mixed_length() -> None:
     embedders = [FakeEmbedder("A"), FakeEmbedder("B")]
-    figures("embeddings", *embedders, rounds=1)
+    assert figures("embeddings", *embedders, rounds=1)["embeddings", "A"] == TEXTS / 0.5
     assert embedders[0].texts == embedders[1].texts
     lengths = [len(text.split()) for text in embedders[0].texts[:TEXTS]]
     assert (min(lengths), len(set(lengths)), len(lengths)) == (1, TEXTS, TEXTS)

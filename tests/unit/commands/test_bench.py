@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -34,19 +34,20 @@ class Opened:
 
     def __init__(self) -> None:
         self.settings: Settings | None = None
-        self.contestants = [
+        self.contestants: list[Any] = [
             FakeReader("workbench int4", step_s=0.01, first_s=0.1),
             FakeReader("workbench float32", step_s=0.03, first_s=0.3),
             FakeContestant("transformers float32", step_s=0.04, is_rival=True),
             FakeContestant("transformers bf16", step_s=0.05, is_rival=True),
             FakeContestant("llama.cpp", step_s=0.02, is_rival=True, memory_bytes=None),
         ]
+        embedders: list[Any] = [FakeEmbedder("workbench batched"), FakeEmbedder("plain loop", is_rival=True)]
         self.lineup = FakeLineup(
             Sizes(tokens=8),
             encode=lambda text: list(text.encode()),
             questions=[[1, 2, 3]],
-            contestants=[*self.contestants],
-            embedders=[FakeEmbedder("workbench batched"), FakeEmbedder("plain loop", is_rival=True)],
+            contestants=self.contestants,
+            embedders=embedders,
             absences=[Absence("workbench bf16", "all", "it needs 9 GB")],
         )
 
@@ -101,8 +102,8 @@ def test_the_report_for_programs_has_everything(cli: Cli, opened: Opened) -> Non
     report = json.loads(cli("bench", "--tasks", ",".join(TASK_NAMES), "--exactness-tokens", "6", "--json").out)
     assert {result["task"] for result in report["results"]} == set(SPEED_TASKS)
     assert [one["tokens"] for one in report["exactness"]] == [6, 6]
-    assert report["memory_bytes"]["workbench int4"] == 1_000_000
-    assert report["memory_bytes"]["llama.cpp"] is None
+    assert report["memory"]["workbench int4"] == {"weights_bytes": 1_000_000, "resident_bytes": 2_000_000}
+    assert report["memory"]["llama.cpp"]["weights_bytes"] is None
     assert report["machine"]["threads"] >= 1
     assert {"python", "torch", "transformers"} <= set(report["machine"]["versions"])
 

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from tests.fakes.contestants import FakeEmbedder, FakeReader
+from workbench.benchmarks.apart import ApartEmbedder, ApartReader, ApartReference
+from workbench.errors import GenerationError, InsufficientMemoryError, InvalidRequestError
+
+
+class Writer(FakeReader):
+    def sample(self, prompt_ids: list[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
+        return [seed] * tokens, torch.zeros(tokens, 4)
+
+    def generate_together(self, prompts: object, tokens: int) -> float:
+        match tokens:
+            case 1:
+                raise InvalidRequestError("tokens", 1, "another number")
+            case 2:
+                os._exit(3)
+        return 1.0
+
+
+def too_big(name: str) -> FakeReader:
+    raise InsufficientMemoryError(f"{name} needs more")
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[ApartReference]:
+    with closing(ApartReference(Writer, "A", 0.5, 0.25)) as contestant:
+        yield contestant
+
+
+def test_it_answers_as_the_entrant_would(apart: ApartReference) -> None:
+    assert (apart.name, apart.is_rival, apart.memory_bytes) == ("A", False, 1_000_000)
+    assert apart.generate([1, 2], 5) == FakeReader("A", 0.5, 0.25).generate([1, 2], 5)
+    assert [tuple(row.shape) for row in apart.forced([1], [2, 3])] == [(4,), (4,)]
+    token_ids, logprobs = apart.sample([1], 3, seed=7)
+    assert (token_ids, tuple(logprobs.shape)) == ([7, 7, 7], (3, 4))
+    assert apart.resident_bytes() > 10**6
+
+
+def test_what_the_entrant_raises_is_raised_here_or_said_where_it_cannot_travel(apart: ApartReference) -> None:
+    with pytest.raises(GenerationError, match="InvalidRequestError: tokens must be another number"):
+        apart.generate_together([[1]], 1)
+    assert apart.generate_together([[1]], 3) == 1
+
+
+def test_a_process_that_dies_is_an_error_and_not_silence() -> None:
+    with closing(ApartReader(Writer, "A")) as contestant, pytest.raises(GenerationError, match="exit code 3"):
+        contestant.generate_together([[1]], 2)
+
+
+def test_what_making_it_raises_keeps_its_type_and_leaves_no_process() -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    with pytest.raises(InsufficientMemoryError, match="big needs more"):
+        ApartReader(too_big, "big")
+    assert {child.pid for child in psutil.Process().children()} <= before
+
+
+def test_closing_ends_the_process() -> None:
+    embedder = ApartEmbedder(FakeEmbedder, "E")
+    assert embedder.embed(["a"]) == 0.5
+    process = psutil.Process(embedder._process.pid)
+    embedder.close()
+    assert not process.is_running()

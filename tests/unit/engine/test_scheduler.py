@@ -19,13 +19,14 @@ import torch
 
 from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import PROMPT, FakeCache, FakeDecoder, Gate, scripted_speech
-from workbench.engine import scheduler
+from workbench.engine import decode_loop, scheduler
+from workbench.engine.decode_loop import PREFILL_CHUNK
 from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.generation import Event, Failed, Finished, GenerationRequest, Started, Step
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.loading import LoadedModel
 from workbench.engine.sampling import Sampler, Sampling
-from workbench.engine.scheduler import PREFILL_CHUNK, Engine
+from workbench.engine.scheduler import Engine
 from workbench.errors import (
     BusyError,
     ClosedError,
@@ -367,7 +368,7 @@ def test_a_fault_of_our_own_parts_hangs_nobody(
     """Memory can run out anywhere, also where the model is not: in the first step, or in one of several rows."""
     engine = engine_of(FakeDecoder(rows_per_step=4), prefix_cache_bytes=2**20)
     owner, name = {
-        "measure": (scheduler, "measure"),
+        "measure": (decode_loop, "measure"),
         "PrefixCache.take": (PrefixCache, "take"),
         "Sampler.choose": (Sampler, "choose"),
         "Detokenizer.decode": (Detokenizer, "decode"),

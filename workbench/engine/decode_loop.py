@@ -1,0 +1,299 @@
+"""The decode loop of one loaded model, on a thread of its own: everything in flight is decoded together.
+
+The thread repeats one round: take what has arrived, read one chunk of one waiting prompt, let every running request
+decode one token. A long prompt therefore delays the others by a chunk, not by itself; a cancelled request leaves
+before its next token; and one that fails takes nobody with it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from workbench.engine.generation import Generation
+from workbench.engine.inspection import KeptLogits
+from workbench.engine.kv_cache import KVCache, PrefixCache
+from workbench.engine.logprobs import measure
+from workbench.engine.machine import thread_count
+from workbench.errors import ClosedError, GenerationError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from workbench.engine.loading import LoadedModel
+
+PREFILL_CHUNK = 512
+"""Prompt tokens read at once: enough to keep matrix kernels busy, little enough to keep other requests flowing."""
+
+PROMPT_LOGPROBS_CHUNK = 64
+"""The same where logits of every position are asked for, which take 4 bytes times the vocabulary each."""
+
+
+class DecodeLoop:
+    """Takes requests and calls from any thread and answers them on its own.
+
+    Args:
+        max_active: how many requests decode together; more wait their turn.
+    """
+
+    def __init__(
+        self, model: LoadedModel, *, prefix_cache: PrefixCache, kept_logits: KeptLogits, max_active: int
+    ) -> None:
+        self.model = model
+        self.prefix_cache = prefix_cache
+        self._kept = kept_logits
+        self._max_active = max_active
+        self._inbox: queue.SimpleQueue[Generation | Call | None] = queue.SimpleQueue()
+        self._waiting: deque[Generation] = deque()
+        self._active: list[Generation] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name=f"inference-{model.name}", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Generation | Call) -> None:
+        """Queue a request or a call.
+
+        Raises:
+            ClosedError: the loop was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"model {self.model.name} was closed; open a new workbench or load the model again")
+            self._inbox.put(item)
+
+    def close(self, timeout_s: float | None) -> None:
+        """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not started yet."""
+        return len(self._waiting) + self._inbox.qsize()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are running or waiting."""
+        return len(self._active) + self.waiting
+
+    # Everything below runs on the loop's own thread.
+
+    def _serve(self) -> None:
+        torch.set_num_threads(thread_count())
+        with torch.inference_mode():
+            while self._take():
+                self._drop_cancelled()
+                self._read_prompt()
+                self._decode()
+        error = ClosedError(f"model {self.model.name} was closed while the request ran")
+        for generation in [*self._active, *self._waiting]:
+            self._fail(generation, error)
+        self._active.clear()
+        self._waiting.clear()
+        self.prefix_cache.clear()
+
+    def _take(self) -> bool:
+        """Take all that has arrived, waiting while there is nothing to do; False when it is time to end."""
+        while True:
+            idle = not self._active and not self._waiting
+            try:
+                item = self._inbox.get(block=idle)
+            except queue.Empty:
+                return True
+            if item is None:
+                return False
+            if isinstance(item, Generation):
+                self._waiting.append(item)
+            else:
+                item.run()
+            # The last request must not be kept alive by an idle thread's frame.
+            del item
+
+    def _drop_cancelled(self) -> None:
+        for generation in [*self._active, *self._waiting]:
+            if generation.handle.cancelled.is_set():
+                self._guarded(generation, partial(generation.finish, "cancelled"))
+        self._sweep()
+
+    def _read_prompt(self) -> None:
+        """One chunk of the prompt of the request that has waited longest."""
+        if not self._waiting or len(self._active) >= self._max_active:
+            return
+        generation = self._waiting[0]
+        self._guarded(generation, lambda: self._read_chunk(generation))
+        if generation.ended:
+            self._sweep()
+
+    def _read_chunk(self, generation: Generation) -> None:
+        """Read on in the prompt; its last token is left to the decode step, together with all that run.
+
+        So the first answer token comes from the same computation whether the prompt was read now or reused, and one
+        seed gives one answer in every precision.
+        """
+        request, body = generation.request, list(generation.request.prompt_ids[:-1])
+        if generation.cache is None:
+            found = None if request.prompt_logprobs else self.prefix_cache.take(body)
+            generation.cache, generation.reused_tokens = found or (self.model.decoder.new_cache(), 0)
+        done = generation.cache.length
+        chunk = body[done : done + (PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK)]
+        if chunk:
+            logits = self.model.decoder.prefill(chunk, generation.cache, every_position=request.prompt_logprobs)
+            if request.prompt_logprobs:
+                following = request.prompt_ids[done + 1 : done + 1 + len(chunk)]
+                generation.prompt_stats += measure(logits, following, [request.alternatives] * len(chunk))
+        if done + len(chunk) == len(body):
+            generation.start()
+            self._waiting.popleft()
+            self._active.append(generation)
+
+    def _decode(self) -> None:
+        """One token for every running request, as many together as the decoder takes."""
+        rows = self.model.decoder.rows_per_step
+        for first in range(0, len(self._active), rows):
+            self._decode_together(self._active[first : first + rows])
+        self._sweep()
+
+    def _decode_together(self, group: list[Generation]) -> None:
+        group = [generation for generation in group if not generation.ended]
+        if not group:
+            return
+        try:
+            logits = self.model.decoder.decode(
+                [generation.token_ids[-1] for generation in group], [_cache(generation) for generation in group]
+            )
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            if len(group) == 1:
+                self._fail(group[0], error)
+                return
+            logits = None
+        if logits is not None:
+            self._choose(group, logits)
+            return
+        for generation in group:  # find out whose fault it is; the others go on
+            self._decode_together([generation])
+
+    def _choose(self, group: Sequence[Generation], logits: Tensor) -> None:
+        """Sample one token for each row of ``logits`` (rows, vocab) and hand it to its request."""
+        chosen: list[_Choice] = []
+        for row, generation in enumerate(group):
+
+            def choose(generation: Generation = generation, row: int = row) -> None:
+                chosen.append(_Choice(generation, row, *generation.sampler.choose(logits[row])))
+
+            self._guarded(generation, choose)
+        if chosen:
+            self._accept(chosen, logits)
+
+    def _accept(self, chosen: list[_Choice], logits: Tensor) -> None:
+        """Measure the chosen tokens, keep what they were chosen from, and hand them to their requests."""
+        try:
+            stats = measure(
+                logits if len(chosen) == len(logits) else logits[[choice.row for choice in chosen]],
+                [choice.token_id for choice in chosen],
+                [choice.generation.request.alternatives for choice in chosen],
+            )
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            if len(chosen) == 1:
+                self._fail(chosen[0].generation, error)
+                return
+            stats = None
+        if stats is None:  # find out whose it is: memory for one long list of alternatives, most likely
+            for one in chosen:
+                self._accept([one], logits)
+            return
+        for choice, stat in zip(chosen, stats, strict=True):
+            generation = choice.generation
+            self._kept.add(generation.handle.number, generation.position, logits[choice.row], choice.number)
+            self._guarded(generation, partial(generation.accept, stat))
+
+    def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
+        """Run one request's own part; what it raises ends that request alone."""
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            self._fail(generation, error)
+
+    def _fail(self, generation: Generation, error: BaseException) -> None:
+        generation.cache = None
+        if generation.ended:  # its listener raised at the last event: there is nothing more to say
+            return
+        try:
+            generation.fail(self._told(error))
+        except BaseException:  # noqa: BLE001 - the listener itself is broken: nobody is left to tell
+            generation.handle.ended.set()
+
+    def _told(self, error: BaseException) -> BaseException:
+        """The error as the caller gets it: typed, with the place as text, and holding no frame of this thread."""
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+            return OutOfMemoryError(
+                f"memory ran out in a step of {self.model.name}: shorten the prompt or close a model"
+            )
+        place = "On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__))
+        if not isinstance(error, Exception):  # SystemExit and its like would end the caller's event loop
+            error = GenerationError(f"{self.model.name} raised {type(error).__name__} in a step: {error}")
+        error.add_note(place)
+        # Frames would keep tensors of the failed step alive for as long as the caller keeps the error.
+        chain: BaseException | None = error
+        while chain is not None:
+            chain.__traceback__ = None
+            chain = chain.__cause__ or chain.__context__
+        return error
+
+    def _sweep(self) -> None:
+        """Let ended requests go and keep their keys and values for the next ones."""
+        ended = [generation for generation in [*self._active, *self._waiting] if generation.ended]
+        if not ended:
+            return
+        self._active = [generation for generation in self._active if not generation.ended]
+        self._waiting = deque(generation for generation in self._waiting if not generation.ended)
+        for generation in ended:
+            if generation.cache is not None:
+                try:
+                    self.prefix_cache.put(generation.token_ids, generation.cache)
+                except BaseException:  # noqa: BLE001 - what cannot be kept costs time later, and no answer now
+                    self.prefix_cache.clear()
+                generation.cache = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The token that was sampled for one row of the logits."""
+
+    generation: Generation
+    row: int
+    token_id: int
+    number: float | None
+
+
+class Call:
+    """A function to run on the inference thread."""
+
+    def __init__(self, function: Callable[[], object], future: Future[object]) -> None:
+        self._function = function
+        self._future = future
+
+    def run(self) -> None:
+        if not self._future.set_running_or_notify_cancel():
+            return
+        try:
+            self._future.set_result(self._function())
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            self._future.set_exception(error)
+
+
+def _cache(generation: Generation) -> KVCache:
+    assert generation.cache is not None, "a running request has a cache"
+    return generation.cache

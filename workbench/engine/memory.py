@@ -7,11 +7,12 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any, cast
 
 from workbench.engine.machine import memory_available_bytes, memory_limit_bytes
-from workbench.engine.precision import PRECISIONS, Precision, fits_int4
-from workbench.engine.weights import BLOCKS_FILE
-from workbench.errors import InsufficientMemoryError
+from workbench.engine.precision import PRECISIONS, Precision, fits_int4, fits_int8
+from workbench.engine.weights import shards
+from workbench.errors import InsufficientMemoryError, ModelFormatError
 
 RESERVE_BYTES = 200 * 2**20
 """Left for keys and values, a step's own tensors and the rest of the process."""
@@ -58,14 +59,19 @@ def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, keep_wi
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights of a folder, read from the headers of its safetensors files."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.name == BLOCKS_FILE:
-            continue
-        with path.open("rb") as file:  # 8 bytes of length, then that much JSON
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
+    for path in shards(folder):
+        header = _header(path)
         shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     return shapes
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:  # 8 bytes of length, then that much JSON
+            (length,) = struct.unpack("<Q", file.read(8))
+            return cast("dict[str, Any]", json.loads(file.read(min(length, path.stat().st_size))))
+    except (OSError, struct.error, ValueError) as error:
+        raise ModelFormatError(f"{path} is damaged or missing ({error}); fetch the model again") from error
 
 
 def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_wide: bool) -> float:
@@ -80,7 +86,7 @@ def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_wi
         case "fp8":
             return 1 + 2 / shape[1]
         case "int8":
-            return 1 + 2 / shape[1] + wide
+            return 1 + 2 / shape[1] + wide if fits_int8(*shape) else 2
         case _:
             return 0.5 + 4 / 32 + wide if fits_int4(*shape) else 2
 

@@ -34,6 +34,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 MANY_ROWS = 9
 """From so many rows on bf16 weights are faster than int4 and int8 ones; up to there the few bits win."""
 
+_COLUMNS_INT8 = 32
 _COLUMNS_INT4 = 64
 _ROWS_INT4 = 16
 
@@ -149,12 +150,17 @@ def quantized(
             return DenseLinear(weight.float(), bias)
         case "fp8":
             return Fp8Linear(weight, bias)
-        case "int8":
+        case "int8" if fits_int8(*weight.shape):
             return Int8Linear(weight, bias, wide)
         case "int4" if fits_int4(*weight.shape):
             return Int4Linear(blocks(), bias, wide)
         case _:
             return wide or bf16_linear(weight, bias)
+
+
+def fits_int8(_rows: int, columns: int) -> bool:
+    """Whether the 8-bit kernel takes a matrix of this shape; of other widths it would read beyond the end of a row."""
+    return columns % _COLUMNS_INT8 == 0
 
 
 def fits_int4(rows: int, columns: int) -> bool:

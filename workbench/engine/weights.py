@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from workbench.engine.model_folder import read_json
+from workbench.errors import ModelFormatError
 
 GROUP = 32
 """Weights of one row that share a scale and a minimum, in every 4-bit form here."""
@@ -66,7 +67,7 @@ class WeightFiles:
         self._block_types: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        for path in _shards(self._folder):
+        for path in shards(self._folder):
             file = self._files.enter_context(safe_open(path, framework="pt"))
             self._place |= dict.fromkeys(file.keys(), file)
         path = self._folder / BLOCKS_FILE
@@ -98,8 +99,12 @@ class WeightFiles:
         return Blocks(q, scale.float(), minimum.float())
 
 
-def _shards(folder: Path) -> list[Path]:
+def shards(folder: Path) -> list[Path]:
+    """The weight files that count: those of the index, else the one file; a folder may hold others beside them."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        return sorted({folder / name for name in read_json(index)["weight_map"].values()})
+        places = read_json(index).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise ModelFormatError(f"{index} does not say which file holds which weight; fetch the model again")
+        return sorted({folder / name for name in places.values()})
     return [folder / "model.safetensors"]

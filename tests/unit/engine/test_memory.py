@@ -1,0 +1,240 @@
+"""What a model will hold is known from its headers, and what would not fit is refused with what would."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config
+from workbench.engine import memory
+from workbench.engine.loading import load
+from workbench.engine.memory import RESERVE_BYTES, plan, predict, tensor_shapes
+from workbench.engine.precision import PRECISIONS, Precision
+from workbench.errors import InsufficientMemoryError, ModelFormatError
+
+VOCAB = 384
+configs: Any = transformers
+
+
+def shaped(**more: Any) -> dict[str, Any]:
+    return {"vocab_size": VOCAB} | llama_like(
+        **{"hidden_size": 64, "intermediate_size": 128, "initializer_range": 0.1} | more
+    )
+
+
+STRUCTURES: dict[str, Callable[[], Any]] = {
+    "llama": lambda: configs.LlamaConfig(**shaped()),
+    "llama-tied": lambda: configs.LlamaConfig(**shaped(tie_word_embeddings=True)),
+    "llama-odd": lambda: configs.LlamaConfig(**shaped(hidden_size=60, intermediate_size=100, head_dim=10)),
+    "qwen2": lambda: configs.Qwen2Config(**shaped()),
+    "qwen3": lambda: configs.Qwen3Config(**shaped(head_dim=32)),
+    "gpt2": lambda: configs.GPT2Config(vocab_size=VOCAB, n_embd=64, n_layer=2, n_head=4, n_positions=512),
+    "gemma3": lambda: configs.Gemma3TextConfig(
+        **shaped(head_dim=16, query_pre_attn_scalar=16, sliding_window=24, layer_types=["full_attention"] * 2)
+    ),
+    "mixtral": lambda: configs.MixtralConfig(**shaped(num_local_experts=4, num_experts_per_tok=2)),
+}
+
+
+@pytest.fixture(scope="session")
+def structure(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    root, tokenizer = tmp_path_factory.mktemp("structures"), bpe_tokenizer(VOCAB)
+
+    @cache
+    def folder(name: str) -> Path:
+        return save_config(root / name, STRUCTURES[name](), tokenizer)
+
+    return folder
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Leaves so many bytes for a model's weights."""
+
+    def leave(nbytes: float) -> None:
+        monkeypatch.setattr(memory, "memory_available_bytes", lambda: RESERVE_BYTES + int(nbytes))
+
+    return leave
+
+
+def weights_folder(folder: Path, **shapes: tuple[int, ...]) -> Path:
+    """A folder with nothing but weights of these shapes."""
+    save_file(
+        {name.replace("__", "."): torch.zeros(shape) for name, shape in shapes.items()}, folder / "model.safetensors"
+    )
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------ prediction
+
+
+@pytest.mark.parametrize("name", list(STRUCTURES))
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("keep_wide", [True, False])
+def test_the_prediction_is_what_is_held(
+    structure: Callable[[str], Path], room: Callable[[float], None], name: str, precision: Precision, keep_wide: bool
+) -> None:
+    shapes = tensor_shapes(structure(name))
+    room(predict(shapes, precision, keep_wide=keep_wide))
+    model = load(structure(name), precision=precision)
+    assert model.memory_bytes == pytest.approx(predict(shapes, precision, keep_wide=keep_wide), rel=0.02)
+    assert model.predicted_memory_bytes == pytest.approx(model.memory_bytes, rel=0.02)
+    assert model.parameters == sum(map(prod, shapes.values()))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_prediction_for_the_embedded_model_follows_from_its_size(smollm2_path: Path, precision: Precision) -> None:
+    """134.5 million parameters, of which 28.3 are the embedding and 106.2 lie in matrices of the layers."""
+    matrices, others = 106_168_320, 28_346_688
+    each = {"float32": 4, "bf16": 2, "fp8": 1, "int8": 1, "int4": 5 / 8}[precision]
+    expected = matrices * each + others * (4 if precision == "float32" else 2)
+    shapes = tensor_shapes(smollm2_path)
+    assert predict(shapes, precision, keep_wide=False) == pytest.approx(expected, rel=0.005)
+    wide = 2 * matrices if precision in {"int8", "int4"} else 0
+    assert predict(shapes, precision, keep_wide=True) == pytest.approx(expected + wide, rel=0.005)
+
+
+def test_shapes_come_from_headers_alone(tmp_path: Path) -> None:
+    weights_folder(tmp_path, a__weight=(3, 5), b__bias=(7,), scalar=())
+    assert tensor_shapes(tmp_path) == {"a.weight": (3, 5), "b.bias": (7,), "scalar": ()}
+
+
+def test_blocks_beside_the_weights_are_not_counted_again(structure: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(structure("llama"), tmp_path / "model")
+    before = tensor_shapes(folder)
+    save_file({"x.q": torch.zeros(1000, 1000)}, folder / "blocks.safetensors")
+    assert tensor_shapes(folder) == before
+
+
+def test_only_the_files_that_are_loaded_count(structure: Callable[[str], Path], tmp_path: Path) -> None:
+    """Some folders hold the same weights twice, under the names of another program."""
+    folder = shutil.copytree(structure("llama"), tmp_path / "model")
+    before = tensor_shapes(folder)
+    save_file({"layers.0.wq": torch.zeros(1000, 1000)}, folder / "consolidated.safetensors")
+    assert tensor_shapes(folder) == before
+
+
+def test_shards_count_together(structure: Callable[[str], Path], tmp_path: Path) -> None:
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(structure("llama"))
+    model.save_pretrained(tmp_path, max_shard_size="80KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert tensor_shapes(tmp_path) == tensor_shapes(structure("llama"))
+
+
+@pytest.mark.parametrize("content", [b"", b"1234", b"\xff" * 8, b"\x05\x00\x00\x00\x00\x00\x00\x00nonsense"])
+def test_a_damaged_header_is_a_damaged_model(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
+        tensor_shapes(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "[]", "{"])
+def test_a_damaged_index_is_a_damaged_model(structure: Callable[[str], Path], tmp_path: Path, index: str) -> None:
+    folder = shutil.copytree(structure("llama"), tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelFormatError, match=r"index\.json"):
+        load(folder)
+
+
+# --------------------------------------------------------------------------------------------------------- the plan
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_wide_copies_go_where_that_alone_makes_it_fit(
+    structure: Callable[[str], Path], room: Callable[[float], None], precision: Precision
+) -> None:
+    shapes = tensor_shapes(structure("llama"))
+    wide, narrow = (predict(shapes, precision, keep_wide=keep_wide) for keep_wide in (True, False))
+    assert narrow < wide
+    for nbytes, expected in ((wide, True), (wide - 1, False), (narrow, False)):
+        room(nbytes)
+        found = plan(structure("llama"), precision, "model")
+        assert (found.keep_wide, found.nbytes) == (expected, wide if expected else narrow)
+    room(narrow - 1)
+    with pytest.raises(InsufficientMemoryError):
+        plan(structure("llama"), precision, "model")
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_without_its_wide_copies_a_model_answers_all_the_same(
+    structure: Callable[[str], Path], room: Callable[[float], None], name: str, precision: Precision
+) -> None:
+    folder = structure(name)
+    room(predict(tensor_shapes(folder), precision, keep_wide=False))
+    small = load(folder, precision=precision)
+    room(10**9)
+    large = load(folder, precision=precision)
+    assert small.memory_bytes < large.memory_bytes
+    token_ids = list(range(3, 40))
+    with torch.inference_mode():
+        found, expected = (one.decoder.prefill(token_ids, one.decoder.new_cache()) for one in (small, large))
+    assert 0 < float((found - expected).norm()) < 0.35 * float(expected.norm())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_refusal_names_what_would_fit_and_nothing_else(
+    structure: Callable[[str], Path], room: Callable[[float], None], precision: Precision
+) -> None:
+    shapes = tensor_shapes(structure("llama"))
+    least = {one: predict(shapes, one, keep_wide=False) for one in PRECISIONS}
+    room(least[precision] - 1)
+    with pytest.raises(InsufficientMemoryError) as caught:
+        plan(structure("llama"), precision, "my-model")
+    message = str(caught.value)
+    assert message.startswith(f"my-model in {precision} needs ")
+    advice = message.partition("left; ")[2]
+    for one in PRECISIONS:
+        assert (f"{one} (" in advice) is (least[one] < least[precision])
+    assert ("smaller model" in advice) is (precision == "int4")
+
+
+@pytest.mark.parametrize("nbytes", [0, -RESERVE_BYTES, -(10**12)])
+def test_where_nothing_fits_a_smaller_model_is_the_advice(
+    structure: Callable[[str], Path], room: Callable[[float], None], nbytes: int
+) -> None:
+    room(nbytes)
+    with pytest.raises(InsufficientMemoryError, match="smaller model: no precision of this one fits") as caught:
+        load(structure("llama"), precision="int4", name="my-model")
+    assert "-" not in str(caught.value).replace("my-model", ""), "nobody has less than no memory left"
+
+
+def test_the_limit_of_the_environment_is_what_refuses(
+    structure: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEM_LIMIT", str(100 * 2**20))
+    with pytest.raises(InsufficientMemoryError, match="100 MiB"):
+        load(structure("llama"))
+
+
+def test_a_refused_model_was_not_read(
+    structure: Callable[[str], Path], room: Callable[[float], None], tmp_path: Path
+) -> None:
+    """Nothing but headers is looked at: weights that would fail to load are never come to."""
+    folder = shutil.copytree(structure("llama"), tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    room(0)
+    with pytest.raises(InsufficientMemoryError):
+        load(folder)
+
+
+def test_a_model_of_many_files_is_refused_by_the_sum_of_them(tmp_path: Path, room: Callable[[float], None]) -> None:
+    for part in (1, 2):
+        save_file({f"part{part}.weight": torch.zeros(64, 64)}, tmp_path / f"model-{part}.safetensors")
+    places = {f"part{part}.weight": f"model-{part}.safetensors" for part in (1, 2)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    room(2 * 64 * 64 * 4 - 1)
+    with pytest.raises(InsufficientMemoryError):
+        plan(tmp_path, "float32", "parts")
+    room(2 * 64 * 64 * 4)
+    assert plan(tmp_path, "float32", "parts").nbytes == 2 * 64 * 64 * 4

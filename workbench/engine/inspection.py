@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.engine.sampling import Sampling, draw, penalised
+from workbench.engine.sampling import Sampling, draw, nucleus, penalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,12 @@ def trace(logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float 
         raise ValueError("a random number is needed where the choice is not greedy")
     tempered = (logits - logits.max()) / sampling.temperature
     stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
-    order = tempered.argsort(descending=True, stable=True)
+    # The candidates are asked for as the draw asks for them: among equals another way may keep others.
     if sampling.top_k:
-        stages.append(_cut("top_k", stages[-1].probabilities, order[: sampling.top_k]))
+        kept_ids = tempered.topk(min(sampling.top_k, len(tempered))).indices
+        stages.append(_cut("top_k", stages[-1].probabilities, kept_ids))
     if sampling.top_p < 1.0:
-        cumulative = stages[-1].probabilities[order].cumsum(0)
-        count = int(torch.searchsorted(cumulative, sampling.top_p)) + 1
-        stages.append(_cut("top_p", stages[-1].probabilities, order[:count]))
+        stages.append(_cut("top_p", stages[-1].probabilities, nucleus(logits, sampling)))
     return Trace(tuple(stages), number, draw(logits, sampling, number))
 
 

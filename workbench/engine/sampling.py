@@ -87,6 +87,18 @@ def penalised(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
 
 def draw(logits: Tensor, sampling: Sampling, number: float) -> int:
     """The token that the random ``number`` in [0, 1) picks from the tempered, truncated distribution."""
+    token_ids, index, _ = _drawn(logits, sampling, number)
+    return int(token_ids[index])
+
+
+def nucleus(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Ids of the tokens that top-k and top-p leave to `draw`, best first: the very same ones, also among equals."""
+    token_ids, _, last = _drawn(logits, sampling, 0.0)
+    return token_ids[: last + 1]
+
+
+def _drawn(logits: Tensor, sampling: Sampling, number: float) -> tuple[Tensor, int, int]:
+    """Candidates, best first; the place of the drawn one; the last place that top-p keeps, as far as was looked."""
     vocab = logits.shape[-1]
     tempered = (logits - logits.max()) / sampling.temperature  # (vocab,), the best is 0, so nothing overflows
     limit = min(sampling.top_k, vocab) if sampling.top_k else vocab
@@ -100,24 +112,25 @@ def draw(logits: Tensor, sampling: Sampling, number: float) -> int:
             if not math.isfinite(total):
                 raise NumericalError("the logits hold NaN or leave no token to choose; the model's weights are damaged")
             cumulative = (values.double() - total).exp().cumsum(0)
-            index = _index(cumulative, sampling.top_p, number, complete=count == limit)
-            if index is not None:
-                return int(token_ids[index])
+            found = _places(cumulative, sampling.top_p, number, complete=count == limit)
+            if found is not None:
+                return token_ids, *found
         count = min(limit, count * 8)
 
 
-def _index(cumulative: Tensor, top_p: float, number: float, *, complete: bool) -> int | None:
-    """Position of the drawn candidate, or None where more candidates are needed to know it."""
-    covered = float(cumulative[-1])
+def _places(cumulative: Tensor, top_p: float, number: float, *, complete: bool) -> tuple[int, int] | None:
+    """Places of the drawn and of the last kept candidate; None where more candidates are needed to know them."""
+    covered, last = float(cumulative[-1]), len(cumulative) - 1
     if top_p < 1.0:
         if covered < top_p and not complete:
             return None
-        last = min(int(torch.searchsorted(cumulative, top_p)), len(cumulative) - 1)
-        return min(int(torch.searchsorted(cumulative, number * float(cumulative[last]), right=True)), last)
-    if covered <= number and not complete:
-        return None
-    mass = covered if complete else 1.0
-    return min(int(torch.searchsorted(cumulative, number * mass, right=True)), len(cumulative) - 1)
+        last = min(int(torch.searchsorted(cumulative, top_p)), last)
+        covered = float(cumulative[last])
+    elif not complete:
+        if covered <= number:
+            return None
+        covered = 1.0
+    return min(int(torch.searchsorted(cumulative, number * covered, right=True)), last), last
 
 
 class _TokenSet:

@@ -20,6 +20,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WORKBENCH_STATE"] = tempfile.mkdtemp(prefix="workbench-state-")
 os.environ.pop("WORKBENCH_CONFIG", None)
 
+BROWSER_TESTS = Path(__file__).parent / "browser"
+
 REAL_MODEL_FIXTURES = {"smollm2_path", "minilm_path"}
 
 
@@ -28,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_MODEL_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_model)
+    # The browser's driver leaves an event loop running on this thread until the session ends; tests that start one of
+    # their own come before it.
+    items.sort(key=lambda item: BROWSER_TESTS in item.path.parents)
 
 
 @pytest.fixture(scope="session")

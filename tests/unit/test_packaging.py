@@ -59,7 +59,9 @@ def test_the_versions_that_run_these_tests_are_the_pinned_ones() -> None:
 
 
 def test_make_help_lists_every_target_a_person_would_call() -> None:
-    listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     targets = {line.split()[1] for line in listed.splitlines()}
     assert {"help", "setup", "play", "lab", "test", "lint", "bench", "notebooks", "clean"} == targets
 

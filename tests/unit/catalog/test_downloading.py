@@ -4,6 +4,7 @@ import dataclasses
 import random
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
@@ -123,6 +124,11 @@ def test_progress_of_a_download_over_the_network_reaches_the_caller(
 
         def log_message(self, *_args: object) -> None:
             pass
+
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            while piece := source.read(500_000):  # slowly: pip tells its progress four times a second
+                outputfile.write(piece)
+                time.sleep(0.2)
 
     monkeypatch.setenv("PIP_FIND_LINKS", serve(WheelFolder))
     told: list[tuple[str, int, int | None]] = []

@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 def check_stopped(bench: Bench) -> None:
     """The engine, held at its gate, hears of the cancelling and finishes the step under way and no other."""
     engine, steps = bench.fake_models.engines["script"], len(bench.decoder.decodes)
-    wait_until(lambda: all(generation.handle.cancelled.is_set() for generation in engine._active))
+    wait_until(lambda: all(generation.handle.cancelled.is_set() for generation in engine._loop._active))
     bench.gate.open()
     wait_until(lambda: engine.in_flight == 0)
     assert len(bench.decoder.decodes) <= steps + 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from torch import Tensor
 
 from workbench.engine.decoders import Decoder
 from workbench.engine.kv_cache import KVCache
 from workbench.engine.logprobs import TokenStats, measure
+from workbench.errors import InvalidRequestError, NumericalError
 
 _CHUNK = 512
+_MEASURED_TOGETHER = 64
+"""Positions whose logits are held at once; each takes 4 bytes times the vocabulary, several times over."""
 
 
 def score(
@@ -22,25 +25,41 @@ def score(
         prompt_ids: at least one token.
         continuations: each at least one token.
         alternatives: how many other tokens to name at each position.
+
+    Raises:
+        InvalidRequestError: the prompt is empty, so that nothing stands before a continuation's first token.
+        NumericalError: the model computes NaN.
     """
+    if not prompt_ids:
+        raise InvalidRequestError("prompt", "", "at least one token of text")
     cache, first = _read(decoder, prompt_ids)
     scored = []
     for token_ids in continuations:
-        logits = first
+        stats = measure(first, token_ids[:1], [alternatives])
         if len(token_ids) > 1:
             branch = cache.fork(cache.length)
             if branch is None:  # a cache that cannot be copied: read the prompt again
                 branch, _ = _read(decoder, prompt_ids)
-            rest = decoder.prefill(token_ids[:-1], branch, every_position=True)
-            logits = torch.cat((first, rest))  # (tokens, vocab)
-        scored.append(measure(logits, token_ids, [alternatives] * len(token_ids)))
+            stats += _follow(decoder, branch, token_ids, alternatives)
+        if any(one.logprob != one.logprob for one in stats):
+            raise NumericalError("the model computed NaN for a continuation; its weights are damaged or overflow")
+        scored.append(stats)
     return scored
 
 
-def _read(decoder: Decoder, prompt_ids: Sequence[int]) -> tuple[KVCache, torch.Tensor]:
+def _read(decoder: Decoder, prompt_ids: Sequence[int]) -> tuple[KVCache, Tensor]:
     """The prompt's cache and the logits after it, shape (1, vocab)."""
     cache = decoder.new_cache()
-    logits = torch.empty(0)
     for start in range(0, len(prompt_ids), _CHUNK):
         logits = decoder.prefill(prompt_ids[start : start + _CHUNK], cache)
     return cache, logits
+
+
+def _follow(decoder: Decoder, cache: KVCache, token_ids: Sequence[int], alternatives: int) -> list[TokenStats]:
+    """Stats of all tokens but the first, each read after those before it."""
+    stats: list[TokenStats] = []
+    for start in range(0, len(token_ids) - 1, _MEASURED_TOGETHER):
+        following = token_ids[start + 1 : start + 1 + _MEASURED_TOGETHER]
+        logits = decoder.prefill(token_ids[start : start + len(following)], cache, every_position=True)
+        stats += measure(logits, following, [alternatives] * len(following))
+    return stats

@@ -81,7 +81,7 @@ def test_a_run_gives_the_protocols_response(bench: Bench) -> None:
 def test_a_run_grows_while_it_runs_and_is_readable_all_the_time(bench: Bench) -> None:
     bench.hold()
     run = bench.run()
-    for count in (1, 2, 3):
+    for count in (0, 1, 2):
         bench.gate.wait()
         wait_until(lambda count=count: len(run.tokens) == count)  # type: ignore[misc]
         assert (run.text, run.state, run.done) == (TEXT[:count], "running", False)
@@ -167,7 +167,7 @@ async def test_cancelling_the_awaiting_task_cancels_the_run(bench: Bench) -> Non
 def test_cancelling_keeps_what_was_there_and_changes_nothing_after(bench: Bench) -> None:
     bench.hold()
     run = bench.run()
-    bench.gate.step(3)
+    bench.gate.step(4)
     wait_until(lambda: len(run.tokens) == 4)
     run.cancel()
     assert (run.state, run.done) == ("cancelled", True)
@@ -214,8 +214,11 @@ def test_a_run_can_be_cancelled_before_it_starts(bench: Bench) -> None:
 def test_errors_keep_their_type_for_every_way_of_waiting(bench: Bench) -> None:
     bench.run().result(10)
 
+    good_steps = iter([1])
+
     def fail(_: Any) -> None:
-        raise ArithmeticError("in a step")
+        if not next(good_steps, 0):
+            raise ArithmeticError("in a step")
 
     bench.decoder.before_decode = fail
     run = bench.run()

@@ -15,12 +15,12 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel
 
-from workbench.engine.loading import context_length, load_tokenizer, quiet
+from workbench.engine.loading import context_length, damage_named, load_config, load_tokenizer, load_weights
 from workbench.engine.machine import thread_count
 from workbench.engine.memory import predict, tensor_shapes
-from workbench.engine.model_folder import check_folder, read_json
+from workbench.engine.model_folder import check_folder, read_json, read_json_list
 from workbench.errors import ModelFormatError
 
 BATCH_TOKENS = 1024
@@ -38,15 +38,10 @@ class EmbeddingModel:
         check_folder(folder)
         self.name = name or folder.name
         self.tokenizer = load_tokenizer(folder)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with quiet():
-            self._model: PreTrainedModel = AutoModel.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-            ).eval()
+        config = load_config(folder)
+        with damage_named(folder, "a sentence model"):
+            # The pooler is made for another task than embedding; some files leave it out.
+            self._model = load_weights(AutoModel, folder, torch.float32, unused="pooler").eval()
         self._pooling = _pooling(folder)
         self._normalises = any("Normalize" in module["type"] for module in _modules(folder))
         self.max_tokens = min(_max_tokens(folder), context_length(config))
@@ -126,10 +121,13 @@ def _pooling(folder: Path) -> Literal["mean", "first"]:
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
-    import json
-
     path = folder / "modules.json"
-    return cast("list[dict[str, Any]]", json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    if not path.exists():
+        return []
+    modules = read_json_list(path)
+    if not all(isinstance(module, dict) and isinstance(module.get("type"), str) for module in modules):
+        raise ModelFormatError(f"{path} must hold a list of modules, each with a type")
+    return modules
 
 
 def _max_tokens(folder: Path) -> int:

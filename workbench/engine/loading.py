@@ -67,10 +67,10 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
         InsufficientMemoryError: it would not fit; the message names a precision that would.
     """
     check_folder(folder)
-    config = _config(folder)
+    config = load_config(folder)
     plan = memory.plan(folder, precision, name or folder.name)
     tokenizer = load_tokenizer(folder)
-    with _damage_named(folder):
+    with damage_named(folder, "a causal language model"):
         decoder: Decoder | None = pack(folder, config, precision, keep_wide=plan.keep_wide) if fast else None
         decoder = decoder or _general(folder, precision, keep_wide=plan.keep_wide)
     return LoadedModel(
@@ -111,7 +111,8 @@ def context_length(config: PreTrainedConfig) -> int:
     raise ModelFormatError("the model's config does not say how long its context is (max_position_embeddings)")
 
 
-def _config(folder: Path) -> PreTrainedConfig:
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The folder's config, or an error that names it."""
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
@@ -121,19 +122,32 @@ def _config(folder: Path) -> PreTrainedConfig:
 
 
 @contextmanager
-def _damage_named(folder: Path) -> Iterator[None]:
+def damage_named(folder: Path, kind: str) -> Iterator[None]:
     """Turn what transformers and safetensors raise about bad weights into one error that names the folder."""
     try:
         yield
     except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
-        raise ModelFormatError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
+        raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
 
 
 def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralDecoder:
+    model = load_weights(AutoModelForCausalLM, folder, compute_dtype(precision))
+    if precision not in ("float32", "bf16"):
+        _quantize(model, precision, keep_wide=keep_wide)
+    return GeneralDecoder(model)
+
+
+def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | None = None) -> PreTrainedModel:
+    """A folder's model as transformers has it; raises `ModelFormatError` where a weight is missing.
+
+    Args:
+        kind: one of transformers' auto classes.
+        unused: a part of the names of weights that nobody will ask for, and that may therefore be missing.
+    """
     with quiet():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder,
-            dtype=compute_dtype(precision),
+            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -141,12 +155,11 @@ def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralD
         )
     model: PreTrainedModel
     model, report = loaded
-    if report["missing_keys"]:  # transformers would go on with random numbers in their place
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {missing}; fetch the model again")
-    if precision not in ("float32", "bf16"):
-        _quantize(model, precision, keep_wide=keep_wide)
-    return GeneralDecoder(model)
+    missing = [name for name in sorted(report["missing_keys"]) if unused is None or unused not in name]
+    if missing:  # transformers would go on with random numbers in their place
+        some = ", ".join(missing[:3])
+        raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
+    return model
 
 
 class _QuantizedModule(nn.Module):

@@ -39,15 +39,27 @@ def check_folder(folder: Path) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a model folder, or an error that names the file."""
+    content = _read(path)
+    if not isinstance(content, dict):
+        raise ModelFormatError(f"{path} must hold a JSON object")
+    return content
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """A JSON list from a model folder, or an error that names the file."""
+    content = _read(path)
+    if not isinstance(content, list):
+        raise ModelFormatError(f"{path} must hold a JSON list")
+    return content
+
+
+def _read(path: Path) -> object:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFormatError(f"{path.parent} has no {path.name}; a folder in Hugging Face layout is needed") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelFormatError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelFormatError(f"{path} must hold a JSON object")
-    return content
 
 
 def _refuse_code(path: Path) -> None:

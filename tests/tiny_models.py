@@ -6,6 +6,7 @@ Weights are drawn with a large spread, so that the next tokens differ and greedy
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,9 @@ def sentencepiece_tokenizer(vocab_size: int = 420) -> Any:
 make_tokenizer: Any = transformers.PreTrainedTokenizerFast
 make_generation_config: Any = transformers.GenerationConfig
 make_model: Any = transformers.AutoModelForCausalLM.from_config
+make_bert: Any = transformers.BertModel
+make_bert_config: Any = transformers.BertConfig
+make_bert_tokenizer: Any = transformers.BertTokenizer
 
 
 def _lines() -> Iterator[str]:
@@ -196,4 +200,30 @@ def save_config(
     model.generation_config = make_generation_config(eos_token_id=end_ids, pad_token_id=0, do_sample=False)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_sentence_model(folder: Path) -> Path:
+    """Write a random sentence model in sentence-transformers' layout; letters are its words, 12 tokens its limit."""
+    config = make_bert_config(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        initializer_range=0.3,
+    )
+    state = torch.random.get_rng_state()
+    try:
+        torch.manual_seed(0)
+        make_bert(config).save_pretrained(folder)
+    finally:
+        torch.random.set_rng_state(state)
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + index) for index in range(26))]
+    vocab += [f"##{letter}" for letter in vocab[5:]]
+    make_bert_tokenizer(vocab={token: index for index, token in enumerate(vocab)}).save_pretrained(folder)
+    kinds = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Normalize")]
+    (folder / "modules.json").write_text(json.dumps(kinds))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import numbers
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -21,6 +22,7 @@ from workbench.protocol import (
     StopReason,
     detail_of,
 )
+from workbench.protocol.sampling import is_count
 from workbench.records import Inspector, SamplingTrace, TokenRecord, Usage
 
 if TYPE_CHECKING:
@@ -151,16 +153,17 @@ class Run(Generic[Chunk, Response]):
         import numpy as np
         import pandas as pd
 
-        inspector = self._inspect()
+        inspector = self._inspect(position)
         logprobs = inspector.logprobs(position)
         token_ids = (-logprobs).argsort(kind="stable")
+        best_first = logprobs[token_ids]
         return pd.DataFrame(
             {
                 "token_id": token_ids,
                 "text": [inspector.text(token_id) for token_id in token_ids.tolist()],
-                "logprob": logprobs[token_ids],
-                "probability": np.exp(logprobs[token_ids]),
-                "rank": np.arange(1, len(token_ids) + 1),
+                "logprob": best_first,
+                "probability": np.exp(best_first),
+                "rank": np.searchsorted(-best_first, -best_first) + 1,  # equals share the better rank, as in `tokens`
             }
         )
 
@@ -175,9 +178,11 @@ class Run(Generic[Chunk, Response]):
 
         Raises as `distribution` does. Looking changes nothing.
         """
-        if number is not None and not 0 <= number < 1:
+        if number is not None and not _is_fraction(number):
             raise InvalidRequestError("number", number, "a number from 0 to below 1")
-        return self._inspect().trace(position, sampling_params, number)
+        if sampling_params is not None and not isinstance(sampling_params, SamplingParams):
+            raise InvalidRequestError("sampling_params", sampling_params, "a SamplingParams")
+        return self._inspect(position).trace(position, sampling_params, number)
 
     def sampling_frame(
         self,
@@ -190,6 +195,8 @@ class Run(Generic[Chunk, Response]):
         """`sampling_trace` as a table: the ``top`` raw tokens and the chosen one, with a probability per stage."""
         import pandas as pd
 
+        if not is_count(top) or top < 1:
+            raise InvalidRequestError("top", top, "a whole number, 1 or above")
         trace = self.sampling_trace(position, sampling_params, number)
         token_ids = trace.stages[0].probabilities.argsort()[::-1][:top].tolist()
         if trace.token_id not in token_ids:
@@ -197,7 +204,9 @@ class Run(Generic[Chunk, Response]):
         columns = {"token_id": token_ids, "text": [trace.text(token_id) for token_id in token_ids]}
         return pd.DataFrame(columns | {stage.name: stage.probabilities[token_ids] for stage in trace.stages})
 
-    def _inspect(self) -> Inspector:
+    def _inspect(self, position: int) -> Inspector:
+        if not is_count(position):
+            raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
         if self._inspector is None:
             raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
         return self._inspector
@@ -333,6 +342,10 @@ class Run(Generic[Chunk, Response]):
         from workbench.widgets.static_html import run_html
 
         return run_html(self)
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, numbers.Real) and 0 <= float(value) < 1
 
 
 def _delta(chunk: StreamChunk) -> str:

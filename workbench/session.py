@@ -155,8 +155,8 @@ class Workbench:
         logprobs: LogProbConfig | None = None,
     ) -> list[Score]:
         """How probable each continuation is after a text or a conversation: sum, per token, length-normalised."""
-        if not continuations:
-            raise InvalidRequestError("continuations", continuations, "a list with at least one text")
+        if logprobs is not None and not isinstance(logprobs, LogProbConfig):
+            raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
         alternatives = (logprobs.top_k or 0) if logprobs else 0
         return self._loop.wait(self.inference.score(self._model(model), prompt, continuations, alternatives))
 

@@ -44,7 +44,7 @@ class EmbeddingModel:
             self._model = load_weights(AutoModel, folder, torch.float32, unused="pooler").eval()
         self._pooling = _pooling(folder)
         self._normalises = any("Normalize" in module["type"] for module in _modules(folder))
-        self.max_tokens = min(_max_tokens(folder), context_length(config))
+        self.max_tokens = min(text_limit(folder), context_length(config))
         """Longer texts are cut off here."""
         self.dimensions = int(config.hidden_size)
         self.parameters = self._model.num_parameters()
@@ -94,6 +94,13 @@ def is_sentence_model(folder: Path) -> bool:
     return (folder / "modules.json").exists()
 
 
+def text_limit(folder: Path) -> int:
+    """Tokens at which the folder's own settings cut a text off."""
+    path = folder / "sentence_bert_config.json"
+    limit = read_json(path).get("max_seq_length") if path.exists() else None
+    return int(limit or 512)
+
+
 def _batches(token_ids: list[list[int]]) -> Iterator[list[int]]:
     """Indices of texts of similar length, longest first, so that padding is rare."""
     batch: list[int] = []
@@ -128,9 +135,3 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     if not all(isinstance(module, dict) and isinstance(module.get("type"), str) for module in modules):
         raise ModelFormatError(f"{path} must hold a list of modules, each with a type")
     return modules
-
-
-def _max_tokens(folder: Path) -> int:
-    path = folder / "sentence_bert_config.json"
-    limit = read_json(path).get("max_seq_length") if path.exists() else None
-    return int(limit or 512)

@@ -102,7 +102,7 @@ def trace(logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float 
         token_id = int(logits.argmax())
         only = torch.zeros_like(stages[-1].probabilities)
         only[token_id] = 1.0
-        removed = 1.0 - float(stages[-1].probabilities[token_id])
+        removed = max(0.0, 1.0 - float(stages[-1].probabilities[token_id]))
         return Trace((*stages, Stage("temperature", only, 1, removed)), None, token_id)
     if number is None:
         raise ValueError("a random number is needed where the choice is not greedy")
@@ -129,4 +129,4 @@ def _cut(name: str, probabilities: Tensor, kept_ids: Tensor) -> Stage:
     kept = torch.zeros_like(probabilities)
     kept[kept_ids] = probabilities[kept_ids]
     mass = float(kept.sum())
-    return Stage(name, kept / mass, int((kept > 0).sum()), 1.0 - mass)
+    return Stage(name, kept / mass, int((kept > 0).sum()), max(0.0, 1.0 - mass))  # rounding may leave a sum above 1

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.fakes.models import EOS, FakeDecoder
+from tests.tiny_models import save_sentence_model
 from workbench.engine.embeddings import BATCH_TOKENS, EmbeddingModel, is_sentence_model
 from workbench.engine.loading import LoadedModel
 from workbench.engine.scheduler import Engine
@@ -150,26 +151,7 @@ def test_its_memory_is_what_was_predicted(minilm: EmbeddingModel) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random sentence model in the layout of sentence-transformers."""
-    folder = tmp_path_factory.mktemp("sentences") / "tiny-bert"
-    config_of: Any = transformers.BertConfig
-    config = config_of(
-        vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=40, initializer_range=0.3,
-    )  # fmt: skip
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
-    torch.random.set_rng_state(state)
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + index) for index in range(26))]
-    vocab += [f"##{letter}" for letter in vocab[5:]]
-    (folder / "vocab.txt").write_text("\n".join(vocab))
-    tokenizer_of: Any = transformers.BertTokenizer
-    tokenizer_of(vocab={token: index for index, token in enumerate(vocab)}).save_pretrained(folder)
-    module = "sentence_transformers.models"
-    write(folder / "modules.json", [{"type": f"{module}.Transformer"}, {"type": f"{module}.Normalize"}])
-    write(folder / "sentence_bert_config.json", {"max_seq_length": 12})
-    return folder
+    return save_sentence_model(tmp_path_factory.mktemp("sentences") / "tiny-bert")
 
 
 def write(path: Path, content: Any) -> None:

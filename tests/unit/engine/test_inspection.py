@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from tests.fakes.listening import Heard, generate, submit, told
-from tests.fakes.models import VOCAB, FakeDecoder, Gate
+from tests.fakes.models import VOCAB, FakeDecoder
 from workbench.engine.generation import GenerationRequest, Handle
 from workbench.engine.inspection import KeptLogits, Trace, trace
 from workbench.engine.loading import LoadedModel
@@ -295,25 +296,25 @@ def _fake() -> LoadedModel:
 
 
 def test_a_run_can_be_looked_at_while_it_and_others_go_on(engine_of: MakeEngine) -> None:
-    decoder, gate = FakeDecoder(rows_per_step=4), Gate()
-    decoder.before_decode = gate
+    decoder = FakeDecoder(rows_per_step=4)
+    decoder.before_decode = lambda _: time.sleep(0.005)
     engine = engine_of(decoder)
     requests = [
         GenerationRequest(
-            prompt_ids=(seed, 2), sampling=Sampling(temperature=1.0, seed=seed), max_tokens=6, stop_ids=frozenset()
+            prompt_ids=(seed, 2), sampling=Sampling(temperature=1.0, seed=seed), max_tokens=40, stop_ids=frozenset()
         )
         for seed in (1, 2)
     ]
     running = [submit(engine, request) for request in requests]
-    gate.wait()
-    gate.step()
-    gate.wait()
-    early = [[engine.inspect(handle, 0) for handle, _ in running[:1]]]
-    gate.open()
+    deadline = time.monotonic() + 30
+    while not running[0][1].steps and time.monotonic() < deadline:
+        time.sleep(0.001)
+    early = engine.inspect(running[0][0], 0)
+    assert not running[0][1].ended.is_set(), "the look did not wait for the end"
     for handle, heard in running:
         heard.wait()
-        assert [engine.inspect(handle, at).token_id for at in range(6)] == heard.ids
-    assert same(early[0][0], engine.inspect(running[0][0], 0))
+        assert [engine.inspect(handle, at).token_id for at in range(40)] == heard.ids
+    assert same(early, engine.inspect(running[0][0], 0))
 
 
 def test_old_positions_are_dropped_with_an_error_that_says_what_is_left(engine_of: MakeEngine) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import catalog
-from workbench.engine.embeddings import is_sentence_model
+from workbench.engine.embeddings import is_sentence_model, text_limit
 from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.memory import predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
@@ -60,13 +60,14 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     text_config = model_config.get("text_config") or model_config
     embeds = is_sentence_model(folder)
     precision: Precision = "float32" if embeds else config.precision
+    positions = text_config.get("max_position_embeddings") or text_config.get("n_positions")
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": precision,
         "architecture": next(iter(model_config.get("architectures") or ()), None),
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, keep_wide=True),
-        "context_length": text_config.get("max_position_embeddings") or text_config.get("n_positions"),
+        "context_length": min(text_limit(folder), positions or 512) if embeds else positions,
         "has_chat_template": _has_chat_template(folder),
     }
 

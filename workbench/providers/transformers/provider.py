@@ -28,6 +28,7 @@ from workbench.protocol import (
     sampling_conflict,
     validate_sampling,
 )
+from workbench.protocol.sampling import is_count
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
 from workbench.providers.transformers.chunks import chat_chunks, completion_chunks
@@ -86,7 +87,7 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        self._check(model, sampling_params, response_format=response_format)
+        self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
         chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.encode_text(content))
         return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
 
@@ -102,7 +103,7 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format)
+        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
         chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.encode_chat(messages))
         events = chat_chunks(chunks)
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
@@ -115,7 +116,7 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
-        self._check(model, sampling_params, response_format=response_format)
+        self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
 
         def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
             return [encoder.encode_text(one, f"content_batch[{index}]") for index, one in enumerate(content_batch)]
@@ -134,7 +135,7 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
-        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format)
+        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
 
         def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
             return [encoder.encode_chat(one, f"messages_batch[{index}]") for index, one in enumerate(messages_batch)]
@@ -145,13 +146,14 @@ class TransformersProvider:
         )
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
-        """One vector per content, in order; texts longer than the model's limit are cut off there.
+        """One vector per content, in order.
 
-        A sentence model pools as its folder says. A causal model gives the mean of its last hidden states, after the
-        final norm, at unit length.
+        A sentence model pools as its folder says and cuts longer texts off at its limit; the empty text has a vector
+        too. A causal model gives the mean of its last hidden states, after the final norm, at unit length; it refuses
+        an empty text, and one that does not fit its context.
         """
         self.get_model(model)
-        if not contents:
+        if not isinstance(contents, list) or not contents:
             raise InvalidRequestError("contents", contents, "a list with at least one text")
         texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
         return EmbeddingsResponse(embeddings=await asyncio.to_thread(self._models.embed, model, texts))
@@ -160,6 +162,13 @@ class TransformersProvider:
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         """How probable each continuation is after the prompt, a text or a conversation."""
+        self.get_model(model)
+        if not isinstance(prompt, str | list):
+            raise InvalidRequestError("prompt", prompt, "a text, or a list of messages")
+        if not isinstance(continuations, list) or not continuations:
+            raise InvalidRequestError("continuations", continuations, "a list with at least one text")
+        if not is_count(alternatives):
+            raise InvalidRequestError("logprobs.top_k", alternatives, "a whole number, 0 or above")
         served = await self._ready(model)
         encoder = served.encoder
         if isinstance(prompt, str):
@@ -185,11 +194,14 @@ class TransformersProvider:
         tool_choice: ToolChoice | None = None,
         tool_prompt_format: ToolPromptFormat | None = None,
         response_format: ResponseFormat | None = None,
+        logprobs: LogProbConfig | None = None,
     ) -> None:
         """Refuse what is wrong or not to be had, before anything is loaded or computed."""
         self.get_model(model)
         if params is not None:
             validate_sampling(params)
+        if logprobs is not None:
+            _check_logprobs(logprobs)
         if tools:
             raise UnsupportedFieldError("tools", f"{len(tools)} tools", "absent: this provider takes no tools yet")
         if tool_choice == ToolChoice.required:
@@ -255,6 +267,14 @@ def identifier_of(source: str) -> str:
     """The name under which a source is served: a folder's own name, else the source as it stands."""
     path = Path(source).expanduser()
     return path.name if path.is_dir() else source
+
+
+def _check_logprobs(logprobs: LogProbConfig) -> None:
+    """Its own check once more, because fields can be assigned after construction."""
+    if not isinstance(logprobs, LogProbConfig):
+        raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
+    if logprobs.top_k is not None and not is_count(logprobs.top_k):
+        raise InvalidRequestError("logprobs.top_k", logprobs.top_k, "a whole number, 0 or above")
 
 
 def _request(prompt_ids: tuple[int, ...], params: SamplingParams, logprobs: LogProbConfig | None) -> GenerationRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from workbench import catalog
 from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
 from workbench.engine.loading import load
 from workbench.engine.scheduler import Engine
-from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
+from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError, NumericalError
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
@@ -119,10 +120,10 @@ class ServedModels:
     def embed(self, identifier: str, texts: Sequence[str]) -> list[list[float]]:
         """One vector per text, from a sentence model or from a causal model's hidden states."""
         model = self.ready(identifier)
-        if isinstance(model, SentenceModel):
-            return model.model.embed(texts)
-        prompts = [model.encoder.encode_text(text, f"contents[{index}]") for index, text in enumerate(texts)]
-        return model.engine.embed(prompts)
+        vectors = model.model.embed(texts) if isinstance(model, SentenceModel) else _causal_vectors(model, texts)
+        if not all(math.isfinite(sum(vector)) for vector in vectors):
+            raise NumericalError(f"{identifier} computed NaN for a text; its weights are damaged or overflow")
+        return vectors
 
     def close(self) -> None:
         with self._closing:
@@ -143,3 +144,12 @@ class ServedModels:
             max_active=self._config.max_active,
         )
         return CausalModel(engine, PromptEncoder(loaded.tokenizer, definition.identifier))
+
+
+def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> list[list[float]]:
+    """All texts are checked before the first is computed, so that one bad text costs nothing."""
+    prompts = []
+    for index, text in enumerate(texts):
+        prompts.append(model.encoder.encode_text(text, f"contents[{index}]"))
+        model.engine.check(prompts[-1], f"contents[{index}]")
+    return model.engine.embed(prompts)

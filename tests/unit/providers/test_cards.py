@@ -1,0 +1,121 @@
+"""A model's card tells its facts before it is loaded, and its measured memory afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workbench import catalog
+from workbench.engine.machine import memory_limit_bytes
+from workbench.engine.precision import PRECISIONS
+from workbench.errors import ModelNotFoundError
+from workbench.providers.transformers import TransformersProvider
+
+Make = Callable[..., TransformersProvider]
+Folders = dict[str, Path]
+
+
+def quantization(precision: str) -> dict[str, object]:
+    return {} if precision == "float32" else {"quantization": {"type": precision}}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_causal_folder_is_described_without_loading(provider_of: Make, tiny_folders: Folders, precision: str) -> None:
+    card = provider_of(tiny_folders["llama"], **quantization(precision)).card("tiny-llama")
+    assert (card.identifier, card.provider_id, card.provider_type) == ("tiny-llama", "local", "inline::transformers")
+    assert (card.kind, card.architecture, card.precision, card.device) == (
+        "causal",
+        "LlamaForCausalLM",
+        precision,
+        "cpu",
+    )
+    assert (card.context_length, card.has_chat_template, card.licence) == (512, True, None)
+    assert card.source == str(tiny_folders["llama"])
+    assert card.memory_limit_bytes == memory_limit_bytes()
+    assert (card.loaded, card.memory_bytes) == (False, None)
+    assert card.parameters
+    assert card.predicted_memory_bytes
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
+def test_loading_puts_what_was_measured_beside_what_was_predicted(
+    provider_of: Make, tiny_folders: Folders, kind: str, precision: str
+) -> None:
+    provider = provider_of(tiny_folders[kind], **quantization(precision))
+    before = provider.card(f"tiny-{kind}")
+    provider.load(f"tiny-{kind}")
+    after = provider.card(f"tiny-{kind}")
+    assert after.loaded
+    assert after.memory_bytes == pytest.approx(after.predicted_memory_bytes, rel=0.02)
+    assert after.parameters == before.parameters
+    assert after.predicted_memory_bytes == before.predicted_memory_bytes
+    assert (after.kind, after.precision, after.architecture) == (before.kind, before.precision, before.architecture)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int4"])
+def test_a_sentence_model_is_float32_whatever_the_config_says(
+    provider_of: Make, tiny_folders: Folders, precision: str
+) -> None:
+    card = provider_of(tiny_folders["bert"], **quantization(precision)).card("tiny-bert")
+    assert (card.kind, card.precision, card.architecture) == ("embedding", "float32", "BertModel")
+    assert not card.has_chat_template
+
+
+def test_a_sentence_models_context_is_where_its_texts_are_cut_off(provider_of: Make, tiny_folders: Folders) -> None:
+    assert provider_of(tiny_folders["bert"]).card("tiny-bert").context_length == 12
+
+
+@pytest.mark.parametrize("entry", catalog.entries(), ids=lambda entry: entry.name)
+def test_an_entry_of_the_catalog_is_described_from_the_catalog(
+    provider_of: Make, entry: catalog.CatalogEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was never pulled: asking for a card fetches nothing."""
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "empty"))
+    card = provider_of(entry.name).card(entry.name)
+    assert (card.kind, card.parameters, card.licence) == (entry.kind, entry.parameters, entry.licence)
+    assert card.context_length == entry.context_length
+    assert card.predicted_memory_bytes is None
+
+
+def test_a_template_in_a_file_of_its_own_counts(provider_of: Make, tiny_folders: Folders, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folders["llama"], tmp_path / "model")
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    config = folder / "tokenizer_config.json"
+    values = json.loads(config.read_text())
+    values.pop("chat_template", None)
+    config.write_text(json.dumps(values))
+    assert not provider_of(folder).card("model").has_chat_template
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert provider_of(folder).card("model").has_chat_template
+    (folder / "chat_template.jinja").unlink()
+    config.write_text(json.dumps(values | {"chat_template": "{{ messages }}"}))
+    assert provider_of(folder).card("model").has_chat_template
+
+
+@pytest.mark.parametrize("damage", ["gone", "weights", "config", "no config"])
+def test_a_model_that_cannot_be_loaded_still_has_a_card(
+    provider_of: Make, tiny_folders: Folders, tmp_path: Path, damage: str
+) -> None:
+    folder = shutil.copytree(tiny_folders["llama"], tmp_path / "model")
+    provider = provider_of(folder)
+    match damage:
+        case "gone":
+            shutil.rmtree(folder)
+        case "weights":
+            (folder / "model.safetensors").write_bytes(b"\xff" * 20)
+        case "config":
+            (folder / "config.json").write_text("{")
+        case _:
+            (folder / "config.json").unlink()
+    card = provider.card("model")
+    assert (card.identifier, card.loaded, card.parameters) == ("model", False, None)
+
+
+def test_an_unknown_model_has_no_card(provider_of: Make, tiny_folders: Folders) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"nobody.*tiny-llama"):
+        provider_of(tiny_folders["llama"]).card("nobody")

@@ -1,0 +1,147 @@
+"""Embeddings through the provider: either kind of model, and a refusal by name for what neither can read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from workbench.errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NumericalError,
+    UnsupportedContentError,
+)
+from workbench.protocol import URL, ImageMedia, UserMessage
+from workbench.providers.transformers import TransformersProvider
+
+Make = Callable[..., TransformersProvider]
+Folders = dict[str, Path]
+TEXTS: list[Any] = ["fox", "", "a quick brown dog", "fox", ["two ", "parts"], "two parts", "z " * 120]
+
+
+@pytest.fixture
+def provider(provider_of: Make, tiny_folders: Folders) -> TransformersProvider:
+    return provider_of(*tiny_folders.values())
+
+
+async def test_a_sentence_model_gives_one_unit_vector_per_content_in_order(provider: TransformersProvider) -> None:
+    vectors = (await provider.embeddings("tiny-bert", TEXTS)).embeddings
+    assert [len(vector) for vector in vectors] == [32] * len(TEXTS)
+    assert [math.hypot(*vector) for vector in vectors] == pytest.approx([1] * len(TEXTS), abs=1e-6)
+    assert vectors[0] == pytest.approx(vectors[3], abs=1e-6)
+    assert vectors[4] == pytest.approx(vectors[5], abs=1e-6)
+    assert vectors[0] != pytest.approx(vectors[2], abs=1e-3)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        (alone,) = (await provider.embeddings("tiny-bert", [text])).embeddings
+        assert vector == pytest.approx(alone, abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-gpt2"])
+async def test_a_causal_model_gives_unit_vectors_that_do_not_depend_on_the_others(
+    provider: TransformersProvider, model: str
+) -> None:
+    texts: list[Any] = [text for text in TEXTS if text]
+    vectors = (await provider.embeddings(model, texts)).embeddings
+    assert [math.hypot(*vector) for vector in vectors] == pytest.approx([1] * len(texts), abs=1e-6)
+    assert (await provider.embeddings(model, texts[::-1])).embeddings == vectors[::-1]
+    assert vectors[0] == vectors[2]
+
+
+async def test_both_kinds_write_finite_numbers_as_json(provider: TransformersProvider) -> None:
+    response = await provider.embeddings("tiny-bert", TEXTS)
+    json.dumps(response.model_dump(), allow_nan=False)
+
+
+async def test_a_text_beyond_a_causal_models_context_is_refused_by_its_place(provider: TransformersProvider) -> None:
+    with pytest.raises(ContextLengthError, match="512") as caught:
+        await provider.embeddings("tiny-llama", ["fine", "a b c d " * 2000])
+    assert caught.value.field == "contents[1]"
+
+
+@pytest.mark.parametrize("model", ["tiny-bert", "tiny-llama"])
+@pytest.mark.parametrize(
+    "contents,error,field",
+    [
+        ([], InvalidRequestError, "contents"),
+        (None, InvalidRequestError, "contents"),
+        ("a text", InvalidRequestError, "contents"),
+        (["x", 5], InvalidRequestError, "contents[1]"),
+        (["x", None], InvalidRequestError, "contents[1]"),
+        (["x", UserMessage(content="x")], InvalidRequestError, "contents[1]"),
+        (["half a \ud800 pair"], InvalidRequestError, "contents[0]"),
+    ],
+)
+async def test_bad_contents_are_refused_by_place_before_the_model_is_loaded(
+    provider: TransformersProvider, model: str, contents: Any, error: type[InvalidRequestError], field: str
+) -> None:
+    with pytest.raises(error) as caught:
+        await provider.embeddings(model, contents)
+    assert caught.value.field == field
+    assert not provider.card(model).loaded
+
+
+@pytest.mark.parametrize("content", [lambda image: image, lambda image: ["see: ", image]])
+async def test_images_are_refused_and_never_dropped(
+    provider: TransformersProvider, content: Callable[[Any], Any]
+) -> None:
+    image = ImageMedia(image=URL(uri="data:image/png;base64,AAAA"))
+    with pytest.raises(UnsupportedContentError, match=r"contents\[1\].*image"):
+        await provider.embeddings("tiny-bert", ["fine", content(image)])
+
+
+async def test_a_causal_model_refuses_the_empty_text(provider: TransformersProvider) -> None:
+    with pytest.raises(InvalidRequestError, match=r"contents\[1\]"):
+        await provider.embeddings("tiny-llama", ["x", ""])
+
+
+async def test_an_unknown_model_is_refused_with_the_names_served(provider: TransformersProvider) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"nobody.*tiny-bert"):
+        await provider.embeddings("nobody", ["x"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda provider: provider.completion("tiny-bert", "x"),
+        lambda provider: provider.chat_completion("tiny-bert", [UserMessage(content="x")]),
+        lambda provider: provider.batch_completion("tiny-bert", ["x"]),
+        lambda provider: provider.score("tiny-bert", "x", ["y"]),
+        lambda provider: anext(provider.completion("tiny-bert", "x", stream=True)),
+    ],
+    ids=["completion", "chat", "batch", "score", "stream"],
+)
+async def test_a_sentence_model_that_is_asked_for_text_says_what_it_is(
+    provider: TransformersProvider, call: Callable[[Any], Any]
+) -> None:
+    for _ in range(2):  # before and after it is loaded
+        with pytest.raises(InvalidRequestError, match="tiny-bert") as caught:
+            await call(provider)
+        assert caught.value.field == "model"
+        assert "embeddings" in str(caught.value)
+        assert len((await provider.embeddings("tiny-bert", ["x"])).embeddings) == 1
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+async def test_a_damaged_model_gives_an_error_and_no_vector_of_nan(
+    provider_of: Make, tiny_folders: Folders, tmp_path: Path, kind: str
+) -> None:
+    for path in tiny_folders[kind].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = next(
+        name
+        for name in sorted(tensors)
+        if "layer" in name and name.endswith(("down_proj.weight", "output.dense.weight"))
+    )
+    tensors[name][3, 3] = float("nan")
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    provider = provider_of(tmp_path)
+    with pytest.raises(NumericalError):
+        await provider.embeddings(tmp_path.name, ["fox", "dog"])

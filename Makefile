@@ -7,6 +7,7 @@ PYTHON ?= python3
 ARGS ?=
 PIP_ARGS ?=
 
+PIP_VERSION := 26.3# the one that Python brings may be too old to tell how far a pull is
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -55,6 +56,7 @@ $(STAMPS)/venv:
 	  echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
 	       "Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) 'pip==$(PIP_VERSION)'
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/lab: $(STAMPS)/venv $(PINS)

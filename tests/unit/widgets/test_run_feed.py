@@ -21,7 +21,7 @@ def text_of(tokens: list[list[Any]]) -> str:
 def finished(page: Page, run: FakeRun, tokens_per_s: float = 5000) -> RunFeed:
     feed = RunFeed(run)
     run.go(tokens_per_s)
-    assert feed.wait(10)
+    assert feed.wait(60)
     return feed
 
 

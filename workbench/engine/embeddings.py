@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from workbench.engine.compute_thread import compute_apart
 from workbench.engine.loading import context_length, damage_named, load_config, load_tokenizer, load_weights
-from workbench.engine.machine import thread_count
 from workbench.engine.memory import predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json, read_json_list
 from workbench.errors import ModelFormatError
@@ -57,8 +58,11 @@ class EmbeddingModel:
 
         The empty text has a vector too: that of the model's begin and end tokens alone.
         """
-        with self._lock, torch.inference_mode():
-            torch.set_num_threads(thread_count())
+        with self._lock:
+            return compute_apart(partial(self._embed, texts))
+
+    def _embed(self, texts: Sequence[str]) -> list[list[float]]:
+        with torch.inference_mode():
             token_ids = self._encode(texts)
             vectors = torch.empty(len(texts), self.dimensions)
             for batch in _batches(token_ids):

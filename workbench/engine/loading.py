@@ -25,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from workbench.engine import memory
+from workbench.engine.compute_thread import compute_apart
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.model_folder import check_folder
@@ -70,9 +71,13 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
     config = load_config(folder)
     plan = memory.plan(folder, precision, name or folder.name)
     tokenizer = load_tokenizer(folder)
+
+    def weights() -> Decoder:
+        packed = pack(folder, config, precision, keep_wide=plan.keep_wide) if fast else None
+        return packed or _general(folder, precision, keep_wide=plan.keep_wide)
+
     with damage_named(folder, "a causal language model"):
-        decoder: Decoder | None = pack(folder, config, precision, keep_wide=plan.keep_wide) if fast else None
-        decoder = decoder or _general(folder, precision, keep_wide=plan.keep_wide)
+        decoder = compute_apart(weights)
     return LoadedModel(
         name=name or folder.name,
         folder=folder,

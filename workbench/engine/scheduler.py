@@ -142,11 +142,15 @@ class Engine:
         drawn = kept.number if number is None else number
         if drawn is None:  # a greedy run drew none; one half is as good as any
             drawn = 0.5
-        return trace(kept.logits, sampling or handle.request.sampling, before, drawn)
+        return self.call(partial(trace, kept.logits, sampling or handle.request.sampling, before, drawn)).result()
 
     def kept_logits(self, handle: Handle, position: int) -> Tensor:
         """The raw float32 logits at a generated position, shape (vocab,); raises as `inspect` does."""
         return self._kept_at(handle, position).logits
+
+    def kept_logprobs(self, handle: Handle, position: int) -> Tensor:
+        """The raw distribution at a generated position, float32, shape (vocab,); raises as `inspect` does."""
+        return self.call(partial(torch.log_softmax, self.kept_logits(handle, position), -1)).result()
 
     def _kept_at(self, handle: Handle, position: int) -> Kept:
         kept = self._kept.get(handle.number, position)

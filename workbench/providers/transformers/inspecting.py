@@ -27,7 +27,7 @@ class EngineInspector:
         self._handle = handle
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
-        logprobs: NDArray[np.float32] = self._engine.kept_logits(self._handle, position).log_softmax(-1).numpy()
+        logprobs: NDArray[np.float32] = self._engine.kept_logprobs(self._handle, position).numpy()
         return logprobs
 
     def trace(

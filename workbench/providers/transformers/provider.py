@@ -153,8 +153,7 @@ class TransformersProvider:
         an empty text, and one that does not fit its context.
         """
         self.get_model(model)
-        if not isinstance(contents, list) or not contents:
-            raise InvalidRequestError("contents", contents, "a list with at least one text")
+        _check_list("contents", contents)
         texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
         return EmbeddingsResponse(embeddings=await asyncio.to_thread(self._models.embed, model, texts))
 
@@ -165,8 +164,7 @@ class TransformersProvider:
         self.get_model(model)
         if not isinstance(prompt, str | list):
             raise InvalidRequestError("prompt", prompt, "a text, or a list of messages")
-        if not isinstance(continuations, list) or not continuations:
-            raise InvalidRequestError("continuations", continuations, "a list with at least one text")
+        _check_list("continuations", continuations)
         if not is_count(alternatives):
             raise InvalidRequestError("logprobs.top_k", alternatives, "a whole number, 0 or above")
         served = await self._ready(model)
@@ -267,6 +265,11 @@ def identifier_of(source: str) -> str:
     """The name under which a source is served: a folder's own name, else the source as it stands."""
     path = Path(source).expanduser()
     return path.name if path.is_dir() else source
+
+
+def _check_list(field: str, value: object) -> None:
+    if not isinstance(value, list) or not value:
+        raise InvalidRequestError(field, value, "a list with at least one text")
 
 
 def _check_logprobs(logprobs: LogProbConfig) -> None:

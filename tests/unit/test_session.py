@@ -15,12 +15,14 @@ import pytest
 
 from tests.fakes.models import EOS, FakeDecoder, Gate, scripted_speech
 from tests.fakes.serving import FakeModels
+from tests.tiny_models import save_model, save_sentence_model
 from workbench import Workbench
 from workbench.errors import ClosedError, ConfigError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import (
     BatchInference,
     Inference,
     Inspect,
+    LogProbConfig,
     Models,
     SamplingParams,
     SamplingStrategy,
@@ -239,3 +241,103 @@ def test_many_runs_at_once_can_be_awaited_together(bench: Workbench) -> None:
 
 async def _await(run: Any) -> Any:
     return await run
+
+
+# ------------------------------------------------------------------------------------- scores, logprobs, embeddings
+
+
+def test_scores_are_those_of_the_first_model_unless_another_is_named(bench: Workbench) -> None:
+    """One model says "one" after a NUL byte and the other "two"; each thinks its own word by far the likelier."""
+    for model, expected in ((None, "one"), ("second", "two"), ("fakes/second", "two")):
+        scores = bench.score("\0", ["two", "one", "o"], model=model)
+        assert [score.text for score in scores] == ["two", "one", "o"]
+        assert max(scores[:2], key=lambda score: score.logprob).text == expected
+        assert [len(score.tokens) for score in scores] == [3, 3, 1]
+
+
+def test_scores_name_as_many_alternatives_as_were_asked_for(bench: Workbench) -> None:
+    for count, logprobs in ((0, None), (0, LogProbConfig()), (4, LogProbConfig(top_k=4))):
+        (score,) = bench.score("\0", ["one"], logprobs=logprobs)
+        assert [len(token.alternatives) for token in score.tokens] == [count] * 3
+
+
+@pytest.mark.parametrize("continuations", [[], None, "text", ("a",)])
+def test_continuations_that_are_no_list_of_texts_are_refused(bench: Workbench, continuations: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="continuations"):
+        bench.score("x", continuations)
+
+
+def bad_logprobs() -> list[Any]:
+    assigned = []
+    for value in (-1, 2.5, "3"):
+        config: Any = LogProbConfig()
+        config.top_k = value
+        assigned.append(config)
+    return [*assigned, 5, True, {"top_k": 3}]
+
+
+@pytest.mark.parametrize("logprobs", bad_logprobs(), ids=repr)
+def test_bad_logprobs_are_refused_by_name_before_anything_is_loaded(
+    fake_models: FakeModels, bench: Workbench, logprobs: Any
+) -> None:
+    for ask in (
+        lambda: bench.completion("x", logprobs=logprobs),
+        lambda: bench.chat_completion([UserMessage(content="x")], logprobs=logprobs),
+        lambda: bench.batch_completion(["x"], logprobs=logprobs),
+        lambda: bench.score("x", ["y"], logprobs=logprobs),
+    ):
+        with pytest.raises(InvalidRequestError, match="logprobs"):
+            ask()
+    assert fake_models.loads == []
+
+
+def test_prompt_logprobs_are_one_fewer_than_its_tokens_and_the_same_with_a_warm_cache(
+    fake_models: FakeModels,
+) -> None:
+    fake_models.add("random")
+    asked = LogProbConfig(top_k=2, prompt=True)
+    params = SamplingParams(max_tokens=3)
+    with Workbench(fake_models.config) as bench:
+        runs = []
+        for _ in range(2):
+            runs.append(bench.completion("the same prompt " * 4, logprobs=asked, sampling_params=params))
+            runs[-1].result(10)
+            bench.completion("the same prompt " * 5, sampling_params=params).result(10)
+        cold, warm = runs
+        assert len(cold.prompt_tokens) == cold.usage.prompt_tokens - 1
+        assert cold.prompt_tokens == warm.prompt_tokens
+        assert "".join(token.text for token in cold.prompt_tokens) == ("the same prompt " * 4)[1:]
+        assert [token.position for token in cold.prompt_tokens] == list(range(1, cold.usage.prompt_tokens))
+        assert [len(token.alternatives) for token in warm.prompt_tokens] == [2] * len(warm.prompt_tokens)
+
+
+def test_without_asking_there_are_no_prompt_logprobs(bench: Workbench) -> None:
+    run = bench.completion("\0", logprobs=LogProbConfig(top_k=1))
+    run.result(10)
+    assert run.prompt_tokens == ()
+
+
+def test_a_session_of_both_kinds_finds_the_right_one(tmp_path: Path) -> None:
+    folders = [save_sentence_model(tmp_path / "tiny-bert"), save_model(tmp_path / "tiny-llama", "llama")]
+    config = with_provider({"models": [str(folder) for folder in folders]})
+    with Workbench(config) as bench:
+        assert len(bench.embeddings(["fox", "dog"]).embeddings[0]) == 32
+        run = bench.completion("The", sampling_params=SamplingParams(max_tokens=2))
+        run.result(10)
+        assert run.model == "tiny-llama"
+        assert bench.embeddings(["fox"], model="tiny-llama").embeddings
+        cards = [bench.load(name) for name in ("tiny-bert", "tiny-llama")]
+        assert [(card.kind, card.loaded) for card in cards] == [("embedding", True), ("causal", True)]
+        assert all(card.memory_bytes for card in cards)
+        with pytest.raises(InvalidRequestError, match="tiny-bert"):
+            bench.completion("x", model="tiny-bert").result(10)
+
+
+def test_a_closed_workbench_gives_no_scores_and_no_embeddings(fake_models: FakeModels) -> None:
+    fake_models.add("script", FakeDecoder(scripted_speech("said")))
+    bench = Workbench(fake_models.config)
+    bench.close()
+    with pytest.raises(ClosedError):
+        bench.score("x", ["y"])
+    with pytest.raises(ClosedError):
+        bench.embeddings(["x"], model="script")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from workbench.errors import ClosedError
@@ -46,6 +46,8 @@ class BackgroundLoop:
         except KeyboardInterrupt:
             future.cancel()
             raise
+        except CancelledError:
+            raise ClosedError("the workbench was closed while the request ran; open a new one") from None
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what still runs and end the thread. Closing twice is harmless."""

@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except WorkbenchError as error:
         return _report(error, with_traceback=args.debug)
+    except OSError as error:  # a full disk or a closed stdout; what the workbench does itself has its own errors
+        return _report(WorkbenchError(f"cannot read or write: {error}"), with_traceback=args.debug)
     return code
 
 

@@ -101,13 +101,13 @@ class Workbench:
         response_format: ResponseFormat | None = None,
     ) -> ChatRun:
         """Let a model answer a conversation; the run is returned at once. Parameters are the protocol's."""
-        params = _sampling(sampling_params)
+        params, messages = _sampling(sampling_params), _list("messages", messages)
         name = self._model(model)
         chunks = self.inference.chat_completion(
             name, messages, params, tools, tool_choice, tool_prompt_format, True, logprobs, response_format
         )
         fold = partial(chat_response, wants_logprobs=logprobs is not None)
-        return self._run(name, list(messages), params, chunks, fold)
+        return self._run(name, messages, params, chunks, fold)
 
     def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
         """One vector per content, in order. ``model=None`` takes the first sentence model served."""
@@ -124,7 +124,8 @@ class Workbench:
     ) -> BatchCompletionResponse:
         """Continue several texts together; order kept, one bad item refuses the batch before any compute."""
         name, params = self._model(model), _sampling(sampling_params)
-        return self._loop.wait(self.inference.batch_completion(name, content_batch, params, logprobs, response_format))
+        contents = _list("content_batch", content_batch)
+        return self._loop.wait(self.inference.batch_completion(name, contents, params, logprobs, response_format))
 
     def batch_chat_completion(
         self,
@@ -140,9 +141,10 @@ class Workbench:
     ) -> BatchChatCompletionResponse:
         """Answer several conversations together; order kept, one bad item refuses the batch before any compute."""
         name, params = self._model(model), _sampling(sampling_params)
+        batch = _list("messages_batch", messages_batch)
         return self._loop.wait(
             self.inference.batch_chat_completion(
-                name, messages_batch, params, tools, tool_choice, tool_prompt_format, logprobs, response_format
+                name, batch, params, tools, tool_choice, tool_prompt_format, logprobs, response_format
             )
         )
 
@@ -229,7 +231,14 @@ def _sampling(params: SamplingParams | None) -> SamplingParams:
         raise InvalidRequestError("sampling_params", params, "a SamplingParams")
     if conflict := sampling_conflict(params):
         warnings.warn(conflict, UserWarning, stacklevel=3)
-    return params
+    return params.model_copy()  # what the caller does with the original later changes no run
+
+
+def _list(field: str, value: object) -> list[Any]:
+    """A copy of a list, for the same reason."""
+    if not isinstance(value, list):
+        raise InvalidRequestError(field, value, "a list")
+    return list(value)
 
 
 __all__ = ["ChatRun", "CompletionRun", "Run", "Workbench"]

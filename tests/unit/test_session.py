@@ -341,3 +341,56 @@ def test_a_closed_workbench_gives_no_scores_and_no_embeddings(fake_models: FakeM
         bench.score("x", ["y"])
     with pytest.raises(ClosedError):
         bench.embeddings(["x"], model="script")
+
+
+def test_what_the_caller_changes_later_changes_no_run(fake_models: FakeModels) -> None:
+    fake_models.add("first", FakeDecoder(scripted_speech("one")))
+    fake_models.may_load.clear()
+    with Workbench(fake_models.config) as bench:
+        messages: list[Any] = [UserMessage(content="\0")]
+        params = SamplingParams(max_tokens=2)
+        run = bench.chat_completion(messages, sampling_params=params)
+        messages.append(UserMessage(content="more"))
+        params.max_tokens = 1
+        fake_models.may_load.set()
+        run.result(10)
+        assert run.prompt == messages[:1]
+        assert run.sampling_params.max_tokens == 2
+        same = bench.chat_completion(messages[:1])
+        same.result(10)
+        assert run.usage.prompt_tokens == same.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "abc", {}])
+def test_what_is_no_list_is_refused_by_field(bench: Workbench, wrong: Any) -> None:
+    for call, field in (
+        (bench.chat_completion, "messages"),
+        (bench.batch_completion, "content_batch"),
+        (bench.batch_chat_completion, "messages_batch"),
+    ):
+        with pytest.raises(InvalidRequestError, match=f"^{field} must be a list"):
+            call(wrong)
+
+
+def test_whoever_waits_while_it_is_closed_hears_that_it_was_closed(fake_models: FakeModels) -> None:
+    decoder, gate = FakeDecoder(scripted_speech("said")), Gate()
+    decoder.before_decode = lambda _: gate()
+    fake_models.add("held", decoder)
+    bench = Workbench(fake_models.config)
+
+    def close_while_it_waits() -> None:
+        gate.wait()
+        bench._loop.close()
+        gate.open()
+
+    threading.Thread(target=close_while_it_waits).start()
+    with pytest.raises(ClosedError):
+        bench.batch_completion(["\0"])
+    bench.close()
+
+
+def test_two_folders_of_one_name_are_refused_and_none_is_dropped(tmp_path: Path) -> None:
+    sources = [str(save_model(tmp_path / parent / "same", "llama")) for parent in "ab"]
+    provider = {"provider_id": "p", "provider_type": "inline::transformers", "config": {"models": sources}}
+    with pytest.raises(ConfigError, match="'same' more than once"):
+        Workbench({"providers": {"inference": [provider]}})

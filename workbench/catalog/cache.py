@@ -15,8 +15,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -67,14 +67,17 @@ def models_dir() -> Path:
 
 
 def look(entry: CatalogEntry, models: Path) -> ModelStatus:
-    """The state of a model by its record and the sizes of its files; ``check_digests`` is the thorough way."""
+    """The state of a model by its record; a file that was written after the record is read and its digest compared.
+
+    ``check_digests`` is the thorough way, which trusts no time of change.
+    """
     folder = models / entry.name
     if not folder.exists():
         return ModelStatus(entry.name, "absent", folder, 0)
     disk_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
         record = _read_record(folder)
-        wrong = [problem for name, fact in record["files"].items() if (problem := _wrong_size(folder, name, fact))]
+        wrong = [problem for name, fact in record["files"].items() if (problem := _wrong(folder, name, fact))]
         made_by = (record["converter_version"], record["source"]["wheel_sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return ModelStatus(entry.name, "damaged", folder, disk_bytes, f"{RECORD} cannot be read ({error!r})")
@@ -82,6 +85,7 @@ def look(entry: CatalogEntry, models: Path) -> ModelStatus:
         return ModelStatus(entry.name, "outdated", folder, disk_bytes)
     if wrong:
         return ModelStatus(entry.name, "damaged", folder, disk_bytes, "; ".join(wrong))
+    _trust(folder, record["files"])
     return ModelStatus(entry.name, "installed", folder, disk_bytes)
 
 
@@ -170,9 +174,25 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _wrong_size(folder: Path, name: str, fact: dict[str, Any]) -> str:
+def _wrong(folder: Path, name: str, fact: dict[str, Any]) -> str:
     path = folder / name
     if not path.is_file():
         return f"{name} is missing"
     size = path.stat().st_size
-    return "" if size == fact["size"] else f"{name} has {size} bytes instead of {fact['size']}"
+    if size != fact["size"]:
+        return f"{name} has {size} bytes instead of {fact['size']}"
+    if _is_newer(path, folder / RECORD) and sha256_of(path) != fact["sha256"]:
+        return f"{name} was changed after its conversion (SHA-256)"
+    return ""
+
+
+def _is_newer(path: Path, record: Path) -> bool:
+    """The record is written last, so what is newer was touched since: by hand, or when the cache was copied."""
+    return path.stat().st_mtime_ns > record.stat().st_mtime_ns
+
+
+def _trust(folder: Path, names: Iterable[str]) -> None:
+    """Once its files are known to be right, make the record the newest, so that they are not read at each look."""
+    if any(_is_newer(folder / name, folder / RECORD) for name in names):
+        with suppress(OSError):  # a cache that cannot be written is read each time
+            os.utime(folder / RECORD)

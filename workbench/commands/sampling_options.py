@@ -60,7 +60,7 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
 
 def _implied_strategy(fields: dict[str, Any]) -> str:
     if "top_p" in fields and "top_k" in fields:
-        raise InvalidRequestError("--strategy", None, "top_p or top_k where both --top-p and --top-k are given")
+        raise InvalidRequestError("strategy", None, "top_p or top_k where both --top-p and --top-k are given")
     if "top_k" in fields:
         return "top_k"
     return "top_p" if "top_p" in fields or fields.get("temperature", 0) != 0 else "greedy"

@@ -80,6 +80,10 @@ class DecodeLoop:
             self._thread.join(timeout_s)
 
     @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """Requests that have not started yet."""
         return len(self._waiting) + self._inbox.qsize()
@@ -119,6 +123,7 @@ class DecodeLoop:
                 self._waiting.append(item)
             else:
                 item.run()
+                return True  # one call a round, so that many of them delay the running requests by one at a time
             # The last request must not be kept alive by an idle thread's frame.
             del item
 

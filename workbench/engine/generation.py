@@ -1,7 +1,7 @@
 """One request on its way through the decode loop: from chosen tokens to released steps.
 
 `Generation` holds everything that belongs to one request alone (its random numbers, text, stop strings, cache), so
-that any number of them can share a batch and none can disturb another. The loop itself is in `scheduler`.
+that any number of them can share a batch and none can disturb another. The loop itself is in `decode_loop`.
 """
 
 from __future__ import annotations

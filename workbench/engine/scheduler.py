@@ -22,6 +22,7 @@ from workbench.engine.sampling import Sampling
 from workbench.engine.scoring import score
 from workbench.errors import (
     BusyError,
+    ClosedError,
     ContextLengthError,
     InvalidRequestError,
 )
@@ -154,6 +155,8 @@ class Engine:
 
     def _kept_at(self, handle: Handle, position: int) -> Kept:
         kept = self._kept.get(handle.number, position)
+        if kept is None and self._loop.closed:
+            raise ClosedError("the model of this run was closed, and its logits went with it")
         if kept is None:
             positions = self._kept.positions(handle.number)
             held = (

@@ -16,6 +16,7 @@ import pytest
 
 from workbench import catalog
 from workbench.catalog import CatalogEntry, cache
+from workbench.catalog.downloading import sha256_of
 from workbench.catalog.safetensors_file import SafetensorsWriter
 from workbench.errors import CatalogError, ChecksumError, ConversionError, DownloadError
 
@@ -215,15 +216,45 @@ def test_a_cache_that_cannot_be_written_is_told_with_what_to_do(
         catalog.pull(tiny.name)
 
 
-def test_a_changed_byte_is_found_by_verify(shelved: CatalogEntry) -> None:
-    folder = catalog.pull(shelved.name)
-    assert catalog.verify(shelved.name) == folder
+def _tampered(folder: Path) -> Path:
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
+    return weights
+
+
+def test_a_changed_byte_is_found_before_the_model_is_used(shelved: CatalogEntry) -> None:
+    folder = catalog.pull(shelved.name)
+    assert catalog.verify(shelved.name) == folder
+    _tampered(folder)
+    for use in (catalog.local_path, catalog.resolve, catalog.verify):
+        with pytest.raises(ChecksumError, match=r"model\.safetensors was changed.*pull tiny-llama"):
+            use(shelved.name)
+
+
+def test_a_changed_byte_under_an_old_date_is_found_by_verify(shelved: CatalogEntry) -> None:
+    folder = catalog.pull(shelved.name)
+    os.utime(_tampered(folder), (0, 0))
     with pytest.raises(ChecksumError, match=r"model\.safetensors was changed.*pull tiny-llama --force"):
         catalog.verify(shelved.name)
+
+
+def test_files_that_are_only_newer_are_read_once(shelved: CatalogEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a cache that was copied."""
+    folder = catalog.pull(shelved.name)
+    later = (folder / "record.json").stat().st_mtime + 10
+    os.utime(folder / "model.safetensors", (later, later))
+    os.utime(folder / "record.json", (later - 5, later - 5))
+    read: list[Path] = []
+
+    def reading(path: Path) -> str:
+        read.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr(cache, "sha256_of", reading)
+    assert catalog.local_path(shelved.name) == folder
+    assert [path.name for path in read] == ["model.safetensors"]
 
 
 def _cut(folder: Path) -> None:

@@ -18,7 +18,7 @@ class TransformersConfig(ConfigModel):
     """Catalog names, local folders or hub ids; a folder is served under its own name."""
     quantization: QuantizationConfig | None = None
     """None is float32, the reference."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"
     max_active: int = Field(default=16, ge=1, le=256)
     """Requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=128, ge=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.engine.generation import GenerationRequest
-from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.errors import ConfigError, InvalidRequestError, UnsupportedFieldError
 from workbench.prompts.encoding import PromptEncoder, plain_text
 from workbench.protocol import (
     BatchChatCompletionResponse,
@@ -55,7 +55,10 @@ class TransformersProvider:
         self.model_store: ModelStore = self
         self._models = ServedModels(provider.provider_id, self.config)
         for source in self.config.models:
-            self._models.add(ModelDef(identifier=identifier_of(source), llama_model=source))
+            identifier = identifier_of(source)
+            if any(known.identifier == identifier for known in self._models.definitions()):
+                raise ConfigError(f"provider {self.provider_id!r}: config.models names {identifier!r} more than once")
+            self._models.add(ModelDef(identifier=identifier, llama_model=source))
 
     def get_model(self, identifier: str) -> ModelDef:
         return self._models.definition(identifier)
@@ -264,7 +267,7 @@ class TransformersProvider:
 def identifier_of(source: str) -> str:
     """The name under which a source is served: a folder's own name, else the source as it stands."""
     path = Path(source).expanduser()
-    return path.name if path.is_dir() else source
+    return path.resolve().name if path.is_dir() else source
 
 
 def _check_list(field: str, value: object) -> None:

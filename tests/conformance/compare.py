@@ -16,7 +16,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.conformance.contract import Contract, Method, Slot, from_facts, from_package
+from tests.conformance.contract import REQUIRED, Contract, Method, Slot, from_facts, from_package
 from tests.conformance.spelling import of_annotation
 from workbench import protocol
 from workbench.protocol import ADDITIONS, Addition
@@ -87,7 +87,7 @@ def report(expected: Contract, found: Contract, additions: Iterable[Addition] = 
 
 
 def _key(difference: Difference) -> tuple[str, str, str]:
-    declared = difference.found if difference.kind in ("field", "parameter", "default") else ""
+    declared = difference.found if difference.kind in ("field", "parameter", "default", "type") else ""
     return difference.kind, difference.path, declared
 
 
@@ -96,7 +96,11 @@ def _key_of(addition: Addition) -> tuple[str, str, str]:
         return addition.kind, addition.path, ""
     annotation, _, default = addition.declared.partition(" = ")
     spelling = of_annotation(eval(annotation, dict(vars(protocol))))  # our own text, in the names of the package
-    return addition.kind, addition.path, str(Slot(spelling, json.dumps(ast.literal_eval(default))))
+    return (
+        addition.kind,
+        addition.path,
+        str(Slot(spelling, json.dumps(ast.literal_eval(default)) if default else REQUIRED)),
+    )
 
 
 def differences(expected: Contract, found: Contract) -> Iterator[Difference]:

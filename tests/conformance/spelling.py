@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from typing_extensions import TypeAliasType
 
 ORIGINAL_PACKAGES = ("llama_stack.", "llama_models.")
 
@@ -117,5 +118,7 @@ def _of_plain(annotation: Any) -> Spelling:
         return NONE
     if annotation is Any:
         return Spelling("Any")
+    if isinstance(annotation, TypeAliasType):
+        return Spelling(annotation.__name__)
     ours = annotation.__module__ == "builtins" or annotation.__module__.startswith("workbench.protocol.")
     return Spelling(annotation.__qualname__ if ours else f"{annotation.__module__}.{annotation.__qualname__}")

@@ -22,6 +22,7 @@ answer without it looks on the wire as it always did:
     JsonSchemaResponseFormat                              model                               fits a JSON schema
     RegexResponseFormat                                   model                               matches a pattern
     GrammarResponseFormat                                 model                               what a grammar allows
+    ToolCall.arguments                                    dict[str, ToolArgument]             any nested JSON
     QuantizationType.int8                                 value                               8-bit integer weights
     QuantizationType.int4                                 value                               4-bit integer weights
     Int8QuantizationConfig                                model                               config of int8
@@ -148,6 +149,7 @@ from workbench.protocol.sampling import (
 )
 from workbench.protocol.tools import (
     BuiltinTool,
+    ToolArgument,
     ToolCall,
     ToolChoice,
     ToolDefinition,
@@ -227,6 +229,7 @@ __all__ = [
     "SystemMessage",
     "TokenLogProb",
     "TokenLogProbs",
+    "ToolArgument",
     "ToolCall",
     "ToolCallDelta",
     "ToolCallParseStatus",

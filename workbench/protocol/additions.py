@@ -13,7 +13,7 @@ from typing import Literal
 class Addition:
     """One documented difference."""
 
-    kind: Literal["field", "parameter", "value", "model", "protocol", "default"]
+    kind: Literal["field", "parameter", "value", "model", "protocol", "default", "type"]
     path: str
     """``Type.field``, ``Enum.value``, ``Protocol.method.parameter``, or the name of a whole type."""
     declared: str
@@ -40,6 +40,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("model", "JsonSchemaResponseFormat", "", "fits a JSON schema"),
     Addition("model", "RegexResponseFormat", "", "matches a pattern"),
     Addition("model", "GrammarResponseFormat", "", "what a grammar allows"),
+    Addition("type", "ToolCall.arguments", "dict[str, ToolArgument]", "any nested JSON"),
     Addition("value", "QuantizationType.int8", "", "8-bit integer weights"),
     Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),

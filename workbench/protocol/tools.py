@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from workbench.protocol.base import ProtocolModel
 from workbench.protocol.content import InterleavedTextMedia
@@ -44,8 +44,8 @@ def known_tool(name: object) -> object:
     return BuiltinTool(name) if isinstance(name, str) and name in BuiltinTool.__members__ else name
 
 
-PrimitiveArgument: TypeAlias = str | int | float | bool | None
-ToolArgument: TypeAlias = PrimitiveArgument | list[PrimitiveArgument] | dict[str, PrimitiveArgument]
+ToolArgument: TypeAlias = JsonValue
+"""Any JSON, nested as deep as it comes; the original's stops at lists and dicts of plain values."""
 
 
 class ToolCall(ProtocolModel):

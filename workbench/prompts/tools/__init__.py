@@ -1,0 +1,1 @@
+"""Tools of a chat: checked definitions, how they stand in the prompt, and the calls in the answer. Nothing runs one."""

@@ -1,0 +1,187 @@
+"""The tools of one request, checked once: names, sizes, and the schema of each tool's arguments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from workbench.errors import InvalidRequestError
+from workbench.prompts.tools.fitting import misfit
+from workbench.prompts.tools.param_types import parameter_schema
+from workbench.prompts.tools.schemas import Schema
+from workbench.protocol import BuiltinTool, ToolDefinition, ToolParamDefinition
+
+MAX_TOOLS = 128
+MAX_PARAMETERS = 64
+MAX_DESCRIPTION_CHARACTERS = 8_192
+MAX_TOOLS_CHARACTERS = 262_144
+"""Of all definitions together: names, descriptions, types and defaults."""
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+"""What tools and parameters may be called; every syntax of a call can carry such a name without quoting it."""
+
+
+class ToolSyntax(StrEnum):
+    """How calls are written in the answer: the protocol's three formats, and two that templates bring along."""
+
+    json = "json"
+    """``{"type": "function", "name": "get_weather", "parameters": {"location": "Rome"}}``"""
+    function_tag = "function_tag"
+    """``<function=get_weather>{"location": "Rome"}</function>``"""
+    python_list = "python_list"
+    """``[get_weather(location="Rome"), other(x=1)]``"""
+    tool_call_tag = "tool_call_tag"
+    """``<tool_call>\\n{"name": "get_weather", "arguments": {"location": "Rome"}}\\n</tool_call>`` (Hermes, Qwen)"""
+    mistral = "mistral"
+    """``[TOOL_CALLS] [{"name": "get_weather", "arguments": {"location": "Rome"}}]``"""
+
+
+def _one_text(name: str, meaning: str) -> dict[str, ToolParamDefinition]:
+    return {name: ToolParamDefinition(param_type="string", description=meaning)}
+
+
+_BUILTIN: Mapping[BuiltinTool, tuple[str, dict[str, ToolParamDefinition]]] = {
+    BuiltinTool.brave_search: ("Search the web.", _one_text("query", "What to search for.")),
+    BuiltinTool.wolfram_alpha: ("Compute or look up facts with Wolfram Alpha.", _one_text("query", "The question.")),
+    BuiltinTool.photogen: ("Make an image from a description.", _one_text("query", "What the image shows.")),
+    BuiltinTool.code_interpreter: ("Run Python code and return its output.", _one_text("code", "The program.")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Toolset:
+    """The tools of one request; false where there are none. Made by `Toolset.of`."""
+
+    definitions: tuple[ToolDefinition, ...] = ()
+    """Copies, with description and parameters filled in for built-in tools that came without."""
+    schemas: Mapping[str, Schema] = field(default_factory=dict)
+    """By tool name, the schema of the object of arguments, in the form of `workbench.prompts.tools.schemas`."""
+
+    def __len__(self) -> int:
+        return len(self.definitions)
+
+    @classmethod
+    def of(cls, tools: Sequence[ToolDefinition] | None, field: str = "tools") -> Toolset:
+        """Check the tools; whatever is wrong with one of them is an `InvalidRequestError` that names its place."""
+        if tools is None:
+            return cls()
+        if not isinstance(tools, list | tuple) or len(tools) > MAX_TOOLS:
+            given = f"{len(tools)} tools" if isinstance(tools, list | tuple) else tools
+            raise InvalidRequestError(field, given, f"a list of at most {MAX_TOOLS} tools")
+        definitions = tuple(_checked(tool, f"{field}[{index}]") for index, tool in enumerate(tools))
+        schemas: dict[str, Schema] = {}
+        characters = 0
+        for index, definition in enumerate(definitions):
+            if (name := str(definition.tool_name)) in schemas:
+                raise InvalidRequestError(f"{field}[{index}].tool_name", name, "a name that no tool before it has")
+            schemas[name] = _arguments_schema(definition, f"{field}[{index}]")
+            characters += len(_text_of(definition, schemas[name], f"{field}[{index}]"))
+            if characters > MAX_TOOLS_CHARACTERS:
+                allowed = f"at most {MAX_TOOLS_CHARACTERS:,} characters in all, descriptions and schemas included"
+                raise InvalidRequestError(field, f"{len(tools)} tools with more than that", allowed)
+        return cls(definitions, MappingProxyType(schemas))
+
+
+def is_optional(parameter: ToolParamDefinition) -> bool:
+    """Whether a call may leave the parameter out: it is not required, or it has a default."""
+    return parameter.required is False or parameter.default is not None
+
+
+def _checked(tool: object, field: str) -> ToolDefinition:
+    """A copy of one definition, so that what the caller does with the original later changes nothing."""
+    if not isinstance(tool, ToolDefinition):
+        raise InvalidRequestError(field, tool, "a ToolDefinition")
+    definition = ToolDefinition.model_validate(_fields(tool))  # assignment after construction is not checked
+    _check_name(definition.tool_name, f"{field}.tool_name")
+    _check_description(definition.description, field)
+    if definition.tool_name in _BUILTIN:
+        description, parameters = _BUILTIN[BuiltinTool(definition.tool_name)]
+        definition.description = definition.description or description
+        definition.parameters = parameters if definition.parameters is None else definition.parameters
+    parameters = definition.parameters or {}
+    if len(parameters) > MAX_PARAMETERS:
+        raise InvalidRequestError(
+            f"{field}.parameters", f"{len(parameters)} parameters", f"at most {MAX_PARAMETERS} parameters"
+        )
+    for name, parameter in parameters.items():
+        _check_name(name, f"{field}.parameters")
+        _check_description(parameter.description, f"{field}.parameters.{name}")
+    return definition
+
+
+def _fields(tool: ToolDefinition) -> dict[str, Any]:
+    """The fields two levels down as they stand: pydantic takes a model inside a model on trust."""
+    parameters: Any = tool.parameters
+    if isinstance(parameters, dict):
+        parameters = {name: dict(one) if isinstance(one, BaseModel) else one for name, one in parameters.items()}
+    return dict(tool) | {"parameters": parameters}
+
+
+def _check_name(name: object, field: str) -> None:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        allowed = "a name of at most 64 letters, digits, '_', '-' and '.', beginning with a letter or '_'"
+        raise InvalidRequestError(field, name, allowed)
+
+
+def _check_description(description: str | None, field: str) -> None:
+    if description is not None and len(description) > MAX_DESCRIPTION_CHARACTERS:
+        raise InvalidRequestError(
+            f"{field}.description", description, f"at most {MAX_DESCRIPTION_CHARACTERS:,} characters long"
+        )
+    _check_unicode(description or "", f"{field}.description")
+
+
+def _check_unicode(text: str, field: str) -> None:
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
+
+
+def _text_of(definition: ToolDefinition, schema: Schema, field: str) -> str:
+    """All that a prompt may show of a tool, for its size."""
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:  # 1e999 is infinite
+        raise InvalidRequestError(f"{field}.parameters", schema, f"JSON without infinite numbers ({error})") from None
+    _check_unicode(text, f"{field}.parameters")
+    return f"{definition.tool_name}{definition.description}{text}"
+
+
+def _arguments_schema(definition: ToolDefinition, field: str) -> Schema:
+    parameters = definition.parameters or {}
+    schema: Schema = {
+        "type": "object",
+        "properties": {
+            name: _parameter_schema(parameter, f"{field}.parameters.{name}") for name, parameter in parameters.items()
+        },
+    }
+    schema["required"] = [name for name, parameter in parameters.items() if not is_optional(parameter)]
+    return schema | {"additionalProperties": False}
+
+
+def _parameter_schema(parameter: ToolParamDefinition, field: str) -> Schema:
+    _check_unicode(parameter.param_type, f"{field}.param_type")
+    schema = parameter_schema(parameter.param_type, f"{field}.param_type")
+    if parameter.description:
+        schema["description"] = parameter.description
+    if parameter.default is not None:
+        schema["default"] = _plain_json(parameter.default, f"{field}.default")
+        if reason := misfit(schema["default"], schema, "default"):
+            raise InvalidRequestError(f"{field}.default", parameter.default, f"a value that fits its type ({reason})")
+    return schema
+
+
+def _plain_json(value: object, field: str) -> Any:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(field, value, f"a JSON value ({error})") from None
+    if len(text) > MAX_DESCRIPTION_CHARACTERS:
+        raise InvalidRequestError(field, text, f"at most {MAX_DESCRIPTION_CHARACTERS:,} characters as JSON")
+    return json.loads(text)

@@ -18,8 +18,10 @@ def misfit(value: Any, schema: Schema, path: str = "arguments") -> str | None:
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
         return None if any(_same(value, one) for one in values) else f"{path} must be one of {_quoted(values)}"
-    kind = schema.get("type")
-    if kind is not None and not is_type(value, kind):
+    if "type" not in schema:
+        return None
+    kind = schema["type"]
+    if not is_type(value, kind):
         return f"{path} must be of type {kind}"
     return _MISFITS[kind](value, schema, path) if kind in _MISFITS else None
 

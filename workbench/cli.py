@@ -1,6 +1,6 @@
 """The command ``workbench``: which subcommands there are, and what their failures mean to the caller.
 
-Exit codes: 0 done, 1 failed, 2 bad usage (as argparse), 130 stopped by Ctrl+C.
+Exit codes: 0 done, 1 failed, 2 bad usage (as argparse, or a model of no such name), 130 stopped by Ctrl+C.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from workbench._version import __version__
 from workbench.commands import bench, chat, complete, doctor, lab, models, play
-from workbench.errors import ConfigError, InvalidRequestError, WorkbenchError
+from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, UnknownModelError, WorkbenchError
 
 _COMMANDS = (play, lab, complete, chat, models, bench, doctor)
+
+_BAD_USAGE = (InvalidRequestError, ConfigError, ModelNotFoundError, UnknownModelError)
 
 _EPILOG = """\
 examples:
@@ -49,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code, and lets only argparse's own SystemExit through."""
+    _open_closed_streams()
     args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -74,4 +78,14 @@ def _report(error: WorkbenchError, *, with_traceback: bool) -> int:
         traceback.print_exception(error)
     else:
         print(f"workbench: {error}", file=sys.stderr)
-    return 2 if isinstance(error, (InvalidRequestError, ConfigError)) else 1
+    return 2 if isinstance(error, _BAD_USAGE) else 1
+
+
+def _open_closed_streams() -> None:
+    """Where the caller has closed a standard stream (``>&-``), Python has None, on which any use is a traceback.
+
+    Reading then finds the end at once, and writing fails as it would on the closed stream itself.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)

@@ -31,11 +31,17 @@ Messages name the field or the file, the value that was found, what is allowed, 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
+from typing import Any
 
 
 class WorkbenchError(Exception):
-    """Base of all errors that the workbench raises on purpose."""
+    """Base of all errors that the workbench raises on purpose. Copies and pickles, as between two processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default the class would be called with the finished message as its only argument.
+        return _restored, (type(self), self.args, {name: _portable(value) for name, value in self.__dict__.items()})
 
 
 class InvalidRequestError(WorkbenchError, ValueError):
@@ -158,6 +164,21 @@ class BusyError(WorkbenchError):
 
 class ClosedError(WorkbenchError):
     """The workbench, provider or model was closed while it was needed."""
+
+
+def _restored(kind: type[WorkbenchError], args: tuple[Any, ...], facts: dict[str, Any]) -> WorkbenchError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
+
+
+def _portable(value: object) -> object:
+    """The value, or what it looks like where it cannot be pickled: anything may have been given for a field."""
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
+        return _shortened(value)
+    return value
 
 
 def _shortened(value: object, limit: int = 80) -> str:

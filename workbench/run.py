@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import (
@@ -131,8 +131,7 @@ class Run(Generic[Chunk, Response]):
             self._listeners.append(callback)
             ended = self.done
         if ended:
-            callback(self)
-
+            self._call(callback)
         return partial(self._forget, callback)
 
     def to_frame(self) -> pd.DataFrame:
@@ -207,6 +206,8 @@ class Run(Generic[Chunk, Response]):
     def _inspect(self, position: int) -> Inspector:
         if not is_count(position):
             raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
+        if not self.tokens:
+            raise InvalidRequestError("position", position, "that of a generated token; this run has none yet")
         if self._inspector is None:
             raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
         return self._inspector
@@ -327,12 +328,19 @@ class Run(Generic[Chunk, Response]):
 
     def _tell(self) -> None:
         for callback in tuple(self._listeners):
-            try:
-                callback(self)
-            except Exception:  # noqa: BLE001 - a broken listener must not end the run
-                self._forget(callback)
+            self._call(callback)
+
+    def _call(self, callback: Callable[[Run[Any, Any]], None]) -> None:
+        try:
+            callback(self)
+        except Exception:  # noqa: BLE001 - a broken listener must end neither the run nor whoever subscribes it
+            self._forget(callback)
 
     # ------------------------------------------------------------------------------------------------ showing
+
+    def __reduce__(self) -> NoReturn:
+        """Copying and pickling end here: a copy would be a run that nobody feeds."""
+        raise TypeError(f"{self.id} cannot be copied or pickled; its result() and its tokens can")
 
     def __repr__(self) -> str:
         shown = self.text if len(self.text) <= 60 else self.text[:57] + "..."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import signal
 import threading
 import time
@@ -16,7 +18,7 @@ from tests.fakes.serving import FakeModels
 from workbench import Workbench
 from workbench.background import BackgroundLoop
 from workbench.errors import ClosedError, InvalidRequestError
-from workbench.protocol import LogProbConfig, SamplingParams, StopReason, UserMessage
+from workbench.protocol import LogProbConfig, SamplingParams, StopReason, UserMessage, detail_of
 
 TEXT = "A scripted answer."
 PROMPT = "\0"
@@ -322,6 +324,54 @@ def test_a_listener_may_cancel_its_run(bench: Bench) -> None:
     bench.gate.open()
     assert len(run.result(10).completion_message.content) == 3
     assert run.state == "cancelled"
+
+
+def test_a_callback_that_raises_on_an_ended_run_is_the_callbacks_own_trouble(bench: Bench) -> None:
+    run = bench.run()
+    run.result(10)
+    called: list[Any] = []
+
+    def broken(run: Any) -> None:
+        called.append(run)
+        raise RuntimeError("the widget is gone")
+
+    run.subscribe(broken)()
+    assert called == [run]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
+def test_a_run_is_not_copied(bench: Bench, copied: Callable[[Any], Any]) -> None:
+    run = bench.run()
+    with pytest.raises(TypeError, match="run-1 cannot be copied or pickled"):
+        copied(run)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))],
+    ids=["copy", "deep", "pickle"],
+)
+def test_responses_and_chunks_can_be_copied_and_keep_their_tokens(bench: Bench, copied: Callable[[Any], Any]) -> None:
+    chat = bench.workbench.chat_completion([UserMessage(content=PROMPT)], logprobs=LogProbConfig(top_k=1))
+    for run in (bench.run(logprobs=LogProbConfig(top_k=1)), chat):
+        for answer in (run.result(10), *run):
+            again = copied(answer)
+            assert again == answer
+            before, after = detail_of(answer), detail_of(again)
+            assert before is not None
+            assert after is not None
+            assert (after.tokens, after.usage) == (before.tokens, before.usage)
+
+
+def test_before_its_first_token_a_run_has_no_distribution_and_says_so(bench: Bench) -> None:
+    bench.fake_models.may_load.clear()
+    run = bench.run()
+    for look in (run.distribution, run.sampling_trace, run.sampling_frame):
+        with pytest.raises(InvalidRequestError, match=r"position must be .* this run has none yet; got 0"):
+            look(0)
+    bench.fake_models.may_load.set()
+    run.result(10)
+    assert len(run.distribution(0))
 
 
 # -------------------------------------------------------------------------------------------------------- showing

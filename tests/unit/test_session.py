@@ -17,7 +17,7 @@ from tests.fakes.models import EOS, FakeDecoder, Gate, scripted_speech
 from tests.fakes.serving import FakeModels
 from tests.tiny_models import save_model, save_sentence_model
 from workbench import Workbench
-from workbench.errors import ClosedError, ConfigError, InvalidRequestError, ModelNotFoundError
+from workbench.errors import ClosedError, ConfigError, InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import (
     BatchInference,
     Inference,
@@ -394,3 +394,15 @@ def test_two_folders_of_one_name_are_refused_and_none_is_dropped(tmp_path: Path)
     provider = {"provider_id": "p", "provider_type": "inline::transformers", "config": {"models": sources}}
     with pytest.raises(ConfigError, match="'same' more than once"):
         Workbench({"providers": {"inference": [provider]}})
+
+
+def test_a_batch_refuses_logprobs_for_its_response_has_no_place_for_them(
+    fake_models: FakeModels, bench: Workbench
+) -> None:
+    for ask in (
+        lambda: bench.batch_completion(["x"], logprobs=LogProbConfig(top_k=1)),
+        lambda: bench.batch_chat_completion([[UserMessage(content="x")]], logprobs=LogProbConfig()),
+    ):
+        with pytest.raises(UnsupportedFieldError, match="logprobs must be absent"):
+            ask()
+    assert fake_models.loads == []

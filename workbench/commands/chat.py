@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     params = sampling_params(args)
     bench, model = opening.open_from(args)
     with bench:
+        bench.load(model)  # what is wrong with it is told before the first line is typed
         return Repl(Conversation(bench, model, params, args.system)).run()
 
 

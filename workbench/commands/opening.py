@@ -46,8 +46,10 @@ def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
     """The workbench that the options ask for, and the model to name in its calls (None: its first chat model)."""
     if args.model == "":
         raise InvalidRequestError("--model", "", "a name; `workbench models list` shows the catalog's")
-    if args.precision and args.config:
-        raise ConfigError("--precision cannot change a run config: set quantization in the file, or leave out --config")
+    if args.precision and (config := args.config or os.environ.get("WORKBENCH_CONFIG")):
+        raise ConfigError(
+            f"--precision cannot change the run config {config}: set quantization there, or do without the run config"
+        )
     if args.precision or (args.model and not _is_served(args)):
         return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision)), None
     return open_workbench(args.config), args.model

@@ -6,7 +6,7 @@ It never reaches JSON, so the wire format stays the protocol's, and a response r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import PrivateAttr
 
@@ -27,6 +27,10 @@ class RunDetail:
     """Looks back at the run's positions, where the provider computes in this process."""
     notes: tuple[str, ...] = ()
     """What the caller should know, such as a sampling parameter that had no effect."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled or copied deeply: all but the inspector, which holds on to a model of this process."""
+        return self.__dict__ | {"inspector": None}
 
 
 class DetailedModel(ProtocolModel):

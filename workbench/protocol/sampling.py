@@ -73,6 +73,8 @@ class SamplingParams(ProtocolModel):
 
 def validate_sampling(params: SamplingParams, field: str = "sampling_params") -> None:
     """Raise ``InvalidRequestError`` for the first field out of range, naming it below ``field``."""
+    if not isinstance(params, SamplingParams):
+        raise InvalidRequestError(field, params, "a SamplingParams")
     for name in _RANGES:
         _check(name, getattr(params, name), f"{field}.{name}")
 

@@ -81,8 +81,11 @@ class Registry:
         """Ask the provider to serve one more model.
 
         Raises:
-            InvalidRequestError: there is no such provider, or it serves another model under that name already.
+            InvalidRequestError: the name is blank, there is no such provider, or it serves another model under that
+                name already.
         """
+        if not model.identifier.strip():
+            raise InvalidRequestError("identifier", model.identifier, "a name of at least one visible character")
         provider = self._providers.get(model.provider_id)
         if provider is None:
             allowed = f"one of the configured providers: {', '.join(self._providers)}"

@@ -99,8 +99,15 @@ class FakeWorkbench:
     conversations: list[list[Message]] = field(default_factory=list)
     sampling_params: SamplingParams | None = None
     logprobs: LogProbConfig | None = None
+    loaded: list[str | None] = field(default_factory=list)
+    load_error: Exception | None = None
     opened: int = 0
     closed: int = 0
+
+    def load(self, model: str | None = None) -> None:
+        self.loaded.append(model)
+        if self.load_error is not None:
+            raise self.load_error
 
     def says(self, *words: str, **options: Any) -> FakeRun:
         run = FakeRun(words, **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workbench.errors import NumericalError
+from workbench.errors import NumericalError, UnknownModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,3 +170,10 @@ def test_control_c_in_a_pipe_ends_the_chat(chat: Chat, bench: FakeWorkbench) -> 
 def test_bad_options_are_refused_before_the_model_is_opened(chat: Chat, bench: FakeWorkbench) -> None:
     assert chat("x", options=("--top-p", "1.5")).code == 2
     assert bench.opened == 0
+
+
+def test_a_model_that_is_not_there_is_told_before_the_first_line(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.load_error = UnknownModelError("no model 'nope'")
+    outcome = chat(options=("--model", "smollm2-135m-instruct"))
+    assert (outcome.code, outcome.err) == (2, "workbench: no model 'nope'\n")
+    assert bench.loaded == ["smollm2-135m-instruct"]

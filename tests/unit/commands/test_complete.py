@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,7 +167,7 @@ def test_bad_usage_is_code_2_and_says_which_option_before_anything_is_opened(
     "error,code",
     [
         (ContextLengthError(9000, 8192), 2),
-        (ModelNotFoundError("nope", ["a"]), 1),
+        (ModelNotFoundError("nope", ["a"]), 2),
         (NumericalError("the model computed NaN"), 1),
     ],
 )
@@ -237,3 +238,26 @@ def test_a_run_config_from_the_environment_counts_as_one(
     bench.says("a")
     cli("complete", "x", "--model", "cluster/big")
     assert (bench.config, bench.model) == (None, "cluster/big")
+
+
+def test_precision_beside_a_run_config_from_the_environment_is_refused_and_not_left_out(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CONFIG", "run.yaml")
+    outcome = cli("complete", "x", "--precision", "int4")
+    assert outcome.code == 2
+    assert "run.yaml" in outcome.err
+    assert bench.opened == 0
+
+
+@pytest.mark.parametrize("closed,code", [("stdin", 0), ("stdout", 1), ("stderr", 0)])
+def test_a_standard_stream_that_the_caller_closed_is_no_traceback(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch, closed: str, code: int
+) -> None:
+    """As after ``<&-``, ``>&-`` and ``2>&-``, where Python has None in its place."""
+    monkeypatch.setattr(f"sys.{closed}", None)
+    bench.says("a")
+    outcome = cli("complete", "x")
+    getattr(sys, closed).close()
+    assert outcome.code == code
+    assert outcome.err == ("workbench: cannot read or write: not writable\n" if code else "")

@@ -94,13 +94,13 @@ def test_pull_wants_names_or_all(cli: Cli, cache: FakeCache, arguments: list[str
 @pytest.mark.parametrize("action", ["pull", "show", "verify", "remove"])
 def test_an_unknown_name_is_said_with_the_names_there_are(cli: Cli, action: str) -> None:
     outcome = cli("models", action, "smollm3")
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "smollm3" in outcome.err
     assert CHAT in outcome.err
 
 
 def test_an_unknown_name_among_others_is_said_before_anything_is_pulled(cli: Cli, cache: FakeCache) -> None:
-    assert cli("models", "pull", CHAT, "smollm3").code == 1
+    assert cli("models", "pull", CHAT, "smollm3").code == 2
     assert cache.pulled == []
 
 

@@ -63,7 +63,7 @@ def test_chat_from_a_pipe_answers_each_line(cli: Cli, monkeypatch: pytest.Monkey
     "argv,code,told",
     [
         (["complete", ""], 2, "at least one character"),
-        (["complete", "x", "--model", "no-such-model"], 1, "no-such-model"),
+        (["complete", "x", "--model", "no-such-model"], 2, "no-such-model"),
         (["complete", "word " * 9000], 2, "8192"),
         (["complete", "x", "--config", "no-such-file.yaml"], 2, "no-such-file.yaml"),
     ],

@@ -150,3 +150,9 @@ def test_only_greedy_with_a_temperature_is_a_conflict(params: SamplingParams) ->
     sentence = sampling_conflict(params)
     assert (sentence is not None) == contradicts
     assert sentence is None or "temperature" in sentence
+
+
+@pytest.mark.parametrize("params", [{}, {"temperature": 1.0}, "greedy", 5])
+def test_what_is_no_sampling_params_is_refused_by_name(params: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="sampling_params must be a SamplingParams"):
+        validate_sampling(params)

@@ -94,3 +94,10 @@ async def test_another_model_under_a_taken_name_is_refused(registry: Registry) -
 async def test_an_unknown_provider_is_refused_with_those_there_are(registry: Registry) -> None:
     with pytest.raises(InvalidRequestError, match=r"provider_id.*a, b"):
         await registry.register_model(definition("new", "c"))
+
+
+@pytest.mark.parametrize("identifier", ["", " ", "\n\t"])
+async def test_a_blank_name_is_refused(registry: Registry, identifier: str) -> None:
+    with pytest.raises(InvalidRequestError, match="identifier"):
+        await registry.register_model(definition(identifier, "a"))
+    assert len(registry.models()) == 3

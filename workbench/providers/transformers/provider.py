@@ -120,11 +120,12 @@ class TransformersProvider:
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
         self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
+        _refuse_in_batch(logprobs)
 
         def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
             return [encoder.encode_text(one, f"content_batch[{index}]") for index, one in enumerate(content_batch)]
 
-        responses = await self._batch(model, sampling_params, logprobs, encode, "content_batch")
+        responses = await self._batch(model, sampling_params, encode, "content_batch")
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
 
     async def batch_chat_completion(
@@ -139,11 +140,12 @@ class TransformersProvider:
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
         self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
+        _refuse_in_batch(logprobs)
 
         def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
             return [encoder.encode_chat(one, f"messages_batch[{index}]") for index, one in enumerate(messages_batch)]
 
-        responses = await self._batch(model, sampling_params, logprobs, encode, "messages_batch")
+        responses = await self._batch(model, sampling_params, encode, "messages_batch")
         return BatchChatCompletionResponse(
             completion_message_batch=[response.completion_message for response in responses]
         )
@@ -233,7 +235,6 @@ class TransformersProvider:
         self,
         model: str,
         params: SamplingParams | None,
-        logprobs: LogProbConfig | None,
         encode: Callable[[PromptEncoder], list[tuple[int, ...]]],
         field: str,
     ) -> list[CompletionResponse]:
@@ -247,11 +248,11 @@ class TransformersProvider:
                 _completed(
                     completion_chunks(
                         served.engine,
-                        _request(prompt, params or SamplingParams(), logprobs),
-                        wants_logprobs=logprobs is not None,
+                        _request(prompt, params or SamplingParams(), None),
+                        wants_logprobs=False,
                         asked_at=time.perf_counter(),
                     ),
-                    wants_logprobs=logprobs is not None,
+                    wants_logprobs=False,
                 )
                 for prompt in prompts
             ]
@@ -281,6 +282,12 @@ def _check_logprobs(logprobs: LogProbConfig) -> None:
         raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
     if logprobs.top_k is not None and not is_count(logprobs.top_k):
         raise InvalidRequestError("logprobs.top_k", logprobs.top_k, "a whole number, 0 or above")
+
+
+def _refuse_in_batch(logprobs: LogProbConfig | None) -> None:
+    if logprobs is not None:
+        allowed = "absent: a batch's response has no place for them; ask one by one"
+        raise UnsupportedFieldError("logprobs", logprobs, allowed)
 
 
 def _request(prompt_ids: tuple[int, ...], params: SamplingParams, logprobs: LogProbConfig | None) -> GenerationRequest:

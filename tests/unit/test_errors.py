@@ -1,0 +1,60 @@
+"""Errors cross threads and processes: a copy is the error that it was made of."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from workbench import errors
+from workbench.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, WorkbenchError
+
+
+def kinds(base: type[WorkbenchError]) -> Iterator[type[WorkbenchError]]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+
+
+def made(kind: type[WorkbenchError]) -> WorkbenchError:
+    if issubclass(kind, ContextLengthError):
+        return kind(9000, 8192)
+    if issubclass(kind, InvalidRequestError):
+        return kind("sampling_params.top_p", [7.0], "at most 1")
+    if issubclass(kind, ModelNotFoundError):
+        return kind("nope", ["b", "a"])
+    return kind("what happened, and what to do")
+
+
+COPIES: dict[str, Callable[[WorkbenchError], WorkbenchError]] = {
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_every_error_of_the_tree_survives_being_copied(how: str) -> None:
+    every = set(kinds(WorkbenchError))
+    assert {kind.__name__ for kind in every if kind.__module__ == errors.__name__} == {
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, WorkbenchError)
+    }
+    for kind in every:
+        error = made(kind)
+        error.add_note("while the model was loading")
+        again = COPIES[how](error)
+        assert type(again) is kind
+        assert str(again) == str(error)
+        assert again.args == error.args
+        assert again.__dict__ == error.__dict__
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_what_cannot_be_pickled_is_kept_as_it_looks(how: str) -> None:
+    error = InvalidRequestError("approve", lambda: None, "a callback")
+    again = COPIES[how](error)
+    assert str(again) == str(error)
+    assert isinstance(again, InvalidRequestError)
+    assert "lambda" in str(again.given)

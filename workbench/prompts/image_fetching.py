@@ -1,0 +1,181 @@
+"""Images from the web, for those who switch it on: from listed hosts only, and never by way of this machine's network.
+
+A URL in a request is somebody else's wish to have something fetched from here. So the host must be listed, its
+addresses are looked up once and the connection goes to the very address that was checked, each redirect is a new
+wish, and whatever fails is told in the same words: an answer that differs would map the network behind us.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import urljoin, urlsplit
+
+from workbench.errors import InvalidRequestError, UnsupportedContentError
+
+MAX_REDIRECTS = 3
+
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CHUNK_BYTES = 2**16
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class _RefusedError(Exception):
+    """The URL, or one that it redirects to, must not be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebImages:
+    """Fetches from listed hosts.
+
+    Args:
+        hosts: ``name`` or ``name:port``; without a port, that of the scheme. An empty list allows nothing.
+        networks: networks that are not public, such as ``10.1.0.0/16``, in which a listed host may nevertheless lie.
+        timeout_s: for everything from the first connection on, redirects included.
+    """
+
+    hosts: frozenset[str]
+    networks: tuple[Network, ...] = ()
+    timeout_s: float = 10.0
+
+    def fetch(self, url: str, field: str, max_bytes: int) -> bytes:
+        """What the URL holds, at most ``max_bytes + 1`` of it.
+
+        Raises:
+            InvalidRequestError: it is not allowed, not there, or too large or slow; never saying more than the URL.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        hop = url
+        try:
+            for _ in range(MAX_REDIRECTS + 1):
+                body, location = self._one(hop, deadline, max_bytes)
+                if location is None:
+                    return body
+                hop = _joined(hop, location)
+        except _RefusedError:
+            allowed = f"a URL of a host that the run config lists as image_hosts ({', '.join(sorted(self.hosts))})"
+            raise UnsupportedContentError(field, url, allowed) from None
+        except (OSError, http.client.HTTPException, ValueError):
+            # Not even the cause: "refused" against "timed out" tells which ports are open.
+            raise InvalidRequestError(field, url, "a URL that can be fetched") from None
+        raise InvalidRequestError(field, url, f"a URL that redirects at most {MAX_REDIRECTS} times")
+
+    def _one(self, url: str, deadline: float, max_bytes: int) -> tuple[bytes, str | None]:
+        """The body that a URL answers with, or where it points instead."""
+        scheme, host, port, target = self._checked(url)
+        connection = _PinnedConnection(scheme, host, port, self._resolved(host, port), deadline)
+        with connection.until_deadline():
+            connection.request("GET", target, headers={"Accept": "image/*", "Accept-Encoding": "identity"})
+            with connection.getresponse() as response:
+                if response.status in _REDIRECTS:
+                    return b"", response.getheader("Location") or ""
+                if response.status != http.client.OK:
+                    raise OSError
+                body = bytearray()
+                while chunk := response.read(min(_CHUNK_BYTES, max_bytes + 1 - len(body))):
+                    body += chunk
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            return bytes(body), None
+
+    def _checked(self, url: str) -> tuple[str, str, int, str]:
+        """Scheme, host, port and request target of a URL whose host is listed."""
+        if re.search(r"[^\x21-\x7e]|\\", url):  # parsers disagree about blanks, backslashes and other alphabets
+            raise _RefusedError
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise _RefusedError from None
+        host = (parts.hostname or "").rstrip(".")
+        if parts.scheme not in _PORTS or not host or "@" in parts.netloc:
+            raise _RefusedError
+        name, usual = f"[{host}]" if ":" in host else host, _PORTS[parts.scheme]
+        port = usual if port is None else port
+        if f"{name}:{port}" not in self.hosts and not (port == usual and name in self.hosts):
+            raise _RefusedError
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return parts.scheme, host, port, target
+
+    def _resolved(self, host: str, port: int) -> Address:
+        """The address to connect to; every address that the name has must be allowed, lest the choice be steered."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        if not addresses or not all(self._allowed(address) for address in addresses):
+            raise _RefusedError
+        return addresses[0]
+
+    def _allowed(self, address: Address) -> bool:
+        inner = _inner(address)
+        if any(inner in network for network in self.networks if network.version == inner.version):
+            return True
+        return inner.is_global and not inner.is_multicast and (inner == address or address in _NAT64)
+
+
+class _PinnedConnection(http.client.HTTPConnection):
+    """Connects to an address that was looked up before, under the name that the certificate must bear."""
+
+    def __init__(self, scheme: str, host: str, port: int, address: Address, deadline: float) -> None:
+        super().__init__(host, port)
+        self.default_port = _PORTS[scheme]  # else the Host header would name the usual port of https
+        self._tls = ssl.create_default_context() if scheme == "https" else None
+        self._address = str(address)
+        self._deadline = deadline
+        self._opened: socket.socket | None = None  # `sock` is gone once the headers are read
+
+    def connect(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._opened = self.sock = socket.create_connection((self._address, self.port), timeout=left)
+        if self._tls is not None:
+            secured = self._tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self._opened = self.sock = secured
+            secured.do_handshake()
+
+    @contextmanager
+    def until_deadline(self) -> Iterator[None]:
+        """Cut the connection at the deadline: with a timeout for each read, a server could drip a byte at a time."""
+        timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.close()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            if self._opened is not None:
+                self._opened.shutdown(socket.SHUT_RDWR)
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads; never from https to http, where anybody on the way could answer."""
+    hop = urljoin(url, location)
+    if not location or (url.lower().startswith("https:") and not hop.lower().startswith("https:")):
+        raise _RefusedError
+    return hop
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, by any of the ways in which one may."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None) or address

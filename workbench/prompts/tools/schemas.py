@@ -122,29 +122,31 @@ class _Reader:
 
     def _split(self, schema: Schema, depth: int) -> Schema:
         """``{"type": ["string", "null"], "minLength": 1}`` as an ``anyOf`` in which each type has its own keywords."""
-        kinds = schema["type"]
-        if not kinds or not all(isinstance(kind, str) and kind in JSON_TYPES for kind in kinds):
-            self._refuse({"type": kinds}, f"a schema whose types are among {', '.join(JSON_TYPES)}")
+        kinds = self._kinds(schema)
         own = {"type"}.union(*(_KEYWORDS[kind] for kind in kinds))
         branches = [{"type": kind} | {key: schema[key] for key in schema.keys() & _KEYWORDS[kind]} for kind in kinds]
         return self._any_of({key: schema[key] for key in schema if key not in own} | {"anyOf": branches}, depth)
+
+    def _kinds(self, schema: Schema) -> list[str]:
+        kind = schema.get("type")
+        kinds: list[Any] = kind if isinstance(kind, list) else [kind]
+        if not kinds or any(one not in JSON_TYPES for one in kinds):
+            self._refuse(schema, f"a schema with a type ({', '.join(JSON_TYPES)}), an enum, a const or an anyOf")
+        return kinds
 
     def _values(self, schema: Schema, _: int) -> Schema:
         key = "enum" if "enum" in schema else "const"
         values = schema[key] if key == "enum" else [schema[key]]
         if not isinstance(values, list) or not values:
             self._refuse({key: values}, "a schema whose enum is a list of at least one value")
-        kinds = schema.get("type", list(JSON_TYPES))
-        kinds = kinds if isinstance(kinds, list) else [kinds]
+        kinds = self._kinds(schema) if "type" in schema else JSON_TYPES
         for value in values:
-            if not any(is_type(value, str(kind)) for kind in kinds):
-                self._refuse({key: value}, f"a schema whose values are of its own type {schema.get('type')}")
+            if not any(is_type(value, kind) for kind in kinds):
+                self._refuse({key: value}, f"a schema whose values are of its own type {schema['type']}")
         return self._notes(schema, {key, "type"}) | {key: schema[key]}
 
     def _typed(self, schema: Schema, depth: int) -> Schema:
-        kind = schema.get("type")
-        if not isinstance(kind, str) or kind not in JSON_TYPES:
-            self._refuse(schema, f"a schema with a type ({', '.join(JSON_TYPES)}), an enum, a const or an anyOf")
+        kind = self._kinds(schema)[0]
         node = self._notes(schema, {"type", *_KEYWORDS[kind]}) | {"type": kind}
         own = {key: schema[key] for key in schema if key in _KEYWORDS[kind]}
         match kind:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.models import FakeDecoder, fake_model
+from workbench.engine.constraints import Grammars
 from workbench.engine.scheduler import Engine
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import ModelDef, Provider
@@ -53,4 +54,4 @@ class FakeModels:
         assert self.may_load.wait(30), "the test never let the model load"
         model = fake_model(name=definition.identifier, **self._models[definition.llama_model])
         engine = self.engines[definition.identifier] = Engine(model)
-        return CausalModel(engine, PromptEncoder(model.tokenizer, definition.identifier))
+        return CausalModel(engine, PromptEncoder(model.tokenizer, definition.identifier), Grammars(model))

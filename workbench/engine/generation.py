@@ -21,6 +21,7 @@ from workbench.errors import NumericalError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from workbench.engine.constraints import Constraint
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
@@ -45,6 +46,8 @@ class GenerationRequest:
     """How many other tokens each step names beside the chosen one."""
     prompt_logprobs: bool = False
     """Measure the prompt's tokens too; the whole prompt is then computed, nothing of it is reused."""
+    constraint: Constraint | None = None
+    """The grammar that the answer must follow, compiled for this model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench import catalog
+from workbench.engine.constraints import Grammars
 from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
 from workbench.engine.loading import load
 from workbench.engine.scheduler import Engine
@@ -20,10 +21,11 @@ from workbench.records import ModelCard
 
 @dataclass(frozen=True, slots=True)
 class CausalModel:
-    """A model that generates: its engine and the encoder of its prompts."""
+    """A model that generates: its engine, the encoder of its prompts and the grammars of its answers."""
 
     engine: Engine
     encoder: PromptEncoder
+    grammars: Grammars
 
     def close(self) -> None:
         self.engine.close()
@@ -143,7 +145,7 @@ class ServedModels:
             prefix_cache_bytes=self._config.prefix_cache_mb * 2**20,
             max_active=self._config.max_active,
         )
-        return CausalModel(engine, PromptEncoder(loaded.tokenizer, definition.identifier))
+        return CausalModel(engine, PromptEncoder(loaded.tokenizer, definition.identifier), Grammars(loaded))
 
 
 def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> list[list[float]]:

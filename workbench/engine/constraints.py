@@ -1,0 +1,203 @@
+"""Grammars that an answer must follow: compiled once, enforced token by token.
+
+A grammar is a JSON schema, a regular expression, or a context-free grammar in llguidance's dialect of Lark. `Grammars`
+compiles it for one model's vocabulary; `Constraint.start` gives each request a state of its own, which says after
+every token which tokens may come next, and which must.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLParserLimits
+
+from workbench.engine.grammar_limits import check_size, schema_text
+from workbench.engine.grammar_tokens import grammar_tokenizer
+from workbench.engine.grammar_trial import trial
+from workbench.errors import GenerationError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workbench.engine.loading import LoadedModel
+
+KEPT_GRAMMARS = 64
+"""Compiled grammars that a model keeps, least recently used first to go."""
+
+JSON_STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
+"""How JSON is written: on one line, as ``json.dumps`` does. Free white space would let a model write it without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchemaGrammar:
+    """JSON that fits a schema, on one line."""
+
+    text: str
+    """The schema as JSON."""
+
+    @classmethod
+    def of(cls, schema: object, field: str) -> JsonSchemaGrammar:
+        """From a schema as Python values; raises `InvalidRequestError` where it is no JSON or too large or too deep."""
+        return cls(schema_text(schema, field))
+
+
+@dataclass(frozen=True, slots=True)
+class RegexGrammar:
+    """A text that the regular expression matches as a whole; Rust's syntax, without look-around."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LarkGrammar:
+    """A sentence of a context-free grammar, whose first rule is ``start``; ``%json {...}`` stands for a schema."""
+
+    text: str
+
+
+Grammar: TypeAlias = JsonSchemaGrammar | RegexGrammar | LarkGrammar
+
+
+class Grammars:
+    """The grammars of one loaded model; safe from any thread.
+
+    Where a grammar allows an end, the model may choose one of its end tokens.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._tokenizer = model.tokenizer.backend_tokenizer
+        self._vocab_size = model.decoder.vocab_size
+        self._end_ids = model.eos_ids
+        self._vocabulary: Any = None
+        self._compiled: OrderedDict[str, Constraint] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, grammar: Grammar, field: str) -> Constraint:
+        """The grammar, ready to constrain any number of requests; takes a tenth of a second where it is new.
+
+        Args:
+            field: the request's field that holds the grammar, for messages.
+
+        Raises:
+            InvalidRequestError: the grammar is wrong, asks for what cannot be enforced, or is too complex.
+        """
+        check_size(grammar.text, field)
+        source = _source(grammar, field)
+        key = hashlib.sha256(f"{type(grammar).__name__}\0{source}".encode()).hexdigest()
+        with self._lock:
+            if key in self._compiled:
+                self._compiled.move_to_end(key)
+                return self._compiled[key]
+        if (failure := trial(source)) is not None:
+            raise InvalidRequestError(field, grammar.text, f"a simpler grammar: {failure}")
+        constraint = self._constraint(grammar, source, field)
+        with self._lock:
+            self._compiled[key] = constraint
+            while len(self._compiled) > KEPT_GRAMMARS:
+                self._compiled.popitem(last=False)
+        return constraint
+
+    def _constraint(self, grammar: Grammar, source: str, field: str) -> Constraint:
+        with self._lock:
+            if self._vocabulary is None:
+                self._vocabulary = grammar_tokenizer(self._tokenizer, self._vocab_size, self._end_ids)
+        matcher = LLMatcher(self._vocabulary, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
+        if matcher.is_error():
+            raise InvalidRequestError(field, grammar.text, f"{_KIND[type(grammar)]} ({_reason(matcher)})")
+        constraint = Constraint(matcher, self._vocab_size, self._end_ids)
+        try:
+            constraint.start().allowed()
+        except GenerationError as error:
+            raise InvalidRequestError(field, grammar.text, f"a grammar that can be followed ({error})") from None
+        return constraint
+
+
+_KIND: dict[type, str] = {
+    JsonSchemaGrammar: "a JSON schema that can be enforced",
+    RegexGrammar: "a regular expression that can be enforced",
+    LarkGrammar: "a grammar that can be enforced",
+}
+
+
+class Constraint:
+    """A compiled grammar; made by `Grammars.compile`."""
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int]) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+        self.end_ids = end_ids
+        """Tokens that end the answer where the grammar allows an end."""
+
+    def start(self) -> GrammarState:
+        """The state of one request, before its first token."""
+        return GrammarState(self._matcher.deep_copy(), self._vocab_size)
+
+
+class GrammarState:
+    """How far one answer has come in its grammar; used by one thread at a time."""
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+        self._matcher = matcher
+        self._vocab_size = vocab_size
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is whole and nothing may follow but an end token."""
+        return bool(self._matcher.is_stopped())
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, cut as the tokenizer cuts a text; empty where there is a choice."""
+        token_ids: list[int] = self._matcher.compute_ff_tokens()
+        return token_ids
+
+    def allowed(self) -> Tensor:
+        """Which tokens may come next, bool, shape (vocab,).
+
+        Raises:
+            GenerationError: no token may, or the grammar became too complex to go on.
+        """
+        words = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        self._check()
+        bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
+        return torch.from_numpy(bits.view(np.bool_))
+
+    def consume(self, token_id: int) -> None:
+        """Go on by one token.
+
+        Raises:
+            GenerationError: the grammar does not allow it, or became too complex to go on.
+        """
+        self._matcher.consume_token(token_id)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GenerationError(f"the answer cannot go on in its grammar: {_reason(self._matcher)}")
+
+
+def _source(grammar: Grammar, field: str) -> str:
+    """The grammar as llguidance takes it."""
+    match grammar:
+        case JsonSchemaGrammar(text):
+            source: str = LLMatcher.grammar_from_json_schema(text, overrides=JSON_STYLE)
+        case RegexGrammar(text):
+            if (len(text) - len(text.rstrip("\\"))) % 2:  # it would be read as the empty expression
+                raise InvalidRequestError(field, text, "a regular expression; a backslash cannot be its last character")
+            source = LLMatcher.grammar_from_regex(text)
+        case LarkGrammar(text):
+            source = LLMatcher.grammar_from_lark(text)
+    return source
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """What llguidance has to say, on one line."""
+    message = " ".join(matcher.get_error().split())
+    if message.startswith("NoExtensionBias"):
+        return "no token of the model's vocabulary continues it"
+    return message[:300] or "it allows no text"

@@ -1,0 +1,309 @@
+"""Tool calls read from an answer while it is written.
+
+The parser takes the text in pieces of any size and gives back what is certain: plain text, and the progress of calls.
+However the text is cut, the text, the calls and their order are the same. Time is linear in the text, nothing is
+evaluated, and no text makes it raise: what begins as a call and turns out to be none (broken, of an unknown tool, with
+arguments that do not fit its schema, cut off by the end) is a ``failure`` with its whole raw text.
+
+What is read as a call, by syntax:
+
+- ``json``: an object that begins with ``"type": "function"``, or with ``"name"`` followed by ``"parameters"`` or
+  ``"arguments"``. Any other object is prose.
+- ``function_tag``: ``<function=NAME>`` of a known tool; of an unknown one at the beginning of a line or before a ``{``.
+- ``python_list``: ``[NAME(`` of a known tool; of an unknown one where a keyword argument or ``)`` follows.
+- ``tool_call_tag``, ``mistral``: the tag at the beginning of a line, or anywhere before a ``{`` or ``[``.
+
+A call stands as soon as its arguments are whole; a closing tag or list bracket that is missing after it is forgiven. A
+broken call ends at its closing tag, before the next opening one or with its paragraph; in a syntax without tags, when
+its brackets are closed or with its line. `workbench.prompts.tools.literals` says how values are read.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.fitting import misfit
+from workbench.prompts.tools.literals import LiteralReader
+from workbench.prompts.tools.openings import FORMS, LIST_END, Look, end_of_tag
+from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_LINE_OR_BRACKET = re.compile(r"[\n{}\[\]()]")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_CALL_KEYS = frozenset({"type", "name", "id", "parameters", "arguments"})
+
+
+def random_call_id() -> str:
+    """Nine letters and digits, as the templates of the Mistral family demand."""
+    return uuid.uuid4().hex[:9]
+
+
+class ToolCallParser:
+    """Reads the calls of one answer: `feed` every piece of its text, then `close` once.
+
+    Args:
+        tools: the tools of the request; without any, everything is plain text.
+        syntax: how the model writes calls.
+        call_ids: gives each parsed call its id.
+    """
+
+    def __init__(self, tools: Toolset, syntax: ToolSyntax, call_ids: Callable[[], str] = random_call_id) -> None:
+        self.faults: list[str] = []
+        """Why each failure so far is one, in words."""
+        self._tools = tools
+        self._form = FORMS[syntax]
+        self._is_python = syntax is ToolSyntax.python_list
+        self._call_ids = call_ids
+        self._tag_end = end_of_tag(self._form.closing_tag) if self._form.closing_tag else None
+        self._ends_of_broken = [self._form.tag, self._form.closing_tag, "\n\n"] if self._form.tag else []
+        self._end_of_broken = re.compile("|".join(map(re.escape, self._ends_of_broken)))
+        self._text = ""
+        self._position = 0
+        self._closing = False
+        self._advance: Callable[[], bool] = self._outside
+        """Goes on from ``_position``; False where only more text can tell how."""
+        self._events: list[str | ToolCallDelta] = []
+        self._plain: list[str] = []
+        self._begins_line = True
+        self._raw: list[str] = []
+        self._raw_told = 0
+        self._reader = LiteralReader()
+        self._name: str | None = None
+        self._in_list = False
+        self._list_may_open = False
+        self._broken_depth = 0
+        self._reason = ""
+        """Why the call that was just read is a failure; empty where it is none."""
+
+    def feed(self, text: str) -> list[str | ToolCallDelta]:
+        """What is certain after some more text: plain text and deltas, in order."""
+        if not self._tools:
+            return [text] if text else []
+        # Half a character is none: it could neither be shown nor sent.
+        self._text = self._text[self._position :] + _HALF_CHARACTER.sub("\ufffd", text)
+        self._position = 0
+        return self._certain()
+
+    def close(self) -> list[str | ToolCallDelta]:
+        """The rest, once the answer has ended: held text is plain, and a call that is not whole is a failure."""
+        self._closing = True
+        return self._certain()
+
+    def _certain(self) -> list[str | ToolCallDelta]:
+        while self._advance():
+            pass
+        self._tell_plain()
+        self._tell_progress()
+        events, self._events = self._events, []
+        return events
+
+    # ---------------------------------------------------------------------------------------------------- states
+
+    def _outside(self) -> bool:
+        start = self._text.find(self._form.first, self._position)
+        self._show(start if start >= 0 else len(self._text))
+        if start < 0:
+            return False
+        look = self._form.look(self._text, start, self._is_known, begins_line=self._begins_line)
+        if look == "maybe" and not self._closing:
+            return False
+        if isinstance(look, re.Match):
+            self._in_list = self._form.lists == "always"
+            self._list_may_open = self._form.lists == "perhaps"
+            self._begin(look)
+        else:
+            self._show(start + 1)
+        return True
+
+    def _inside(self) -> bool:
+        if self._list_may_open and not self._open_list():
+            return self._ended_inside()
+        self._take(self._reader.feed(self._text, self._position))
+        if self._reader.fault is not None:
+            self._reason = self._reader.fault
+            self._broken_depth = self._reader.depth
+            self._advance = self._broken_tag if self._form.tag else self._broken_line
+            if not self._form.tag and _ends_with_line("".join(self._raw)):
+                self._fail()
+            return True
+        if self._reader.ended:
+            self._judge()
+            self._advance = self._after
+            return True
+        return self._ended_inside()
+
+    def _broken_tag(self) -> bool:
+        found = self._end_of_broken.search(self._text, self._position)
+        if found:
+            self._take(found.end() if found[0] == self._form.closing_tag else found.start())
+        elif self._closing:
+            self._take(len(self._text))
+        else:
+            held = _length_of_beginning(self._text[self._position :], self._ends_of_broken)
+            self._take(len(self._text) - held)
+            return False
+        self._fail()
+        return True
+
+    def _broken_line(self) -> bool:
+        for found in _LINE_OR_BRACKET.finditer(self._text, self._position):
+            if found[0] == "\n":
+                self._take(found.start())
+                self._fail()
+                return True
+            self._broken_depth += 1 if found[0] in "{[(" else -1
+            if self._broken_depth <= 0:
+                self._take(found.end())
+                self._advance = self._after
+                return True
+        self._take(len(self._text))
+        if self._closing:
+            self._fail()
+        return self._closing
+
+    def _after(self) -> bool:
+        """Behind a call: the next one of its list, or what closes the list or the tag."""
+        following = self._form.next_head if self._in_list else None
+        look = following.look(self._text, self._position) if following else None
+        if isinstance(look, re.Match):
+            self._pass(look.start("name") if "name" in look.groupdict() else look.end() - 1)
+            self._settle()
+            self._begin(look)
+            return True
+        closing = LIST_END if self._in_list else self._tag_end
+        end: Look = closing.look(self._text, self._position) if closing else None
+        if isinstance(end, re.Match):
+            self._pass(end.end())
+            if self._in_list and self._tag_end:
+                self._in_list = False
+                return True
+        elif "maybe" in (look, end) and not self._closing:
+            return False
+        self._settle()
+        return True
+
+    # ----------------------------------------------------------------------------------------------------- calls
+
+    def _begin(self, head: re.Match[str]) -> None:
+        """A call has certainly begun; ``head`` ends where its arguments are read from."""
+        self._tell_plain()
+        self._tell("", ToolCallParseStatus.started)
+        self._name = head.groupdict().get("name")
+        self._reader = LiteralReader(python=self._is_python, arguments=self._is_python)
+        # The bracket that opens an object is the reader's.
+        self._take(head.end() - (head[0][-1:] == "{"))
+        self._advance = self._inside
+
+    def _open_list(self) -> bool:
+        """Look past white space for the list that may stand in a tag; False where the text ends before it is known."""
+        space = _SPACE.match(self._text, self._position)
+        self._take(space.end() if space else self._position)
+        if self._position == len(self._text):
+            return False
+        self._list_may_open = False
+        if self._text[self._position] == "[":
+            self._in_list = True
+            self._take(self._position + 1)
+        return True
+
+    def _ended_inside(self) -> bool:
+        if not self._closing:
+            return False
+        self._reason = "the answer ended before the call did"
+        self._fail()
+        return True
+
+    def _judge(self) -> None:
+        """Tell of the call that was read, or keep the reason why it is none."""
+        name, arguments = self._name, self._reader.value
+        if name is None:
+            name, arguments, self._reason = _read_call(arguments)
+        if not self._reason and not self._is_known(name):
+            self._reason = f"there is no tool {name[:64]!r}; the tools are {', '.join(self._tools.schemas)}"
+        if not self._reason:
+            self._reason = misfit(arguments, self._tools.schemas[name]) or ""
+        if not self._reason:
+            self._tell_progress()
+            self._raw, self._raw_told = [], 0
+            call = ToolCall(call_id=self._call_ids(), tool_name=name, arguments=arguments)
+            self._tell(call, ToolCallParseStatus.success)
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._tools.schemas
+
+    def _settle(self) -> None:
+        """Leave a call behind; the next text is prose until another call begins."""
+        if self._reason:
+            self._fail()
+        self._begins_line = True
+        self._advance = self._outside
+
+    def _fail(self) -> None:
+        self._tell_progress()
+        self._tell("".join(self._raw), ToolCallParseStatus.failure)
+        self.faults.append(self._reason)
+        self._raw, self._raw_told, self._reason = [], 0, ""
+        self._settle()
+
+    # ------------------------------------------------------------------------------------------------ what is told
+
+    def _show(self, end: int) -> None:
+        """Give out the text up to ``end`` as plain."""
+        text = self._text[self._position : end]
+        self._position = end
+        if text:
+            self._plain.append(text)
+            _, broken, line = text.rpartition("\n")
+            self._begins_line = (bool(broken) or self._begins_line) and (not line or line.isspace())
+
+    def _take(self, end: int) -> None:
+        """Count the text up to ``end`` as the call's."""
+        if end > self._position:
+            self._raw.append(self._text[self._position : end])
+            self._position = end
+
+    def _pass(self, end: int) -> None:
+        """Go past what separates or closes calls; it belongs to a call that failed, and to none that did not."""
+        if self._reason:
+            self._take(end)
+        self._position = end
+
+    def _tell(self, content: str | ToolCall, status: ToolCallParseStatus) -> None:
+        self._events.append(ToolCallDelta(content=content, parse_status=status))
+
+    def _tell_plain(self) -> None:
+        if self._plain:
+            self._events.append("".join(self._plain))
+            self._plain = []
+
+    def _tell_progress(self) -> None:
+        if self._raw_told < len(self._raw):
+            self._tell("".join(self._raw[self._raw_told :]), ToolCallParseStatus.in_progress)
+            self._raw_told = len(self._raw)
+
+
+def _read_call(value: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """Name and arguments of a call that is written as one object, and what is wrong with it."""
+    name = value.get("name")
+    arguments = value.get("arguments", value.get("parameters", {}))
+    if unknown := [key for key in value if key not in _CALL_KEYS]:
+        return "", {}, f"a call has no {unknown[0][:64]!r}"
+    if not isinstance(name, str) or value.get("type", "function") != "function":
+        return "", {}, "a call has a name, and no type but function"
+    if not isinstance(arguments, dict) or ("arguments" in value and "parameters" in value):
+        return name, {}, "the arguments of a call are one object"
+    return name, arguments, ""
+
+
+def _ends_with_line(text: str) -> bool:
+    return "\n" in text[len(text.rstrip(" \t\r\n")) :]
+
+
+def _length_of_beginning(text: str, wanted: list[str]) -> int:
+    """How many of the last characters may be the beginning of one of the texts."""
+    longest = min(len(text), max(map(len, wanted)) - 1)
+    return next((n for n in range(longest, 0, -1) if any(one.startswith(text[-n:]) for one in wanted)), 0)

@@ -22,6 +22,7 @@
     │   └── ConversionError                   it came, and could not be converted or stored
     ├── GenerationError                       a run that had started could not go on
     │   ├── NumericalError                    the model computed NaN, or nothing is left to sample from
+    │   ├── ToolCallError                     a call had to come, and none did
     │   └── OutOfMemoryError                  memory ran out during a step
     ├── BusyError                             too many requests at once; try again later
     └── ClosedError                           the workbench, provider or model was closed
@@ -152,6 +153,10 @@ class GenerationError(WorkbenchError):
 
 class NumericalError(GenerationError):
     """The model computed NaN, or no token was left to sample from."""
+
+
+class ToolCallError(GenerationError):
+    """``tool_choice`` was ``required``, and the answer ended without a whole call."""
 
 
 class OutOfMemoryError(GenerationError):

@@ -20,9 +20,12 @@ from workbench.protocol import (
     Message,
     SamplingParams,
     StopReason,
+    ToolCall,
+    ToolCallDelta,
     detail_of,
 )
 from workbench.protocol.sampling import is_count
+from workbench.providers.folding import Answer
 from workbench.records import Inspector, SamplingTrace, TokenRecord, Usage
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ class Run(Generic[Chunk, Response]):
         self.usage = Usage()
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
-        self._text: list[str] = []
+        self._answer = Answer()
         self._chunks: list[Chunk] = []
         self._fold = fold
         self._inspector: Inspector | None = None
@@ -85,8 +88,13 @@ class Run(Generic[Chunk, Response]):
 
     @property
     def text(self) -> str:
-        """The text so far, in whole characters."""
-        return "".join(self._text)
+        """The text so far, in whole characters; calls are no part of it, except for the raw text of broken ones."""
+        return self._answer.text(ended=self.done)
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Whole calls so far; only ever appended to. Nothing here runs one: see `Workbench.converse`."""
+        return self._answer.tool_calls
 
     @property
     def done(self) -> bool:
@@ -207,7 +215,7 @@ class Run(Generic[Chunk, Response]):
         if not is_count(position):
             raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
         if not self.tokens:
-            raise InvalidRequestError("position", position, "that of a generated token; this run has none yet")
+            raise InvalidRequestError("position", position, "that of a generated token; this run has none so far")
         if self._inspector is None:
             raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
         return self._inspector
@@ -292,7 +300,7 @@ class Run(Generic[Chunk, Response]):
         with self._changed:
             if self.done:  # cancelled while this chunk was under way: what has ended changes no more
                 return
-            self._text.append(_delta(chunk))
+            self._answer.add(_delta(chunk))
             self._chunks.append(chunk)
             if detail := detail_of(chunk):
                 self.tokens.extend(detail.tokens)
@@ -356,9 +364,8 @@ def _is_fraction(value: object) -> bool:
     return isinstance(value, numbers.Real) and 0 <= float(value) < 1
 
 
-def _delta(chunk: StreamChunk) -> str:
-    delta = chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
-    return delta if isinstance(delta, str) else ""
+def _delta(chunk: StreamChunk) -> str | ToolCallDelta:
+    return chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
 
 
 def _stop_reason(chunk: StreamChunk) -> StopReason | None:

@@ -13,6 +13,9 @@ from workbench.protocol import (
     RunDetail,
     StopReason,
     TokenLogProbs,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallParseStatus,
     attach_detail,
     detail_of,
 )
@@ -35,14 +38,43 @@ def chat_response(
 ) -> ChatCompletionResponse:
     """The chat response that the chunks make up; a stream that was cut off counts as out of tokens."""
     events = [chunk.event for chunk in chunks]
-    stop_reason = next((event.stop_reason for event in events if event.stop_reason), StopReason.out_of_tokens)
-    content = "".join(event.delta for event in events if isinstance(event.delta, str))
-    logprobs: list[TokenLogProbs] = [entry for event in events for entry in event.logprobs or ()]
-    response = ChatCompletionResponse(
-        completion_message=CompletionMessage(content=content, stop_reason=stop_reason),
-        logprobs=logprobs if wants_logprobs else None,
+    answer = Answer()
+    for event in events:
+        answer.add(event.delta)
+    message = CompletionMessage(
+        content=answer.text(ended=True),
+        stop_reason=next((event.stop_reason for event in events if event.stop_reason), StopReason.out_of_tokens),
+        tool_calls=answer.tool_calls,
     )
+    logprobs: list[TokenLogProbs] = [entry for event in events for entry in event.logprobs or ()]
+    response = ChatCompletionResponse(completion_message=message, logprobs=logprobs if wants_logprobs else None)
     return attach_detail(response, folded_detail(chunks))
+
+
+class Answer:
+    """Text and calls of an answer, added up from the deltas of its stream."""
+
+    def __init__(self) -> None:
+        self.tool_calls: list[ToolCall] = []
+        """Whole calls so far; only ever appended to."""
+        self._text: list[str] = []
+        self._under_way: list[str] = []
+
+    def add(self, delta: str | ToolCallDelta) -> None:
+        if isinstance(delta, str):
+            self._text.append(delta)
+        elif delta.parse_status in (ToolCallParseStatus.started, ToolCallParseStatus.in_progress):
+            self._under_way.append(str(delta.content))
+        else:
+            self._under_way.clear()
+            if isinstance(delta.content, str):  # a call that failed: its raw text stays
+                self._text.append(delta.content)
+            else:
+                self.tool_calls.append(delta.content)
+
+    def text(self, *, ended: bool) -> str:
+        """The text outside of calls, and the raw text of broken ones; of an unfinished one too where all has ended."""
+        return "".join(self._text + self._under_way if ended else self._text)
 
 
 def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:

@@ -17,7 +17,7 @@ from tests.fakes.models import VOCAB, FakeDecoder, scripted_speech
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
 from workbench.engine import scheduler
-from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
+from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import LogProbConfig, SamplingParams, SamplingStrategy, UserMessage
 
 PATIENCE_S = 30
@@ -279,7 +279,7 @@ def test_a_bad_number_of_rows_is_named(bench: Workbench, top: Any) -> None:
 def test_a_run_that_never_began_has_nothing_to_look_at(bench: Workbench) -> None:
     run = bench.completion("x" * 5000)
     assert run.wait(PATIENCE_S)
-    with pytest.raises(UnsupportedFieldError):
+    with pytest.raises(InvalidRequestError, match="this run has none"):
         run.distribution(0)
 
 

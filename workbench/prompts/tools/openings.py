@@ -68,7 +68,7 @@ class CallForm:
     after_line_break: bool = False
     """Whether the head is enough at the beginning of a line; that of a known tool is enough anywhere."""
     tag: str = ""
-    """What the head begins with, where a closing tag belongs to it."""
+    """What the head begins with, where that is a text of its own; in some vocabularies it is a control token."""
     closing_tag: str = ""
     lists: Literal["never", "perhaps", "always"] = "never"
     """Whether square brackets stand around the calls: behind the tag, or as the head itself."""
@@ -142,6 +142,7 @@ FORMS: dict[ToolSyntax, CallForm] = {
         head=Pattern("[TOOL_CALLS]"),
         certain=(Pattern("[TOOL_CALLS]", _SPACE, _BRACKET),),
         after_line_break=True,
+        tag="[TOOL_CALLS]",
         lists="perhaps",
         next_head=_NEXT_OBJECT,
     ),

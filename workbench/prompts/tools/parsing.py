@@ -20,9 +20,11 @@ its brackets are closed or with its line. `workbench.prompts.tools.literals` say
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
@@ -42,6 +44,16 @@ def random_call_id() -> str:
     return uuid.uuid4().hex[:9]
 
 
+def call_ids_after(prompt_ids: Sequence[int]) -> Callable[[], str]:
+    """Ids like `random_call_id`'s, drawn from the prompt: a request gives the same ids however often it is repeated.
+
+    The prompt of each turn holds the turns before it, so no two turns of a conversation have an id in common.
+    """
+    prompt = hashlib.sha256(repr(tuple(prompt_ids)).encode()).digest()
+    numbers = itertools.count()
+    return lambda: hashlib.sha256(prompt + next(numbers).to_bytes(4, "big")).hexdigest()[:9]
+
+
 class ToolCallParser:
     """Reads the calls of one answer: `feed` every piece of its text, then `close` once.
 
@@ -54,12 +66,14 @@ class ToolCallParser:
     def __init__(self, tools: Toolset, syntax: ToolSyntax, call_ids: Callable[[], str] = random_call_id) -> None:
         self.faults: list[str] = []
         """Why each failure so far is one, in words."""
+        self.tags = frozenset({FORMS[syntax].tag, FORMS[syntax].closing_tag})
+        """Texts that belong to `feed` also where the model writes them as control tokens."""
         self._tools = tools
         self._form = FORMS[syntax]
         self._is_python = syntax is ToolSyntax.python_list
         self._call_ids = call_ids
         self._tag_end = end_of_tag(self._form.closing_tag) if self._form.closing_tag else None
-        self._ends_of_broken = [self._form.tag, self._form.closing_tag, "\n\n"] if self._form.tag else []
+        self._ends_of_broken = [self._form.tag, self._form.closing_tag, "\n\n"]
         self._end_of_broken = re.compile("|".join(map(re.escape, self._ends_of_broken)))
         self._text = ""
         self._position = 0
@@ -126,8 +140,8 @@ class ToolCallParser:
         if self._reader.fault is not None:
             self._reason = self._reader.fault
             self._broken_depth = self._reader.depth
-            self._advance = self._broken_tag if self._form.tag else self._broken_line
-            if not self._form.tag and _ends_with_line("".join(self._raw)):
+            self._advance = self._broken_tag if self._form.closing_tag else self._broken_line
+            if not self._form.closing_tag and _ends_with_line("".join(self._raw)):
                 self._fail()
             return True
         if self._reader.ended:

@@ -1,4 +1,4 @@
-"""Engine events to protocol chunks: the one place where the two meet."""
+"""Engine events to completion chunks: the one place where the engine and the protocol meet."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Failed, Finished, Started, Step
 from workbench.protocol import (
-    ChatCompletionResponseEvent,
-    ChatCompletionResponseEventType,
-    ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,
     RunDetail,
     StopReason,
     TokenLogProbs,
     attach_detail,
-    detail_of,
     token_logprobs,
 )
 from workbench.providers.transformers.inspecting import EngineInspector
@@ -118,29 +114,6 @@ async def completion_chunks(
                     raise event.error
     finally:
         handle.cancel()  # whoever leaves early ends the request within a step
-
-
-async def chat_chunks(
-    chunks: AsyncIterator[CompletionResponseStreamChunk],
-) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
-    """The chat form of a completion stream: one ``start``, a ``progress`` per token, one ``complete``."""
-    event_type = ChatCompletionResponseEventType
-    started = False
-    async for chunk in chunks:
-        if not started:  # not before the first chunk: a request that is refused must not look as if it had begun
-            yield _chat_chunk(event_type.start, CompletionResponseStreamChunk(delta=""))
-            started = True
-        last = chunk.stop_reason is not None
-        yield _chat_chunk(event_type.complete if last else event_type.progress, chunk)
-
-
-def _chat_chunk(
-    event_type: ChatCompletionResponseEventType, chunk: CompletionResponseStreamChunk
-) -> ChatCompletionResponseStreamChunk:
-    event = ChatCompletionResponseEvent(
-        event_type=event_type, delta=chunk.delta, logprobs=chunk.logprobs, stop_reason=chunk.stop_reason
-    )
-    return attach_detail(ChatCompletionResponseStreamChunk(event=event), detail_of(chunk) or RunDetail())
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, arrived: asyncio.Queue[Event], event: Event) -> None:

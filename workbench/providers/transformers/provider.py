@@ -29,9 +29,10 @@ from workbench.protocol import (
     validate_sampling,
 )
 from workbench.protocol.sampling import is_count
+from workbench.providers.chat_events import chat_chunks
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
-from workbench.providers.transformers.chunks import chat_chunks, completion_chunks
+from workbench.providers.transformers.chunks import completion_chunks
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tokens import token_record

@@ -233,7 +233,7 @@ ROME_JSON = '{"location": "Rome", "days": 1, "exact": true}'
         ("json", '{"type": "function", "name": "now"}', [NOW], ""),
         ("json", '{"name": "now", "type": "function", "arguments": {}} ok', [NOW], " ok"),
         ("json", '{"name": "now"}', [], '{"name": "now"}'),
-        ("json", f'```\n{{"name": "get_weather", "parameters": {ROME_JSON}}}\n```', [("get_weather", ROME)], "```\n\n```"),
+        ("json", f'`{{"name": "get_weather", "parameters": {ROME_JSON}}}`', [("get_weather", ROME)], "``"),
         ("json", '{"name": "now", "parameters": {}}{"name": "now", "parameters": {}}', [NOW, NOW], ""),
         ("function_tag", "<function=now>{}", [NOW], ""),
         ("function_tag", "<function=now>\n{} \n</function> ok", [NOW], " ok"),

@@ -50,7 +50,7 @@ class EmbeddingModel:
         self.dimensions = int(config.hidden_size)
         self.parameters = self._model.num_parameters()
         self.memory_bytes = int(self._model.get_memory_footprint())
-        self.predicted_memory_bytes = predict(tensor_shapes(folder), "float32", keep_wide=False)
+        self.predicted_memory_bytes = predict(tensor_shapes(folder), "float32", packed=False)
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:

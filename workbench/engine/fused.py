@@ -1,8 +1,8 @@
-"""The fast step: Llama-family blocks in few, large operations over weights packed once.
+"""The fast step: Llama-family blocks over weights packed once.
 
 Llama, Mistral, Qwen2 and Qwen3 share one block: norm, attention with rotary positions and grouped keys, norm, gated
-MLP. Written out over plain tensors it needs about half the operations of transformers' modules, one matrix for query,
-key and value and one for gate and up, and no copy of the past: keys and values are written into a buffer in place.
+MLP. Decoding runs it as one compiled function over the packed weights (`workbench.engine.kernels`), in float32
+whatever their form. Prompts, where arithmetic counts and not memory, go through torch in the type of the precision.
 What is computed is the same; `GeneralDecoder` is the oracle, and the tests compare the two.
 """
 
@@ -12,68 +12,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.engine.precision import Linear
+from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, LANES, ROWS
+from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
+from workbench.engine.kernels.step import Past, Scratch, Shape, Weights, step
+from workbench.engine.kernels.team import Team
 
 ROWS_PER_STEP = 16
+
+FEW = 8
+"""Up to so many prompt tokens the compiled step reads them, side by side; above, torch is faster."""
+
 _FIRST_CAPACITY = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The numbers of an architecture."""
-
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    rms_norm_eps: float
-    context_length: int
-
-
-class Norm:
-    """Root mean square norm of float32 rows.
-
-    ``torch.rms_norm`` has no kernel of its own on a CPU and takes eight operations; with the square root of the width
-    in the weight and the epsilon in a hypotenuse four are enough.
-    """
-
-    def __init__(self, weight: Tensor, eps: float, dtype: torch.dtype) -> None:
-        self.nbytes = weight.nbytes
-        self._weight = weight.float() * len(weight) ** 0.5
-        self._eps = torch.tensor((eps * len(weight)) ** 0.5)
-        self._dtype = dtype
-
-    def __call__(self, x: Tensor) -> Tensor:
-        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (rows, 1)
-        normed: Tensor = (x * self._weight).div_(torch.hypot(size, self._eps)).to(self._dtype)
-        return normed
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """The weights of one layer."""
 
-    attention_norm: Norm
-    qkv: Linear
+    attention_norm: Tensor
+    """float32 (hidden,), like the other norm."""
+    qkv: Matrix
     """Rows: all query heads, then key heads, then value heads."""
     qk_norm: Tensor | None
     """Qwen3's norm of each query and key head, float32, shape (heads + kv_heads, head_dim)."""
-    output: Linear
-    mlp_norm: Norm
-    gate_up: Linear
+    output: Matrix
+    mlp_norm: Tensor
+    gate_up: Matrix
     """Rows: gate, then up."""
-    down: Linear
+    down: Matrix
+
+    @property
+    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+        return self.qkv, self.output, self.gate_up, self.down
 
 
 class FusedCache:
     """Keys and values of one sequence for all layers in one buffer that grows by doubling."""
 
-    def __init__(self, shape: Shape, dtype: torch.dtype, capacity: int = _FIRST_CAPACITY) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _FIRST_CAPACITY) -> None:
         self._shape = shape
+        self._limit = limit
         self.length = 0
         self._allocate(capacity, dtype)
 
@@ -81,36 +64,42 @@ class FusedCache:
     def nbytes(self) -> int:
         return self.kv.nbytes
 
+    @property
+    def capacity(self) -> int:
+        return self.kv.shape[3]
+
     def fork(self, length: int) -> Self:
-        copy = type(self)(self._shape, self.kv.dtype, length + _FIRST_CAPACITY)
+        copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _FIRST_CAPACITY)
         copy.kv[:, :, :, :length] = self.kv[:, :, :, :length]
         copy.length = length
         return copy
 
-    def extend(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Make room for ``count`` more tokens; per layer, where to write them and the whole with them.
-
-        Both hold keys and values, shapes (2, kv_heads, count, head_dim) and (2, kv_heads, length + count, head_dim).
-        ``length`` is left to the caller, who sets it when the tokens are written.
-        """
-        upto = self.length + count
-        if upto > self._capacity:
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` more tokens; ``length`` is left to the caller, who sets it when they are written."""
+        needed = self.length + count
+        if needed > self.capacity:
             old = self.kv
-            self._allocate(max(upto, min(2 * self._capacity, self._shape.context_length)), old.dtype)
+            self._allocate(max(needed, min(2 * self.capacity, self._limit)), old.dtype)
             self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
-        return self.kv[:, :, :, self.length : upto].unbind(), self.kv[:, :, :, :upto].unbind()
 
     def _allocate(self, capacity: int, dtype: torch.dtype) -> None:
         shape = self._shape
-        self._capacity = capacity
-        # (layers, key or value, kv_heads, capacity, head_dim); never read beyond `length`, so it may start as it is
-        self.kv = torch.empty(shape.layers, 2, shape.kv_heads, capacity, shape.head_dim, dtype=dtype)
+        # (layers, key or value, kv_heads, capacity, padded head_dim). Whole groups of tokens are read at once, the
+        # ones beyond the length with weight 0: they must be numbers.
+        self.kv = torch.zeros(
+            shape.layers, 2, shape.kv_heads, padded(capacity, ROWS), padded(shape.head_dim, GROUP), dtype=dtype
+        )
 
 
 class FusedDecoder:
-    """A Llama-family model as one function over packed weights.
+    """A Llama-family model over packed weights.
 
-    The stream between layers is float32 in every precision; products and the cache are in ``dtype``.
+    Args:
+        embedding: rows are tokens.
+        norm: before the head, float32 (hidden,).
+        rotary: transformers' rotary module.
+        dtype: of the prompt's products and of keys and values.
+        threads: how many compute.
     """
 
     rows_per_step = ROWS_PER_STEP
@@ -120,107 +109,132 @@ class FusedDecoder:
         shape: Shape,
         blocks: list[Block],
         *,
-        embedding: Tensor,
-        norm: Norm,
-        head: Linear,
+        embedding: Matrix,
+        norm: Tensor,
+        head: Matrix,
         rotary: Any,
         dtype: torch.dtype,
+        context_length: int,
+        threads: int,
     ) -> None:
         self._shape = shape
         self._blocks = blocks
-        self._embedding = embedding  # (vocab, hidden)
+        self._embedding = embedding
         self._norm = norm
         self._head = head
         self._rotary = _RotaryTable(rotary, shape.head_dim)
         self._dtype = dtype
-        self.vocab_size = len(embedding)
+        self._context_length = context_length
+        self._root_eps = torch.tensor(shape.eps**0.5)
+        self._team = Team(threads)
+        self._weights = _weights(blocks, norm, head)
+        self._scratch: dict[int, Scratch] = {}
+        self._wide = WideMatrices(self._team)
+        self.vocab_size = shape.vocab
 
     def new_cache(self) -> FusedCache:
-        return FusedCache(self._shape, self._dtype)
+        return FusedCache(self._shape, self._dtype, self._context_length)
 
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
+        if len(token_ids) <= FEW:
+            logits = self._step(token_ids, [cache] * len(token_ids), range(cache.length, cache.length + len(token_ids)))
+            cache.length += len(token_ids)
+            return logits if every_position else logits[-1:]
         hidden = self._read(token_ids, cache)
-        return self._head(self._norm(hidden if every_position else hidden[-1:])).float()
+        return self._head.exactly_times(self._normed(hidden if every_position else hidden[-1:], self._norm), self._team)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
-        return self._norm(self._read(token_ids, self.new_cache())).float()
+        return self._normed(self._read(token_ids, self.new_cache()), self._norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Tensor:
-        cos, sin = self._rotary.rows([cache.length for cache in caches])  # (rows, 1, head_dim)
-        past = [cache.extend(1) for cache in caches]
-        hidden = self._embed(token_ids)  # (rows, hidden)
-        for index, block in enumerate(self._blocks):
-            q, kv = self._qkv(block, hidden, cos, sin)
-            attended = [
-                self._attend(q[row : row + 1], kv[row], new[index], whole[index])
-                for row, (new, whole) in enumerate(past)
-            ]
-            hidden = self._rest(block, hidden, attended[0] if len(attended) == 1 else torch.cat(attended))
+        logits = self._step(token_ids, caches, [cache.length for cache in caches])
         for cache in caches:
             cache.length += 1
-        return self._head(self._norm(hidden)).float()
+        return logits
 
     def memory_bytes(self) -> int:
-        """Memory held by the weights, in all the forms in which they are kept."""
-        parts = [part for block in self._blocks for part in (block.qkv, block.output, block.gate_up, block.down)]
-        norms = [norm for block in self._blocks for norm in (block.attention_norm, block.mlp_norm)]
-        return self._embedding.nbytes + sum(part.nbytes for part in (*parts, *norms, self._norm, self._head))
+        """Memory held by the weights."""
+        matrices = {self._embedding, self._head, *(matrix for block in self._blocks for matrix in block.matrices)}
+        norms = [norm for block in self._blocks for norm in (block.attention_norm, block.mlp_norm, block.qk_norm)]
+        tensors = [self._norm, *(norm for norm in norms if norm is not None)]
+        return sum(matrix.nbytes for matrix in matrices) + sum(tensor.nbytes for tensor in tensors)
+
+    def _step(self, token_ids: Sequence[int], caches: Sequence[FusedCache], positions: Sequence[int]) -> Tensor:
+        """One token for each row, logits (rows, vocab); rows may be tokens of one sequence, in order."""
+        # The team has the processors for itself: after each of its own operations torch's threads would spin on them.
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
+        rows, longest = len(token_ids), max(positions) + 1
+        for cache, position in zip(caches, positions, strict=True):
+            cache.reserve(position + 1 - cache.length)
+        cos, sin = self._rotary.rows(positions)  # (rows, head_dim)
+        scratch = self._scratch_of(rows, longest)
+        scratch.hidden[:, : self._shape.hidden] = self._embedding.take(torch.tensor(token_ids)).numpy()
+        past = Past(
+            BF16 if self._dtype == torch.bfloat16 else FLOAT32,
+            np.array([cache.kv.data_ptr() for cache in caches]),
+            np.array([cache.capacity for cache in caches]),
+            np.array(positions),
+        )
+        logits = torch.empty(rows, padded(self._shape.vocab, ROWS))
+        self._team.run(step, self._shape, self._weights, past, cos.numpy(), sin.numpy(), scratch, logits.numpy())
+        return logits[:, : self._shape.vocab]
+
+    def _scratch_of(self, rows: int, length: int) -> Scratch:
+        found = self._scratch.get(rows)
+        if found is None or found.scores.shape[1] < length:
+            found = self._scratch[rows] = _scratch(self._shape, rows, self._team.threads, padded(length, 1024))
+        return found
 
     def _read(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
-        """Append tokens to a sequence; the stream after the last layer, shape (tokens, hidden)."""
+        """Append tokens to a sequence; the stream after the last layer, shape (tokens, hidden), float32."""
+        torch.set_num_threads(self._team.threads)
         shape, past, count = self._shape, cache.length, len(token_ids)
-        cos, sin = self._rotary.span(past, count)  # (count, 1, head_dim)
-        mask = None if past == 0 or count == 1 else torch.ones(count, past + count, dtype=torch.bool).tril(past)
-        hidden = self._embed(token_ids)  # (count, hidden)
-        for block, new, whole in zip(self._blocks, *cache.extend(count), strict=True):
-            q, kv = self._qkv(block, hidden, cos, sin)
-            new.copy_(kv.permute(1, 2, 0, 3))
-            keys, values = whole.unsqueeze(1).unbind()  # (1, kv_heads, past + count, head_dim) each
-            attended = F.scaled_dot_product_attention(
-                q.transpose(0, 1).unsqueeze(0),  # (1, heads, count, head_dim)
-                keys,
-                values,
-                attn_mask=mask,
-                is_causal=past == 0 and count > 1,
-                enable_gqa=shape.heads != shape.kv_heads,
-            )
-            hidden = self._rest(block, hidden, attended[0].transpose(0, 1).reshape(count, -1))
+        cos, sin = (part.unsqueeze(1) for part in self._rotary.span(past, count))  # (count, 1, head_dim)
+        seen = torch.ones(count, past + count, dtype=torch.bool).tril(past)
+        mask = torch.zeros(count, past + count, dtype=self._dtype).masked_fill_(~seen, -torch.inf)
+        mask = mask.repeat(shape.heads // shape.kv_heads, 1)  # (heads per key head * count, past + count)
+        cache.reserve(count)
+        hidden = self._embedding.take(torch.tensor(token_ids))  # (count, hidden)
+        written = cache.kv[:, :, :, past : past + count, : shape.head_dim]
+        whole = cache.kv[:, :, :, : past + count, : shape.head_dim]
+        for layer, block in enumerate(self._blocks):
+            qkv, output, gate_up, down = self._wide.of(block.matrices)
+            q, kv = self._rotated(qkv(self._narrowed(hidden, block.attention_norm)), block.qk_norm, cos, sin)
+            written[layer].copy_(kv.permute(1, 2, 0, 3))
+            keys, values = whole[layer].unsqueeze(1).unbind()  # (1, kv_heads, past + count, head_dim) each
+            # The query heads of one key head stand one below the other, as if they were more queries: torch's fast
+            # attention knows no groups.
+            grouped = q.unflatten(1, (shape.kv_heads, -1)).permute(1, 2, 0, 3).flatten(1, 2).unsqueeze(0)
+            attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+            attended = attended[0].unflatten(1, (-1, count)).permute(2, 0, 1, 3).reshape(count, -1)
+            hidden += output(attended)
+            gate, up = gate_up(self._narrowed(hidden, block.mlp_norm)).chunk(2, dim=1)
+            hidden += down(F.silu(gate) * up)
         cache.length = past + count
         return hidden
 
-    def _embed(self, token_ids: Sequence[int]) -> Tensor:
-        return F.embedding(torch.tensor(token_ids), self._embedding).to(torch.float32, copy=True)
-
-    def _qkv(self, block: Block, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotated(self, qkv: Tensor, qk_norm: Tensor | None, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated queries (rows, heads, head_dim); rotated keys, and values (rows, 2, kv_heads, head_dim)."""
         shape = self._shape
-        heads = block.qkv(block.attention_norm(hidden)).float().view(len(hidden), -1, shape.head_dim)
+        heads = qkv.float().reshape(len(qkv), -1, shape.head_dim)
         qk = heads[:, : shape.heads + shape.kv_heads]
-        if block.qk_norm is not None:
-            qk.copy_(F.rms_norm(qk, (shape.head_dim,), None, shape.rms_norm_eps) * block.qk_norm)
+        if qk_norm is not None:
+            qk.copy_(F.rms_norm(qk, (shape.head_dim,), None, shape.eps) * qk_norm)
         # Half of each head's numbers turn with the other half; the sign of the sine carries the minus.
         turned = qk.roll(shape.head_dim // 2, -1)
         qk.mul_(cos).addcmul_(turned, sin)
         heads = heads.to(self._dtype)
         return heads[:, : shape.heads], heads[:, shape.heads :].unflatten(1, (2, shape.kv_heads))
 
-    def _attend(self, q: Tensor, kv: Tensor, new: Tensor, whole: Tensor) -> Tensor:
-        """Attention of one new token over its own sequence, shape (1, heads * head_dim)."""
-        shape = self._shape
-        new.copy_(kv.unsqueeze(2))
-        keys, values = whole.unsqueeze(1).unbind()  # (1, kv_heads, tokens, head_dim) each
-        # The query heads of one key head stand as if they were its successive queries: grouped attention with no
-        # copy of the keys, and no mask, because all of them see the whole past.
-        grouped = q.view(1, shape.kv_heads, -1, shape.head_dim)
-        return F.scaled_dot_product_attention(grouped, keys, values).view(1, -1)
+    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """Root mean square norm; `torch.rms_norm` takes twice as many operations."""
+        size = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)  # (rows, 1)
+        width = hidden.shape[-1]
+        return (hidden * weight).div_(torch.hypot(size * width**-0.5, self._root_eps))
 
-    @staticmethod
-    def _rest(block: Block, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The output of attention and the MLP, each added to the stream in place."""
-        hidden += block.output(attended)
-        gate, up = block.gate_up(block.mlp_norm(hidden)).chunk(2, dim=1)
-        hidden += block.down(F.silu(gate) * up)
-        return hidden
+    def _narrowed(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        return self._normed(hidden, weight).to(self._dtype)
 
 
 class _RotaryTable:
@@ -229,9 +243,10 @@ class _RotaryTable:
     def __init__(self, rotary: Any, head_dim: int) -> None:
         self._rotary = rotary
         self._half = head_dim // 2
-        self._cos = self._sin = torch.empty(0, 1, head_dim)
+        self._cos = self._sin = torch.empty(0, head_dim)
 
     def span(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Shape (count, head_dim) each."""
         self._reach(first + count)
         return self._cos[first : first + count], self._sin[first : first + count]
 
@@ -247,5 +262,37 @@ class _RotaryTable:
             return
         positions = torch.arange(max(length, 2 * len(self._cos), 512))
         cos, sin = self._rotary(torch.empty(0), positions.unsqueeze(0))  # (1, positions, head_dim) each
-        sin = torch.cat((-sin[..., : self._half], sin[..., self._half :]), dim=-1)
-        self._cos, self._sin = cos[0].unsqueeze(1), sin[0].unsqueeze(1)  # (positions, 1, head_dim)
+        self._cos, self._sin = cos[0], torch.cat((-sin[0, :, : self._half], sin[0, :, self._half :]), dim=-1)
+
+
+def _weights(blocks: Sequence[Block], norm: Tensor, head: Matrix) -> Weights:
+    """Where everything is; the decoder keeps the tensors alive."""
+    norms = [
+        [block.attention_norm.data_ptr(), block.mlp_norm.data_ptr(), 0 if qk is None else qk.data_ptr()]
+        for block in blocks
+        for qk in (block.qk_norm,)
+    ]
+    return Weights(
+        linears=np.array([[matrix.place for matrix in block.matrices] for block in blocks], np.int64),
+        norms=np.array([*norms, [norm.data_ptr(), 0, 0]], np.int64),
+        head=np.array(head.place, np.int64),
+    )
+
+
+def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
+    def floats(*sizes: int) -> Any:
+        return np.zeros(sizes, np.float32)
+
+    hidden, inner = padded(shape.hidden, GROUP), padded(shape.inner, GROUP)
+    return Scratch(
+        hidden=floats(rows, hidden),
+        normed=floats(threads, rows, hidden),
+        qkv=floats(rows, padded((shape.heads + 2 * shape.kv_heads) * shape.head_dim, ROWS)),
+        attended=floats(rows, padded(shape.heads * shape.head_dim, GROUP)),
+        gate_up=floats(rows, 2, inner),
+        active=floats(rows, inner),
+        update=floats(rows, hidden),
+        heads=floats(threads, 2, padded(shape.head_dim, GROUP)),
+        scores=floats(threads, padded(length, LANES)),
+        barrier=np.zeros(16, np.int64),
+    )

@@ -29,7 +29,7 @@ from workbench.engine.compute_thread import compute_apart
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.model_folder import check_folder
-from workbench.engine.packing import pack
+from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError
@@ -69,12 +69,14 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
     """
     check_folder(folder)
     config = load_config(folder)
-    plan = memory.plan(folder, precision, name or folder.name)
+    packed = fast and fits(config, memory.tensor_shapes(folder))
+    plan = memory.plan(folder, precision, name or folder.name, packed=packed)
     tokenizer = load_tokenizer(folder)
 
     def weights() -> Decoder:
-        packed = pack(folder, config, precision, keep_wide=plan.keep_wide) if fast else None
-        return packed or _general(folder, precision, keep_wide=plan.keep_wide)
+        if packed:
+            return pack(folder, config, precision)
+        return _general(folder, precision, keep_wide=plan.keep_wide)
 
     with damage_named(folder, "a causal language model"):
         decoder = compute_apart(weights)

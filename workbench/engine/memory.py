@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from workbench.engine.machine import memory_available_bytes, memory_limit_bytes
 from workbench.engine.precision import PRECISIONS, Precision, fits_int4, fits_int8
-from workbench.engine.weights import shards
+from workbench.engine.weights import GROUP, shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError
 
 RESERVE_BYTES = 200 * 2**20
@@ -29,8 +29,11 @@ class Plan:
     """Whether bf16 weights are kept beside 4- and 8-bit ones, for prompts and batches."""
 
 
-def plan(folder: Path, precision: Precision, name: str) -> Plan:
+def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan:
     """Decide how to hold a model in the memory that is left.
+
+    Args:
+        packed: for the fused step, whose weights have one form for prompts and answers.
 
     Raises:
         InsufficientMemoryError: it fits in no way; the message names the precisions that would fit.
@@ -38,11 +41,11 @@ def plan(folder: Path, precision: Precision, name: str) -> Plan:
     shapes = tensor_shapes(folder)
     available = memory_available_bytes() - RESERVE_BYTES
     parameters = sum(prod(shape) for shape in shapes.values())
-    for keep_wide in (True, False):
-        needed = predict(shapes, precision, keep_wide=keep_wide)
+    for keep_wide in (False,) if packed else (True, False):
+        needed = predict(shapes, precision, packed=packed, keep_wide=keep_wide)
         if needed <= available:
             return Plan(parameters, needed, keep_wide)
-    least = {other: predict(shapes, other, keep_wide=False) for other in PRECISIONS}
+    least = {other: predict(shapes, other, packed=packed) for other in PRECISIONS}
     fitting = [f"{other} ({_mb(nbytes)})" for other, nbytes in least.items() if nbytes <= available]
     advice = f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
     raise InsufficientMemoryError(
@@ -51,8 +54,10 @@ def plan(folder: Path, precision: Precision, name: str) -> Plan:
     )
 
 
-def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, keep_wide: bool) -> int:
+def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_wide: bool = False) -> int:
     """Bytes that the weights will hold, from the shapes of a model's tensors."""
+    if packed:
+        return sum(round(_packed_bytes(name, shape, precision)) for name, shape in shapes.items())
     return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_wide)) for name, shape in shapes.items())
 
 
@@ -72,6 +77,25 @@ def _header(path: Path) -> dict[str, Any]:
             return cast("dict[str, Any]", json.loads(file.read(min(length, path.stat().st_size))))
     except (OSError, struct.error, ValueError) as error:
         raise ModelFormatError(f"{path} is damaged or missing ({error}); fetch the model again") from error
+
+
+def _packed_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> float:
+    if len(shape) < 2:
+        return 4 * prod(shape)
+    count = prod(shape[:-1]) * (shape[-1] + -shape[-1] % GROUP)
+    outer = "embed" in name or "lm_head" in name
+    scales = 4 / GROUP
+    match precision:
+        case "float32":
+            return count * 4
+        case "int4" if not outer:
+            return count * (0.5 + 2 * scales)
+        case "int4" | "int8":
+            return count * (1 + scales)
+        case "fp8" if not outer:
+            return count * (1 + scales)
+        case _:
+            return count * 2
 
 
 def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_wide: bool) -> float:

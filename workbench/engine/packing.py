@@ -6,19 +6,21 @@ would change the computation, and that its tensors are exactly the expected ones
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from workbench.engine.fused import Block, FusedDecoder, Norm, Shape
-from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
-from workbench.engine.weights import Blocks, WeightFiles
+from workbench.engine.fused import Block, FusedDecoder
+from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.kernels.step import Shape
+from workbench.engine.machine import thread_count
+from workbench.engine.precision import Precision, compute_dtype
+from workbench.engine.weights import Blocks, Int8Blocks, WeightFiles
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -28,86 +30,48 @@ ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCa
 STATIC_ROPE = frozenset({"default", "linear", "llama3"})
 """Rotary types whose angles depend on the position alone; the others change with the length of the text."""
 
-_RECOMPUTED = 128
-"""Logits per row that are computed in float32 where the output matrix is in bf16; beyond them lies no likely token."""
-
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
 _NORM = "model.norm.weight"
 
 
-def pack(
-    folder: Path, config: PreTrainedConfig, precision: Precision, *, keep_wide: bool = True
-) -> FusedDecoder | None:
-    """The fused decoder of a model folder, or None where the structure is another.
+def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a model is of the family: by its config, and by the names and shapes of its tensors.
 
-    Args:
-        keep_wide: hold bf16 weights beside int4 and int8 ones, for prompts and batches.
+    Where it is not, for whatever reason, the general way says what is wrong, if something is.
     """
     if not _is_family(config):
-        return None
+        return False
+    expected = _expected(_shape(config), config)
+    names = {*shapes, _HEAD} if config.tie_word_embeddings else set(shapes)
+    return names == set(expected) and all(shapes[name] == expected[name] for name in shapes)
+
+
+def pack(folder: Path, config: PreTrainedConfig, precision: Precision) -> FusedDecoder:
+    """The fused decoder of a model folder that `fits`."""
     shape = _shape(config)
     with WeightFiles(folder) as files:
-        expected = _expected(shape, config)
-        names = files.names() | {_HEAD} if config.tie_word_embeddings else files.names()
-        if names != set(expected) or any(files.shape(name) != expected[name] for name in files.names()):
-            return None  # the general way says what is wrong, if something is
-        packer = _Packer(files, precision, config.rms_norm_eps, keep_wide=keep_wide)
-        embedding = files.dense(_EMBEDDING).to(compute_dtype(precision))
+        packer = _Packer(files, precision)
+        embedding, head = packer.embedding_and_head()
         return FusedDecoder(
             shape,
             [packer.block(f"model.layers.{layer}", shape) for layer in range(shape.layers)],
             embedding=embedding,
             norm=packer.norm(_NORM),
-            head=_head(files, embedding),
+            head=head,
             rotary=LlamaRotaryEmbedding(cast("LlamaConfig", config)),
             dtype=compute_dtype(precision),
+            context_length=config.max_position_embeddings,
+            threads=thread_count(),
         )
-
-
-class _Head:
-    """The output matrix, in the type of activations: 4 bits here would cost far more exactness than time.
-
-    A bf16 product is also rounded to bf16 at its end, which puts logits around 20 on a grid of 1/8: neighbours tie, and
-    the greedy choice between them would be one of chance. The best logits are therefore computed again in float32.
-    """
-
-    def __init__(self, weight: Tensor, nbytes: int) -> None:
-        self._weight = weight  # (vocab, hidden)
-        self.nbytes = nbytes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._weight.dtype == torch.float32:
-            return F.linear(x, self._weight)
-        rounded = x.to(self._weight.dtype)
-        # The weights stand left, so that oneDNN takes them as they are for any number of rows.
-        logits = torch.mm(self._weight, rounded.T).T.float()  # (rows, vocab)
-        best = logits.topk(min(_RECOMPUTED, logits.shape[1]), sorted=False).indices  # (rows, best)
-        exact = torch.bmm(self._weight[best].float(), x.float().unsqueeze(2)).squeeze(2)
-        return logits.scatter_(1, best, exact)
-
-
-def _head(files: WeightFiles, embedding: Tensor) -> _Head:
-    """The file's output matrix; the embedding where the two are one, which then counts once.
-
-    A config may say that they are tied and the file hold two: then, as in transformers, the file is right.
-    """
-    if _HEAD not in files.names():
-        return _Head(embedding, nbytes=0)
-    weight = files.dense(_HEAD).to(embedding.dtype)
-    if torch.equal(weight, embedding):
-        return _Head(embedding, nbytes=0)
-    return _Head(weight, weight.nbytes)
 
 
 class _Packer:
     """Reads the tensors of one layer and packs them in one precision."""
 
-    def __init__(self, files: WeightFiles, precision: Precision, eps: float, *, keep_wide: bool) -> None:
+    def __init__(self, files: WeightFiles, precision: Precision) -> None:
         self._files = files
         self._precision = precision
-        self._eps = eps
-        self._keep_wide = keep_wide
 
     def block(self, prefix: str, shape: Shape) -> Block:
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
@@ -121,21 +85,40 @@ class _Packer:
             down=self.linear(f"{mlp}.down_proj"),
         )
 
-    def norm(self, name: str) -> Norm:
-        return Norm(self._files.dense(name), self._eps, compute_dtype(self._precision))
+    def norm(self, name: str) -> Tensor:
+        return self._files.dense(name).float().contiguous()
 
-    def linear(self, *names: str) -> Linear:
+    def linear(self, *names: str) -> Matrix:
         """One matrix of the rows of several, one below the other."""
-        bias = self._bias(names)
-        weights = [f"{name}.weight" for name in names]
-        weight = _stack([self._files.dense(name) for name in weights])
-        return quantized(
-            weight,
-            bias,
-            self._precision,
-            lambda: Blocks.cat([self._files.blocks(name) for name in weights]),
-            keep_wide=self._keep_wide,
-        )
+        return self._matrix([f"{name}.weight" for name in names], self._precision, self._bias(names))
+
+    def embedding_and_head(self) -> tuple[Matrix, Matrix]:
+        """The embedding and the output matrix, which may be one: 4 bits here would cost far more than they save.
+
+        A config may say that they are tied and the file hold two: then, as in transformers, the file is right.
+        """
+        wider: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
+        precision = wider.get(self._precision, self._precision)
+        embedding = self._matrix([_EMBEDDING], precision)
+        tied = _HEAD not in self._files.names() or torch.equal(*map(self._files.dense, (_EMBEDDING, _HEAD)))
+        return embedding, embedding if tied else self._matrix([_HEAD], precision)
+
+    def _matrix(self, names: Sequence[str], precision: Precision, bias: Tensor | None = None) -> Matrix:
+        files = self._files
+        columns = files.shape(names[0])[1]
+        match precision:
+            case "int4":
+                return Matrix.int4(Blocks.cat([files.blocks(name) for name in names]), columns, bias)
+            case "int8":
+                return Matrix.int8(Int8Blocks.cat([files.int8_blocks(name) for name in names]), columns, bias)
+        weight = torch.cat([files.dense(name) for name in names])
+        match precision:
+            case "float32":
+                return Matrix.float32(weight, bias)
+            case "fp8":
+                return Matrix.fp8(weight, bias)
+            case "bf16":
+                return Matrix.bf16(weight, bias)
 
     def _bias(self, names: Sequence[str]) -> Tensor | None:
         """Biases of all parts, zeros for those that have none; None where none has one."""
@@ -148,17 +131,13 @@ class _Packer:
             else torch.zeros(self._files.shape(f"{name}.weight")[0])
             for name in names
         ]
-        return torch.cat(parts).to(compute_dtype(self._precision))
+        return torch.cat(parts).float()
 
     def _qk_norm(self, attention: str, shape: Shape) -> Tensor | None:
         if f"{attention}.q_norm.weight" not in self._files.names():
             return None
         q, k = (self._files.dense(f"{attention}.{name}_norm.weight").float() for name in "qk")  # (head_dim,) each
-        return torch.cat((q.expand(shape.heads, -1), k.expand(shape.kv_heads, -1)))
-
-
-def _stack(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return torch.cat((q.expand(shape.heads, -1), k.expand(shape.kv_heads, -1))).contiguous()
 
 
 def _is_family(config: PreTrainedConfig) -> bool:
@@ -179,11 +158,13 @@ def _shape(config: PreTrainedConfig) -> Shape:
     heads = config.num_attention_heads
     return Shape(
         layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        inner=config.intermediate_size,
+        vocab=config.vocab_size,
         heads=heads,
         kv_heads=config.num_key_value_heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        rms_norm_eps=config.rms_norm_eps,
-        context_length=config.max_position_embeddings,
+        eps=config.rms_norm_eps,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.engine.model_folder import read_json
 from workbench.errors import ModelFormatError
@@ -56,6 +56,28 @@ class Blocks:
         return groups.flatten(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Int8Blocks:
+    """A matrix in 8 bits: ``scale * q`` for groups of 32 along each row."""
+
+    q: Tensor
+    """int8, shape (rows, columns)."""
+    scale: Tensor
+    """float32, shape (rows, columns / 32)."""
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Self:
+        """Quantize a float matrix: the largest number of each group becomes 127 or -127."""
+        groups = weight.float().unflatten(1, (-1, GROUP))  # (rows, groups, 32)
+        scale = groups.abs().amax(-1, keepdim=True) / 127
+        q = (groups / torch.where(scale == 0, 1.0, scale)).round_()
+        return cls(q.to(torch.int8).flatten(1), scale.squeeze(-1))
+
+    @classmethod
+    def cat(cls, parts: list[Int8Blocks]) -> Self:
+        return cls(torch.cat([part.q for part in parts]), torch.cat([part.scale for part in parts]))
+
+
 class WeightFiles:
     """The safetensors of one folder, open for reading; a context manager."""
 
@@ -91,12 +113,24 @@ class WeightFiles:
         return tensor
 
     def blocks(self, name: str) -> Blocks:
-        """The matrix in 4-bit blocks: the file's own where it has them, else quantized now."""
+        """The matrix in 4-bit blocks: the file's own where it has them, else quantized now; columns may be padded."""
         if self._block_types.get(name) != "Q4_1":
-            return Blocks.of(self.dense(name))
+            return Blocks.of(_in_groups(self.dense(name)))
         packed, scale, minimum = (self._blocks.get_tensor(f"{name}.{part}") for part in ("q", "scale", "minimum"))
         q = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)  # the low half holds the even column
         return Blocks(q, scale.float(), minimum.float())
+
+    def int8_blocks(self, name: str) -> Int8Blocks:
+        """The same in 8 bits."""
+        if self._block_types.get(name) != "Q8_0":
+            return Int8Blocks.of(_in_groups(self.dense(name)))
+        q, scale = (self._blocks.get_tensor(f"{name}.{part}") for part in ("q", "scale"))
+        return Int8Blocks(q, scale.float())
+
+
+def _in_groups(weight: Tensor) -> Tensor:
+    """With columns of zeros up to a whole number of groups."""
+    return nn.functional.pad(weight, (0, -weight.shape[1] % GROUP))
 
 
 def shards(folder: Path) -> list[Path]:

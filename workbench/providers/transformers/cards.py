@@ -11,6 +11,7 @@ from workbench.engine.embeddings import is_sentence_model, text_limit
 from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.memory import predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
+from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
 from workbench.errors import WorkbenchError
 from workbench.protocol import ModelDef
@@ -60,13 +61,14 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     text_config = model_config.get("text_config") or model_config
     embeds = is_sentence_model(folder)
     precision: Precision = "float32" if embeds else config.precision
+    architecture = next(iter(model_config.get("architectures") or ()), None)
     positions = text_config.get("max_position_embeddings") or text_config.get("n_positions")
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": precision,
-        "architecture": next(iter(model_config.get("architectures") or ()), None),
+        "architecture": architecture,
         "parameters": sum(prod(shape) for shape in shapes.values()),
-        "predicted_memory_bytes": predict(shapes, precision, keep_wide=True),
+        "predicted_memory_bytes": predict(shapes, precision, packed=architecture in ARCHITECTURES, keep_wide=True),
         "context_length": min(text_limit(folder), positions or 512) if embeds else positions,
         "has_chat_template": _has_chat_template(folder),
     }

@@ -1,0 +1,202 @@
+"""The compiled arithmetic: products of every form of matrix, the same for every team, every batch and every process."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config
+from workbench.engine.fused import FEW, FusedDecoder
+from workbench.engine.kernels import lanes, step, vectors
+from workbench.engine.kernels.lanes import GROUP
+from workbench.engine.kernels.matrix import Matrix, WideMatrices
+from workbench.engine.kernels.team import Team
+from workbench.engine.loading import load
+from workbench.engine.precision import PRECISIONS, Precision
+from workbench.engine.weights import Blocks, Int8Blocks
+
+FORMS: dict[str, Callable[[Tensor, Tensor | None], Matrix]] = {
+    "float32": Matrix.float32,
+    "bf16": Matrix.bf16,
+    "fp8": Matrix.fp8,
+    "int8": lambda weight, bias: Matrix.int8(Int8Blocks.of(in_groups(weight)), weight.shape[1], bias),
+    "int4": lambda weight, bias: Matrix.int4(Blocks.of(in_groups(weight)), weight.shape[1], bias),
+}
+STEP_OF_FORM = {"float32": 0.0, "bf16": 2**-8, "fp8": 2**-4, "int8": 2**-7, "int4": 2**-3.5}
+"""How far a weight of a form may lie from the number it stands for, as a part of the group's largest."""
+
+forms = pytest.mark.parametrize("form", list(FORMS))
+
+
+def in_groups(weight: Tensor) -> Tensor:
+    return torch.nn.functional.pad(weight, (0, -weight.shape[1] % GROUP))
+
+
+def random_matrix(rows: int, columns: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=[1, 2, 3])
+def team(request: pytest.FixtureRequest) -> Team:
+    return Team(request.param)
+
+
+@forms
+@pytest.mark.parametrize("rows,columns", [(1, 1), (3, 7), (4, 32), (37, 33), (64, 96), (130, 320)])
+def test_the_rows_of_a_matrix_are_as_near_as_its_form_allows(form: str, rows: int, columns: int) -> None:
+    weight = random_matrix(rows, columns)
+    found = FORMS[form](weight, None).take(torch.arange(rows))
+    assert found.shape == weight.shape
+    assert float((found - weight).abs().max()) <= STEP_OF_FORM[form] * float(weight.abs().max())
+
+
+@forms
+@pytest.mark.parametrize("rows,columns", [(1, 1), (3, 7), (4, 32), (37, 33), (130, 320)])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 9, 21])
+def test_a_product_is_that_of_the_rows_in_float32(team: Team, form: str, rows: int, columns: int, count: int) -> None:
+    bias = torch.linspace(-1, 1, rows)
+    matrix, x = FORMS[form](random_matrix(rows, columns), bias), random_matrix(count, columns, 1)
+    exact = x.double() @ matrix.take(torch.arange(rows)).double().T + bias
+    torch.testing.assert_close(matrix.exactly_times(x, team).double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@forms
+def test_a_row_alone_and_among_others_has_the_same_product_bit_for_bit(form: str) -> None:
+    matrix, x = FORMS[form](random_matrix(70, 160), None), random_matrix(19, 160, 1)
+    alone = torch.cat([matrix.exactly_times(row.unsqueeze(0), Team(1)) for row in x])
+    for threads in (1, 2, 3):
+        assert torch.equal(matrix.exactly_times(x, Team(threads)), alone)
+
+
+@forms
+def test_a_matrix_for_torch_is_the_same_one_rounded_to_bf16(team: Team, form: str) -> None:
+    bias = torch.linspace(-1, 1, 37)
+    matrices = [FORMS[form](random_matrix(37, columns, columns), bias) for columns in (33, 64)]
+    for matrix, wide in zip(matrices, WideMatrices(team).of(matrices), strict=True):
+        exact = matrix.take(torch.arange(37))
+        torch.testing.assert_close(wide.weight.float(), exact, rtol=0 if form in {"float32", "bf16"} else 2**-8, atol=0)
+        assert wide.bias is not None
+        for count in (3, 300):
+            x = random_matrix(count, matrix.columns).to(wide.weight.dtype)
+            expected = x.float() @ wide.weight.float().T + wide.bias.float()
+            torch.testing.assert_close(wide(x).float(), expected, rtol=2e-2, atol=0.1)
+
+
+@forms
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_never_rounded_to_one(form: str, value: float) -> None:
+    weight = random_matrix(8, 64)
+    weight[3, 40] = value
+    product = FORMS[form](weight, None).exactly_times(torch.ones(1, 64), Team(2))[0]
+    assert not torch.isfinite(product[3])
+    assert torch.isfinite(product[[0, 1, 2, 4, 5, 6, 7]]).all()
+
+
+def test_four_bit_blocks_are_held_as_they_are() -> None:
+    blocks = Blocks.of(random_matrix(12, 96))
+    assert torch.equal(Matrix.int4(blocks, 96).take(torch.arange(12)), blocks.dense())
+
+
+# ---------------------------------------------------------------------------------------------------------- the step
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import transformers
+
+    config: Any = transformers.LlamaConfig
+    shape = llama_like(hidden_size=96, intermediate_size=160, head_dim=24, initializer_range=0.2)
+    path = tmp_path_factory.mktemp("step") / "llama"
+    return save_config(path, config(vocab_size=384, **shape), bpe_tokenizer(384), seed=1)
+
+
+def decoder_of(folder: Path, precision: Precision) -> FusedDecoder:
+    decoder = load(folder, precision=precision).decoder
+    assert isinstance(decoder, FusedDecoder)
+    return decoder
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_batch_equals_its_rows_alone_bit_for_bit_in_every_precision(folder: Path, precision: Precision) -> None:
+    decoder = decoder_of(folder, precision)
+    texts = [list(range(3, 3 + 5 * count)) for count in range(1, 12)]
+
+    def read(text: list[int]) -> Any:
+        cache = decoder.new_cache()
+        decoder.prefill(text[:-1], cache)
+        return cache
+
+    with torch.inference_mode():
+        alone = torch.cat([decoder.decode([text[-1]], [read(text)]) for text in texts])
+        together = decoder.decode([text[-1] for text in texts], [read(text) for text in texts])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_short_piece_of_a_prompt_is_read_as_if_token_by_token(folder: Path, precision: Precision) -> None:
+    decoder = decoder_of(folder, precision)
+    text = list(range(7, 60))
+    with torch.inference_mode():
+        one, other = decoder.new_cache(), decoder.new_cache()
+        decoder.prefill(text, one)
+        decoder.prefill(text, other)
+        piece = decoder.prefill(text[:FEW], one, every_position=True)
+        singly = torch.cat([decoder.decode([token_id], [other]) for token_id in text[:FEW]])
+    assert torch.equal(piece, singly)
+    assert one.length == other.length == len(text) + FEW
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_lies_beyond_the_end_of_a_sequence_has_no_part_in_it(folder: Path, precision: Precision) -> None:
+    decoder, text = decoder_of(folder, precision), list(range(5, 38))
+    with torch.inference_mode():
+        clean, dirty = decoder.new_cache(), decoder.new_cache()
+        for cache in (clean, dirty):
+            decoder.prefill(text, cache)
+        dirty.kv[:, :, :, dirty.length :] = 1e4
+        assert torch.equal(decoder.decode([9], [clean]), decoder.decode([9], [dirty]))
+
+
+# ----------------------------------------------------------------------------------------------- threads and processes
+
+
+def test_the_threads_of_a_team_end_with_it_and_keep_nothing_alive(folder: Path) -> None:
+    before = set(threading.enumerate())
+    decoder = decoder_of(folder, "int4")
+    with torch.inference_mode():
+        decoder.decode([5], [decoder.new_cache()])
+    weight = weakref.ref(decoder._blocks[0].qkv)
+    started = set(threading.enumerate()) - before
+    del decoder
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert weight() is None
+
+
+def test_compiled_code_is_kept_under_the_hash_of_all_that_it_was_compiled_from() -> None:
+    """numba itself looks at the age of one file alone, and would take code of an older version for today's."""
+    sources = b"".join(Path(str(one.__file__)).read_bytes() for one in (step, lanes, vectors))
+    for entry in (step.step, step.multiply, step.widen):
+        assert hashlib.sha256(sources).hexdigest() in [cell.cell_contents for cell in entry.py_func.__closure__]
+
+
+def test_a_second_process_compiles_nothing() -> None:
+    script = (
+        "import numpy as np; from workbench.engine.kernels.step import multiply;"
+        "zeros = np.zeros((4, 32), np.float32); place = np.array([0, zeros.ctypes.data, 0, 1, 0]);"
+        "multiply(place, 4, zeros, zeros, np.zeros(16, np.int64), 0, 1); print(len(multiply.stats.cache_hits))"
+    )
+    for _ in range(2):
+        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert found == "1\n"

@@ -1,0 +1,139 @@
+"""Vectors of 16 floats in LLVM's instructions, and the forms in which weights stand in memory.
+
+LLVM maps the vectors to whatever the processor has, from two registers of eight lanes to one of sixteen. Weights are
+widened to float32 in registers. Sums are taken in one fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+FLOAT32, BF16, FP8, INT8, INT4 = range(5)
+"""Forms of a matrix row. The last three come in groups with a float32 scale; 4-bit ones with a minimum too."""
+
+GROUP = 32
+"""Columns that are read together; rows are padded to a multiple."""
+
+ROWS = 4
+"""Matrix rows that are read together; matrices are padded to a multiple."""
+
+LANES = 16
+
+BYTES_PER_GROUP = {FLOAT32: 4 * GROUP, BF16: 2 * GROUP, FP8: GROUP, INT8: GROUP, INT4: GROUP // 2}
+SCALE_BYTES_PER_GROUP = {FLOAT32: 0, BF16: 0, FP8: 4, INT8: 4, INT4: 8}
+I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+VF, VI = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+
+
+class Vectors:
+    """Writes operations on vectors of 16 floats; addresses are integers."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+
+    def at(self, address: Any, offset: Any) -> Any:
+        return self.builder.add(address, offset if hasattr(offset, "type") else ir.Constant(I64, offset))
+
+    def times(self, value: Any, factor: int) -> Any:
+        return self.builder.mul(value, ir.Constant(I64, factor))
+
+    def load(self, address: Any, kind: Any = VF) -> Any:
+        value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        value.align = 1
+        return value
+
+    def store(self, value: Any, address: Any) -> None:
+        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = 1
+
+    def all(self, value: float, kind: Any = VF) -> Any:
+        return ir.Constant(kind, [value] * LANES)
+
+    def splat(self, value: Any) -> Any:
+        undefined = ir.Constant(VF, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(first, undefined, self.all(0, VI))
+
+    def call(self, name: str, result: Any, *arguments: Any) -> Any:
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def fetch(self, address: Any) -> None:
+        """Ask for a cache line that will be read soon; harmless where there is none."""
+        b, pointer, number = self.builder, I8.as_pointer(), (I32, I32, I32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, *number])
+        fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
+        b.call(fetch, [b.inttoptr(address, pointer), *(ir.Constant(I32, setting) for setting in (0, 3, 1))])
+
+    def fma(self, x: Any, y: Any, z: Any) -> Any:
+        return self.call(f"llvm.fma.v{LANES}f32", VF, x, y, z)
+
+    def largest(self, x: Any, y: Any) -> Any:
+        return self.call(f"llvm.maxnum.v{LANES}f32", VF, x, y)
+
+    def at_most(self, x: Any, limit: float) -> Any:
+        """NaN stays NaN."""
+        most = self.all(limit)
+        return self.builder.select(self.builder.fcmp_ordered(">", x, most), most, x)
+
+    def sum(self, x: Any) -> Any:
+        """Pairwise, always in the same order."""
+        half = LANES
+        while half > 1:
+            half //= 2
+            left, right = (
+                ir.Constant(ir.VectorType(I32, half), list(range(first, first + half))) for first in (0, half)
+            )
+            x = self.builder.fadd(self.builder.shuffle_vector(x, x, left), self.builder.shuffle_vector(x, x, right))
+        return self.builder.extract_element(x, ir.Constant(I32, 0))
+
+    def exp(self, x: Any) -> Any:
+        """E to the x for x up to 88, within 2 units in the last place: 2**n times a polynomial around 0."""
+        b = self.builder
+        lowest = self.all(-87.0)
+        x = b.select(b.fcmp_ordered("<", x, lowest), lowest, x)
+        n = self.call(f"llvm.rint.v{LANES}f32", VF, b.fmul(x, self.all(1 / math.log(2))))
+        rest = self.fma(n, self.all(-0.693359375), x)
+        rest = self.fma(n, self.all(2.12194440e-4), rest)  # ln 2 in two parts, so that nothing is lost
+        value = self.all(1 / 5040)
+        for divisor in (720, 120, 24, 6, 2, 1, 1):
+            value = self.fma(value, rest, self.all(1 / divisor))
+        power = b.shl(b.add(b.fptosi(n, VI), self.all(127, VI)), self.all(23, VI))
+        return b.fmul(value, b.bitcast(power, VF))
+
+    def group(self, form: int, data: Any, scale: Any) -> tuple[Any, Any]:
+        """One group of 32 weights as two vectors; ``data`` and ``scale`` are addresses."""
+        b = self.builder
+        if form == FLOAT32:
+            return self.load(data), self.load(self.at(data, 4 * LANES))
+        if form == BF16:
+            return self._widened(data), self._widened(self.at(data, 2 * LANES))
+        by = self.splat(self.load(scale, F32))
+        bytes_ = ir.VectorType(I8, LANES)
+        if form == INT4:
+            pairs = b.zext(self.load(data, bytes_), VI)
+            low, high = b.and_(pairs, self.all(15, VI)), b.lshr(pairs, self.all(4, VI))
+            minimum = self.splat(self.load(self.at(scale, 4), F32))
+            return self.fma(b.uitofp(low, VF), by, minimum), self.fma(b.uitofp(high, VF), by, minimum)
+        halves = (self.load(data, bytes_), self.load(self.at(data, LANES), bytes_))
+        if form == INT8:
+            first, second = (b.sitofp(b.sext(half, VI), VF) for half in halves)
+        else:
+            first, second = (self._from_e4m3(half) for half in halves)
+        return b.fmul(first, by), b.fmul(second, by)
+
+    def _widened(self, address: Any) -> Any:
+        b = self.builder
+        wide = b.zext(self.load(address, ir.VectorType(I16, LANES)), VI)
+        return b.bitcast(b.shl(wide, self.all(16, VI)), VF)
+
+    def _from_e4m3(self, value: Any) -> Any:
+        """e4m3 is a float16 with fewer bits and another bias: moved into place it is 2**-8 of its value."""
+        b, kind = self.builder, ir.VectorType(I16, LANES)
+        wide = b.zext(value, kind)
+        sign = b.shl(b.and_(wide, self.all(0x80, kind)), self.all(8, kind))
+        rest = b.shl(b.and_(wide, self.all(0x7F, kind)), self.all(7, kind))
+        return b.fpext(b.bitcast(b.or_(sign, rest), ir.VectorType(ir.HalfType(), LANES)), VF)

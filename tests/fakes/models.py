@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -192,7 +192,8 @@ def fake_model(
 ) -> LoadedModel:
     """A `LoadedModel` around a fake decoder and the byte tokenizer."""
     tokenizer = tokenizer or byte_tokenizer()
-    facts: dict[str, Any] = {field.name: 0 for field in fields(LoadedModel)}  # counts and sizes that nobody asks for
+    needed = [field.name for field in fields(LoadedModel) if field.default is MISSING]
+    facts: dict[str, Any] = dict.fromkeys(needed, 0)  # counts and sizes that nobody asks for
     facts |= {"precision": "float32", "architecture": "Fake", "folder": Path("/nowhere"), "name": name}
     facts |= {"tokenizer": tokenizer, "vocabulary": Vocabulary(tokenizer.backend_tokenizer), "eos_ids": eos_ids}
     return LoadedModel(**facts | {"decoder": decoder or FakeDecoder(), "context_length": context_length})

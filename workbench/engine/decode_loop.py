@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from workbench.engine.generation import Generation
+from workbench.engine.images import cache_keys, next_part, prefill_part
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
@@ -150,12 +151,15 @@ class DecodeLoop:
         """
         request, body = generation.request, list(generation.request.prompt_ids[:-1])
         if generation.cache is None:
-            found = None if request.prompt_logprobs else self.prefix_cache.take(body)
+            known = None if request.prompt_logprobs else cache_keys(body, generation.images)
+            found = None if known is None else self.prefix_cache.take(known)
             generation.cache, generation.reused_tokens = found or (self.model.decoder.new_cache(), 0)
         done = generation.cache.length
-        chunk = body[done : done + (PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK)]
+        size = PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK
+        part = next_part(body, generation.images, done, size)
+        chunk = part.token_ids
         if chunk:
-            logits = self.model.decoder.prefill(chunk, generation.cache, every_position=request.prompt_logprobs)
+            logits = prefill_part(self.model.decoder, part, generation.cache, every_position=request.prompt_logprobs)
             if request.prompt_logprobs:
                 following = request.prompt_ids[done + 1 : done + 1 + len(chunk)]
                 generation.prompt_stats += measure(logits, following, [request.alternatives] * len(chunk))
@@ -267,7 +271,7 @@ class DecodeLoop:
         for generation in ended:
             if generation.cache is not None:
                 try:
-                    self.prefix_cache.put(generation.token_ids, generation.cache)
+                    self.prefix_cache.put(cache_keys(generation.token_ids, generation.images), generation.cache)
                 except BaseException:  # noqa: BLE001 - what cannot be kept costs time later, and no answer now
                     self.prefix_cache.clear()
                 generation.cache = None

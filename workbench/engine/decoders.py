@@ -88,16 +88,7 @@ class GeneralDecoder:
         return GeneralCache(DynamicCache(config=self.model.config))
 
     def prefill(self, token_ids: Sequence[int], cache: GeneralCache, *, every_position: bool = False) -> Tensor:
-        input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
-        output = self.model(
-            input_ids=input_ids,
-            past_key_values=cache.past_key_values,
-            use_cache=True,
-            logits_to_keep=0 if every_position else 1,
-        )
-        cache.length += len(token_ids)
-        logits: Tensor = output.logits[0]  # (1 or tokens, vocab)
-        return logits.float()
+        return self._forward(token_ids, cache, logits_to_keep=0 if every_position else 1)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Tensor:
         rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]
@@ -107,6 +98,14 @@ class GeneralDecoder:
         input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
         hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         return hidden[0].float()
+
+    def _forward(self, token_ids: Sequence[int], cache: GeneralCache, **options: Any) -> Tensor:
+        """Append tokens to a sequence; ``options`` are of the model's own forward."""
+        input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
+        output = self.model(input_ids=input_ids, past_key_values=cache.past_key_values, use_cache=True, **options)
+        cache.length += len(token_ids)
+        logits: Tensor = output.logits[0]  # (1 or tokens, vocab)
+        return logits.float()
 
     def memory_bytes(self) -> int:
         packed = (getattr(getattr(module, "linear", None), "nbytes", 0) for module in self.model.modules())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from workbench.engine.constraints import Constraint
     from workbench.engine.detokenizer import Vocabulary
+    from workbench.engine.images import PlacedImage
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
 
@@ -48,6 +49,8 @@ class GenerationRequest:
     """Measure the prompt's tokens too; the whole prompt is then computed, nothing of it is reused."""
     constraint: Constraint | None = None
     """The grammar that the answer must follow, compiled for this model."""
+    images: tuple[PlacedImage, ...] = ()
+    """In order, each among ``prompt_ids`` with the tokens that stand for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +135,11 @@ class Generation:
         vocabulary: Vocabulary,
         stop_ids: frozenset[int],
         context_length: int,
+        images: tuple[PlacedImage, ...] = (),
     ) -> None:
         self.request = request = handle.request
         self.handle = handle
+        self.images = images
         self.token_ids = handle.token_ids
         self.sampler = Sampler(request.sampling, request.prompt_ids)
         self.cache: KVCache | None = None

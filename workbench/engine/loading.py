@@ -15,6 +15,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -28,9 +29,11 @@ from workbench.engine import memory
 from workbench.engine.compute_thread import compute_apart
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
+from workbench.engine.vision import Family, family_of, load_reader, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError
 
@@ -54,6 +57,8 @@ class LoadedModel:
     """Held by the weights, in all the forms in which they are kept."""
     predicted_memory_bytes: int
     """What `memory.predict` had said before."""
+    images: ImageReader | None = None
+    """Reads images for a vision-language model."""
 
 
 def load(folder: Path, *, name: str | None = None, precision: Precision = "float32", fast: bool = True) -> LoadedModel:
@@ -69,14 +74,15 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
     """
     check_folder(folder)
     config = load_config(folder)
-    packed = fast and fits(config, memory.tensor_shapes(folder))
+    family = family_of(config, folder)  # None for a text model
+    packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
     tokenizer = load_tokenizer(folder)
 
     def weights() -> Decoder:
         if packed:
             return pack(folder, config, precision)
-        return _general(folder, precision, keep_wide=plan.keep_wide)
+        return _general(folder, precision, family, keep_wide=plan.keep_wide)
 
     with damage_named(folder, "a causal language model"):
         decoder = compute_apart(weights)
@@ -93,6 +99,7 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
         parameters=plan.parameters,
         memory_bytes=decoder.memory_bytes(),
         predicted_memory_bytes=plan.nbytes,
+        images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
     )
 
 
@@ -137,11 +144,12 @@ def damage_named(folder: Path, kind: str) -> Iterator[None]:
         raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
 
 
-def _general(folder: Path, precision: Precision, *, keep_wide: bool) -> GeneralDecoder:
-    model = load_weights(AutoModelForCausalLM, folder, compute_dtype(precision))
-    if precision not in ("float32", "bf16"):
-        _quantize(model, precision, keep_wide=keep_wide)
-    return GeneralDecoder(model)
+def _general(folder: Path, precision: Precision, family: Family | None, *, keep_wide: bool) -> GeneralDecoder:
+    kind = AutoModelForImageTextToText if family else AutoModelForCausalLM
+    model = load_weights(kind, folder, compute_dtype(precision))
+    if precision not in ("float32", "bf16"):  # what looks at images is small beside what reads, and is left as it is
+        _quantize(model.get_decoder() if family else model, precision, keep_wide=keep_wide)
+    return vision_decoder(model, family) if family else GeneralDecoder(model)
 
 
 def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | None = None) -> PreTrainedModel:

@@ -17,6 +17,10 @@ from workbench.errors import InsufficientMemoryError, ModelFormatError
 RESERVE_BYTES = 200 * 2**20
 """Left for keys and values, a step's own tensors and the rest of the process."""
 
+_WIDE_PARTS = ("lm_head", "experts", "vision", "visual", "connector", "projector")
+"""Of names of weights: the output matrix stays wide for its exactness, experts because the kernels take no stacks of
+matrices, what looks at images because it is small."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -102,8 +106,7 @@ def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_wi
     if precision == "float32":
         return 4
     is_matrix = len(shape) == 2 and "embed" not in name and "wte" not in name and "wpe" not in name
-    # The output matrix stays wide for its exactness, experts because the kernels take no stacks of matrices.
-    if precision == "bf16" or not is_matrix or "lm_head" in name or "experts" in name:
+    if precision == "bf16" or not is_matrix or any(part in name for part in _WIDE_PARTS):
         return 2
     wide = 2 if keep_wide else 0
     match precision:

@@ -18,7 +18,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelFormatError(f"{folder} is no folder; give a folder in Hugging Face layout with config.json in it")
     config = read_json(folder / "config.json")
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         _refuse_code(folder / name)
     if config.get("is_encoder_decoder"):
         raise ModelFormatError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -15,6 +16,7 @@ import torch
 
 from workbench.engine.decode_loop import Call, DecodeLoop
 from workbench.engine.generation import Event, Generation, GenerationRequest, Handle
+from workbench.engine.images import PlacedImage, check_images
 from workbench.engine.inspection import Kept, KeptLogits, Trace, trace
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.logprobs import TokenStats
@@ -25,6 +27,7 @@ from workbench.errors import (
     ClosedError,
     ContextLengthError,
     InvalidRequestError,
+    UnsupportedFieldError,
 )
 
 if TYPE_CHECKING:
@@ -72,15 +75,20 @@ class Engine:
         """Queue a request; ``emit`` is called on the inference thread with each event, the last Finished or Failed.
 
         Raises:
-            InvalidRequestError: the prompt is empty or holds ids outside the vocabulary.
+            InvalidRequestError: the prompt is empty, holds ids outside the vocabulary, or images that cannot be read.
             ContextLengthError: the prompt leaves no room for a token.
             BusyError: too many requests wait already.
             ClosedError: the engine was closed.
         """
         self.check(request.prompt_ids)
+        check_images(request.prompt_ids, request.images, self.model)
+        if request.images and request.prompt_logprobs:
+            raise UnsupportedFieldError(
+                "logprobs.prompt", True, "False where the prompt holds images: they are no text"
+            )
         if self._loop.waiting >= MAX_WAITING:
             raise BusyError(f"{MAX_WAITING} requests wait for {self.model.name} already; try again later")
-        handle = Handle(request)
+        handle = Handle(replace(request, images=()))  # handles are kept for long, and pixels are large
         stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
         generation = Generation(
             handle,
@@ -88,6 +96,7 @@ class Engine:
             vocabulary=self.model.vocabulary,
             stop_ids=stop_ids,
             context_length=self.model.context_length,
+            images=request.images,
         )
         self._loop.put(generation)
         return handle
@@ -117,14 +126,19 @@ class Engine:
         return [future.result() for future in futures]
 
     def score(
-        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]], alternatives: int = 0
+        self,
+        prompt_ids: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        images: Sequence[PlacedImage] = (),
     ) -> list[list[TokenStats]]:
         """Stats of every token of given continuations of a prompt; see `scoring.score`."""
         for token_ids in continuations:
             if not token_ids:
                 raise InvalidRequestError("continuations", "", "texts of at least one token each")
             self.check([*prompt_ids, *token_ids])
-        return self.call(partial(score, self.model.decoder, prompt_ids, continuations, alternatives)).result()
+        check_images(prompt_ids, images, self.model)
+        return self.call(partial(score, self.model.decoder, prompt_ids, continuations, alternatives, images)).result()
 
     def inspect(
         self, handle: Handle, position: int, sampling: Sampling | None = None, number: float | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from workbench.engine.decoders import Decoder
+from workbench.engine.images import PlacedImage, next_part, prefill_part
 from workbench.engine.kv_cache import KVCache
 from workbench.engine.logprobs import TokenStats, measure
 from workbench.errors import InvalidRequestError, NumericalError
@@ -17,7 +18,11 @@ _MEASURED_TOGETHER = 64
 
 
 def score(
-    decoder: Decoder, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]], alternatives: int = 0
+    decoder: Decoder,
+    prompt_ids: Sequence[int],
+    continuations: Sequence[Sequence[int]],
+    alternatives: int = 0,
+    images: Sequence[PlacedImage] = (),
 ) -> list[list[TokenStats]]:
     """Stats of every token of every continuation, each as if it alone followed the prompt.
 
@@ -25,6 +30,7 @@ def score(
         prompt_ids: at least one token.
         continuations: each at least one token.
         alternatives: how many other tokens to name at each position.
+        images: those of the prompt.
 
     Raises:
         InvalidRequestError: the prompt is empty, so that nothing stands before a continuation's first token.
@@ -32,14 +38,14 @@ def score(
     """
     if not prompt_ids:
         raise InvalidRequestError("prompt", "", "at least one token of text")
-    cache, first = _read(decoder, prompt_ids)
+    cache, first = _read(decoder, prompt_ids, images)
     scored = []
     for token_ids in continuations:
         stats = measure(first, token_ids[:1], [alternatives])
         if len(token_ids) > 1:
             branch = cache.fork(cache.length)
             if branch is None:  # a cache that cannot be copied: read the prompt again
-                branch, _ = _read(decoder, prompt_ids)
+                branch, _ = _read(decoder, prompt_ids, images)
             stats += _follow(decoder, branch, token_ids, alternatives)
         if any(one.logprob != one.logprob for one in stats):
             raise NumericalError("the model computed NaN for a continuation; its weights are damaged or overflow")
@@ -47,11 +53,11 @@ def score(
     return scored
 
 
-def _read(decoder: Decoder, prompt_ids: Sequence[int]) -> tuple[KVCache, Tensor]:
+def _read(decoder: Decoder, prompt_ids: Sequence[int], images: Sequence[PlacedImage]) -> tuple[KVCache, Tensor]:
     """The prompt's cache and the logits after it, shape (1, vocab)."""
     cache = decoder.new_cache()
-    for start in range(0, len(prompt_ids), _CHUNK):
-        logits = decoder.prefill(prompt_ids[start : start + _CHUNK], cache)
+    while cache.length < len(prompt_ids):
+        logits = prefill_part(decoder, next_part(prompt_ids, images, cache.length, _CHUNK), cache)
     return cache, logits
 
 

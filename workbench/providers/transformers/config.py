@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workbench.engine.precision import Precision
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, InvalidRequestError
+from workbench.prompts.image_fetching import WebImages
+from workbench.prompts.images import ImageSources
 from workbench.protocol import ConfigModel, Provider, QuantizationConfig
+
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?", re.ASCII)
 
 
 class TransformersConfig(ConfigModel):
@@ -24,9 +31,50 @@ class TransformersConfig(ConfigModel):
     prefix_cache_mb: int = Field(default=128, ge=0)
     """Memory for keys and values of past prompts, for each model; 0 switches reuse off."""
 
+    image_root: str | None = None
+    """Folder whose files a ``file:`` URL of an image may name; None reads no files."""
+    image_hosts: list[str] = Field(default_factory=list)
+    """Hosts, as ``name`` or ``name:port``, from which images may be fetched; without any, nothing is fetched."""
+    image_networks: list[str] = Field(default_factory=list)
+    """Networks that are not public, such as ``10.1.0.0/16``, in which those hosts may lie."""
+
     @property
     def precision(self) -> Precision:
         return self.quantization.type if self.quantization else "float32"
+
+    @property
+    def image_sources(self) -> ImageSources:
+        """Where images of requests may come from."""
+        networks = tuple(map(ip_network, self.image_networks))
+        return ImageSources(
+            root=Path(self.image_root).expanduser() if self.image_root else None,
+            web=WebImages(frozenset(self.image_hosts), networks) if self.image_hosts else None,
+        )
+
+    @field_validator("image_root")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        if value is not None and not (value and Path(value).expanduser().is_dir()):
+            raise InvalidRequestError("image_root", value, "a folder that is there")
+        return value
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        hosts = [host.lower() for host in value]
+        if any(not _HOST.fullmatch(host) for host in hosts):
+            raise InvalidRequestError("image_hosts", value, "hosts as name or name:port, without a scheme or a path")
+        return hosts
+
+    @field_validator("image_networks")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        try:
+            for network in value:
+                ip_network(network)
+        except ValueError as error:
+            raise InvalidRequestError("image_networks", value, f"networks such as 10.1.0.0/16 ({error})") from None
+        return value
 
 
 def parse(provider: Provider) -> TransformersConfig:

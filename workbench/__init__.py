@@ -109,6 +109,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
         Usage,
     )
     from workbench.session import (
+        Conversed,
         Run,
         Workbench,
     )
@@ -138,6 +139,7 @@ __all__ = [
     "CompletionResponseStreamChunk",
     "ConfigError",
     "ContextLengthError",
+    "Conversed",
     "ConversionError",
     "DownloadError",
     "EmbeddingsResponse",

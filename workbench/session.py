@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from workbench.background import BackgroundLoop
+from workbench.conversing import Approve, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
@@ -94,20 +97,23 @@ class Workbench:
         *,
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
-        tools: list[ToolDefinition] | None = None,
+        tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice | None = ToolChoice.auto,
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> ChatRun:
-        """Let a model answer a conversation; the run is returned at once. Parameters are the protocol's."""
+        """Let a model answer a conversation; the run is returned at once. Parameters are the protocol's.
+
+        Args:
+            tools: definitions, or functions that are described by their signatures and docstrings. None is run here;
+                the calls that the model asks for are ``run.tool_calls``.
+        """
         params, messages = _sampling(sampling_params), _list("messages", messages)
-        name = self._model(model)
-        chunks = self.inference.chat_completion(
-            name, messages, params, tools, tool_choice, tool_prompt_format, True, logprobs, response_format
+        defined = tool_definitions(tools)
+        return self._chat(
+            self._model(model), messages, params, defined, tool_choice, tool_prompt_format, logprobs, response_format
         )
-        fold = partial(chat_response, wants_logprobs=logprobs is not None)
-        return self._run(name, messages, params, chunks, fold)
 
     def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
         """One vector per content, in order. ``model=None`` takes the first sentence model served."""
@@ -133,7 +139,7 @@ class Workbench:
         *,
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
-        tools: list[ToolDefinition] | None = None,
+        tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice | None = ToolChoice.auto,
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
@@ -141,12 +147,44 @@ class Workbench:
     ) -> BatchChatCompletionResponse:
         """Answer several conversations together; order kept, one bad item refuses the batch before any compute."""
         name, params = self._model(model), _sampling(sampling_params)
-        batch = _list("messages_batch", messages_batch)
+        batch, defined = _list("messages_batch", messages_batch), tool_definitions(tools)
         return self._loop.wait(
             self.inference.batch_chat_completion(
-                name, batch, params, tools, tool_choice, tool_prompt_format, logprobs, response_format
+                name, batch, params, defined, tool_choice, tool_prompt_format, logprobs, response_format
             )
         )
+
+    def converse(
+        self,
+        messages: list[Message],
+        *,
+        tools: Sequence[Callable[..., Any]],
+        approve: Approve = None,
+        max_rounds: int = 8,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+    ) -> Conversed:
+        """Let a model answer with the help of functions; blocks until it has. Interrupting it stops what is under way.
+
+        Args:
+            tools: functions, described by their signatures and docstrings.
+            approve: asked before every call with the ``ToolCall``, and the model is told where it says no. True runs
+                all, False none; None runs nothing and returns with the first calls.
+            max_rounds: how many times calls are run and their results told, at most.
+            tool_choice: of the first answer; after a result the model is free.
+
+        Raises as `chat_completion` does. What a function raises is told to the model instead.
+        """
+        params, by_name = _sampling(sampling_params), function_tools(tools)
+        definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
+
+        def ask(messages: list[Message], tool_choice: ToolChoice | None) -> ChatRun:
+            return self._chat(name, messages, params, definitions, tool_choice, tool_prompt_format, logprobs)
+
+        return Loop(ask, by_name, approve, max_rounds).run(_list("messages", messages), tool_choice)
 
     def score(
         self,
@@ -211,6 +249,23 @@ class Workbench:
                 return known.name
         raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
 
+    def _chat(
+        self,
+        model: str,
+        messages: list[Message],
+        params: SamplingParams,
+        tools: list[ToolDefinition] | None,
+        tool_choice: ToolChoice | None,
+        tool_prompt_format: ToolPromptFormat | None,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> ChatRun:
+        chunks = self.inference.chat_completion(
+            model, messages, params, tools, tool_choice, tool_prompt_format, True, logprobs, response_format
+        )
+        fold = partial(chat_response, wants_logprobs=logprobs is not None)
+        return self._run(model, list(messages), params, chunks, fold)
+
     def _run(self, model: str, prompt: Any, params: SamplingParams, chunks: Any, fold: Any) -> Run[Any, Any]:
         return Run(
             f"run-{next(self._numbers)}",
@@ -241,4 +296,4 @@ def _list(field: str, value: object) -> list[Any]:
     return list(value)
 
 
-__all__ = ["ChatRun", "CompletionRun", "Run", "Workbench"]
+__all__ = ["ChatRun", "CompletionRun", "Conversed", "Run", "Workbench"]

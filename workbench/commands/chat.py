@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +14,18 @@ from workbench.commands import opening, output
 from workbench.commands.conversation import Conversation
 from workbench.commands.parsing import add_command
 from workbench.commands.sampling_options import add_sampling_options, sampling_params
-from workbench.errors import WorkbenchError
+from workbench.errors import InvalidRequestError, WorkbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from workbench.commands.parsing import Subparsers
+    from workbench.protocol import ToolDefinition
 
 _HELP = """\
 /system TEXT            set the system message; without TEXT, show it
 /params NAME=VALUE ...  change sampling parameters; without any, show them
+/result TEXT            give the result of the tool that the model has called
 /save FILE              write the conversation as JSON
 /reset                  forget the turns
 /help                   show this
@@ -39,20 +42,50 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench chat
             workbench chat --system "Answer in one sentence." --temperature 0.7
             printf 'Hi\\nAnd in French?\\n' | workbench chat
+            workbench chat --tools tools.json --tool-choice required
             """,
         notes=f"From a pipe, each line is one turn. In the chat:\n\n{_HELP}",
     )
     opening.add_model_options(parser)
     add_sampling_options(parser, max_tokens=512)
     parser.add_argument("--system", metavar="TEXT", help="the system message")
+    group = parser.add_argument_group("tools", "Calls are shown and never run: /result gives what a tool would return.")
+    group.add_argument(
+        "--tools", metavar="FILE", type=Path, help="JSON list of tool definitions, as the protocol has it"
+    )
+    group.add_argument(
+        "--tool-choice",
+        choices=("auto", "required"),
+        default="auto",
+        help="required: every message is answered with a call (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    params = sampling_params(args)
+    from workbench.protocol import ToolChoice
+
+    params, tools = sampling_params(args), read_tools(args.tools) if args.tools else None
     bench, model = opening.open_from(args)
     with bench:
         bench.load(model)  # what is wrong with it is told before the first line is typed
-        return Repl(Conversation(bench, model, params, args.system)).run()
+        return Repl(Conversation(bench, model, params, args.system, tools, ToolChoice(args.tool_choice))).run()
+
+
+def read_tools(path: Path) -> list[ToolDefinition]:
+    """The definitions in a file; raises `InvalidRequestError` that names it and what is wrong in it."""
+    from workbench.prompts.tools.definitions import Toolset
+    from workbench.protocol import ToolDefinition
+
+    try:
+        listed = json.loads(path.expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidRequestError("--tools", str(path), f"a file with JSON ({error})") from None
+    if not isinstance(listed, list):
+        raise InvalidRequestError("--tools", str(path), "a file with a JSON list of tool definitions")
+    try:
+        return list(Toolset.of([ToolDefinition.model_validate(one) for one in listed]).definitions)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"--tools {path}: {error.field}", error.given, error.allowed) from None
 
 
 class Repl:
@@ -71,6 +104,10 @@ class Repl:
                 break
             try:
                 self._answer(line)
+            except KeyboardInterrupt:
+                if not self._interactive:
+                    raise
+                print(" [stopped]")  # a second Ctrl+C, before the answer had ended: that turn is forgotten
             except (WorkbenchError, OSError) as error:
                 self._failed = True
                 print(f"workbench: {error}", file=sys.stderr)
@@ -98,15 +135,21 @@ class Repl:
     def _answer(self, line: str) -> None:
         if line.startswith("/"):
             self._command(*line.partition(" ")[::2])
-            return
-        complete = self._conversation.say(line, output.write_text)
+        else:
+            self._end(self._conversation.say(line, output.write_text))
+
+    def _end(self, complete: bool) -> None:
         print("" if complete else " [stopped]")
         if not complete and not self._interactive:
             raise KeyboardInterrupt
+        if self._interactive and self._conversation.open_calls:
+            print(f"({self._conversation.open_calls[0].tool_name} waits for its /result)")
 
     def _command(self, name: str, argument: str) -> None:
         conversation = self._conversation
-        if name == "/system":
+        if name == "/result":
+            self._end(conversation.give_result(argument, output.write_text))
+        elif name == "/system":
             conversation.system = argument or conversation.system
             print(f"system: {conversation.system or '(none)'}")
         elif name == "/params":

@@ -22,6 +22,10 @@ from workbench.protocol import (
     Message,
     SamplingParams,
     StopReason,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+    ToolDefinition,
 )
 from workbench.records import Alternative, TokenRecord, Usage
 
@@ -38,14 +42,15 @@ def record(position: int, text: str) -> TokenRecord:
 class FakeRun:
     """Streams its words, then raises its error if it has one; ``interrupted_after`` words, Ctrl+C is pressed."""
 
-    words: Sequence[str]
+    words: Sequence[str | ToolCallDelta]
     is_chat: bool = False
-    error: Exception | None = None
+    error: BaseException | None = None
     interrupted_after: int | None = None
     cancelled: bool = False
     model: str = "fake-model"
     stop_reason: StopReason | None = STOP
     _said: list[str] = field(default_factory=list)
+    _calls: list[ToolCall] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -63,24 +68,28 @@ class FakeRun:
         for position, word in enumerate(self.words):
             if position == self.interrupted_after:
                 raise KeyboardInterrupt
-            self._said.append(word)
+            if isinstance(word, str):
+                self._said.append(word)
+            elif isinstance(word.content, ToolCall):
+                self._calls.append(word.content)
             yield self._chunk(word)
         if self.error is not None:
             raise self.error
 
-    def _chunk(self, word: str) -> Any:
+    def _chunk(self, word: str | ToolCallDelta) -> Any:
         if not self.is_chat:
+            assert isinstance(word, str)
             return CompletionResponseStreamChunk(delta=word)
         event = ChatCompletionResponseEvent(event_type=ChatCompletionResponseEventType.progress, delta=word)
         return ChatCompletionResponseStreamChunk(event=event)
 
     def result(self, timeout: float | None = None) -> CompletionResponse | ChatCompletionResponse:
-        if not self._said and not self.cancelled:
+        if not self._said and not self._calls and not self.cancelled:
             for _ in self:
                 pass
         if self.error is not None:
             raise self.error
-        message = CompletionMessage(content=self.text, stop_reason=STOP)
+        message = CompletionMessage(content=self.text, stop_reason=STOP, tool_calls=self._calls)
         response = ChatCompletionResponse if self.is_chat else CompletionResponse
         return response(completion_message=message)
 
@@ -99,6 +108,8 @@ class FakeWorkbench:
     conversations: list[list[Message]] = field(default_factory=list)
     sampling_params: SamplingParams | None = None
     logprobs: LogProbConfig | None = None
+    tools: list[ToolDefinition] | None = None
+    tool_choices: list[ToolChoice | None] = field(default_factory=list)
     loaded: list[str | None] = field(default_factory=list)
     load_error: Exception | None = None
     opened: int = 0
@@ -109,7 +120,7 @@ class FakeWorkbench:
         if self.load_error is not None:
             raise self.load_error
 
-    def says(self, *words: str, **options: Any) -> FakeRun:
+    def says(self, *words: str | ToolCallDelta, **options: Any) -> FakeRun:
         run = FakeRun(words, **options)
         self.runs.append(run)
         return run
@@ -132,9 +143,13 @@ class FakeWorkbench:
         *,
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = None,
     ) -> FakeRun:
         self.conversations.append(messages)
         self.model, self.sampling_params = model, sampling_params
+        self.tools = tools
+        self.tool_choices.append(tool_choice)
         run = self.runs.pop(0)
         run.is_chat = True
         return run

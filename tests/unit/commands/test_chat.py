@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from workbench.errors import NumericalError, UnknownModelError
+from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,3 +178,99 @@ def test_a_model_that_is_not_there_is_told_before_the_first_line(chat: Chat, ben
     outcome = chat(options=("--model", "smollm2-135m-instruct"))
     assert (outcome.code, outcome.err) == (2, "workbench: no model 'nope'\n")
     assert bench.loaded == ["smollm2-135m-instruct"]
+
+
+WEATHER = [{"tool_name": "get_weather", "parameters": {"location": {"param_type": "string"}}}]
+
+
+def told(content: str | ToolCall, status: str) -> ToolCallDelta:
+    return ToolCallDelta(content=content, parse_status=ToolCallParseStatus(status))
+
+
+def call(location: str) -> list[ToolCallDelta]:
+    """What a stream tells of one call."""
+    called = ToolCall(call_id=f"id-{location}", tool_name="get_weather", arguments={"location": location})
+    return [told("", "started"), told('{"name": ', "in_progress"), told(called, "success")]
+
+
+@pytest.fixture
+def tools_file(tmp_path: Path) -> str:
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps(WEATHER))
+    return str(path)
+
+
+def test_calls_are_shown_and_their_results_are_given_one_by_one(
+    chat: Chat, bench: FakeWorkbench, tools_file: str, tmp_path: Path
+) -> None:
+    bench.says("Let me look.", *call("Rome"), *call("Köln"))
+    bench.says("Warm.")
+    saved = tmp_path / "chat.json"
+    lines = ("Weather?", "/result 30 degrees", "/result 20 degrees", f"/save {saved}")
+    outcome = chat(*lines, options=("--tools", tools_file, "--tool-choice", "required"))
+    assert outcome.code == 0, outcome.err
+    shown = 'Let me look.\n[call get_weather {"location": "Rome"}]\n[call get_weather {"location": "Köln"}]\n'
+    assert outcome.out.startswith(shown)
+    assert turns(bench)[1][1:] == [("assistant", "Let me look."), ("ipython", "30 degrees"), ("ipython", "20 degrees")]
+    assert bench.tools is not None
+    assert [tool.tool_name for tool in bench.tools] == ["get_weather"]
+    assert bench.tool_choices == ["required", "auto"]
+    turn = json.loads(saved.read_text())[1]
+    assert [called["arguments"] for called in turn["tool_calls"]] == [{"location": "Rome"}, {"location": "Köln"}]
+
+
+def test_a_broken_call_is_shown_as_the_text_that_it_is(chat: Chat, bench: FakeWorkbench, tools_file: str) -> None:
+    bench.says("So: ", told("", "started"), told("{broken", "in_progress"), told("{broken", "failure"))
+    assert chat("x", options=("--tools", tools_file)).out == "So: {broken\n"
+
+
+def test_a_result_that_nobody_asked_for_is_refused(chat: Chat, bench: FakeWorkbench) -> None:
+    outcome = chat("/result 5")
+    assert outcome.code == 1
+    assert "/result must be given after the model has called a tool" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "content,problem",
+    [
+        (None, "No such file"),
+        ("{", "a file with JSON"),
+        ("[" * 100_000, "a file with JSON"),
+        ("{}", "a JSON list"),
+        ('[{"name": "x"}]', "tool_name"),
+        ('[{"tool_name": "a b"}]', "tools[0].tool_name"),
+    ],
+)
+def test_a_tools_file_that_holds_none_is_refused_before_anything_is_opened(
+    chat: Chat, bench: FakeWorkbench, tmp_path: Path, content: str | None, problem: str
+) -> None:
+    path = tmp_path / "tools.json"
+    if content is not None:
+        path.write_text(content)
+    outcome = chat("x", options=("--tools", str(path)))
+    assert outcome.code == 2
+    assert "--tools" in outcome.err
+    assert problem in outcome.err
+    assert bench.opened == 0
+
+
+def test_in_a_terminal_an_open_call_asks_for_its_result(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch, tools_file: str
+) -> None:
+    bench.says(*call("Rome"))
+    bench.says("Warm.")
+    monkeypatch.setattr("sys.stdin", Terminal("Weather?\n/result 30\n"))
+    outcome = cli("chat", "--tools", tools_file)
+    assert "(get_weather waits for its /result)" in outcome.out
+    assert outcome.out.count("waits for") == 1
+
+
+def test_a_second_control_c_keeps_the_session_too(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.says("One", interrupted_after=1, error=KeyboardInterrupt())
+    bench.says("ok")
+    monkeypatch.setattr("sys.stdin", Terminal("Count\nGo on\n"))
+    outcome = cli("chat")
+    assert outcome.code == 0
+    assert turns(bench)[1] == [("user", "Go on")]

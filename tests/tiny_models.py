@@ -96,6 +96,17 @@ def sentencepiece_tokenizer(vocab_size: int = 420) -> Any:
     return make_tokenizer(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
+def unigram_tokenizer() -> Any:
+    """T5's kind: pieces with scores, and the control tokens are such pieces too, which a text may be cut into."""
+    controls = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
+    characters = sorted({character for text in CORPUS for character in text if character != " "} | {"▁"})
+    tokenizer = Tokenizer(models.Unigram([*controls, *((one, -5.0) for one in characters), ("▁the", -3.0)], unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece, _ in controls])
+    return make_tokenizer(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
 # Typed as Any, for transformers' own classes are only partly typed.
 make_tokenizer: Any = transformers.PreTrainedTokenizerFast
 make_generation_config: Any = transformers.GenerationConfig

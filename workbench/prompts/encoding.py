@@ -1,4 +1,4 @@
-"""Text and chat turns to token ids, such that nothing a user writes becomes a control token.
+"""Text and chats to token ids, such that nothing a user writes becomes a control token.
 
 A chat template writes control tokens such as ``<|im_start|>`` around each turn. The same characters inside a message
 are only characters: they are encoded as plain text, so a message can never open a turn of its own.
@@ -6,18 +6,27 @@ are only characters: they are encoded as plain text, so a message can never open
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidRequestError, UnsupportedContentError
-from workbench.protocol import CompletionMessage, ImageMedia, SystemMessage, ToolResponseMessage, UserMessage
+from workbench.errors import ContextLengthError, InvalidRequestError, UnsupportedContentError
+from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
+from workbench.prompts.templates import ChatTemplate, Turn, template_sources
+from workbench.prompts.texts import plain_text
+from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.rendering import descriptions
+from workbench.prompts.turns import native_turns, worded_turns
+from workbench.protocol import ToolPromptFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import BatchEncoding, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from workbench.protocol import InterleavedTextMedia, Message
+
+_CHARACTERS_OF_A_TOKEN = 8
+"""A text shorter than this for every position of the context is encoded without another look at its length."""
 
 
 class PromptEncoder:
@@ -26,25 +35,38 @@ class PromptEncoder:
     Args:
         tokenizer: the model's tokenizer, with its chat template if it has one.
         name: the model's name, for messages.
+        context_length: tokens that the model can hold; a text that cannot possibly fit is refused unread.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, name: str, context_length: int | None = None) -> None:
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._name = name
-        # Encoding switches a flag on the shared Rust tokenizer, so two threads must not do it at once.
-        self._lock = threading.Lock()
+        self._context_length = context_length
+        self._control_tokens = ControlTokens(self._tokenizer)
+        sources = template_sources(tokenizer.chat_template)
+        named: dict[str, object] = dict(tokenizer.special_tokens_map)
+        special_tokens = {key: text for key, text in named.items() if isinstance(text, str)}
+        self.template = ChatTemplate(sources, special_tokens, self._control_tokens, name) if sources else None
+        """The model's own chat template, where it has one."""
 
     @property
     def has_chat_template(self) -> bool:
-        return bool(self._tokenizer.chat_template)
+        return self.template is not None
+
+    def tool_syntax(self, tool_prompt_format: ToolPromptFormat | None = None) -> ToolSyntax:
+        """How calls are written in this model's answers: as its template writes them, else as asked for."""
+        native = self.template.native_syntax if self.template else None
+        return native or ToolSyntax((tool_prompt_format or ToolPromptFormat.json).value)
 
     def encode_text(self, content: InterleavedTextMedia, field: str = "content") -> tuple[int, ...]:
         """Token ids of a text to be continued, with the model's own beginning-of-text token where it has one."""
-        text = plain_text(content, field)
-        if not text:
-            raise InvalidRequestError(field, text, "a text of at least one character")
-        with self._lock:
-            return tuple(self._tokenizer(text, split_special_tokens=True, verbose=False).input_ids)
+        return self.text_prompt(content, field).token_ids
+
+    def text_prompt(self, content: InterleavedTextMedia, field: str = "content") -> EncodedPrompt:
+        """The same, with the text and what each token is."""
+        return self._encoded(content, field, add_special_tokens=True)
 
     def encode_continuation(
         self, prompt: str | None, prompt_ids: tuple[int, ...], text: str, field: str = "continuation"
@@ -54,67 +76,70 @@ class PromptEncoder:
         Args:
             prompt: the prompt's text; None after a conversation, where the template closes the seam.
         """
-        text = plain_text(text, field)
-        if not text:
-            raise InvalidRequestError(field, text, "a text of at least one character")
+        alone = self._encoded(text, field, add_special_tokens=False)
         if prompt is not None:
-            whole = self.encode_text(prompt + text, field)
+            whole = self.encode_text(prompt + alone.text, field)
             if whole[: len(prompt_ids)] == prompt_ids and len(whole) > len(prompt_ids):
                 return whole[len(prompt_ids) :]
-        with self._lock:
-            encoded = self._tokenizer(text, split_special_tokens=True, add_special_tokens=False, verbose=False)
-        return tuple(encoded.input_ids)
+        return alone.token_ids
 
     def encode_chat(self, messages: Sequence[Message], field: str = "messages") -> tuple[int, ...]:
         """Token ids of a conversation in the model's own template, ready for the assistant's turn."""
+        return self.chat_prompt(messages, field=field).token_ids
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Toolset | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+        field: str = "messages",
+    ) -> EncodedPrompt:
+        """The same with tools, and with the text and what each token is.
+
+        Raises:
+            InvalidRequestError: a message is none, or the template does not take the conversation.
+            UnsupportedContentError: the model has no template, or cannot read an image.
+            ContextLengthError: the texts are far too long for the model's context.
+        """
         if not messages:
             raise InvalidRequestError(field, [], "a list with at least one message")
-        if not self.has_chat_template:
+        if self.template is None:
             raise UnsupportedContentError(
                 field, f"a chat for {self._name}", "text for `completion`: this model has no chat template"
             )
-        turns = [_turn(message, f"{field}[{index}]") for index, message in enumerate(messages)]
-        with self._lock:
-            try:
-                encoded = self._tokenizer.apply_chat_template(
-                    turns,
-                    add_generation_prompt=True,
-                    sanitize_control_tokens=True,
-                    return_dict=True,
-                    tokenizer_kwargs={"verbose": False},  # the engine knows the true limit, and refuses by it
-                )
-            except Exception as error:
-                raise InvalidRequestError(
-                    field, [turn["role"] for turn in turns], f"turns that the template of {self._name} takes ({error})"
-                ) from error
-        return tuple(cast("BatchEncoding", encoded).input_ids)
+        tools = tools or Toolset()
+        native = self.template.native_syntax
+        if native is not None:
+            turns = native_turns(messages, native, field)
+        else:
+            turns = worded_turns(messages, tools, self.tool_syntax(tool_prompt_format), field)
+        self._check_length(_characters(turns), field)
+        functions = [{"type": "function", "function": one} for one in descriptions(tools)] if native else None
+        return self.template.prompt(turns, functions, field)
+
+    def _encoded(self, content: InterleavedTextMedia, field: str, *, add_special_tokens: bool) -> EncodedPrompt:
+        text = plain_text(content, field)
+        if not text:
+            raise InvalidRequestError(field, text, "a text of at least one character")
+        self._check_length(len(text), field)
+        try:
+            return self._control_tokens.encode_text(text, add_special_tokens=add_special_tokens)
+        except ValueError as error:
+            raise InvalidRequestError(field, text, f"a text that {self._name} can read ({error})") from error
+
+    def _check_length(self, characters: int, field: str) -> None:
+        """Refuse what no tokenizer could fit into the context, before any of it is encoded."""
+        context = self._context_length
+        if context is None or characters <= context * _CHARACTERS_OF_A_TOKEN:
+            return
+        at_least = characters // self._longest_token
+        if at_least >= context:
+            raise ContextLengthError(at_least, context, field)
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self._tokenizer.get_vocab()))
 
 
-def plain_text(content: InterleavedTextMedia, field: str) -> str:
-    """The text of some content; an image is refused by name, never dropped."""
-    parts = content if isinstance(content, list) else [content]
-    for part in parts:
-        if isinstance(part, ImageMedia):
-            raise UnsupportedContentError(field, "an image", "text: this model cannot read images")
-        if not isinstance(part, str):
-            raise InvalidRequestError(field, part, "a text, or a list of texts")
-    text = "".join(cast("list[str]", parts))
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
-    return text
-
-
-def _turn(message: Message, field: str) -> dict[str, Any]:
-    match message:
-        case UserMessage(content=content, context=None):
-            return {"role": "user", "content": plain_text(content, f"{field}.content")}
-        case UserMessage(content=content, context=context):
-            text = plain_text(content, f"{field}.content") + "\n" + plain_text(context or "", f"{field}.context")
-            return {"role": "user", "content": text}
-        case SystemMessage(content=content):
-            return {"role": "system", "content": plain_text(content, f"{field}.content")}
-        case CompletionMessage(content=content):
-            return {"role": "assistant", "content": plain_text(content, f"{field}.content")}
-        case ToolResponseMessage(content=content):
-            return {"role": "tool", "content": plain_text(content, f"{field}.content")}
-    raise InvalidRequestError(field, message, "a user, system, assistant or ipython message")
+def _characters(turns: Sequence[Turn]) -> int:
+    return sum(len(turn["content"]) for turn in turns)

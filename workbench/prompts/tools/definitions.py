@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from workbench.errors import InvalidRequestError
+from workbench.prompts.texts import plain_json, whole_characters
 from workbench.prompts.tools.fitting import misfit
 from workbench.prompts.tools.param_types import parameter_schema
 from workbench.prompts.tools.schemas import Schema
@@ -135,22 +136,13 @@ def _check_description(description: str | None, field: str) -> None:
         raise InvalidRequestError(
             f"{field}.description", description, f"at most {MAX_DESCRIPTION_CHARACTERS:,} characters long"
         )
-    _check_unicode(description or "", f"{field}.description")
-
-
-def _check_unicode(text: str, field: str) -> None:
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
+    whole_characters(description or "", f"{field}.description")
 
 
 def _text_of(definition: ToolDefinition, schema: Schema, field: str) -> str:
     """All that a prompt may show of a tool, for its size."""
-    try:
-        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:  # 1e999 is infinite
-        raise InvalidRequestError(f"{field}.parameters", schema, f"JSON without infinite numbers ({error})") from None
-    _check_unicode(text, f"{field}.parameters")
-    return f"{definition.tool_name}{definition.description}{text}"
+    shown = json.dumps(plain_json(schema, f"{field}.parameters"), ensure_ascii=False)
+    return f"{definition.tool_name}{definition.description}{shown}"
 
 
 def _arguments_schema(definition: ToolDefinition, field: str) -> Schema:
@@ -166,22 +158,12 @@ def _arguments_schema(definition: ToolDefinition, field: str) -> Schema:
 
 
 def _parameter_schema(parameter: ToolParamDefinition, field: str) -> Schema:
-    _check_unicode(parameter.param_type, f"{field}.param_type")
+    whole_characters(parameter.param_type, f"{field}.param_type")
     schema = parameter_schema(parameter.param_type, f"{field}.param_type")
     if parameter.description:
         schema["description"] = parameter.description
     if parameter.default is not None:
-        schema["default"] = _plain_json(parameter.default, f"{field}.default")
+        schema["default"] = plain_json(parameter.default, f"{field}.default")
         if reason := misfit(schema["default"], schema, "default"):
             raise InvalidRequestError(f"{field}.default", parameter.default, f"a value that fits its type ({reason})")
     return schema
-
-
-def _plain_json(value: object, field: str) -> Any:
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(field, value, f"a JSON value ({error})") from None
-    if len(text) > MAX_DESCRIPTION_CHARACTERS:
-        raise InvalidRequestError(field, text, f"at most {MAX_DESCRIPTION_CHARACTERS:,} characters as JSON")
-    return json.loads(text)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.engine.generation import GenerationRequest
 from workbench.errors import ConfigError, InvalidRequestError, UnsupportedFieldError
-from workbench.prompts.encoding import PromptEncoder, plain_text
+from workbench.prompts.encoding import PromptEncoder
+from workbench.prompts.texts import plain_text
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,

@@ -1,0 +1,190 @@
+"""A model's chat template: what it is, what it can do, and the prompts that it makes.
+
+A template is the model's own; no request brings one, or a variable for one. What it can do is found out by letting it
+render a few turns: whether it knows a system role, whether it shows tools, and how it writes a call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from workbench.errors import InvalidRequestError
+from workbench.prompts.control_tokens import ControlTokens, Disguise, EncodedPrompt
+from workbench.prompts.template_process import PROCESS, TemplateError
+from workbench.prompts.tools.definitions import ToolSyntax
+
+Turn: TypeAlias = dict[str, Any]
+"""A message as templates take it: ``role``, ``content``, and what else its role has."""
+
+_MAX_TEMPLATE_CHARACTERS = 2**18
+_MIN_OUTPUT_CHARACTERS = 2**18
+_MAX_GROWTH = 16
+"""Times its input's length that a prompt may have: some templates write a description of a tool more than once."""
+
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "probe_tool",
+        "description": "Probe.",
+        "parameters": {
+            "type": "object",
+            "properties": {"probe_key": {"type": "string", "description": "Probe."}},
+            "required": ["probe_key"],
+        },
+    },
+}
+_PROBE_CALL = {
+    "id": "probe0000",  # nine letters and digits, as some templates demand
+    "type": "function",
+    "function": {"name": "probe_tool", "arguments": {"probe_key": "probe value"}},
+}
+_SPACE = r"\s*"
+_CALLS = {
+    ToolSyntax.tool_call_tag: ("<tool_call>", "{", '"name":', '"probe_tool",', '"arguments":', "{", '"probe_key"'),
+    ToolSyntax.mistral: ("[TOOL_CALLS]", "[", "{", '"name":', '"probe_tool",', '"arguments":', "{", '"probe_key"'),
+    ToolSyntax.function_tag: ("<function=probe_tool>", "{", '"probe_key"'),
+    ToolSyntax.python_list: ("[", "probe_tool(", "probe_key="),
+    ToolSyntax.json: ("{", '"name":', '"probe_tool",', '"parameters":', "{", '"probe_key"'),
+}
+"""The beginning of a call in each syntax; a template whose calls begin otherwise is asked in words instead."""
+
+
+class ChatTemplate:
+    """The chat template of one model; safe from any thread.
+
+    Args:
+        sources: templates by name; ``tool_use`` is for requests with tools, ``default`` for all others.
+        special_tokens: texts of the tokenizer's special tokens by name, ``bos_token`` and so on.
+        control_tokens: those of the tokenizer.
+        name: the model's name, for messages.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, str],
+        special_tokens: Mapping[str, str],
+        control_tokens: ControlTokens,
+        name: str,
+    ) -> None:
+        self._sources = sources
+        self._special_tokens = dict(special_tokens)
+        self._control_tokens = control_tokens
+        self._name = name
+
+    @property
+    def sha256(self) -> str:
+        return template_sha256(self._sources)
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the template shows a system message; it may refuse one, or leave it out."""
+        probe = self._probe([{"role": "system", "content": "probe system"}, {"role": "user", "content": "probe"}])
+        return "probe system" in probe
+
+    @cached_property
+    def native_syntax(self) -> ToolSyntax | None:
+        """How the template writes calls; None where it takes no tools, or writes calls in no syntax of ours."""
+        question: list[Turn] = [{"role": "user", "content": "probe"}]
+        if "probe_tool" not in self._probe(question, [_PROBE_TOOL]):
+            return None
+        call: Turn = {"role": "assistant", "content": "", "tool_calls": [_PROBE_CALL]}
+        result = {"role": "tool", "name": "probe_tool", "tool_call_id": _PROBE_CALL["id"], "content": "probe result"}
+        shown = self._probe([*question, call, result], [_PROBE_TOOL])
+        if "probe result" not in shown:
+            return None
+        return next((syntax for syntax, parts in _CALLS.items() if re.search(_pattern(parts), shown)), None)
+
+    def prompt(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, field: str) -> EncodedPrompt:
+        """The prompt, ready for the assistant's turn.
+
+        Raises:
+            InvalidRequestError: the template refuses the turns, leaves one out, or fails; names the roles.
+        """
+        own = turns if self.takes_system else _without_system(turns)
+        try:
+            disguise = self._control_tokens.disguise(own, tools or [], list(self._sources.values()))
+            shown = disguise.put_on(own)
+            text = self._render(shown, disguise.put_on(tools) if tools else None, disguise)
+            _check_shown(shown, text)
+            return self._control_tokens.encode_disguised(text, disguise)
+        except (TemplateError, ValueError) as error:
+            roles = [turn["role"] for turn in turns]
+            raise InvalidRequestError(
+                field, roles, f"turns that the template of {self._name} takes ({error})"
+            ) from error
+
+    def _probe(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> str:
+        """What the template makes of the turns; nothing where it refuses them."""
+        try:
+            return self._render(turns, tools, Disguise({}))
+        except TemplateError:
+            return ""
+
+    def _render(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, disguise: Disguise) -> str:
+        source = self._sources.get("tool_use") if tools else None
+        source = source or self._sources.get("default")
+        if source is None:
+            raise TemplateError(f"it has templates for {', '.join(self._sources)} alone")
+        if len(source) > _MAX_TEMPLATE_CHARACTERS:
+            raise TemplateError(f"it has more than {_MAX_TEMPLATE_CHARACTERS:,} characters")
+        variables = self._special_tokens | {
+            "messages": turns,
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": True,
+        }
+        limit = max(_MIN_OUTPUT_CHARACTERS, _MAX_GROWTH * len(json.dumps([turns, tools], ensure_ascii=False)))
+        return PROCESS.render(source, variables, disguise.respelled, limit)
+
+
+def template_sources(chat_template: object) -> dict[str, str]:
+    """The templates of a tokenizer, which has one, several by name, or none."""
+    if isinstance(chat_template, str) and chat_template:
+        return {"default": chat_template}
+    return {str(name): str(text) for name, text in chat_template.items()} if isinstance(chat_template, dict) else {}
+
+
+def template_sha256(sources: Mapping[str, str]) -> str:
+    """Of the template's text; of several with their names, where there are several."""
+    named = json.dumps(dict(sorted(sources.items())), ensure_ascii=False) if len(sources) > 1 else ""
+    return hashlib.sha256((named or next(iter(sources.values()))).encode(errors="surrogatepass")).hexdigest()
+
+
+def _pattern(parts: Sequence[str]) -> str:
+    return _SPACE.join(map(re.escape, parts))
+
+
+def _without_system(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns with the leading system message at the head of the first turn of the user, where there is one."""
+    if not turns or turns[0]["role"] != "system":
+        return list(turns)
+    system, *rest = turns
+    if not rest or rest[0]["role"] != "user":
+        return [{"role": "user", "content": system["content"]}, *rest]
+    first = rest[0]
+    if isinstance(system["content"], str) and isinstance(first["content"], str):
+        content: Any = f"{system['content']}\n\n{first['content']}"
+    else:
+        content = [*_parts(system["content"]), {"type": "text", "text": "\n\n"}, *_parts(first["content"])]
+    return [first | {"content": content}, *rest[1:]]
+
+
+def _parts(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _check_shown(turns: Sequence[Turn], text: str) -> None:
+    """Nothing that was said may be left out in silence; of the model's own turns a template may drop the thoughts."""
+    for turn in turns:
+        if turn["role"] in ("system", "user") and any(part not in text for part in _said(turn["content"])):
+            raise TemplateError(f"it leaves out the content of a {turn['role']} message")
+
+
+def _said(content: Any) -> list[str]:
+    parts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+    return [part.strip() for part in parts]

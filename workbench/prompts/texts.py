@@ -1,0 +1,39 @@
+"""What a request holds as plain text and plain JSON; anything else is refused with its place."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from workbench.errors import InvalidRequestError, UnsupportedContentError
+from workbench.protocol import ImageMedia
+
+if TYPE_CHECKING:
+    from workbench.protocol import InterleavedTextMedia
+
+
+def plain_text(content: InterleavedTextMedia, field: str) -> str:
+    """The text of some content; an image is refused by name, never dropped."""
+    parts = content if isinstance(content, list) else [content]
+    for part in parts:
+        if isinstance(part, ImageMedia):
+            raise UnsupportedContentError(field, "an image", "text: this model cannot read images")
+        if not isinstance(part, str):
+            raise InvalidRequestError(field, part, "a text, or a list of texts")
+    return whole_characters("".join(cast("list[str]", parts)), field)
+
+
+def whole_characters(text: str, field: str) -> str:
+    """The text; half a surrogate pair in it is refused, for no tokenizer can encode one."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
+    return text
+
+
+def plain_json(value: object, field: str) -> Any:
+    """A copy of a JSON value."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:  # 1e999 is infinite
+        raise InvalidRequestError(field, value, f"a finite JSON value ({error})") from None
+    return json.loads(whole_characters(text, field))

@@ -1,0 +1,105 @@
+"""Messages of the protocol as the turns that chat templates take, tools and their calls included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidRequestError
+from workbench.prompts.templates import Turn
+from workbench.prompts.texts import plain_json, plain_text, whole_characters
+from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.rendering import Call, calls_text, instructions, result_text
+from workbench.protocol import (
+    CompletionMessage,
+    SystemMessage,
+    ToolCall,
+    ToolResponseMessage,
+    UserMessage,
+)
+
+if TYPE_CHECKING:
+    from workbench.protocol import Message
+
+
+def native_turns(messages: Sequence[Message], syntax: ToolSyntax, field: str) -> list[Turn]:
+    """The turns for a template that knows tools: calls and results as its own fields."""
+    nine_characters = syntax is ToolSyntax.mistral
+    turns = []
+    for index, message in enumerate(messages):
+        turn = _turn(message, f"{field}[{index}]")
+        if isinstance(message, ToolResponseMessage):
+            turn["tool_call_id"] = _call_id(message.call_id, nine_characters)
+        if isinstance(message, CompletionMessage) and message.tool_calls:
+            calls = _calls(message, f"{field}[{index}]")
+            turn["tool_calls"] = [
+                {
+                    "id": _call_id(call.call_id, nine_characters),
+                    "type": "function",
+                    "function": {"name": name, "arguments": arguments},
+                }
+                for call, (name, arguments) in zip(message.tool_calls, calls, strict=True)
+            ]
+        turns.append(turn)
+    return turns
+
+
+def worded_turns(messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax, field: str) -> list[Turn]:
+    """The turns for a template that knows no tools.
+
+    The model is told of its tools in a system message, its calls stand as it wrote them, and what they returned is a
+    turn of the user.
+    """
+    turns: list[Turn] = []
+    for index, message in enumerate(messages):
+        turn = _turn(message, f"{field}[{index}]")
+        if isinstance(message, CompletionMessage) and message.tool_calls:
+            written = calls_text(_calls(message, f"{field}[{index}]"), syntax)
+            turn["content"] = f"{turn['content']}\n{written}" if turn["content"] else written
+        if isinstance(message, ToolResponseMessage):
+            turn = {"role": "user", "content": result_text(turn["name"], turn["content"])}
+            if index and isinstance(messages[index - 1], ToolResponseMessage):
+                turn["content"] = f"{turns.pop()['content']}\n\n{turn['content']}"
+        turns.append(turn)
+    if not tools:
+        return turns
+    told = instructions(tools, syntax)
+    if turns[0]["role"] == "system":
+        return [{"role": "system", "content": f"{turns[0]['content']}\n\n{told}"}, *turns[1:]]
+    return [{"role": "system", "content": told}, *turns]
+
+
+def _turn(message: Message, field: str) -> Turn:
+    match message:
+        case UserMessage(content=content, context=None):
+            return {"role": "user", "content": plain_text(content, f"{field}.content")}
+        case UserMessage(content=content, context=context):
+            text = plain_text(content, f"{field}.content") + "\n" + plain_text(context or "", f"{field}.context")
+            return {"role": "user", "content": text}
+        case SystemMessage(content=content):
+            return {"role": "system", "content": plain_text(content, f"{field}.content")}
+        case CompletionMessage(content=content):
+            return {"role": "assistant", "content": plain_text(content, f"{field}.content")}
+        case ToolResponseMessage(content=content, tool_name=str(name)):
+            name = whole_characters(str(name), f"{field}.tool_name")
+            return {"role": "tool", "content": plain_text(content, f"{field}.content"), "name": name}
+    raise InvalidRequestError(field, message, "a user, system, assistant or ipython message")
+
+
+def _calls(message: CompletionMessage, field: str) -> list[Call]:
+    calls = []
+    for index, call in enumerate(message.tool_calls):
+        place = f"{field}.tool_calls[{index}]"
+        if not isinstance(call, ToolCall):
+            raise InvalidRequestError(place, call, "a ToolCall")
+        name = whole_characters(str(call.tool_name), f"{place}.tool_name")
+        calls.append((name, plain_json(call.arguments, f"{place}.arguments")))
+    return calls
+
+
+def _call_id(call_id: str, nine_characters: bool) -> str:
+    """The id itself, or for templates that demand nine letters and digits, such a one made from it."""
+    if not nine_characters or (len(call_id) == 9 and call_id.isascii() and call_id.isalnum()):
+        return whole_characters(call_id, "call_id")
+    return hashlib.sha256(call_id.encode(errors="surrogatepass")).hexdigest()[:9]

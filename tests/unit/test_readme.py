@@ -49,7 +49,7 @@ def test_every_link_leads_to_a_file(link: str) -> None:
 
 @pytest.mark.usefixtures("smollm2_path")
 def test_the_ten_lines_of_python_run_and_find_paris(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
+    code, *_ = blocks("python")
     names: dict[str, object] = {}
     try:
         exec(compile(code, "README.md", "exec"), names)

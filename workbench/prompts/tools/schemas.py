@@ -16,6 +16,8 @@ from workbench.prompts.tools.patterns import fault
 
 MAX_SCHEMA_DEPTH = 16
 MAX_SCHEMA_NODES = 512
+MAX_COUNT = 100_000
+"""Of characters or items that a schema may speak of."""
 
 Schema = dict[str, Any]
 
@@ -174,8 +176,8 @@ class _Reader:
 
     def _counts(self, own: Schema, low_key: str, high_key: str) -> Schema:
         counts = {key: own[key] for key in (low_key, high_key) if key in own}
-        if not all(type(count) is int and count >= 0 for count in counts.values()):
-            self._refuse(counts, f"a schema whose {low_key} and {high_key} are whole numbers, 0 or above")
+        if not all(type(count) is int and 0 <= count <= MAX_COUNT for count in counts.values()):
+            self._refuse(counts, f"a schema whose {low_key} and {high_key} are whole numbers, 0 to {MAX_COUNT:,}")
         if counts.get(low_key, 0) > counts.get(high_key, math.inf):
             self._refuse(counts, f"a schema whose {low_key} is at most its {high_key}")
         return counts

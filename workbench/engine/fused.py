@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, LANES, ROWS
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
-from workbench.engine.kernels.step import Past, Scratch, Shape, Weights, step
+from workbench.engine.kernels.step import AT_ONCE, Past, Scratch, Shape, Weights, step
 from workbench.engine.kernels.team import Team
 
 ROWS_PER_STEP = 16
 
-FEW = 8
+
+FEW = 40
 """Up to so many prompt tokens the compiled step reads them, side by side; above, torch is faster."""
 
 _FIRST_CAPACITY = 256
@@ -137,9 +138,11 @@ class FusedDecoder:
 
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
         if len(token_ids) <= FEW:
-            logits = self._step(token_ids, [cache] * len(token_ids), range(cache.length, cache.length + len(token_ids)))
-            cache.length += len(token_ids)
-            return logits if every_position else logits[-1:]
+            count = len(token_ids)
+            positions = range(cache.length, cache.length + count)
+            logits = self._step(token_ids, [cache] * count, positions, count if every_position else 1)
+            cache.length += count
+            return logits
         hidden = self._read(token_ids, cache)
         return self._head.exactly_times(self._normed(hidden if every_position else hidden[-1:], self._norm), self._team)
 
@@ -147,7 +150,7 @@ class FusedDecoder:
         return self._normed(self._read(token_ids, self.new_cache()), self._norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Tensor:
-        logits = self._step(token_ids, caches, [cache.length for cache in caches])
+        logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches))
         for cache in caches:
             cache.length += 1
         return logits
@@ -159,8 +162,13 @@ class FusedDecoder:
         tensors = [self._norm, *(norm for norm in norms if norm is not None)]
         return sum(matrix.nbytes for matrix in matrices) + sum(tensor.nbytes for tensor in tensors)
 
-    def _step(self, token_ids: Sequence[int], caches: Sequence[FusedCache], positions: Sequence[int]) -> Tensor:
-        """One token for each row, logits (rows, vocab); rows may be tokens of one sequence, in order."""
+    def _step(
+        self, token_ids: Sequence[int], caches: Sequence[FusedCache], positions: Sequence[int], asked: int
+    ) -> Tensor:
+        """One token for each row; logits of the last rows that are asked for, shape (asked, vocab).
+
+        Rows may be tokens of one sequence, in order.
+        """
         # The team has the processors for itself: after each of its own operations torch's threads would spin on them.
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
@@ -175,14 +183,15 @@ class FusedDecoder:
             np.array([cache.kv.data_ptr() for cache in caches]),
             np.array([cache.capacity for cache in caches]),
             np.array(positions),
+            together=rows > 1 and caches[0] is caches[-1],
         )
-        logits = torch.empty(rows, padded(self._shape.vocab, ROWS))
+        logits = torch.empty(asked, padded(self._shape.vocab, ROWS))
         self._team.run(step, self._shape, self._weights, past, cos.numpy(), sin.numpy(), scratch, logits.numpy())
         return logits[:, : self._shape.vocab]
 
     def _scratch_of(self, rows: int, length: int) -> Scratch:
         found = self._scratch.get(rows)
-        if found is None or found.scores.shape[1] < length:
+        if found is None or found.scores.shape[2] < length:
             found = self._scratch[rows] = _scratch(self._shape, rows, self._team.threads, padded(length, 1024))
         return found
 
@@ -281,9 +290,10 @@ def _weights(blocks: Sequence[Block], norm: Tensor, head: Matrix) -> Weights:
 
 def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
     def floats(*sizes: int) -> Any:
-        return np.zeros(sizes, np.float32)
+        return torch.zeros(sizes).numpy()  # torch's memory begins where a cache line does
 
     hidden, inner = padded(shape.hidden, GROUP), padded(shape.inner, GROUP)
+    at_once = max(AT_ONCE, shape.heads // shape.kv_heads) if rows > 1 else shape.heads // shape.kv_heads
     return Scratch(
         hidden=floats(rows, hidden),
         normed=floats(threads, rows, hidden),
@@ -292,7 +302,8 @@ def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
         gate_up=floats(rows, 2, inner),
         active=floats(rows, inner),
         update=floats(rows, hidden),
-        heads=floats(threads, 2, padded(shape.head_dim, GROUP)),
-        scores=floats(threads, padded(length, LANES)),
+        heads=floats(threads, 2, at_once, padded(shape.head_dim, GROUP)),
+        scores=floats(threads, at_once, padded(length, LANES)),
+        unpacked=floats(threads, ROWS * max(hidden, inner, padded(shape.heads * shape.head_dim, GROUP))),
         barrier=np.zeros(16, np.int64),
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -20,7 +21,7 @@ from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.step import Shape
 from workbench.engine.machine import thread_count
 from workbench.engine.precision import Precision, compute_dtype
-from workbench.engine.weights import Blocks, Int8Blocks, WeightFiles
+from workbench.engine.weights import GROUP, Blocks, Int8Blocks, WeightFiles
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -86,7 +87,9 @@ class _Packer:
         )
 
     def norm(self, name: str) -> Tensor:
-        return self._files.dense(name).float().contiguous()
+        """In memory that goes on with zeros up to a whole group, as the compiled step reads it."""
+        weight = self._files.dense(name).float()
+        return F.pad(weight, (0, -len(weight) % GROUP))[: len(weight)]
 
     def linear(self, *names: str) -> Matrix:
         """One matrix of the rows of several, one below the other."""

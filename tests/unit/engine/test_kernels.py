@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.fused import FEW, FusedDecoder
-from workbench.engine.kernels import lanes, step, vectors
+from workbench.engine.kernels import rows, step
 from workbench.engine.kernels.lanes import GROUP
 from workbench.engine.kernels.matrix import Matrix, WideMatrices
 from workbench.engine.kernels.team import Team
@@ -167,6 +168,45 @@ def test_what_lies_beyond_the_end_of_a_sequence_has_no_part_in_it(folder: Path, 
         assert torch.equal(decoder.decode([9], [clean]), decoder.decode([9], [dirty]))
 
 
+# ------------------------------------------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 37, 64, 100, 4096, 49_152])
+def test_the_largest_numbers_of_a_row_are_those_of_sorting_it(size: int) -> None:
+    row = random_matrix(1, size)[0].mul(8).round()  # rounded, so that many are equal
+    for count in {1, min(6, size), min(129, size), size}:
+        values, places = rows.largest(row, count)
+        order = sorted(range(size), key=lambda place: (-float(row[place]), place))[:count]
+        assert places.tolist() == order
+        assert values.tolist() == row[order].tolist()
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 37, 100, 49_152])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_sums_of_a_row_are_those_of_its_softmax(size: int, temperature: float, masked: bool) -> None:
+    row = random_matrix(1, size)[0] * 5
+    if masked:
+        row[1::2] = -torch.inf
+    found = rows.distribution(row, temperature, token_id=size // 2 // 2 * 2)
+    logprobs = (row.double() / temperature).log_softmax(-1)
+    assert found.top == float(row.max())
+    assert found.log_total == pytest.approx(float((row.double() / temperature).logsumexp(-1)), abs=1e-5)
+    assert found.entropy == pytest.approx(float(torch.special.entr(logprobs.exp()).sum()), abs=1e-4)
+    assert found.above == int((row > row[size // 2 // 2 * 2]).sum())
+
+
+@pytest.mark.parametrize("size", [20, 100])
+@pytest.mark.parametrize("place", [0, 17, -1])
+def test_a_row_with_nan_has_no_sums_and_gives_its_numbers(size: int, place: int) -> None:
+    row = random_matrix(1, size)[0]
+    row[place] = torch.nan
+    assert math.isnan(rows.distribution(row).log_total)
+    values, places = rows.largest(row, size)
+    assert sorted(places[:-1]) == [index for index in range(size) if index != place % size]
+    assert math.isnan(values[-1])
+
+
 # ----------------------------------------------------------------------------------------------- threads and processes
 
 
@@ -186,16 +226,17 @@ def test_the_threads_of_a_team_end_with_it_and_keep_nothing_alive(folder: Path) 
 
 def test_compiled_code_is_kept_under_the_hash_of_all_that_it_was_compiled_from() -> None:
     """numba itself looks at the age of one file alone, and would take code of an older version for today's."""
-    sources = b"".join(Path(str(one.__file__)).read_bytes() for one in (step, lanes, vectors))
-    for entry in (step.step, step.multiply, step.widen):
+    folder = Path(str(step.__file__)).parent
+    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    for entry in (step.step, step.multiply, step.widen, rows.best, rows.sums):
         assert hashlib.sha256(sources).hexdigest() in [cell.cell_contents for cell in entry.py_func.__closure__]
 
 
 def test_a_second_process_compiles_nothing() -> None:
     script = (
-        "import numpy as np; from workbench.engine.kernels.step import multiply;"
-        "zeros = np.zeros((4, 32), np.float32); place = np.array([0, zeros.ctypes.data, 0, 1, 0]);"
-        "multiply(place, 4, zeros, zeros, np.zeros(16, np.int64), 0, 1); print(len(multiply.stats.cache_hits))"
+        "import numpy as np; from workbench.engine.kernels.step import multiply; zeros = np.zeros((4, 128), np.float32);"
+        "place, turns = np.array([0, zeros.ctypes.data, 0, 1, 0]), np.zeros(16, np.int64);"
+        "multiply(place, 4, zeros, zeros, zeros, turns, 0, 1); print(len(multiply.stats.cache_hits))"
     )
     for _ in range(2):
         found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

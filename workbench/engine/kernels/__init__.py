@@ -1,5 +1,15 @@
 """The arithmetic of a decode step, compiled by numba for the processor at hand.
 
-``step`` is the whole step as one function that a ``team`` of threads runs; its inner loops are the ``vectors``, written
-with the vector instructions of ``lanes``; a ``matrix`` holds weights in the form in which they are read.
+``step`` is the whole step as one function that a ``team`` of threads runs, ``rows`` what is asked of its logits. Their
+inner loops are the ``vectors``, written with the vector instructions of ``lanes``; a ``matrix`` holds weights in the
+form in which they are read. Compiled code is kept beside these files, or in the user's cache, for the next process.
 """
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+"""What is compiled. As a part of a function's closure it is a part of the key under which numba keeps the code, which
+by itself looks at the age of one file alone."""

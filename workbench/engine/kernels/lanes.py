@@ -12,8 +12,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-FLOAT32, BF16, FP8, INT8, INT4 = range(5)
-"""Forms of a matrix row. The last three come in groups with a float32 scale; 4-bit ones with a minimum too."""
+FLOAT32, BF16, FP8, INT8, INT4, UNPACKED = range(6)
+"""Forms of a matrix row. fp8, int8 and int4 come in groups with a float32 scale, the last with a minimum too; unpacked
+is float32 that was written a moment ago, and need not be fetched."""
 
 GROUP = 32
 """Columns that are read together; rows are padded to a multiple."""
@@ -23,8 +24,8 @@ ROWS = 4
 
 LANES = 16
 
-BYTES_PER_GROUP = {FLOAT32: 4 * GROUP, BF16: 2 * GROUP, FP8: GROUP, INT8: GROUP, INT4: GROUP // 2}
-SCALE_BYTES_PER_GROUP = {FLOAT32: 0, BF16: 0, FP8: 4, INT8: 4, INT4: 8}
+BYTES_PER_GROUP = {FLOAT32: 4 * GROUP, BF16: 2 * GROUP, FP8: GROUP, INT8: GROUP, INT4: GROUP // 2, UNPACKED: 4 * GROUP}
+SCALE_BYTES_PER_GROUP = {FLOAT32: 0, BF16: 0, FP8: 4, INT8: 4, INT4: 8, UNPACKED: 0}
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VF, VI = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
 
@@ -80,15 +81,23 @@ class Vectors:
         return self.builder.select(self.builder.fcmp_ordered(">", x, most), most, x)
 
     def sum(self, x: Any) -> Any:
-        """Pairwise, always in the same order."""
-        half = LANES
-        while half > 1:
-            half //= 2
-            left, right = (
-                ir.Constant(ir.VectorType(I32, half), list(range(first, first + half))) for first in (0, half)
-            )
-            x = self.builder.fadd(self.builder.shuffle_vector(x, x, left), self.builder.shuffle_vector(x, x, right))
-        return self.builder.extract_element(x, ir.Constant(I32, 0))
+        return self.sums([x])[0]
+
+    def sums(self, vectors: list[Any]) -> list[Any]:
+        """The sum of each of 1, 2, 4, 8 or 16 vectors.
+
+        Each is folded in half until one number is left, in the same order whoever is beside it; two vectors share the
+        register into which they are folded as long as there are two.
+        """
+        b, count, width = self.builder, len(vectors), LANES
+        while width > 1:
+            width //= 2
+            first = [start + lane for start in range(0, LANES, 2 * width) for lane in range(width)]
+            low = [*first, *(lane + LANES for lane in first)]
+            lows, highs = (ir.Constant(VI, lanes) for lanes in (low, [lane + width for lane in low]))
+            pairs = zip(vectors[::2], vectors[1::2] or vectors, strict=True)
+            vectors = [b.fadd(b.shuffle_vector(x, y, lows), b.shuffle_vector(x, y, highs)) for x, y in pairs]
+        return [b.extract_element(vectors[0], ir.Constant(I32, index)) for index in range(count)]
 
     def exp(self, x: Any) -> Any:
         """E to the x for x up to 88, within 2 units in the last place: 2**n times a polynomial around 0."""
@@ -107,7 +116,7 @@ class Vectors:
     def group(self, form: int, data: Any, scale: Any) -> tuple[Any, Any]:
         """One group of 32 weights as two vectors; ``data`` and ``scale`` are addresses."""
         b = self.builder
-        if form == FLOAT32:
+        if form in {FLOAT32, UNPACKED}:
             return self.load(data), self.load(self.at(data, 4 * LANES))
         if form == BF16:
             return self._widened(data), self._widened(self.at(data, 2 * LANES))

@@ -117,8 +117,9 @@ class Matrix:
         wide = x.new_zeros(len(x), self._groups * GROUP)
         wide[:, : x.shape[1]] = x
         out = torch.empty(len(x), len(self._data))
+        memory = np.empty((team.threads, ROWS * wide.shape[1]), np.float32)
         place, barrier = np.array(self.place, np.int64), np.zeros(16, np.int64)
-        team.run(multiply, place, self.rows, wide.numpy(), out.numpy(), barrier)
+        team.run(multiply, place, self.rows, wide.numpy(), out.numpy(), memory, barrier)
         return out[:, : self.rows]
 
 

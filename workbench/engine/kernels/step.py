@@ -4,31 +4,31 @@ A step of a small model is a few hundred products of a matrix with a handful of 
 cost as much in calls, thread wake-ups and conversions as in arithmetic. Here every thread of a team runs `step` over
 its own share of the rows and meets the others at barriers. Each row of a batch goes through the same operations in the
 same order as it would alone, so a batch equals single requests bit for bit, in every precision.
-
-Compiled code is kept beside this file, or in the user's cache, for the next process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
 
-from workbench.engine.kernels import lanes, vectors
-from workbench.engine.kernels.lanes import BYTES_PER_GROUP, FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES_PER_GROUP
+from workbench.engine.kernels import SOURCES
+from workbench.engine.kernels.lanes import BYTES_PER_GROUP, FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES_PER_GROUP, UNPACKED
 from workbench.engine.kernels.vectors import (
+    AHEAD,
     add,
     dots,
     exponentials,
     get,
     put,
     read,
+    root_mean_square_norm,
+    scaled,
     silu_times,
-    weighted_sum,
+    unpacked,
+    weighted_sums,
     widened,
     write,
 )  # fmt: skip
@@ -39,7 +39,9 @@ _BYTES = tuple(BYTES_PER_GROUP.values())  # by form
 _SCALE_BYTES = tuple(SCALE_BYTES_PER_GROUP.values())
 
 _compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exception would leave the others waiting
-_reordered = njit(error_model="numpy", fastmath={"reassoc", "contract"})
+
+AT_ONCE = 24
+"""Query heads that attend over the same keys at once, where there are so many."""
 
 _SPINS = 4000
 """How often a thread looks for the others before it lets another program have the processor."""
@@ -70,32 +72,53 @@ def _share(total, unit, thread, threads):
 
 
 @_compiled
-def _product(matrix, x, x_step, count, out, out_step, first, last):
-    """Rows ``first`` to ``last`` of a matrix times ``count`` vectors; ``out`` is where row 0 would go."""
+def _product(matrix, x, x_step, count, out, out_step, first, last, memory):
+    """Rows ``first`` to ``last`` of a matrix times ``count`` vectors; ``out`` is where row 0 would go.
+
+    For more vectors than are multiplied at once a group of rows is unpacked to ``memory`` first, an address.
+    """
     form, data, scale, groups = matrix
     row_bytes, scale_bytes = groups * _BYTES[form], groups * _SCALE_BYTES[form]
+    unpack = count > 8 and form != FLOAT32
     for row in range(first, last, ROWS):
+        rows, scales = data + row * row_bytes, scale + row * scale_bytes
+        if unpack:
+            for group in range(ROWS * groups):
+                unpacked(
+                    form, rows + group * _BYTES[form], scales + group * _SCALE_BYTES[form],
+                    AHEAD * row_bytes, AHEAD * scale_bytes, memory + group * 4 * GROUP,
+                )  # fmt: skip
+            rows = memory
         done = 0
         while done < count:
             rest = count - done
             tile = 8 if rest >= 8 else 4 if rest >= 4 else 2 if rest >= 2 else 1
             dots(
-                form, tile, data + row * row_bytes, scale + row * scale_bytes, groups,
+                UNPACKED if unpack else form, tile, rows, scales, groups,
                 x + done * x_step, x_step, out + row * 4 + done * out_step, out_step,
             )  # fmt: skip
             done += tile
 
 
-@_reordered
-def _normed(x, width, weight, eps, out):
+@_compiled
+def _norm_rows(x, width, weight, eps, out):
     """Root mean square norm of each row; the weight is given by its address."""
-    for row in range(x.shape[0]):
-        total = np.float32(0.0)
-        for column in range(width):
-            total += x[row, column] * x[row, column]
-        factor = np.float32(1.0) / np.sqrt(total / np.float32(width) + np.float32(eps))
-        for column in range(width):
-            out[row, column] = x[row, column] * factor * get(weight + 4 * column)
+    for row in range(len(x)):
+        root_mean_square_norm(
+            _address(x) + row * x.strides[0], x.shape[1] // LANES, np.float32(width), weight, np.float32(eps),
+            _address(out) + row * out.strides[0],
+        )  # fmt: skip
+
+
+@_compiled
+def _norm_head(x, row, start, dim, weight, eps):
+    """The same for one head, in place; its weight is given by its address."""
+    total = np.float32(0.0)
+    for column in range(start, start + dim):
+        total += x[row, column] * x[row, column]
+    factor = np.float32(1.0) / np.sqrt(total / np.float32(dim) + np.float32(eps))
+    for column in range(dim):
+        x[row, start + column] *= factor * get(weight + 4 * column)
 
 
 class Shape(NamedTuple):
@@ -131,6 +154,8 @@ class Past(NamedTuple):
     """int64 (rows,): (layers, 2, kv_heads, capacity, padded head_dim)."""
     capacities: Any
     positions: Any
+    together: bool
+    """Whether the rows are tokens of one sequence, in order."""
 
 
 class Scratch(NamedTuple):
@@ -151,9 +176,11 @@ class Scratch(NamedTuple):
     update: Any
     """(rows, hidden)"""
     heads: Any
-    """(threads, 2, head_dim)"""
+    """(threads, 2, query heads at once, head_dim): queries, and what they attend to."""
     scores: Any
-    """(threads, longest sequence)"""
+    """(threads, query heads at once, longest sequence)"""
+    unpacked: Any
+    """(threads, ROWS * longest row)"""
     barrier: Any
     """int64 (16,), zeros."""
 
@@ -164,12 +191,12 @@ def _address(array):
 
 
 @_compiled
-def _linear(place, x, out, shift, first, last):
+def _linear(place, x, out, shift, first, last, memory):
     """Rows ``first`` to ``last`` of a linear layer into the columns of ``out`` that start at ``shift``."""
     count = len(x)
     start = _address(out) + 4 * shift
     matrix = (place[0], place[1], place[2], place[3])
-    _product(matrix, _address(x), x.strides[0], count, start, out.strides[0], first, last)
+    _product(matrix, _address(x), x.strides[0], count, start, out.strides[0], first, last, _address(memory))
     if place[4]:
         for row in range(count):
             for column in range(first, last):
@@ -177,77 +204,112 @@ def _linear(place, x, out, shift, first, last):
 
 
 @_compiled
-def _turned(head, dim, cos, sin):
-    """Rotate the halves of a head against each other, in place."""
+def _turn(x, row, start, dim, cos, sin):
+    """Rotate the halves of one head against each other, in place."""
     half = dim // 2
     for index in range(half):
-        left, right = head[index], head[index + half]
-        head[index] = left * cos[index] + right * sin[index]
-        head[index + half] = right * cos[index + half] + left * sin[index + half]
+        left, right = x[row, start + index], x[row, start + half + index]
+        x[row, start + index] = left * cos[row, index] + right * sin[row, index]
+        x[row, start + half + index] = right * cos[row, half + index] + left * sin[row, half + index]
 
 
 @_compiled
 def _project(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     """Queries, keys and values of whole heads, rotated; keys and values go into the cache."""
     dim, norm = shape.head_dim, weights.norms[layer, 2]
-    padded = scratch.heads.shape[2]
+    padded = scratch.heads.shape[3]
     size = 4 if past.form == FLOAT32 else 2
     total = shape.heads + 2 * shape.kv_heads
     # Heads of an odd number of row groups go in pairs, so that no group belongs to two threads.
     first, last = _share(total, 1 if dim % ROWS == 0 else 2, thread, threads)
-    _linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, 0, first * dim, last * dim)
+    _linear(
+        weights.linears[layer, 0],
+        scratch.normed[thread],
+        scratch.qkv,
+        0,
+        first * dim,
+        last * dim,
+        scratch.unpacked[thread],
+    )
     for row in range(len(scratch.hidden)):
         for index in range(first, last):
-            head = scratch.qkv[row, index * dim : (index + 1) * dim]
+            start = index * dim
             if index < shape.heads + shape.kv_heads:
                 if norm:
-                    one = head.reshape(1, dim)
-                    _normed(one, dim, norm + 4 * dim * index, shape.eps, one)
-                _turned(head, dim, cos[row], sin[row])
+                    _norm_head(scratch.qkv, row, start, dim, norm + 4 * dim * index, shape.eps)
+                _turn(scratch.qkv, row, start, dim, cos, sin)
             if index < shape.heads:
                 continue
             place = layer * 2 * shape.kv_heads + index - shape.heads
             target = past.addresses[row] + (place * past.capacities[row] + past.positions[row]) * padded * size
             for column in range(dim):
-                put(past.form, target + column * size, head[column])
+                put(past.form, target + column * size, scratch.qkv[row, start + column])
 
 
 @_compiled
 def _attend(shape, layer, past, scratch, thread, threads):
-    """Attention of the new tokens, head by head."""
-    dim, rows = shape.head_dim, len(scratch.hidden)
-    padded = scratch.heads.shape[2]
-    groups = padded // GROUP
-    size = 4 if past.form == FLOAT32 else 2
-    query, mixed = scratch.heads[thread, 0], scratch.heads[thread, 1]
-    scores = scratch.scores[thread]
-    factor = np.float32(1.0 / math.sqrt(dim))
-    first, last = _share(rows * shape.heads, 1, thread, threads)
+    """Attention of the new tokens: each key head with its group of query heads, of several rows if they share keys."""
+    rows, group = len(scratch.hidden), shape.heads // shape.kv_heads
+    padded, size = scratch.heads.shape[3], 4 if past.form == FLOAT32 else 2
+    block = max(1, AT_ONCE // group) if past.together else 1
+    first, last = _share((rows + block - 1) // block * shape.kv_heads, 1, thread, threads)
     for item in range(first, last):
-        row, head = item // shape.heads, item % shape.heads
-        length = past.positions[row] + 1
-        shared = head // (shape.heads // shape.kv_heads)
+        row, shared = item // shape.kv_heads * block, item % shape.kv_heads
         bytes_ = past.capacities[row] * padded * size
         keys = past.addresses[row] + (layer * 2 * shape.kv_heads + shared) * bytes_
         values = keys + shape.kv_heads * bytes_
+        _attend_block(shape, past, row, min(block, rows - row), shared * group, keys, values, scratch, thread)
+
+
+@_compiled
+def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
+    """Attention of ``count`` rows' query heads of one group, which begins at ``head``, over the same keys."""
+    dim, group = shape.head_dim, shape.heads // shape.kv_heads
+    padded, size = scratch.heads.shape[3], 4 if past.form == FLOAT32 else 2
+    groups, vectors = padded // GROUP, count * group
+    space, width = scratch.heads, 4 * padded  # bytes of a head
+    queries, mixed = (
+        _address(space) + thread * space.strides[0],
+        _address(space) + thread * space.strides[0] + space.strides[1],
+    )
+    scores, step = _address(scratch.scores) + thread * scratch.scores.strides[0], scratch.scores.strides[1]
+    factor = np.float32(1.0 / math.sqrt(dim))
+    for index in range(vectors):
+        start = (head + index % group) * dim
         for column in range(dim):
-            query[column] = scratch.qkv[row, head * dim + column] * factor
-        _product((past.form, keys, 0, groups), _address(query), 0, 1, _address(scores), 0, 0, length)
-        vectors = (length + LANES - 1) // LANES
-        for index in range(length, vectors * LANES):
-            scores[index] = -np.inf
-        total = exponentials(_address(scores), vectors)
-        fours = (length + ROWS - 1) // ROWS * ROWS
-        weighted_sum(past.form, values, padded * size, groups, _address(scores), fours, _address(mixed))
+            space[thread, 0, index, column] = scratch.qkv[row + index // group, start + column] * factor
+    longest = past.positions[row + count - 1] + 1
+    memory = _address(scratch.unpacked) + thread * scratch.unpacked.strides[0]
+    _product((past.form, keys, 0, groups), queries, width, vectors, scores, step, 0, longest, memory)
+    for index in range(vectors):
+        length = past.positions[row + index // group] + 1
+        whole, own = (length + LANES - 1) // LANES, scores + index * step
+        for position in range(length, whole * LANES):
+            scratch.scores[thread, index, position] = -np.inf
+        total = exponentials(own, whole)
+        scaled(own, np.float32(1.0) / total, whole, own)
+        for position in range(length, longest + 1):
+            scratch.scores[thread, index, position] = 0.0
+    done = 0
+    while done < vectors:
+        rest = vectors - done
+        tile = 4 if rest >= 4 else 2 if rest >= 2 else 1
+        weighted_sums(
+            past.form, tile, values, padded * size, groups, scores + done * step, step, (longest + 1) // 2 * 2,
+            mixed + done * width, width,
+        )  # fmt: skip
+        done += tile
+    for index in range(vectors):
+        start = (head + index % group) * dim
         for column in range(dim):
-            scratch.attended[row, head * dim + column] = mixed[column] / total
+            scratch.attended[row + index // group, start + column] = space[thread, 1, index, column]
 
 
 @_compiled
 def _add_linear(shape, place, x, scratch, thread, threads):
     """Add a linear layer's output to the stream."""
     first, last = _share(shape.hidden, LANES, thread, threads)
-    _linear(place, x, scratch.update, 0, first, last)
+    _linear(place, x, scratch.update, 0, first, last, scratch.unpacked[thread])
     for row in range(len(x)):
         for column in range(first, last):
             scratch.hidden[row, column] += scratch.update[row, column]
@@ -259,21 +321,17 @@ def _activate(shape, place, scratch, thread, threads):
     width = scratch.active.shape[1]
     first, last = _share(shape.inner, LANES, thread, threads)
     flat = scratch.gate_up.reshape(len(scratch.hidden), 2 * width)
-    _linear(place, scratch.normed[thread], flat, 0, first, last)
-    _linear(place, scratch.normed[thread], flat, width - shape.inner, shape.inner + first, shape.inner + last)
+    normed, memory = scratch.normed[thread], scratch.unpacked[thread]
+    _linear(place, normed, flat, 0, first, last, memory)
+    _linear(place, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory)
     for row in range(len(flat)):
-        gate = _address(flat[row]) + 4 * first
-        out = _address(scratch.active[row]) + 4 * first
+        gate = _address(flat) + row * flat.strides[0] + 4 * first
+        out = _address(scratch.active) + row * scratch.active.strides[0] + 4 * first
         silu_times(gate, gate + 4 * width, out, (last - first + LANES - 1) // LANES)
 
 
 def _entries(sources: str) -> tuple[Any, Any, Any]:
-    """What is called from outside.
-
-    Args:
-        sources: a hash of what is compiled. As a part of the closure it is a part of the key under which numba keeps
-            compiled code, which by itself looks at the age of this file alone.
-    """
+    """What is called from outside."""
     entry = njit(error_model="numpy", nogil=True, cache=True)
 
     @entry
@@ -289,34 +347,39 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             cos: float32 (rows, head_dim), of each row's position.
             sin: the same, with the minus of the rotation in its first half.
             scratch: a `Scratch`, whose ``hidden`` holds the tokens' embeddings.
-            logits: float32 (rows, vocab padded to `ROWS`), the result.
+            logits: float32 (rows or the last few, vocab padded to `ROWS`), the result.
         """
         _ = sources
         barrier = _address(scratch.barrier)
         for layer in range(shape.layers):
-            _normed(scratch.hidden, shape.hidden, weights.norms[layer, 0], shape.eps, scratch.normed[thread])
+            _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 0], shape.eps, scratch.normed[thread])
             _project(shape, weights, layer, past, cos, sin, scratch, thread, threads)
             _meet(barrier, threads)
             _attend(shape, layer, past, scratch, thread, threads)
             _meet(barrier, threads)
             _add_linear(shape, weights.linears[layer, 1], scratch.attended, scratch, thread, threads)
             _meet(barrier, threads)
-            _normed(scratch.hidden, shape.hidden, weights.norms[layer, 1], shape.eps, scratch.normed[thread])
+            _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 1], shape.eps, scratch.normed[thread])
             _activate(shape, weights.linears[layer, 2], scratch, thread, threads)
             _meet(barrier, threads)
             _add_linear(shape, weights.linears[layer, 3], scratch.active, scratch, thread, threads)
             _meet(barrier, threads)
-        _normed(scratch.hidden, shape.hidden, weights.norms[shape.layers, 0], shape.eps, scratch.normed[thread])
+        asked = scratch.hidden[len(scratch.hidden) - len(logits) :]
+        _norm_rows(asked, shape.hidden, weights.norms[shape.layers, 0], shape.eps, scratch.normed[thread])
         first, last = _share(shape.vocab, LANES, thread, threads)
-        _linear(weights.head, scratch.normed[thread], logits, 0, first, last)
+        _linear(weights.head, scratch.normed[thread, : len(logits)], logits, 0, first, last, scratch.unpacked[thread])
         _meet(barrier, threads)
 
     @entry
-    def multiply(place, rows, x, out, barrier, thread, threads):
-        """``x @ matrix.T``: float32 (count, columns padded to `GROUP`) to (count, rows padded to `ROWS`)."""
+    def multiply(place, rows, x, out, memory, barrier, thread, threads):
+        """``x @ matrix.T``: float32 (count, columns padded to `GROUP`) to (count, rows padded to `ROWS`).
+
+        Args:
+            memory: float32 (threads, ROWS * padded columns).
+        """
         _ = sources
         first, last = _share(rows, LANES, thread, threads)
-        _linear(place, x, out, 0, first, last)
+        _linear(place, x, out, 0, first, last, memory[thread])
         _meet(_address(barrier), threads)
 
     @entry
@@ -342,6 +405,4 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
     return step, multiply, widen
 
 
-_FILES = (__file__, lanes.__file__, vectors.__file__)
-
-step, multiply, widen = _entries(hashlib.sha256(b"".join(Path(name).read_bytes() for name in _FILES)).hexdigest())
+step, multiply, widen = _entries(SOURCES)

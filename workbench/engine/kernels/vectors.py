@@ -18,13 +18,17 @@ from workbench.engine.kernels.lanes import (
     BYTES_PER_GROUP,
     F32,
     FLOAT32,
+    FP8,
     GROUP,
     I16,
     I32,
     I64,
+    INT4,
+    INT8,
     LANES,
     ROWS,
     SCALE_BYTES_PER_GROUP,
+    UNPACKED,
     VF,
     VI,
     Vectors,
@@ -33,7 +37,13 @@ from workbench.engine.kernels.lanes import (
 _TILES = {8: 2, 4: 4, 2: 4, 1: 4}
 """How many vectors are multiplied at once, and with how many rows, so that all sums stay in registers."""
 
-_AHEAD = 8
+SUMS = (4, 2, 1)
+"""How many weighted sums are taken at once, for the same reason."""
+
+BLOCK = 64
+"""Numbers of a long row that share a maximum when the largest ones are looked for."""
+
+AHEAD = 8
 """Rows between the one that is read and the one that is fetched from memory meanwhile."""
 
 
@@ -95,8 +105,8 @@ def _dots_of_rows(
             vectors.append((v.load(address), v.load(v.at(address, 4 * LANES))))
         for row in rows:
             for start, size in ((data, BYTES_PER_GROUP[form]), (scale, SCALE_BYTES_PER_GROUP[form])):
-                for line in range(0, size, 64):
-                    v.fetch(v.at(place(start, size, row + _AHEAD, loop.index), line))
+                for line in range(0, 0 if form == UNPACKED else size, 64):
+                    v.fetch(v.at(place(start, size, row + AHEAD, loop.index), line))
             first, second = v.group(
                 form,
                 place(data, BYTES_PER_GROUP[form], row, loop.index),
@@ -105,8 +115,8 @@ def _dots_of_rows(
             for index, (left, right) in enumerate(vectors):
                 total = v.fma(second, right, v.fma(first, left, b.load(sums[row, index])))
                 b.store(total, sums[row, index])
-    for (row, index), one in sums.items():
-        v.store(v.sum(b.load(one)), v.at(v.at(out, v.times(out_step, index)), 4 * row))
+    for (row, index), total in zip(sums, v.sums([b.load(one) for one in sums.values()]), strict=True):
+        v.store(total, v.at(v.at(out, v.times(out_step, index)), 4 * row))
 
 
 @intrinsic
@@ -132,6 +142,45 @@ def exponentials(_typing: Any, values: Any, count: Any) -> Any:
 
 
 @intrinsic
+def root_mean_square_norm(_typing: Any, x: Any, count: Any, width: Any, weight: Any, eps: Any, out: Any) -> Any:
+    """Norm of a row of ``count`` vectors, zeros behind its ``width``; the weight has zeros there too."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (x, count, width, weight, eps, out) = Vectors(builder), args
+        squares = cgutils.alloca_once_value(builder, v.all(0.0))
+        builder.store(v.all(0.0), squares)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            value = v.load(v.at(x, v.times(loop.index, 4 * LANES)))
+            builder.store(v.fma(value, value, builder.load(squares)), squares)
+        mean = builder.fdiv(v.sums([builder.load(squares)])[0], width)
+        root = v.call("llvm.sqrt.f32", F32, builder.fadd(mean, eps))
+        factor = v.splat(builder.fdiv(ir.Constant(F32, 1.0), root))
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            offset = v.times(loop.index, 4 * LANES)
+            value = builder.fmul(v.load(v.at(x, offset)), factor)
+            v.store(builder.fmul(value, v.load(v.at(weight, offset))), v.at(out, offset))
+        return context.get_dummy_value()
+
+    f, i = types.float32, types.int64
+    return types.void(i, i, f, i, f, i), codegen
+
+
+@intrinsic
+def scaled(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
+    """``x * factor`` over ``count`` vectors."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (x, factor, count, out) = Vectors(builder), args
+        factors = v.splat(factor)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            offset = v.times(loop.index, 4 * LANES)
+            v.store(builder.fmul(v.load(v.at(x, offset)), factors), v.at(out, offset))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32, types.int64, types.int64), codegen
+
+
+@intrinsic
 def silu_times(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
     """``silu(gate) * up`` over ``count`` vectors."""
 
@@ -148,39 +197,76 @@ def silu_times(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
 
 
 @intrinsic
-def weighted_sum(_typing: Any, form: Any, rows: Any, step: Any, groups: Any, weights: Any, count: Any, out: Any) -> Any:
-    """The sum of ``count`` rows (float32 or bf16), each times its weight; ``count`` is a multiple of `ROWS`."""
+def weighted_sums(
+    _typing: Any,
+    form: Any,
+    count: Any,
+    rows: Any,
+    step: Any,
+    groups: Any,
+    weights: Any,
+    weights_step: Any,
+    length: Any,
+    out: Any,
+    out_step: Any,
+) -> Any:
+    """``count`` sums (of `SUMS`) of ``length`` rows, float32 or bf16, each row times its weight; the length is even."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        form, *rest = args
+        form, count, *rest = args
         for known in (FLOAT32, BF16):
             with builder.if_then(builder.icmp_signed("==", form, ir.Constant(I64, known))):
-                _mix(Vectors(builder), known, *rest)
+                for tile in SUMS:
+                    with builder.if_then(builder.icmp_signed("==", count, ir.Constant(I64, tile))):
+                        _mix(Vectors(builder), known, tile, *rest)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 7), codegen
+    return types.void(*[types.int64] * 10), codegen
 
 
-def _mix(v: Vectors, form: int, rows: Any, step: Any, groups: Any, weights: Any, count: Any, out: Any) -> None:
+def _mix(
+    v: Vectors, form: int, count: int, rows: Any, step: Any, groups: Any, weights: Any, weights_step: Any, length: Any,
+    out: Any, out_step: Any,
+) -> None:  # fmt: skip
     b = v.builder
-    fours = b.sdiv(count, ir.Constant(I64, ROWS))
+    parts = [(turn, index, half) for turn in range(2) for index in range(count) for half in range(2)]
+    sums = {part: cgutils.alloca_once(b, VF) for part in parts}
     with cgutils.for_range(b, groups, intp=I64) as columns:
-        sums = [[cgutils.alloca_once(b, VF) for _ in range(2)] for _ in range(ROWS)]
-        for pair in sums:
-            for one in pair:
-                b.store(v.all(0.0), one)
+        for one in sums.values():
+            b.store(v.all(0.0), one)
         base = v.at(rows, v.times(columns.index, BYTES_PER_GROUP[form]))
-        with cgutils.for_range(b, fours, intp=I64) as loop:
-            for index, pair in enumerate(sums):
-                row = v.at(v.times(loop.index, ROWS), index)
+        with cgutils.for_range(b, b.sdiv(length, ir.Constant(I64, 2)), intp=I64) as loop:
+            for turn in range(2):
+                row = v.at(v.times(loop.index, 2), turn)
                 values = v.group(form, v.at(base, b.mul(step, row)), rows)
-                weight = v.splat(v.load(v.at(weights, v.times(row, 4)), F32))
-                for value, one in zip(values, pair, strict=True):
-                    b.store(v.fma(value, weight, b.load(one)), one)
-        for half in range(2):
-            left, right, third, fourth = (b.load(pair[half]) for pair in sums)
-            total = b.fadd(b.fadd(left, right), b.fadd(third, fourth))
-            v.store(total, v.at(v.at(out, v.times(columns.index, 4 * GROUP)), 4 * LANES * half))
+                for index in range(count):
+                    address = v.at(v.at(weights, v.times(weights_step, index)), v.times(row, 4))
+                    weight = v.splat(v.load(address, F32))
+                    for half, value in enumerate(values):
+                        one = sums[turn, index, half]
+                        b.store(v.fma(value, weight, b.load(one)), one)
+        for index in range(count):
+            for half in range(2):
+                total = b.fadd(b.load(sums[0, index, half]), b.load(sums[1, index, half]))
+                place = v.at(v.at(out, v.times(out_step, index)), v.times(columns.index, 4 * GROUP))
+                v.store(total, v.at(place, 4 * LANES * half))
+
+
+@intrinsic
+def unpacked(_typing: Any, form: Any, data: Any, scale: Any, ahead: Any, scale_ahead: Any, out: Any) -> Any:
+    """Store a group of weights as float32, and fetch what lies so many bytes ahead."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (form, data, scale, ahead, scale_ahead, out) = Vectors(builder), args
+        v.fetch(v.at(data, ahead))
+        v.fetch(v.at(scale, scale_ahead))
+        for known in (BF16, FP8, INT8, INT4):
+            with builder.if_then(builder.icmp_signed("==", form, ir.Constant(I64, known))):
+                for half, value in enumerate(v.group(known, data, scale)):
+                    v.store(value, v.at(out, 4 * LANES * half))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
 
 
 @intrinsic
@@ -258,3 +344,60 @@ def get(_typing: Any, address: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], F32.as_pointer()))
 
     return types.float32(types.int64), codegen
+
+
+@intrinsic
+def block_maxima(_typing: Any, values: Any, blocks: Any, out: Any) -> Any:
+    """The largest float32 of each ``BLOCK`` of them; NaN is passed over."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (values, blocks, out) = Vectors(builder), args
+        with cgutils.for_range(builder, blocks, intp=I64) as loop:
+            start = v.at(values, v.times(loop.index, 4 * BLOCK))
+            found = v.load(start)
+            for offset in range(LANES, BLOCK, LANES):
+                found = v.largest(found, v.load(v.at(start, 4 * offset)))
+            top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, found)
+            v.store(top, v.at(out, v.times(loop.index, 4)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
+@intrinsic
+def exponential_sums(_typing: Any, values: Any, count: Any, top: Any, factor: Any, out: Any) -> Any:
+    """Over ``count`` vectors of x, with d = (x - top) * factor: store the sums of e**d and of d * e**d."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (values, count, top, factor, out) = Vectors(builder), args
+        tops, factors, lowest = v.splat(top), v.splat(factor), v.all(-87.0)
+        plain, weighted = (cgutils.alloca_once_value(builder, v.all(0.0)) for _ in range(2))
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            x = v.load(v.at(values, v.times(loop.index, 4 * LANES)))
+            x = builder.fmul(builder.fsub(x, tops), factors)
+            x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+            e = v.exp(x)
+            builder.store(builder.fadd(builder.load(plain), e), plain)
+            builder.store(v.fma(e, x, builder.load(weighted)), weighted)
+        v.store(v.sum(builder.load(plain)), out)
+        v.store(v.sum(builder.load(weighted)), v.at(out, 4))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32, types.float32, types.int64), codegen
+
+
+@intrinsic
+def count_above(_typing: Any, values: Any, count: Any, limit: Any) -> Any:
+    """How many numbers of ``count`` vectors are greater than a limit."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (values, count, limit) = Vectors(builder), args
+        limits = v.splat(limit)
+        total = cgutils.alloca_once_value(builder, v.all(0, VI))
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            x = v.load(v.at(values, v.times(loop.index, 4 * LANES)))
+            one = builder.zext(builder.fcmp_ordered(">", x, limits), VI)
+            builder.store(builder.add(builder.load(total), one), total)
+        return builder.zext(v.call(f"llvm.vector.reduce.add.v{LANES}i32", I32, builder.load(total)), I64)
+
+    return types.int64(types.int64, types.int64, types.float32), codegen

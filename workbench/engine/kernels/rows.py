@@ -1,0 +1,119 @@
+"""What is asked of a row of logits, in a few passes over it: its largest numbers, and the sums of its distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from torch import Tensor
+
+from workbench.engine.kernels import SOURCES
+from workbench.engine.kernels.lanes import LANES
+from workbench.engine.kernels.vectors import BLOCK, block_maxima, count_above, exponential_sums, get
+
+_compiled = njit(error_model="numpy")
+
+
+class Sums(NamedTuple):
+    """The distribution of a row of logits, at a temperature."""
+
+    top: float
+    """The largest logit."""
+    log_total: float
+    """The logarithm of the sum of all exponentials, of the logits divided by the temperature."""
+    entropy: float
+    """In nats."""
+    above: int
+    """How many logits are greater than the one that was asked about."""
+
+
+def largest(row: Tensor, count: int) -> tuple[Any, Any]:
+    """The ``count`` largest numbers of a contiguous float32 row and their places, equals in the order of places.
+
+    NaN is passed over; where too few numbers are left, NaN stands at the end.
+    """
+    values, places = np.empty(count, np.float32), np.empty(count, np.int64)
+    best(row.data_ptr(), len(row), values, places)
+    return values, places
+
+
+def distribution(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Sums:
+    """Sums over a contiguous float32 row; NaN in it makes them NaN."""
+    return Sums(*sums(row.data_ptr(), len(row), 1.0 / temperature, token_id))
+
+
+@_compiled
+def _block_maxima(address, size):
+    """The largest number of each whole block, and last of what is left over."""
+    blocks = size // BLOCK
+    maxima = np.empty(blocks + 1, np.float32)
+    block_maxima(address, blocks, maxima.ctypes.data)
+    maxima[blocks] = -np.inf
+    for index in range(blocks * BLOCK, size):
+        maxima[blocks] = max(maxima[blocks], get(address + 4 * index))
+    return maxima
+
+
+@_compiled
+def _candidates(address, size, maxima, limit):
+    """Numbers from a limit up, and their places."""
+    values, places, found = np.empty(size, np.float32), np.empty(size, np.int64), 0
+    for block in range(len(maxima)):
+        if maxima[block] < limit:
+            continue
+        for index in range(block * BLOCK, min((block + 1) * BLOCK, size)):
+            value = get(address + 4 * index)
+            if value >= limit:
+                values[found], places[found] = value, index
+                found += 1
+    return values[:found], places[:found]
+
+
+@_compiled
+def _rest_of_sums(address, first, size, top, factor):
+    """What numbers behind the last whole vector add to the sums."""
+    total, weighted = 0.0, 0.0
+    for index in range(first, size):
+        d = float(get(address + 4 * index) - top) * factor
+        d = -87.0 if d < -87.0 else d  # noqa: FURB136 - so that NaN stays NaN
+        total += math.exp(d)
+        weighted += d * math.exp(d)
+    return total, weighted
+
+
+def _entries(sources: str) -> tuple[Any, Any]:
+    entry = njit(error_model="numpy", nogil=True, cache=True)
+
+    @entry
+    def best(address, size, values, places):
+        _ = sources
+        maxima = _block_maxima(address, size)
+        limit, last = np.float32(-np.inf), len(maxima) - len(values)
+        if last >= 0:  # each maximum is a number of the row, so there are enough numbers from this one up
+            limit = np.partition(maxima, last)[last]
+        found, at = _candidates(address, size, maxima, limit)
+        order = np.argsort(-found, kind="mergesort")  # which keeps equals in the order of places
+        values[len(found) :], places[len(found) :] = np.nan, 0  # NaN is among the numbers and was passed over
+        for rank in range(min(len(values), len(found))):
+            values[rank], places[rank] = found[order[rank]], at[order[rank]]
+
+    @entry
+    def sums(address, size, factor, asked):
+        _ = sources
+        vectors, out = size // LANES, np.empty(2, np.float32)
+        top, limit = _block_maxima(address, size).max(), get(address + 4 * asked)
+        exponential_sums(address, vectors, top, np.float32(factor), out.ctypes.data)
+        rest, weighted_rest = _rest_of_sums(address, vectors * LANES, size, top, factor)
+        total, weighted = float(out[0]) + rest, float(out[1]) + weighted_rest
+        above = count_above(address, vectors, limit)
+        for index in range(vectors * LANES, size):
+            above += get(address + 4 * index) > limit
+        log_total = math.log(total)
+        return top, log_total + top * factor, log_total - weighted / total, above
+
+    return best, sums
+
+
+best, sums = _entries(SOURCES)

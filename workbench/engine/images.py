@@ -35,6 +35,15 @@ class PromptImage:
     key: int
     """A number below zero that no other image has."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the tensors hold."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def placed_at(self, start: int) -> PlacedImage:
+        """The image with the index of its first token."""
+        return PlacedImage(start, self)
+
 
 class PlacedImage(NamedTuple):
     """An image and the index of its first token in the prompt."""

@@ -37,6 +37,8 @@ class EncodedPrompt:
     token_ids: tuple[int, ...]
     is_control: tuple[bool, ...]
     """Of each token, whether it is a control token that the template or the tokenizer itself has placed."""
+    images: tuple[Any, ...] = ()
+    """As the engine takes them; the text has one place-holder for each."""
 
 
 @dataclass(frozen=True, slots=True)

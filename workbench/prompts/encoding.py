@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import ContextLengthError, InvalidRequestError, UnsupportedContentError
 from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
-from workbench.prompts.templates import ChatTemplate, Turn, template_sources
+from workbench.prompts.templates import ChatTemplate, Turn, template_sources, texts_of
 from workbench.prompts.texts import plain_text
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.rendering import descriptions
@@ -50,6 +50,9 @@ class PromptEncoder:
         special_tokens = {key: text for key, text in named.items() if isinstance(text, str)}
         self.template = ChatTemplate(sources, special_tokens, self._control_tokens, name) if sources else None
         """The model's own chat template, where it has one."""
+
+    reads_images = False
+    """Whether messages of the user may hold images."""
 
     @property
     def has_chat_template(self) -> bool:
@@ -110,9 +113,10 @@ class PromptEncoder:
         tools = tools or Toolset()
         native = self.template.native_syntax
         if native is not None:
-            turns = native_turns(messages, native, field)
+            turns = native_turns(messages, native, field, reads_images=self.reads_images)
         else:
-            turns = worded_turns(messages, tools, self.tool_syntax(tool_prompt_format), field)
+            syntax = self.tool_syntax(tool_prompt_format)
+            turns = worded_turns(messages, tools, syntax, field, reads_images=self.reads_images)
         self._check_length(_characters(turns), field)
         functions = [{"type": "function", "function": one} for one in descriptions(tools)] if native else None
         return self.template.prompt(turns, functions, field)
@@ -142,4 +146,4 @@ class PromptEncoder:
 
 
 def _characters(turns: Sequence[Turn]) -> int:
-    return sum(len(turn["content"]) for turn in turns)
+    return sum(len(text) for turn in turns for text in texts_of(turn["content"]))

@@ -81,6 +81,12 @@ class ChatTemplate:
         return template_sha256(self._sources)
 
     @cached_property
+    def takes_text(self) -> bool:
+        """Whether the template shows a content that is a text; some of models that see show lists of parts alone."""
+        text, parts = ([{"role": "user", "content": content}] for content in ("probe", _parts("probe")))
+        return "probe" in self._rendered(text) or "probe" not in self._rendered(parts)
+
+    @cached_property
     def takes_system(self) -> bool:
         """Whether the template shows a system message; it may refuse one, or leave it out."""
         probe = self._probe([{"role": "system", "content": "probe system"}, {"role": "user", "content": "probe"}])
@@ -105,7 +111,7 @@ class ChatTemplate:
         Raises:
             InvalidRequestError: the template refuses the turns, leaves one out, or fails; names the roles.
         """
-        own = turns if self.takes_system else _without_system(turns)
+        own = self._shaped(turns if self.takes_system else _without_system(turns))
         try:
             disguise = self._control_tokens.disguise(own, tools or [], list(self._sources.values()))
             shown = disguise.put_on(own)
@@ -118,8 +124,15 @@ class ChatTemplate:
                 field, roles, f"turns that the template of {self._name} takes ({error})"
             ) from error
 
+    def _shaped(self, turns: Sequence[Turn]) -> list[Turn]:
+        """The turns with contents of the form that the template takes."""
+        return [turn if self.takes_text else turn | {"content": _parts(turn["content"])} for turn in turns]
+
     def _probe(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> str:
         """What the template makes of the turns; nothing where it refuses them."""
+        return self._rendered(self._shaped(turns), tools)
+
+    def _rendered(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> str:
         try:
             return self._render(turns, tools, Disguise({}))
         except TemplateError:
@@ -181,10 +194,11 @@ def _parts(content: Any) -> list[Any]:
 def _check_shown(turns: Sequence[Turn], text: str) -> None:
     """Nothing that was said may be left out in silence; of the model's own turns a template may drop the thoughts."""
     for turn in turns:
-        if turn["role"] in ("system", "user") and any(part not in text for part in _said(turn["content"])):
+        said = [part.strip() for part in texts_of(turn["content"])]
+        if turn["role"] in ("system", "user") and any(part not in text for part in said):
             raise TemplateError(f"it leaves out the content of a {turn['role']} message")
 
 
-def _said(content: Any) -> list[str]:
-    parts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
-    return [part.strip() for part in parts]
+def texts_of(content: Any) -> list[str]:
+    """The texts of a turn's content, which is one itself or a list of parts."""
+    return [content] if isinstance(content, str) else [part.get("text", "") for part in content]

@@ -13,6 +13,7 @@ from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.rendering import Call, calls_text, instructions, result_text
 from workbench.protocol import (
     CompletionMessage,
+    ImageMedia,
     SystemMessage,
     ToolCall,
     ToolResponseMessage,
@@ -20,15 +21,17 @@ from workbench.protocol import (
 )
 
 if TYPE_CHECKING:
-    from workbench.protocol import Message
+    from workbench.protocol import InterleavedTextMedia, Message
 
 
-def native_turns(messages: Sequence[Message], syntax: ToolSyntax, field: str) -> list[Turn]:
+def native_turns(
+    messages: Sequence[Message], syntax: ToolSyntax, field: str, *, reads_images: bool = False
+) -> list[Turn]:
     """The turns for a template that knows tools: calls and results as its own fields."""
     nine_characters = syntax is ToolSyntax.mistral
     turns = []
     for index, message in enumerate(messages):
-        turn = _turn(message, f"{field}[{index}]")
+        turn = _turn(message, f"{field}[{index}]", reads_images=reads_images)
         if isinstance(message, ToolResponseMessage):
             turn["tool_call_id"] = _call_id(message.call_id, nine_characters)
         if isinstance(message, CompletionMessage) and message.tool_calls:
@@ -45,7 +48,9 @@ def native_turns(messages: Sequence[Message], syntax: ToolSyntax, field: str) ->
     return turns
 
 
-def worded_turns(messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax, field: str) -> list[Turn]:
+def worded_turns(
+    messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax, field: str, *, reads_images: bool = False
+) -> list[Turn]:
     """The turns for a template that knows no tools.
 
     The model is told of its tools in a system message, its calls stand as it wrote them, and what they returned is a
@@ -53,7 +58,7 @@ def worded_turns(messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax
     """
     turns: list[Turn] = []
     for index, message in enumerate(messages):
-        turn = _turn(message, f"{field}[{index}]")
+        turn = _turn(message, f"{field}[{index}]", reads_images=reads_images)
         if isinstance(message, CompletionMessage) and message.tool_calls:
             written = calls_text(_calls(message, f"{field}[{index}]"), syntax)
             turn["content"] = f"{turn['content']}\n{written}" if turn["content"] else written
@@ -70,13 +75,10 @@ def worded_turns(messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax
     return [{"role": "system", "content": told}, *turns]
 
 
-def _turn(message: Message, field: str) -> Turn:
+def _turn(message: Message, field: str, *, reads_images: bool) -> Turn:
     match message:
-        case UserMessage(content=content, context=None):
-            return {"role": "user", "content": plain_text(content, f"{field}.content")}
-        case UserMessage(content=content, context=context):
-            text = plain_text(content, f"{field}.content") + "\n" + plain_text(context or "", f"{field}.context")
-            return {"role": "user", "content": text}
+        case UserMessage():
+            return {"role": "user", "content": _user_content(message, field, reads_images=reads_images)}
         case SystemMessage(content=content):
             return {"role": "system", "content": plain_text(content, f"{field}.content")}
         case CompletionMessage(content=content):
@@ -85,6 +87,28 @@ def _turn(message: Message, field: str) -> Turn:
             name = whole_characters(str(name), f"{field}.tool_name")
             return {"role": "tool", "content": plain_text(content, f"{field}.content"), "name": name}
     raise InvalidRequestError(field, message, "a user, system, assistant or ipython message")
+
+
+def _user_content(message: UserMessage, field: str, *, reads_images: bool) -> str | list[dict[str, str]]:
+    """A text, or where there are images to be read, a list of parts as templates for them take it."""
+    pieces = [(piece, f"{field}.content") for piece in _pieces(message.content)]
+    if message.context is not None:
+        pieces += [("\n", field), *((piece, f"{field}.context") for piece in _pieces(message.context))]
+    parts: list[dict[str, str]] = []
+    for piece, place in pieces:
+        if reads_images and isinstance(piece, ImageMedia):
+            parts.append({"type": "image"})
+        elif parts and "text" in parts[-1]:
+            parts[-1]["text"] += plain_text(piece, place)
+        else:
+            parts.append({"type": "text", "text": plain_text(piece, place)})
+    if any(part["type"] == "image" for part in parts):
+        return parts
+    return "".join(part["text"] for part in parts)
+
+
+def _pieces(content: InterleavedTextMedia) -> list[str | ImageMedia]:
+    return content if isinstance(content, list) else [content]
 
 
 def _calls(message: CompletionMessage, field: str) -> list[Call]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.engine.generation import GenerationRequest
 from workbench.errors import ConfigError, InvalidRequestError, UnsupportedFieldError
+from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.texts import plain_text
 from workbench.protocol import (
@@ -40,11 +41,15 @@ from workbench.providers.transformers.tokens import token_record
 from workbench.records import Score
 
 if TYPE_CHECKING:
+    from workbench.engine.logprobs import TokenStats
     from workbench.protocol import InterleavedTextMedia, Message, ModelStore, Provider, ToolDefinition
     from workbench.records import ModelCard
 
-Encode = Callable[[PromptEncoder], tuple[int, ...]]
-"""Makes a prompt's token ids, once the model's encoder is there."""
+Encode = Callable[[PromptEncoder], EncodedPrompt]
+"""Makes a prompt, once the model's encoder is there; on a thread beside the event loop, for images take their time."""
+
+_MAX_IMAGE_BYTES = 2**30
+"""Of the images of a batch, as the model reads them, all of which are there before the first is computed."""
 
 
 class TransformersProvider:
@@ -93,7 +98,7 @@ class TransformersProvider:
         response_format: ResponseFormat | None = None,
     ) -> Any:
         self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
-        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.encode_text(content))
+        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.text_prompt(content))
         return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
 
     def chat_completion(
@@ -109,7 +114,7 @@ class TransformersProvider:
         response_format: ResponseFormat | None = None,
     ) -> Any:
         self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
-        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.encode_chat(messages))
+        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.chat_prompt(messages))
         events = chat_chunks(chunks)
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
 
@@ -124,8 +129,8 @@ class TransformersProvider:
         self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
         _refuse_in_batch(logprobs)
 
-        def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
-            return [encoder.encode_text(one, f"content_batch[{index}]") for index, one in enumerate(content_batch)]
+        def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
+            return (encoder.text_prompt(one, f"content_batch[{index}]") for index, one in enumerate(content_batch))
 
         responses = await self._batch(model, sampling_params, encode, "content_batch")
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
@@ -144,8 +149,9 @@ class TransformersProvider:
         self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
         _refuse_in_batch(logprobs)
 
-        def encode(encoder: PromptEncoder) -> list[tuple[int, ...]]:
-            return [encoder.encode_chat(one, f"messages_batch[{index}]") for index, one in enumerate(messages_batch)]
+        def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
+            for index, one in enumerate(messages_batch):
+                yield encoder.chat_prompt(one, field=f"messages_batch[{index}]")
 
         responses = await self._batch(model, sampling_params, encode, "messages_batch")
         return BatchChatCompletionResponse(
@@ -175,16 +181,7 @@ class TransformersProvider:
         if not is_count(alternatives):
             raise InvalidRequestError("logprobs.top_k", alternatives, "a whole number, 0 or above")
         served = await self._ready(model)
-        encoder = served.encoder
-        if isinstance(prompt, str):
-            before, prompt_ids = prompt, encoder.encode_text(prompt, "prompt")
-        else:
-            before, prompt_ids = None, encoder.encode_chat(prompt, "prompt")
-        token_ids = [
-            encoder.encode_continuation(before, prompt_ids, continuation, f"continuations[{index}]")
-            for index, continuation in enumerate(continuations)
-        ]
-        scored = await asyncio.to_thread(served.engine.score, prompt_ids, token_ids, alternatives)
+        scored = await asyncio.to_thread(_scored, served, prompt, continuations, alternatives)
         vocabulary = served.engine.model.vocabulary
         return [
             Score(text, tuple(token_record(vocabulary, stat, index, 0.0) for index, stat in enumerate(stats)))
@@ -222,7 +219,8 @@ class TransformersProvider:
     ) -> AsyncIterator[CompletionResponseStreamChunk]:
         asked_at = time.perf_counter()
         served = await self._ready(model)
-        request = _request(encode(served.encoder), params or SamplingParams(), logprobs)
+        prompt = await asyncio.to_thread(encode, served.encoder)
+        request = _request(prompt, params or SamplingParams(), logprobs)
         chunks = completion_chunks(
             served.engine,
             request,
@@ -237,14 +235,14 @@ class TransformersProvider:
         self,
         model: str,
         params: SamplingParams | None,
-        encode: Callable[[PromptEncoder], list[tuple[int, ...]]],
+        encode: Callable[[PromptEncoder], Iterator[EncodedPrompt]],
         field: str,
     ) -> list[CompletionResponse]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
         served = await self._ready(model)
-        prompts = encode(served.encoder)
+        prompts = await asyncio.to_thread(_held_together, encode(served.encoder), field)
         for index, prompt in enumerate(prompts):
-            served.engine.check(prompt, f"{field}[{index}]")
+            served.engine.check(prompt.token_ids, f"{field}[{index}]")
         return await _gathered(
             [
                 _completed(
@@ -292,9 +290,38 @@ def _refuse_in_batch(logprobs: LogProbConfig | None) -> None:
         raise UnsupportedFieldError("logprobs", logprobs, allowed)
 
 
-def _request(prompt_ids: tuple[int, ...], params: SamplingParams, logprobs: LogProbConfig | None) -> GenerationRequest:
+def _held_together(prompts: Iterator[EncodedPrompt], field: str) -> list[EncodedPrompt]:
+    """All prompts of a batch, whose images are held until each is computed."""
+    made: list[EncodedPrompt] = []
+    held = 0
+    for prompt in prompts:
+        held += sum(placed.image.nbytes for placed in prompt.images)
+        if held > _MAX_IMAGE_BYTES:
+            allowed = f"a batch whose images take up at most {_MAX_IMAGE_BYTES // 2**20} MiB as the model reads them"
+            raise InvalidRequestError(f"{field}[{len(made)}]", f"{held / 2**20:.0f} MiB up to here", allowed)
+        made.append(prompt)
+    return made
+
+
+def _scored(
+    served: CausalModel, prompt: str | list[Message], continuations: list[str], alternatives: int
+) -> list[list[TokenStats]]:
+    encoder = served.encoder
+    if isinstance(prompt, str):
+        before, read = prompt, encoder.text_prompt(prompt, "prompt")
+    else:
+        before, read = None, encoder.chat_prompt(prompt, field="prompt")
+    token_ids = [
+        encoder.encode_continuation(before, read.token_ids, continuation, f"continuations[{index}]")
+        for index, continuation in enumerate(continuations)
+    ]
+    return served.engine.score(read.token_ids, token_ids, alternatives, read.images)
+
+
+def _request(prompt: EncodedPrompt, params: SamplingParams, logprobs: LogProbConfig | None) -> GenerationRequest:
     return GenerationRequest(
-        prompt_ids=prompt_ids,
+        prompt_ids=prompt.token_ids,
+        images=prompt.images,
         sampling=engine_sampling(params),
         max_tokens=params.max_tokens or 0,
         stop_strings=tuple(params.stop or ()),

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from workbench import catalog
 from workbench.engine.constraints import Grammars
 from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
-from workbench.engine.loading import load
+from workbench.engine.loading import LoadedModel, load
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError, NumericalError
 from workbench.prompts.encoding import PromptEncoder
+from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.records import ModelCard
@@ -145,7 +146,13 @@ class ServedModels:
             prefix_cache_bytes=self._config.prefix_cache_mb * 2**20,
             max_active=self._config.max_active,
         )
-        return CausalModel(engine, PromptEncoder(loaded.tokenizer, definition.identifier), Grammars(loaded))
+        return CausalModel(engine, self._encoder(loaded), Grammars(loaded))
+
+    def _encoder(self, model: LoadedModel) -> PromptEncoder:
+        if model.images is None:
+            return PromptEncoder(model.tokenizer, model.name)
+        sources = self._config.image_sources
+        return VisionEncoder(model.tokenizer, model.name, model.context_length, reader=model.images, sources=sources)
 
 
 def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> list[list[float]]:

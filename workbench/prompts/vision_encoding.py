@@ -1,0 +1,146 @@
+"""Conversations with images to prompts, for vision-language models.
+
+The template writes a place-holder for each image, and by the time that its prompt is tokens, whatever looks like one in
+a text has been encoded as text. So what is replaced here, token by token, by what the model's processor puts where an
+image goes, cannot have come from a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workbench.errors import ContextLengthError, InvalidRequestError, UnsupportedContentError
+from workbench.prompts.control_tokens import EncodedPrompt
+from workbench.prompts.encoding import PromptEncoder
+from workbench.prompts.images import MAX_IMAGES, ImageSources, open_image
+from workbench.protocol import ImageMedia, UserMessage
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import PreTrainedTokenizerFast
+
+    from workbench.prompts.tools.definitions import Toolset
+    from workbench.protocol import InterleavedTextMedia, Message, ToolPromptFormat
+
+
+class ReadImage(Protocol):
+    """What a model's processor makes of an image; only the engine looks further into it."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """What stands in the prompt for it."""
+
+    def placed_at(self, start: int) -> Any:
+        """The image with the index of its first token."""
+
+
+class ImageReader(Protocol):
+    """A model's processor for one image at a time."""
+
+    @property
+    def token_id(self) -> int:
+        """Of the place-holder that the template writes."""
+
+    def read(self, image: Image.Image, field: str) -> ReadImage:
+        """The image as the model reads it; ``field`` is its place in the request, for errors."""
+
+
+class VisionEncoder(PromptEncoder):
+    """Encodes for a vision-language model; without images it does as for any other.
+
+    Args:
+        reader: the model's processor.
+        sources: where images may come from.
+    """
+
+    reads_images = True
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        name: str,
+        context_length: int | None = None,
+        *,
+        reader: ImageReader,
+        sources: ImageSources,
+    ) -> None:
+        super().__init__(tokenizer, name, context_length)
+        self._reader = reader
+        self._sources = sources
+
+    def text_prompt(self, content: InterleavedTextMedia, field: str = "content") -> EncodedPrompt:
+        for _, where in _images_of(content, field):
+            allowed = "text: a completion reads no images; `chat_completion` does, where the template says how"
+            raise UnsupportedContentError(where, "an image", allowed)
+        return super().text_prompt(content, field)
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Toolset | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+        field: str = "messages",
+    ) -> EncodedPrompt:
+        """As of any model, with the images of the user's messages, which are opened and read here.
+
+        Raises:
+            InvalidRequestError: also where an image is wrong, or the template shows another number of them.
+            UnsupportedContentError: also for an image in a message that is not the user's.
+        """
+        images = list(_images(messages, field))
+        if len(images) > MAX_IMAGES:
+            raise InvalidRequestError(field, f"{len(images)} images", f"a conversation of at most {MAX_IMAGES} images")
+        prompt = super().chat_prompt(messages, tools, tool_prompt_format, field)
+        places = [
+            index
+            for index, (token_id, is_control) in enumerate(zip(prompt.token_ids, prompt.is_control, strict=True))
+            if is_control and token_id == self._reader.token_id
+        ]
+        if len(places) != len(images):
+            allowed = f"images that the template of {self._name} shows; it shows {len(places)}"
+            raise UnsupportedContentError(field, f"{len(images)} images", allowed)
+        return self._with_images(prompt, list(zip(places, images, strict=True)), field)
+
+    def _with_images(
+        self, prompt: EncodedPrompt, places: list[tuple[int, tuple[ImageMedia, str]]], field: str
+    ) -> EncodedPrompt:
+        """The prompt with what the processor puts in each place."""
+        token_ids: list[int] = []
+        is_control: list[bool] = []
+        placed: list[Any] = []
+        done = 0
+        for place, (media, where) in places:
+            token_ids += prompt.token_ids[done:place]
+            is_control += prompt.is_control[done:place]
+            image = self._reader.read(open_image(media, where, self._sources), where)
+            placed.append(image.placed_at(len(token_ids)))
+            token_ids += image.token_ids
+            is_control += [True] * len(image.token_ids)
+            done = place + 1
+            # Before the next is opened: pixels are large, and the first few images may fill the context.
+            if self._context_length is not None and len(token_ids) >= self._context_length:
+                raise ContextLengthError(len(token_ids) + len(prompt.token_ids) - done, self._context_length, field)
+        token_ids += prompt.token_ids[done:]
+        is_control += prompt.is_control[done:]
+        return EncodedPrompt(prompt.text, tuple(token_ids), tuple(is_control), tuple(placed))
+
+
+def _images(messages: Sequence[Message], field: str) -> Iterator[tuple[ImageMedia, str]]:
+    """Every image of the user's messages with its place, in reading order; one in any other message is refused."""
+    for index, message in enumerate(messages):
+        for name in ("content", "context"):
+            content = getattr(message, name, None)
+            for media, where in _images_of(content, f"{field}[{index}].{name}"):
+                if not isinstance(message, UserMessage):
+                    raise UnsupportedContentError(where, "an image", "text: images stand in messages of the user")
+                yield media, where
+
+
+def _images_of(content: InterleavedTextMedia | None, field: str) -> Iterator[tuple[ImageMedia, str]]:
+    if isinstance(content, ImageMedia):
+        yield content, f"{field}.image"
+    if isinstance(content, list):
+        for index, part in enumerate(content):
+            if isinstance(part, ImageMedia):
+                yield part, f"{field}[{index}].image"

@@ -8,7 +8,8 @@ from typing import Any
 from workbench.catalog.progress import wants_bar
 from workbench.errors import DownloadError, GatedModelError, OfflineError, UnknownModelError
 
-# Weights come as safetensors or not at all; the rest is what a tokenizer, a chat template or pooling is read from.
+# Weights come as safetensors or not at all; the rest is what a tokenizer, a chat template, a
+# processor of images or pooling is read from.
 _WANTED = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -20,6 +21,8 @@ _WANTED = (
     "vocab.*",
     "merges.txt",
     "chat_template.*",
+    "processor_config.json",
+    "preprocessor_config.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
     "modules.json",

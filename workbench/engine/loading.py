@@ -33,7 +33,7 @@ from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
-from workbench.engine.vision import Family, family_of, load_reader, vision_decoder
+from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError
 
@@ -78,6 +78,8 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
     packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
     tokenizer = load_tokenizer(folder)
+    if family and (template := processor_template(folder)):
+        tokenizer.chat_template = template
 
     def weights() -> Decoder:
         if packed:

@@ -86,11 +86,11 @@ def load_reader(folder: Path, family: Family, tokenizer: PreTrainedTokenizerFast
     Raises:
         ModelFormatError: the folder lacks a processor, or names one of another family.
     """
-    path = folder / "processor_config.json"
-    settings = read_json(path) if path.exists() else {}
-    named = settings.get("processor_class") or family.processor
+    paths = (folder / "processor_config.json", folder / "preprocessor_config.json")  # in older folders the second alone
+    settings, of_images = (read_json(path) if path.exists() else {} for path in paths)
+    named = settings.get("processor_class") or of_images.get("processor_class") or family.processor
     if named not in {family.processor, *family.also}:
-        raise ModelFormatError(f"{path} asks for {named}, and for this family only {family.processor} is read")
+        raise ModelFormatError(f"{folder} asks for {named}, and for this family only {family.processor} is read")
     from transformers import AutoImageProcessor  # takes its time, and text models do without
 
     try:
@@ -102,6 +102,14 @@ def load_reader(folder: Path, family: Family, tokenizer: PreTrainedTokenizerFast
         reason = str(error).strip().partition("\n")[0]
         raise ModelFormatError(f"{folder} has no image processor that can be loaded: {reason}") from error
     return reader
+
+
+def processor_template(folder: Path) -> str | None:
+    """The chat template where older folders of these families have it: beside the processor, not the tokenizer."""
+    path = folder / "chat_template.json"
+    if not path.exists() or (folder / "chat_template.jinja").exists():
+        return None
+    return str(read_json(path).get("chat_template") or "") or None
 
 
 def _processor(kind: Any, images: Any, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any]) -> Any:

@@ -338,12 +338,36 @@ def changed(folder: Path, copy: Path, name: str, **values: Any) -> Path:
     return copy
 
 
-def test_a_processor_of_another_family_is_refused_by_name(vision_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_folder_as_older_and_other_programs_write_it_is_read_too(
+    vision_folder: Callable[[str], Path], tmp_path: Path, engine_of: MakeEngine
+) -> None:
+    """No settings of the processor's own, the image processor by the name of its torchvision form, and the template in
+    a file beside both."""
     folder = changed(
-        vision_folder("llava"), tmp_path / "pixtral", "processor_config.json", processor_class="PixtralProcessor"
+        vision_folder("qwen2_vl"),
+        tmp_path / "older" / "qwen2_vl",
+        "preprocessor_config.json",
+        image_processor_type="Qwen2VLImageProcessorFast",
+        processor_class="Qwen2VLProcessor",
     )
-    with pytest.raises(ModelFormatError, match="asks for PixtralProcessor, and for this family only LlavaProcessor"):
-        load(folder)
+    (folder / "processor_config.json").unlink()
+    (folder / "chat_template.jinja").rename(tmp_path / "template")
+    template = (tmp_path / "template").read_text()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    model, known = load(folder), load(vision_folder("qwen2_vl"))
+    assert model.tokenizer.chat_template == known.tokenizer.chat_template == template
+    one, other = (first_logits(engine_of(model=each), request_of(each, TALK)) for each in (model, known))
+    assert torch.equal(one, other)
+
+
+def test_a_processor_of_another_family_is_refused_by_name(vision_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    wrong = {"processor_class": "PixtralProcessor"}
+    folder = changed(vision_folder("llava"), tmp_path / "new", "processor_config.json", **wrong)
+    older = changed(vision_folder("llava"), tmp_path / "older", "preprocessor_config.json", **wrong)
+    (older / "processor_config.json").unlink()
+    for each in (folder, older):
+        with pytest.raises(ModelFormatError, match="asks for PixtralProcessor, and for this family only Llava"):
+            load(each)
 
 
 def test_a_folder_without_a_processor_is_refused_by_name(vision_folder: Callable[[str], Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,12 @@ def test_a_decompression_bomb_is_refused_below_and_above_the_size_at_which_pillo
         bomb += b"\1\0\0\0\0" + struct.pack(">I", zlib.crc32(b"IHDR" + bomb[16:24] + b"\1\0\0\0\0"))
         bomb += png_of_size(8, 8)[33:]
     assert "at most 25 megapixels" in refusal(data_url(bomb))
+
+
+def test_where_pillow_only_warns_the_image_is_refused_all_the_same() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "10000x10000 pixels (100.0 megapixels)" in refusal(data_url(png_of_size(10_000, 10_000)))
 
 
 def test_a_png_whose_text_unpacks_to_gigabytes_is_refused() -> None:

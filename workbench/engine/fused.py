@@ -8,6 +8,7 @@ What is computed is the same; `GeneralDecoder` is the oracle, and the tests comp
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -128,6 +129,7 @@ class FusedDecoder:
         self._context_length = context_length
         self._root_eps = torch.tensor(shape.eps**0.5)
         self._team = Team(threads)
+        self._lock = threading.Lock()  # two engines may share a decoder; its team and scratch serve one at a time
         self._weights = _weights(blocks, norm, head)
         self._scratch: dict[int, Scratch] = {}
         self._wide = WideMatrices(self._team)
@@ -137,20 +139,24 @@ class FusedDecoder:
         return FusedCache(self._shape, self._dtype, self._context_length)
 
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
-        if len(token_ids) <= FEW:
-            count = len(token_ids)
-            positions = range(cache.length, cache.length + count)
-            logits = self._step(token_ids, [cache] * count, positions, count if every_position else 1)
-            cache.length += count
-            return logits
-        hidden = self._read(token_ids, cache)
-        return self._head.exactly_times(self._normed(hidden if every_position else hidden[-1:], self._norm), self._team)
+        count, past = len(token_ids), cache.length
+        with self._lock:
+            if count <= FEW:
+                positions = range(past, past + count)
+                logits = self._step(token_ids, [cache] * count, positions, count if every_position else 1)
+                cache.length += count
+                return logits
+            hidden = self._read(token_ids, cache)
+            asked = self._normed(hidden if every_position else hidden[-1:], self._norm)
+            return self._head.exactly_times(asked, self._team)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
-        return self._normed(self._read(token_ids, self.new_cache()), self._norm)
+        with self._lock:
+            return self._normed(self._read(token_ids, self.new_cache()), self._norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Tensor:
-        logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches))
+        with self._lock:
+            logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches))
         for cache in caches:
             cache.length += 1
         return logits

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
+from workbench.engine.kernels.rows import Sums, distribution, largest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,37 +49,28 @@ def measure(logits: Tensor, token_ids: Sequence[int], alternatives: Sequence[int
         token_ids: the chosen token of each row.
         alternatives: how many other tokens to name for each row; clipped to the vocabulary.
     """
-    vocab = logits.shape[-1]
-    logprobs = logits.log_softmax(-1)  # (rows, vocab)
-    chosen = logprobs.gather(1, torch.tensor(token_ids, device=logits.device).unsqueeze(1))  # (rows, 1)
-    ranks = (logprobs > chosen).sum(-1) + 1  # (rows,)
-    entropies = torch.special.entr(logprobs.exp()).sum(-1)  # (rows,), 0 for masked tokens where p * log p is NaN
-    widest = min(max(alternatives, default=0) + 1, vocab)
-    best = _best(logprobs, widest) if widest > 1 else None
     return [
-        TokenStats(token_id, logprob, rank, entropy, _others(best, row, token_id, alternatives[row]))
-        for row, (token_id, logprob, rank, entropy) in enumerate(
-            zip(token_ids, chosen[:, 0].tolist(), ranks.tolist(), entropies.tolist(), strict=True)
-        )
+        _measured(row, token_id, count) for row, token_id, count in zip(logits, token_ids, alternatives, strict=True)
     ]
 
 
-def _best(logprobs: Tensor, count: int) -> tuple[list[list[float]], list[list[int]]]:
-    values, token_ids = logprobs.topk(count, dim=-1)
-    return values.tolist(), token_ids.tolist()
+def _measured(row: Tensor, token_id: int, alternatives: int) -> TokenStats:
+    whole = distribution(row, token_id=token_id)
+    others = _others(row, whole, token_id, alternatives) if alternatives else ()
+    return TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
 
 
-def _others(
-    best: tuple[list[list[float]], list[list[int]]] | None, row: int, token_id: int, count: int
-) -> tuple[Candidate, ...]:
-    if best is None or count == 0:
-        return ()
-    values, token_ids = best[0][row], best[1][row]
+def _logprob(logit: float, whole: Sums) -> float:
+    return (logit - whole.top) - whole.log_total
+
+
+def _others(row: Tensor, whole: Sums, token_id: int, count: int) -> tuple[Candidate, ...]:
+    values, token_ids = (found.tolist() for found in largest(row, min(count + 1, len(row))))
     ranked: list[Candidate] = []
     rank = 1
     for place, (value, candidate) in enumerate(zip(values, token_ids, strict=True), start=1):
         if place > 1 and value < values[place - 2]:
             rank = place
         if candidate != token_id and value > -math.inf:  # a masked token is no alternative
-            ranked.append(Candidate(candidate, value, rank))
+            ranked.append(Candidate(candidate, _logprob(value, whole), rank))
     return tuple(ranked[:count])

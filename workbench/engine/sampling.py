@@ -13,13 +13,16 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from workbench.engine.kernels.rows import distribution, largest
 from workbench.errors import NumericalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 COLDEST = 1e-5
@@ -70,7 +73,7 @@ class Sampler:
         if self._penalised is not None:
             logits = penalised(logits, self._penalised.ids(logits.device), self.sampling.repetition_penalty)
         if self.sampling.greedy:
-            token_id, number = int(logits.argmax()), None
+            token_id, number = int(largest(logits, 1)[1][0]), None
         else:
             number = self._random.random()
             token_id = draw(logits, self.sampling, number)
@@ -94,43 +97,41 @@ def draw(logits: Tensor, sampling: Sampling, number: float) -> int:
 def nucleus(logits: Tensor, sampling: Sampling) -> Tensor:
     """Ids of the tokens that top-k and top-p leave to `draw`, best first: the very same ones, also among equals."""
     token_ids, _, last = _drawn(logits, sampling, 0.0)
-    return token_ids[: last + 1]
+    return torch.from_numpy(token_ids[: last + 1])
 
 
-def _drawn(logits: Tensor, sampling: Sampling, number: float) -> tuple[Tensor, int, int]:
+def _drawn(logits: Tensor, sampling: Sampling, number: float) -> tuple[NDArray[np.int64], int, int]:
     """Candidates, best first; the place of the drawn one; the last place that top-p keeps, as far as was looked."""
-    vocab = logits.shape[-1]
-    tempered = (logits - logits.max()) / sampling.temperature  # (vocab,), the best is 0, so nothing overflows
+    vocab = len(logits)
+    whole = distribution(logits, sampling.temperature)
+    if not math.isfinite(whole.log_total):
+        raise NumericalError("the logits hold NaN or leave no token to choose; the model's weights are damaged")
     limit = min(sampling.top_k, vocab) if sampling.top_k else vocab
-    total = float(tempered.logsumexp(-1)) if limit == vocab else None
     count = limit if sampling.top_k else min(limit, _FIRST_CANDIDATES)
     while True:
-        values, token_ids = tempered.topk(count)  # (count,), best first
-        if total is None and count == limit:
-            total = float(values.logsumexp(-1))
-        if total is not None:
-            if not math.isfinite(total):
-                raise NumericalError("the logits hold NaN or leave no token to choose; the model's weights are damaged")
-            cumulative = (values.double() - total).exp().cumsum(0)
-            found = _places(cumulative, sampling.top_p, number, complete=count == limit)
-            if found is not None:
-                return token_ids, *found
+        values, token_ids = largest(logits, count)
+        tempered = (values.astype(np.float64) - whole.top) / sampling.temperature  # the best is 0
+        log_total = whole.log_total if limit == vocab else float(np.logaddexp.reduce(tempered))
+        cumulative = np.exp(tempered - log_total).cumsum()
+        found = _places(cumulative, sampling.top_p, number, complete=count == limit)
+        if found is not None:
+            return token_ids, *found
         count = min(limit, count * 8)
 
 
-def _places(cumulative: Tensor, top_p: float, number: float, *, complete: bool) -> tuple[int, int] | None:
+def _places(cumulative: NDArray[np.float64], top_p: float, number: float, *, complete: bool) -> tuple[int, int] | None:
     """Places of the drawn and of the last kept candidate; None where more candidates are needed to know them."""
     covered, last = float(cumulative[-1]), len(cumulative) - 1
     if top_p < 1.0:
         if covered < top_p and not complete:
             return None
-        last = min(int(torch.searchsorted(cumulative, top_p)), last)
+        last = min(int(cumulative.searchsorted(top_p)), last)
         covered = float(cumulative[last])
     elif not complete:
         if covered <= number:
             return None
         covered = 1.0
-    return min(int(torch.searchsorted(cumulative, number * covered, right=True)), last), last
+    return min(int(cumulative.searchsorted(number * covered, side="right")), last), last
 
 
 class _TokenSet:

@@ -22,11 +22,13 @@ class Sums(NamedTuple):
     top: float
     """The largest logit."""
     log_total: float
-    """The logarithm of the sum of all exponentials, of the logits divided by the temperature."""
+    """The logarithm of the sum of e**((logit - top) / temperature) over all logits."""
     entropy: float
     """In nats."""
+    asked: float
+    """The logit that was asked about."""
     above: int
-    """How many logits are greater than the one that was asked about."""
+    """How many logits are greater."""
 
 
 def largest(row: Tensor, count: int) -> tuple[Any, Any]:
@@ -111,7 +113,7 @@ def _entries(sources: str) -> tuple[Any, Any]:
         for index in range(vectors * LANES, size):
             above += get(address + 4 * index) > limit
         log_total = math.log(total)
-        return top, log_total + top * factor, log_total - weighted / total, above
+        return top, log_total, log_total - weighted / total, limit, above
 
     return best, sums
 

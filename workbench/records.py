@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -83,6 +83,40 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptToken:
+    """One token of a prompt."""
+
+    token_id: int
+    text: str
+    """The token decoded alone; U+FFFD stands for bytes that are no whole character."""
+    bytes: bytes
+    is_control: bool
+    """Placed by the template or the tokenizer; whatever looks like one in a message is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model would be given, exactly."""
+
+    model: str
+    text: str
+    tokens: tuple[PromptToken, ...]
+    tool_syntax: str | None = None
+    """How the model would write a call; None for a text to continue, or without tools."""
+    template_sha256: str | None = None
+    """Of the chat template; None for a text to continue."""
+
+    def __repr__(self) -> str:
+        """Counts, then the text with every control token in double brackets, so that look-alikes stand out."""
+        control = sum(token.is_control for token in self.tokens)
+        facts = [f"{len(self.tokens)} tokens", f"{control} of them control tokens"]
+        facts += [f"tools as {self.tool_syntax}"] if self.tool_syntax else []
+        facts += [f"template {self.template_sha256[:12]}"] if self.template_sha256 else []
+        spelled = (f"⟦{token.text}⟧".encode() if token.is_control else token.bytes for token in self.tokens)
+        return f"<Prompt for {self.model}: {', '.join(facts)}>\n{b''.join(spelled).decode(errors='replace')}"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """The facts of one served model, known before it is loaded; None where nobody knows."""
 
@@ -100,6 +134,13 @@ class ModelCard:
     device: str | None = None
     context_length: int | None = None
     has_chat_template: bool = False
+    chat_template: str | None = field(default=None, repr=False)
+    """The model's own template as it stands; several by name as JSON."""
+    template_sha256: str | None = None
+    """Of the template; it tells whether a model still asks as it did."""
+    tool_syntax: str | None = None
+    """How the loaded model's calls are written: ``tool_call_tag``, ``json`` and so on where its template has its own
+    way, ``tool_prompt_format`` where the request decides."""
     licence: str | None = None
     loaded: bool = False
     memory_bytes: int | None = None

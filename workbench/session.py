@@ -38,7 +38,7 @@ from workbench.run import Run
 from workbench.stack import Stack, load_run_config
 
 if TYPE_CHECKING:
-    from workbench.records import ModelCard, Score
+    from workbench.records import ModelCard, Prompt, Score
     from workbench.widgets import Playground
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
@@ -199,6 +199,22 @@ class Workbench:
             raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
         alternatives = (logprobs.top_k or 0) if logprobs else 0
         return self._loop.wait(self.inference.score(self._model(model), prompt, continuations, alternatives))
+
+    def render(
+        self,
+        prompt: str | list[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        model: str | None = None,
+    ) -> Prompt:
+        """What a model would be given for a text or a conversation: the text with its tokens. Nothing is computed.
+
+        Args:
+            tools: definitions or functions, as for `chat_completion`.
+        """
+        asked = self.inference.render(self._model(model), prompt, tool_definitions(tools), tool_prompt_format)
+        return self._loop.wait(asked)
 
     # ------------------------------------------------------------------------------------------------ models
 

@@ -117,6 +117,9 @@ class Family:
     others: tuple[str, ...] = ()
 
     def encoder(self, make: Callable[[], Any] = byte_tokenizer) -> PromptEncoder:
+        return PromptEncoder(self.tokenizer(make), "fake")
+
+    def tokenizer(self, make: Callable[[], Any] = byte_tokenizer) -> Any:
         tokenizer = make()
         tokenizer.chat_template = self.template
         backend = tokenizer.backend_tokenizer
@@ -124,7 +127,7 @@ class Family:
         backend.add_tokens([AddedToken(text, normalized=False) for text in self.others])
         if tokenizer.bos_token is None:
             tokenizer.bos_token = self.specials[0]
-        return PromptEncoder(tokenizer, "fake")
+        return tokenizer
 
 
 CHATML = ("<|im_start|>", "<|im_end|>")

@@ -71,6 +71,7 @@ class ControlTokens:
         added = tokenizer.get_added_tokens_decoder()
         self.ids = {token.content: i for i, token in added.items() if token.special or _marks_structure(token.content)}
         """By its text, the id of each control token."""
+        self.special_ids = {token.content: i for i, token in added.items() if token.special}
         self._known_ids = frozenset(self.ids.values())
         self._unknown = _unknown(tokenizer)
         self._secret = _SecretTokenizer(tokenizer, self.ids)

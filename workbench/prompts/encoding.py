@@ -19,7 +19,7 @@ from workbench.prompts.turns import native_turns, worded_turns
 from workbench.protocol import ToolPromptFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedTokenizerFast
 
@@ -57,6 +57,11 @@ class PromptEncoder:
     @property
     def has_chat_template(self) -> bool:
         return self.template is not None
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        """By its text, the id of every special token: those that are no part of an answer's text."""
+        return self._control_tokens.special_ids
 
     def tool_syntax(self, tool_prompt_format: ToolPromptFormat | None = None) -> ToolSyntax:
         """How calls are written in this model's answers: as its template writes them, else as asked for."""

@@ -71,14 +71,15 @@ class ChatTemplate:
         control_tokens: ControlTokens,
         name: str,
     ) -> None:
-        self._sources = sources
+        self.sources = sources
+        """The templates by name."""
         self._special_tokens = dict(special_tokens)
         self._control_tokens = control_tokens
         self._name = name
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        return template_sha256(self._sources)
+        return template_sha256(self.sources)
 
     @cached_property
     def takes_text(self) -> bool:
@@ -113,7 +114,7 @@ class ChatTemplate:
         """
         own = self._shaped(turns if self.takes_system else _without_system(turns))
         try:
-            disguise = self._control_tokens.disguise(own, tools or [], list(self._sources.values()))
+            disguise = self._control_tokens.disguise(own, tools or [], list(self.sources.values()))
             shown = disguise.put_on(own)
             text = self._render(shown, disguise.put_on(tools) if tools else None, disguise)
             _check_shown(shown, text)
@@ -139,10 +140,10 @@ class ChatTemplate:
             return ""
 
     def _render(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, disguise: Disguise) -> str:
-        source = self._sources.get("tool_use") if tools else None
-        source = source or self._sources.get("default")
+        source = self.sources.get("tool_use") if tools else None
+        source = source or self.sources.get("default")
         if source is None:
-            raise TemplateError(f"it has templates for {', '.join(self._sources)} alone")
+            raise TemplateError(f"it has templates for {', '.join(self.sources)} alone")
         if len(source) > _MAX_TEMPLATE_CHARACTERS:
             raise TemplateError(f"it has more than {_MAX_TEMPLATE_CHARACTERS:,} characters")
         variables = self._special_tokens | {
@@ -156,9 +157,11 @@ class ChatTemplate:
 
 
 def template_sources(chat_template: object) -> dict[str, str]:
-    """The templates of a tokenizer, which has one, several by name, or none."""
+    """The templates of a tokenizer, which has one, several by name, or none; a list of names and texts in its file."""
     if isinstance(chat_template, str) and chat_template:
         return {"default": chat_template}
+    if isinstance(chat_template, list):
+        chat_template = {one.get("name"): one.get("template") for one in chat_template if isinstance(one, dict)}
     return {str(name): str(text) for name, text in chat_template.items()} if isinstance(chat_template, dict) else {}
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from workbench.protocol import BatchInference, Inference
 
 if TYPE_CHECKING:
-    from workbench.protocol import Message, ModelDef, Provider
-    from workbench.records import ModelCard, Score
+    from workbench.protocol import Message, ModelDef, Provider, ToolDefinition, ToolPromptFormat
+    from workbench.records import ModelCard, Prompt, Score
 
 
 class InferenceProvider(Inference, BatchInference, Protocol):
@@ -26,6 +26,15 @@ class InferenceProvider(Inference, BatchInference, Protocol):
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         """How probable each continuation is after the prompt, a text or a conversation."""
+
+    async def render(
+        self,
+        model: str,
+        prompt: str | list[Message],
+        tools: list[ToolDefinition] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+    ) -> Prompt:
+        """What the model would be given for a text or a conversation, without generating."""
 
     def card(self, identifier: str) -> ModelCard:
         """The facts of one served model, without loading it."""

@@ -18,7 +18,7 @@ from workbench.protocol import (
     ToolDefinition,
     ToolPromptFormat,
 )
-from workbench.records import Score
+from workbench.records import Prompt, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
@@ -122,6 +122,17 @@ class Router:
         """How probable each continuation is after the prompt; not a part of the protocol."""
         found = self._find(model)
         return await found.provider.score(found.model.identifier, prompt, continuations, alternatives)
+
+    async def render(
+        self,
+        model: str,
+        prompt: str | list[Message],
+        tools: list[ToolDefinition] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+    ) -> Prompt:
+        """What the model would be given, without generating; not a part of the protocol."""
+        found = self._find(model)
+        return await found.provider.render(found.model.identifier, prompt, tools, tool_prompt_format)
 
     def _find(self, model: str) -> Registration:
         if not isinstance(model, str):

@@ -6,9 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.fakes.models import byte_tokenizer
+from tests.fakes.serving import FakeModels
+from tests.fakes.templates import FAMILIES
 from workbench import catalog
 from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.precision import PRECISIONS
@@ -95,6 +99,57 @@ def test_a_template_in_a_file_of_its_own_counts(provider_of: Make, tiny_folders:
     (folder / "chat_template.jinja").unlink()
     config.write_text(json.dumps(values | {"chat_template": "{{ messages }}"}))
     assert provider_of(folder).card("model").has_chat_template
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"chat_template.jinja": "{{ messages }}\r\n"},
+        {"tokenizer_config.json": "{{ messages }} é"},
+        {"chat_template.jinja": "{{ messages }}", "tokenizer_config.json": "another, which does not count"},
+        {"chat_template.jinja": "{{ messages }}", "additional_chat_templates/tool_use.jinja": "{{ tools }}"},
+        {"tokenizer_config.json": [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]},
+    ],
+)
+def test_the_hash_of_the_template_is_known_before_the_model_is_loaded(
+    provider_of: Make, tiny_folders: Folders, tmp_path: Path, place: dict[str, Any]
+) -> None:
+    folder = shutil.copytree(tiny_folders["llama"], tmp_path / "model")
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    values = json.loads((folder / "tokenizer_config.json").read_text())
+    values["chat_template"] = place.pop("tokenizer_config.json", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(values))
+    for name, text in place.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, newline="")
+    provider = provider_of(folder)
+    before = provider.card("model")
+    provider.load("model")
+    after = provider.card("model")
+    assert before.chat_template is not None
+    assert before.template_sha256 is not None
+    assert (before.chat_template, before.template_sha256) == (after.chat_template, after.template_sha256)
+    assert before.tool_syntax is None
+    assert after.tool_syntax == "tool_prompt_format"
+
+
+def test_a_card_tells_how_a_models_own_template_writes_calls(fake_models: FakeModels) -> None:
+    for name, family in FAMILIES.items():
+        fake_models.add(name, tokenizer=family.tokenizer())
+    fake_models.add("none", tokenizer=byte_tokenizer(template=None))
+    provider = fake_models.provider()
+    for name in (*FAMILIES, "none"):
+        provider.load(name)
+    written = {name: provider.card(name).tool_syntax for name in (*FAMILIES, "none")}
+    provider.close()
+    assert written == {
+        "plain": "tool_prompt_format",
+        "tagged": "tool_call_tag",
+        "no system": "tool_prompt_format",
+        "headers": "json",
+        "brackets": "mistral",
+        "none": None,
+    }
 
 
 @pytest.mark.parametrize("damage", ["gone", "weights", "config", "no config"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
 from workbench.errors import WorkbenchError
+from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.records import ModelCard
@@ -70,12 +73,22 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, packed=architecture in ARCHITECTURES, keep_wide=True),
         "context_length": min(text_limit(folder), positions or 512) if embeds else positions,
-        "has_chat_template": _has_chat_template(folder),
+        **template_facts(_template_sources(folder)),
     }
 
 
-def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").exists():
-        return True
-    path = folder / "tokenizer_config.json"
-    return path.exists() and bool(read_json(path).get("chat_template"))
+def template_facts(sources: Mapping[str, str]) -> dict[str, Any]:
+    """What a card says of a model's chat templates, which are given by name."""
+    if not sources:
+        return {"has_chat_template": False}
+    text = next(iter(sources.values())) if len(sources) == 1 else json.dumps(sources, ensure_ascii=False, indent=2)
+    return {"has_chat_template": True, "chat_template": text, "template_sha256": template_sha256(sources)}
+
+
+def _template_sources(folder: Path) -> dict[str, str]:
+    """The templates that the tokenizer would have, from its files."""
+    files = {"default": folder / "chat_template.jinja"}
+    files |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    sources = {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}
+    config = folder / "tokenizer_config.json"
+    return sources or template_sources(read_json(config).get("chat_template") if config.exists() else None)

@@ -35,15 +35,17 @@ from workbench.providers.chat_events import chat_chunks
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
 from workbench.providers.transformers.chunks import completion_chunks
+from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tokens import token_record
+from workbench.providers.transformers.tool_use import checked_tools
 from workbench.records import Score
 
 if TYPE_CHECKING:
     from workbench.engine.logprobs import TokenStats
     from workbench.protocol import InterleavedTextMedia, Message, ModelStore, Provider, ToolDefinition
-    from workbench.records import ModelCard
+    from workbench.records import ModelCard, Prompt
 
 Encode = Callable[[PromptEncoder], EncodedPrompt]
 """Makes a prompt, once the model's encoder is there; on a thread beside the event loop, for images take their time."""
@@ -187,6 +189,21 @@ class TransformersProvider:
             Score(text, tuple(token_record(vocabulary, stat, index, 0.0) for index, stat in enumerate(stats)))
             for text, stats in zip(continuations, scored, strict=True)
         ]
+
+    async def render(
+        self,
+        model: str,
+        prompt: str | list[Message],
+        tools: list[ToolDefinition] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+    ) -> Prompt:
+        """What the model would be given for a text or a conversation, without generating."""
+        self.get_model(model)
+        if not isinstance(prompt, str | list):
+            raise InvalidRequestError("prompt", prompt, "a text, or a list of messages")
+        use = checked_tools(tools, None, tool_prompt_format)
+        served = await self._ready(model)
+        return await asyncio.to_thread(rendered, served, prompt, use)
 
     def _check(
         self,

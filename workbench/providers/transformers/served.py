@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from workbench import catalog
 from workbench.engine.constraints import Grammars
@@ -16,6 +17,7 @@ from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundErro
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import ModelDef
+from workbench.providers.transformers.cards import template_facts
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.records import ModelCard
 
@@ -41,7 +43,15 @@ class CausalModel:
             parameters=model.parameters,
             memory_bytes=model.memory_bytes,
             predicted_memory_bytes=model.predicted_memory_bytes,
+            **self._prompt_facts(),
         )
+
+    def _prompt_facts(self) -> dict[str, Any]:
+        template = self.encoder.template
+        if template is None:
+            return template_facts({})
+        native = template.native_syntax
+        return template_facts(template.sources) | {"tool_syntax": native.value if native else "tool_prompt_format"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +160,7 @@ class ServedModels:
 
     def _encoder(self, model: LoadedModel) -> PromptEncoder:
         if model.images is None:
-            return PromptEncoder(model.tokenizer, model.name)
+            return PromptEncoder(model.tokenizer, model.name, model.context_length)
         sources = self._config.image_sources
         return VisionEncoder(model.tokenizer, model.name, model.context_length, reader=model.images, sources=sources)
 

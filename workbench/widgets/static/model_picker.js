@@ -17,6 +17,8 @@ import { byteSize, parameterCount } from "./format.js";
  * @property {string | null} device
  * @property {number | null} context_length
  * @property {boolean} has_chat_template
+ * @property {string | null} template_sha256
+ * @property {string | null} tool_syntax
  * @property {string | null} licence
  * @property {boolean} loaded
  * @property {number | null} memory_bytes
@@ -111,7 +113,8 @@ function cardRows(card) {
     ["Precision", card.precision],
     ["Device", card.device],
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
-    ["Chat template", card.has_chat_template ? "yes" : "no"],
+    ["Chat template", card.template_sha256 === null ? (card.has_chat_template ? "yes" : "no") : `SHA-256 ${card.template_sha256.slice(0, 12)}`],
+    ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "as the request asks" : card.tool_syntax],
     ["Licence", card.licence],
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Memory predicted", size(card.predicted_memory_bytes)],

@@ -1,0 +1,59 @@
+"""The tools of a request: checked before any work, then as its model has them in the prompt and in the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.engine.constraints import LarkGrammar
+from workbench.errors import InvalidRequestError
+from workbench.prompts.control_tokens import EncodedPrompt
+from workbench.prompts.encoding import PromptEncoder
+from workbench.prompts.tools.definitions import Toolset
+from workbench.prompts.tools.grammar import required_call
+from workbench.prompts.tools.parsing import ToolCallParser
+from workbench.protocol import Message, ToolChoice, ToolDefinition, ToolPromptFormat
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of one request and how they are to be used."""
+
+    tools: Toolset
+    prompt_format: ToolPromptFormat
+    must_call: bool
+
+    def prompt(self, encoder: PromptEncoder, messages: list[Message], field: str) -> EncodedPrompt:
+        return encoder.chat_prompt(messages, self.tools, self.prompt_format, field)
+
+    def parser(self, encoder: PromptEncoder) -> ToolCallParser | None:
+        """Reads the calls of one answer; None where there is nothing to call."""
+        return ToolCallParser(self.tools, encoder.tool_syntax(self.prompt_format)) if self.tools else None
+
+    def grammar(self, encoder: PromptEncoder) -> LarkGrammar | None:
+        """What an answer that has to be a call must look like."""
+        if not self.must_call:
+            return None
+        syntax = encoder.tool_syntax(self.prompt_format)
+        return LarkGrammar(required_call(self.tools, syntax, encoder.special_ids))
+
+    def note(self, encoder: PromptEncoder) -> str | None:
+        """What to say where the model's own way of writing calls wins over the asked one."""
+        syntax = encoder.tool_syntax(self.prompt_format)
+        if not self.tools or syntax.value == self.prompt_format.value or self.prompt_format is ToolPromptFormat.json:
+            return None
+        return f"tool_prompt_format {self.prompt_format} is not used: the model's own template writes calls as {syntax}"
+
+
+def checked_tools(
+    tools: list[ToolDefinition] | None, tool_choice: ToolChoice | None, tool_prompt_format: ToolPromptFormat | None
+) -> ToolUse:
+    """Raises `InvalidRequestError` for the first thing that is wrong, with its place."""
+    if tool_choice is not None and tool_choice not in tuple(ToolChoice):
+        raise InvalidRequestError("tool_choice", tool_choice, f"one of {', '.join(ToolChoice)}")
+    if tool_prompt_format is not None and tool_prompt_format not in tuple(ToolPromptFormat):
+        raise InvalidRequestError("tool_prompt_format", tool_prompt_format, f"one of {', '.join(ToolPromptFormat)}")
+    toolset = Toolset.of(tools)
+    must_call = tool_choice == ToolChoice.required
+    if must_call and not toolset:
+        raise InvalidRequestError("tools", tools, "a list of at least one tool, because tool_choice is required")
+    return ToolUse(toolset, ToolPromptFormat(tool_prompt_format or ToolPromptFormat.json), must_call)

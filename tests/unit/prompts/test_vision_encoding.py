@@ -17,6 +17,7 @@ from workbench.errors import ContextLengthError, InvalidRequestError, Unsupporte
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.images import MAX_IMAGES, ImageSources
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import (
     URL,
@@ -25,6 +26,8 @@ from workbench.protocol import (
     Message,
     StopReason,
     SystemMessage,
+    ToolDefinition,
+    ToolParamDefinition,
     ToolResponseMessage,
     UserMessage,
 )
@@ -162,6 +165,17 @@ def test_an_image_alone_and_images_in_the_context_are_read_too() -> None:
     assert widths(prompt) == [3, 5]
     assert scene.reader.fields == ["messages[0].content.image", "messages[1].context[1].image"]
     assert "see\nx<image>" in scene.shown(prompt)
+
+
+@pytest.mark.parametrize("kind", SEEING)
+def test_tools_are_told_of_beside_images(kind: str) -> None:
+    parameters = {"place": ToolParamDefinition(param_type="string", description="Where <image> was taken.")}
+    tools = Toolset.of([ToolDefinition(tool_name="get_weather", parameters=parameters)])
+    scene = Scene(SEEING[kind])
+    prompt = scene.encoder.chat_prompt([UserMessage(content=["here: ", media(4), "how is it?"])], tools)
+    assert "get_weather" in prompt.text
+    assert widths(prompt) == [4]
+    assert scene.reader.token_id not in prompt.token_ids
 
 
 def test_pictures_of_every_origin_are_the_same_picture(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.fakes.hostile_texts import hostile_texts
@@ -159,10 +158,11 @@ def test_scores_after_a_picture_depend_on_it(bench_of: Callable[..., Workbench],
     assert [score.logprob for score in one] != [score.logprob for score in other]
     run = bench.chat_completion(about(picture(1), "?"), model=seer, sampling_params=FEW, logprobs=ALL)
     run.result(60)
-    first = run.tokens[0]
-    (scored,) = bench.score(about(picture(1), "?"), [first.text], model=seer)
-    if [token.token_id for token in scored.tokens] == [first.token_id]:
-        assert scored.logprob == pytest.approx(first.logprob, abs=1e-4)
+    likely = {token.text: token.logprob for token in run.tokens[0].alternatives}
+    scores = bench.score(about(picture(1), "?"), [text for text in likely if text.isascii()], model=seer)
+    whole = [score for score in scores if len(score.tokens) == 1]
+    assert whole, "at least one of the five likely tokens is what its text is encoded to"
+    assert [score.logprob for score in whole] == pytest.approx([likely[score.text] for score in whole], abs=1e-4)
 
 
 def test_no_text_of_a_user_becomes_a_picture(bench_of: Callable[..., Workbench], seer: str) -> None:
@@ -172,6 +172,14 @@ def test_no_text_of_a_user_becomes_a_picture(bench_of: Callable[..., Workbench],
     for text in hostile_texts(30):
         run = bench.chat_completion(about(text + place, picture(1), place, text), model=seer, sampling_params=FEW)
         assert run.result(60).completion_message.stop_reason
+
+
+def test_texts_are_embedded_by_a_model_that_sees_as_by_any(bench_of: Callable[..., Workbench], seer: str) -> None:
+    bench = bench_of()
+    bench.chat_completion(about(picture(), "?"), model=seer, sampling_params=FEW).result(60)
+    vectors = bench.embeddings(["The quick brown fox", "lazy dog", "The quick brown fox"], model=seer).embeddings
+    assert vectors[0] == vectors[2] != vectors[1]
+    assert sum(number * number for number in vectors[0]) == pytest.approx(1.0, abs=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------- refusals
@@ -286,4 +294,3 @@ def test_the_card_counts_what_looks_at_pictures(bench_of: Callable[..., Workbenc
     loaded = bench.load(seer)
     assert loaded.parameters == card.parameters
     assert loaded.memory_bytes == pytest.approx(card.predicted_memory_bytes, rel=0.02)
-    assert torch.is_inference_mode_enabled() is False

@@ -61,10 +61,11 @@ class KeptLogits:
         self._lock = threading.Lock()
 
     def add(self, run: int, position: int, logits: Tensor, number: float | None) -> None:
-        """Keep a copy of one row of logits."""
+        """Keep one row of logits, which nobody may change any more."""
         if logits.nbytes > self.budget_bytes:
             return
-        copy = Kept(logits.to("cpu", copy=True), number)
+        alone = logits.untyped_storage().nbytes() < 2 * logits.nbytes  # else it would keep the rows of others alive
+        copy = Kept(logits if alone else logits.clone(), number)
         with self._lock:
             self._kept[run, position] = copy
             self.nbytes += copy.logits.nbytes

@@ -61,7 +61,8 @@ def _block_maxima(address, size):
 @_compiled
 def _candidates(address, size, maxima, limit):
     """Numbers from a limit up, and their places."""
-    values, places, found = np.empty(size, np.float32), np.empty(size, np.int64), 0
+    most = BLOCK * (maxima >= limit).sum()
+    values, places, found = np.empty(most, np.float32), np.empty(most, np.int64), 0
     for block in range(len(maxima)):
         if maxima[block] < limit:
             continue
@@ -93,7 +94,9 @@ def _entries(sources: str) -> tuple[Any, Any]:
         _ = sources
         maxima = _block_maxima(address, size)
         limit, last = np.float32(-np.inf), len(maxima) - len(values)
-        if last >= 0:  # each maximum is a number of the row, so there are enough numbers from this one up
+        if len(values) == 1:
+            limit = maxima.max()
+        elif last >= 0:  # each maximum is a number of the row, so there are enough numbers from this one up
             limit = np.partition(maxima, last)[last]
         found, at = _candidates(address, size, maxima, limit)
         order = np.argsort(-found, kind="mergesort")  # which keeps equals in the order of places

@@ -134,6 +134,8 @@ class ModelCard:
     device: str | None = None
     context_length: int | None = None
     has_chat_template: bool = False
+    reads_images: bool = False
+    """Whether messages of the user may hold images."""
     chat_template: str | None = field(default=None, repr=False)
     """The model's own template as it stands; several by name as JSON."""
     template_sha256: str | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,6 +184,21 @@ def test_texts_are_embedded_by_a_model_that_sees_as_by_any(bench_of: Callable[..
     assert sum(number * number for number in vectors[0]) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_the_prompt_can_be_seen_with_the_pieces_of_its_pictures(bench_of: Callable[..., Workbench], seer: str) -> None:
+    bench = bench_of()
+    place = PLACES.get(seer, "<image>")
+    talk = about(f"not {place}: ", picture(), "?")
+    shown = bench.render(talk, model=seer)
+    run = bench.chat_completion(talk, model=seer, sampling_params=FEW)
+    run.result(60)
+    assert len(shown.tokens) == run.usage.prompt_tokens
+    assert f"not {place}: {place}?" in shown.text
+    pieces = [
+        token for token in shown.tokens if token.text in place and token.text.startswith("<") and token.is_control
+    ]
+    assert len(pieces) > 3
+
+
 # ------------------------------------------------------------------------------------------------------- refusals
 
 
@@ -286,11 +303,26 @@ def test_pictures_are_opened_beside_the_event_loop(
     assert all("workbench" not in thread.name for thread in threads)
 
 
-def test_the_card_counts_what_looks_at_pictures(bench_of: Callable[..., Workbench], seer: str) -> None:
+def test_the_card_tells_of_a_model_that_sees_and_counts_what_it_sees_with(
+    bench_of: Callable[..., Workbench], seer: str
+) -> None:
     bench = bench_of()
     card = bench.card(seer)
-    assert card.has_chat_template
-    assert card.kind == "causal"
+    assert (card.kind, card.has_chat_template, card.reads_images) == ("causal", True, True)
+    assert not bench.card("blind").reads_images
     loaded = bench.load(seer)
     assert loaded.parameters == card.parameters
     assert loaded.memory_bytes == pytest.approx(card.predicted_memory_bytes, rel=0.02)
+
+
+def test_the_card_shows_the_template_that_is_used_where_it_stands_beside_the_processor(
+    bench_of: Callable[..., Workbench], models: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "older"
+    shutil.copytree(models["smolvlm"], folder)
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    bench = bench_of(models=[str(folder), str(models["smolvlm"])])
+    assert bench.card("older").template_sha256 == bench.card("smolvlm").template_sha256
+    assert bench.load("older").template_sha256 == bench.card("smolvlm").template_sha256

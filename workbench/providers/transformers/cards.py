@@ -15,6 +15,7 @@ from workbench.engine.memory import predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
+from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
 from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
@@ -64,6 +65,7 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     text_config = model_config.get("text_config") or model_config
     embeds = is_sentence_model(folder)
     precision: Precision = "float32" if embeds else config.precision
+    sees = model_config.get("model_type") in FAMILIES
     architecture = next(iter(model_config.get("architectures") or ()), None)
     positions = text_config.get("max_position_embeddings") or text_config.get("n_positions")
     return {
@@ -73,7 +75,8 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, packed=architecture in ARCHITECTURES, keep_wide=True),
         "context_length": min(text_limit(folder), positions or 512) if embeds else positions,
-        **template_facts(_template_sources(folder)),
+        "reads_images": sees,
+        **template_facts(_template_sources(folder, sees=sees)),
     }
 
 
@@ -85,8 +88,10 @@ def template_facts(sources: Mapping[str, str]) -> dict[str, Any]:
     return {"has_chat_template": True, "chat_template": text, "template_sha256": template_sha256(sources)}
 
 
-def _template_sources(folder: Path) -> dict[str, str]:
-    """The templates that the tokenizer would have, from its files."""
+def _template_sources(folder: Path, *, sees: bool) -> dict[str, str]:
+    """The templates that the tokenizer would have, from its files, or the processor's where the model sees."""
+    if sees and (template := processor_template(folder)):
+        return {"default": template}
     files = {"default": folder / "chat_template.jinja"}
     files |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     sources = {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}

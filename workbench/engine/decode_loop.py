@@ -25,7 +25,7 @@ from workbench.engine.images import cache_keys, next_part, prefill_part
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
-from workbench.engine.machine import thread_count
+from workbench.engine.machine import give_back_memory, thread_count
 from workbench.errors import ClosedError, GenerationError, OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class DecodeLoop:
         """Take all that has arrived, waiting while there is nothing to do; False when it is time to end."""
         while True:
             idle = not self._active and not self._waiting
+            if idle and self._inbox.empty():
+                give_back_memory()
             try:
                 item = self._inbox.get(block=idle)
             except queue.Empty:

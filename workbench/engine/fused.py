@@ -206,9 +206,7 @@ class FusedDecoder:
         torch.set_num_threads(self._team.threads)
         shape, past, count = self._shape, cache.length, len(token_ids)
         cos, sin = (part.unsqueeze(1) for part in self._rotary.span(past, count))  # (count, 1, head_dim)
-        seen = torch.ones(count, past + count, dtype=torch.bool).tril(past)
-        mask = torch.zeros(count, past + count, dtype=self._dtype).masked_fill_(~seen, -torch.inf)
-        mask = mask.repeat(shape.heads // shape.kv_heads, 1)  # (heads per key head * count, past + count)
+        mask = None if past == 0 else self._mask(past, count)
         cache.reserve(count)
         hidden = self._embedding.take(torch.tensor(token_ids))  # (count, hidden)
         written = cache.kv[:, :, :, past : past + count, : shape.head_dim]
@@ -218,16 +216,34 @@ class FusedDecoder:
             q, kv = self._rotated(qkv(self._narrowed(hidden, block.attention_norm)), block.qk_norm, cos, sin)
             written[layer].copy_(kv.permute(1, 2, 0, 3))
             keys, values = whole[layer].unsqueeze(1).unbind()  # (1, kv_heads, past + count, head_dim) each
-            # The query heads of one key head stand one below the other, as if they were more queries: torch's fast
-            # attention knows no groups.
-            grouped = q.unflatten(1, (shape.kv_heads, -1)).permute(1, 2, 0, 3).flatten(1, 2).unsqueeze(0)
-            attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
-            attended = attended[0].unflatten(1, (-1, count)).permute(2, 0, 1, 3).reshape(count, -1)
-            hidden += output(attended)
+            hidden += output(self._attended(q, keys, values, mask))
             gate, up = gate_up(self._narrowed(hidden, block.mlp_norm)).chunk(2, dim=1)
             hidden += down(F.silu(gate) * up)
         cache.length = past + count
         return hidden
+
+    def _mask(self, past: int, count: int) -> Tensor:
+        """Which keys each new token must not see, for all query heads of a key head one below the other."""
+        shape = self._shape
+        unseen = torch.ones(count, past + count, dtype=torch.bool).triu(past + 1)
+        mask = torch.zeros(count, past + count, dtype=self._dtype).masked_fill_(unseen, -torch.inf)
+        return mask.repeat(shape.heads // shape.kv_heads, 1)
+
+    def _attended(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """What the queries (rows, heads, head_dim) attend to, shape (rows, heads * head_dim).
+
+        torch's fast attention knows no groups. At the beginning of a text the keys are repeated for each head, since
+        the causal half is then all that is computed; later the query heads of a key head stand one below the other.
+        """
+        count, group = len(q), self._shape.heads // self._shape.kv_heads
+        if mask is None:
+            keys, values = (part.repeat_interleave(group, dim=1) for part in (keys, values))
+            attended = F.scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0), keys, values, is_causal=True)
+            return attended[0].transpose(0, 1).reshape(count, -1)
+        grouped = q.unflatten(1, (-1, group)).permute(1, 2, 0, 3).flatten(1, 2).unsqueeze(0)
+        attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        together: Tensor = attended[0].unflatten(1, (group, count)).permute(2, 0, 1, 3)
+        return together.reshape(count, -1)
 
     def _rotated(self, qkv: Tensor, qk_norm: Tensor | None, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Rotated queries (rows, heads, head_dim); rotated keys, and values (rows, 2, kv_heads, head_dim)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -109,10 +109,8 @@ def trace(logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float 
         raise ValueError("a random number is needed where the choice is not greedy")
     tempered = (logits - logits.max()) / sampling.temperature
     stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
-    # The candidates are asked for as the draw asks for them: among equals another way may keep others.
     if sampling.top_k:
-        kept_ids = tempered.topk(min(sampling.top_k, len(tempered))).indices
-        stages.append(_cut("top_k", stages[-1].probabilities, kept_ids))
+        stages.append(_cut("top_k", stages[-1].probabilities, nucleus(logits, replace(sampling, top_p=1.0))))
     if sampling.top_p < 1.0:
         stages.append(_cut("top_p", stages[-1].probabilities, nucleus(logits, sampling)))
     return Trace(tuple(stages), number, draw(logits, sampling, number))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from pathlib import Path
 
 import psutil
 
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -32,6 +34,12 @@ def memory_available_bytes() -> int:
     """Memory that could still be taken: what the limit leaves over our own use, and what the machine has free."""
     used = int(psutil.Process().memory_info().rss)
     return min(memory_limit_bytes() - used, int(psutil.virtual_memory().available))
+
+
+def give_back_memory() -> None:
+    """Hand memory that was freed back to the system, where the C library keeps it for later (glibc does)."""
+    if _TRIM is not None:
+        _TRIM(0)
 
 
 def _cpu_quota() -> float | None:

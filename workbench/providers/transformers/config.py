@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from workbench.engine.precision import Precision
+from workbench.engine.scheduler import PREFIX_CACHE_BYTES
 from workbench.errors import ConfigError, InvalidRequestError
 from workbench.prompts.image_fetching import WebImages
 from workbench.prompts.images import ImageSources
@@ -28,7 +29,7 @@ class TransformersConfig(ConfigModel):
     device: Literal["auto", "cpu"] = "auto"
     max_active: int = Field(default=16, ge=1, le=256)
     """Requests of one model that decode together; more wait their turn."""
-    prefix_cache_mb: int = Field(default=128, ge=0)
+    prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)
     """Memory for keys and values of past prompts, for each model; 0 switches reuse off."""
 
     image_root: str | None = None

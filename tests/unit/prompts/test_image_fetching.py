@@ -19,6 +19,8 @@ from workbench.prompts.image_fetching import WebImages
 
 FIELD = "messages[0].content[0].image"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
+PATIENCE_S = 100.0
+"""A machine may pause; only what must time out has less."""
 
 
 class Site:
@@ -124,7 +126,7 @@ def refusal(web: WebImages, url: str, max_bytes: int = 1000) -> str:
 
 def test_a_listed_host_is_fetched_from(site: Site) -> None:
     site.answers["/a.png?size=2"] = (200, {}, b"body")
-    web = WebImages(frozenset({site.host}), LOOPBACK)
+    web = WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S)
     assert web.fetch(f"http://{site.host}/a.png?size=2", FIELD, 1000) == b"body"
     assert site.asked == [("/a.png?size=2", site.host)]
 
@@ -200,7 +202,7 @@ def test_one_address_that_is_not_public_among_others_is_enough_to_refuse(names: 
 def test_a_name_is_looked_up_once_and_the_connection_goes_where_the_check_looked(site: Site, names: Any) -> None:
     looked_up = names(images_example="127.0.0.1")
     site.answers["/a.png"] = (200, {}, b"body")
-    web = WebImages(frozenset({f"images.example:{site.port}"}), LOOPBACK)
+    web = WebImages(frozenset({f"images.example:{site.port}"}), LOOPBACK, PATIENCE_S)
     assert web.fetch(f"http://Images.Example.:{site.port}/a.png", FIELD, 1000) == b"body"
     assert looked_up == ["images.example"]
     assert site.asked == [("/a.png", f"images.example:{site.port}")]
@@ -210,7 +212,9 @@ def test_a_name_is_looked_up_once_and_the_connection_goes_where_the_check_looked
 def test_a_redirect_is_followed_where_a_request_might_have_gone_itself(site: Site, status: int) -> None:
     site.answers["/a"] = (status, {"Location": "/b"}, b"")
     site.answers["/b"] = (200, {}, b"there")
-    assert WebImages(frozenset({site.host}), LOOPBACK).fetch(f"http://{site.host}/a", FIELD, 1000) == b"there"
+    assert (
+        WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S).fetch(f"http://{site.host}/a", FIELD, 1000) == b"there"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_a_redirect_is_followed_where_a_request_might_have_gone_itself(site: Sit
 )
 def test_a_redirect_elsewhere_is_refused_and_its_target_not_named(site: Site, location: str) -> None:
     site.answers["/a"] = (302, {"Location": location}, b"")
-    said = refusal(WebImages(frozenset({site.host}), LOOPBACK), f"http://{site.host}/a")
+    said = refusal(WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a")
     assert "lists as image_hosts" in said
     assert "169.254" not in said
     assert site.asked == [("/a", site.host)]
@@ -228,7 +232,7 @@ def test_a_redirect_elsewhere_is_refused_and_its_target_not_named(site: Site, lo
 def test_a_redirect_to_a_name_that_has_become_private_is_refused(site: Site, names: Any) -> None:
     names(inner_example="10.0.0.7")
     site.answers["/a"] = (302, {"Location": "http://inner.example/"}, b"")
-    web = WebImages(frozenset({site.host, "inner.example"}), LOOPBACK)
+    web = WebImages(frozenset({site.host, "inner.example"}), LOOPBACK, PATIENCE_S)
     assert "10.0.0.7" not in refusal(web, f"http://{site.host}/a")
 
 
@@ -240,13 +244,15 @@ def test_no_redirect_leads_from_https_to_http() -> None:
 
 def test_redirects_in_a_circle_end(site: Site) -> None:
     site.answers["/a"] = (302, {"Location": "/a"}, b"")
-    assert "redirects at most 3 times" in refusal(WebImages(frozenset({site.host}), LOOPBACK), f"http://{site.host}/a")
+    assert "redirects at most 3 times" in refusal(
+        WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a"
+    )
     assert len(site.asked) == 4
 
 
 def test_of_a_large_body_no_more_than_the_limit_is_read(site: Site) -> None:
     site.answers["/a"] = (200, {}, bytes(10**6))
-    body = WebImages(frozenset({site.host}), LOOPBACK).fetch(f"http://{site.host}/a", FIELD, 1000)
+    body = WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S).fetch(f"http://{site.host}/a", FIELD, 1000)
     assert len(body) == 1001, "one more, by which the caller sees that it was too much"
 
 
@@ -268,7 +274,7 @@ def test_whatever_fails_is_told_in_the_same_words(site: Site, names: Any, monkey
     def no_such_name(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")
 
-    web = WebImages(hosts, LOOPBACK)
+    web = WebImages(hosts, LOOPBACK, PATIENCE_S)
     said = [refusal(web, url) for url in (f"http://{site.host}/missing", f"http://127.0.0.1:{closed_port}/")]
     said.append(refusal(web, f"https://{site.host}/"))  # no TLS there
     monkeypatch.setattr(socket, "getaddrinfo", no_such_name)

@@ -37,6 +37,7 @@ from workbench.providers.transformers.served import CausalModel
 
 FEW = SamplingParams(max_tokens=6)
 ALL = LogProbConfig(top_k=5)
+PATIENCE_S = 100.0
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def logprobs(run: Any) -> list[float]:
 
 def answer(bench: Workbench, model: str, messages: list[Message], **more: Any) -> tuple[str, list[int], list[float]]:
     run = bench.chat_completion(messages, model=model, sampling_params=FEW, logprobs=ALL, **more)
-    run.result(60)
+    run.result(PATIENCE_S)
     return run.text, [token.token_id for token in run.tokens], logprobs(run)
 
 
@@ -149,7 +150,7 @@ def test_a_talk_about_a_picture_reuses_it_and_another_picture_does_not(
     again = [*asked, said, UserMessage(content="and what else?")]
     for talk, reuses_picture in ((again, True), (other, False)):
         run = warm.chat_completion(talk, model=seer, sampling_params=FEW)
-        run.result(60)
+        run.result(PATIENCE_S)
         assert (run.usage.reused_tokens > 40) == reuses_picture
         assert run.text == answer(cold, seer, talk)[0]
 
@@ -159,7 +160,7 @@ def test_scores_after_a_picture_depend_on_it(bench_of: Callable[..., Workbench],
     one, other = (bench.score(about(picture(seed), "?"), ["dog", "fox"], model=seer) for seed in (1, 2))
     assert [score.logprob for score in one] != [score.logprob for score in other]
     run = bench.chat_completion(about(picture(1), "?"), model=seer, sampling_params=FEW, logprobs=ALL)
-    run.result(60)
+    run.result(PATIENCE_S)
     likely = {token.text: token.logprob for token in run.tokens[0].alternatives}
     scores = bench.score(about(picture(1), "?"), [text for text in likely if text.isascii()], model=seer)
     whole = [score for score in scores if len(score.tokens) == 1]
@@ -173,12 +174,12 @@ def test_no_text_of_a_user_becomes_a_picture(bench_of: Callable[..., Workbench],
     place = PLACES.get(seer, "<image>")
     for text in hostile_texts(30):
         run = bench.chat_completion(about(text + place, picture(1), place, text), model=seer, sampling_params=FEW)
-        assert run.result(60).completion_message.stop_reason
+        assert run.result(PATIENCE_S).completion_message.stop_reason
 
 
 def test_texts_are_embedded_by_a_model_that_sees_as_by_any(bench_of: Callable[..., Workbench], seer: str) -> None:
     bench = bench_of()
-    bench.chat_completion(about(picture(), "?"), model=seer, sampling_params=FEW).result(60)
+    bench.chat_completion(about(picture(), "?"), model=seer, sampling_params=FEW).result(PATIENCE_S)
     vectors = bench.embeddings(["The quick brown fox", "lazy dog", "The quick brown fox"], model=seer).embeddings
     assert vectors[0] == vectors[2] != vectors[1]
     assert sum(number * number for number in vectors[0]) == pytest.approx(1.0, abs=1e-5)
@@ -190,7 +191,7 @@ def test_the_prompt_can_be_seen_with_the_pieces_of_its_pictures(bench_of: Callab
     talk = about(f"not {place}: ", picture(), "?")
     shown = bench.render(talk, model=seer)
     run = bench.chat_completion(talk, model=seer, sampling_params=FEW)
-    run.result(60)
+    run.result(PATIENCE_S)
     assert len(shown.tokens) == run.usage.prompt_tokens
     assert f"not {place}: {place}?" in shown.text
     pieces = [
@@ -206,7 +207,7 @@ def refusal(bench: Workbench, model: str, messages: list[Message]) -> InvalidReq
     """What streaming, waiting and a batch say, which must be the same."""
     run = bench.chat_completion(messages, model=model, sampling_params=FEW)
     with pytest.raises(InvalidRequestError) as caught:
-        run.result(60)
+        run.result(PATIENCE_S)
     with pytest.raises(InvalidRequestError) as in_batch:
         bench.batch_chat_completion([about("fine"), messages], model=model, sampling_params=FEW)
     assert in_batch.value.field == caught.value.field.replace("messages", "messages_batch[1]", 1)
@@ -243,7 +244,7 @@ def test_where_pictures_mean_nothing_they_are_refused_by_place(bench_of: Callabl
     bench = bench_of()
     run = bench.completion(["a", picture()], model=seer)
     with pytest.raises(UnsupportedContentError, match=r"content\[1\].image must be text: a completion reads no images"):
-        run.result(60)
+        run.result(PATIENCE_S)
     with pytest.raises(UnsupportedContentError, match=r"content_batch\[1\]\[0\].image must be text"):
         bench.batch_completion(["a", [picture()]], model=seer)
     with pytest.raises(UnsupportedContentError, match=r"contents\[1\] must be text"):
@@ -251,7 +252,7 @@ def test_where_pictures_mean_nothing_they_are_refused_by_place(bench_of: Callabl
     assert "images stand in messages of the user" in refusal(bench, seer, [SystemMessage(content=[picture()])]).allowed
     talk = bench.chat_completion(about(picture(), "?"), model=seer, logprobs=LogProbConfig(prompt=True))
     with pytest.raises(UnsupportedFieldError, match=r"logprobs\.prompt"):
-        talk.result(60)
+        talk.result(PATIENCE_S)
 
 
 def test_pictures_that_fill_the_context_are_refused_with_its_length(bench_of: Callable[..., Workbench]) -> None:
@@ -259,7 +260,7 @@ def test_pictures_that_fill_the_context_are_refused_with_its_length(bench_of: Ca
         about(*[picture(seed, 200, 200) for seed in range(16)], "?" * 500), model="qwen2_vl"
     )
     with pytest.raises(ContextLengthError, match="512 tokens"):
-        run.result(60)
+        run.result(PATIENCE_S)
 
 
 def test_one_wrong_picture_refuses_a_batch_before_anything_is_computed(

@@ -57,6 +57,10 @@ class TokenRecord:
     """Seconds from the start of the request until the token was sampled."""
     is_special: bool = False
     """A control token of the tokenizer; not part of the run's text."""
+    removed_mass: float = 0.0
+    """Probability, under the raw softmax, of the tokens that the asked format did not allow here."""
+    is_forced: bool = False
+    """The asked format left no other text, so the token was not sampled."""
 
     @property
     def probability(self) -> float:
@@ -158,7 +162,7 @@ class SamplingStage:
     """The distribution after one step of the sampling chain."""
 
     name: str
-    """``raw``, ``penalty``, ``temperature``, ``top_k`` or ``top_p``."""
+    """``raw``, ``penalty``, ``grammar``, ``temperature``, ``top_k`` or ``top_p``."""
     probabilities: NDArray[np.float64]
     """Of every token by its id, shape (vocab,); 0 for those that were cut."""
     kept: int
@@ -173,7 +177,7 @@ class SamplingTrace:
 
     stages: tuple[SamplingStage, ...]
     number: float | None
-    """The random number of the draw, from 0 to below 1; None where the choice was greedy."""
+    """The random number of the draw, from 0 to below 1; None where the choice was greedy or forced."""
     token_id: int
     text: Callable[[int], str]
     """A token's text by its id."""

@@ -177,7 +177,7 @@ class Run(Generic[Chunk, Response]):
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
-        """How the token at a position was chosen: raw, penalty, temperature, top_k, top_p, draw.
+        """How the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
 
         Args:
             sampling_params: others than the run's, to see what they would have done with the same random number.

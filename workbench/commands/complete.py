@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands import opening, output
+from workbench.commands.format_options import add_format_options, response_format
 from workbench.commands.parsing import add_command
 from workbench.commands.sampling_options import add_sampling_options, sampling_params
 from workbench.errors import InvalidRequestError
@@ -21,6 +22,8 @@ _EXAMPLES = """
 workbench complete "The capital of France is" --max-tokens 8
 workbench complete "Once upon a time" --temperature 0.8 --seed 7
 workbench complete "The capital of France is" --max-tokens 8 --logprobs 5 --json
+workbench complete "Is the sky blue? " --regex "yes|no"
+workbench complete "A person: " --json-schema person.schema.json
 echo "A haiku about rain:" | workbench complete -
 """
 
@@ -40,6 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads standard input")
     opening.add_model_options(parser)
     add_sampling_options(parser, max_tokens=256)
+    add_format_options(parser)
     parser.add_argument(
         "--logprobs",
         type=int,
@@ -52,16 +56,21 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     params = sampling_params(args)
     logprobs = None if args.logprobs is None else _logprob_config(args.logprobs)
+    asked = response_format(args)
     # The newline that ends a piped text is the pipe's, and a prompt that ends in one continues differently.
     prompt = sys.stdin.read().removesuffix("\n") if args.prompt == "-" else args.prompt
     bench, model = opening.open_from(args)
     with bench:
-        completion = bench.completion(prompt, model=model, sampling_params=params, logprobs=logprobs)
+        completion = bench.completion(
+            prompt, model=model, sampling_params=params, logprobs=logprobs, response_format=asked
+        )
         try:
             _show(completion, as_json=args.json, with_logprobs=logprobs is not None)
         except KeyboardInterrupt:
             completion.cancel()
             raise
+    if asked is not None and completion.stop_reason == "out_of_tokens":
+        print("workbench: the answer was cut off before it was whole; allow more with --max-tokens", file=sys.stderr)
     return 0
 
 

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import queue
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from workbench.engine.generation import Generation
+from workbench.engine.faults import told
+from workbench.engine.generation import Choice, Generation
 from workbench.engine.images import cache_keys, next_part, prefill_part
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
 from workbench.engine.machine import give_back_memory, thread_count
-from workbench.errors import ClosedError, GenerationError, OutOfMemoryError
+from workbench.errors import ClosedError
 
 if TYPE_CHECKING:
     from workbench.engine.loading import LoadedModel
@@ -36,6 +37,9 @@ PREFILL_CHUNK = 512
 
 PROMPT_LOGPROBS_CHUNK = 64
 """The same where logits of every position are asked for, which take 4 bytes times the vocabulary each."""
+
+FORCED_CHUNK = 32
+"""Tokens read at once where a grammar forces them: so few that the compiled step reads them as it reads single ones."""
 
 
 class DecodeLoop:
@@ -171,11 +175,32 @@ class DecodeLoop:
             self._active.append(generation)
 
     def _decode(self) -> None:
-        """One token for every running request, as many together as the decoder takes."""
+        """One token for every running request, as many together as the decoder takes; more where they are forced."""
+        stepping = [generation for generation in self._active if not self._skip_ahead(generation)]
         rows = self.model.decoder.rows_per_step
-        for first in range(0, len(self._active), rows):
-            self._decode_together(self._active[first : first + rows])
+        for first in range(0, len(stepping), rows):
+            self._decode_together(stepping[first : first + rows])
         self._sweep()
+
+    def _skip_ahead(self, generation: Generation) -> bool:
+        """Read what the grammar forces in one chunk, if that is cheaper than letting it come token by token.
+
+        A short chunk takes as long as a step. Token by token, a forced one costs its row's share of a step that is
+        taken anyway, so the chunk pays from as many forced tokens on as there are rows.
+        """
+        if not generation.forced or len(generation.forced) < len(self._active):
+            return False
+        self._guarded(generation, partial(self._read_forced, generation))
+        return True
+
+    def _read_forced(self, generation: Generation) -> None:
+        """Append forced tokens, each with its own stats, and choose the one after them."""
+        count = min(len(generation.forced), generation.tokens_left, FORCED_CHUNK - 1)
+        chunk = [generation.token_ids[-1], *islice(generation.forced, count)]
+        logits = self.model.decoder.prefill(chunk, _cache(generation), every_position=True)  # (count + 1, vocab)
+        for row in logits.split(1):
+            if not generation.ended:
+                self._choose([generation], row)
 
     def _decode_together(self, group: list[Generation]) -> None:
         group = [generation for generation in group if not generation.ended]
@@ -198,23 +223,24 @@ class DecodeLoop:
 
     def _choose(self, group: Sequence[Generation], logits: Tensor) -> None:
         """Sample one token for each row of ``logits`` (rows, vocab) and hand it to its request."""
-        chosen: list[_Choice] = []
+        chosen: list[_Chosen] = []
         for row, generation in enumerate(group):
 
             def choose(generation: Generation = generation, row: int = row) -> None:
-                chosen.append(_Choice(generation, row, *generation.sampler.choose(logits[row])))
+                chosen.append(_Chosen(generation, row, generation.choose(logits[row])))
 
             self._guarded(generation, choose)
         if chosen:
             self._accept(chosen, logits)
 
-    def _accept(self, chosen: list[_Choice], logits: Tensor) -> None:
+    def _accept(self, chosen: list[_Chosen], logits: Tensor) -> None:
         """Measure the chosen tokens, keep what they were chosen from, and hand them to their requests."""
         try:
             stats = measure(
-                logits if len(chosen) == len(logits) else logits[[choice.row for choice in chosen]],
-                [choice.token_id for choice in chosen],
-                [choice.generation.request.alternatives for choice in chosen],
+                logits if len(chosen) == len(logits) else logits[[one.row for one in chosen]],
+                [one.choice.token_id for one in chosen],
+                [one.generation.request.alternatives for one in chosen],
+                [one.choice.mask for one in chosen],
             )
         except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             if len(chosen) == 1:
@@ -225,9 +251,9 @@ class DecodeLoop:
             for one in chosen:
                 self._accept([one], logits)
             return
-        for choice, stat in zip(chosen, stats, strict=True):
-            generation = choice.generation
-            self._kept.add(generation.handle.number, generation.position, logits[choice.row], choice.number)
+        for one, stat in zip(chosen, stats, strict=True):
+            generation, choice = one.generation, one.choice
+            self._kept.add(generation.handle.number, generation.position, logits[one.row], choice.number, choice.mask)
             self._guarded(generation, partial(generation.accept, stat))
 
     def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
@@ -242,26 +268,9 @@ class DecodeLoop:
         if generation.ended:  # its listener raised at the last event: there is nothing more to say
             return
         try:
-            generation.fail(self._told(error))
+            generation.fail(told(error, self.model.name))
         except BaseException:  # noqa: BLE001 - the listener itself is broken: nobody is left to tell
             generation.handle.ended.set()
-
-    def _told(self, error: BaseException) -> BaseException:
-        """The error as the caller gets it: typed, with the place as text, and holding no frame of this thread."""
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            return OutOfMemoryError(
-                f"memory ran out in a step of {self.model.name}: shorten the prompt or close a model"
-            )
-        place = "On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__))
-        if not isinstance(error, Exception):  # SystemExit and its like would end the caller's event loop
-            error = GenerationError(f"{self.model.name} raised {type(error).__name__} in a step: {error}")
-        error.add_note(place)
-        # Frames would keep tensors of the failed step alive for as long as the caller keeps the error.
-        chain: BaseException | None = error
-        while chain is not None:
-            chain.__traceback__ = None
-            chain = chain.__cause__ or chain.__context__
-        return error
 
     def _sweep(self) -> None:
         """Let ended requests go and keep their keys and values for the next ones."""
@@ -280,13 +289,12 @@ class DecodeLoop:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    """The token that was sampled for one row of the logits."""
+class _Chosen:
+    """The token that was chosen for one row of the logits."""
 
     generation: Generation
     row: int
-    token_id: int
-    number: float | None
+    choice: Choice
 
 
 class Call:

@@ -14,14 +14,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from workbench.engine.detokenizer import Detokenizer
-from workbench.engine.sampling import Sampler, Sampling
+from workbench.engine.sampling import Mask, Sampler, Sampling
 from workbench.engine.stopping import StopMatcher
 from workbench.errors import NumericalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workbench.engine.constraints import Constraint
+    from torch import Tensor
+
+    from workbench.engine.constraints import Constraint, GrammarState
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.images import PlacedImage
     from workbench.engine.kv_cache import KVCache
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 GREEDY = Sampling()
 
-FinishReason = Literal["stop_token", "stop_string", "length", "cancelled"]
+FinishReason = Literal["stop_token", "stop_string", "grammar", "length", "cancelled"]
+"""``grammar``: the answer is whole, and its grammar allows nothing after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,17 @@ class _Held:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The next token of one request."""
+
+    token_id: int
+    number: float | None
+    """The random number that chose it; None where none was drawn."""
+    mask: Mask | None
+    """What the grammar left to choose from; None without a grammar."""
+
+
 class Generation:
     """The state of one request, fed with one chosen token per step."""
 
@@ -146,8 +160,11 @@ class Generation:
         self.reused_tokens = 0
         self.prompt_stats: list[TokenStats] = []
         self.submitted_at = time.perf_counter()
+        self.forced: deque[int] = deque()
+        """Tokens that the grammar leaves no choice about, next first."""
         self._emit = emit
-        self._stop_ids = stop_ids
+        self._stop_ids = stop_ids | (request.constraint.end_ids if request.constraint else frozenset())
+        self._grammar: GrammarState | None = None
         room = context_length - len(request.prompt_ids)
         self._max_tokens = min(request.max_tokens or room, room)
         self._generated = 0
@@ -165,10 +182,32 @@ class Generation:
     def ended(self) -> bool:
         return self.handle.ended.is_set()
 
+    @property
+    def tokens_left(self) -> int:
+        """How many more tokens may be generated."""
+        return self._max_tokens - self._generated
+
     def start(self) -> None:
+        if self.request.constraint is not None:
+            self._grammar = self.request.constraint.start()
+            self.forced.extend(self._grammar.forced())
         self._emit(
             Started(len(self.request.prompt_ids), self.reused_tokens, self.sampler.seed, tuple(self.prompt_stats))
         )
+
+    def choose(self, logits: Tensor) -> Choice:
+        """The next token: the one that the grammar forces, or one sampled from those that it allows.
+
+        Args:
+            logits: raw float32 logits, shape (vocab,).
+        """
+        if self.forced:
+            self.sampler.take(self.forced[0])
+            return Choice(self.forced[0], None, Mask.forcing(self.forced[0], len(logits)))
+        if self._grammar is None:
+            return Choice(*self.sampler.choose(logits), None)
+        mask = Mask(self._grammar.allowed())
+        return Choice(*self.sampler.choose(logits, mask.allowed), mask)
 
     def accept(self, stats: TokenStats) -> None:
         """Take the chosen token; emits the steps that are now certain, and the end if this was it."""
@@ -180,10 +219,16 @@ class Generation:
         if token_id in self._stop_ids:
             self.finish("stop_token", token_id)
             return
+        if self._grammar is not None:
+            self._follow(self._grammar, token_id)
         self.token_ids.append(token_id)
         self._generated += 1
         self._hold(self._detokenizer.decode(token_id), stats)
-        if not self.ended and self._generated >= self._max_tokens:
+        if self.ended:
+            return
+        if self._grammar is not None and self._grammar.ended:
+            self.finish("grammar")
+        elif self.tokens_left <= 0:
             self.finish("length")
 
     def finish(self, reason: FinishReason, stop_id: int | None = None) -> None:
@@ -199,6 +244,13 @@ class Generation:
 
     def fail(self, error: BaseException) -> None:
         self._end(Failed(error))
+
+    def _follow(self, grammar: GrammarState, token_id: int) -> None:
+        grammar.consume(token_id)
+        if self.forced:
+            self.forced.popleft()
+        if not self.forced:
+            self.forced.extend(grammar.forced())
 
     def _hold(self, text: str, stats: TokenStats) -> None:
         step = Step(text, stats, time.perf_counter() - self.submitted_at)

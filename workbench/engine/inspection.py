@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from workbench.engine.sampling import Sampling, draw, nucleus, penalised
+from workbench.engine.sampling import Mask, Sampling, draw, masked, nucleus, penalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,13 @@ class Kept:
     logits: Tensor
     """Raw, float32, shape (vocab,)."""
     number: float | None
-    """The random number that chose it; None where the choice was greedy."""
+    """The random number that chose it; None where none was drawn."""
+    mask: Mask | None = None
+    """What a grammar left to choose from."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.logits.nbytes + (self.mask.allowed.nbytes if self.mask else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Stage:
     """The distribution after one step of the sampling chain."""
 
     name: str
-    """``raw``, ``penalty``, ``temperature``, ``top_k`` or ``top_p``."""
+    """``raw``, ``penalty``, ``grammar``, ``temperature``, ``top_k`` or ``top_p``."""
     probabilities: Tensor
     """float64, shape (vocab,), adding up to 1; 0 for tokens that were cut."""
     kept: int
@@ -60,17 +66,17 @@ class KeptLogits:
         self._kept: OrderedDict[tuple[int, int], Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, run: int, position: int, logits: Tensor, number: float | None) -> None:
+    def add(self, run: int, position: int, logits: Tensor, number: float | None, mask: Mask | None = None) -> None:
         """Keep one row of logits, which nobody may change any more."""
         if logits.nbytes > self.budget_bytes:
             return
         alone = logits.untyped_storage().nbytes() < 2 * logits.nbytes  # else it would keep the rows of others alive
-        copy = Kept(logits if alone else logits.clone(), number)
+        copy = Kept(logits if alone else logits.clone(), number, mask)
         with self._lock:
             self._kept[run, position] = copy
-            self.nbytes += copy.logits.nbytes
+            self.nbytes += copy.nbytes
             while self.nbytes > self.budget_bytes:
-                self.nbytes -= self._kept.popitem(last=False)[1].logits.nbytes
+                self.nbytes -= self._kept.popitem(last=False)[1].nbytes
 
     def get(self, run: int, position: int) -> Kept | None:
         with self._lock:
@@ -87,18 +93,27 @@ class KeptLogits:
             self.nbytes = 0
 
 
-def trace(logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float | None) -> Trace:
+def trace(
+    logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float | None, mask: Mask | None = None
+) -> Trace:
     """Every stage of the chain for one row of logits, and the token that ``number`` picks at its end.
 
     Args:
         logits: raw, float32, shape (vocab,).
         seen_ids: tokens of the prompt and the text before, on which the repetition penalty falls.
-        number: from 0 to below 1; needed unless the sampling is greedy.
+        number: from 0 to below 1; needed unless the sampling is greedy or the token forced.
+        mask: what a grammar left at this position.
     """
     stages = [Stage("raw", _softmax(logits), _possible(logits), 0.0)]
     if sampling.repetition_penalty != 1.0:
         logits = penalised(logits, torch.tensor(sorted(seen_ids)), sampling.repetition_penalty)
         stages.append(Stage("penalty", _softmax(logits), _possible(logits), 0.0))
+    if mask is not None:
+        removed = float(stages[-1].probabilities[~mask.allowed].sum())
+        logits = masked(logits, mask.allowed)
+        stages.append(Stage("grammar", _softmax(logits), _possible(logits), min(removed, 1.0)))
+    if mask is not None and mask.forced:
+        return Trace(tuple(stages), None, int(mask.allowed.nonzero()[0]))
     if sampling.greedy:
         token_id = int(logits.argmax())
         only = torch.zeros_like(stages[-1].probabilities)

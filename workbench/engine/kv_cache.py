@@ -75,6 +75,8 @@ class PrefixCache:
     def put(self, token_ids: Sequence[int], cache: KVCache) -> None:
         """Keep a sequence that has ended; ``token_ids`` are those whose keys and values the cache holds."""
         held = list(token_ids[: cache.length])
+        if len(held) < cache.length:  # a text that was cut off inside what had been read together
+            return
         if len(held) < SHORTEST_REUSE or cache.nbytes > self.budget_bytes:
             return
         self._entries = [entry for entry in self._entries if held[: len(entry.token_ids)] != entry.token_ids]

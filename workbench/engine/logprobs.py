@@ -7,7 +7,7 @@ and grammar masks: the number says what the model thought, not what the sampler 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.engine.kernels.rows import Sums, distribution, largest
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from workbench.engine.sampling import Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +41,42 @@ class TokenStats:
     """Of the whole distribution, in nats."""
     alternatives: tuple[Candidate, ...]
     """The most probable other tokens, best first."""
+    removed_mass: float = 0.0
+    """Probability, of the raw distribution as all numbers here, of the tokens that the grammar did not allow."""
+    forced: bool = False
+    """The grammar allowed no other text: the token was not sampled."""
 
 
-def measure(logits: Tensor, token_ids: Sequence[int], alternatives: Sequence[int]) -> list[TokenStats]:
+def measure(
+    logits: Tensor,
+    token_ids: Sequence[int],
+    alternatives: Sequence[int],
+    masks: Sequence[Mask | None] = (),
+) -> list[TokenStats]:
     """Stats of one token per row.
 
     Args:
         logits: raw float32 logits, shape (rows, vocab).
         token_ids: the chosen token of each row.
         alternatives: how many other tokens to name for each row; clipped to the vocabulary.
+        masks: what a grammar left at each row; none where no row has a grammar.
     """
     return [
-        _measured(row, token_id, count) for row, token_id, count in zip(logits, token_ids, alternatives, strict=True)
+        _measured(row, token_id, count, mask)
+        for row, token_id, count, mask in zip(
+            logits, token_ids, alternatives, masks or [None] * len(token_ids), strict=True
+        )
     ]
 
 
-def _measured(row: Tensor, token_id: int, alternatives: int) -> TokenStats:
+def _measured(row: Tensor, token_id: int, alternatives: int, mask: Mask | None) -> TokenStats:
     whole = distribution(row, token_id=token_id)
     others = _others(row, whole, token_id, alternatives) if alternatives else ()
-    return TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
+    stats = TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
+    if mask is None:
+        return stats
+    removed = float((row - (whole.top + whole.log_total)).exp_().masked_fill_(mask.allowed, 0.0).sum())
+    return replace(stats, removed_mass=min(removed, 1.0), forced=mask.forced)
 
 
 def _logprob(logit: float, whole: Sums) -> float:

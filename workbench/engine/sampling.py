@@ -1,8 +1,9 @@
-"""Choosing the next token: repetition penalty, temperature, top-k, top-p, draw.
+"""Choosing the next token: repetition penalty, the grammar's mask, temperature, top-k, top-p, draw.
 
 Small pure functions over one row of float32 logits, in the order of transformers' processors, whose results they
 equal; they differ in cost, because they look at the most probable tokens first and sort the whole vocabulary only
-where the draw asks for it. One uniform random number is used per token and the candidates stand in order of
+where the draw asks for it. The mask comes before temperature and truncation, so that top-k and top-p choose among
+tokens that are allowed. One uniform random number is used per token and the candidates stand in order of
 probability, so the same number picks a comparable token when the parameters change.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from workbench.engine.kernels.rows import distribution, largest
 from workbench.errors import NumericalError
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""
@@ -51,6 +52,22 @@ class Sampling:
         return self.temperature < COLDEST or self.top_k == 1
 
 
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What a grammar left of a position's tokens."""
+
+    allowed: Tensor
+    """Bool, shape (vocab,)."""
+    forced: bool = False
+    """One token is left, by the text that must follow, and nothing was drawn."""
+
+    @classmethod
+    def forcing(cls, token_id: int, vocab_size: int) -> Mask:
+        allowed = torch.zeros(vocab_size, dtype=torch.bool)
+        allowed[token_id] = True
+        return cls(allowed, forced=True)
+
+
 class Sampler:
     """The choices of one request: its own random numbers and the set of tokens that the penalty falls on."""
 
@@ -61,31 +78,45 @@ class Sampler:
         self._random = random.Random(self.seed)  # noqa: S311 - reproducibility is the point
         self._penalised = _TokenSet(prompt_ids) if sampling.repetition_penalty != 1.0 else None
 
-    def choose(self, logits: Tensor) -> tuple[int, float | None]:
+    def choose(self, logits: Tensor, allowed: Tensor | None = None) -> tuple[int, float | None]:
         """The next token id and the random number that chose it (None when greedy).
 
         Args:
             logits: raw float32 logits, shape (vocab,); left as they are.
+            allowed: the tokens to choose among, bool, shape (vocab,); None is all.
 
         Raises:
             NumericalError: the logits hold NaN, or no token has a probability above 0.
         """
         if self._penalised is not None:
             logits = penalised(logits, self._penalised.ids(logits.device), self.sampling.repetition_penalty)
+        if allowed is not None:
+            logits = masked(logits, allowed)
         if self.sampling.greedy:
             token_id, number = int(largest(logits, 1)[1][0]), None
+            if allowed is not None and float(logits[token_id]) == -math.inf:
+                raise NumericalError("the model gives no token that the grammar allows a probability above 0")
         else:
             number = self._random.random()
             token_id = draw(logits, self.sampling, number)
+        self.take(token_id)
+        return token_id, number
+
+    def take(self, token_id: int) -> None:
+        """Count a token as part of the answer; one that was not chosen here costs no random number."""
         if self._penalised is not None:
             self._penalised.add(token_id)
-        return token_id, number
 
 
 def penalised(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
     """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
     chosen = logits[token_ids]
     return logits.index_copy(0, token_ids, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+
+
+def masked(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Logits with those of tokens that are not allowed at minus infinity."""
+    return torch.where(allowed.to(logits.device), logits, -torch.inf)
 
 
 def draw(logits: Tensor, sampling: Sampling, number: float) -> int:

@@ -157,7 +157,9 @@ class Engine:
         drawn = kept.number if number is None else number
         if drawn is None:  # a greedy run drew none; one half is as good as any
             drawn = 0.5
-        return self.call(partial(trace, kept.logits, sampling or handle.request.sampling, before, drawn)).result()
+        return self.call(
+            partial(trace, kept.logits, sampling or handle.request.sampling, before, drawn, kept.mask)
+        ).result()
 
     def kept_logits(self, handle: Handle, position: int) -> Tensor:
         """The raw float32 logits at a generated position, shape (vocab,); raises as `inspect` does."""

@@ -20,6 +20,7 @@ from workbench.protocol import (
     CompletionResponseStreamChunk,
     LogProbConfig,
     Message,
+    ResponseFormat,
     SamplingParams,
     StopReason,
     ToolCall,
@@ -110,6 +111,7 @@ class FakeWorkbench:
     logprobs: LogProbConfig | None = None
     tools: list[ToolDefinition] | None = None
     tool_choices: list[ToolChoice | None] = field(default_factory=list)
+    response_format: ResponseFormat | None = None
     loaded: list[str | None] = field(default_factory=list)
     load_error: Exception | None = None
     opened: int = 0
@@ -132,9 +134,11 @@ class FakeWorkbench:
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> FakeRun:
         self.prompts.append(content)
         self.model, self.sampling_params, self.logprobs = model, sampling_params, logprobs
+        self.response_format = response_format
         return self.runs.pop(0)
 
     def chat_completion(

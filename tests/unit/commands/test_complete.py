@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from workbench.errors import ContextLengthError, ModelNotFoundError, NumericalError
-from workbench.protocol import SamplingStrategy
+from workbench.protocol import JsonSchemaResponseFormat, RegexResponseFormat, SamplingStrategy, StopReason
 
 if TYPE_CHECKING:
     from tests.unit.commands.conftest import Cli, FakeWorkbench
@@ -261,3 +261,52 @@ def test_a_standard_stream_that_the_caller_closed_is_no_traceback(
     getattr(sys, closed).close()
     assert outcome.code == code
     assert outcome.err == ("workbench: cannot read or write: not writable\n" if code else "")
+
+
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_schema_is_read_from_a_file_or_from_the_option_itself(
+    cli: Cli, bench: FakeWorkbench, tmp_path: Path, as_file: bool
+) -> None:
+    given = json.dumps(SCHEMA)
+    if as_file:
+        (tmp_path / "person.json").write_text(given)
+        given = str(tmp_path / "person.json")
+    bench.says("{}")
+    assert cli("complete", "x", "--json-schema", given).code == 0
+    assert bench.response_format == JsonSchemaResponseFormat(json_schema=SCHEMA)
+
+
+def test_a_pattern_is_asked_for_as_it_stands(cli: Cli, bench: FakeWorkbench) -> None:
+    bench.says("yes")
+    assert cli("complete", "x", "--regex", "yes|no").out == "yes\n"
+    assert bench.response_format == RegexResponseFormat(regex="yes|no")
+
+
+def test_an_answer_that_was_cut_off_says_so_beside_the_output(cli: Cli, bench: FakeWorkbench) -> None:
+    bench.says("ye", stop_reason=StopReason.out_of_tokens)
+    outcome = cli("complete", "x", "--regex", "yes|no")
+    assert (outcome.code, outcome.out) == (0, "ye\n")
+    assert "cut off" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "options,told",
+    [
+        (["--regex", ""], "--regex"),
+        (["--json-schema", "nowhere.json"], "--json-schema"),
+        (["--json-schema", '{"type": '], "--json-schema"),
+        (["--json-schema", "[" * 100_000], "--json-schema"),
+        (["--json-schema", '{"a":' * 100_000], "--json-schema"),
+        (["--regex", "a", "--json-schema", "{}"], "not allowed with"),
+    ],
+)
+def test_a_format_that_cannot_be_is_bad_usage_that_names_its_option(
+    cli: Cli, bench: FakeWorkbench, options: list[str], told: str
+) -> None:
+    outcome = cli("complete", "x", *options)
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert bench.opened == 0

@@ -36,6 +36,7 @@ from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
 from workbench.providers.transformers.chunks import completion_chunks
 from workbench.providers.transformers.rendering import rendered
+from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tokens import token_record
@@ -43,6 +44,7 @@ from workbench.providers.transformers.tool_use import checked_tools
 from workbench.records import Score
 
 if TYPE_CHECKING:
+    from workbench.engine.constraints import Constraint
     from workbench.engine.logprobs import TokenStats
     from workbench.protocol import InterleavedTextMedia, Message, ModelStore, Provider, ToolDefinition
     from workbench.records import ModelCard, Prompt
@@ -99,8 +101,8 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
-        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.text_prompt(content))
+        asked = self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
+        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.text_prompt(content), asked)
         return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
 
     def chat_completion(
@@ -115,8 +117,8 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
-        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.chat_prompt(messages))
+        asked = self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
+        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.chat_prompt(messages), asked)
         events = chat_chunks(chunks)
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
 
@@ -128,13 +130,13 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
-        self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
+        asked = self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
         _refuse_in_batch(logprobs)
 
         def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
             return (encoder.text_prompt(one, f"content_batch[{index}]") for index, one in enumerate(content_batch))
 
-        responses = await self._batch(model, sampling_params, encode, "content_batch")
+        responses = await self._batch(model, sampling_params, encode, "content_batch", asked)
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
 
     async def batch_chat_completion(
@@ -148,14 +150,14 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
-        self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
+        asked = self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
         _refuse_in_batch(logprobs)
 
         def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
             for index, one in enumerate(messages_batch):
                 yield encoder.chat_prompt(one, field=f"messages_batch[{index}]")
 
-        responses = await self._batch(model, sampling_params, encode, "messages_batch")
+        responses = await self._batch(model, sampling_params, encode, "messages_batch", asked)
         return BatchChatCompletionResponse(
             completion_message_batch=[response.completion_message for response in responses]
         )
@@ -214,30 +216,36 @@ class TransformersProvider:
         tool_prompt_format: ToolPromptFormat | None = None,
         response_format: ResponseFormat | None = None,
         logprobs: LogProbConfig | None = None,
-    ) -> None:
-        """Refuse what is wrong or not to be had, before anything is loaded or computed."""
+    ) -> AskedGrammar | None:
+        """Refuse what is wrong or not to be had, before anything is loaded or computed; the grammar that is asked."""
         self.get_model(model)
         if params is not None:
             validate_sampling(params)
         if logprobs is not None:
             _check_logprobs(logprobs)
+        if response_format is not None and tools:
+            allowed = "absent where there are tools: an answer in that format could be no call of one"
+            raise UnsupportedFieldError("response_format", response_format, allowed)
         if tools:
             raise UnsupportedFieldError("tools", f"{len(tools)} tools", "absent: this provider takes no tools yet")
         if tool_choice == ToolChoice.required:
             raise UnsupportedFieldError("tool_choice", tool_choice, "auto: this provider takes no tools yet")
         if tool_prompt_format not in (None, ToolPromptFormat.json):
             raise UnsupportedFieldError("tool_prompt_format", tool_prompt_format, "json: no tools are taken yet")
-        if response_format is not None:
-            allowed = "absent: this provider does not constrain its output yet"
-            raise UnsupportedFieldError("response_format", response_format, allowed)
+        return asked_grammar(response_format)
 
     async def _chunks(
-        self, model: str, params: SamplingParams | None, logprobs: LogProbConfig | None, encode: Encode
+        self,
+        model: str,
+        params: SamplingParams | None,
+        logprobs: LogProbConfig | None,
+        encode: Encode,
+        asked: AskedGrammar | None,
     ) -> AsyncIterator[CompletionResponseStreamChunk]:
         asked_at = time.perf_counter()
         served = await self._ready(model)
         prompt = await asyncio.to_thread(encode, served.encoder)
-        request = _request(prompt, params or SamplingParams(), logprobs)
+        request = _request(prompt, params or SamplingParams(), logprobs, await _compiled(served, asked))
         chunks = completion_chunks(
             served.engine,
             request,
@@ -254,18 +262,20 @@ class TransformersProvider:
         params: SamplingParams | None,
         encode: Callable[[PromptEncoder], Iterator[EncodedPrompt]],
         field: str,
+        asked: AskedGrammar | None,
     ) -> list[CompletionResponse]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
         served = await self._ready(model)
         prompts = await asyncio.to_thread(_held_together, encode(served.encoder), field)
         for index, prompt in enumerate(prompts):
             served.engine.check(prompt.token_ids, f"{field}[{index}]")
+        constraint = await _compiled(served, asked)
         return await _gathered(
             [
                 _completed(
                     completion_chunks(
                         served.engine,
-                        _request(prompt, params or SamplingParams(), None),
+                        _request(prompt, params or SamplingParams(), None, constraint),
                         wants_logprobs=False,
                         asked_at=time.perf_counter(),
                     ),
@@ -335,7 +345,16 @@ def _scored(
     return served.engine.score(read.token_ids, token_ids, alternatives, read.images)
 
 
-def _request(prompt: EncodedPrompt, params: SamplingParams, logprobs: LogProbConfig | None) -> GenerationRequest:
+async def _compiled(served: CausalModel, asked: AskedGrammar | None) -> Constraint | None:
+    """The grammar for this model; it may take a while, which must not hold up the event loop."""
+    if asked is None:
+        return None
+    return await asyncio.to_thread(served.grammars.compile, asked.grammar, asked.field)
+
+
+def _request(
+    prompt: EncodedPrompt, params: SamplingParams, logprobs: LogProbConfig | None, constraint: Constraint | None
+) -> GenerationRequest:
     return GenerationRequest(
         prompt_ids=prompt.token_ids,
         images=prompt.images,
@@ -344,6 +363,7 @@ def _request(prompt: EncodedPrompt, params: SamplingParams, logprobs: LogProbCon
         stop_strings=tuple(params.stop or ()),
         alternatives=(logprobs.top_k or 0) if logprobs else 0,
         prompt_logprobs=bool(logprobs and logprobs.prompt),
+        constraint=constraint,
     )
 
 

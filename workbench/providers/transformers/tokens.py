@@ -29,4 +29,6 @@ def token_record(vocabulary: Vocabulary, stats: TokenStats, position: int, elaps
         ),
         elapsed_s=elapsed_s,
         is_special=stats.token_id in vocabulary.special_ids,
+        removed_mass=stats.removed_mass,
+        is_forced=stats.forced,
     )

@@ -1,0 +1,55 @@
+"""Options of the command line for the form that an answer must have."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from workbench.protocol import ResponseFormat
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """``--json-schema`` and ``--regex``, of which one may be given."""
+    group = parser.add_argument_group(
+        "format", "The answer is kept in the format token by token. It is whole unless --max-tokens cuts it off."
+    ).add_mutually_exclusive_group()
+    group.add_argument(
+        "--json-schema", metavar="FILE|TEXT", help="answer in JSON that fits this schema: a file's name, or {...}"
+    )
+    group.add_argument("--regex", metavar="PATTERN", help="answer with a text that the pattern matches as a whole")
+
+
+def response_format(args: argparse.Namespace) -> ResponseFormat | None:
+    """What the options ask for; raises InvalidRequestError that names the option."""
+    from workbench.protocol import JsonSchemaResponseFormat, RegexResponseFormat
+
+    if args.json_schema is not None:
+        return JsonSchemaResponseFormat(json_schema=_schema(args.json_schema))
+    if args.regex is not None:
+        if not args.regex:
+            raise InvalidRequestError("--regex", args.regex, "a pattern of at least one character")
+        return RegexResponseFormat(regex=args.regex)
+    return None
+
+
+def _schema(given: str) -> dict[str, object]:
+    text = given
+    if not given.lstrip().startswith("{"):
+        try:
+            text = Path(given).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InvalidRequestError(
+                "--json-schema", given, f"a readable file, or a schema itself ({error})"
+            ) from None
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError("--json-schema", given, f"JSON ({error})") from None
+    if not isinstance(schema, dict):
+        raise InvalidRequestError("--json-schema", given, "a JSON schema: an object")
+    return schema

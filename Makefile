@@ -11,6 +11,7 @@ PIP_VERSION := 26.3# the one that Python brings may be too old to tell how far a
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+KERNELS := $(wildcard workbench/engine/kernels/*.py)
 PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
@@ -23,7 +24,7 @@ SHELL := bash
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMPS)/lab models ## make .venv with the pinned versions and pull the embedded models
+setup: $(STAMPS)/lab $(STAMPS)/compiled models ## make .venv with the pinned versions and pull the embedded models
 
 play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browser --port 8899"
 	@$(BIN)/workbench play $(ARGS)
@@ -68,6 +69,11 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 	@echo "Installing the pinned packages with what the tests need (a minute or two the first time) ..."
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(STAMPS)/lab
+
+$(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
+	@echo "Compiling the decode step for this processor (a quarter of a minute, once) ..."
+	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
+	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test
 	@echo "Installing the programs to measure against ..."

@@ -20,8 +20,10 @@ from torch.nn import functional as F
 
 from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, LANES, ROWS
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
+from workbench.engine.kernels.rows import distribution, largest
 from workbench.engine.kernels.step import AT_ONCE, Past, Scratch, Shape, Weights, step
 from workbench.engine.kernels.team import Team
+from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16
 
@@ -268,6 +270,29 @@ class FusedDecoder:
         return self._normed(hidden, weight).to(self._dtype)
 
 
+def compile_step() -> None:
+    """Compile everything that a decoder calls, where it was not kept from an earlier process: some 15 seconds, once."""
+    weight, team = torch.zeros(ROWS, GROUP), Team(1)
+    head = Matrix.int8(Int8Blocks.of(weight), GROUP)
+    shape = Shape(0, hidden=GROUP, inner=GROUP, vocab=ROWS, heads=1, kv_heads=1, head_dim=ROWS, eps=1.0)
+    decoder = FusedDecoder(
+        shape,
+        [],
+        embedding=Matrix.float32(weight),
+        norm=torch.zeros(GROUP),
+        head=head,
+        rotary=lambda _like, positions: (torch.zeros(1, positions.shape[1], ROWS),) * 2,
+        dtype=torch.float32,
+        context_length=1,
+        threads=1,
+    )
+    row = decoder.prefill([0], decoder.new_cache())[0]
+    head.exactly_times(weight, team)
+    WideMatrices(team).of([head])
+    distribution(row)
+    largest(row, 1)
+
+
 class _RotaryTable:
     """Cosines and signed sines by position, made by transformers' own rotary module and kept."""
 
@@ -304,7 +329,7 @@ def _weights(blocks: Sequence[Block], norm: Tensor, head: Matrix) -> Weights:
         for qk in (block.qk_norm,)
     ]
     return Weights(
-        linears=np.array([[matrix.place for matrix in block.matrices] for block in blocks], np.int64),
+        linears=np.array([[matrix.place for matrix in block.matrices] for block in blocks], np.int64).reshape(-1, 4, 5),
         norms=np.array([*norms, [norm.data_ptr(), 0, 0]], np.int64),
         head=np.array(head.place, np.int64),
     )

@@ -29,6 +29,7 @@ from workbench.engine import memory
 from workbench.engine.compute_thread import compute_apart
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
 from workbench.engine.packing import fits, pack
@@ -83,6 +84,7 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
 
     def weights() -> Decoder:
         if packed:
+            compile_step()
             return pack(folder, config, precision)
         return _general(folder, precision, family, keep_wide=plan.keep_wide)
 

@@ -37,7 +37,7 @@ _JSON_CONSTANTS = {"true": True, "false": False, "null": None}
 _PYTHON_CONSTANTS = _JSON_CONSTANTS | {"True": True, "False": False, "None": None}
 _PYTHON_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPED = {"\n": "", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_ESCAPED |= {"\\": "\\", "'": "'", '"': '"'}
+_ESCAPED |= {"\\": "\\", "'": "'", '"': '"', "/": "/"}  # the last is JSON's: texts are often written as JSON here too
 _PLAIN = {
     quote: re.compile(rf"[^\\\x00-\x1f{quote[0]}]+" if len(quote) == 1 else rf"[^\\\x00{quote[0]}]+")
     for quote in ('"', "'", '"""', "'''")

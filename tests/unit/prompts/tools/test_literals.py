@@ -172,7 +172,7 @@ def test_brackets_nest_to_the_limit_and_no_deeper() -> None:
         ("a=true, b=null, c=None)", {"a": True, "b": None, "c": None}),
         ("a=1_000, b=+.5, c=1., d='')", {"a": 1000, "b": 0.5, "c": 1.0, "d": ""}),
         ("a='''it's\n\"''', b=\"\"\"\"\"\")", {"a": "it's\n\"", "b": ""}),
-        (r"a='\x41\101\u00e9\n\'\q\\')", {"a": "AAé\n'\\q\\"}),
+        (r"a='\x41\101\u00e9\n\'\q\/\\')", {"a": "AAé\n'\\q/\\"}),
     ],
 )  # fmt: skip
 def test_the_arguments_of_a_call(text: str, arguments: dict[str, Any]) -> None:

@@ -144,8 +144,9 @@ class Writer:
         return "now", {}
 
     def _written(self, calls: list[Call]) -> tuple[str, str]:
-        """The calls in the syntax, and what of it is plain text."""
-        gap = self._random.choice(("\n", " ", "; ", ""))
+        """The calls in the syntax, and what of it is plain text: white space between calls is none."""
+        gap = self._random.choice(("\n", " ", "; ", "", "\r\n\t"))
+        told = gap * (len(calls) - 1) if gap.strip() else ""
         match self._syntax:
             case ToolSyntax.json:
                 key = self._random.choice(("parameters", "arguments"))
@@ -153,10 +154,10 @@ class Writer:
                     self._json(self._random.choice(({"type": "function"}, {})) | {"name": name, key: arguments})
                     for name, arguments in calls
                 ]
-                return gap.join(texts), gap * (len(calls) - 1)
+                return gap.join(texts), told
             case ToolSyntax.function_tag:
                 texts = [f"<function={name}>{self._json(arguments)}</function>" for name, arguments in calls]
-                return gap.join(texts), gap * (len(calls) - 1)
+                return gap.join(texts), told
             case ToolSyntax.python_list:
                 listed = ", ".join(
                     f"{name}({', '.join(f'{key}={self._python(value)}' for key, value in arguments.items())})"
@@ -168,7 +169,7 @@ class Writer:
             return f"[TOOL_CALLS] [{', '.join(objects)}]", ""
         if self._random.random() < 0.3:
             return f"<tool_call>[{','.join(objects)}]</tool_call>", ""
-        return gap.join(f"<tool_call>\n{one}\n</tool_call>" for one in objects), gap * (len(calls) - 1)
+        return gap.join(f"<tool_call>\n{one}\n</tool_call>" for one in objects), told
 
     def _json(self, value: Any) -> str:
         indent = self._random.choice((None, None, None, 2))

@@ -13,6 +13,8 @@ What is read as a call, by syntax:
 - ``python_list``: ``[NAME(`` of a known tool; of an unknown one where a keyword argument or ``)`` follows.
 - ``tool_call_tag``, ``mistral``: the tag at the beginning of a line, or anywhere before a ``{`` or ``[``.
 
+White space between two calls, or between the last one and the end, is not told: it only sets them apart.
+
 A call stands as soon as its arguments are whole; a closing tag or list bracket that is missing after it is forgiven. A
 broken call ends at its closing tag, before the next opening one or with its paragraph; in a syntax without tags, when
 its brackets are closed or with its line. `workbench.prompts.tools.literals` says how values are read.
@@ -30,7 +32,7 @@ from typing import Any
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.fitting import misfit
 from workbench.prompts.tools.literals import LiteralReader
-from workbench.prompts.tools.openings import FORMS, LIST_END, Look, end_of_tag
+from workbench.prompts.tools.openings import FORMS, LIST_END, WINDOW, Look, end_of_tag
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -200,6 +202,21 @@ class ToolCallParser:
         self._settle()
         return True
 
+    def _behind(self) -> bool:
+        """Between a call that was read and what follows: white space is text only where more text follows it."""
+        space = _SPACE.match(self._text, self._position)
+        start = space.end() if space else self._position
+        if start - self._position < WINDOW:
+            look: Look = "maybe"
+            if start < len(self._text):
+                look = self._form.look(self._text, start, self._is_known, begins_line=True)
+            if look == "maybe" and not self._closing:
+                return False
+            if isinstance(look, re.Match) or start == len(self._text):
+                self._position = start
+        self._advance = self._outside
+        return True
+
     # ----------------------------------------------------------------------------------------------------- calls
 
     def _begin(self, head: re.Match[str]) -> None:
@@ -250,18 +267,20 @@ class ToolCallParser:
         return name in self._tools.schemas
 
     def _settle(self) -> None:
-        """Leave a call behind; the next text is prose until another call begins."""
+        """Leave a call behind, and tell of it where it is a failure."""
+        self._begins_line = True
         if self._reason:
             self._fail()
-        self._begins_line = True
-        self._advance = self._outside
+        else:
+            self._advance = self._behind
 
     def _fail(self) -> None:
         self._tell_progress()
         self._tell("".join(self._raw), ToolCallParseStatus.failure)
         self.faults.append(self._reason)
         self._raw, self._raw_told, self._reason = [], 0, ""
-        self._settle()
+        self._begins_line = True
+        self._advance = self._outside
 
     # ------------------------------------------------------------------------------------------------ what is told
 

@@ -122,7 +122,7 @@ def test_a_failure_holds_the_raw_text_that_was_in_progress_and_nothing_is_lost(s
                 assert going_on == content
         told = "".join(content for kind, content in found if kind in {"text", "in_progress"})
         lost = subtracted(one.text, told)
-        assert set(lost) <= set("</function></tool_call>], \n")  # what closes or separates calls that were read
+        assert set(lost) <= set("</function></tool_call>], \r\n\t")  # what closes or separates calls that were read
         if not calls_of(found):
             assert told == content_of(found) == one.text
     assert failures > TEXTS_OF_A_SYNTAX / 10
@@ -233,6 +233,8 @@ ROME_JSON = '{"location": "Rome", "days": 1, "exact": true}'
         ("json", '{"type": "function", "name": "now"}', [NOW], ""),
         ("json", '{"name": "now", "type": "function", "arguments": {}} ok', [NOW], " ok"),
         ("json", '{"name": "now"}', [], '{"name": "now"}'),
+        ("json", '\n{"name": "now", "parameters": {}}\n\t {"name": "now", "parameters": {}} \n', [NOW, NOW], "\n"),
+        ("json", '{"name": "now", "parameters": {}} \n{"name": "Bo"} ', [NOW], ' \n{"name": "Bo"} '),
         ("json", f'`{{"name": "get_weather", "parameters": {ROME_JSON}}}`', [("get_weather", ROME)], "``"),
         ("json", '{"name": "now", "parameters": {}}{"name": "now", "parameters": {}}', [NOW, NOW], ""),
         ("function_tag", "<function=now>{}", [NOW], ""),

@@ -63,7 +63,7 @@ def test_what_is_shown_is_what_a_run_reads(bench: Workbench, decoder: FakeDecode
     messages: list[Any] = [UserMessage(content=HOSTILE)]
     read: list[list[int]] = []
     decoder.before_decode = lambda caches: read.extend(list(cache.ids) for cache in caches)
-    bench.chat_completion(messages, sampling_params=SamplingParams(max_tokens=1)).result(30)
+    bench.chat_completion(messages, sampling_params=SamplingParams(max_tokens=1)).result(100)
     shown = [token.token_id for token in bench.render(messages).tokens]
     assert read[0] == shown[:-1]  # the last one is the step's own
 

@@ -18,7 +18,6 @@ from workbench.errors import (
     ContextLengthError,
     InvalidRequestError,
     ModelNotFoundError,
-    UnsupportedFieldError,
 )
 from workbench.protocol import (
     ChatCompletionResponseEventType,
@@ -26,8 +25,6 @@ from workbench.protocol import (
     SamplingParams,
     SamplingStrategy,
     StopReason,
-    ToolChoice,
-    ToolDefinition,
     UserMessage,
     detail_of,
 )
@@ -273,14 +270,6 @@ def test_values_assigned_after_construction_are_checked_before_anything_is_loade
 def test_an_unknown_model_is_refused_with_the_names_served(provider: TransformersProvider) -> None:
     with pytest.raises(ModelNotFoundError, match=r"nobody.*random"):
         provider.completion("nobody", "x")
-
-
-@pytest.mark.parametrize(
-    "field,value", [("tools", [ToolDefinition(tool_name="f")]), ("tool_choice", ToolChoice.required)]
-)
-def test_what_cannot_be_honoured_is_refused_by_name(provider: TransformersProvider, field: str, value: Any) -> None:
-    with pytest.raises(UnsupportedFieldError, match=field):
-        provider.chat_completion("random", [UserMessage(content="x")], **{field: value})
 
 
 # -------------------------------------------------------------------------------------------------------- batches

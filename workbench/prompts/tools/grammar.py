@@ -3,7 +3,8 @@
 Written in llguidance's dialect of Lark, from the same schemas that arguments are checked by, and for JSON and Python
 alike. What a schema leaves open is bounded here, so that a sampled model comes to an end: a text, a list or an object
 of any length has at most so many characters, items or members, a value of any type is nested only so deep, and numbers
-have a few digits and no exponent. There is no free white space.
+have a few digits and no exponent. The schema's own ``maxLength`` or ``maxItems`` counts instead, smaller or larger.
+There is no free white space.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class _Rules:
 
     def _array(self, schema: Schema, any_depth: int) -> str:
         fewest = schema.get("minItems", 0)
-        most = min(schema.get("maxItems", MAX_ITEMS), max(MAX_ITEMS, fewest))
+        most = schema.get("maxItems", max(MAX_ITEMS, fewest))
         if not most:
             return '"[]"'
         item = self.value(schema.get("items", {}), any_depth)
@@ -159,7 +160,7 @@ class _Rules:
 def _string(schema: Schema) -> str:
     limits = {key: schema[key] for key in ("minLength", "maxLength", "pattern") if key in schema}
     most = max(MAX_TEXT_CHARACTERS, schema.get("minLength", 0))
-    return _json_rule({"type": "string"} | limits | {"maxLength": min(schema.get("maxLength", most), most)})
+    return _json_rule({"type": "string", "maxLength": most} | limits)
 
 
 def _number(schema: Schema) -> str:

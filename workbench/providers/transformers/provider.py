@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from workbench.engine.generation import GenerationRequest
 from workbench.errors import ConfigError, InvalidRequestError, UnsupportedFieldError
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
@@ -27,29 +26,26 @@ from workbench.protocol import (
     SamplingParams,
     ToolChoice,
     ToolPromptFormat,
-    sampling_conflict,
-    validate_sampling,
 )
 from workbench.protocol.sampling import is_count
 from workbench.providers.chat_events import chat_chunks
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.transformers import cards, config
+from workbench.providers.transformers.asking import Asked, checked
 from workbench.providers.transformers.chunks import completion_chunks
 from workbench.providers.transformers.rendering import rendered
-from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar
-from workbench.providers.transformers.sampling import engine_sampling
+from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
-from workbench.providers.transformers.tokens import token_record
 from workbench.providers.transformers.tool_use import checked_tools
 from workbench.records import Score
 
 if TYPE_CHECKING:
-    from workbench.engine.constraints import Constraint
-    from workbench.engine.logprobs import TokenStats
     from workbench.protocol import InterleavedTextMedia, Message, ModelStore, Provider, ToolDefinition
     from workbench.records import ModelCard, Prompt
 
-Encode = Callable[[PromptEncoder], EncodedPrompt]
+Response = TypeVar("Response")
+Chunks: TypeAlias = AsyncIterator[CompletionResponseStreamChunk]
+Encode: TypeAlias = Callable[[PromptEncoder], EncodedPrompt]
 """Makes a prompt, once the model's encoder is there; on a thread beside the event loop, for images take their time."""
 
 _MAX_IMAGE_BYTES = 2**30
@@ -101,8 +97,9 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        asked = self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
-        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.text_prompt(content), asked)
+        self.get_model(model)
+        asked = checked(sampling_params, logprobs, response_format)
+        chunks = self._chunks(model, asked, lambda encoder: encoder.text_prompt(content))
         return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
 
     def chat_completion(
@@ -117,9 +114,9 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        asked = self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
-        chunks = self._chunks(model, sampling_params, logprobs, lambda encoder: encoder.chat_prompt(messages), asked)
-        events = chat_chunks(chunks)
+        self.get_model(model)
+        use = checked_tools(tools, tool_choice, tool_prompt_format)
+        events = self._chat_chunks(model, checked(sampling_params, logprobs, response_format, use), messages)
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
 
     async def batch_completion(
@@ -130,13 +127,14 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
-        asked = self._check(model, sampling_params, response_format=response_format, logprobs=logprobs)
+        self.get_model(model)
+        asked = checked(sampling_params, logprobs, response_format)
         _refuse_in_batch(logprobs)
 
         def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
             return (encoder.text_prompt(one, f"content_batch[{index}]") for index, one in enumerate(content_batch))
 
-        responses = await self._batch(model, sampling_params, encode, "content_batch", asked)
+        responses = await self._batch(model, asked, encode, "content_batch", lambda _, chunks: _completed(chunks))
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
 
     async def batch_chat_completion(
@@ -150,14 +148,19 @@ class TransformersProvider:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
-        asked = self._check(model, sampling_params, tools, tool_choice, tool_prompt_format, response_format, logprobs)
+        self.get_model(model)
+        use = checked_tools(tools, tool_choice, tool_prompt_format)
+        asked = checked(sampling_params, logprobs, response_format, use)
         _refuse_in_batch(logprobs)
 
         def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
             for index, one in enumerate(messages_batch):
-                yield encoder.chat_prompt(one, field=f"messages_batch[{index}]")
+                yield use.prompt(encoder, one, f"messages_batch[{index}]")
 
-        responses = await self._batch(model, sampling_params, encode, "messages_batch", asked)
+        def fold(served: CausalModel, chunks: Chunks) -> Awaitable[ChatCompletionResponse]:
+            return _chat_completed(chat_chunks(chunks, use.parser(served.encoder), must_call=use.must_call))
+
+        responses = await self._batch(model, asked, encode, "messages_batch", fold)
         return BatchChatCompletionResponse(
             completion_message_batch=[response.completion_message for response in responses]
         )
@@ -185,12 +188,7 @@ class TransformersProvider:
         if not is_count(alternatives):
             raise InvalidRequestError("logprobs.top_k", alternatives, "a whole number, 0 or above")
         served = await self._ready(model)
-        scored = await asyncio.to_thread(_scored, served, prompt, continuations, alternatives)
-        vocabulary = served.engine.model.vocabulary
-        return [
-            Score(text, tuple(token_record(vocabulary, stat, index, 0.0) for index, stat in enumerate(stats)))
-            for text, stats in zip(continuations, scored, strict=True)
-        ]
+        return await asyncio.to_thread(scored, served, prompt, continuations, alternatives)
 
     async def render(
         self,
@@ -207,51 +205,29 @@ class TransformersProvider:
         served = await self._ready(model)
         return await asyncio.to_thread(rendered, served, prompt, use)
 
-    def _check(
-        self,
-        model: str,
-        params: SamplingParams | None,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
-        response_format: ResponseFormat | None = None,
-        logprobs: LogProbConfig | None = None,
-    ) -> AskedGrammar | None:
-        """Refuse what is wrong or not to be had, before anything is loaded or computed; the grammar that is asked."""
-        self.get_model(model)
-        if params is not None:
-            validate_sampling(params)
-        if logprobs is not None:
-            _check_logprobs(logprobs)
-        if response_format is not None and tools:
-            allowed = "absent where there are tools: an answer in that format could be no call of one"
-            raise UnsupportedFieldError("response_format", response_format, allowed)
-        if tools:
-            raise UnsupportedFieldError("tools", f"{len(tools)} tools", "absent: this provider takes no tools yet")
-        if tool_choice == ToolChoice.required:
-            raise UnsupportedFieldError("tool_choice", tool_choice, "auto: this provider takes no tools yet")
-        if tool_prompt_format not in (None, ToolPromptFormat.json):
-            raise UnsupportedFieldError("tool_prompt_format", tool_prompt_format, "json: no tools are taken yet")
-        return asked_grammar(response_format)
+    async def _chat_chunks(
+        self, model: str, asked: Asked, messages: list[Message]
+    ) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
+        asked_at, use = time.perf_counter(), asked.use
+        served = await self._ready(model)
+        parser = await asyncio.to_thread(use.parser, served.encoder)
+        chunks = self._chunks(model, asked, lambda encoder: use.prompt(encoder, messages, "messages"), asked_at)
+        async for event in chat_chunks(chunks, parser, must_call=use.must_call):
+            yield event
 
     async def _chunks(
-        self,
-        model: str,
-        params: SamplingParams | None,
-        logprobs: LogProbConfig | None,
-        encode: Encode,
-        asked: AskedGrammar | None,
+        self, model: str, asked: Asked, encode: Encode, asked_at: float | None = None
     ) -> AsyncIterator[CompletionResponseStreamChunk]:
-        asked_at = time.perf_counter()
+        asked_at = asked_at or time.perf_counter()
         served = await self._ready(model)
         prompt = await asyncio.to_thread(encode, served.encoder)
-        request = _request(prompt, params or SamplingParams(), logprobs, await _compiled(served, asked))
+        constraint = await asyncio.to_thread(asked.constraint, served)
         chunks = completion_chunks(
             served.engine,
-            request,
-            wants_logprobs=logprobs is not None,
+            asked.request(prompt, constraint),
+            wants_logprobs=asked.logprobs is not None,
             asked_at=asked_at,
-            notes=_notes(params),
+            notes=asked.notes(served),
         )
         async for chunk in chunks:
             yield chunk
@@ -259,31 +235,23 @@ class TransformersProvider:
     async def _batch(
         self,
         model: str,
-        params: SamplingParams | None,
+        asked: Asked,
         encode: Callable[[PromptEncoder], Iterator[EncodedPrompt]],
         field: str,
-        asked: AskedGrammar | None,
-    ) -> list[CompletionResponse]:
+        fold: Callable[[CausalModel, Chunks], Awaitable[Response]],
+    ) -> list[Response]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
         served = await self._ready(model)
         prompts = await asyncio.to_thread(_held_together, encode(served.encoder), field)
         for index, prompt in enumerate(prompts):
             served.engine.check(prompt.token_ids, f"{field}[{index}]")
-        constraint = await _compiled(served, asked)
-        return await _gathered(
-            [
-                _completed(
-                    completion_chunks(
-                        served.engine,
-                        _request(prompt, params or SamplingParams(), None, constraint),
-                        wants_logprobs=False,
-                        asked_at=time.perf_counter(),
-                    ),
-                    wants_logprobs=False,
-                )
-                for prompt in prompts
-            ]
-        )
+        constraint = await asyncio.to_thread(asked.constraint, served)
+        asked_at = time.perf_counter()
+        requests = [asked.request(prompt, constraint) for prompt in prompts]
+        streams = [
+            completion_chunks(served.engine, request, wants_logprobs=False, asked_at=asked_at) for request in requests
+        ]
+        return await _gathered([fold(served, chunks) for chunks in streams])
 
     async def _ready(self, identifier: str) -> CausalModel:
         loaded = self._models.loaded(identifier)
@@ -301,14 +269,6 @@ def identifier_of(source: str) -> str:
 def _check_list(field: str, value: object) -> None:
     if not isinstance(value, list) or not value:
         raise InvalidRequestError(field, value, "a list with at least one text")
-
-
-def _check_logprobs(logprobs: LogProbConfig) -> None:
-    """Its own check once more, because fields can be assigned after construction."""
-    if not isinstance(logprobs, LogProbConfig):
-        raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
-    if logprobs.top_k is not None and not is_count(logprobs.top_k):
-        raise InvalidRequestError("logprobs.top_k", logprobs.top_k, "a whole number, 0 or above")
 
 
 def _refuse_in_batch(logprobs: LogProbConfig | None) -> None:
@@ -330,61 +290,17 @@ def _held_together(prompts: Iterator[EncodedPrompt], field: str) -> list[Encoded
     return made
 
 
-def _scored(
-    served: CausalModel, prompt: str | list[Message], continuations: list[str], alternatives: int
-) -> list[list[TokenStats]]:
-    encoder = served.encoder
-    if isinstance(prompt, str):
-        before, read = prompt, encoder.text_prompt(prompt, "prompt")
-    else:
-        before, read = None, encoder.chat_prompt(prompt, field="prompt")
-    token_ids = [
-        encoder.encode_continuation(before, read.token_ids, continuation, f"continuations[{index}]")
-        for index, continuation in enumerate(continuations)
-    ]
-    return served.engine.score(read.token_ids, token_ids, alternatives, read.images)
-
-
-async def _compiled(served: CausalModel, asked: AskedGrammar | None) -> Constraint | None:
-    """The grammar for this model; it may take a while, which must not hold up the event loop."""
-    if asked is None:
-        return None
-    return await asyncio.to_thread(served.grammars.compile, asked.grammar, asked.field)
-
-
-def _request(
-    prompt: EncodedPrompt, params: SamplingParams, logprobs: LogProbConfig | None, constraint: Constraint | None
-) -> GenerationRequest:
-    return GenerationRequest(
-        prompt_ids=prompt.token_ids,
-        images=prompt.images,
-        sampling=engine_sampling(params),
-        max_tokens=params.max_tokens or 0,
-        stop_strings=tuple(params.stop or ()),
-        alternatives=(logprobs.top_k or 0) if logprobs else 0,
-        prompt_logprobs=bool(logprobs and logprobs.prompt),
-        constraint=constraint,
-    )
-
-
-def _notes(params: SamplingParams | None) -> tuple[str, ...]:
-    conflict = sampling_conflict(params) if params else None
-    return (conflict,) if conflict else ()
-
-
-async def _completed(
-    chunks: AsyncIterator[CompletionResponseStreamChunk], *, wants_logprobs: bool
-) -> CompletionResponse:
+async def _completed(chunks: Chunks, *, wants_logprobs: bool = False) -> CompletionResponse:
     return completion_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)
 
 
 async def _chat_completed(
-    chunks: AsyncIterator[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool
+    chunks: AsyncIterator[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool = False
 ) -> ChatCompletionResponse:
     return chat_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)
 
 
-async def _gathered(responses: Sequence[Any]) -> list[CompletionResponse]:
+async def _gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:
     """All responses in order; the first failure cancels the others, so that none computes for nobody."""
     tasks = [asyncio.ensure_future(response) for response in responses]
     try:

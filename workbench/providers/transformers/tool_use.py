@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workbench.engine.constraints import LarkGrammar
 from workbench.errors import InvalidRequestError
@@ -12,15 +12,16 @@ from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.grammar import required_call
 from workbench.prompts.tools.parsing import ToolCallParser
 from workbench.protocol import Message, ToolChoice, ToolDefinition, ToolPromptFormat
+from workbench.providers.transformers.response_formats import AskedGrammar
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
     """The tools of one request and how they are to be used."""
 
-    tools: Toolset
-    prompt_format: ToolPromptFormat
-    must_call: bool
+    tools: Toolset = field(default_factory=Toolset)
+    prompt_format: ToolPromptFormat = ToolPromptFormat.json
+    must_call: bool = False
 
     def prompt(self, encoder: PromptEncoder, messages: list[Message], field: str) -> EncodedPrompt:
         return encoder.chat_prompt(messages, self.tools, self.prompt_format, field)
@@ -29,12 +30,12 @@ class ToolUse:
         """Reads the calls of one answer; None where there is nothing to call."""
         return ToolCallParser(self.tools, encoder.tool_syntax(self.prompt_format)) if self.tools else None
 
-    def grammar(self, encoder: PromptEncoder) -> LarkGrammar | None:
+    def grammar(self, encoder: PromptEncoder) -> AskedGrammar | None:
         """What an answer that has to be a call must look like."""
         if not self.must_call:
             return None
         syntax = encoder.tool_syntax(self.prompt_format)
-        return LarkGrammar(required_call(self.tools, syntax, encoder.special_ids))
+        return AskedGrammar(LarkGrammar(required_call(self.tools, syntax, encoder.special_ids)), "tools")
 
     def note(self, encoder: PromptEncoder) -> str | None:
         """What to say where the model's own way of writing calls wins over the asked one."""

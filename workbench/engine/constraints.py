@@ -86,6 +86,7 @@ class Grammars:
 
         Raises:
             InvalidRequestError: the grammar is wrong, asks for what cannot be enforced, or is too complex.
+            GenerationError: no process can be started to try it in.
         """
         check_size(grammar.text, field)
         source = _source(grammar, field)
@@ -94,7 +95,11 @@ class Grammars:
             if key in self._compiled:
                 self._compiled.move_to_end(key)
                 return self._compiled[key]
-        if (failure := trial(source)) is not None:
+        try:
+            failure = trial(source)
+        except OSError as error:
+            raise GenerationError(f"{field} could not be compiled, for no process could be started: {error}") from error
+        if failure is not None:
             raise InvalidRequestError(field, grammar.text, f"a simpler grammar: {failure}")
         constraint = self._constraint(grammar, source, field)
         with self._lock:

@@ -15,7 +15,7 @@ MAX_BYTES = 128 * 1024
 """Of a grammar's text."""
 
 MAX_DEPTH = 100
-"""Levels of objects and lists within a JSON schema; one object type inside another takes two."""
+"""Levels of values within values in a JSON schema; one object type inside another takes two."""
 
 MAX_REF_CHAIN = 32
 """References that lead to nothing but another reference."""
@@ -24,9 +24,9 @@ _MAX_VALUES = MAX_BYTES // 2
 """No JSON text of that size holds more."""
 
 
-def check_size(text: str, field: str) -> None:
-    """Raise `InvalidRequestError` for a grammar that is empty or too large."""
-    if not text:
+def check_size(text: object, field: str) -> None:
+    """Raise `InvalidRequestError` for what is no text, or one that is empty or too large."""
+    if not isinstance(text, str) or not text:
         raise InvalidRequestError(field, text, "a grammar of at least one character")
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise _too_large(field, text[:100])

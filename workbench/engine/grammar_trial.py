@@ -2,7 +2,7 @@
 
 llguidance's own limits do not bound every grammar: a long chain of rules overflows its stack, and some pairs of regular
 expressions keep it busy for minutes. Neither can be stopped within a process, so each new grammar is compiled once in a
-process of its own, on a smaller stack, within limits on its time and memory that the kernel keeps.
+process of its own, on a smaller stack, within limits on its time and memory that the system keeps.
 
 This file is that process's program too, started by its path: it imports nothing of the package.
 """
@@ -31,6 +31,9 @@ def trial(grammar: str) -> str | None:
 
     Args:
         grammar: as `llguidance.LLMatcher` takes it.
+
+    Raises:
+        OSError: the process could not be started.
     """
     paths = os.pathsep.join(path for path in sys.path if path)
     try:
@@ -50,7 +53,7 @@ def trial(grammar: str) -> str | None:
         return f"it takes more than {CPU_S:g} s to compile"
     if attempt.returncode < 0:
         return "it is nested too deeply, or its rules refer to one another in too long a chain"
-    return f"it could not be tried: {attempt.stderr.decode(errors='replace').strip()[-300:]}"
+    raise OSError(attempt.stderr.decode(errors="replace").strip()[-300:] or f"exit code {attempt.returncode}")
 
 
 def _timer_signal() -> int:

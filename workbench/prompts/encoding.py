@@ -109,8 +109,8 @@ class PromptEncoder:
             UnsupportedContentError: the model has no template, or cannot read an image.
             ContextLengthError: the texts are far too long for the model's context.
         """
-        if not messages:
-            raise InvalidRequestError(field, [], "a list with at least one message")
+        if not isinstance(messages, list | tuple) or not messages:
+            raise InvalidRequestError(field, messages, "a list with at least one message")
         if self.template is None:
             raise UnsupportedContentError(
                 field, f"a chat for {self._name}", "text for `completion`: this model has no chat template"

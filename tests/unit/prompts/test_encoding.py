@@ -115,9 +115,10 @@ def test_white_space_is_a_text(encoder: PromptEncoder) -> None:
     assert encoder.encode_text(" \n") == (32, 10)
 
 
-def test_no_messages_are_refused(encoder: PromptEncoder) -> None:
+@pytest.mark.parametrize("messages", [[], "Hi", 5, None, {}, UserMessage(content="Hi")])
+def test_no_messages_are_refused(encoder: PromptEncoder, messages: Any) -> None:
     with pytest.raises(InvalidRequestError, match="messages must be a list with at least one message"):
-        encoder.encode_chat([])
+        encoder.encode_chat(messages)
 
 
 @pytest.mark.parametrize("content", [None, 5, b"bytes", {"text": "x"}, ["a", None], [["a"]]])
@@ -134,7 +135,7 @@ def test_half_a_surrogate_pair_is_refused_by_name(encoder: PromptEncoder, text: 
         encoder.encode_chat([UserMessage(content="fine"), UserMessage(content=text)])
 
 
-@pytest.mark.parametrize("messages", [["Hi"], [{"role": "user", "content": "Hi"}], "Hi", [None]])
+@pytest.mark.parametrize("messages", [["Hi"], [{"role": "user", "content": "Hi"}], [None]])
 def test_what_is_no_message_is_refused_with_its_place(encoder: PromptEncoder, messages: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"messages\[0\]"):
         encoder.encode_chat(messages)

@@ -33,7 +33,6 @@ from workbench.protocol import (
 )
 from workbench.providers.transformers import TransformersProvider
 
-SAMPLED = {"strategy": SamplingStrategy.top_p, "temperature": 1.0}
 ASK: list[Any] = [UserMessage(content="Weather?")]
 WEATHER = ToolDefinition(
     tool_name="get_weather",
@@ -44,6 +43,10 @@ WEATHER = ToolDefinition(
     },
 )
 SCHEMAS = Toolset.of([WEATHER]).schemas
+
+
+def sampled(**more: Any) -> SamplingParams:
+    return SamplingParams(strategy=SamplingStrategy.top_p, temperature=1.0, **more)
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ async def provider(fake_models: FakeModels) -> AsyncIterator[TransformersProvide
 async def answer(
     provider: TransformersProvider, model: str = "random", seed: int = 0, **asked: Any
 ) -> CompletionMessage:
-    params = SamplingParams(**SAMPLED, seed=seed)
+    params = sampled(seed=seed)
     response = await provider.chat_completion(model, ASK, params, [WEATHER], ToolChoice.required, **asked)
     message: CompletionMessage = response.completion_message
     return message
@@ -80,13 +83,13 @@ async def test_a_required_call_comes_from_a_model_that_knows_nothing(
         message = await answer(provider, model, seed, tool_prompt_format=tool_prompt_format)
         assert message.tool_calls
         assert message.stop_reason is StopReason.end_of_message
-        assert message.content.strip() == ""
+        assert message.content == ""
         for call in message.tool_calls:
             check(call)
 
 
 async def test_a_required_call_is_streamed_from_started_to_success(provider: TransformersProvider) -> None:
-    params = SamplingParams(**SAMPLED, seed=1)
+    params = sampled(seed=1)
     stream = provider.chat_completion("random", ASK, params, [WEATHER], ToolChoice.required, stream=True)
     events = [chunk.event async for chunk in stream]
     kinds = [event.event_type for event in events]
@@ -109,7 +112,7 @@ async def test_a_required_call_is_streamed_from_started_to_success(provider: Tra
 async def test_a_required_call_that_the_tokens_cut_off_is_an_error_and_no_answer(
     provider: TransformersProvider,
 ) -> None:
-    params = SamplingParams(**SAMPLED, max_tokens=3)
+    params = sampled(max_tokens=3)
     with pytest.raises(ToolCallError, match="max_tokens"):
         await provider.chat_completion("random", ASK, params, [WEATHER], ToolChoice.required)
 
@@ -181,7 +184,7 @@ async def test_a_batch_with_tools_answers_in_order_and_refuses_a_bad_item_by_its
     provider: TransformersProvider,
 ) -> None:
     tools = [WEATHER, ToolDefinition(tool_name=BuiltinTool.brave_search)]
-    params = SamplingParams(**SAMPLED, seed=3)
+    params = sampled(seed=3)
     batch: list[Any] = [[UserMessage(content=f"{index}?")] for index in range(3)]
     response = await provider.batch_chat_completion("random", batch, params, [tools[0]], ToolChoice.required)
     for message, one in zip(response.completion_message_batch, batch, strict=True):

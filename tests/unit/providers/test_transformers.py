@@ -473,8 +473,9 @@ async def test_a_fault_in_the_engine_reaches_the_stream_with_its_type(fake_model
 
 
 async def test_closing_fails_what_runs_and_refuses_what_comes(fake_models: FakeModels) -> None:
-    provider, _, gate = held(fake_models)
-    task = asyncio.ensure_future(provider.completion("held", "x"))
+    provider, decoder, gate = held(fake_models)
+    decoder.speech = scripted_speech("never done " * 10_000)
+    task = asyncio.ensure_future(provider.completion("held", "\0"))
     await asyncio.to_thread(gate.wait)
     gate.open()
     await asyncio.to_thread(provider.close)

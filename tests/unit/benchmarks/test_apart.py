@@ -46,8 +46,8 @@ def test_it_answers_as_the_entrant_would(apart: ApartReference) -> None:
     assert apart.resident_bytes() > 10**6
 
 
-def test_what_the_entrant_raises_is_raised_here_or_said_where_it_cannot_travel(apart: ApartReference) -> None:
-    with pytest.raises(GenerationError, match="InvalidRequestError: tokens must be another number"):
+def test_what_the_entrant_raises_is_raised_here(apart: ApartReference) -> None:
+    with pytest.raises(InvalidRequestError, match="tokens must be another number"):
         apart.generate_together([[1]], 1)
     assert apart.generate_together([[1]], 3) == 1
 

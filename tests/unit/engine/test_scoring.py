@@ -93,7 +93,9 @@ def test_scoring_leaves_the_prefix_cache_and_the_random_state_alone(engine_of: M
     request = GenerationRequest(
         prompt_ids=tuple(PROMPT), max_tokens=10, stop_ids=frozenset(), sampling=Sampling(temperature=1.0, seed=1)
     )
-    first, state, held = generate(engine, request), torch.random.get_rng_state(), engine.prefix_cache.nbytes
+    first, state = generate(engine, request), torch.random.get_rng_state()
+    # Asked on the engine's own thread: a sequence is kept a moment after its last event was heard.
+    held = engine.call(lambda: engine.prefix_cache.nbytes).result()
     engine.score(PROMPT, CONTINUATIONS)
     assert engine.prefix_cache.nbytes == held
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -16,7 +16,7 @@ from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 
 TOKENS = 96
-TURNS = 9
+TURNS = 5
 
 ORDERS = {
     "type": "object",

@@ -170,6 +170,8 @@ class GrammarState:
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
         bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
+        if not bits.any():  # an end, in a model that has no token for it
+            raise GenerationError("the answer cannot go on in its grammar: the model has no end token")
         return torch.from_numpy(bits.view(np.bool_))
 
     def consume(self, token_id: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from workbench.engine.sampling import Mask, Sampling, draw, masked, nucleus, penalised
+from workbench.engine.sampling import Mask, Sampling, best, draw, masked, nucleus, penalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +108,29 @@ def trace(
     if sampling.repetition_penalty != 1.0:
         logits = penalised(logits, torch.tensor(sorted(seen_ids)), sampling.repetition_penalty)
         stages.append(Stage("penalty", _softmax(logits), _possible(logits), 0.0))
-    if mask is not None:
-        removed = float(stages[-1].probabilities[~mask.allowed].sum())
-        logits = masked(logits, mask.allowed)
-        stages.append(Stage("grammar", _softmax(logits), _possible(logits), min(removed, 1.0)))
+    allowed = None if mask is None else mask.allowed
+    left = logits
+    if allowed is not None:
+        removed = float(stages[-1].probabilities[~allowed].sum())
+        left = masked(logits, allowed)
+        stages.append(Stage("grammar", _softmax(left), _possible(left), min(removed, 1.0)))
     if mask is not None and mask.forced:
-        return Trace(tuple(stages), None, int(mask.allowed.nonzero()[0]))
+        return Trace(tuple(stages), None, best(logits, allowed))
     if sampling.greedy:
-        token_id = int(logits.argmax())
+        token_id = best(logits, allowed)
         only = torch.zeros_like(stages[-1].probabilities)
         only[token_id] = 1.0
         removed = max(0.0, 1.0 - float(stages[-1].probabilities[token_id]))
         return Trace((*stages, Stage("temperature", only, 1, removed)), None, token_id)
     if number is None:
         raise ValueError("a random number is needed where the choice is not greedy")
-    tempered = (logits - logits.max()) / sampling.temperature
+    tempered = (left - left.max()) / sampling.temperature
     stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
     if sampling.top_k:
-        stages.append(_cut("top_k", stages[-1].probabilities, nucleus(logits, replace(sampling, top_p=1.0))))
+        stages.append(_cut("top_k", stages[-1].probabilities, nucleus(logits, replace(sampling, top_p=1.0), allowed)))
     if sampling.top_p < 1.0:
-        stages.append(_cut("top_p", stages[-1].probabilities, nucleus(logits, sampling)))
-    return Trace(tuple(stages), number, draw(logits, sampling, number))
+        stages.append(_cut("top_p", stages[-1].probabilities, nucleus(logits, sampling, allowed)))
+    return Trace(tuple(stages), number, draw(logits, sampling, number, allowed))
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -31,6 +31,9 @@ COLDEST = 1e-5
 
 _FIRST_CANDIDATES = 128
 
+_FEW = 4
+"""Less than one token of so many is few."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -90,15 +93,11 @@ class Sampler:
         """
         if self._penalised is not None:
             logits = penalised(logits, self._penalised.ids(logits.device), self.sampling.repetition_penalty)
-        if allowed is not None:
-            logits = masked(logits, allowed)
         if self.sampling.greedy:
-            token_id, number = int(largest(logits, 1)[1][0]), None
-            if allowed is not None and float(logits[token_id]) == -math.inf:
-                raise NumericalError("the model gives no token that the grammar allows a probability above 0")
+            token_id, number = best(logits, allowed), None
         else:
             number = self._random.random()
-            token_id = draw(logits, self.sampling, number)
+            token_id = draw(logits, self.sampling, number, allowed)
         self.take(token_id)
         return token_id, number
 
@@ -119,20 +118,51 @@ def masked(logits: Tensor, allowed: Tensor) -> Tensor:
     return torch.where(allowed.to(logits.device), logits, -torch.inf)
 
 
-def draw(logits: Tensor, sampling: Sampling, number: float) -> int:
-    """The token that the random ``number`` in [0, 1) picks from the tempered, truncated distribution."""
-    token_ids, index, _ = _drawn(logits, sampling, number)
+def best(logits: Tensor, allowed: Tensor | None = None) -> int:
+    """The most probable token of those that are allowed, the first among equals."""
+    left, token_ids = _left(logits, allowed)
+    value, place = (found[0] for found in largest(left, 1))
+    if allowed is not None and not value > -math.inf:
+        raise NumericalError("the model gives no token that the grammar allows a probability above 0")
+    return int(token_ids[place] if token_ids is not None else place)
+
+
+def draw(logits: Tensor, sampling: Sampling, number: float, allowed: Tensor | None = None) -> int:
+    """The token that the random ``number`` in [0, 1) picks from the masked, tempered, truncated distribution."""
+    token_ids, index, _ = _drawn(logits, sampling, number, allowed)
     return int(token_ids[index])
 
 
-def nucleus(logits: Tensor, sampling: Sampling) -> Tensor:
+def nucleus(logits: Tensor, sampling: Sampling, allowed: Tensor | None = None) -> Tensor:
     """Ids of the tokens that top-k and top-p leave to `draw`, best first: the very same ones, also among equals."""
-    token_ids, _, last = _drawn(logits, sampling, 0.0)
+    token_ids, _, last = _drawn(logits, sampling, 0.0, allowed)
     return torch.from_numpy(token_ids[: last + 1])
 
 
-def _drawn(logits: Tensor, sampling: Sampling, number: float) -> tuple[NDArray[np.int64], int, int]:
+def _left(logits: Tensor, allowed: Tensor | None) -> tuple[Tensor, NDArray[np.int64] | None]:
+    """The logits to choose among, and whose they are; None where their places say so.
+
+    Where few are left they stand alone: to look for the largest ones among so many equal to minus infinity would mean
+    to sort them all.
+    """
+    if allowed is None:
+        return logits, None
+    if int(allowed.count_nonzero()) * _FEW > len(logits):
+        return masked(logits, allowed), None
+    token_ids = allowed.nonzero()[:, 0]
+    return logits[token_ids.to(logits.device)], token_ids.numpy()
+
+
+def _drawn(
+    logits: Tensor, sampling: Sampling, number: float, allowed: Tensor | None
+) -> tuple[NDArray[np.int64], int, int]:
     """Candidates, best first; the place of the drawn one; the last place that top-p keeps, as far as was looked."""
+    left, left_ids = _left(logits, allowed)
+    places, index, last = _drawn_places(left, sampling, number)
+    return (places if left_ids is None else left_ids[places]), index, last
+
+
+def _drawn_places(logits: Tensor, sampling: Sampling, number: float) -> tuple[NDArray[np.int64], int, int]:
     vocab = len(logits)
     whole = distribution(logits, sampling.temperature)
     if not math.isfinite(whole.log_total):

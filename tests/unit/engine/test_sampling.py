@@ -21,7 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.engine.sampling import COLDEST, Sampler, Sampling, draw, penalised
+from workbench.engine.sampling import COLDEST, Sampler, Sampling, best, draw, masked, nucleus, penalised
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.protocol import SamplingParams, effective_sampling
 
@@ -275,3 +275,44 @@ def test_the_numbers_used_are_uniform() -> None:
     sampler = Sampler(Sampling(temperature=1.0, seed=0), ())
     ids = [sampler.choose(logits)[0] for _ in range(4000)]
     assert frequencies(ids, 3) == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    vocab=st.integers(1, 600),
+    share=st.floats(0, 1),
+    temperature=st.sampled_from([0.3, 1.0, 3.0]),
+    top_k=st.sampled_from([0, 1, 5, 1000]),
+    top_p=st.sampled_from([1.0, 0.9, 0.3]),
+    number=st.floats(0, 1, exclude_max=True),
+)
+def test_a_choice_among_the_allowed_is_the_choice_from_the_masked_row(
+    seed: int, vocab: int, share: float, temperature: float, top_k: int, top_p: float, number: float
+) -> None:
+    """However few they are, though few are taken out of the row and many are left in it."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = (torch.randn(vocab, generator=generator) * 3).round(decimals=1)  # with equals among them
+    allowed = torch.rand(vocab, generator=generator) < share
+    allowed[seed % vocab] = True
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    row = masked(logits, allowed)
+    assert best(logits, allowed) == int(row.argmax())
+    chosen, whole = draw(logits, sampling, number, allowed), draw(row, sampling, number)
+    assert allowed[chosen]
+    # The sums of a shorter row may differ in the last bit, and with them the token at the very edge of the number.
+    assert chosen in {whole, *(draw(row, sampling, min(max(number + d, 0.0), 0.999999)) for d in (1e-6, -1e-6))}
+    if top_p == 1.0:
+        kept = [nucleus(logits, sampling, allowed), nucleus(row, sampling)]
+        assert kept[0][allowed[kept[0]]].tolist() == kept[1][allowed[kept[1]]].tolist()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, seed=1)])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("vocab", [8, 200])
+def test_where_nothing_allowed_is_possible_there_is_no_choice(sampling: Sampling, value: float, vocab: int) -> None:
+    logits, allowed = torch.zeros(vocab), torch.zeros(vocab, dtype=torch.bool)
+    allowed[[2, 3]] = True
+    logits[allowed] = value
+    with pytest.raises(NumericalError):
+        Sampler(sampling, ()).choose(logits, allowed)

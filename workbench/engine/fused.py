@@ -177,9 +177,6 @@ class FusedDecoder:
 
         Rows may be tokens of one sequence, in order.
         """
-        # The team has the processors for itself: after each of its own operations torch's threads would spin on them.
-        if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)
         rows, longest = len(token_ids), max(positions) + 1
         for cache, position in zip(caches, positions, strict=True):
             cache.reserve(position + 1 - cache.length)

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from workbench.engine.fused import Block, FusedDecoder
+from workbench.engine.kernels.lanes import ROWS
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.step import Shape
 from workbench.engine.machine import thread_count
@@ -154,6 +155,8 @@ def _is_family(config: PreTrainedConfig) -> bool:
         and rope.get("partial_rotary_factor", 1.0) == 1.0
         and all(kind == "full_attention" for kind in layer_types)
         and (window is None or window >= config.max_position_embeddings)
+        and config.intermediate_size % ROWS == 0
+        and config.num_attention_heads % config.num_key_value_heads == 0
     )
 
 

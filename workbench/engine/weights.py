@@ -116,7 +116,11 @@ class WeightFiles:
         """The matrix in 4-bit blocks: the file's own where it has them, else quantized now; columns may be padded."""
         if self._block_types.get(name) != "Q4_1":
             return Blocks.of(_in_groups(self.dense(name)))
-        packed, scale, minimum = (self._blocks.get_tensor(f"{name}.{part}") for part in ("q", "scale", "minimum"))
+        rows, columns = self.shape(name)
+        packed, scale, minimum = (
+            self._part(f"{name}.{part}", (rows, columns // per))
+            for part, per in (("q", 2), ("scale", GROUP), ("minimum", GROUP))
+        )
         q = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)  # the low half holds the even column
         return Blocks(q, scale.float(), minimum.float())
 
@@ -124,8 +128,16 @@ class WeightFiles:
         """The same in 8 bits."""
         if self._block_types.get(name) != "Q8_0":
             return Int8Blocks.of(_in_groups(self.dense(name)))
-        q, scale = (self._blocks.get_tensor(f"{name}.{part}") for part in ("q", "scale"))
+        rows, columns = self.shape(name)
+        q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
+
+    def _part(self, name: str, shape: tuple[int, int]) -> Tensor:
+        tensor: Tensor = self._blocks.get_tensor(name)
+        if tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape)
+            raise ModelFormatError(f"{name} in {BLOCKS_FILE} has shape {found}, not {shape}; fetch the model again")
+        return tensor
 
 
 def _in_groups(weight: Tensor) -> Tensor:

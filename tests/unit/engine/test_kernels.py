@@ -103,6 +103,23 @@ def test_a_weight_that_is_no_number_is_never_rounded_to_one(form: str, value: fl
     assert torch.isfinite(product[[0, 1, 2, 4, 5, 6, 7]]).all()
 
 
+@pytest.mark.parametrize("form", ["int8", "int4"])
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, -1, 0x7FC00000, 0x7F800001])
+def test_no_kind_of_nan_becomes_a_number_where_it_is_rounded_to_bf16(form: str, bits: int) -> None:
+    """A NaN whose bits are all ones would overflow to zero, and damaged weights would speak."""
+    scale = torch.ones(4, 2)
+    scale.view(torch.int32)[1, 1] = bits
+    numbers = torch.ones(4, 64)
+    matrix = (
+        Matrix.int8(Int8Blocks(numbers.to(torch.int8), scale), 64)
+        if form == "int8"
+        else Matrix.int4(Blocks(numbers.to(torch.uint8), scale, torch.zeros(4, 2)), 64)
+    )
+    (wide,) = WideMatrices(Team(2)).of([matrix])
+    assert wide.weight[1, 32:].isnan().all()
+    assert not wide.weight[[0, 2, 3]].isnan().any()
+
+
 def test_four_bit_blocks_are_held_as_they_are() -> None:
     blocks = Blocks.of(random_matrix(12, 96))
     assert torch.equal(Matrix.int4(blocks, 96).take(torch.arange(12)), blocks.dense())
@@ -205,6 +222,21 @@ def test_a_row_with_nan_has_no_sums_and_gives_its_numbers(size: int, place: int)
     values, places = rows.largest(row, size)
     assert sorted(places[:-1]) == [index for index in range(size) if index != place % size]
     assert math.isnan(values[-1])
+
+
+@pytest.mark.parametrize("count", [1, 24])
+@pytest.mark.parametrize("end", [1022, 1023, 1024, 1025, 1026])
+def test_no_length_of_a_text_is_special(folder: Path, count: int, end: int) -> None:
+    """Scratch is padded to 1,024 positions: one written beyond them would be another head's."""
+    fused, general = decoder_of(folder, "float32"), load(folder, fast=False).decoder
+    text = [(7 * place) % 380 for place in range(end)]
+    with torch.inference_mode():
+        cache, other = fused.new_cache(), general.new_cache()
+        fused.prefill(text[:-count], cache)
+        general.prefill(text[:-count], other)
+        found = fused.prefill(text[-count:], cache, every_position=True)
+        expected = general.prefill(text[-count:], other, every_position=True)
+    assert float((found - expected).abs().max()) <= 2e-5 * float(expected.abs().max())
 
 
 # ----------------------------------------------------------------------------------------------- threads and processes

@@ -8,8 +8,20 @@ form in which they are read. Compiled code is kept beside these files, or in the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from numba import njit
 
 SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 """What is compiled. As a part of a function's closure it is a part of the key under which numba keeps the code, which
 by itself looks at the age of one file alone."""
+
+
+def entry_point(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, and keep the code where there is a folder to keep it in."""
+    try:
+        return njit(error_model="numpy", nogil=True, cache=True)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written to
+        return njit(error_model="numpy", nogil=True)(function)

@@ -140,9 +140,18 @@ class Vectors:
         return b.bitcast(b.shl(wide, self.all(16, VI)), VF)
 
     def _from_e4m3(self, value: Any) -> Any:
-        """e4m3 is a float16 with fewer bits and another bias: moved into place it is 2**-8 of its value."""
-        b, kind = self.builder, ir.VectorType(I16, LANES)
-        wide = b.zext(value, kind)
-        sign = b.shl(b.and_(wide, self.all(0x80, kind)), self.all(8, kind))
-        rest = b.shl(b.and_(wide, self.all(0x7F, kind)), self.all(7, kind))
-        return b.fpext(b.bitcast(b.or_(sign, rest), ir.VectorType(ir.HalfType(), LANES)), VF)
+        """e4m3 is a float32 with fewer bits and another bias: moved into place it is 2**-120 of its value."""
+        b = self.builder
+        wide = b.zext(value, VI)
+        sign = b.shl(b.and_(wide, self.all(0x80, VI)), self.all(24, VI))
+        rest = b.shl(b.and_(wide, self.all(0x7F, VI)), self.all(20, VI))
+        return b.fmul(b.bitcast(b.or_(sign, rest), VF), self.all(2.0**120))
+
+    def bf16(self, x: Any) -> Any:
+        """Bits of x rounded to bf16, in the low half; NaN stays NaN."""
+        b = self.builder
+        bits = b.bitcast(x, VI)
+        even = b.and_(b.lshr(bits, self.all(16, VI)), self.all(1, VI))
+        rounded = b.lshr(b.add(b.add(bits, even), self.all(0x7FFF, VI)), self.all(16, VI))
+        quiet = b.or_(b.lshr(bits, self.all(16, VI)), self.all(0x40, VI))
+        return b.select(b.fcmp_unordered("uno", x, x), quiet, rounded)

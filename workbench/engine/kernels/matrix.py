@@ -56,9 +56,7 @@ class Matrix:
         largest = torch.finfo(torch.float8_e4m3fn).max
         scale = (groups.abs().amax(-1, keepdim=True) / largest).clamp_min(1e-30)
         data = (groups / scale).to(torch.float8_e4m3fn).flatten(1).view(torch.uint8)
-        return cls(
-            FP8, len(weight), weight.shape[1], data, scale * 2**8, bias
-        )  # the kernel reads e4m3 as 2**-8 of its value
+        return cls(FP8, len(weight), weight.shape[1], data, scale, bias)
 
     @classmethod
     def int8(cls, blocks: Int8Blocks, columns: int, bias: Tensor | None = None) -> Self:
@@ -108,7 +106,7 @@ class Matrix:
             groups: Tensor = numbers * scale[..., :1] + scale[..., 1:]
             return groups.flatten(1)[:, : self.columns]
         if self.form == FP8:
-            data, scale = data.view(torch.float8_e4m3fn), scale / 2**8
+            data = data.view(torch.float8_e4m3fn)
         groups = data.float().unflatten(1, (-1, GROUP)) * scale
         return groups.flatten(1)[:, : self.columns]
 

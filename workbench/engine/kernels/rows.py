@@ -6,10 +6,11 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
 from torch import Tensor
 
-from workbench.engine.kernels import SOURCES
+from workbench.engine.kernels import SOURCES, entry_point
 from workbench.engine.kernels.lanes import LANES
 from workbench.engine.kernels.vectors import BLOCK, block_maxima, count_above, exponential_sums, get
 
@@ -36,6 +37,7 @@ def largest(row: Tensor, count: int) -> tuple[Any, Any]:
 
     NaN is passed over; where too few numbers are left, NaN stands at the end.
     """
+    _check(row)
     values, places = np.empty(count, np.float32), np.empty(count, np.int64)
     best(row.data_ptr(), len(row), values, places)
     return values, places
@@ -43,6 +45,9 @@ def largest(row: Tensor, count: int) -> tuple[Any, Any]:
 
 def distribution(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Sums:
     """Sums over a contiguous float32 row; NaN in it makes them NaN."""
+    _check(row)
+    if not 0 <= token_id < len(row):
+        raise IndexError(f"token {token_id} is not among the {len(row)} of the row")
     return Sums(*sums(row.data_ptr(), len(row), 1.0 / temperature, token_id))
 
 
@@ -86,10 +91,14 @@ def _rest_of_sums(address, first, size, top, factor):
     return total, weighted
 
 
-def _entries(sources: str) -> tuple[Any, Any]:
-    entry = njit(error_model="numpy", nogil=True, cache=True)
+def _check(row: Tensor) -> None:
+    """What is read by its address has to be what is expected there."""
+    if row.dtype != torch.float32 or row.dim() != 1 or not row.is_contiguous() or row.device.type != "cpu":
+        raise ValueError(f"a contiguous float32 row on the CPU is needed, not {row.dtype} of shape {tuple(row.shape)}")
 
-    @entry
+
+def _entries(sources: str) -> tuple[Any, Any]:
+    @entry_point
     def best(address, size, values, places):
         _ = sources
         maxima = _block_maxima(address, size)
@@ -104,7 +113,7 @@ def _entries(sources: str) -> tuple[Any, Any]:
         for rank in range(min(len(values), len(found))):
             values[rank], places[rank] = found[order[rank]], at[order[rank]]
 
-    @entry
+    @entry_point
     def sums(address, size, factor, asked):
         _ = sources
         vectors, out = size // LANES, np.empty(2, np.float32)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, types
 
-from workbench.engine.kernels import SOURCES
+from workbench.engine.kernels import SOURCES, entry_point
 from workbench.engine.kernels.lanes import BYTES_PER_GROUP, FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES_PER_GROUP, UNPACKED
 from workbench.engine.kernels.vectors import (
     AHEAD,
@@ -288,7 +288,7 @@ def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
             scratch.scores[thread, index, position] = -np.inf
         total = exponentials(own, whole)
         scaled(own, np.float32(1.0) / total, whole, own)
-        for position in range(length, longest + 1):
+        for position in range(length, (longest + 1) // 2 * 2):
             scratch.scores[thread, index, position] = 0.0
     done = 0
     while done < vectors:
@@ -332,9 +332,8 @@ def _activate(shape, place, scratch, thread, threads):
 
 def _entries(sources: str) -> tuple[Any, Any, Any]:
     """What is called from outside."""
-    entry = njit(error_model="numpy", nogil=True, cache=True)
 
-    @entry
+    @entry_point
     def step(shape, weights, past, cos, sin, scratch, logits, thread, threads):
         """One token for each row: every thread of a team calls it with the same arguments and its own number.
 
@@ -370,7 +369,7 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         _linear(weights.head, scratch.normed[thread, : len(logits)], logits, 0, first, last, scratch.unpacked[thread])
         _meet(barrier, threads)
 
-    @entry
+    @entry_point
     def multiply(place, rows, x, out, memory, barrier, thread, threads):
         """``x @ matrix.T``: float32 (count, columns padded to `GROUP`) to (count, rows padded to `ROWS`).
 
@@ -382,7 +381,7 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         _linear(place, x, out, 0, first, last, memory[thread])
         _meet(_address(barrier), threads)
 
-    @entry
+    @entry_point
     def widen(places, rows, starts, out, barrier, thread, threads):
         """Matrices in bf16, one behind the other, rows padded to whole groups.
 

@@ -278,8 +278,7 @@ def widened(_typing: Any, form: Any, data: Any, scale: Any, out: Any) -> Any:
         for known in BYTES_PER_GROUP:
             with builder.if_then(builder.icmp_signed("==", form, ir.Constant(I64, known))):
                 for half, value in enumerate(v.group(known, data, scale)):
-                    bits = builder.add(builder.bitcast(value, VI), v.all(0x8000, VI))
-                    short = builder.trunc(builder.lshr(bits, v.all(16, VI)), ir.VectorType(I16, LANES))
+                    short = builder.trunc(v.bf16(value), ir.VectorType(I16, LANES))
                     v.store(short, v.at(out, 2 * LANES * half))
         return context.get_dummy_value()
 
@@ -325,9 +324,7 @@ def put(_typing: Any, form: Any, address: Any, value: Any) -> Any:
         b, (form, address, value) = builder, args
         with b.if_else(b.icmp_signed("==", form, ir.Constant(I64, BF16))) as (bf16, float32):
             with bf16:
-                bits = b.bitcast(value, I32)
-                even = b.and_(b.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
-                rounded = b.lshr(b.add(b.add(bits, even), ir.Constant(I32, 0x7FFF)), ir.Constant(I32, 16))
+                rounded = b.extract_element(Vectors(b).bf16(Vectors(b).splat(value)), ir.Constant(I32, 0))
                 b.store(b.trunc(rounded, I16), b.inttoptr(address, I16.as_pointer()))
             with float32:
                 b.store(value, b.inttoptr(address, F32.as_pointer()))

@@ -111,6 +111,25 @@ def scripted_speech(text: str | bytes | Sequence[int], end: int = EOS, vocab: in
     return speak
 
 
+_ASSISTANT = [IM_START, *b"assistant\n"]
+
+
+def answering(*answers: str, vocab: int = VOCAB) -> Speech:
+    """In a chat of `TEMPLATE`, says the first answer in the first turn of the assistant, and so on."""
+    scripts = [list(answer.encode()) for answer in answers]
+
+    def speak(cache: FakeCache) -> Tensor:
+        ids = cache.ids
+        begun = [at for at in range(len(ids)) if ids[at] == IM_START and ids[at : at + len(_ASSISTANT)] == _ASSISTANT]
+        logits = torch.zeros(vocab)
+        if begun:  # a prompt that is still being read has no turn of the assistant yet
+            script, said = scripts[len(begun) - 1], len(ids) - begun[-1] - len(_ASSISTANT)
+            logits[script[said] if said < len(script) else IM_END] = 20.0
+        return logits
+
+    return speak
+
+
 PROMPT = (0,)
 """Where a scripted model starts to speak."""
 

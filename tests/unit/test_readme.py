@@ -48,11 +48,16 @@ def test_every_link_leads_to_a_file(link: str) -> None:
 
 
 @pytest.mark.usefixtures("smollm2_path")
-def test_the_ten_lines_of_python_run_and_find_paris(capsys: pytest.CaptureFixture[str]) -> None:
-    code, *_ = blocks("python")
+def test_the_python_runs_finds_paris_and_asks_for_the_weather(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: "y")
     names: dict[str, object] = {}
     try:
-        exec(compile(code, "README.md", "exec"), names)
+        for code in blocks("python")[:2]:
+            exec(compile(code, "README.md", "exec"), names)
     finally:
         names["bench"].close()  # type: ignore[attr-defined]
-    assert "Paris" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Paris" in printed
+    assert "{'location': 'San Francisco'" in printed

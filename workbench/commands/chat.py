@@ -138,17 +138,27 @@ class Repl:
         else:
             self._end(self._conversation.say(line, output.write_text))
 
+    def _give_result(self, text: str) -> None:
+        if len(self._conversation.open_calls) > 1:  # the model goes on once the last one has its result
+            self._conversation.give_result(text, output.write_text)
+            self._remind()
+        else:
+            self._end(self._conversation.give_result(text, output.write_text))
+
     def _end(self, complete: bool) -> None:
         print("" if complete else " [stopped]")
         if not complete and not self._interactive:
             raise KeyboardInterrupt
+        self._remind()
+
+    def _remind(self) -> None:
         if self._interactive and self._conversation.open_calls:
             print(f"({self._conversation.open_calls[0].tool_name} waits for its /result)")
 
     def _command(self, name: str, argument: str) -> None:
         conversation = self._conversation
         if name == "/result":
-            self._end(conversation.give_result(argument, output.write_text))
+            self._give_result(argument)
         elif name == "/system":
             conversation.system = argument or conversation.system
             print(f"system: {conversation.system or '(none)'}")

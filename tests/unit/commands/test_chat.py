@@ -209,7 +209,7 @@ def test_calls_are_shown_and_their_results_are_given_one_by_one(
     lines = ("Weather?", "/result 30 degrees", "/result 20 degrees", f"/save {saved}")
     outcome = chat(*lines, options=("--tools", tools_file, "--tool-choice", "required"))
     assert outcome.code == 0, outcome.err
-    shown = 'Let me look.\n[call get_weather {"location": "Rome"}]\n[call get_weather {"location": "Köln"}]\n'
+    shown = 'Let me look.\n[call get_weather {"location": "Rome"}]\n[call get_weather {"location": "Köln"}]\nWarm.\n'
     assert outcome.out.startswith(shown)
     assert turns(bench)[1][1:] == [("assistant", "Let me look."), ("ipython", "30 degrees"), ("ipython", "20 degrees")]
     assert bench.tools is not None

@@ -134,7 +134,7 @@ class TransformersProvider:
         def encode(encoder: PromptEncoder) -> Iterator[EncodedPrompt]:
             return (encoder.text_prompt(one, f"content_batch[{index}]") for index, one in enumerate(content_batch))
 
-        responses = await self._batch(model, asked, encode, "content_batch", lambda _, chunks: _completed(chunks))
+        responses = await self._batch(model, asked, encode, "content_batch", lambda _, __, chunks: _completed(chunks))
         return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
 
     async def batch_chat_completion(
@@ -157,8 +157,8 @@ class TransformersProvider:
             for index, one in enumerate(messages_batch):
                 yield use.prompt(encoder, one, f"messages_batch[{index}]")
 
-        def fold(served: CausalModel, chunks: Chunks) -> Awaitable[ChatCompletionResponse]:
-            return _chat_completed(chat_chunks(chunks, use.parser(served.encoder), must_call=use.must_call))
+        def fold(served: CausalModel, prompt: EncodedPrompt, chunks: Chunks) -> Awaitable[ChatCompletionResponse]:
+            return _chat_completed(chat_chunks(chunks, use.parser(served.encoder, prompt), must_call=use.must_call))
 
         responses = await self._batch(model, asked, encode, "messages_batch", fold)
         return BatchChatCompletionResponse(
@@ -208,17 +208,21 @@ class TransformersProvider:
     async def _chat_chunks(
         self, model: str, asked: Asked, messages: list[Message]
     ) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
-        asked_at, use = time.perf_counter(), asked.use
-        served = await self._ready(model)
-        parser = await asyncio.to_thread(use.parser, served.encoder)
-        chunks = self._chunks(model, asked, lambda encoder: use.prompt(encoder, messages, "messages"), asked_at)
-        async for event in chat_chunks(chunks, parser, must_call=use.must_call):
+        use = asked.use
+        served, prompt, chunks = await self._started(
+            model, asked, lambda encoder: use.prompt(encoder, messages, "messages")
+        )
+        async for event in chat_chunks(chunks, use.parser(served.encoder, prompt), must_call=use.must_call):
             yield event
 
-    async def _chunks(
-        self, model: str, asked: Asked, encode: Encode, asked_at: float | None = None
-    ) -> AsyncIterator[CompletionResponseStreamChunk]:
-        asked_at = asked_at or time.perf_counter()
+    async def _chunks(self, model: str, asked: Asked, encode: Encode) -> Chunks:
+        _, _, chunks = await self._started(model, asked, encode)
+        async for chunk in chunks:
+            yield chunk
+
+    async def _started(self, model: str, asked: Asked, encode: Encode) -> tuple[CausalModel, EncodedPrompt, Chunks]:
+        """The model, the prompt, and the stream that begins to compute when it is first read."""
+        asked_at = time.perf_counter()
         served = await self._ready(model)
         prompt = await asyncio.to_thread(encode, served.encoder)
         constraint = await asyncio.to_thread(asked.constraint, served)
@@ -229,8 +233,7 @@ class TransformersProvider:
             asked_at=asked_at,
             notes=asked.notes(served),
         )
-        async for chunk in chunks:
-            yield chunk
+        return served, prompt, chunks
 
     async def _batch(
         self,
@@ -238,7 +241,7 @@ class TransformersProvider:
         asked: Asked,
         encode: Callable[[PromptEncoder], Iterator[EncodedPrompt]],
         field: str,
-        fold: Callable[[CausalModel, Chunks], Awaitable[Response]],
+        fold: Callable[[CausalModel, EncodedPrompt, Chunks], Awaitable[Response]],
     ) -> list[Response]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
         served = await self._ready(model)
@@ -251,7 +254,7 @@ class TransformersProvider:
         streams = [
             completion_chunks(served.engine, request, wants_logprobs=False, asked_at=asked_at) for request in requests
         ]
-        return await _gathered([fold(served, chunks) for chunks in streams])
+        return await _gathered([fold(served, *one) for one in zip(prompts, streams, strict=True)])
 
     async def _ready(self, identifier: str) -> CausalModel:
         loaded = self._models.loaded(identifier)

@@ -10,7 +10,7 @@ from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.grammar import required_call
-from workbench.prompts.tools.parsing import ToolCallParser
+from workbench.prompts.tools.parsing import ToolCallParser, call_ids_after
 from workbench.protocol import Message, ToolChoice, ToolDefinition, ToolPromptFormat
 from workbench.providers.transformers.response_formats import AskedGrammar
 
@@ -26,9 +26,11 @@ class ToolUse:
     def prompt(self, encoder: PromptEncoder, messages: list[Message], field: str) -> EncodedPrompt:
         return encoder.chat_prompt(messages, self.tools, self.prompt_format, field)
 
-    def parser(self, encoder: PromptEncoder) -> ToolCallParser | None:
+    def parser(self, encoder: PromptEncoder, prompt: EncodedPrompt) -> ToolCallParser | None:
         """Reads the calls of one answer; None where there is nothing to call."""
-        return ToolCallParser(self.tools, encoder.tool_syntax(self.prompt_format)) if self.tools else None
+        if not self.tools:
+            return None
+        return ToolCallParser(self.tools, encoder.tool_syntax(self.prompt_format), call_ids_after(prompt.token_ids))
 
     def grammar(self, encoder: PromptEncoder) -> AskedGrammar | None:
         """What an answer that has to be a call must look like."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,14 @@ def minilm_path() -> Path:
     from workbench import catalog
 
     return catalog.local_path("all-minilm-l6-v2")
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What one test registers, no other finds; the folder does not exist before something is kept."""
+    folder = tmp_path_factory.getbasetemp() / "state" / uuid.uuid4().hex
+    monkeypatch.setenv("WORKBENCH_STATE", str(folder))
+    return folder
 
 
 # Engine fixtures (a small random model, a loaded real one) go below this line.

@@ -24,6 +24,7 @@
     │   ├── NumericalError                    the model computed NaN, or nothing is left to sample from
     │   ├── ToolCallError                     a call had to come, and none did
     │   └── OutOfMemoryError                  memory ran out during a step
+    ├── StateError                            what is kept between two starts cannot be read or written
     ├── BusyError                             too many requests at once; try again later
     └── ClosedError                           the workbench, provider or model was closed
 
@@ -33,7 +34,7 @@ Messages name the field or the file, the value that was found, what is allowed, 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -92,14 +93,17 @@ class ModelNotFoundError(WorkbenchError, LookupError):
     Args:
         identifier: the name that was asked for.
         served: the names that could have been asked for.
+        silent: providers that could not be asked what they serve, and why; one of them may have it.
     """
 
-    def __init__(self, identifier: str, served: Iterable[str]) -> None:
+    def __init__(self, identifier: str, served: Iterable[str], silent: Mapping[str, str] | None = None) -> None:
         self.identifier = identifier
         self.served = sorted(served)
+        self.silent = dict(silent or {})
         names = ", ".join(self.served) if self.served else "none"
+        unknown = "".join(f" Provider {provider_id} did not answer: {why}" for provider_id, why in self.silent.items())
         super().__init__(
-            f"no model {identifier!r} is served; served models: {names}. Register it first, or choose one."
+            f"no model {identifier!r} is served; served models: {names}. Register it first, or choose one.{unknown}"
         )
 
 
@@ -161,6 +165,10 @@ class ToolCallError(GenerationError):
 
 class OutOfMemoryError(GenerationError):
     """Memory ran out during a step; the run's memory was given back."""
+
+
+class StateError(WorkbenchError):
+    """What is kept between two starts, such as registrations, cannot be read or written."""
 
 
 class BusyError(WorkbenchError):

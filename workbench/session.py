@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -36,6 +37,7 @@ from workbench.protocol import (
 from workbench.providers.folding import chat_response, completion_response
 from workbench.run import Run
 from workbench.stack import Stack, load_run_config
+from workbench.stack.naming import model_from
 
 if TYPE_CHECKING:
     from workbench.records import ModelCard, Prompt, Score
@@ -222,6 +224,39 @@ class Workbench:
         """Every model served, in the order of registration."""
         return self.models.models()
 
+    def register_model(
+        self,
+        identifier: str,
+        source: str | Path | None = None,
+        *,
+        provider_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> ModelDefWithProvider:
+        """Have a provider serve one more model, now and after a restart; blocks until it has agreed.
+
+        Args:
+            identifier: the name to ask for it.
+            source: where its weights come from: a catalog name, a folder or a hub id. None where ``identifier`` says
+                that; a folder is then served under its own name.
+            provider_id: which provider; None takes the first of the run config.
+
+        Raises:
+            InvalidRequestError: the name is taken or cannot be one, or there is no such provider.
+            WorkbenchError: the provider refuses it; nothing has changed.
+        """
+        if provider_id is None:
+            provider_id = next(iter(self._stack.providers), "")
+        model = model_from(identifier, source, provider_id, metadata)
+        self._loop.wait(self.models.register_model(model))
+        return model
+
+    def unregister_model(self, identifier: str) -> None:
+        """Have a model served no longer, and its memory given back; blocks until it is.
+
+        A model that the run config names is back after a restart.
+        """
+        self._loop.wait(self.models.unregister_model(identifier))
+
     def card(self, model: str | None = None) -> ModelCard:
         """The facts of a model, without loading it."""
         found = self.models.find(self._model(model))
@@ -261,8 +296,9 @@ class Workbench:
         if model is not None:
             return model
         for known in self.models.registrations():
-            if known.provider.card(known.model.identifier).kind == kind:
-                return known.name
+            with suppress(ModelNotFoundError):  # unregistered at this moment
+                if known.provider.card(known.model.identifier).kind == kind:
+                    return known.name
         raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
 
     def _chat(

@@ -10,8 +10,6 @@ import shutil
 import sys
 from pathlib import Path, PurePosixPath
 
-import platformdirs
-
 from workbench.errors import WorkbenchError
 
 NOTES = """
@@ -47,13 +45,15 @@ def start_lab(args: argparse.Namespace, *, notebook: str | None) -> int:
 
 def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> list[str]:
     """The command line of JupyterLab that serves ``root`` and opens the notebook, or the folder of them all."""
+    from workbench.stack.registrations import state_dir
+
     page = f"/lab/tree/notebooks/{notebook}" if notebook else "/lab/tree/notebooks"
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url={page}",
         # Another project's open tabs are not ours to restore, nor ours to overwrite.
-        f"--LabApp.workspaces_dir={_state_folder() / 'jupyterlab-workspaces'}",
+        f"--LabApp.workspaces_dir={state_dir() / 'jupyterlab-workspaces'}",
     ]
     if args.no_browser:
         command.append("--no-browser")
@@ -98,7 +98,3 @@ def _shipped_notebooks() -> Path:
         "the workbench's notebooks are neither beside the package nor installed with it:"
         " run this in a clone of the repository, or install the distribution's wheel"
     )
-
-
-def _state_folder() -> Path:
-    return Path(os.environ.get("WORKBENCH_STATE") or platformdirs.user_state_dir("inference-workbench"))

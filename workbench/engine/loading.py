@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ from workbench.engine.precision import Linear, Precision, compute_dtype, quantiz
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError
+
+_ONE_AT_A_TIME = threading.Lock()
+"""While transformers builds a model it replaces methods of its base class, for every thread: a second model that is
+loaded meanwhile would find its tied weights missing, and could leave the replacement in place for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +168,7 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
         kind: one of transformers' auto classes.
         unused: a part of the names of weights that nobody will ask for, and that may therefore be missing.
     """
-    with quiet():
+    with _ONE_AT_A_TIME, quiet():
         loaded: Any = kind.from_pretrained(
             folder,
             dtype=dtype,

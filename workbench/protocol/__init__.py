@@ -28,6 +28,7 @@ answer without it looks on the wire as it always did:
     Int8QuantizationConfig                                model                               config of int8
     Int4QuantizationConfig                                model                               config of int4
     ModelsProtocolPrivate                                 protocol                            provider side of Models
+    ModelUnregistration                                   protocol                            takes a registration back
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None  corrected
 
 Beside that, in what is accepted: unknown fields are refused, numbers are strict and never NaN or infinite, and every
@@ -90,6 +91,7 @@ from workbench.protocol.models import (
     Models,
     ModelsProtocolPrivate,
     ModelStore,
+    ModelUnregistration,
 )
 from workbench.protocol.quantization import (
     Bf16QuantizationConfig,
@@ -208,6 +210,7 @@ __all__ = [
     "ModelDef",
     "ModelDefWithProvider",
     "ModelStore",
+    "ModelUnregistration",
     "Models",
     "ModelsProtocolPrivate",
     "ProtocolModel",

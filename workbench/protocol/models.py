@@ -54,6 +54,16 @@ class Models(Protocol):
 
 
 @runtime_checkable
+class ModelUnregistration(Protocol):
+    """The way back, which the original protocol does not have."""
+
+    @webmethod(route="/models/unregister", method="POST")
+    async def unregister_model(self, identifier: str) -> None:
+        """Serve a model no longer and give its memory back; ``ModelNotFoundError`` where nobody serves it."""
+        ...
+
+
+@runtime_checkable
 class ModelsProtocolPrivate(Protocol):
     """What a provider answers to the stack about its own models; it has no routes."""
 

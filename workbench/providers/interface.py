@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class InferenceProvider(Inference, BatchInference, Protocol):
     """One configured instance; it answers requests for the models that it lists, under their plain names."""
 
+    provider_id: str
+    provider_type: str
+
     def __init__(self, provider: Provider) -> None: ...
 
     async def list_models(self) -> list[ModelDef]:
@@ -21,6 +24,9 @@ class InferenceProvider(Inference, BatchInference, Protocol):
 
     async def register_model(self, model: ModelDef) -> None:
         """Prepare to serve one more model, or raise what is wrong with it."""
+
+    async def unregister_model(self, identifier: str) -> None:
+        """Serve a model no longer and give its memory back; its requests on their way fail with `ClosedError`."""
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
-from dataclasses import dataclass
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError
+from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, StateError, WorkbenchError
 from workbench.protocol import ModelDef, ModelDefWithProvider
+from workbench.stack.naming import Key, Registration, Served, served
+from workbench.stack.registrations import RegistrationStore, StoredRegistration
+from workbench.stack.turns import Turns, to_its_end
 
 if TYPE_CHECKING:
     from workbench.providers.interface import InferenceProvider
 
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A model and the provider instance that serves it."""
-
-    model: ModelDefWithProvider
-    provider: InferenceProvider
-    name: str
-    """The shortest name that means this registration: the plain one, where no earlier provider has it."""
+_MAX_IDENTIFIER_LENGTH = 256
 
 
 class Registry:
-    """Satisfies ``Models``: every model of every provider, in the order of registration.
+    """Satisfies ``Models`` and ``ModelUnregistration``: every model of every provider, in the order of registration.
 
     A name that two providers serve means the one that registered it first; ``provider_id/identifier`` names either.
+    Safe from any thread and event loop. What is registered at run time is kept in the store, where there is one.
     """
 
-    def __init__(self, providers: dict[str, InferenceProvider]) -> None:
+    def __init__(self, providers: dict[str, InferenceProvider], store: RegistrationStore | None = None) -> None:
         self._providers = providers
-        self._registrations: list[Registration] = []
+        self._store = store
+        self._models: dict[Key, ModelDefWithProvider] = {}
+        self._served = Served()
+        self._listed: set[Key] = set()
+        """What providers serve by themselves, which needs no keeping."""
         self._lock = threading.Lock()
+        self._turns = Turns()
+        self._silent: dict[str, str] = {}
+        """Providers that could not be asked what they serve, and why."""
+        self._refused: set[Key] = set()
+        """What is kept, and was refused when its provider was asked for it again."""
 
-    def add(self, model: ModelDef, provider_id: str) -> None:
-        """Note a model that its provider serves already."""
-        with_provider = ModelDefWithProvider(
-            identifier=model.identifier, llama_model=model.llama_model, metadata=model.metadata, provider_id=provider_id
-        )
-        with self._lock:
-            others = [known for known in self._registrations if not _same(known.model, with_provider)]
-            taken = any(known.model.identifier == model.identifier for known in others)
-            name = f"{provider_id}/{model.identifier}" if taken else model.identifier
-            self._registrations = [*others, Registration(with_provider, self._providers[provider_id], name)]
+    # ----------------------------------------------------------------------------------------------- reading
 
     def find(self, identifier: str) -> Registration:
         """The registration of a plain name or of ``provider_id/identifier``.
@@ -51,59 +50,210 @@ class Registry:
         Raises:
             ModelNotFoundError: nobody serves it; the message lists what is served.
         """
-        registrations = self._registrations
-        for known in registrations:
-            if known.model.identifier == identifier:
-                return known
-        for known in registrations:
-            if f"{known.model.provider_id}/{known.model.identifier}" == identifier:
-                return known
-        raise ModelNotFoundError(identifier, [known.model.identifier for known in registrations])
-
-    async def list_models(self) -> list[ModelDefWithProvider]:
-        return self.models()
+        found = self._served.by_name.get(identifier)
+        if found is None:
+            raise self._not_found(identifier)
+        return found
 
     def registrations(self) -> list[Registration]:
         """Every model with its provider, in the order of registration."""
-        return list(self._registrations)
+        return list(self._served.registrations)
 
     def models(self) -> list[ModelDefWithProvider]:
         """What `list_models` gives, for callers without an event loop."""
-        return [known.model for known in self._registrations]
+        return [known.model for known in self._served.registrations]
+
+    async def list_models(self) -> list[ModelDefWithProvider]:
+        """Every model served; a provider that did not answer before is asked again."""
+        await self._ask_providers(list(self._silent))
+        return self.models()
 
     async def get_model(self, identifier: str) -> ModelDefWithProvider | None:
-        try:
-            return self.find(identifier).model
-        except ModelNotFoundError:
-            return None
+        found = self._served.by_name.get(identifier)
+        return found.model if found else None
+
+    # ---------------------------------------------------------------------------------------------- changing
+
+    async def open(self) -> None:
+        """Ask every provider what it serves, and for what was registered before.
+
+        What a provider refuses, or that it cannot be asked at all, is a Python warning: the others serve on.
+        """
+        await self._ask_providers(list(self._providers))
 
     async def register_model(self, model: ModelDefWithProvider) -> None:
-        """Ask the provider to serve one more model.
+        """Ask the provider to serve one more model, and keep the registration for the time after a restart.
 
         Raises:
-            InvalidRequestError: the name is blank, there is no such provider, or it serves another model under that
-                name already.
+            InvalidRequestError: the name cannot be one, there is no such provider, it serves another model under that
+                name already, or the metadata is no JSON.
+            StateError: the registration could not be kept; it was taken back.
         """
-        if not model.identifier.strip():
-            raise InvalidRequestError("identifier", model.identifier, "a name of at least one visible character")
+        provider = self._checked(model)
+        key = _key(model)
+        async with self._turns.of(key):
+            taken = self._models.get(key)
+            if taken == model and key in self._listed:
+                return
+            if taken is not None and taken.llama_model != model.llama_model:
+                allowed = f"a name that {model.provider_id} does not use for {taken.llama_model}"
+                raise InvalidRequestError("identifier", model.identifier, allowed)
+            await to_its_end(self._register(provider, model.model_copy(deep=True), is_new=taken is None))
+
+    async def unregister_model(self, identifier: str) -> None:
+        """Serve a model no longer: its provider unloads it, and a restart does not bring it back.
+
+        A model that the run config names comes back with the next start, as the config says.
+
+        Raises:
+            ModelNotFoundError: nobody serves it.
+        """
+        key = self._key_of(identifier)
+        async with self._turns.of(key):
+            if key not in self._models and key not in self._refused:
+                raise self._not_found(identifier)
+            await to_its_end(self._unregister(key))
+
+    def add(self, model: ModelDef, provider_id: str) -> None:
+        """Note a model that its provider serves by itself."""
+        self._listed.add((provider_id, model.identifier))
+        self._put(_with_provider(model, provider_id))
+
+    # ---------------------------------------------------------------------------------------------- internal
+
+    async def _register(self, provider: InferenceProvider, model: ModelDefWithProvider, *, is_new: bool) -> None:
+        await provider.register_model(_without_provider(model))
+        try:
+            if self._store is not None:
+                await asyncio.to_thread(self._store.put, _stored(model, provider.provider_type))
+        except StateError:
+            if is_new:
+                await provider.unregister_model(model.identifier)
+            raise
+        self._put(model)
+
+    async def _unregister(self, key: Key) -> None:
+        provider_id, identifier = key
+        if key in self._models:
+            with suppress(ModelNotFoundError):  # a server may have forgotten it by itself
+                await self._providers[provider_id].unregister_model(identifier)
+            self._drop(key)
+        if self._store is not None:
+            await asyncio.to_thread(self._store.remove, provider_id, identifier)
+        self._refused.discard(key)
+
+    async def _ask_providers(self, provider_ids: list[str]) -> None:
+        """What they serve by themselves comes first, and so keeps its plain names."""
+        for provider_id in provider_ids:
+            try:
+                models = await self._providers[provider_id].list_models()
+            except ConfigError:
+                raise
+            except WorkbenchError as error:
+                if provider_id not in self._silent:
+                    _warn(f"provider {provider_id!r} does not say what it serves: {error}")
+                self._silent[provider_id] = str(error)
+            else:
+                self._silent.pop(provider_id, None)
+                for model in models:
+                    self.add(model, provider_id)
+        if answered := [provider_id for provider_id in provider_ids if provider_id not in self._silent]:
+            await self._restore(answered)
+
+    async def _restore(self, provider_ids: list[str]) -> None:
+        """Ask providers for the models that were registered with them before, in the order of that time."""
+        try:
+            rows = await asyncio.to_thread(self._store.rows) if self._store is not None else []
+        except StateError as error:
+            _warn(f"what was registered before is not served: {error}")
+            return
+        for row in rows:
+            if row.provider_id in provider_ids and self._providers[row.provider_id].provider_type == row.provider_type:
+                await self._restore_one(row)
+
+    async def _restore_one(self, row: StoredRegistration) -> None:
+        model = ModelDef(identifier=row.identifier, llama_model=row.llama_model, metadata=row.metadata)
+        key = row.provider_id, row.identifier
+        async with self._turns.of(key):
+            try:
+                if (listed := self._models.get(key)) and listed.llama_model != row.llama_model:
+                    allowed = f"a name that {row.provider_id} does not use for {listed.llama_model}"
+                    raise InvalidRequestError("identifier", row.identifier, allowed)
+                await self._providers[row.provider_id].register_model(model)
+            except WorkbenchError as error:
+                self._refused.add(key)
+                _warn(
+                    f"{row.identifier}, registered before with provider {row.provider_id!r}, is not served: {error}. "
+                    f"It is kept for the next start; `workbench models unregister {row.identifier}` forgets it."
+                )
+            else:
+                self._put(_with_provider(model, row.provider_id))
+
+    def _checked(self, model: ModelDefWithProvider) -> InferenceProvider:
+        """The provider that is meant, if all that can be seen before asking it is right."""
+        if not isinstance(model, ModelDefWithProvider):
+            raise InvalidRequestError("model", model, "a ModelDefWithProvider")
+        name = model.identifier
+        if not (name and name == name.strip() and name.isprintable() and len(name) <= _MAX_IDENTIFIER_LENGTH):
+            allowed = f"a name of 1 to {_MAX_IDENTIFIER_LENGTH} printable characters, with no space at its ends"
+            raise InvalidRequestError("identifier", name, allowed)
         provider = self._providers.get(model.provider_id)
         if provider is None:
             allowed = f"one of the configured providers: {', '.join(self._providers)}"
             raise InvalidRequestError("provider_id", model.provider_id, allowed)
-        taken = next((known.model for known in self._registrations if _same(known.model, model)), None)
-        if taken is not None and taken.llama_model != model.llama_model:
-            raise InvalidRequestError(
-                "identifier", model.identifier, f"a name that {model.provider_id} does not use for {taken.llama_model}"
-            )
-        await provider.register_model(
-            ModelDef(identifier=model.identifier, llama_model=model.llama_model, metadata=model.metadata)
-        )
-        if taken is None:
-            self.add(model, model.provider_id)
+        try:
+            json.dumps(model.metadata, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequestError("metadata", model.metadata, f"a mapping that JSON can hold ({error})") from None
+        return provider
+
+    def _key_of(self, identifier: str) -> Key:
+        if not isinstance(identifier, str):
+            raise InvalidRequestError("identifier", identifier, "the name of a served model")
+        found = self._served.by_name.get(identifier)
+        if found is not None:
+            return _key(found.model)
+        for key in list(self._refused):
+            if identifier in (key[1], "/".join(key)):
+                return key
+        raise self._not_found(identifier)
+
+    def _not_found(self, identifier: str) -> ModelNotFoundError:
+        return ModelNotFoundError(identifier, [known.name for known in self._served.registrations], self._silent)
+
+    def _put(self, model: ModelDefWithProvider) -> None:
+        with self._lock:
+            self._refused.discard(_key(model))
+            self._models[_key(model)] = model
+            self._served = served(self._models, self._providers)
+
+    def _drop(self, key: Key) -> None:
+        with self._lock:
+            self._models.pop(key, None)
+            self._listed.discard(key)
+            self._served = served(self._models, self._providers)
 
 
-def _same(a: ModelDefWithProvider, b: ModelDefWithProvider) -> bool:
-    return (a.provider_id, a.identifier) == (b.provider_id, b.identifier)
+def _key(model: ModelDefWithProvider) -> Key:
+    return model.provider_id, model.identifier
+
+
+def _without_provider(model: ModelDefWithProvider) -> ModelDef:
+    return ModelDef(identifier=model.identifier, llama_model=model.llama_model, metadata=model.metadata)
+
+
+def _with_provider(model: ModelDef, provider_id: str) -> ModelDefWithProvider:
+    return ModelDefWithProvider(
+        identifier=model.identifier, llama_model=model.llama_model, metadata=model.metadata, provider_id=provider_id
+    )
+
+
+def _stored(model: ModelDefWithProvider, provider_type: str) -> StoredRegistration:
+    return StoredRegistration(model.provider_id, provider_type, model.identifier, model.llama_model, model.metadata)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def check_unique(provider_ids: list[str]) -> None:

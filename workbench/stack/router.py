@@ -22,7 +22,8 @@ from workbench.records import Prompt, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
-    from workbench.stack.registry import Registration, Registry
+    from workbench.stack.naming import Registration
+    from workbench.stack.registry import Registry
 
 _DEFAULT = SamplingParams()
 

@@ -12,18 +12,20 @@ from workbench.protocol import (
     Inference,
     Inspect,
     Models,
+    ModelUnregistration,
     ProviderInfo,
     RouteInfo,
     RunConfig,
     routes_of,
 )
+from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
 from workbench.stack.registry import Registry, check_unique
 from workbench.stack.router import Router
 
 if TYPE_CHECKING:
     from workbench.providers.interface import InferenceProvider
 
-SERVED_APIS = {"inference": (Inference, BatchInference), "models": (Models,), "inspect": (Inspect,)}
+SERVED_APIS = {"inference": (Inference, BatchInference), "models": (Models, ModelUnregistration), "inspect": (Inspect,)}
 """API names of the run config and the protocols behind them."""
 
 
@@ -44,15 +46,13 @@ class Stack:
         self.providers: dict[str, InferenceProvider] = {
             instance.provider_id: providers.create(instance) for instance in instances
         }
-        self.models = Registry(self.providers)
+        self.models = Registry(self.providers, RegistrationStore(state_dir() / FILE_NAME))
         self.inference = Router(self.models)
         self.inspect = Inspector(config)
 
     async def open(self) -> None:
-        """Ask every provider what it serves from the start."""
-        for provider_id, provider in self.providers.items():
-            for model in await provider.list_models():
-                self.models.add(model, provider_id)
+        """Ask every provider what it serves, and for what was registered with it before."""
+        await self.models.open()
 
     def close(self) -> None:
         for provider in self.providers.values():

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.models import Gate
+from tests.fakes.serving import FakeModels
 from workbench import Workbench
 from workbench.engine import memory
 from workbench.errors import (
+    ClosedError,
     ConfigError,
     InsufficientMemoryError,
     InvalidRequestError,
@@ -176,3 +179,59 @@ async def test_registering_through_the_workbench_is_found_by_every_call(tiny_fol
         assert [model.identifier for model in bench.list_models()] == ["llama", "bert"]
     finally:
         await asyncio.to_thread(bench.close)
+
+
+async def test_an_unregistered_model_is_closed_and_its_name_is_free_again(
+    provider_of: Make, tiny_folders: Folders
+) -> None:
+    provider = provider_of(tiny_folders["llama"])
+    assert await provider.completion("tiny-llama", "The", FEW)
+    loaded = provider._models.loaded("tiny-llama")
+    await provider.unregister_model("tiny-llama")
+    assert await provider.list_models() == []
+    for call in (provider.card, provider.load, lambda name: provider.completion(name, "The", FEW)):
+        with pytest.raises(ModelNotFoundError, match="tiny-llama"):
+            call("tiny-llama")
+    with pytest.raises(ModelNotFoundError):
+        await provider.unregister_model("tiny-llama")
+    await provider.register_model(ModelDef(identifier="tiny-llama", llama_model=str(tiny_folders["gpt2"])))
+    assert await provider.completion("tiny-llama", "The", FEW)
+    assert provider._models.loaded("tiny-llama") is not loaded
+
+
+async def test_what_a_model_was_doing_when_it_was_unregistered_is_a_typed_error(fake_models: FakeModels) -> None:
+    gate = Gate()
+    fake_models.add("busy").before_decode = gate
+    provider = fake_models.provider()
+    chunks = provider.completion("busy", "x", SamplingParams(), stream=True)
+    running = asyncio.ensure_future(anext(chunks))
+    await asyncio.to_thread(gate.wait)
+    removing = asyncio.ensure_future(provider.unregister_model("busy"))
+    await asyncio.sleep(0.01)
+    gate.open()
+    await removing
+
+    async def rest() -> None:
+        await running
+        async for _ in chunks:
+            pass
+
+    with pytest.raises(ClosedError):
+        await rest()
+
+
+async def test_a_model_that_is_unregistered_while_it_loads_is_closed_once_it_is_there(fake_models: FakeModels) -> None:
+    fake_models.add("slow")
+    fake_models.may_load.clear()
+    provider = fake_models.provider()
+    loading = asyncio.ensure_future(asyncio.to_thread(provider.load, "slow"))
+    while not fake_models.loads:  # noqa: ASYNC110 - it is filled on another thread
+        await asyncio.sleep(0.001)
+    waiting = asyncio.ensure_future(asyncio.to_thread(provider.load, "slow"))
+    removing = asyncio.ensure_future(provider.unregister_model("slow"))
+    await asyncio.sleep(0.01)
+    fake_models.may_load.set()
+    await asyncio.gather(loading, removing, waiting, return_exceptions=True)
+    assert await provider.list_models() == []
+    assert provider._models.loaded("slow") is None
+    assert fake_models.loads == ["slow"]

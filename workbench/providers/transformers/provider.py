@@ -77,6 +77,10 @@ class TransformersProvider:
         await asyncio.to_thread(cards.check_source, model.llama_model)
         self._models.add(model)
 
+    async def unregister_model(self, identifier: str) -> None:
+        """Serve the model no longer; what it was computing fails with `ClosedError`, and its memory is given back."""
+        await asyncio.to_thread(self._models.remove, identifier)
+
     def card(self, identifier: str) -> ModelCard:
         card = cards.card(self.get_model(identifier), self.provider_id, self.provider_type, self.config)
         loaded = self._models.loaded(identifier)

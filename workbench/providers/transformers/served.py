@@ -89,6 +89,15 @@ class ServedModels:
         self._locks.setdefault(model.identifier, threading.Lock())
         self._definitions[model.identifier] = model
 
+    def remove(self, identifier: str) -> None:
+        """Forget a model and close it, once it is loaded where it is being loaded now; blocks that long."""
+        self.definition(identifier)
+        with self._locks[identifier]:
+            self._definitions.pop(identifier, None)
+            model = self._loaded.pop(identifier, None)
+        if model is not None:
+            model.close()
+
     def definitions(self) -> list[ModelDef]:
         return list(self._definitions.values())
 
@@ -105,8 +114,11 @@ class ServedModels:
 
     def ready(self, identifier: str) -> CausalModel | SentenceModel:
         """The model in memory; loads it if need be, once however many ask at the same time."""
-        definition = self.definition(identifier)
+        self.definition(identifier)
         with self._locks[identifier]:
+            definition = self.definition(
+                identifier
+            )  # again: it may have been removed while another load was waited for
             if self._closed:
                 raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench")
             if identifier not in self._loaded:

@@ -1,0 +1,180 @@
+"""Models come and go while the session runs, and what was registered is there after a restart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_models import save_model
+from workbench import Workbench
+from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownModelError, WorkbenchError
+from workbench.protocol import SamplingParams
+
+FEW = SamplingParams(max_tokens=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("models") / "tiny-gpt2", "gpt2")
+
+
+@pytest.fixture
+def config(folder: Path) -> dict[str, Any]:
+    """One model twice: in int8 and as the reference."""
+    instances = [("quick", {"type": "int8"}), ("exact", None)]
+    return {
+        "image_name": "two",
+        "providers": {
+            "inference": [
+                {
+                    "provider_id": provider_id,
+                    "provider_type": "inline::transformers",
+                    "config": {"models": [str(folder)], "quantization": quantization},
+                }
+                for provider_id, quantization in instances
+            ]
+        },
+    }
+
+
+@pytest.fixture
+def bench(config: dict[str, Any]) -> Iterator[Workbench]:
+    with Workbench(config) as bench:
+        yield bench
+
+
+def names(bench: Workbench) -> list[str]:
+    return [known.name for known in bench.models.registrations()]
+
+
+def said(bench: Workbench, model: str) -> str:
+    content = bench.completion("x", model=model, sampling_params=FEW).result(60).completion_message.content
+    assert isinstance(content, str)
+    assert content
+    return content
+
+
+def test_two_precisions_of_one_model_are_told_apart_by_provider(bench: Workbench) -> None:
+    assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2"]
+    assert [bench.card(name).precision for name in names(bench)] == ["int8", "float32"]
+    for name in names(bench):
+        assert said(bench, name)
+
+
+def test_a_third_model_is_listed_after_a_restart_and_not_once_it_was_unregistered(
+    config: dict[str, Any], folder: Path
+) -> None:
+    with Workbench(config) as bench:
+        registered = bench.register_model("third", folder, provider_id="exact", metadata={"note": "mine"})
+        assert registered.llama_model == str(folder)
+        assert said(bench, "third")
+    with Workbench(config) as bench:
+        assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2", "third"]
+        assert bench.list_models()[-1] == registered
+        assert said(bench, "exact/third")
+        bench.unregister_model("third")
+        with pytest.raises(ModelNotFoundError, match="exact/tiny-gpt2, tiny-gpt2"):
+            bench.completion("x", model="third")
+    with Workbench(config) as bench:
+        assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2"]
+
+
+def test_a_folder_alone_is_served_under_its_own_name_by_the_first_provider_wherever_one_is_later(
+    config: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = save_model(tmp_path / "mine", "gpt2")
+    monkeypatch.chdir(tmp_path)
+    with Workbench(config) as bench:
+        model = bench.register_model("./mine")
+        assert (model.identifier, model.llama_model, model.provider_id) == ("mine", str(own.resolve()), "quick")
+    monkeypatch.chdir("/")
+    with Workbench(config) as bench:
+        assert said(bench, "mine")
+
+
+def test_an_unregistered_model_of_the_config_gives_its_memory_back_and_returns_with_the_next_start(
+    config: dict[str, Any],
+) -> None:
+    with Workbench(config) as bench:
+        bench.load("exact/tiny-gpt2")
+        bench.unregister_model("exact/tiny-gpt2")
+        assert names(bench) == ["tiny-gpt2"]
+    with Workbench(config) as bench:
+        assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2"]
+
+
+@pytest.mark.parametrize(
+    "arguments,error,words",
+    [
+        (("third", "/no/such/folder"), UnknownModelError, "/no/such/folder"),
+        (("no-such-model",), UnknownModelError, "no-such-model"),
+        (("",), InvalidRequestError, "identifier"),
+        (("", "smollm2-135m-instruct"), InvalidRequestError, "identifier"),
+        ((5,), InvalidRequestError, "identifier"),
+        (("third", 5), InvalidRequestError, "llama_model"),
+        (("third", ""), UnknownModelError, "''"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_and_nothing_has_changed(
+    bench: Workbench, own_state: Path, arguments: tuple[Any, ...], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        bench.register_model(*arguments)
+    with pytest.raises(InvalidRequestError, match=r"provider_id.*quick, exact"):
+        bench.register_model("third", provider_id="nobody")
+    assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2"]
+    assert not own_state.exists()
+
+
+def test_a_thousand_registrations_generations_and_unregistrations_from_eight_threads(
+    config: dict[str, Any], folder: Path
+) -> None:
+    """Every thread has names of its own, one name is everybody's, and the model of the config answers throughout."""
+    threads_before = set(threading.enumerate())
+    left: set[str] = set()
+    failures: list[BaseException] = []
+    answers: set[str] = set()
+
+    def work(bench: Workbench, worker: int) -> None:
+        for step in range(25):
+            name = f"mine-{worker}-{step % 3}"
+            provider_id = ("quick", "exact")[step % 2]
+            full = f"{provider_id}/{name}"
+            bench.register_model(name, folder, provider_id=provider_id)
+            answers.add(said(bench, "exact/tiny-gpt2"))
+            if step % 5 == 0:
+                assert said(bench, full)
+            try:
+                bench.register_model("shared", folder)
+                said(bench, "shared")
+                bench.unregister_model("shared")
+            except WorkbenchError:
+                pass  # another thread was faster; what is wrong otherwise shows below
+            if step < 24:
+                bench.unregister_model(full)
+            else:
+                left.add(full)
+
+    def guarded(bench: Workbench, worker: int) -> None:
+        try:
+            work(bench, worker)
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+            failures.append(error)
+
+    with Workbench(config) as bench:
+        workers = [threading.Thread(target=guarded, args=(bench, worker)) for worker in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert failures == []
+        assert len(answers) == 1, "a model changed its answer while others came and went"
+        served = {f"{model.provider_id}/{model.identifier}" for model in bench.list_models()}
+        assert served - {"quick/shared"} == left | {"quick/tiny-gpt2", "exact/tiny-gpt2"}
+    with Workbench(config) as bench:
+        assert {f"{model.provider_id}/{model.identifier}" for model in bench.list_models()} == served
+    assert [thread for thread in set(threading.enumerate()) - threads_before if thread.name != "MainThread"] == []

@@ -1,8 +1,13 @@
-"""Implementations of the protocol, and the table that finds one by its provider type."""
+"""Implementations of the protocol, and the table that finds one by its provider type.
+
+Packages bring providers of their own through the entry-point group ``workbench.providers``, under the provider type as
+the entry point's name.
+"""
 
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError
@@ -11,7 +16,10 @@ if TYPE_CHECKING:
     from workbench.protocol import Provider
     from workbench.providers.interface import InferenceProvider
 
+ENTRY_POINT_GROUP = "workbench.providers"
+
 PROVIDER_TYPES: dict[str, str] = {
+    "inline::echo": "workbench.providers.echo:EchoProvider",
     "inline::transformers": "workbench.providers.transformers:TransformersProvider",
 }
 """Provider type to ``module:class``; imported when a run config names it, so that torch is loaded only where needed."""
@@ -23,12 +31,38 @@ def create(provider: Provider) -> InferenceProvider:
     Raises:
         ConfigError: the type is unknown or its config is wrong; the message names the key.
     """
-    target = PROVIDER_TYPES.get(provider.provider_type)
-    if target is None:
-        raise ConfigError(
-            f"provider {provider.provider_id!r}: unknown provider_type {provider.provider_type!r}; "
-            f"known types: {', '.join(sorted(PROVIDER_TYPES))}"
-        )
-    module, _, name = target.partition(":")
-    factory: type[InferenceProvider] = getattr(importlib.import_module(module), name)
-    return factory(provider)
+    return provider_class(provider.provider_type, provider.provider_id)(provider)
+
+
+def provider_types() -> list[str]:
+    """Every provider type that a run config may name: ours, and those that installed packages bring."""
+    return sorted(PROVIDER_TYPES.keys() | _brought())
+
+
+def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceProvider]:
+    """The class behind a provider type, which is imported; ours come before those of other packages.
+
+    Raises:
+        ConfigError: the type is unknown, or its package cannot be imported; the message names ``provider_id``.
+    """
+    from workbench.providers.interface import InferenceProvider
+
+    who = f"provider {provider_id!r}: " if provider_id else ""
+    found: object
+    if target := PROVIDER_TYPES.get(provider_type):
+        module, _, name = target.partition(":")
+        found = getattr(importlib.import_module(module), name)
+    elif entry_point := _brought().get(provider_type):
+        try:
+            found = entry_point.load()
+        except Exception as error:  # whatever a foreign module may do when it is imported
+            raise ConfigError(f"{who}provider_type {provider_type!r} cannot be imported: {error}") from error
+    else:
+        raise ConfigError(f"{who}unknown provider_type {provider_type!r}; known types: {', '.join(provider_types())}")
+    if not (isinstance(found, type) and issubclass(found, InferenceProvider)):
+        raise ConfigError(f"{who}provider_type {provider_type!r} is no subclass of InferenceProvider: {found!r}")
+    return found
+
+
+def _brought() -> dict[str, EntryPoint]:
+    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,37 +1,121 @@
-"""What the stack asks of a provider of inference."""
+"""The base class of every provider of inference.
+
+A provider declares its ``Config`` and its ``capabilities`` and writes one generator, `InferenceProvider.generate`; all
+methods of the protocol are made from it here: streams, whole responses, chats, batches. ``docs/writing-a-provider.md``
+shows it step by step.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from workbench.protocol import BatchInference, Inference
+from pydantic import Field
+
+from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
+from workbench.protocol import (
+    BatchChatCompletionResponse,
+    BatchCompletionResponse,
+    ConfigModel,
+    EmbeddingsResponse,
+    HealthInfo,
+    ModelDef,
+    SamplingParams,
+    ToolChoice,
+    ToolPromptFormat,
+)
+from workbench.providers.capabilities import Capabilities, lacking
+from workbench.providers.chat_events import chat_chunks
+from workbench.providers.folding import chat_response, completion_response
+from workbench.providers.pieces import Piece, completion_chunks
+from workbench.providers.requests import Request, chat_request, completion_request
+from workbench.records import ModelCard
 
 if TYPE_CHECKING:
-    from workbench.protocol import Message, ModelDef, Provider, ToolDefinition, ToolPromptFormat
-    from workbench.records import ModelCard, Prompt, Score
+    from workbench.protocol import (
+        ChatCompletionResponse,
+        ChatCompletionResponseStreamChunk,
+        CompletionResponse,
+        CompletionResponseStreamChunk,
+        InterleavedTextMedia,
+        LogProbConfig,
+        Message,
+        ModelStore,
+        Provider,
+        ResponseFormat,
+        ToolDefinition,
+    )
+    from workbench.records import Prompt, Score
+
+Response = TypeVar("Response")
+_DEFAULT = SamplingParams()
 
 
-class InferenceProvider(Inference, BatchInference, Protocol):
-    """One configured instance; it answers requests for the models that it lists, under their plain names."""
+class ProviderConfig(ConfigModel):
+    """What a run config may say under ``config``; a provider with more to say derives from it."""
 
-    provider_id: str
-    provider_type: str
+    models: list[str] = Field(default_factory=list)
+    """Models served from the start."""
 
-    def __init__(self, provider: Provider) -> None: ...
 
-    async def list_models(self) -> list[ModelDef]:
-        """Models served from the start, as the config names them."""
+class InferenceProvider:
+    """One configured instance; it answers requests for the models that it lists, under their plain names.
 
-    async def register_model(self, model: ModelDef) -> None:
-        """Prepare to serve one more model, or raise what is wrong with it."""
+    Satisfies ``Inference`` and ``BatchInference``. Requests come from any event loop, several at a time. What the class
+    does not declare in ``capabilities`` the router has refused before.
 
-    async def unregister_model(self, identifier: str) -> None:
-        """Serve a model no longer and give its memory back; its requests on their way fail with `ClosedError`."""
+    Raises:
+        ConfigError: the config is wrong; the message names the provider and the key.
+    """
+
+    Config: ClassVar[type[ConfigModel]] = ProviderConfig
+    """What the provider's part of a run config is read into, as ``self.config``."""
+    capabilities: Capabilities = Capabilities()
+    """Of the class, or assigned in ``__init__`` where they depend on the config."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider_id = provider.provider_id
+        self.provider_type = provider.provider_type
+        self.model_store: ModelStore = self
+        try:
+            self.config: Any = self.Config.model_validate(provider.config)
+        except ConfigError as error:
+            raise ConfigError(f"provider {provider.provider_id!r}: {error}") from None
+        self._served: dict[str, ModelDef] = {}
+        for name in getattr(self.config, "models", ()):
+            model = self.definition(name)
+            if (name := model.identifier) in self._served:
+                raise ConfigError(f"provider {self.provider_id!r}: config.models names {name!r} more than once")
+            self.serve(model)
+
+    # ---------------------------------------------------------------------------------------- what a provider does
+
+    def generate(self, request: Request) -> AsyncIterator[Piece]:
+        """The answer to one request, piece by piece; the one method that a provider has to write.
+
+        It is best an ``async def`` with ``yield``. Yield plain texts, each of which counts as a token and
+        ``max_tokens`` of which are taken; or completion chunks with what is known of their tokens, the last of which
+        has a ``stop_reason``; in chats also a ``ToolCallDelta``, or whole events. Ending without a stop reason is the
+        end of the turn. A reader that leaves closes the generator where it stands: give work up in its ``finally``.
+
+        A plain ``def`` that returns such a generator can refuse a request before anything of it is awaited.
+        """
+        self._lack("chat" if request.is_chat else "completion", request.model)
+
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+        """The answers to several requests under the same parameters; raise here what refuses them all."""
+        return [self.generate(request) for request in requests]
+
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        """One vector for each content, in their order."""
+        self._lack("embeddings", model)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         """How probable each continuation is after the prompt, a text or a conversation."""
+        self._lack("score", model)
 
     async def render(
         self,
@@ -41,12 +125,184 @@ class InferenceProvider(Inference, BatchInference, Protocol):
         tool_prompt_format: ToolPromptFormat | None = None,
     ) -> Prompt:
         """What the model would be given for a text or a conversation, without generating."""
+        self._lack("render", model)
+
+    # ----------------------------------------------------------------------------------------- its models, its life
+
+    def definition(self, name: str) -> ModelDef:
+        """The model that an entry of ``config.models`` means."""
+        return ModelDef(identifier=name, llama_model=name)
+
+    def serve(self, model: ModelDef) -> None:
+        """Take a model into the table of those that are served."""
+        self._served[model.identifier] = model
+
+    def get_model(self, identifier: str) -> ModelDef:
+        """Raises `ModelNotFoundError` for a name that is not served."""
+        try:
+            return self._served[identifier]
+        except KeyError:
+            raise ModelNotFoundError(identifier, list(self._served)) from None
+
+    async def list_models(self) -> list[ModelDef]:
+        """Models that are served now: those of the config, and those that were registered."""
+        return list(self._served.values())
+
+    async def register_model(self, model: ModelDef) -> None:
+        """Prepare to serve one more model, or raise what is wrong with it."""
+        if not self.capabilities.register:
+            lacking(self, "register", model.identifier)
+        self.serve(model)
+
+    async def unregister_model(self, identifier: str) -> None:
+        """Serve the model no longer and give back what it held; its requests on their way may fail.
+
+        Raises:
+            ModelNotFoundError: it was not served.
+        """
+        self.get_model(identifier)
+        self._served.pop(identifier, None)
 
     def card(self, identifier: str) -> ModelCard:
         """The facts of one served model, without loading it."""
+        model = self.get_model(identifier)
+        return ModelCard(identifier, self.provider_id, self.provider_type, source=model.llama_model)
 
     def load(self, identifier: str) -> None:
         """Make the model ready for its first request; blocks."""
+        self.get_model(identifier)
+
+    async def health(self) -> HealthInfo:
+        """``OK``, or in a sentence why requests cannot be answered now; asking loads nothing."""
+        return HealthInfo(status="OK")
 
     def close(self) -> None:
-        """End threads and give memory back. What is in flight fails with `ClosedError`."""
+        """End threads and give memory back. What is in flight fails with `ClosedError`. Closing twice is harmless."""
+
+    # ------------------------------------------------------------------------------------- the protocol, made of it
+
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = _DEFAULT,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> Any:
+        self.get_model(model)
+        request = completion_request(model, content, sampling_params, logprobs, response_format)
+        chunks = _completion_chunks(request, self.generate(request))
+        return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
+
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> Any:
+        self.get_model(model)
+        request = chat_request(
+            model, messages, sampling_params, tools, tool_choice, tool_prompt_format, logprobs, response_format
+        )
+        events = _chat_chunks(request, self.generate(request))
+        return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
+
+    async def batch_completion(
+        self,
+        model: str,
+        content_batch: list[InterleavedTextMedia],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchCompletionResponse:
+        self.get_model(model)
+        _check_batch("content_batch", content_batch, logprobs)
+        requests = [
+            completion_request(model, one, sampling_params, None, response_format, field=f"content_batch[{index}]")
+            for index, one in enumerate(content_batch)
+        ]
+        answers = zip(requests, await self.generate_batch(requests), strict=True)
+        responses = await gathered([_completed(_completion_chunks(*answer)) for answer in answers])
+        return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
+
+    async def batch_chat_completion(
+        self,
+        model: str,
+        messages_batch: list[list[Message]],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchChatCompletionResponse:
+        self.get_model(model)
+        _check_batch("messages_batch", messages_batch, logprobs)
+        requests = [
+            chat_request(
+                model,
+                one,
+                sampling_params,
+                tools,
+                tool_choice,
+                tool_prompt_format,
+                None,
+                response_format,
+                field=f"messages_batch[{index}]",
+            )
+            for index, one in enumerate(messages_batch)
+        ]
+        answers = zip(requests, await self.generate_batch(requests), strict=True)
+        responses = await gathered([_chat_completed(_chat_chunks(*answer)) for answer in answers])
+        return BatchChatCompletionResponse(
+            completion_message_batch=[response.completion_message for response in responses]
+        )
+
+    def _lack(self, ability: str, model: str) -> NoReturn:
+        self.get_model(model)
+        lacking(self, ability, model)
+
+
+async def gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:
+    """All responses in order; the first failure cancels the others, so that none computes for nobody."""
+    tasks = [asyncio.ensure_future(response) for response in responses]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _check_batch(field: str, batch: object, logprobs: LogProbConfig | None) -> None:
+    if not isinstance(batch, list | tuple):
+        raise InvalidRequestError(field, batch, "a list")
+    if logprobs is not None:
+        allowed = "absent: a batch's response has no place for them; ask one by one"
+        raise UnsupportedFieldError("logprobs", logprobs, allowed)
+
+
+def _completion_chunks(request: Request, pieces: AsyncIterator[Piece]) -> AsyncIterator[CompletionResponseStreamChunk]:
+    return completion_chunks(pieces, request.sampling_params.max_tokens)
+
+
+def _chat_chunks(request: Request, pieces: AsyncIterator[Piece]) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
+    return chat_chunks(pieces, max_tokens=request.sampling_params.max_tokens)
+
+
+async def _completed(
+    chunks: AsyncIterator[CompletionResponseStreamChunk], *, wants_logprobs: bool = False
+) -> CompletionResponse:
+    return completion_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)
+
+
+async def _chat_completed(
+    chunks: AsyncIterator[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool = False
+) -> ChatCompletionResponse:
+    return chat_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)

@@ -1,4 +1,7 @@
-"""The inference API in front of all providers: it finds who serves the model and hands the call on."""
+"""The inference API in front of all providers: it finds who serves the model and hands the call on.
+
+What the provider does not declare among its capabilities is refused here, by name and before the provider is called.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from workbench.protocol import (
     ToolDefinition,
     ToolPromptFormat,
 )
+from workbench.providers.capabilities import refuse_method, refuse_undeclared
+from workbench.providers.requests import chat_request, completion_request
 from workbench.records import Prompt, Score
 
 if TYPE_CHECKING:
@@ -48,6 +53,9 @@ class Router:
         response_format: ResponseFormat | None = None,
     ) -> Any:
         found = self._find(model)
+        refuse_undeclared(
+            found.provider, completion_request(model, content, sampling_params, logprobs, response_format)
+        )
         provider: Any = found.provider  # what comes back depends on `stream`, here as there
         return provider.completion(found.model.identifier, content, sampling_params, stream, logprobs, response_format)
 
@@ -64,6 +72,10 @@ class Router:
         response_format: ResponseFormat | None = None,
     ) -> Any:
         found = self._find(model)
+        request = chat_request(
+            model, messages, sampling_params, tools, tool_choice, tool_prompt_format, logprobs, response_format
+        )
+        refuse_undeclared(found.provider, request)
         provider: Any = found.provider
         return provider.chat_completion(
             found.model.identifier,
@@ -79,6 +91,7 @@ class Router:
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         found = self._find(model)
+        refuse_method(found.provider, "embeddings", model)
         return await found.provider.embeddings(found.model.identifier, contents)
 
     async def batch_completion(
@@ -90,6 +103,11 @@ class Router:
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
         found = self._find(model)
+        refuse_method(found.provider, "batch", model)
+        for index, content in enumerate(_items("content_batch", content_batch)):
+            field = f"content_batch[{index}]"
+            request = completion_request(model, content, sampling_params, logprobs, response_format, field=field)
+            refuse_undeclared(found.provider, request)
         return await found.provider.batch_completion(
             found.model.identifier, content_batch, sampling_params, logprobs, response_format
         )
@@ -106,6 +124,20 @@ class Router:
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
         found = self._find(model)
+        refuse_method(found.provider, "batch", model)
+        for index, messages in enumerate(_items("messages_batch", messages_batch)):
+            request = chat_request(
+                model,
+                messages,
+                sampling_params,
+                tools,
+                tool_choice,
+                tool_prompt_format,
+                logprobs,
+                response_format,
+                field=f"messages_batch[{index}]",
+            )
+            refuse_undeclared(found.provider, request)
         return await found.provider.batch_chat_completion(
             found.model.identifier,
             messages_batch,
@@ -122,6 +154,7 @@ class Router:
     ) -> list[Score]:
         """How probable each continuation is after the prompt; not a part of the protocol."""
         found = self._find(model)
+        refuse_method(found.provider, "score", model)
         return await found.provider.score(found.model.identifier, prompt, continuations, alternatives)
 
     async def render(
@@ -133,9 +166,16 @@ class Router:
     ) -> Prompt:
         """What the model would be given, without generating; not a part of the protocol."""
         found = self._find(model)
+        refuse_method(found.provider, "render", model)
         return await found.provider.render(found.model.identifier, prompt, tools, tool_prompt_format)
 
     def _find(self, model: str) -> Registration:
         if not isinstance(model, str):
             raise InvalidRequestError("model", model, "the name of a served model")
         return self._registry.find(model)
+
+
+def _items(field: str, batch: object) -> list[Any]:
+    if not isinstance(batch, list | tuple):
+        raise InvalidRequestError(field, batch, "a list")
+    return list(batch)

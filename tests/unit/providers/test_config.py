@@ -10,12 +10,14 @@ import pytest
 
 from workbench.errors import ConfigError
 from workbench.protocol import Provider
-from workbench.providers.transformers import config
+from workbench.providers.transformers import TransformersProvider
 from workbench.providers.transformers.config import TransformersConfig
 
 
 def parsed(**values: Any) -> TransformersConfig:
-    return config.parse(Provider(provider_id="local", provider_type="inline::transformers", config=values))
+    return TransformersProvider(
+        Provider(provider_id="local", provider_type="inline::transformers", config=values)
+    ).config
 
 
 def test_neither_files_nor_the_web_are_read_by_default() -> None:

@@ -19,7 +19,8 @@ from workbench.protocol import (
 )
 from workbench.providers.transformers.inspecting import EngineInspector
 from workbench.providers.transformers.tokens import token_record
-from workbench.records import TokenRecord, Usage
+from workbench.providers.usage import UsageMeter
+from workbench.records import TokenRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,33 +35,12 @@ END_OF_MESSAGE = "<|eom_id|>"
 
 @dataclass(slots=True)
 class _Progress:
-    """Counts and times of one run."""
+    """What is known of one run so far."""
 
     notes: tuple[str, ...]
     inspector: EngineInspector
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    generated_tokens: int = 0
-    first_s: float | None = None
-    last_s: float = 0.0
+    meter: UsageMeter = field(default_factory=UsageMeter)
     prompt_records: tuple[TokenRecord, ...] = field(default=())
-
-    def count(self, elapsed_s: float) -> None:
-        """Count one more token, which came so long after the run was asked for."""
-        self.generated_tokens += 1
-        self.last_s = elapsed_s
-        if self.first_s is None:
-            self.first_s = elapsed_s
-
-    def usage(self) -> Usage:
-        took = self.last_s - (self.first_s or 0.0)
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            reused_tokens=self.reused_tokens,
-            generated_tokens=self.generated_tokens,
-            time_to_first_token_s=self.first_s,
-            decode_tokens_per_s=(self.generated_tokens - 1) / took if self.generated_tokens > 1 and took > 0 else None,
-        )
 
 
 async def completion_chunks(
@@ -79,12 +59,13 @@ async def completion_chunks(
     arrived: asyncio.Queue[Event] = asyncio.Queue()
     handle = engine.submit(request, partial(_hand_over, loop, arrived))
     progress = _Progress(notes, EngineInspector(engine, handle))
+    meter = progress.meter
     try:
         while True:
             event = await arrived.get()
             match event:
                 case Started():
-                    progress.prompt_tokens, progress.reused_tokens = event.prompt_tokens, event.reused_tokens
+                    meter.prompt_tokens, meter.reused_tokens = event.prompt_tokens, event.reused_tokens
                     progress.prompt_records = tuple(
                         token_record(vocabulary, stats, index + 1, 0.0)
                         for index, stats in enumerate(event.prompt_stats)
@@ -92,8 +73,8 @@ async def completion_chunks(
                     prompt_logprobs = [token_logprobs(record) for record in progress.prompt_records]
                 case Step():
                     elapsed_s = queued_after_s + event.elapsed_s
-                    progress.count(elapsed_s)
-                    record = token_record(vocabulary, event.stats, progress.generated_tokens - 1, elapsed_s)
+                    meter.count(elapsed_s)
+                    record = token_record(vocabulary, event.stats, meter.generated_tokens - 1, elapsed_s)
                     logprobs = [*prompt_logprobs, token_logprobs(record)] if wants_logprobs else None
                     prompt_logprobs = []
                     yield attach_detail(
@@ -123,7 +104,7 @@ def _hand_over(loop: asyncio.AbstractEventLoop, arrived: asyncio.Queue[Event], e
 def _detail(progress: _Progress, tokens: tuple[TokenRecord, ...]) -> RunDetail:
     return RunDetail(
         tokens=tokens,
-        usage=progress.usage(),
+        usage=progress.meter.usage(),
         prompt_tokens=progress.prompt_records,
         inspector=progress.inspector,
         notes=progress.notes,

@@ -11,15 +11,16 @@ from pydantic import Field, field_validator
 
 from workbench.engine.precision import Precision
 from workbench.engine.scheduler import PREFIX_CACHE_BYTES
-from workbench.errors import ConfigError, InvalidRequestError
+from workbench.errors import InvalidRequestError
 from workbench.prompts.image_fetching import WebImages
 from workbench.prompts.images import ImageSources
-from workbench.protocol import ConfigModel, Provider, QuantizationConfig
+from workbench.protocol import QuantizationConfig
+from workbench.providers.interface import ProviderConfig
 
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?", re.ASCII)
 
 
-class TransformersConfig(ConfigModel):
+class TransformersConfig(ProviderConfig):
     """What a run config may say under ``config`` of this provider."""
 
     models: list[str] = Field(default_factory=list)
@@ -76,11 +77,3 @@ class TransformersConfig(ConfigModel):
         except ValueError as error:
             raise InvalidRequestError("image_networks", value, f"networks such as 10.1.0.0/16 ({error})") from None
         return value
-
-
-def parse(provider: Provider) -> TransformersConfig:
-    """The provider's config, or a `ConfigError` that names the provider and the wrong key."""
-    try:
-        return TransformersConfig.model_validate(provider.config)
-    except ConfigError as error:
-        raise ConfigError(f"provider {provider.provider_id!r}: {error}") from None

@@ -1,10 +1,10 @@
-"""The models of one provider: registered by name, loaded at the first request, closed together."""
+"""The models of one provider in memory: loaded at the first request, closed one by one or together."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from workbench.engine.constraints import Grammars
 from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.scheduler import Engine
-from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError, NumericalError
+from workbench.errors import ClosedError, InvalidRequestError, NumericalError
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import ModelDef
@@ -74,39 +74,20 @@ class SentenceModel:
 
 
 class ServedModels:
-    """Registered models by identifier; safe from any thread."""
+    """The models of a provider in memory, by identifier; safe from any thread.
 
-    def __init__(self, provider_id: str, config: TransformersConfig) -> None:
+    Args:
+        find: the definition of a model that is served; raises `ModelNotFoundError` for any other.
+    """
+
+    def __init__(self, provider_id: str, config: TransformersConfig, find: Callable[[str], ModelDef]) -> None:
         self._provider_id = provider_id
         self._config = config
-        self._definitions: dict[str, ModelDef] = {}
+        self._find = find
         self._loaded: dict[str, CausalModel | SentenceModel] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._closing = threading.Lock()
         self._closed = False
-
-    def add(self, model: ModelDef) -> None:
-        self._locks.setdefault(model.identifier, threading.Lock())
-        self._definitions[model.identifier] = model
-
-    def remove(self, identifier: str) -> None:
-        """Forget a model and close it, once it is loaded where it is being loaded now; blocks that long."""
-        self.definition(identifier)
-        with self._locks[identifier]:
-            self._definitions.pop(identifier, None)
-            model = self._loaded.pop(identifier, None)
-        if model is not None:
-            model.close()
-
-    def definitions(self) -> list[ModelDef]:
-        return list(self._definitions.values())
-
-    def definition(self, identifier: str) -> ModelDef:
-        """Raises `ModelNotFoundError` for a name that was not registered."""
-        try:
-            return self._definitions[identifier]
-        except KeyError:
-            raise ModelNotFoundError(identifier, self._definitions) from None
 
     def loaded(self, identifier: str) -> CausalModel | SentenceModel | None:
         """The model if it is in memory already."""
@@ -114,16 +95,24 @@ class ServedModels:
 
     def ready(self, identifier: str) -> CausalModel | SentenceModel:
         """The model in memory; loads it if need be, once however many ask at the same time."""
-        self.definition(identifier)
-        with self._locks[identifier]:
-            definition = self.definition(
-                identifier
-            )  # again: it may have been removed while another load was waited for
+        self._find(identifier)
+        with self._lock(identifier):
+            definition = self._find(identifier)  # it may be served no longer, after waiting for the lock
             if self._closed:
                 raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench")
             if identifier not in self._loaded:
                 self._keep(identifier, self._load(definition))
             return self._loaded[identifier]
+
+    def unload(self, identifier: str) -> None:
+        """Give the model's memory back; what is in flight fails with `ClosedError`. Blocks."""
+        with self._lock(identifier), self._closing:
+            model = self._loaded.pop(identifier, None)
+        if model is not None:
+            model.close()
+
+    def _lock(self, identifier: str) -> threading.Lock:
+        return self._locks.setdefault(identifier, threading.Lock())
 
     def _keep(self, identifier: str, model: CausalModel | SentenceModel) -> None:
         with self._closing:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workbench.engine.constraints import LarkGrammar
-from workbench.errors import InvalidRequestError
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.tools.definitions import Toolset
@@ -48,15 +48,10 @@ class ToolUse:
 
 
 def checked_tools(
-    tools: list[ToolDefinition] | None, tool_choice: ToolChoice | None, tool_prompt_format: ToolPromptFormat | None
+    tools: Sequence[ToolDefinition] | None,
+    tool_choice: ToolChoice | None,
+    tool_prompt_format: ToolPromptFormat | None,
 ) -> ToolUse:
-    """Raises `InvalidRequestError` for the first thing that is wrong, with its place."""
-    if tool_choice is not None and tool_choice not in tuple(ToolChoice):
-        raise InvalidRequestError("tool_choice", tool_choice, f"one of {', '.join(ToolChoice)}")
-    if tool_prompt_format is not None and tool_prompt_format not in tuple(ToolPromptFormat):
-        raise InvalidRequestError("tool_prompt_format", tool_prompt_format, f"one of {', '.join(ToolPromptFormat)}")
-    toolset = Toolset.of(tools)
-    must_call = tool_choice == ToolChoice.required
-    if must_call and not toolset:
-        raise InvalidRequestError("tools", tools, "a list of at least one tool, because tool_choice is required")
-    return ToolUse(toolset, ToolPromptFormat(tool_prompt_format or ToolPromptFormat.json), must_call)
+    """Raises `InvalidRequestError` for the first thing that is wrong with a tool, with its place."""
+    prompt_format = ToolPromptFormat(tool_prompt_format or ToolPromptFormat.json)
+    return ToolUse(Toolset.of(tools), prompt_format, tool_choice == ToolChoice.required)

@@ -1,0 +1,35 @@
+"""Counts and speeds of one run while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.records import Usage
+
+
+@dataclass(slots=True)
+class UsageMeter:
+    """Adds up the tokens of one run; times are seconds since it was asked for."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    first_s: float | None = None
+    last_s: float = 0.0
+
+    def count(self, elapsed_s: float) -> None:
+        """Count one more token, which came so long after the run was asked for."""
+        self.generated_tokens += 1
+        self.last_s = elapsed_s
+        if self.first_s is None:
+            self.first_s = elapsed_s
+
+    def usage(self) -> Usage:
+        took = self.last_s - (self.first_s or 0.0)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            reused_tokens=self.reused_tokens,
+            generated_tokens=self.generated_tokens,
+            time_to_first_token_s=self.first_s,
+            decode_tokens_per_s=(self.generated_tokens - 1) / took if self.generated_tokens > 1 and took > 0 else None,
+        )

@@ -62,7 +62,7 @@ $(STAMPS)/venv:
 
 $(STAMPS)/lab: $(STAMPS)/venv $(PINS)
 	@echo "Installing the pinned packages (a minute or two the first time) ..."
-	@$(INSTALL) --editable '.[lab]'
+	@$(INSTALL) --editable '.[lab,serve,remote]'
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/venv $(PINS)

@@ -1,0 +1,125 @@
+"""``workbench serve``: the models over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.commands import output
+from workbench.commands.parsing import add_command
+from workbench.errors import InvalidRequestError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.commands.parsing import Subparsers
+    from workbench.server import Access, Listener
+
+TOKEN_VARIABLE = "WORKBENCH_TOKEN"  # noqa: S105 (its name)
+
+_NOTES = f"""
+Serves every route of the protocol, and OpenAI's API under /v1, until Ctrl+C. Every route wants the token that is
+printed, as the header "Authorization: Bearer TOKEN"; it is a new one each time, unless the environment variable
+{TOKEN_VARIABLE} holds one. There is no TLS: put a proxy in front where others than this machine are to be served.
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_command(
+        subparsers,
+        "serve",
+        run,
+        summary="serve the models over HTTP",
+        examples="""
+            workbench serve
+            workbench serve --config run.yaml --port 8321
+            workbench serve --port 0 --json
+            workbench serve --host 0.0.0.0 --allow-host models.example
+            """,
+        notes=_NOTES,
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
+    parser.add_argument("--json", action="store_true", help="print address and token as one line of JSON")
+    address = parser.add_argument_group("who may ask")
+    address.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    address.add_argument("--port", type=int, default=8321, help="port; 0 takes a free one (default: 8321)")
+    address.add_argument("--no-token", action="store_true", help="ask for no token; on this machine only")
+    address.add_argument(
+        "--allow-host", metavar="NAME", action="append", default=[], help="a name by which clients call the server"
+    )
+    address.add_argument(
+        "--allow-origin", metavar="ORIGIN", action="append", default=[], help="a web page that may ask: https://name"
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-body-mb", metavar="N", type=int, help="size of a request (default: 8)")
+    limits.add_argument("--max-batch", metavar="N", type=int, help="items of a batch (default: 64)")
+    limits.add_argument(
+        "--max-tokens", metavar="N", type=int, help="tokens of an answer (default: the model's context)"
+    )
+    limits.add_argument("--max-concurrent", metavar="N", type=int, help="requests at once (default: 128)")
+    limits.add_argument(
+        "--grace", metavar="S", type=int, default=10, help="seconds for what is under way at the end (default: 10)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    limits_given = _checked(args)
+    missing = [name for name in ("fastapi", "uvicorn", "jiter") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WorkbenchError(f"{', '.join(missing)} not installed: pip install 'inference-workbench[serve]'")
+    from workbench import server
+    from workbench.stack import Stack, load_run_config
+
+    access, limits = _access(args), server.Limits(**limits_given)
+    with server.Listener(args.host, args.port) as listener:
+        stack = Stack(load_run_config(args.config))
+        serving = server.Serving(stack, listener, access, limits, grace_s=args.grace)
+        server.run(serving, lambda: _announce(listener, access, as_json=args.json))
+    return 0
+
+
+def _checked(args: argparse.Namespace) -> dict[str, int]:
+    """The limits that were given; raises `InvalidRequestError` for what contradicts itself, before anything starts."""
+    from_options = {
+        "max_body_bytes": args.max_body_mb and args.max_body_mb * 2**20,
+        "max_batch": args.max_batch,
+        "max_tokens": args.max_tokens,
+        "max_concurrent": args.max_concurrent,
+    }
+    given = {name: value for name, value in from_options.items() if value is not None}
+    for option in ("max_body_mb", "max_batch", "max_tokens", "max_concurrent"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InvalidRequestError(f"--{option.replace('_', '-')}", value, "1 or above")
+    if args.grace < 0:
+        raise InvalidRequestError("--grace", args.grace, "0 or above")
+    if args.no_token and args.host not in {"127.0.0.1", "localhost", "::1"}:
+        raise InvalidRequestError("--no-token", args.host, "left out where --host is not this machine: 127.0.0.1, ::1")
+    return given
+
+
+def _access(args: argparse.Namespace) -> Access:
+    from workbench import server
+
+    token = None if args.no_token else os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
+    hosts = {args.host, *args.allow_host} - {"0.0.0.0", "::"}  # noqa: S104 (the addresses that nobody calls)
+    return server.Access(
+        token=token,
+        hosts=server.LOOPBACK | {host.lower() for host in hosts},
+        origins=frozenset(args.allow_origin),
+    )
+
+
+def _announce(listener: Listener, access: Access, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json({"url": listener.url, "token": access.token})
+    else:
+        print(f"Serving at {listener.url}")
+        print(f"Token: {access.token}" if access.token else "Without a token: every program here may ask.")
+        query = f"?token={access.token}" if access.token else ""
+        print(f"Routes: {listener.url}/docs{query}")
+        print("Ctrl+C stops.")
+    sys.stdout.flush()

@@ -1,0 +1,13 @@
+"""The protocol's routes over HTTP with server-sent events, and OpenAI's beside them, over the stack that is handed in.
+
+Needs the extra ``serve``.
+"""
+
+from __future__ import annotations
+
+from workbench.server.access import LOOPBACK, Access
+from workbench.server.app import create_app
+from workbench.server.limits import Limits
+from workbench.server.running import Listener, Serving, run
+
+__all__ = ["LOOPBACK", "Access", "Limits", "Listener", "Serving", "create_app", "run"]

@@ -1,0 +1,98 @@
+"""Who may ask: middleware that lets nothing through by default, on any route.
+
+A page that the user has open elsewhere can make the browser send requests here, or make a name of its own mean
+127.0.0.1. It cannot forge the headers ``Host`` and ``Origin``, and it does not know the token.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from workbench.server.faults import Refusal, error_response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+PAGE = "/docs"
+"""The one path that takes the token from its query, for a browser's address line sends no header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask a server."""
+
+    token: str | None
+    """Asked for on every route; None asks for nothing, which is for loopback and tests alone."""
+    hosts: frozenset[str] = LOOPBACK
+    """Names by which the server may be called, without the port: behind a forwarded port it is another one."""
+    origins: frozenset[str] = frozenset()
+    """Pages of other origins that may ask, as ``https://name:port``; the server's own page always may."""
+
+    def allows_host(self, header: str) -> bool:
+        return _host_name(header) in self.hosts
+
+    def allows_origin(self, origin: str, host: str) -> bool:
+        return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
+
+    def allows_token(self, given: str) -> bool:
+        return self.token is None or secrets.compare_digest(given.encode(), self.token.encode())
+
+
+class CheckHost:
+    """Refuses requests under a foreign name or from a foreign page, before anything else looks at them."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        hosts, origins = _header(scope, b"host"), _header(scope, b"origin")
+        if len(hosts) != 1 or not self._access.allows_host(hosts[0]):
+            refusal = Refusal(403, "this server is not called by that Host; start it with --allow-host to allow it")
+        elif any(not self._access.allows_origin(origin, hosts[0]) for origin in origins):
+            refusal = Refusal(403, "pages of that Origin may not ask; start the server with --allow-origin to let them")
+        else:
+            await self._app(scope, receive, send)
+            return
+        await error_response(refusal)(scope, receive, send)
+
+
+class CheckToken:
+    """Refuses requests without the token, also for paths that are not there."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._access.allows_token(_token(scope)):
+            await self._app(scope, receive, send)
+            return
+        message = "every route wants the token that the server printed, as the header Authorization: Bearer TOKEN"
+        await error_response(Refusal(401, message, {"WWW-Authenticate": "Bearer"}))(scope, receive, send)
+
+
+def _token(scope: Scope) -> str:
+    """As it was given; empty where it was not, or more than once."""
+    given = _header(scope, b"authorization")
+    if scope["path"] == PAGE and not given:
+        given = [f"Bearer {token}" for token in parse_qs(scope["query_string"].decode("latin-1")).get("token", ())]
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _header(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _host_name(header: str) -> str:
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.rpartition(":")[0].lower() if ":" in header else header.lower()

@@ -1,0 +1,85 @@
+"""What a server allows a request: checked before anything is allocated or computed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import BusyError, InvalidRequestError
+from workbench.protocol import LogProbConfig, SamplingParams
+from workbench.server.faults import error_response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_BATCHES = ("content_batch", "messages_batch", "contents")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one server. What one request may add beyond them (stop strings, tools) the protocol bounds itself."""
+
+    max_body_bytes: int = 8 * 2**20
+    """Of a request, as it comes over the wire; images are a third larger there than as files."""
+    max_batch: int = 64
+    """Items of one batch."""
+    max_tokens: int | None = None
+    """Tokens to generate, for each item; None leaves it to the model's context."""
+    max_logprobs: int = 100
+    """Alternatives at each position."""
+    max_concurrent: int = 128
+    """Requests that are answered at once."""
+
+    def applied(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a protocol method within the limits: no ``max_tokens`` becomes the largest one allowed.
+
+        Raises:
+            InvalidRequestError: one of them asks for more than the server gives.
+        """
+        for name in _BATCHES:
+            self._check_batch(name, arguments.get(name, ()))
+        self._check_logprobs(arguments.get("logprobs"))
+        if "sampling_params" not in arguments:
+            return dict(arguments)
+        return {**arguments, "sampling_params": self._bounded(arguments["sampling_params"])}
+
+    def _check_batch(self, name: str, items: Sequence[object]) -> None:
+        if len(items) > self.max_batch:
+            raise InvalidRequestError(name, f"{len(items)} items", f"at most {self.max_batch} items on this server")
+
+    def _check_logprobs(self, logprobs: LogProbConfig | None) -> None:
+        if logprobs is not None and (logprobs.top_k or 0) > self.max_logprobs:
+            allowed = f"at most {self.max_logprobs} on this server"
+            raise InvalidRequestError("logprobs.top_k", logprobs.top_k, allowed)
+
+    def _bounded(self, params: SamplingParams | None) -> SamplingParams | None:
+        if self.max_tokens is None:
+            return params
+        params = params or SamplingParams()
+        if (params.max_tokens or 0) > self.max_tokens:
+            allowed = f"at most {self.max_tokens} on this server"
+            raise InvalidRequestError("sampling_params.max_tokens", params.max_tokens, allowed)
+        return params.model_copy(update={"max_tokens": params.max_tokens or self.max_tokens})
+
+
+class LimitConcurrency:
+    """Middleware: refuses requests that compute where as many as are allowed are being answered."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":  # the others only look something up
+            await self._app(scope, receive, send)
+        elif self._inside >= self._limits.max_concurrent:
+            busy = BusyError(f"{self._inside} requests are being answered already; try again later")
+            await error_response(busy)(scope, receive, send)
+        else:
+            self._inside += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._inside -= 1

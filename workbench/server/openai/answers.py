@@ -1,0 +1,180 @@
+"""The protocol's answers as OpenAI's clients read them."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.protocol import (
+    ChatCompletionResponse,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    StopReason,
+    TokenLogProb,
+    TokenLogProbs,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallParseStatus,
+    detail_of,
+)
+from workbench.protocol.detail import DetailedModel
+from workbench.server.openai.tools import openai_call
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Answer:
+    """The frame around everything that is told of one request."""
+
+    kind: str
+    """``chat.completion`` or ``text_completion``."""
+    model: str
+    is_stream: bool = False
+    id: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
+    calls: int = 0
+    """Tool calls that were told so far."""
+
+    def __post_init__(self) -> None:
+        self.id = f"{'chatcmpl' if self.kind == 'chat.completion' else 'cmpl'}-{uuid.uuid4().hex}"
+
+    def _framed(self, choices: Sequence[Json], **more: Any) -> Json:
+        suffix = ".chunk" if self.is_stream and self.kind == "chat.completion" else ""
+        head = {"id": self.id, "object": f"{self.kind}{suffix}", "created": self.created, "model": self.model}
+        return {**head, "choices": list(choices), **more}
+
+    def chat(self, response: ChatCompletionResponse, top: int) -> Json:
+        message = response.completion_message
+        told: Json = {"role": "assistant", "content": message.content}
+        if message.tool_calls:
+            told |= {"content": message.content or None, "tool_calls": [openai_call(one) for one in message.tool_calls]}
+        choice = {
+            "index": 0,
+            "message": told,
+            "logprobs": _chat_logprobs(response.logprobs, top),
+            "finish_reason": _finish_reason(message.stop_reason, calls=len(message.tool_calls)),
+        }
+        return self._framed([choice], usage=usage([response]))
+
+    def chat_chunk(self, chunk: ChatCompletionResponseStreamChunk, top: int) -> Json:
+        event = chunk.event
+        reason = event.stop_reason
+        choice = {
+            "index": 0,
+            "delta": self._delta(event.delta, is_first=event.event_type == "start"),
+            "logprobs": _chat_logprobs(event.logprobs, top),
+            "finish_reason": _finish_reason(reason, calls=self.calls) if reason else None,
+        }
+        return self._framed([choice])
+
+    def _delta(self, delta: str | ToolCallDelta, *, is_first: bool) -> Json:
+        if is_first:
+            return {"role": "assistant", "content": ""}
+        if isinstance(delta, str):
+            return {"content": delta} if delta else {}
+        if isinstance(delta.content, ToolCall):
+            self.calls += 1
+            return {"tool_calls": [{"index": self.calls - 1, **openai_call(delta.content)}]}
+        # OpenAI streams a call only once it is certain to be one; what turned out to be none is text after all.
+        return {"content": delta.content} if delta.parse_status is ToolCallParseStatus.failure else {}
+
+    def texts(self, responses: Sequence[CompletionResponse]) -> Json:
+        choices = [
+            {
+                "index": index,
+                "text": response.completion_message.content,
+                "logprobs": _text_logprobs(response.logprobs, 0),
+                "finish_reason": _finish_reason(response.completion_message.stop_reason),
+            }
+            for index, response in enumerate(responses)
+        ]
+        return self._framed(choices, usage=usage(responses))
+
+    def text_chunk(self, chunk: CompletionResponseStreamChunk, offset: int) -> Json:
+        """Args:
+        offset: characters that were told before.
+        """
+        choice = {
+            "index": 0,
+            "text": chunk.delta,
+            "logprobs": _text_logprobs(chunk.logprobs, offset),
+            "finish_reason": _finish_reason(chunk.stop_reason) if chunk.stop_reason else None,
+        }
+        return self._framed([choice])
+
+    def usage_chunk(self, last: DetailedModel | None) -> Json:
+        """What ends a stream whose client asked for it."""
+        return self._framed([], usage=usage([last] if last else []))
+
+
+def usage(items: Sequence[DetailedModel]) -> Json:
+    """Counts of finished answers; 0 where a provider does not tell."""
+    known = [detail.usage for item in items if (detail := detail_of(item)) and detail.usage]
+    prompt, generated = sum(one.prompt_tokens for one in known), sum(one.generated_tokens for one in known)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+        "prompt_tokens_details": {"cached_tokens": sum(one.reused_tokens for one in known)},
+    }
+
+
+def embeddings(model: str, vectors: Sequence[Sequence[float]], encoding: str) -> Json:
+    """Vectors in their order, as numbers or as the base64 of little-endian float32. Their tokens are not counted."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": _base64(vector) if encoding == "base64" else vector}
+        for index, vector in enumerate(vectors)
+    ]
+    return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": 0, "total_tokens": 0}}
+
+
+def _base64(vector: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+
+
+def _finish_reason(reason: StopReason, calls: int = 0) -> str:
+    if reason is StopReason.out_of_tokens:
+        return "length"
+    return "tool_calls" if calls else "stop"
+
+
+def _chat_logprobs(entries: Sequence[TokenLogProbs] | None, top: int) -> Json | None:
+    if entries is None:
+        return None
+    return {"content": [_token(entry, top) for entry in entries if entry.tokens], "refusal": None}
+
+
+def _token(entry: TokenLogProbs, top: int) -> Json:
+    sampled = _sampled(entry)
+    return {**_candidate(sampled), "top_logprobs": [_candidate(one) for one in entry.tokens[:top]]}
+
+
+def _candidate(one: TokenLogProb) -> Json:
+    return {"token": one.text, "logprob": one.logprob, "bytes": one.bytes}
+
+
+def _sampled(entry: TokenLogProbs) -> TokenLogProb:
+    return next(one for one in entry.tokens if one.is_sampled)
+
+
+def _text_logprobs(entries: Sequence[TokenLogProbs] | None, offset: int) -> Json | None:
+    if entries is None:
+        return None
+    told = [(entry, _sampled(entry)) for entry in entries if entry.tokens]
+    offsets = []
+    for _, sampled in told:
+        offsets.append(offset)
+        offset += len(sampled.text)
+    return {
+        "tokens": [sampled.text for _, sampled in told],
+        "token_logprobs": [sampled.logprob for _, sampled in told],
+        "top_logprobs": [entry.logprobs_by_token for entry, _ in told],
+        "text_offset": offsets,
+    }

@@ -1,0 +1,168 @@
+"""The routes under ``/v1``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from workbench.protocol import CompletionResponse, ModelDefWithProvider
+from workbench.server.answering import answer
+from workbench.server.bodies import RequestModel, read_body
+from workbench.server.openai.answers import Answer, embeddings
+from workbench.server.openai.messages import protocol_messages
+from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from workbench.server.limits import Limits
+    from workbench.stack import Stack
+
+Asked = TypeVar("Asked", bound=RequestModel)
+_DONE = b"data: [DONE]\n\n"
+
+
+def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, type[BaseModel]]:
+    """Serve the stack's models; returns the bodies of the POST routes by path."""
+    routes = _Routes(stack, limits)
+    posts: dict[str, tuple[type[RequestModel], Callable[[Any], Any], str]] = {
+        "/v1/chat/completions": (ChatRequest, routes.chat, "Answer a conversation."),
+        "/v1/completions": (CompletionRequest, routes.complete, "Continue texts."),
+        "/v1/embeddings": (EmbeddingsRequest, routes.embed, "One vector for each text."),
+    }
+    for path, (model, respond, summary) in posts.items():
+        app.add_api_route(
+            path,
+            _endpoint(model, respond, limits),
+            methods=["POST"],
+            summary=summary,
+            tags=["openai"],
+            response_class=Response,
+            responses={200: {"description": "As OpenAI's API has it; with `stream` event by event."}},
+        )
+    app.add_api_route("/v1/models", routes.list_models, summary="Every model served.", tags=["openai"])
+    app.add_api_route("/v1/models/{model:path}", routes.get_model, summary="One model.", tags=["openai"])
+    return {path: model for path, (model, _, _) in posts.items()}
+
+
+def _endpoint(model: type[RequestModel], respond: Callable[[Any], Any], limits: Limits) -> Callable[[Request], Any]:
+    async def ask(request: Request) -> Any:
+        return respond(await read_body(request, model, limits.max_body_bytes))
+
+    async def endpoint(request: Request) -> Response:
+        return await answer(request, ask, _DONE)
+
+    return endpoint
+
+
+class _Routes:
+    def __init__(self, stack: Stack, limits: Limits) -> None:
+        self._stack = stack
+        self._limits = limits
+
+    async def list_models(self) -> dict[str, Any]:
+        return {"object": "list", "data": [_model(one.name, one.model) for one in self._stack.models.registrations()]}
+
+    async def get_model(self, request: Request, model: str) -> Response:
+        async def ask(_: Request) -> Any:
+            async def found() -> dict[str, Any]:
+                return _model(model, self._stack.models.find(model).model)
+
+            return found()
+
+        return await answer(request, ask)
+
+    def chat(self, asked: ChatRequest) -> Any:
+        asked.check()
+        arguments = self._limits.applied(
+            {
+                "model": asked.model,
+                "messages": protocol_messages(asked.messages),
+                "sampling_params": asked.sampling(),
+                "tools": asked.tool_definitions(),
+                "tool_choice": asked.protocol_tool_choice(),
+                "stream": bool(asked.stream),
+                "logprobs": asked.logprob_config(),
+                "response_format": asked.response_format.protocol_form() if asked.response_format else None,
+            }
+        )
+        answer, top = Answer("chat.completion", asked.model, bool(asked.stream)), asked.top_logprobs or 0
+        begin = partial(self._stack.inference.chat_completion, **arguments)
+        if asked.stream:
+            return _told(begin(), lambda chunk: answer.chat_chunk(chunk, top), answer, wants_usage=asked.wants_usage)
+
+        async def whole() -> dict[str, Any]:
+            return answer.chat(await begin(), top)
+
+        return whole()
+
+    def complete(self, asked: CompletionRequest) -> Any:
+        asked.check()
+        prompts = asked.prompts()
+        self._limits.applied({"content_batch": prompts})
+        arguments = self._limits.applied(
+            {"model": asked.model, "sampling_params": asked.sampling(), "logprobs": asked.logprob_config()}
+        )
+        begin: Any = partial(self._stack.inference.completion, stream=bool(asked.stream), **arguments)
+        answer = Answer("text_completion", asked.model, bool(asked.stream))
+        if asked.stream:
+            return _told(begin(content=prompts[0]), _text_chunks(answer), answer, wants_usage=asked.wants_usage)
+
+        async def whole() -> dict[str, Any]:
+            return answer.texts(await _together([begin(content=prompt) for prompt in prompts]))
+
+        return whole()
+
+    def embed(self, asked: EmbeddingsRequest) -> Any:
+        asked.check()
+        arguments = self._limits.applied({"model": asked.model, "contents": asked.texts()})
+
+        async def whole() -> dict[str, Any]:
+            response = await self._stack.inference.embeddings(**arguments)
+            return embeddings(asked.model, response.embeddings, asked.encoding_format or "float")
+
+        return whole()
+
+
+def _model(name: str, model: ModelDefWithProvider) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": model.provider_id}
+
+
+def _text_chunks(answer: Answer) -> Callable[[Any], dict[str, Any]]:
+    told = 0
+
+    def chunk(one: Any) -> dict[str, Any]:
+        nonlocal told
+        told, before = told + len(one.delta), told
+        return answer.text_chunk(one, before)
+
+    return chunk
+
+
+async def _told(
+    chunks: AsyncIterator[Any], tell: Callable[[Any], dict[str, Any]], answer: Answer, *, wants_usage: bool
+) -> AsyncIterator[dict[str, Any]]:
+    last = None
+    async with aclosing(chunks):  # type: ignore[type-var]  # every provider's iterator is a generator
+        async for chunk in chunks:
+            last = chunk
+            yield tell(chunk)
+    if wants_usage:
+        yield answer.usage_chunk(last)
+
+
+async def _together(outcomes: Sequence[Any]) -> list[CompletionResponse]:
+    """All responses in order; the first failure cancels the others."""
+    tasks = [asyncio.ensure_future(outcome) for outcome in outcomes]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

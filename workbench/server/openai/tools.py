@@ -1,0 +1,104 @@
+"""OpenAI's tools as the protocol's: a JSON schema of the arguments becomes one parameter for each property."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import ToolCall, ToolDefinition, ToolParamDefinition
+from workbench.server.bodies import RequestModel
+
+
+class OpenAIFunction(RequestModel):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON schema of an object."""
+    strict: bool | None = None
+
+
+class OpenAITool(RequestModel):
+    """A function that the model may call."""
+
+    type: Literal["function"]
+    function: OpenAIFunction
+
+
+class FunctionName(RequestModel):
+    name: str
+
+
+class NamedTool(RequestModel):
+    """The one tool that has to be called."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class CalledFunction(RequestModel):
+    name: str
+    arguments: str
+    """JSON."""
+
+
+class OpenAIToolCall(RequestModel):
+    """A call that the model made before."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+    def protocol_form(self, field: str) -> ToolCall:
+        field = f"{field}.function.arguments"
+        try:
+            arguments = json.loads(self.function.arguments or "{}")
+        except (ValueError, RecursionError):
+            raise InvalidRequestError(field, self.function.arguments, "a JSON object, as a text") from None
+        if not isinstance(arguments, dict):
+            raise InvalidRequestError(field, self.function.arguments, "a JSON object, as a text")
+        return ToolCall(call_id=self.id, tool_name=self.function.name, arguments=arguments)
+
+
+def openai_call(call: ToolCall) -> dict[str, Any]:
+    """A call of the protocol as OpenAI tells it."""
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": call.call_id, "type": "function", "function": {"name": call.tool_name, "arguments": arguments}}
+
+
+def tool_definition(tool: OpenAITool, field: str) -> ToolDefinition:
+    """The protocol's form of a tool.
+
+    Raises:
+        InvalidRequestError: its parameters are no schema of an object with named properties.
+    """
+    function = tool.function
+    field = f"{field}.function.parameters"
+    schema = function.parameters or {}
+    if schema.get("type", "object") != "object":
+        raise InvalidRequestError(f"{field}.type", schema["type"], "object")
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        raise InvalidRequestError(field, schema, "a JSON schema with properties by name and a list of the required")
+    shared: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    parameters = {
+        name: _parameter(one, f"{field}.properties.{name}", shared, required=name in required)
+        for name, one in properties.items()
+    }
+    return ToolDefinition(tool_name=function.name, description=function.description, parameters=parameters)
+
+
+def _parameter(schema: object, field: str, shared: dict[str, Any], *, required: bool) -> ToolParamDefinition:
+    if not isinstance(schema, dict):
+        raise InvalidRequestError(field, schema, "a JSON schema object")
+    description, default = schema.get("description"), schema.get("default")
+    if description is not None and not isinstance(description, str):
+        raise InvalidRequestError(f"{field}.description", description, "a text")
+    rest = {key: value for key, value in schema.items() if key not in {"description", "default", "title"}}
+    plain = set(rest) == {"type"} and isinstance(rest["type"], str)
+    return ToolParamDefinition(
+        param_type=rest["type"] if plain else json.dumps(rest | shared),
+        description=description,
+        required=required,
+        default=default,
+    )

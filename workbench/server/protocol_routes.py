@@ -1,0 +1,93 @@
+"""The protocol over HTTP: every method that carries a route mark, and no list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import Route, routes_of
+from workbench.server.answering import answer
+from workbench.server.bodies import RequestModel, read_body, request_model
+from workbench.stack.stack import SERVED_APIS
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from workbench.server.limits import Limits
+    from workbench.stack import Stack
+
+_QUERY_NAMES = {"core_model_id": "identifier"}
+"""Names under which the client of October 2024 sends a parameter that the protocol calls otherwise."""
+
+
+def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, type[RequestModel]]:
+    """Serve the stack's methods; returns the bodies of the POST routes by path."""
+    bodies = {}
+    for api, protocols in SERVED_APIS.items():
+        for route in (route for protocol in protocols for route in routes_of(protocol)):
+            model = request_model(route)
+            method = getattr(getattr(stack, api), route.name)
+            app.add_api_route(
+                route.route,
+                _endpoint(method, model, limits),
+                methods=[route.method],
+                name=route.name,
+                summary=(route.function.__doc__ or route.name).strip().partition("\n")[0],
+                tags=[api],
+                response_class=Response,
+                responses=_documented(route),
+                openapi_extra={"parameters": _parameters(model)} if route.method == "GET" else None,
+            )
+            if route.method == "POST":
+                bodies[route.route] = model
+    return bodies
+
+
+def _endpoint(method: Callable[..., Any], model: type[RequestModel], limits: Limits) -> Callable[[Request], Any]:
+    async def ask(request: Request) -> Any:
+        if request.method == "GET":
+            asked = model.model_validate(_query(request.query_params))
+        else:
+            asked = await read_body(request, model, limits.max_body_bytes)
+        return method(**limits.applied({name: getattr(asked, name) for name in model.model_fields}))
+
+    async def endpoint(request: Request) -> Response:
+        return await answer(request, ask)
+
+    return endpoint
+
+
+def _query(params: Mapping[str, str]) -> dict[str, str]:
+    query = {_QUERY_NAMES.get(name, name): value for name, value in params.items()}
+    if len(query) != len(params):
+        raise InvalidRequestError(next(iter(query)), dict(params), "given once")
+    return query
+
+
+def _parameters(model: type[RequestModel]) -> list[dict[str, Any]]:
+    """The query of a GET route as OpenAPI describes it."""
+    schema = model.model_json_schema()
+    return [
+        {"in": "query", "name": name, "schema": one, "required": name in schema.get("required", ())}
+        for name, one in schema.get("properties", {}).items()
+    ]
+
+
+def _documented(route: Route) -> dict[int | str, dict[str, Any]]:
+    """What comes back: the whole answer, and where there are two, the other one event by event."""
+    returned = get_type_hints(route.function)["return"]
+    kinds = get_args(returned) if "stream" in get_type_hints(route.function) else (returned,)
+    if len(kinds) == 1:
+        return {200: {"model": returned, "description": "The answer."}}
+    whole, chunk = kinds
+    return {
+        200: {
+            "model": whole,
+            "description": f"The answer; with `stream` one event for each {chunk.__name__}, or `error` as the last.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    }

@@ -40,5 +40,5 @@ def _example(schema: dict[str, Any], text: str) -> Any:
         return {name: _example(properties.get(name, {}), text) for name in schema.get("required", ())}
     if kind == "array":
         return [_example(schema.get("items", {}), text)] * schema.get("minItems", 0)
-    plain = {"string": text, "boolean": False, "null": None}
+    plain = {"string": text[: schema.get("maxLength")], "boolean": False, "null": None}
     return plain[kind] if kind in plain else schema.get("minimum", 0)

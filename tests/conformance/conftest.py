@@ -1,0 +1,104 @@
+"""Provider types that are ready to be asked: each with a run config's entry and the names of its models.
+
+A new provider type adds its fixture here and its name to `FIXTURES`; `test_providers.py` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config, save_model, save_sentence_model
+from workbench.protocol import RunConfig
+from workbench.providers.capabilities import Capabilities
+from workbench.stack import Stack
+
+FIXTURES = {
+    "inline::echo": "echo",
+    "inline::transformers": "transformers",
+}
+"""By provider type, the fixture that gives its candidate."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One provider type, ready to be asked."""
+
+    provider_type: str
+    config: dict[str, Any] = field(default_factory=dict)
+    generates: str = ""
+    """A model that continues texts and answers chats."""
+    embeds: str = ""
+    """A model that makes embeddings, where the provider has one."""
+    registers: str = ""
+    """Where a further model would come from, where the provider takes one."""
+
+
+@pytest.fixture(scope="session")
+def echo() -> Candidate:
+    return Candidate("inline::echo", {}, generates="echo", embeds="echo-embedding", registers="another echo")
+
+
+@pytest.fixture(scope="session")
+def transformers(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    root = tmp_path_factory.mktemp("conforming")
+    tokenizer = bpe_tokenizer()
+    long = LlamaConfig(vocab_size=len(tokenizer), **llama_like(max_position_embeddings=4096))  # room to tell of tools
+    folders = [save_config(root / "tiny-llama", long, tokenizer), save_sentence_model(root / "tiny-bert")]
+    another = save_model(root / "tiny-gpt2", "gpt2")
+    return Candidate(
+        "inline::transformers",
+        {"models": [str(folder) for folder in folders]},
+        generates="tiny-llama",
+        embeds="tiny-bert",
+        registers=str(another),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=sorted(FIXTURES))
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    found: Candidate = request.getfixturevalue(FIXTURES[request.param])
+    assert found.provider_type == request.param
+    return found
+
+
+@dataclass(frozen=True)
+class Served:
+    """A candidate behind a stack of its own."""
+
+    stack: Stack
+    candidate: Candidate
+
+    @property
+    def router(self) -> Any:
+        return self.stack.inference
+
+    @property
+    def provider(self) -> Any:
+        return self.stack.providers["one"]
+
+    @property
+    def can(self) -> Capabilities:
+        capabilities: Capabilities = self.provider.capabilities
+        return capabilities
+
+    @property
+    def model(self) -> str:
+        return self.candidate.generates
+
+
+@pytest.fixture
+async def served(candidate: Candidate) -> AsyncIterator[Served]:
+    entry = {"provider_id": "one", "provider_type": candidate.provider_type, "config": candidate.config}
+    config = {"built_at": "2026-01-01T00:00:00", "image_name": "one", "providers": {"inference": [entry]}}
+    stack = Stack(RunConfig.model_validate(config))
+    await stack.open()
+    yield Served(stack, candidate)
+    stack.close()

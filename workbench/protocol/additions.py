@@ -47,6 +47,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("model", "Int4QuantizationConfig", "", "config of int4"),
     Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
     Addition("protocol", "ModelUnregistration", "", "takes a registration back"),
+    Addition("protocol", "ProviderHealth", "", "health of each provider"),
     # The original's default is the type ``list`` itself, which no caller can have meant.
     Addition(
         "default",

@@ -53,7 +53,12 @@ class ProtocolModel(BaseModel):
 
 
 class ConfigModel(ProtocolModel):
-    """A part of a run config: as ``ProtocolModel``, but what is wrong is a ``ConfigError``."""
+    """A part of a run config: as ``ProtocolModel``, but what is wrong is a ``ConfigError``.
+
+    What stands under a field in quotes is its description in the JSON schema.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     @classmethod
     def _refusal(cls, error: ValidationError, data: object) -> WorkbenchError:

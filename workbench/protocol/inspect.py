@@ -24,7 +24,7 @@ class RouteInfo(ProtocolModel):
 
 
 class HealthInfo(ProtocolModel):
-    """``OK`` while the stack can take requests."""
+    """``OK`` while requests can be taken, else a sentence that says why they cannot."""
 
     status: str
 
@@ -35,7 +35,7 @@ class Inspect(Protocol):
 
     @webmethod(route="/providers/list", method="GET")
     async def list_providers(self) -> dict[str, ProviderInfo]:
-        """Providers by API."""
+        """Every configured provider, by its id."""
         ...
 
     @webmethod(route="/routes/list", method="GET")
@@ -46,4 +46,14 @@ class Inspect(Protocol):
     @webmethod(route="/health", method="GET")
     async def health(self) -> HealthInfo:
         """Whether the stack can take requests."""
+        ...
+
+
+@runtime_checkable
+class ProviderHealth(Protocol):
+    """Which provider is the one that cannot, where the stack can still take requests for others."""
+
+    @webmethod(route="/providers/health", method="GET")
+    async def provider_health(self) -> dict[str, HealthInfo]:
+        """The health of every provider, by its id; asking loads nothing."""
         ...

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from workbench.errors import ConfigError, InvalidRequestError
+from workbench.protocol.field_types import owners
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -41,21 +42,43 @@ def invalid_request(error: ValidationError, data: object, model: type[BaseModel]
 
 
 def config_error(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> ConfigError:
-    """The same for a run config; only numbers are quoted, because anything else may hold an API token."""
-    problem = first_problem(error, data, model)
+    """The same for a run config, with all that is wrong, one line each.
+
+    Only numbers are quoted, because anything else may hold an API token.
+    """
+    return ConfigError("\n".join(_config_line(problem, model) for problem in all_problems(error, data, model)))
+
+
+def _config_line(problem: Problem, model: type[BaseModel] | None) -> str:
     quoted = problem.given is None or isinstance(problem.given, (bool, int, float))
     given = repr(problem.given) if quoted else f"a {type(problem.given).__name__}"
-    return ConfigError(f"{problem.path or _name(model, 'run config')} must be {problem.allowed}; got {given}")
+    return f"{problem.path or _name(model, 'run config')} must be {problem.allowed}; got {given}"
 
 
 def first_problem(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> Problem:
     """The first wrong place; where a union has several branches, the one that got furthest into the data."""
-    problems = [_problem(details, data, model) for details in error.errors(include_url=False)]
-    within = [problem for problem in problems if _is_within(problem.path, problems[0].path)]
+    return _first([_problem(details, data, model) for details in error.errors(include_url=False)])[0]
+
+
+def all_problems(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> list[Problem]:
+    """Every wrong place, in the order of the data; the branches of a union count as one."""
+    left = [_problem(details, data, model) for details in error.errors(include_url=False)]
+    found = []
+    while left:
+        problem, left = _first(left)
+        found.append(problem)
+    return found
+
+
+def _first(problems: list[Problem]) -> tuple[Problem, list[Problem]]:
+    """The first wrong place, and the problems that lie elsewhere."""
+    outer = problems[0].path
+    within = [problem for problem in problems if _is_within(problem.path, outer)]
+    elsewhere = [problem for problem in problems if not _is_within(problem.path, outer)]
     deepest = max(within, key=lambda problem: _depth(problem.path)).path
     same_place = [problem for problem in within if problem.path == deepest]
     allowed = " or ".join(dict.fromkeys(problem.allowed for problem in same_place))
-    return Problem(deepest, same_place[0].given, allowed)
+    return Problem(deepest, same_place[0].given, allowed), elsewhere
 
 
 def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None) -> Problem:
@@ -68,7 +91,7 @@ def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None)
     if kind == "missing":
         return Problem(path, None, "given, because it is required")
     if kind == "extra_forbidden":
-        return Problem(path, given, _unknown_field(str(loc[-1]), model if len(loc) == 1 else None))
+        return Problem(path, given, _unknown_field(str(loc[-1]), owners(model, loc[:-1]) if model else []))
     if kind.startswith("union_tag_"):
         tag = str(context["discriminator"]).strip("'")
         allowed = f"one of {context['expected_tags']}" if "expected_tags" in context else "given: it tells the kind"
@@ -79,10 +102,11 @@ def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None)
     return Problem(path, given, words if words != details["msg"] else f"valid: {words}")
 
 
-def _unknown_field(name: str, owner: type[BaseModel] | None) -> str:
-    """What to do about a field that ``owner`` does not have, with the nearest name that it has."""
-    if owner is None:
+def _unknown_field(name: str, candidates: Sequence[type[BaseModel]]) -> str:
+    """What to do about a field that its owner does not have, with the nearest name that it has."""
+    if len(candidates) != 1:
         return "left out, because there is no such field here"
+    (owner,) = candidates
     near = difflib.get_close_matches(name, owner.model_fields, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"left out: {owner.__name__} has no such field ({hint}its fields are {', '.join(owner.model_fields)})"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from workbench.protocol.base import ConfigModel
+
+ENVIRONMENT = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A reference to an environment variable in a provider's config."""
+
+_SECRET_KEY = re.compile(
+    r"(?:^|_|-)(?:api_?key|token|secret|pass(?:word|wd|phrase)|credentials?|authorization)$", re.IGNORECASE
+)
 
 
 class Provider(ConfigModel):
@@ -17,7 +25,24 @@ class Provider(ConfigModel):
     provider_type: str
     """``inline::name`` runs in this process, ``remote::name`` speaks to a server."""
     config: dict[str, Any] = Field(repr=False)
-    """Checked by the provider; not in the repr, because it may hold an API token."""
+    """Checked by the provider, which alone sees ``${env.NAME}`` replaced.
+
+    A text under a key that names a secret becomes a ``SecretStr``, so that no print, dump or log shows it.
+    """
+
+    @field_validator("config")
+    @classmethod
+    def _hide(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {key: _hidden(key, item) for key, item in value.items()}
+
+
+def _hidden(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {inner: _hidden(inner, item) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_hidden(key, item) for item in value]
+    is_secret = isinstance(value, str) and _SECRET_KEY.search(key) and not ENVIRONMENT.search(value)
+    return SecretStr(value) if is_secret else value
 
 
 class StackRunConfig(ConfigModel):

@@ -26,12 +26,16 @@ PROVIDER_TYPES: dict[str, str] = {
 
 
 def create(provider: Provider) -> InferenceProvider:
-    """The configured instance of a provider.
+    """The configured instance of a provider, which alone is given the secrets of its config.
 
     Raises:
-        ConfigError: the type is unknown or its config is wrong; the message names the key.
+        ConfigError: the type is unknown or its config is wrong; the message names the key, and holds no secret.
     """
-    return provider_class(provider.provider_type, provider.provider_id)(provider)
+    from workbench.providers.secrets import redacted, revealed
+
+    made = provider_class(provider.provider_type, provider.provider_id)
+    with redacted(provider):
+        return made(revealed(provider))
 
 
 def provider_types() -> list[str]:

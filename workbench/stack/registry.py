@@ -254,10 +254,3 @@ def _stored(model: ModelDefWithProvider, provider_type: str) -> StoredRegistrati
 
 def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=2)
-
-
-def check_unique(provider_ids: list[str]) -> None:
-    """Raise `ConfigError` where two provider instances have one id."""
-    twice = sorted({provider_id for provider_id in provider_ids if provider_ids.count(provider_id) > 1})
-    if twice:
-        raise ConfigError(f"providers.inference: provider_id must be unique; used more than once: {', '.join(twice)}")

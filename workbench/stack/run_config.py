@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ import yaml
 
 from workbench.errors import ConfigError
 from workbench.protocol import RunConfig
+from workbench.stack.checking import checked
 
 CONFIG_VARIABLE = "WORKBENCH_CONFIG"
-
-_ENVIRONMENT = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def default_run_config() -> RunConfig:
@@ -40,27 +39,27 @@ def default_run_config() -> RunConfig:
     )
 
 
-def load_run_config(source: str | Path | dict[str, Any] | RunConfig | None = None) -> RunConfig:
-    """A validated run config.
+def load_run_config(source: str | Path | Mapping[str, Any] | RunConfig | None = None) -> RunConfig:
+    """A run config that is right as a whole: every provider is known and accepts its part.
+
+    It holds ``${env.NAME}`` as written, and every other secret as a ``SecretStr``; the provider alone sees the values.
 
     Args:
         source: a YAML file, its content as a dict, or a finished config. None takes the file that the environment
             variable ``WORKBENCH_CONFIG`` names, else the default.
 
     Raises:
-        ConfigError: the file cannot be read, a key is wrong, or an environment variable it asks for is not set.
+        ConfigError: with a line for everything that is wrong: the path of the key, and what is allowed there.
     """
+    if source is None and (path := os.environ.get(CONFIG_VARIABLE)):
+        source = path
+    if source is None:
+        return checked(default_run_config())
     if isinstance(source, RunConfig):
-        config = source
-    elif isinstance(source, dict):
-        config = RunConfig.model_validate(_completed(source))
-    elif source is not None:
-        config = _from_file(Path(source))
-    elif path := os.environ.get(CONFIG_VARIABLE):
-        config = _from_file(Path(path))
-    else:
-        config = default_run_config()
-    return _with_environment(config)
+        return checked(source)
+    if isinstance(source, str | Path):
+        return _from_file(Path(source))
+    return checked(RunConfig.model_validate(_completed(source)))
 
 
 def _from_file(path: Path) -> RunConfig:
@@ -68,45 +67,28 @@ def _from_file(path: Path) -> RunConfig:
         content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"run config {path} cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"run config {path} is no valid YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"run config {path} is not in UTF-8: {error.reason} at byte {error.start}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"run config {path} is no valid YAML{_place(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"run config {path} must be a mapping with the key 'providers'")
     try:
-        return RunConfig.model_validate(_completed(content))
+        return checked(RunConfig.model_validate(_completed(content)))
     except ConfigError as error:
         raise ConfigError(f"run config {path}: {error}") from None
 
 
-def _completed(content: dict[str, Any]) -> dict[str, Any]:
+def _place(error: yaml.YAMLError) -> str:
+    """Where the text is wrong, and what; without the line itself, which may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return ""
+    place = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    # The other kinds of error quote aliases and tags, and what was meant as a text may begin with their signs.
+    said = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
+    return f"{place}: {error.problem if said else 'an alias or a tag that is not known here'}"
+
+
+def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """A config written by hand need not say when and as what it was built."""
-    return {"built_at": datetime.now(UTC), "image_name": "custom"} | content
-
-
-def _with_environment(config: RunConfig) -> RunConfig:
-    """Replace ``${env.NAME}`` in the providers' configs."""
-    providers = {
-        api: [
-            provider.model_copy(update={"config": _expanded(provider.config, f"providers.{api}[{index}].config")})
-            for index, provider in enumerate(instances)
-        ]
-        for api, instances in config.providers.items()
-    }
-    return config.model_copy(update={"providers": providers})
-
-
-def _expanded(value: Any, path: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _expanded(item, f"{path}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expanded(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def from_environment(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in os.environ:
-            raise ConfigError(f"{path} needs the environment variable {name}, which is not set")
-        return os.environ[name]
-
-    return _ENVIRONMENT.sub(from_environment, value)
+    return {"built_at": datetime.now(UTC), "image_name": "custom", **content}

@@ -153,5 +153,7 @@ def test_a_wrong_run_config_is_a_config_error_with_the_key_s_path_and_no_secret(
 
 def test_a_run_config_keeps_its_secrets_out_of_its_repr() -> None:
     config = StackRunConfig.model_validate({**HEADER, "providers": {"inference": [PROVIDER, {**PROVIDER}]}})
-    assert CANARY not in repr(config) + str(config)
-    assert config.providers["inference"][0].config == {"api_token": CANARY}
+    provider = config.providers["inference"][0]
+    assert CANARY not in repr(config) + str(config) + repr(provider.config)
+    assert CANARY not in config.model_dump_json() + repr(config.model_dump())
+    assert provider.config["api_token"].get_secret_value() == CANARY

@@ -1,4 +1,4 @@
-"""Run configs from every source, with errors that name the file and the key."""
+"""Run configs from every source, right as a whole or refused with everything that is wrong."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from workbench.errors import ConfigError
 from workbench.protocol import RunConfig
-from workbench.stack import default_run_config, load_run_config
-
-CONFIG: dict[str, Any] = {
-    "providers": {"inference": [{"provider_id": "a", "provider_type": "inline::transformers", "config": {}}]}
-}
-YAML = (
-    "providers: {inference: [{provider_id: a, provider_type: 'inline::transformers', config: {token: '${env.TOKEN}'}}]}"
-)
+from workbench.stack import Stack, default_run_config, load_run_config
 
 
-def test_every_source_gives_the_same_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(YAML.replace("{token: '${env.TOKEN}'}", "{}"))
+def config_of(*instances: dict[str, Any], **heading: Any) -> dict[str, Any]:
+    return {**heading, "providers": {"inference": list(instances)}}
+
+
+def echo(provider_id: str = "a", **config: Any) -> dict[str, Any]:
+    return {"provider_id": provider_id, "provider_type": "inline::echo", "config": config}
+
+
+CONFIG = config_of(echo(models=["one"]))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.yaml"
+
+
+def test_every_source_gives_the_same_config(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(yaml.safe_dump(CONFIG))
     expected = load_run_config(CONFIG).providers
     assert load_run_config(path).providers == load_run_config(str(path)).providers == expected
     assert load_run_config(load_run_config(path)).providers == expected
@@ -31,54 +40,153 @@ def test_every_source_gives_the_same_config(tmp_path: Path, monkeypatch: pytest.
     assert load_run_config().providers == default_run_config().providers
 
 
-def test_the_environment_is_read_into_the_providers_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(YAML)
-    monkeypatch.setenv("TOKEN", "a ${env.TOKEN} 'quoted': value")
-    assert load_run_config(path).providers["inference"][0].config == {"token": "a ${env.TOKEN} 'quoted': value"}
+def test_what_is_dumped_can_be_loaded_again(path: Path) -> None:
+    config = load_run_config(CONFIG)
+    path.write_text(config.model_dump_json())
+    assert load_run_config(path) == config
+    assert load_run_config(config.model_dump()) == config
 
 
-def test_a_missing_variable_is_named_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(YAML)
-    monkeypatch.delenv("TOKEN", raising=False)
-    with pytest.raises(ConfigError, match=r"providers\.inference\[0\]\.config\.token needs .* TOKEN"):
-        load_run_config(path)
+# -------------------------------------------------------------------------------------------------- what cannot be read
 
 
 @pytest.mark.parametrize("text", ["", "- list", "just text", "a: [", "\t:", "a: b: c", "!!python/object:os.system {}"])
-def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "run.yaml"
+def test_a_file_that_is_no_mapping_is_named(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         load_run_config(path)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe\x00")])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, make: Any) -> None:
-    path = tmp_path / "run.yaml"
+def test_a_file_that_cannot_be_read_is_named(path: Path, make: Any) -> None:
     make(path)
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         load_run_config(path)
 
 
-def test_a_value_in_an_error_is_never_a_secret(tmp_path: Path) -> None:
-    bad = {"providers": {"inference": [{"provider_id": "a", "provider_type": "x", "config": "canary-key"}]}}
-    with pytest.raises(ConfigError, match="config") as caught:
-        load_run_config(bad)
-    assert "canary-key" not in str(caught.value)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_token: canary-key: x",
+        "api_token: *canary-key",
+        "api_token: !canary-key x",
+        "api_token: 'canary-key",
+        "api_token: canary-key\n\tx: y",
+        "api_token: [canary-key",
+        "api_token: @canary-key",
+        "{api_token: canary-key]",
+    ],
+)
+def test_a_text_that_is_no_yaml_is_told_by_its_place_alone(path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.yaml is no valid YAML, line \d, column \d+: ") as caught:
+        load_run_config(path)
+    assert "canary" not in str(caught.value)
 
 
-def test_a_config_given_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOKEN", "secret")
-    given = RunConfig.model_validate(
-        {
-            "built_at": "2026-01-01T00:00:00",
-            "image_name": "x",
-            "providers": {
-                "inference": [{"provider_id": "a", "provider_type": "t", "config": {"token": "${env.TOKEN}"}}]
-            },
-        }
-    )
-    assert load_run_config(given).providers["inference"][0].config == {"token": "secret"}
-    assert given.providers["inference"][0].config == {"token": "${env.TOKEN}"}
+# ----------------------------------------------------------------------------------- every key, and all of them at once
+
+KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
+
+
+@pytest.mark.parametrize(
+    "config,said",
+    [
+        (config_of(version="1"), "version must be '2'; got '1'"),
+        (config_of(apis=["models", "safety"]), "apis[1] must be one of inference, models, inspect; got 'safety'"),
+        ({"providers": {"safety": []}}, "providers.safety must be left out: providers are known for inference"),
+        (
+            config_of({**echo(), "provider_typ": "x"}),
+            (
+                "providers.inference[0].provider_typ must be left out: Provider has no such field (did you mean"
+                f" provider_type? {KEYS_OF_PROVIDER})"
+            ),
+        ),
+        (
+            config_of({**echo(), "provider_type": "inline::ecko"}),
+            "providers.inference[0].provider_type must be one of inline::echo, ",
+        ),
+        (config_of(echo("")), "providers.inference[0].provider_id must be printable"),
+        (config_of(echo("a/b")), "providers.inference[0].provider_id must be printable, without a slash"),
+        (config_of(echo("a\nb")), "providers.inference[0].provider_id must be printable"),
+        (config_of(echo("a"), echo("a")), "providers.inference[1].provider_id must be unique; got 'a', as providers"),
+        (
+            config_of(echo(), echo("b", model=["x"])),
+            (
+                "providers.inference[1].config.model must be left out: EchoConfig has no such field"
+                " (did you mean models? its fields are models, "
+            ),
+        ),
+        (config_of(echo(delay_s=-1)), "providers.inference[0].config.delay_s must be greater than or equal to 0"),
+        (config_of(echo(models="one")), "providers.inference[0].config.models must be a valid list; got a str"),
+        (
+            config_of(
+                {
+                    "provider_id": "a",
+                    "provider_type": "inline::transformers",
+                    "config": {"quantization": {"type": "int8", "bits": 3}},
+                }
+            ),
+            (
+                "providers.inference[0].config.quantization.bits must be left out: Int8QuantizationConfig has no"
+                " such field (its fields are type)"
+            ),
+        ),
+    ],
+)
+def test_a_wrong_key_is_told_by_its_path_with_what_is_allowed(path: Path, config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_run_config(config)
+    assert str(caught.value).startswith(said)
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError) as caught:
+        load_run_config(path)
+    assert str(caught.value).startswith(f"run config {path}: {said}")
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    bad = config_of(echo("a", delay_s=-1, model="x"), {**echo("a"), "provider_type": "none"}, version="3")
+    with pytest.raises(ConfigError) as caught:
+        Stack(bad)
+    assert [line.split(" must be ")[0] for line in str(caught.value).splitlines()] == [
+        "version",
+        "providers.inference[1].provider_id",
+        "providers.inference[0].config.delay_s",
+        "providers.inference[0].config.model",
+        "providers.inference[1].provider_type",
+    ]
+
+
+def test_only_the_apis_that_a_config_chooses_are_served() -> None:
+    stack = Stack(config_of(echo(), apis=["inference", "inspect"]))
+    assert list(stack.apis) == ["inference", "inspect"]
+    assert list(Stack(config_of(echo())).apis) == ["inference", "models", "inspect"]
+
+
+# ------------------------------------------------------------------------------------------------------ the environment
+
+
+def test_a_reference_to_the_environment_stays_as_written_and_the_provider_sees_the_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NAME", "a ${env.NAME} 'quoted': value")
+    monkeypatch.setenv("LENGTH", "512")
+    given = config_of(echo(models=["${env.NAME}", "x-${env.NAME}"], context_length="${env.LENGTH}"))
+    stack = Stack(given)
+    assert stack.config.providers["inference"][0].config == given["providers"]["inference"][0]["config"]
+    provider: Any = stack.providers["a"]
+    assert provider.config.models == ["a ${env.NAME} 'quoted': value", "x-a ${env.NAME} 'quoted': value"]
+    assert provider.config.context_length == 512
+
+
+def test_a_missing_variable_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKEN", raising=False)
+    with pytest.raises(ConfigError, match=r"^providers\.inference\[0\]\.config\.models\[1\] needs .* TOKEN"):
+        load_run_config(config_of(echo(models=["one", "${env.TOKEN}"])))
+
+
+def test_a_config_given_is_left_as_it_was() -> None:
+    given = RunConfig.model_validate({"built_at": "2026-01-01T00:00:00", "image_name": "x", **CONFIG})
+    before = given.model_copy(deep=True)
+    load_run_config(given)
+    assert given == before

@@ -1,0 +1,65 @@
+"""Models are registered, listed and unregistered from the command line, and kept between two commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from tests.unit.commands.conftest import Cli
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "run.yaml"
+    own = {"models": ["own"], "embedding_models": []}
+    instances = [{"provider_id": name, "provider_type": "inline::echo", "config": own} for name in ("a", "b")]
+    path.write_text(yaml.safe_dump({"providers": {"inference": instances}}))
+    monkeypatch.setenv("WORKBENCH_CONFIG", str(path))
+    return path
+
+
+def served(cli: Cli) -> list[str]:
+    return [line.split()[0] for line in cli("models", "list", "--served").out.splitlines()[1:]]
+
+
+def test_a_registered_model_is_listed_until_it_is_unregistered(cli: Cli) -> None:
+    assert served(cli) == ["own", "b/own"]
+    outcome = cli("models", "register", "mine", "weights", "--provider", "b", "--metadata", '{"note": "mine"}')
+    assert (outcome.code, outcome.out) == (0, "mine: registered with b, from weights\n")
+    assert cli("models", "register", "other").out == "other: registered with a, from other\n"
+    assert served(cli) == ["own", "b/own", "mine", "other"]
+    assert json.loads(cli("models", "list", "--served", "--json").out)[2] == {
+        "name": "mine",
+        "identifier": "mine",
+        "llama_model": "weights",
+        "metadata": {"note": "mine"},
+        "provider_id": "b",
+    }
+    assert cli("models", "unregister", "b/mine", "other").out == "b/mine: unregistered\nother: unregistered\n"
+    assert served(cli) == ["own", "b/own"]
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (("register", "own", "other-weights"), "identifier"),
+        (("register", "mine", "--provider", "c"), "a, b"),
+        (("register", ""), "identifier"),
+        (("register", "mine", "--metadata", "[1]"), "JSON object"),
+        (("register", "mine", "--metadata", "{"), "no JSON"),
+        (("register",), "NAME"),
+        (("unregister", "nobody"), "b/own, own"),
+        (("unregister",), "NAME"),
+        (("list", "--config", "run.yaml"), "--served"),
+    ],
+)
+def test_bad_usage_is_told_in_words_and_changes_nothing(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    outcome = cli("models", *arguments)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert served(cli) == ["own", "b/own"]

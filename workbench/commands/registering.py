@@ -1,0 +1,91 @@
+"""``workbench models register``, ``unregister`` and ``list --served``: the models of a run config's providers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands import opening, output
+from workbench.commands.parsing import add_command
+
+if TYPE_CHECKING:
+    from workbench.commands.parsing import Subparsers
+
+
+def add_register(actions: Subparsers) -> None:
+    parser = add_command(
+        actions,
+        "register",
+        register,
+        summary="have a provider serve one more model, from now on",
+        examples="""
+            workbench models register ./my-model
+            workbench models register mine ./my-model --provider exact
+            """,
+        notes="What runs already finds it after its next start.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the name to ask for it; alone, also where it comes from")
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="catalog name, local folder or hub id")
+    parser.add_argument("--provider", metavar="ID", help="provider of the run config (default: its first)")
+    parser.add_argument("--metadata", metavar="JSON", type=_mapping, help="facts to keep with it")
+    add_config_option(parser)
+
+
+def add_unregister(actions: Subparsers) -> None:
+    parser = add_command(
+        actions,
+        "unregister",
+        unregister,
+        summary="take registrations back",
+        examples="""
+            workbench models unregister mine
+            workbench models unregister exact/mine
+            """,
+        notes="The model's files stay where they are. A model that the run config names is served again at once.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="the name, or PROVIDER/NAME")
+    add_config_option(parser)
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """``--config``, as for the commands that ask a model."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
+
+
+def register(args: argparse.Namespace) -> int:
+    with opening.open_workbench(args.config) as bench:
+        model = bench.register_model(args.name, args.source, provider_id=args.provider, metadata=args.metadata)
+    print(f"{model.identifier}: registered with {model.provider_id}, from {model.llama_model}")
+    return 0
+
+
+def unregister(args: argparse.Namespace) -> int:
+    with opening.open_workbench(args.config) as bench:
+        for name in args.names:
+            bench.unregister_model(name)
+            print(f"{name}: unregistered", flush=True)
+    return 0
+
+
+def list_served(args: argparse.Namespace) -> int:
+    """What the providers of the run config serve, by the names to ask for."""
+    with opening.open_workbench(args.config) as bench:
+        served = [{"name": known.name, **known.model.model_dump()} for known in bench.models.registrations()]
+    if args.json:
+        output.print_json(served)
+        return 0
+    rows = [(facts["name"], facts["provider_id"], facts["llama_model"]) for facts in served]
+    print(output.table(("NAME", "PROVIDER", "SOURCE"), rows))
+    return 0
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('a JSON object such as \'{"note": "mine"}\' is wanted')
+    return value

@@ -1,0 +1,100 @@
+"""Secrets of a provider's config: written as ``${env.NAME}`` or hidden, and revealed to that provider alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+
+from workbench.errors import ConfigError
+from workbench.protocol import ConfigModel, Provider
+from workbench.protocol.field_types import kinds
+from workbench.protocol.run_config import ENVIRONMENT
+
+_MASK = str(SecretStr("any"))
+_MIN_REDACTED_LENGTH = 4
+"""A shorter value would be found by chance in the words of a message."""
+
+
+def revealed(provider: Provider) -> Provider:
+    """The provider with plain values: environment variables read, hidden texts uncovered. Not to be kept or shown.
+
+    Raises:
+        ConfigError: a variable is not set, or a text was hidden when the config was written; the path begins with
+            ``config``.
+    """
+    return provider.model_copy(update={"config": _revealed(provider.config, "config")})
+
+
+def hidden(provider: Provider, config_type: type[ConfigModel]) -> Provider:
+    """The provider with a ``SecretStr`` for every text that its type declares a secret and that is written out."""
+    return provider.model_copy(update={"config": _hidden(provider.config, config_type)})
+
+
+@contextmanager
+def redacted(provider: Provider) -> Iterator[None]:
+    """Keep the provider's secrets out of the `ConfigError` that is raised inside."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for shown, value in _secrets(provider.config):
+            if len(value) >= _MIN_REDACTED_LENGTH:
+                message = message.replace(value, shown)
+        raise ConfigError(message) from None
+
+
+def _revealed(value: Any, path: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _revealed(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_revealed(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+        if value == _MASK:
+            raise ConfigError(f"{path} was hidden when this config was written: give it anew, best as ${{env.NAME}}")
+    if not isinstance(value, str):
+        return value
+
+    def from_environment(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in os.environ:
+            raise ConfigError(f"{path} needs the environment variable {name}, which is not set")
+        return os.environ[name]
+
+    return ENVIRONMENT.sub(from_environment, value)
+
+
+def _hidden(value: Any, annotation: Any) -> Any:
+    for kind in kinds(annotation):
+        if kind is SecretStr and isinstance(value, str) and not ENVIRONMENT.search(value):
+            return SecretStr(value)
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            fields = kind.model_fields
+            value = {
+                key: _hidden(item, fields[key].annotation) if key in fields else item for key, item in value.items()
+            }
+        elif isinstance(value, dict) and get_origin(kind) is dict:
+            value = {key: _hidden(item, get_args(kind)[1]) for key, item in value.items()}
+        elif isinstance(value, list) and get_origin(kind) is list:
+            value = [_hidden(item, get_args(kind)[0]) for item in value]
+    return value
+
+
+def _secrets(value: Any) -> Iterator[tuple[str, str]]:
+    """How each secret may be shown, and what it is."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _secrets(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item)
+    elif isinstance(value, SecretStr):
+        yield _MASK, value.get_secret_value()
+    elif isinstance(value, str):
+        for match in ENVIRONMENT.finditer(value):
+            yield match[0], os.environ.get(match[1], "")

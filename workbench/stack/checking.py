@@ -1,0 +1,75 @@
+"""Whether a run config is right as a whole, before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workbench import providers
+from workbench.errors import ConfigError
+from workbench.protocol import Provider, RunConfig
+from workbench.providers.secrets import hidden, redacted, revealed
+from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS
+
+VERSION = "2"
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The config with its secrets hidden.
+
+    Raises:
+        ConfigError: with a line for everything that is wrong.
+    """
+    problems = [*_heading(config), *_doubled_ids(config)]
+    instances: dict[str, list[Provider]] = {}
+    for api, given in config.providers.items():
+        if api not in PROVIDER_APIS:
+            problems.append(f"providers.{api} must be left out: providers are known for {', '.join(PROVIDER_APIS)}")
+            continue
+        instances[api] = []
+        for index, provider in enumerate(given):
+            try:
+                instances[api].append(_checked(provider))
+            except ConfigError as error:
+                problems += [f"providers.{api}[{index}].{line}" for line in str(error).splitlines()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config.model_copy(update={"providers": instances})
+
+
+def _heading(config: RunConfig) -> Iterator[str]:
+    if config.version != VERSION:
+        yield f"version must be {VERSION!r}; got {config.version!r}"
+    for index, api in enumerate(config.apis):
+        if api not in SERVED_APIS:
+            yield f"apis[{index}] must be one of {', '.join(SERVED_APIS)}; got {api!r}"
+
+
+def _doubled_ids(config: RunConfig) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for api, instances in config.providers.items():
+        for index, provider in enumerate(instances):
+            path = f"providers.{api}[{index}].provider_id"
+            if (first := seen.setdefault(provider.provider_id, path)) != path:
+                yield f"{path} must be unique; got {provider.provider_id!r}, as {first} is already"
+
+
+def _checked(provider: Provider) -> Provider:
+    """One instance with its secrets hidden; what is wrong is told with a path that begins within the instance."""
+    name = provider.provider_id
+    if not (name and name.isprintable() and name == name.strip() and "/" not in name):
+        raise ConfigError(
+            f"provider_id must be printable, without a slash, which parts it from a model's name; got {name!r}"
+        )
+    if provider.provider_type not in (known := providers.provider_types()):
+        raise ConfigError(f"provider_type must be one of {', '.join(known)}; got {provider.provider_type!r}")
+    config_type = providers.provider_class(provider.provider_type).Config
+    provider = hidden(provider, config_type)
+    with redacted(provider):
+        content = revealed(provider).config
+        try:
+            config_type.model_validate(content)
+        except ConfigError as error:
+            whole = f"{config_type.__name__} "  # what concerns the config as a whole begins with its type
+            lines = [f".{line}".replace(f".{whole}", " ", 1) for line in str(error).splitlines()]
+            raise ConfigError("\n".join(f"config{line}" for line in lines)) from None
+    return provider

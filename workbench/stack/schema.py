@@ -1,0 +1,59 @@
+"""The JSON schema of run configs, for editors and for those who write one by program."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, create_model
+
+from workbench import providers
+from workbench.errors import ConfigError
+from workbench.protocol import ConfigModel, Provider, RunConfig
+from workbench.protocol.run_config import ENVIRONMENT
+from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS
+from workbench.stack.checking import VERSION
+
+_REFERENCE = {"type": "string", "pattern": ENVIRONMENT.pattern}
+
+
+def run_config_schema() -> dict[str, Any]:
+    """What `load_run_config` accepts, with the config of every provider type that can be imported here."""
+    instances = [_instance(provider_type) for provider_type in providers.provider_types()]
+    instance: Any = Annotated[reduce(or_, instances), Field(discriminator="provider_type")]
+    by_api: dict[str, Any] = {api: (list[instance], []) for api in PROVIDER_APIS}
+    apis: type[BaseModel] = create_model("Providers", __base__=ConfigModel, **by_api)
+    api: Any = Literal[tuple(SERVED_APIS)]
+    fields: dict[str, Any] = {
+        "version": (Literal[VERSION], VERSION),
+        "apis": (list[api], []),
+        "providers": (apis, ...),
+    }
+    whole: type[BaseModel] = create_model("RunConfig", __base__=RunConfig, __doc__=RunConfig.__doc__, **fields)
+    schema = whole.model_json_schema()
+    schema["required"] = ["providers"]  # the rest is filled in where a person leaves it out
+    for definition in schema["$defs"].values():
+        if definition["title"] not in {apis.__name__, *(made.__name__ for made in instances)}:
+            _allow_references(definition)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _instance(provider_type: str) -> type[Provider]:
+    """`Provider` with the type's own config; with any config, where what the type needs is not installed."""
+    try:
+        config: Any = providers.provider_class(provider_type).Config
+    except ConfigError:
+        config = dict[str, Any]
+    fields: dict[str, Any] = {"provider_type": (Literal[provider_type], ...), "config": (config, ...)}
+    made: type[Provider] = create_model(f"Provider {provider_type}", __base__=Provider, **fields)
+    return made
+
+
+def _allow_references(definition: dict[str, Any]) -> None:
+    """Let ``${env.NAME}`` stand for what is no text too: it is replaced before the value is read."""
+    for name, declared in definition.get("properties", {}).items():
+        is_text = declared.get("type") == "string" and not declared.keys() & {"enum", "const", "pattern"}
+        if not is_text and "$ref" not in declared and declared.get("type") not in ("array", "object"):
+            about = {key: declared.pop(key) for key in ("title", "description", "default") if key in declared}
+            definition["properties"][name] = about | {"anyOf": [*declared.pop("anyOf", [declared]), _REFERENCE]}

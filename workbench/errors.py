@@ -25,6 +25,9 @@
     │   ├── ToolCallError                     a call had to come, and none did
     │   └── OutOfMemoryError                  memory ran out during a step
     ├── StateError                            what is kept between two starts cannot be read or written
+    ├── RemoteError                           a server that a provider speaks to failed, or refused its token
+    │   ├── RemoteConnectionError             it cannot be reached, or hung up before its answer was whole
+    │   └── RemoteTimeoutError                it was silent for too long
     ├── BusyError                             too many requests at once; try again later
     └── ClosedError                           the workbench, provider or model was closed
 
@@ -169,6 +172,18 @@ class OutOfMemoryError(GenerationError):
 
 class StateError(WorkbenchError):
     """What is kept between two starts, such as registrations, cannot be read or written."""
+
+
+class RemoteError(WorkbenchError):
+    """A server that a provider speaks to failed, or answered something else than its API says."""
+
+
+class RemoteConnectionError(RemoteError):
+    """The server cannot be reached, or it hung up before its answer was whole."""
+
+
+class RemoteTimeoutError(RemoteError):
+    """The server was silent for longer than the provider's config allows."""
 
 
 class BusyError(WorkbenchError):

@@ -21,6 +21,11 @@ ENTRY_POINT_GROUP = "workbench.providers"
 PROVIDER_TYPES: dict[str, str] = {
     "inline::echo": "workbench.providers.echo:EchoProvider",
     "inline::transformers": "workbench.providers.transformers:TransformersProvider",
+    "remote::llama_cpp": "workbench.providers.openai:LlamaCppProvider",
+    "remote::ollama": "workbench.providers.openai:OllamaProvider",
+    "remote::openai": "workbench.providers.openai:OpenAIProvider",
+    "remote::tgi": "workbench.providers.openai:TgiProvider",
+    "remote::vllm": "workbench.providers.openai:VllmProvider",
 }
 """Provider type to ``module:class``; imported when a run config names it, so that torch is loaded only where needed."""
 

@@ -1,0 +1,107 @@
+"""A request as the body that OpenAI's API takes, and whatever of it this server cannot honour refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.errors import UnsupportedFieldError
+from workbench.prompts.texts import plain_text
+from workbench.prompts.tools.definitions import Toolset
+from workbench.protocol import ToolChoice
+from workbench.providers.openai.config import OpenAIConfig
+from workbench.providers.openai.dialects import Dialect
+from workbench.providers.openai.logprobs import Told
+from workbench.providers.openai.messages import wire_messages, wire_tools
+from workbench.providers.requests import Request
+
+_MOST_TOKENS = 2**31 - 1
+"""More than any context; servers keep the number in 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is sent for a request, and what its answer has to have."""
+
+    path: str
+    body: dict[str, Any]
+    """Complete but for the messages."""
+    told: Told
+    tools: Toolset
+    must_call: bool
+    streams: bool
+    """False where the server tells some of it in whole answers alone."""
+
+
+def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> Asked:
+    """Check and write a request; ``model`` is the server's name for it.
+
+    Raises:
+        InvalidRequestError: something in it is wrong.
+        UnsupportedFieldError: this kind of server cannot honour a field of this kind of request.
+    """
+    tools = Toolset.of(request.tools)
+    told, logprobs = _logprobs(request, dialect, config)
+    body = {"model": model} | dialect.fields(request) | _limit(request, dialect, config) | logprobs
+    if request.sampling_params.stop:
+        body["stop"] = list(request.sampling_params.stop)
+    if request.response_format is not None:
+        body |= _format(request, dialect, tools)
+    must_call = request.tool_choice == ToolChoice.required
+    if tools:
+        body["tools"] = wire_tools(tools)
+        if must_call:
+            body["tool_choice"] = "required"
+    if not request.is_chat:
+        body["prompt"] = plain_text(request.content or "", request.field)
+    streams = not (told.prompt or (tools and told.logprobs and not dialect.streams_logprobs_beside_tools))
+    if streams:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    path = "/chat/completions" if request.is_chat else "/completions"
+    return Asked(path, body, told, tools, must_call, streams)
+
+
+def with_messages(asked: Asked, request: Request) -> dict[str, Any]:
+    """The body with the conversation in it; where that has images, this takes a while."""
+    if not request.is_chat:
+        return asked.body
+    return asked.body | {"messages": wire_messages(request.messages, request.field)}
+
+
+def _limit(request: Request, dialect: Dialect, config: OpenAIConfig) -> dict[str, Any]:
+    limit = request.sampling_params.max_tokens
+    if not limit:
+        return {} if request.is_chat else dialect.completion_limit
+    return {config.max_tokens_field if request.is_chat else "max_tokens": min(limit, _MOST_TOKENS)}
+
+
+def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple[Told, dict[str, Any]]:
+    if request.logprobs is None:
+        return Told(), {}
+    alternatives = request.logprobs.top_k or 0
+    most = config.max_logprobs or dialect.max_logprobs
+    if not request.is_chat and config.max_logprobs is None and dialect.completion_max_logprobs is not None:
+        most = dialect.completion_max_logprobs
+    if not most:
+        raise UnsupportedFieldError("logprobs", request.logprobs, "absent in completions: this kind of server has none")
+    if alternatives >= most:
+        raise UnsupportedFieldError(
+            "logprobs.top_k", alternatives, f"at most {most - 1}; config.max_logprobs can say more"
+        )
+    # One more than the alternatives, because the sampled token may be among the most probable ones.
+    count = alternatives + 1
+    fields: dict[str, Any] = {"logprobs": True, "top_logprobs": count} if request.is_chat else {"logprobs": count}
+    if request.logprobs.prompt:
+        fields["prompt_logprobs"] = count
+    return Told(logprobs=True, prompt=request.logprobs.prompt, alternatives=alternatives), fields
+
+
+def _format(request: Request, dialect: Dialect, tools: Toolset) -> dict[str, Any]:
+    if tools:
+        allowed = "absent where there are tools: an answer in that format could be no call of one"
+        raise UnsupportedFieldError("response_format", request.response_format, allowed)
+    fields = dialect.response_format(request)
+    if fields is None:
+        allowed = "absent in completions: this kind of server has formats in chats alone"
+        raise UnsupportedFieldError("response_format", request.response_format, allowed)
+    return fields

@@ -1,0 +1,107 @@
+"""The config of the ``remote::`` providers that speak OpenAI's HTTP API."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import ConfigModel, SamplingStrategy
+from workbench.providers.capabilities import Capabilities
+
+Ability = Literal[
+    "completion",
+    "chat",
+    "embeddings",
+    "images",
+    "sampling",
+    "seed",
+    "stop",
+    "repetition_penalty",
+    "logprobs",
+    "prompt_logprobs",
+    "tools",
+    "required_tool_choice",
+    "response_formats",
+]
+"""What a server may lack: `Capabilities`' own names, and ``sampling`` for every strategy but the greedy one."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class OpenAIConfig(ConfigModel):
+    """What a run config may say under ``config`` of these providers."""
+
+    url: str
+    """Where the API begins, such as ``http://host:8000/v1``; without a user name, a query or a fragment."""
+    api_token: SecretStr | None = None
+    """Sent as a bearer token; best as ``${env.NAME}``."""
+    models: list[str] = Field(default_factory=list)
+    """The server's names of the models to serve; empty for all that it lists."""
+    embedding_models: list[str] = Field(default_factory=list)
+    """Those of them that make embeddings only."""
+    lacks: list[Ability] = Field(default_factory=list)
+    """What the server does not do, so that requests for it are refused here by name instead of being dropped there."""
+    max_logprobs: int | None = Field(default=None, ge=1, le=1000)
+    """Most probable tokens that the server tells of at each position; None for what is usual for its kind."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The name that chats of this server have for it; OpenAI's newest models want the longer one."""
+
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    timeout_s: float = Field(default=300.0, gt=0)
+    """The longest silence of the server, before its first byte and between two of them."""
+    max_retries: int = Field(default=3, ge=0, le=10)
+    """Further attempts where the server cannot have begun to compute; also after failures where asking is harmless."""
+    max_connections: int = Field(default=64, ge=1, le=1024)
+    """Requests on their way at once, on each event loop; more wait their turn."""
+
+    @property
+    def token(self) -> str | None:
+        return self.api_token.get_secret_value() if self.api_token else None
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        allowed = "an http:// or https:// URL with a host, and without a user name, a query or a fragment"
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            whole = False
+        # What stands in a URL is shown in messages and logs, so no secret may.
+        if not whole or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"[^\x21-\x7e]|\\", value):
+            raise InvalidRequestError("url", "another text", allowed)
+        return value.rstrip("/")
+
+    @field_validator("api_token")
+    @classmethod
+    def _header_value(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
+            raise InvalidRequestError("api_token", "another text", "visible ASCII characters without blanks")
+        return value
+
+    @field_validator("models", "embedding_models")
+    @classmethod
+    def _names(cls, value: list[str]) -> list[str]:
+        if not all(name.strip() for name in value) or len(set(value)) < len(value):
+            raise InvalidRequestError("models", value, "names of models, each once")
+        return value
+
+
+def narrowed(capabilities: Capabilities, config: OpenAIConfig, max_logprobs: int) -> Capabilities:
+    """What is left of a dialect's capabilities where the server lacks some."""
+    # One more than the alternatives, because the sampled token may be among the most probable ones.
+    left = replace(capabilities, max_top_k=(config.max_logprobs or max_logprobs) - 1)
+    absent: dict[str, Any] = {
+        "sampling": {"strategies": frozenset({SamplingStrategy.greedy})},
+        "response_formats": {"response_formats": frozenset()},
+        "logprobs": {"logprobs": False, "prompt_logprobs": False},
+        "tools": {"tools": False, "required_tool_choice": False},
+    }
+    for ability in config.lacks:
+        left = replace(left, **absent.get(ability, {ability: False}))
+    return left

@@ -1,0 +1,133 @@
+"""What servers answer, as far as it is read: checked once here, so that nothing behind it meets a wrong type.
+
+Fields that are not named here are passed over, and those that some servers leave out have a default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Candidate(_Answer):
+    """A token that stood at one position."""
+
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+    id: int | None = None
+    """llama.cpp's; nobody else tells it here."""
+
+
+class TokenLogprob(Candidate):
+    """The token that was sampled there, with the most probable ones."""
+
+    top_logprobs: list[Candidate] | None = None
+
+
+class Logprobs(_Answer):
+    """Either ``content``, as in chats, or the three lists of the older completions."""
+
+    content: list[TokenLogprob] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+
+class Function(_Answer):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class CallPart(_Answer):
+    """A part of a tool call, or the whole of one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function = Field(default_factory=Function)
+
+
+class Message(_Answer):
+    """What is new in an answer, or the whole of it."""
+
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[CallPart] | None = None
+
+
+class Choice(_Answer):
+    text: str | None = None
+    """Of a completion."""
+    delta: Message | None = None
+    """Of a chat that is streamed."""
+    message: Message | None = None
+    """Of one that is not."""
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+    token_ids: list[int] | None = None
+    """vLLM's, of the tokens that are new."""
+    prompt_logprobs: list[dict[int, PromptCandidate] | None] | None = None
+
+    @property
+    def new(self) -> Message:
+        return self.delta or self.message or Message(content=self.text)
+
+
+class PromptCandidate(_Answer):
+    """vLLM's: a token at a position of the prompt, by its id."""
+
+    logprob: float
+    rank: int | None = None
+    decoded_token: str | None = None
+
+
+class PromptDetails(_Answer):
+    cached_tokens: int | None = None
+
+
+class UsageCounts(_Answer):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Part(_Answer):
+    """One event of a stream, or a whole answer."""
+
+    choices: list[Choice] = Field(default_factory=list)
+    usage: UsageCounts | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[int, PromptCandidate] | None] | None = None
+
+
+class Vector(_Answer):
+    index: int
+    embedding: list[float]
+
+
+class Vectors(_Answer):
+    data: list[Vector]
+
+
+class ModelMeta(_Answer):
+    """llama.cpp's."""
+
+    n_ctx: int | None = None
+    n_ctx_train: int | None = None
+    n_params: int | None = None
+
+
+class ServedModel(_Answer):
+    id: str = Field(min_length=1)
+    max_model_len: int | None = None
+    """vLLM's."""
+    meta: ModelMeta | None = None
+
+
+class Listing(_Answer):
+    data: list[ServedModel]

@@ -6,7 +6,8 @@
     ├── InvalidRequestError (ValueError)      a field of a request has a value that is not allowed
     │   ├── ContextLengthError                the prompt leaves no room in the model's context
     │   ├── UnsupportedContentError           content of a kind that the model cannot read
-    │   └── UnsupportedFieldError             a field that this provider cannot honour
+    │   ├── UnsupportedFieldError             a field that this provider cannot honour
+    │   └── NotRecordedError                  a request that a trace does not hold
     ├── ConfigError (ValueError)              a run config, or a provider's part of it, is wrong
     ├── ModelNotFoundError (LookupError)      nobody serves a model of that name
     ├── ModelLoadError                        a model folder cannot be loaded
@@ -84,6 +85,10 @@ class UnsupportedContentError(InvalidRequestError):
 
 class UnsupportedFieldError(InvalidRequestError):
     """A field that the provider cannot honour; it is refused because dropping it would change the answer."""
+
+
+class NotRecordedError(InvalidRequestError):
+    """A trace that is played holds no such request; ``allowed`` says what the nearest one has in that field."""
 
 
 class ConfigError(WorkbenchError, ValueError):

@@ -40,6 +40,7 @@ from workbench.stack import Stack
 from workbench.stack.naming import model_from
 
 if TYPE_CHECKING:
+    from workbench.providers.trace.recording import Recorder
     from workbench.records import ModelCard, Prompt, Score
     from workbench.widgets import Playground
 
@@ -269,6 +270,26 @@ class Workbench:
         found.provider.load(found.model.identifier)
         return found.provider.card(found.model.identifier)
 
+    # --------------------------------------------------------------------------------------------- recording
+
+    def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
+        """Write every call of this workbench into a trace from now on, which ``inline::trace`` plays without a model.
+
+        Calls end up in it when they end. Close what is returned, or use it in a ``with``.
+
+        Raises:
+            InvalidRequestError: the file is there already and ``overwrite`` is false, or a recording goes on already.
+        """
+        from workbench.providers.trace.recording import Recorder
+
+        if (going_on := self.inference.recorder) is not None and going_on.is_open:
+            raise InvalidRequestError("path", str(path), f"given after the recording to {going_on.path} was closed")
+        recorder = Recorder(path, overwrite=overwrite)
+        for known in self.models.registrations():
+            recorder.note(known.provider, known.model.identifier, known.name)
+        self.inference.recorder = recorder
+        return recorder
+
     # ----------------------------------------------------------------------------------------------- widgets
 
     def playground(self, **options: Any) -> Playground:
@@ -283,6 +304,8 @@ class Workbench:
         """Cancel what runs, end all threads and give the models' memory back. Closing twice is harmless."""
         self._loop.close()
         self._stack.close()
+        if self.inference.recorder is not None:
+            self.inference.recorder.close()
 
     def __enter__(self) -> Self:
         return self

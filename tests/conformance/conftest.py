@@ -5,8 +5,9 @@ A new provider type adds its fixture here and its name to `FIXTURES`; `test_prov
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,15 @@ from transformers import LlamaConfig
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config, save_model, save_sentence_model
 from workbench.protocol import RunConfig
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.trace.recording import Recorder
 from workbench.stack import Stack
 
 FIXTURES = {
     "inline::echo": "echo",
+    "inline::trace": "trace",
     "inline::transformers": "transformers",
 }
-"""By provider type, the fixture that gives its candidate."""
+"""By provider type, the fixture that gives its candidate, or what to await for it."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,26 @@ def transformers(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     )
 
 
+@pytest.fixture
+def trace(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Awaitable[Candidate]]:
+    """Plays what an echo said to the very same test, which therefore runs twice."""
+
+    async def recorded() -> Candidate:
+        path = tmp_path / "echo.jsonl"
+        original = await opened(Candidate("inline::echo", {}, "echo", "echo-embedding", "another echo"))
+        others = {name: value for name, value in request.node.callspec.params.items() if name != "served"}
+        with Recorder(path) as recorder:
+            for known in original.stack.models.registrations():
+                recorder.note(known.provider, known.model.identifier, known.name)
+            original.router.recorder = recorder
+            await request.function(original, **others)
+        original.stack.close()
+        return Candidate("inline::trace", {"path": str(path), "timing": "skipped"}, "echo", "echo-embedding")
+
+    return recorded
+
+
 # ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=sorted(FIXTURES))
-def candidate(request: pytest.FixtureRequest) -> Candidate:
-    found: Candidate = request.getfixturevalue(FIXTURES[request.param])
-    assert found.provider_type == request.param
-    return found
 
 
 @dataclass(frozen=True)
@@ -94,11 +109,19 @@ class Served:
         return self.candidate.generates
 
 
-@pytest.fixture
-async def served(candidate: Candidate) -> AsyncIterator[Served]:
+async def opened(candidate: Candidate) -> Served:
     entry = {"provider_id": "one", "provider_type": candidate.provider_type, "config": candidate.config}
     config = {"built_at": "2026-01-01T00:00:00", "image_name": "one", "providers": {"inference": [entry]}}
     stack = Stack(RunConfig.model_validate(config))
     await stack.open()
-    yield Served(stack, candidate)
-    stack.close()
+    return Served(stack, candidate)
+
+
+@pytest.fixture(params=sorted(FIXTURES))
+async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    found: Candidate | Callable[[], Awaitable[Candidate]] = request.getfixturevalue(FIXTURES[request.param])
+    candidate = found if isinstance(found, Candidate) else await found()
+    assert candidate.provider_type == request.param
+    served = await opened(candidate)
+    yield served
+    served.stack.close()

@@ -116,11 +116,11 @@ async def test_it_is_healthy(served: Served) -> None:
 
 
 async def test_a_model_comes_at_run_time_and_goes_again(served: Served) -> None:
-    source = served.candidate.registers
-    model = ModelDefWithProvider(identifier="another", llama_model=source or "x", provider_id="one")
     if not served.can.register:
-        await refused(served.stack.models.register_model(model), "model")
+        unknown = ModelDefWithProvider(identifier="further", llama_model="x", provider_id="one")
+        await refused(served.stack.models.register_model(unknown), "model")
         return
+    model = ModelDefWithProvider(identifier="another", llama_model=served.candidate.registers, provider_id="one")
     await served.stack.models.register_model(model)
     assert await served.router.completion("another", PROMPT, params(4))
     await served.stack.models.unregister_model("another")

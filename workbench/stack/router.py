@@ -5,6 +5,7 @@ What the provider does not declare among its capabilities is refused here, by na
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
@@ -27,6 +28,7 @@ from workbench.records import Prompt, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
+    from workbench.providers.trace.recording import Recorder
     from workbench.stack.naming import Registration
     from workbench.stack.registry import Registry
 
@@ -39,6 +41,8 @@ class Router:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self.model_store = self
+        self.recorder: Recorder | None = None
+        """Writes down every call while it is open."""
 
     def get_model(self, identifier: str) -> ModelDef:
         return self._registry.find(identifier).model
@@ -172,7 +176,10 @@ class Router:
     def _find(self, model: str) -> Registration:
         if not isinstance(model, str):
             raise InvalidRequestError("model", model, "the name of a served model")
-        return self._registry.find(model)
+        found = self._registry.find(model)
+        if self.recorder is None or not self.recorder.is_open:
+            return found
+        return replace(found, provider=self.recorder.around(found.provider, found.model.identifier, found.name))
 
 
 def _items(field: str, batch: object) -> list[Any]:

@@ -1,0 +1,147 @@
+"""The file of a trace: JSON Lines, a header first, then models and calls as they came.
+
+A line that breaks off at the end of the file is left out: that recording was interrupted while it was written.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench._version import __version__
+from workbench.errors import ConfigError, InvalidRequestError
+from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
+from workbench.providers.capabilities import Capabilities
+from workbench.providers.trace.calls import RecordedCall
+from workbench.providers.trace.wire import Json, from_wire, to_wire
+from workbench.records import ModelCard
+
+FORMAT, VERSION = "workbench-trace", 1
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedModel:
+    """A model that was served while the recording ran, under the name it was asked by."""
+
+    definition: ModelDef
+    card: ModelCard
+    capabilities: Capabilities
+
+    def to_wire(self) -> Json:
+        abilities = {name: _plain(getattr(self.capabilities, name)) for name in Capabilities.__slots__}
+        definition = self.definition.model_dump(mode="json")
+        return {"definition": definition, "card": to_wire(self.card), "capabilities": abilities}
+
+    @classmethod
+    def from_wire(cls, wire: Json) -> RecordedModel:
+        abilities = {name: value for name, value in wire["capabilities"].items() if name in Capabilities.__slots__}
+        sets: dict[str, Any] = {
+            "strategies": SamplingStrategy,
+            "tool_prompt_formats": ToolPromptFormat,
+            "response_formats": str,
+        }
+        abilities |= {name: frozenset(map(kind, abilities.get(name, ()))) for name, kind in sets.items()}
+        definition = ModelDef.model_validate(wire["definition"])
+        return cls(definition, from_wire(ModelCard, wire["card"]), Capabilities(**abilities))
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a file holds."""
+
+    models: dict[str, RecordedModel] = field(default_factory=dict)
+    """By name, in the order of registration; of several lines for one model the last counts."""
+    calls: list[RecordedCall] = field(default_factory=list)
+
+
+class TraceWriter:
+    """Writes a trace line by line; safe from any thread.
+
+    Raises:
+        InvalidRequestError: there is such a file already, or it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path).expanduser()
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w" if overwrite else "x", encoding="utf-8")
+        except FileExistsError:
+            allowed = "a file that is not there yet; overwrite=True writes over this one"
+            raise InvalidRequestError("path", str(path), allowed) from None
+        except OSError as error:
+            allowed = f"a file that can be written ({error.strerror or error})"
+            raise InvalidRequestError("path", str(path), allowed) from None
+        self._write({"format": FORMAT, "version": VERSION, "workbench": __version__})
+
+    def model(self, model: RecordedModel) -> None:
+        self._write({"model": model.to_wire()})
+
+    def call(self, call: RecordedCall) -> None:
+        self._write({"call": call.to_wire()})
+
+    def close(self) -> None:
+        """Closing twice is harmless; what comes later is not written."""
+        with self._lock:
+            self._file.close()
+
+    def _write(self, line: Json) -> None:
+        text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # Half a surrogate pair is no UTF-8; JSON can escape it.
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        with self._lock:
+            if not self._file.closed:
+                self._file.write(text + "\n")
+                self._file.flush()
+
+
+def read_trace(path: str | Path) -> Trace:
+    """The models and calls of a file.
+
+    Raises:
+        ConfigError: it cannot be read, is no trace, or a line of it is damaged; the message names the line.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"trace {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"trace {path} is no UTF-8 text") from None
+    whole, _, _ = text.rpartition("\n")
+    lines = whole.split("\n")
+    _check_header(path, lines[0])
+    trace = Trace()
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            _take(trace, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ConfigError(f"trace {path}, line {number}: no record of a model or a call ({error})") from None
+    return trace
+
+
+def _check_header(path: Path, line: str) -> None:
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ConfigError(f"trace {path} is no trace: its first line must say so; `Workbench.record` makes one")
+    if header.get("version") != VERSION:
+        raise ConfigError(f"trace {path} has version {header.get('version')}; this workbench reads version {VERSION}")
+
+
+def _take(trace: Trace, line: Json) -> None:
+    if "model" in line:
+        model = RecordedModel.from_wire(line["model"])
+        trace.models[model.definition.identifier] = model
+    else:
+        trace.calls.append(RecordedCall.from_wire(line["call"]))
+
+
+def _plain(value: Any) -> Json:
+    return sorted(map(str, value)) if isinstance(value, frozenset) else value

@@ -1,0 +1,185 @@
+"""The provider: answers as a recording says, in its time or without waiting, and needs no model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import fields, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from workbench.errors import ClosedError, ConfigError, GenerationError
+from workbench.protocol import CompletionMessage, ConfigModel, EmbeddingsResponse
+from workbench.providers.capabilities import Capabilities
+from workbench.providers.interface import InferenceProvider
+from workbench.providers.pieces import Piece
+from workbench.providers.requests import Request, check_list
+from workbench.providers.trace.calls import (
+    Method,
+    RecordedCall,
+    batch_json,
+    message_pieces,
+    plain_json,
+    request_json,
+)
+from workbench.providers.trace.file import RecordedModel, read_trace
+from workbench.providers.trace.playing import Playlist
+from workbench.providers.trace.wire import Json, error_from_wire, from_wire
+from workbench.records import ModelCard, Prompt, Score
+
+if TYPE_CHECKING:
+    from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition, ToolPromptFormat
+
+_LEFT_WAIT_S = 30.0
+"""How long a call whose reader left waits to be left again."""
+
+
+class TraceConfig(ConfigModel):
+    """What a run config may say under ``config`` of this provider."""
+
+    path: str = Field(min_length=1)
+    """A file that `Workbench.record` made."""
+    timing: Literal["kept", "skipped"] = "kept"
+    """Whether tokens come as slowly as they did."""
+
+
+class TraceProvider(InferenceProvider):
+    """``inline::trace``: serves the models of a recording under their names, and knows what they were asked.
+
+    Any other request is a `NotRecordedError` that says what the nearest recorded one has instead.
+    """
+
+    Config = TraceConfig
+    config: TraceConfig
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(provider)
+        try:
+            trace = read_trace(self.config.path)
+        except ConfigError as error:
+            raise ConfigError(f"provider {self.provider_id!r}: {error}") from None
+        self._recorded = trace.models
+        self._playlist = Playlist(trace.calls)
+        self._closed = False
+        self.capabilities = _together(trace.models.values())
+        for model in trace.models.values():
+            self.serve(model.definition)
+
+    def generate(self, request: Request) -> AsyncIterator[Piece]:
+        method: Method = "chat_completion" if request.is_chat else "completion"
+        call = self._take(method, request.model, request_json(request))
+        if call.refused:
+            raise error_from_wire(call.error)
+        return self._played(call)
+
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+        """As it was recorded; a batch that was not is played as the requests that it is made of."""
+        if not requests:
+            return []
+        is_chat, model, asked = requests[0].is_chat, requests[0].model, batch_json(requests)
+        method: Method = "batch_chat_completion" if is_chat else "batch_completion"
+        if not self._playlist.holds(method, model, asked):
+            return await super().generate_batch(requests)
+        result = await self._result(method, model, asked)
+        messages = map(CompletionMessage.model_validate, result["completion_message_batch"])
+        return [message_pieces(message, is_chat=is_chat) for message in messages]
+
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        self.get_model(model)
+        check_list("contents", contents)
+        return EmbeddingsResponse(embeddings=await self._result("embeddings", model, {"contents": contents}))
+
+    async def score(
+        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+    ) -> list[Score]:
+        self.get_model(model)
+        request = {"prompt": prompt, "continuations": continuations, "alternatives": alternatives}
+        return [from_wire(Score, score) for score in await self._result("score", model, request)]
+
+    async def render(
+        self,
+        model: str,
+        prompt: str | list[Message],
+        tools: list[ToolDefinition] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+    ) -> Prompt:
+        self.get_model(model)
+        request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}
+        return from_wire(Prompt, await self._result("render", model, request))
+
+    def card(self, identifier: str) -> ModelCard:
+        """As it was when the recording ended; whose provider it is, is told of the one that plays it."""
+        self.get_model(identifier)
+        return replace(
+            self._recorded[identifier].card,
+            identifier=identifier,
+            provider_id=self.provider_id,
+            provider_type=self.provider_type,
+        )
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _take(self, method: Method, model: str, request: Json) -> RecordedCall:
+        self._check_open()
+        return self._playlist.take(method, model, request)
+
+    async def _result(self, method: Method, model: str, request: object) -> Any:
+        call = self._take(method, model, plain_json(request))
+        await self._until(time.perf_counter() + call.elapsed_s)
+        if call.error is not None:
+            raise error_from_wire(call.error)
+        if call.end == "left":
+            await self._be_left(call)
+        return call.result
+
+    async def _played(self, call: RecordedCall) -> AsyncIterator[Piece]:
+        began_at = time.perf_counter()
+        for elapsed_s, chunk in call.chunks:
+            await self._until(began_at + elapsed_s)
+            yield chunk.model_copy()
+        await self._until(began_at + call.elapsed_s)
+        if call.error is not None:
+            raise error_from_wire(call.error)
+        if call.end == "left":
+            await self._be_left(call)
+
+    async def _until(self, moment_s: float) -> None:
+        """Wait for a moment of the recording, or only let others run where its timing is skipped."""
+        await asyncio.sleep(max(0.0, moment_s - time.perf_counter()) if self.config.timing == "kept" else 0)
+        self._check_open()
+
+    async def _be_left(self, call: RecordedCall) -> None:
+        """Whoever stopped a run while it was recorded stops it here too, and finds it running."""
+        await asyncio.sleep(_LEFT_WAIT_S)
+        message = f"the recording of this {call.method} ends here, because it was stopped"
+        raise GenerationError(f"{message}; record it to its end, or stop it here too")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
+
+
+def _together(models: Iterable[RecordedModel]) -> Capabilities:
+    """What any of the models could do; `register` is nothing that a recording can."""
+    return replace(reduce(_either, (model.capabilities for model in models), _NOTHING), register=False)
+
+
+def _either(one: Capabilities, other: Capabilities) -> Capabilities:
+    values = {field.name: (getattr(one, field.name), getattr(other, field.name)) for field in fields(Capabilities)}
+    bounds = values.pop("max_top_k")
+    bound = None if None in bounds else max(bounds)
+    return Capabilities(max_top_k=bound, **{name: a | b for name, (a, b) in values.items()})
+
+
+_NOTHING = Capabilities(
+    completion=False,
+    chat=False,
+    batch=False,
+    max_top_k=0,
+    strategies=frozenset(),
+    tool_prompt_formats=frozenset(),
+)

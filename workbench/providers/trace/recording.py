@@ -1,0 +1,223 @@
+"""Recording: a provider in front of another one, which writes down what is asked and what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from workbench.errors import ModelNotFoundError, WorkbenchError
+from workbench.protocol import ChatCompletionResponseStreamChunk, EmbeddingsResponse, ModelDef, Provider
+from workbench.providers.interface import InferenceProvider
+from workbench.providers.pieces import Piece, closed_after
+from workbench.providers.requests import Request
+from workbench.providers.trace.calls import (
+    Method,
+    RecordedCall,
+    batch_json,
+    message_pieces,
+    plain_json,
+    request_json,
+)
+from workbench.providers.trace.file import RecordedModel, TraceWriter
+from workbench.providers.trace.wire import Json, error_to_wire, to_wire
+
+if TYPE_CHECKING:
+    from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
+    from workbench.records import ModelCard, Prompt, Score
+
+Result = TypeVar("Result")
+
+
+class Recorder:
+    """Writes calls into a trace from now on, until it is closed.
+
+    Raises:
+        InvalidRequestError: ``path`` cannot be written, or is there already and ``overwrite`` is false.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self._writer = TraceWriter(path, overwrite=overwrite)
+        self.path = self._writer.path
+        self.is_open = True
+        self._began_at = time.perf_counter()
+        self._cards: dict[str, ModelCard] = {}
+
+    def around(self, provider: InferenceProvider, identifier: str, name: str) -> InferenceProvider:
+        """The provider, but what is asked of one of its models is recorded.
+
+        Args:
+            identifier: of the model, as the provider has it.
+            name: by which the trace will serve it.
+        """
+        if name not in self._cards:
+            self.note(provider, identifier, name)
+        return _Recorded(provider, identifier, name, self)
+
+    def note(self, provider: InferenceProvider, identifier: str, name: str) -> None:
+        """Write down the facts of a model, unless they are all known: it says more of itself once it is loaded."""
+        if name in self._cards and self._cards[name].loaded:
+            return
+        card = provider.card(identifier)
+        if self._cards.get(name) != card:
+            self._cards[name] = card
+            definition = provider.get_model(identifier).model_copy(update={"identifier": name})
+            self._writer.model(RecordedModel(definition, card, provider.capabilities))
+
+    def begun(self, method: Method, model: str, request: Json) -> RecordedCall:
+        return RecordedCall(method, model, request, at_s=time.perf_counter() - self._began_at)
+
+    def ended(self, call: RecordedCall) -> None:
+        call.elapsed_s = time.perf_counter() - self._began_at - call.at_s
+        self._writer.call(call)
+
+    def close(self) -> None:
+        """Calls that end later are not written. Closing twice is harmless."""
+        self.is_open = False
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Recorder to {self.path}, {'open' if self.is_open else 'closed'}>"
+
+
+class _Recorded(InferenceProvider):
+    """One model of another provider; the protocol's calls come from the base class, and go on as streams."""
+
+    def __init__(self, inner: InferenceProvider, identifier: str, name: str, recorder: Recorder) -> None:
+        super().__init__(Provider(provider_id=inner.provider_id, provider_type=inner.provider_type, config={}))
+        self.capabilities = inner.capabilities
+        self._inner = inner
+        self._identifier = identifier
+        self._name = name
+        self._recorder = recorder
+
+    def get_model(self, identifier: str) -> ModelDef:
+        return self._inner.get_model(identifier)
+
+    def generate(self, request: Request) -> AsyncIterator[Piece]:
+        inner: Any = self._inner
+        call = self._recorder.begun(
+            "chat_completion" if request.is_chat else "completion", self._name, request_json(request)
+        )
+        try:
+            chunks = (
+                inner.chat_completion(
+                    request.model,
+                    list(request.messages),
+                    request.sampling_params,
+                    list(request.tools),
+                    request.tool_choice,
+                    request.tool_prompt_format,
+                    True,
+                    request.logprobs,
+                    request.response_format,
+                )
+                if request.is_chat
+                else inner.completion(
+                    request.model,
+                    request.content,
+                    request.sampling_params,
+                    True,
+                    request.logprobs,
+                    request.response_format,
+                )
+            )
+        except WorkbenchError as error:
+            call.end, call.error, call.refused = "failed", error_to_wire(error), True
+            self._recorder.ended(call)
+            raise
+        return self._stream(call, chunks)
+
+    async def _stream(self, call: RecordedCall, chunks: AsyncIterator[Any]) -> AsyncIterator[Piece]:
+        began_at = time.perf_counter()
+        try:
+            async with closed_after(chunks):
+                async for chunk in chunks:
+                    call.chunks.append((time.perf_counter() - began_at, chunk))
+                    if _is_last(chunk):
+                        call.end = "finished"
+                    yield chunk
+        except Exception as error:
+            call.end, call.error = "failed", error_to_wire(error)
+            raise
+        finally:
+            self._ended(call)
+
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+        """A batch goes on as a batch, and is recorded as one."""
+        if not requests:
+            return []
+        one = requests[0]
+        if one.is_chat:
+            method: Method = "batch_chat_completion"
+            asking: Awaitable[Any] = self._inner.batch_chat_completion(
+                one.model,
+                [list(request.messages) for request in requests],
+                one.sampling_params,
+                list(one.tools),
+                one.tool_choice,
+                one.tool_prompt_format,
+                None,
+                one.response_format,
+            )
+        else:
+            method = "batch_completion"
+            contents = [request.content or "" for request in requests]
+            asking = self._inner.batch_completion(one.model, contents, one.sampling_params, None, one.response_format)
+        answer = await self._awaited(method, batch_json(requests), asking, lambda it: it.model_dump(mode="json"))
+        return [message_pieces(message, is_chat=one.is_chat) for message in answer.completion_message_batch]
+
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        asking = self._inner.embeddings(model, contents)
+        return await self._awaited("embeddings", {"contents": contents}, asking, lambda it: it.embeddings)
+
+    async def score(
+        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+    ) -> list[Score]:
+        request = {"prompt": prompt, "continuations": continuations, "alternatives": alternatives}
+        asking = self._inner.score(model, prompt, continuations, alternatives)
+        return await self._awaited("score", request, asking, to_wire)
+
+    async def render(
+        self,
+        model: str,
+        prompt: str | list[Message],
+        tools: list[ToolDefinition] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+    ) -> Prompt:
+        request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}
+        asking = self._inner.render(model, prompt, tools, tool_prompt_format)
+        return await self._awaited("render", request, asking, to_wire)
+
+    async def _awaited(
+        self, method: Method, request: Json, asking: Awaitable[Result], written: Callable[[Result], Json]
+    ) -> Result:
+        call = self._recorder.begun(method, self._name, plain_json(request))
+        try:
+            result = await asking
+        except Exception as error:
+            call.end, call.error = "failed", error_to_wire(error)
+            raise
+        else:
+            call.end, call.result = "finished", written(result)
+            return result
+        finally:
+            self._ended(call)
+
+    def _ended(self, call: RecordedCall) -> None:
+        self._recorder.ended(call)
+        with suppress(ModelNotFoundError):  # unregistered meanwhile
+            self._recorder.note(self._inner, self._identifier, self._name)  # a loaded model says more of itself
+
+
+def _is_last(chunk: Any) -> bool:
+    stop_reason = chunk.event.stop_reason if isinstance(chunk, ChatCompletionResponseStreamChunk) else chunk.stop_reason
+    return stop_reason is not None

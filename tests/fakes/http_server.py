@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,14 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PATIENCE_S = 60.0
 
 
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true before a test would have to be taken for hung."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (held := condition()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return held
+
+
 @dataclass
 class Served:
     """A running server."""
@@ -30,6 +39,10 @@ class Served:
     loop: asyncio.AbstractEventLoop
     thread: threading.Thread
     clients: list[httpx.Client] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     def client(self, **options: Any) -> httpx.Client:
         """A client with the token, closed with the server."""

@@ -111,6 +111,13 @@ def scripted_speech(text: str | bytes | Sequence[int], end: int = EOS, vocab: in
     return speak
 
 
+def endless_speech(cache: FakeCache) -> Tensor:
+    """Letters in the order of the alphabet, and never an end."""
+    logits = torch.zeros(VOCAB)
+    logits[ord("a") + cache.length % 26] = 20.0
+    return logits
+
+
 _ASSISTANT = [IM_START, *b"assistant\n"]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from fastapi import Request
 from fastapi.responses import Response
 
-from workbench.errors import InvalidRequestError
 from workbench.protocol import Route, routes_of
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body, request_model
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     from workbench.server.limits import Limits
     from workbench.stack import Stack
-
-_QUERY_NAMES = {"core_model_id": "identifier"}
-"""Names under which the client of October 2024 sends a parameter that the protocol calls otherwise."""
 
 
 def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, type[RequestModel]]:
@@ -50,7 +46,7 @@ def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str,
 def _endpoint(method: Callable[..., Any], model: type[RequestModel], limits: Limits) -> Callable[[Request], Any]:
     async def ask(request: Request) -> Any:
         if request.method == "GET":
-            asked = model.model_validate(_query(request.query_params))
+            asked = model.model_validate(dict(request.query_params))
         else:
             asked = await read_body(request, model, limits.max_body_bytes)
         return method(**limits.applied({name: getattr(asked, name) for name in model.model_fields}))
@@ -59,13 +55,6 @@ def _endpoint(method: Callable[..., Any], model: type[RequestModel], limits: Lim
         return await answer(request, ask)
 
     return endpoint
-
-
-def _query(params: Mapping[str, str]) -> dict[str, str]:
-    query = {_QUERY_NAMES.get(name, name): value for name, value in params.items()}
-    if len(query) != len(params):
-        raise InvalidRequestError(next(iter(query)), dict(params), "given once")
-    return query
 
 
 def _parameters(model: type[RequestModel]) -> list[dict[str, Any]]:

@@ -150,6 +150,8 @@ async def test_a_tool_that_is_named_is_called_with_what_fits_its_schema(prompt_f
 
 async def test_a_required_call_comes_and_a_free_answer_needs_none() -> None:
     provider = echo()
+    spoken_of = await provider.chat_completion("echo", user("What is the Weather?"), tools=[WEATHER])
+    assert spoken_of.completion_message.tool_calls[0].tool_name == "get_weather"
     free = await provider.chat_completion("echo", user("hello"), tools=[WEATHER])
     assert (free.completion_message.content, free.completion_message.tool_calls) == ("hello", [])
     required = await provider.chat_completion("echo", user("hello"), tools=[WEATHER], tool_choice="required")

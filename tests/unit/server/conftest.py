@@ -1,8 +1,9 @@
-"""A server over models without weights: whatever stands above the weights is real, the socket too."""
+"""Servers over models without weights: whatever stands above the weights is real, the socket too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from tests.fakes.http_server import Served, serving
 from tests.fakes.models import FakeDecoder, scripted_speech
 from tests.fakes.serving import FakeModels
+
+ECHO: dict[str, Any] = {
+    "providers": {"inference": [{"provider_id": "echo", "provider_type": "inline::echo", "config": {}}]}
+}
 
 
 @pytest.fixture
@@ -24,3 +29,10 @@ def served(fake_models: FakeModels) -> Iterator[Served]:
 @pytest.fixture
 def client(served: Served) -> httpx.Client:
     return served.client()
+
+
+@pytest.fixture(scope="module")
+def echoed() -> Iterator[Served]:
+    """One that serves ``echo``, which says what it was asked and calls tools, and ``echo-embedding``."""
+    with serving(ECHO) as served:
+        yield served

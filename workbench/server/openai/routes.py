@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +11,8 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from workbench.protocol import CompletionResponse, ModelDefWithProvider
+from workbench.protocol import ModelDefWithProvider
+from workbench.providers.interface import gathered
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body
 from workbench.server.openai.answers import Answer, embeddings
@@ -116,7 +116,7 @@ class _Routes:
             return _told(begin(content=prompts[0]), _text_chunks(answer), answer, wants_usage=asked.wants_usage)
 
         async def whole() -> dict[str, Any]:
-            return answer.texts(await _together([begin(content=prompt) for prompt in prompts]))
+            return answer.texts(await gathered([begin(content=prompt) for prompt in prompts]))
 
         return whole()
 
@@ -156,13 +156,3 @@ async def _told(
             yield tell(chunk)
     if wants_usage:
         yield answer.usage_chunk(last)
-
-
-async def _together(outcomes: Sequence[Any]) -> list[CompletionResponse]:
-    """All responses in order; the first failure cancels the others."""
-    tasks = [asyncio.ensure_future(outcome) for outcome in outcomes]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

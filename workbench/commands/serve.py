@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
         notes=_NOTES,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
-    parser.add_argument("--json", action="store_true", help="print address and token as one line of JSON")
+    parser.add_argument("--json", action="store_true", help="print address and token as JSON")
     address = parser.add_argument_group("who may ask")
     address.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     address.add_argument("--port", type=int, default=8321, help="port; 0 takes a free one (default: 8321)")
@@ -94,6 +94,8 @@ def _checked(args: argparse.Namespace) -> dict[str, int]:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InvalidRequestError(f"--{option.replace('_', '-')}", value, "1 or above")
+    if not 0 <= args.port <= 65535:
+        raise InvalidRequestError("--port", args.port, "0 (a free one) to 65535")
     if args.grace < 0:
         raise InvalidRequestError("--grace", args.grace, "0 or above")
     if args.no_token and args.host not in {"127.0.0.1", "localhost", "::1"}:

@@ -138,4 +138,5 @@ async def test_its_errors_say_what_is_wrong(october: Any) -> None:
     assert unknown.value.status_code == 404
     with pytest.raises(APIStatusError) as wrong:
         await october.inference.chat_completion(model="echo", messages=MESSAGES, sampling_params={"top_p": 7})
-    assert wrong.value.body["error"]["param"] == "sampling_params.top_p"
+    body: Any = wrong.value.body
+    assert body["error"]["param"] == "sampling_params.top_p"

@@ -223,7 +223,10 @@ class Workbench:
     # ------------------------------------------------------------------------------------------------ models
 
     def list_models(self) -> list[ModelDefWithProvider]:
-        """Every model served, in the order of registration."""
+        """Every model served, in the order of registration, as far as is known.
+
+        ``await bench.models.list_models()`` asks servers anew.
+        """
         return self.models.models()
 
     def register_model(

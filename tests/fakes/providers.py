@@ -15,6 +15,7 @@ class FakeProvider:
     """Takes every model, or refuses all; every change takes a moment, so that others may come between."""
 
     provider_type = "inline::fake"
+    live_listing = False
 
     def __init__(self, *listed: str, refusal: Exception | None = None, listing_fails: Exception | None = None) -> None:
         self.models = {name: ModelDef(identifier=name, llama_model="weights") for name in listed}

@@ -40,8 +40,7 @@ def create(provider: Provider) -> InferenceProvider:
     from workbench.providers.secrets import redacted, revealed
 
     made = provider_class(provider.provider_type, provider.provider_id)
-    with redacted(provider):
-        return made(revealed(provider))
+    return redacted(provider, lambda: made(revealed(provider)))
 
 
 def provider_types() -> list[str]:

@@ -73,6 +73,8 @@ class InferenceProvider:
     """What the provider's part of a run config is read into, as ``self.config``."""
     capabilities: Capabilities = Capabilities()
     """Of the class, or assigned in ``__init__`` where they depend on the config."""
+    live_listing: ClassVar[bool] = False
+    """Whether what is served changes without us, as on a server: `list_models` is then asked anew for every listing."""
 
     def __init__(self, provider: Provider) -> None:
         self.provider_id = provider.provider_id

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, get_args, get_origin
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
@@ -14,6 +13,8 @@ from workbench.errors import ConfigError
 from workbench.protocol import ConfigModel, Provider
 from workbench.protocol.field_types import kinds
 from workbench.protocol.run_config import ENVIRONMENT
+
+T = TypeVar("T")
 
 _MASK = str(SecretStr("any"))
 _MIN_REDACTED_LENGTH = 4
@@ -35,17 +36,17 @@ def hidden(provider: Provider, config_type: type[ConfigModel]) -> Provider:
     return provider.model_copy(update={"config": _hidden(provider.config, config_type)})
 
 
-@contextmanager
-def redacted(provider: Provider) -> Iterator[None]:
-    """Keep the provider's secrets out of the `ConfigError` that is raised inside."""
+def redacted(provider: Provider, make: Callable[[], T]) -> T:
+    """What ``make`` returns; the provider's secrets are taken out of the `ConfigError` that it raises.
+
+    A verbose traceback shows the variables of its frames, so the first error must be in none of them. That is why this
+    is no context manager.
+    """
     try:
-        yield
+        return make()
     except ConfigError as error:
-        message = str(error)
-        for shown, value in _secrets(provider.config):
-            if len(value) >= _MIN_REDACTED_LENGTH:
-                message = message.replace(value, shown)
-        raise ConfigError(message) from None
+        message = _without_secrets(str(error), provider)
+    raise ConfigError(message)
 
 
 def _revealed(value: Any, path: str) -> Any:
@@ -83,6 +84,13 @@ def _hidden(value: Any, annotation: Any) -> Any:
         elif isinstance(value, list) and get_origin(kind) is list:
             value = [_hidden(item, get_args(kind)[0]) for item in value]
     return value
+
+
+def _without_secrets(message: str, provider: Provider) -> str:
+    for shown, value in _secrets(provider.config):
+        if len(value) >= _MIN_REDACTED_LENGTH:
+            message = message.replace(value, shown)
+    return message
 
 
 def _secrets(value: Any) -> Iterator[tuple[str, str]]:

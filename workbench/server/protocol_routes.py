@@ -11,7 +11,6 @@ from fastapi.responses import Response
 from workbench.protocol import Route, routes_of
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body, request_model
-from workbench.stack.stack import SERVED_APIS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, type[RequestModel]]:
     """Serve the stack's methods; returns the bodies of the POST routes by path."""
     bodies = {}
-    for api, protocols in SERVED_APIS.items():
+    for api, protocols in stack.apis.items():
         for route in (route for protocol in protocols for route in routes_of(protocol)):
             model = request_model(route)
             method = getattr(getattr(stack, api), route.name)

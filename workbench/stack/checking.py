@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from workbench import providers
 from workbench.errors import ConfigError
-from workbench.protocol import Provider, RunConfig
+from workbench.protocol import ConfigModel, Provider, RunConfig
 from workbench.providers.secrets import hidden, redacted, revealed
 from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS
 
@@ -60,16 +60,18 @@ def _checked(provider: Provider) -> Provider:
         raise ConfigError(
             f"provider_id must be printable, without a slash, which parts it from a model's name; got {name!r}"
         )
-    if provider.provider_type not in (known := providers.provider_types()):
-        raise ConfigError(f"provider_type must be one of {', '.join(known)}; got {provider.provider_type!r}")
+    if provider.provider_type not in (types := providers.provider_types()):
+        raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")
     config_type = providers.provider_class(provider.provider_type).Config
-    provider = hidden(provider, config_type)
-    with redacted(provider):
-        content = revealed(provider).config
-        try:
-            config_type.model_validate(content)
-        except ConfigError as error:
-            whole = f"{config_type.__name__} "  # what concerns the config as a whole begins with its type
-            lines = [f".{line}".replace(f".{whole}", " ", 1) for line in str(error).splitlines()]
-            raise ConfigError("\n".join(f"config{line}" for line in lines)) from None
-    return provider
+    known = hidden(provider, config_type)
+    redacted(known, lambda: _check_content(revealed(known), config_type))
+    return known
+
+
+def _check_content(provider: Provider, config_type: type[ConfigModel]) -> None:
+    try:
+        config_type.model_validate(provider.config)
+    except ConfigError as error:
+        whole = f"{config_type.__name__} "  # what concerns the config as a whole begins with its type
+        lines = [f".{line}".replace(f".{whole}", " ", 1) for line in str(error).splitlines()]
+        raise ConfigError("\n".join(f"config{line}" for line in lines)) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 import warnings
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, StateError, WorkbenchError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.providers.interface import InferenceProvider
 
 _MAX_IDENTIFIER_LENGTH = 256
+_LISTING_TIMEOUT_S = 10.0
 
 
 class Registry:
@@ -39,6 +41,10 @@ class Registry:
         self._turns = Turns()
         self._silent: dict[str, str] = {}
         """Providers that could not be asked what they serve, and why."""
+        self._asked_at: dict[str, float] = {}
+        """When providers were asked last, on the monotonic clock."""
+        self._restored: set[str] = set()
+        """Providers that were asked for what was registered with them before."""
         self._refused: set[Key] = set()
         """What is kept, and was refused when its provider was asked for it again."""
 
@@ -64,8 +70,9 @@ class Registry:
         return [known.model for known in self._served.registrations]
 
     async def list_models(self) -> list[ModelDefWithProvider]:
-        """Every model served; a provider that did not answer before is asked again."""
-        await self._ask_providers(list(self._silent))
+        """Every model served; a server's list is asked for again, and so is a provider that did not answer before."""
+        live = [name for name, provider in self._providers.items() if provider.live_listing or name in self._silent]
+        await self._ask_providers(live)
         return self.models()
 
     async def get_model(self, identifier: str) -> ModelDefWithProvider | None:
@@ -91,7 +98,7 @@ class Registry:
         """
         provider = self._checked(model)
         key = _key(model)
-        async with self._turns.of(key):
+        async with self._turns.of(self._turn(key)):
             taken = self._models.get(key)
             if taken == model and key in self._listed:
                 return
@@ -109,7 +116,7 @@ class Registry:
             ModelNotFoundError: nobody serves it.
         """
         key = self._key_of(identifier)
-        async with self._turns.of(key):
+        async with self._turns.of(self._turn(key)):
             if key not in self._models and key not in self._refused:
                 raise self._not_found(identifier)
             await to_its_end(self._unregister(key))
@@ -143,22 +150,49 @@ class Registry:
         self._refused.discard(key)
 
     async def _ask_providers(self, provider_ids: list[str]) -> None:
-        """What they serve by themselves comes first, and so keeps its plain names."""
-        for provider_id in provider_ids:
-            try:
+        """Ask providers what they serve, all at once, and take it over in the order of the config.
+
+        What they serve by themselves comes before what was registered with them, and so keeps its plain names.
+        """
+        began = time.monotonic()
+        async with AsyncExitStack() as turns:
+            for provider_id in provider_ids:
+                await turns.enter_async_context(self._turns.of((provider_id, "")))
+            # Whoever waited for its turn finds the answer that another one has just been given.
+            asked = [provider_id for provider_id in provider_ids if self._asked_at.get(provider_id, 0.0) < began]
+            answers = await asyncio.gather(*map(self._answer_of, asked))
+            for provider_id, models in zip(asked, answers, strict=True):
+                if models is not None:
+                    self._take_over(provider_id, models)
+        if new := [name for name in provider_ids if name not in self._silent and name not in self._restored]:
+            self._restored.update(new)
+            await self._restore(new)
+
+    async def _answer_of(self, provider_id: str) -> list[ModelDef] | None:
+        """What a provider lists; None where it cannot be asked, which is a warning the first time."""
+        self._asked_at[provider_id] = time.monotonic()
+        try:
+            async with asyncio.timeout(_LISTING_TIMEOUT_S):
                 models = await self._providers[provider_id].list_models()
-            except ConfigError:
-                raise
-            except WorkbenchError as error:
-                if provider_id not in self._silent:
-                    _warn(f"provider {provider_id!r} does not say what it serves: {error}")
-                self._silent[provider_id] = str(error)
-            else:
-                self._silent.pop(provider_id, None)
-                for model in models:
-                    self.add(model, provider_id)
-        if answered := [provider_id for provider_id in provider_ids if provider_id not in self._silent]:
-            await self._restore(answered)
+        except ConfigError:
+            raise
+        except (WorkbenchError, TimeoutError) as error:
+            why = str(error) or f"no answer within {_LISTING_TIMEOUT_S:g} s"
+            if provider_id not in self._silent:
+                _warn(f"provider {provider_id!r} does not say what it serves: {why}")
+            self._silent[provider_id] = why
+            return None
+        self._silent.pop(provider_id, None)
+        return models
+
+    def _take_over(self, provider_id: str, models: list[ModelDef]) -> None:
+        """Serve what a provider lists now, and no longer what it listed before; what was registered stays."""
+        now = {(provider_id, model.identifier): model for model in models}
+        for key in [key for key in self._listed if key[0] == provider_id and key not in now]:
+            self._drop(key)
+        for key, model in now.items():
+            if key not in self._models or key in self._listed:
+                self.add(model, provider_id)
 
     async def _restore(self, provider_ids: list[str]) -> None:
         """Ask providers for the models that were registered with them before, in the order of that time."""
@@ -174,7 +208,7 @@ class Registry:
     async def _restore_one(self, row: StoredRegistration) -> None:
         model = ModelDef(identifier=row.identifier, llama_model=row.llama_model, metadata=row.metadata)
         key = row.provider_id, row.identifier
-        async with self._turns.of(key):
+        async with self._turns.of(self._turn(key)):
             try:
                 if (listed := self._models.get(key)) and listed.llama_model != row.llama_model:
                     allowed = f"a name that {row.provider_id} does not use for {listed.llama_model}"
@@ -188,6 +222,10 @@ class Registry:
                 )
             else:
                 self._put(_with_provider(model, row.provider_id))
+
+    def _turn(self, key: Key) -> Key:
+        """Changes to one model wait for each other; where the list is a server's, also for its being asked for."""
+        return (key[0], "") if self._providers[key[0]].live_listing else key
 
     def _checked(self, model: ModelDefWithProvider) -> InferenceProvider:
         """The provider that is meant, if all that can be seen before asking it is right."""

@@ -64,19 +64,24 @@ def load_run_config(source: str | Path | Mapping[str, Any] | RunConfig | None = 
 
 def _from_file(path: Path) -> RunConfig:
     try:
-        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"run config {path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"run config {path} is not in UTF-8: {error.reason} at byte {error.start}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"run config {path} is no valid YAML{_place(error)}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"run config {path} must be a mapping with the key 'providers'")
-    try:
-        return checked(RunConfig.model_validate(_completed(content)))
+        # Nothing of the file in a variable of this frame, which a traceback may show.
+        return checked(RunConfig.model_validate(_completed(_content(path))))
     except ConfigError as error:
         raise ConfigError(f"run config {path}: {error}") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"it cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"it is not in UTF-8: {error.reason} at byte {error.start}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"it is no valid YAML{_place(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError("it must be a mapping with the key 'providers'")
+    return content
 
 
 def _place(error: yaml.YAMLError) -> str:

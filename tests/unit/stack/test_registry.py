@@ -286,6 +286,66 @@ async def test_a_provider_that_cannot_be_asked_is_a_warning_and_is_asked_again_l
         registry.find("nobody")
 
 
+async def test_a_provider_that_never_answers_keeps_nobody_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.stack.registry._LISTING_TIMEOUT_S", 0.05)
+    hung = FakeProvider()
+    hung.list_models = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+    registry = registry_of(hung=hung, here=FakeProvider("own"))
+    with pytest.warns(UserWarning, match=r"'hung' .*: no answer within 0.05 s"):
+        await registry.open()
+    assert listed(registry) == [("here", "own")]
+
+
+async def test_the_order_is_the_config_s_whoever_answers_first() -> None:
+    slow = FakeProvider("same")
+    answer = slow.list_models
+
+    async def slowly() -> list[ModelDef]:
+        await asyncio.sleep(0.02)
+        return await answer()
+
+    slow.list_models = slowly  # type: ignore[method-assign]
+    registry = registry_of(a=slow, b=FakeProvider("same"))
+    await registry.open()
+    assert listed(registry) == [("a", "same"), ("b", "same")]
+
+
+async def test_what_a_server_lists_is_asked_anew_and_what_was_registered_on_it_stays() -> None:
+    server, local = FakeProvider("old", "kept"), FakeProvider("own")
+    server.live_listing = True
+    registry = registry_of(server=server, local=local)
+    await registry.open()
+    await registry.register_model(definition("alias", "server"))
+    del server.models["old"]
+    for provider in (server, local):
+        provider.models["new"] = ModelDef(identifier="new", llama_model="weights")
+    assert registry.find("old").name == "old", "nobody has asked since"
+    names = [f"{model.provider_id}/{model.identifier}" for model in await registry.list_models()]
+    assert names == ["server/kept", "local/own", "server/alias", "server/new"]
+    await registry.unregister_model("alias")
+    assert "alias" not in [model.identifier for model in await registry.list_models()]
+
+
+async def test_many_who_ask_at_once_share_the_answers() -> None:
+    server = FakeProvider("one")
+    server.live_listing = True
+    asked = 0
+    answer = server.list_models
+
+    async def counting() -> list[ModelDef]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.01)
+        return await answer()
+
+    server.list_models = counting  # type: ignore[method-assign]
+    registry = registry_of(server=server)
+    await registry.open()
+    answers = await asyncio.gather(*(registry.list_models() for _ in range(50)))
+    assert {len(models) for models in answers} == {1}
+    assert asked <= 3
+
+
 # ------------------------------------------------------------------------------------------------- many threads at once
 
 

@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_read_is_named(path: Path, make: Any) -> None:
 )
 def test_a_text_that_is_no_yaml_is_told_by_its_place_alone(path: Path, text: str) -> None:
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"run\.yaml is no valid YAML, line \d, column \d+: ") as caught:
+    with pytest.raises(ConfigError, match=r"run\.yaml: it is no valid YAML, line \d, column \d+: ") as caught:
         load_run_config(path)
     assert "canary" not in str(caught.value)
 

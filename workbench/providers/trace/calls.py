@@ -30,7 +30,7 @@ Method = Literal[
 Chunk = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RecordedCall:
     """One call of a model."""
 
@@ -62,7 +62,7 @@ class RecordedCall:
             "end": self.end,
         }
         if self.chunks:
-            wire["chunks"] = _chunks_to_wire(self.chunks)
+            wire["chunks"] = _chunks_to_wire(list(self.chunks))  # of a call under way
         optional = {"result": self.result, "error": self.error, "refused": self.refused or None}
         return wire | {name: value for name, value in optional.items() if value is not None}
 

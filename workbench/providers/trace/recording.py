@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -44,6 +45,8 @@ class Recorder:
         self.is_open = True
         self._began_at = time.perf_counter()
         self._cards: dict[str, ModelCard] = {}
+        self._under_way: list[RecordedCall] = []
+        self._lock = threading.Lock()
 
     def around(self, provider: InferenceProvider, identifier: str, name: str) -> InferenceProvider:
         """The provider, but what is asked of one of its models is recorded.
@@ -67,15 +70,24 @@ class Recorder:
             self._writer.model(RecordedModel(definition, card, provider.capabilities))
 
     def begun(self, method: Method, model: str, request: Json) -> RecordedCall:
-        return RecordedCall(method, model, request, at_s=time.perf_counter() - self._began_at)
+        call = RecordedCall(method, model, request, at_s=time.perf_counter() - self._began_at)
+        with self._lock:
+            self._under_way.append(call)
+        return call
 
     def ended(self, call: RecordedCall) -> None:
+        with self._lock:
+            if call not in self._under_way:
+                return
+            self._under_way.remove(call)
         call.elapsed_s = time.perf_counter() - self._began_at - call.at_s
         self._writer.call(call)
 
     def close(self) -> None:
-        """Calls that end later are not written. Closing twice is harmless."""
+        """Calls that are under way are written as far as they came. Closing twice is harmless."""
         self.is_open = False
+        for call in list(self._under_way):
+            self.ended(call)
         self._writer.close()
 
     def __enter__(self) -> Self:

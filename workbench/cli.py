@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a model may write what the terminal's encoding has not
     try:
-        code: int = args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
@@ -71,6 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk or a closed stdout; what the workbench does itself has its own errors
         return _report(WorkbenchError(f"cannot read or write: {error}"), with_traceback=args.debug)
     return code
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """In the words alone: where in the code a warning was raised helps nobody at a command line."""
+    print(f"workbench: warning: {message}", file=sys.stderr)
 
 
 def _report(error: WorkbenchError, *, with_traceback: bool) -> int:

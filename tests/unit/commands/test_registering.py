@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,3 +64,17 @@ def test_bad_usage_is_told_in_words_and_changes_nothing(cli: Cli, arguments: tup
     assert outcome.code == 2
     assert words in outcome.err
     assert served(cli) == ["own", "b/own"]
+
+
+def test_what_is_refused_after_a_restart_is_one_line_of_warning_and_can_be_forgotten(cli: Cli, config: Path) -> None:
+    cli("models", "register", "mine", "weights")
+    own = yaml.safe_load(config.read_text())
+    own["providers"]["inference"][0]["config"]["models"] = ["own", "mine"]
+    config.write_text(yaml.safe_dump(own))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        outcome = cli("models", "list", "--served")
+    assert outcome.code == 0
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("workbench: warning: mine, registered before with provider 'a', is not served: ")
+    assert "`workbench models unregister mine`" in line

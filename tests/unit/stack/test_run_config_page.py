@@ -24,9 +24,14 @@ def block(language: str) -> str:
     return str(found)
 
 
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_TOKEN", "the-token-of-the-example")
+
+
 def test_the_example_is_right_as_a_whole() -> None:
     config = load_run_config(yaml.safe_load(block("yaml")))
-    assert [provider.provider_id for provider in config.providers["inference"]] == ["local", "exact"]
+    assert [provider.provider_id for provider in config.providers["inference"]] == ["local", "exact", "cluster"]
 
 
 def test_every_key_is_in_the_table() -> None:

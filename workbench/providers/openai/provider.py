@@ -33,6 +33,7 @@ class OpenAIProvider(InferenceProvider):
 
     Config = OpenAIConfig
     dialect: ClassVar[dialects.Dialect] = dialects.OPENAI
+    live_listing = True
     config: OpenAIConfig
 
     def __init__(self, provider: Provider) -> None:

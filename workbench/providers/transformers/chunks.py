@@ -17,6 +17,7 @@ from workbench.protocol import (
     attach_detail,
     token_logprobs,
 )
+from workbench.providers.transformers.delivery import delivery_to_running_loop
 from workbench.providers.transformers.inspecting import EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
@@ -55,9 +56,8 @@ async def completion_chunks(
     vocabulary = engine.model.vocabulary
     queued_after_s = time.perf_counter() - asked_at  # loading the model counts for the first token
     prompt_logprobs: list[TokenLogProbs] = []
-    loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[Event] = asyncio.Queue()
-    handle = engine.submit(request, partial(_hand_over, loop, arrived))
+    handle = engine.submit(request, partial(delivery_to_running_loop().put, arrived))
     progress = _Progress(notes, EngineInspector(engine, handle))
     meter = progress.meter
     try:
@@ -95,10 +95,6 @@ async def completion_chunks(
                     raise event.error
     finally:
         handle.cancel()  # whoever leaves early ends the request within a step
-
-
-def _hand_over(loop: asyncio.AbstractEventLoop, arrived: asyncio.Queue[Event], event: Event) -> None:
-    loop.call_soon_threadsafe(arrived.put_nowait, event)
 
 
 def _detail(progress: _Progress, tokens: tuple[TokenRecord, ...]) -> RunDetail:

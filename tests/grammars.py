@@ -67,7 +67,7 @@ SCHEMAS: st.SearchStrategy[Schema] = st.recursive(
 """JSON schemas of all the kinds that nest, each with finitely long values."""
 
 REGEXES: st.SearchStrategy[str] = st.recursive(
-    st.sampled_from(["a", "b", "xyz", "[0-9]", r"[^\s]", ".", "é", "😀", "[^a]", r"\.", r"\s", "(?i:k)", ""]),
+    st.sampled_from(["a", "b", "xyz", "[0-9]", r"[^ \n]", ".", "é", "😀", "[^a]", r"\.", r"[ \t]", "(?i:k)", ""]),
     lambda parts: st.one_of(
         st.lists(parts, min_size=2, max_size=3).map("".join),
         st.lists(parts, min_size=2, max_size=3).map(lambda choices: f"(?:{'|'.join(choices)})"),
@@ -75,4 +75,7 @@ REGEXES: st.SearchStrategy[str] = st.recursive(
     ),
     max_leaves=6,
 ).filter(bool)
-"""Regular expressions that mean the same to Python as to Rust, with finitely long matches."""
+"""Regular expressions that mean the same to Python as to Rust, with finitely long matches.
+
+Not ``\\s``: Python counts the separators from U+001C to U+001F as white space, Unicode does not.
+"""

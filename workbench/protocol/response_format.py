@@ -17,7 +17,10 @@ class JsonSchemaResponseFormat(ProtocolModel):
 
 
 class RegexResponseFormat(ProtocolModel):
-    """The whole answer matches the regular expression."""
+    r"""The whole answer matches the regular expression, in the syntax of Rust's regex crate without look-around.
+
+    Classes are Unicode's: Python's ``\s``, for one, takes in the separators from U+001C to U+001F as well.
+    """
 
     type: Literal["regex"] = "regex"
     regex: str = Field(min_length=1)

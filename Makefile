@@ -71,7 +71,7 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 	@touch $@ $(STAMPS)/lab
 
 $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
-	@echo "Compiling the decode step for this processor (a quarter of a minute, once) ..."
+	@echo "Compiling the decode step for this processor (half a minute, once) ..."
 	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
 	@touch $@
 

@@ -2,8 +2,9 @@
 
 Llama, Mistral, Qwen2 and Qwen3 share one block: norm, attention with rotary positions and grouped keys, norm, gated
 MLP. Decoding runs it as one compiled function over the packed weights (`workbench.engine.kernels`), in float32
-whatever their form. Prompts, where arithmetic counts and not memory, go through torch in the type of the precision.
-What is computed is the same; `GeneralDecoder` is the oracle, and the tests compare the two.
+whatever their form. Prompts, where arithmetic counts and not memory, go in the type of the precision through the
+processor's matrix tiles, where it has them, or through torch. What is computed is the same; `GeneralDecoder` is the
+oracle, and the tests compare the two.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, LANES, ROWS
+from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
 from workbench.engine.kernels.rows import distribution, largest
-from workbench.engine.kernels.step import AT_ONCE, Past, Scratch, Shape, Weights, step
+from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Past, Scratch, Shape, Weights, step
 from workbench.engine.kernels.team import Team
+from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
 from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16
 
-
 FEW = 40
 """Up to so many prompt tokens the compiled step reads them, side by side; above, torch is faster."""
+
+FEW_IN_TILES = 256
+"""The same where the step has the processor's matrix tiles, which multiply in bf16, as torch does."""
+
+_FEWEST_IN_TILES = 9
+"""Less leave a tile half empty, and are multiplied in float32."""
 
 _FIRST_CAPACITY = 256
 
@@ -91,7 +98,7 @@ class FusedCache:
         # (layers, key or value, kv_heads, capacity, padded head_dim). Whole groups of tokens are read at once, the
         # ones beyond the length with weight 0: they must be numbers.
         self.kv = torch.zeros(
-            shape.layers, 2, shape.kv_heads, padded(capacity, ROWS), padded(shape.head_dim, GROUP), dtype=dtype
+            shape.layers, 2, shape.kv_heads, padded(capacity, GROUP), padded(shape.head_dim, GROUP), dtype=dtype
         )
 
 
@@ -134,6 +141,7 @@ class FusedDecoder:
         self._lock = threading.Lock()  # two engines may share a decoder; its team and scratch serve one at a time
         self._weights = _weights(blocks, norm, head)
         self._scratch: dict[int, Scratch] = {}
+        self._has_tiles = AVAILABLE and dtype == torch.bfloat16
         self._wide = WideMatrices(self._team)
         self.vocab_size = shape.vocab
 
@@ -143,9 +151,10 @@ class FusedDecoder:
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
         count, past = len(token_ids), cache.length
         with self._lock:
-            if count <= FEW:
-                positions = range(past, past + count)
-                logits = self._step(token_ids, [cache] * count, positions, count if every_position else 1)
+            in_tiles = self._has_tiles and not every_position and count >= _FEWEST_IN_TILES
+            if count <= (FEW_IN_TILES if in_tiles else FEW):
+                positions, logits_of = range(past, past + count), count if every_position else 1
+                logits = self._step(token_ids, [cache] * count, positions, logits_of, in_tiles=in_tiles)
                 cache.length += count
                 return logits
             hidden = self._read(token_ids, cache)
@@ -171,7 +180,13 @@ class FusedDecoder:
         return sum(matrix.nbytes for matrix in matrices) + sum(tensor.nbytes for tensor in tensors)
 
     def _step(
-        self, token_ids: Sequence[int], caches: Sequence[FusedCache], positions: Sequence[int], asked: int
+        self,
+        token_ids: Sequence[int],
+        caches: Sequence[FusedCache],
+        positions: Sequence[int],
+        asked: int,
+        *,
+        in_tiles: bool = False,
     ) -> Tensor:
         """One token for each row; logits of the last rows that are asked for, shape (asked, vocab).
 
@@ -189,15 +204,19 @@ class FusedDecoder:
             np.array([cache.capacity for cache in caches]),
             np.array(positions),
             together=rows > 1 and caches[0] is caches[-1],
+            in_tiles=in_tiles,
         )
         logits = torch.empty(asked, padded(self._shape.vocab, ROWS))
         self._team.run(step, self._shape, self._weights, past, cos.numpy(), sin.numpy(), scratch, logits.numpy())
         return logits[:, : self._shape.vocab]
 
     def _scratch_of(self, rows: int, length: int) -> Scratch:
-        found = self._scratch.get(rows)
-        if found is None or found.scores.shape[2] < length:
-            found = self._scratch[rows] = _scratch(self._shape, rows, self._team.threads, padded(length, 1024))
+        """Kept for steps, whose numbers of rows are few; of pieces of prompts, which may have any, the last one's."""
+        kept = 0 if rows > ROWS_PER_STEP else rows
+        found = self._scratch.get(kept)
+        if found is None or len(found.hidden) != rows or found.scores.shape[2] < length:
+            found = _scratch(self._shape, rows, self._team.threads, padded(length, 1024), has_tiles=self._has_tiles)
+            self._scratch[kept] = found
         return found
 
     def _read(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
@@ -268,7 +287,7 @@ class FusedDecoder:
 
 
 def compile_step() -> None:
-    """Compile everything that a decoder calls, where it was not kept from an earlier process: some 15 seconds, once."""
+    """Compile everything that a decoder calls, where it was not kept from an earlier process: half a minute, once."""
     weight, team = torch.zeros(ROWS, GROUP), Team(1)
     head = Matrix.int8(Int8Blocks.of(weight), GROUP)
     shape = Shape(0, hidden=GROUP, inner=GROUP, vocab=ROWS, heads=1, kv_heads=1, head_dim=ROWS, eps=1.0)
@@ -332,12 +351,17 @@ def _weights(blocks: Sequence[Block], norm: Tensor, head: Matrix) -> Weights:
     )
 
 
-def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
+def _scratch(shape: Shape, rows: int, threads: int, length: int, *, has_tiles: bool) -> Scratch:
     def floats(*sizes: int) -> Any:
         return torch.zeros(sizes).numpy()  # torch's memory begins where a cache line does
 
-    hidden, inner = padded(shape.hidden, GROUP), padded(shape.inner, GROUP)
+    hidden, inner, dim = (padded(size, GROUP) for size in (shape.hidden, shape.inner, shape.head_dim))
+    longest = max(hidden, inner, padded(shape.heads * shape.head_dim, GROUP))
     at_once = max(AT_ONCE, shape.heads // shape.kv_heads) if rows > 1 else shape.heads // shape.kv_heads
+    # Vectors and 16 rows of weights of a linear layer, or the values of a head and what they are weighted with.
+    tile_numbers = max(
+        longest * (padded(rows, AT_A_TIME) + TILE), (padded(at_once, TILE) + GROUP) * padded(length, GROUP)
+    )
     return Scratch(
         hidden=floats(rows, hidden),
         normed=floats(threads, rows, hidden),
@@ -346,8 +370,16 @@ def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
         gate_up=floats(rows, 2, inner),
         active=floats(rows, inner),
         update=floats(rows, hidden),
-        heads=floats(threads, 2, at_once, padded(shape.head_dim, GROUP)),
-        scores=floats(threads, at_once, padded(length, LANES)),
-        unpacked=floats(threads, ROWS * max(hidden, inner, padded(shape.heads * shape.head_dim, GROUP))),
+        heads=floats(threads, 2, padded(at_once, TILE), dim),
+        scores=floats(threads, at_once, padded(length, GROUP)),
+        unpacked=floats(threads, ROWS * longest),
+        tiles=_tile_memory(threads, tile_numbers if has_tiles and rows >= _FEWEST_IN_TILES else 0),
         barrier=np.zeros(16, np.int64),
     )
+
+
+def _tile_memory(threads: int, count: int) -> Any:
+    """See `Scratch.tiles`; for so many bf16 numbers."""
+    memory = torch.zeros(threads, 64 + 2 * count, dtype=torch.uint8).numpy()
+    memory[:, :64] = SHAPES
+    return memory

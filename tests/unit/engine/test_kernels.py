@@ -185,6 +185,43 @@ def test_what_lies_beyond_the_end_of_a_sequence_has_no_part_in_it(folder: Path, 
         assert torch.equal(decoder.decode([9], [clean]), decoder.decode([9], [dirty]))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8", "int4"])
+@pytest.mark.parametrize("past", [0, 1, 31, 100])
+def test_a_prompt_in_tiles_is_as_near_to_float32_as_one_in_torchs_bf16(
+    folder: Path, precision: Precision, past: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = decoder_of(folder, precision)
+    before = [3 + index % 300 for index in range(past)]
+
+    def read(text: list[int], **options: Any) -> tuple[Tensor, Tensor]:
+        cache = decoder.new_cache()
+        with torch.inference_mode():
+            for token_id in before:
+                decoder.decode([token_id], [cache])
+            cache.kv[:, :, :, past + len(text) :] = 1e4  # what lies behind has no part in it
+            logits = decoder.prefill(text, cache, **options)[-1]
+        assert cache.length == past + len(text)
+        return logits, cache.kv[:, :, :, : cache.length].float()
+
+    errors: list[tuple[float, float]] = []
+    for count in (9, 16, 17, 32, 33, 40):
+        text = [5 + 7 * index % 350 for index in range(count)]
+        in_tiles, exact = read(text), read(text, every_position=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(decoder, "_has_tiles", False)
+            patched.setattr("workbench.engine.fused.FEW", 0)
+            by_torch = read(text)
+        for part, other, known in zip(in_tiles, by_torch, exact, strict=True):
+            errors.append((relative_error(part, known), relative_error(other, known)))
+            assert errors[-1][0] < 0.1
+    ours, theirs = map(sum, zip(*errors, strict=True))
+    assert ours < 1.5 * theirs
+
+
+def relative_error(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
 # ------------------------------------------------------------------------------------------------------------- rows
 
 

@@ -7,10 +7,11 @@ widened to float32 in registers. Sums are taken in one fixed order.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils
+from llvmlite import binding, ir
+from numba.core import cgutils, config
 
 FLOAT32, BF16, FP8, INT8, INT4, UNPACKED = range(6)
 """Forms of a matrix row. fp8, int8 and int4 come in groups with a float32 scale, the last with a minimum too; unpacked
@@ -28,6 +29,32 @@ BYTES_PER_GROUP = {FLOAT32: 4 * GROUP, BF16: 2 * GROUP, FP8: GROUP, INT8: GROUP,
 SCALE_BYTES_PER_GROUP = {FLOAT32: 0, BF16: 0, FP8: 4, INT8: 4, INT4: 8, UNPACKED: 0}
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VF, VI = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+VH, VHH = ir.VectorType(I16, LANES), ir.VectorType(I16, 2 * LANES)
+
+
+def _features() -> dict[str, bool]:
+    """The processor's instructions; none but the common ones where numba was told to write for another processor."""
+    if config.CPU_NAME or config.CPU_FEATURES:
+        return {}
+    return dict(binding.get_host_cpu_features())
+
+
+FEATURES = _features()
+PICKS = FEATURES.get("avx512f", False) and FEATURES.get("avx512bw", False)
+"""Whether one instruction picks numbers from a vector by their places."""
+
+
+class _BFloat(ir.types.Type):  # type: ignore[misc]
+    """LLVM's bf16, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
 
 
 class Vectors:
@@ -126,13 +153,36 @@ class Vectors:
             pairs = b.zext(self.load(data, bytes_), VI)
             low, high = b.and_(pairs, self.all(15, VI)), b.lshr(pairs, self.all(4, VI))
             minimum = self.splat(self.load(self.at(scale, 4), F32))
-            return self.fma(b.uitofp(low, VF), by, minimum), self.fma(b.uitofp(high, VF), by, minimum)
+            if not PICKS:
+                return self.fma(b.uitofp(low, VF), by, minimum), self.fma(b.uitofp(high, VF), by, minimum)
+            values = self._values(by, minimum)
+            first, second = (self.call("llvm.x86.avx512.permvar.sf.512", VF, values, place) for place in (pairs, high))
+            return first, second
         halves = (self.load(data, bytes_), self.load(self.at(data, LANES), bytes_))
         if form == INT8:
             first, second = (b.sitofp(b.sext(half, VI), VF) for half in halves)
         else:
             first, second = (self._from_e4m3(half) for half in halves)
         return b.fmul(first, by), b.fmul(second, by)
+
+    def _values(self, by: Any, minimum: Any) -> Any:
+        """All that the numbers of an int4 group can be, to pick from by their four bits."""
+        return self.fma(ir.Constant(VF, list(range(LANES))), by, minimum)
+
+    def bf16_group(self, form: int, data: Any, scale: Any) -> Any:
+        """One group of 32 weights as bits of bf16, rounded to nearest."""
+        b = self.builder
+        if form == BF16:
+            return self.load(data, VHH)
+        if form == INT4 and PICKS:
+            by, minimum = (self.splat(self.load(self.at(scale, place), F32)) for place in (0, 4))
+            values = self.bf16(self._values(by, minimum))
+            twice = b.shuffle_vector(values, values, _places(range(2 * LANES)))
+            pairs = b.zext(self.load(data, ir.VectorType(I8, LANES)), VH)
+            places = b.shuffle_vector(pairs, b.lshr(pairs, ir.Constant(VH, [4] * LANES)), _places(range(2 * LANES)))
+            return self.call("llvm.x86.avx512.permvar.hi.512", VHH, twice, places)
+        first, second = (self.bf16(half) for half in self.group(form, data, scale))
+        return b.shuffle_vector(first, second, _places(range(2 * LANES)))
 
     def _widened(self, address: Any) -> Any:
         b = self.builder
@@ -148,10 +198,18 @@ class Vectors:
         return b.fmul(b.bitcast(b.or_(sign, rest), VF), self.all(2.0**120))
 
     def bf16(self, x: Any) -> Any:
-        """Bits of x rounded to bf16, in the low half; NaN stays NaN."""
+        """Bits of x rounded to bf16; NaN stays NaN."""
         b = self.builder
+        if FEATURES.get("avx512bf16"):
+            return b.bitcast(b.fptrunc(x, ir.VectorType(_BFloat(), LANES)), VH)
         bits = b.bitcast(x, VI)
         even = b.and_(b.lshr(bits, self.all(16, VI)), self.all(1, VI))
         rounded = b.lshr(b.add(b.add(bits, even), self.all(0x7FFF, VI)), self.all(16, VI))
         quiet = b.or_(b.lshr(bits, self.all(16, VI)), self.all(0x40, VI))
-        return b.select(b.fcmp_unordered("uno", x, x), quiet, rounded)
+        return b.trunc(b.select(b.fcmp_unordered("uno", x, x), quiet, rounded), VH)
+
+
+def _places(places: Iterable[int]) -> Any:
+    """Of the numbers that a shuffle takes."""
+    taken = list(places)
+    return ir.Constant(ir.VectorType(I32, len(taken)), taken)

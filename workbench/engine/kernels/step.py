@@ -15,7 +15,17 @@ import numpy as np
 from numba import njit, types
 
 from workbench.engine.kernels import SOURCES, entry_point
-from workbench.engine.kernels.lanes import BYTES_PER_GROUP, FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES_PER_GROUP, UNPACKED
+from workbench.engine.kernels.lanes import (
+    BF16,
+    BYTES_PER_GROUP,
+    FLOAT32,
+    GROUP,
+    LANES,
+    ROWS,
+    SCALE_BYTES_PER_GROUP,
+    UNPACKED,
+)
+from workbench.engine.kernels.tiles import BLOCKS, TILE, arrange, arrange_rows, begin, end, mix_tiles, multiply_tiles
 from workbench.engine.kernels.vectors import (
     AHEAD,
     add,
@@ -42,6 +52,9 @@ _compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exc
 
 AT_ONCE = 24
 """Query heads that attend over the same keys at once, where there are so many."""
+
+AT_A_TIME = BLOCKS * TILE
+"""Vectors that are multiplied at once in tiles."""
 
 _SPINS = 4000
 """How often a thread looks for the others before it lets another program have the processor."""
@@ -101,6 +114,45 @@ def _product(matrix, x, x_step, count, out, out_step, first, last, memory):
 
 
 @_compiled
+def _tile_product(matrix, x, x_step, count, out, out_step, first, last, memory):
+    """As `_product` in bf16, for as many rows as fill tiles; the first row that is left."""
+    form, data, scale, groups = matrix
+    tile_bytes, wide_bytes = groups * 2 * GROUP * TILE, groups * 2 * GROUP
+    for index in range(count):
+        arrange(x + index * x_step, groups, memory + index // TILE * tile_bytes, index % TILE)
+    wide = memory + (count + AT_A_TIME - 1) // AT_A_TIME * BLOCKS * tile_bytes
+    whole = first + (last - first) // TILE * TILE
+    for row in range(first, whole, TILE):
+        rows = wide
+        if form == BF16:
+            rows = data + row * wide_bytes
+        else:
+            start = row * groups
+            widened(form, data + start * _BYTES[form], scale + start * _SCALE_BYTES[form], TILE * groups, wide)
+        for done in range(0, count, AT_A_TIME):
+            multiply_tiles(
+                min(count - done, AT_A_TIME), rows, wide_bytes, groups, memory + done // TILE * tile_bytes,
+                out + row * 4 + done * out_step, out_step,
+            )  # fmt: skip
+    return whole
+
+
+@_compiled
+def _tile_sums(values, padded, length, scores, step, count, out, memory):
+    """Sums of the values' bf16 rows, weighted by ``count`` rows of scores, whose rest is 0; how many there are."""
+    groups = (length + GROUP - 1) // GROUP
+    row_bytes, weights = groups * 2 * GROUP, memory + groups * 2 * GROUP * GROUP
+    for index in range(count):
+        widened(FLOAT32, scores + index * step, 0, groups, weights + index * row_bytes)
+    for column in range(0, padded, GROUP):
+        arrange_rows(values + 2 * column, 2 * padded, groups, memory)
+        for done in range(0, count, TILE):
+            place = out + 4 * (done * padded + column)
+            mix_tiles(weights + done * row_bytes, row_bytes, groups, memory, place, 4 * padded)
+    return count
+
+
+@_compiled
 def _norm_rows(x, width, weight, eps, out):
     """Root mean square norm of each row; the weight is given by its address."""
     for row in range(len(x)):
@@ -156,6 +208,8 @@ class Past(NamedTuple):
     positions: Any
     together: bool
     """Whether the rows are tokens of one sequence, in order."""
+    in_tiles: bool
+    """Whether products may be taken in tiles, and so in bf16; never of rows that must come out as they would alone."""
 
 
 class Scratch(NamedTuple):
@@ -181,6 +235,8 @@ class Scratch(NamedTuple):
     """(threads, query heads at once, longest sequence)"""
     unpacked: Any
     """(threads, ROWS * longest row)"""
+    tiles: Any
+    """uint8 (threads, bytes): `SHAPES`, then vectors and widened weights as they go into tiles; empty without tiles."""
     barrier: Any
     """int64 (16,), zeros."""
 
@@ -191,12 +247,17 @@ def _address(array):
 
 
 @_compiled
-def _linear(place, x, out, shift, first, last, memory):
-    """Rows ``first`` to ``last`` of a linear layer into the columns of ``out`` that start at ``shift``."""
-    count = len(x)
+def _linear(place, x, out, shift, first, last, memory, tiles):
+    """Rows ``first`` to ``last`` of a linear layer into the columns of ``out`` that start at ``shift``.
+
+    ``tiles`` is the address of memory for tiles; 0 multiplies in float32.
+    """
+    count, done = len(x), first
     start = _address(out) + 4 * shift
     matrix = (place[0], place[1], place[2], place[3])
-    _product(matrix, _address(x), x.strides[0], count, start, out.strides[0], first, last, _address(memory))
+    if tiles and place[0] != FLOAT32:
+        done = _tile_product(matrix, _address(x), x.strides[0], count, start, out.strides[0], first, last, tiles)
+    _product(matrix, _address(x), x.strides[0], count, start, out.strides[0], done, last, _address(memory))
     if place[4]:
         for row in range(count):
             for column in range(first, last):
@@ -211,6 +272,14 @@ def _turn(x, row, start, dim, cos, sin):
         left, right = x[row, start + index], x[row, start + half + index]
         x[row, start + index] = left * cos[row, index] + right * sin[row, index]
         x[row, start + half + index] = right * cos[row, half + index] + left * sin[row, half + index]
+
+
+@_compiled
+def _tile_memory(past, scratch, thread):
+    """Where this thread has memory for tiles; 0 where none are used."""
+    if not past.in_tiles:
+        return 0
+    return _address(scratch.tiles) + thread * scratch.tiles.strides[0] + 64
 
 
 @_compiled
@@ -230,6 +299,7 @@ def _project(shape, weights, layer, past, cos, sin, scratch, thread, threads):
         first * dim,
         last * dim,
         scratch.unpacked[thread],
+        _tile_memory(past, scratch, thread),
     )
     for row in range(len(scratch.hidden)):
         for index in range(first, last):
@@ -262,6 +332,18 @@ def _attend(shape, layer, past, scratch, thread, threads):
 
 
 @_compiled
+def _softmax(scores, length, longest):
+    """The softmax of the first ``length`` scores, in place; 0 behind them, to the end of the longest one's group."""
+    whole = (length + LANES - 1) // LANES
+    for position in range(length, whole * LANES):
+        scores[position] = -np.inf
+    total = exponentials(_address(scores), whole)
+    scaled(_address(scores), np.float32(1.0) / total, whole, _address(scores))
+    for position in range(length, (longest + GROUP - 1) // GROUP * GROUP):
+        scores[position] = 0.0
+
+
+@_compiled
 def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
     """Attention of ``count`` rows' query heads of one group, which begins at ``head``, over the same keys."""
     dim, group = shape.head_dim, shape.heads // shape.kv_heads
@@ -279,18 +361,16 @@ def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
         for column in range(dim):
             space[thread, 0, index, column] = scratch.qkv[row + index // group, start + column] * factor
     longest = past.positions[row + count - 1] + 1
-    memory = _address(scratch.unpacked) + thread * scratch.unpacked.strides[0]
-    _product((past.form, keys, 0, groups), queries, width, vectors, scores, step, 0, longest, memory)
+    memory, tiles, done = _address(scratch.unpacked[thread]), _tile_memory(past, scratch, thread), 0
+    matrix = (past.form, keys, 0, groups)
+    if tiles and past.form == BF16:
+        done = _tile_product(matrix, queries, width, vectors, scores, step, 0, longest, tiles)
+    _product(matrix, queries, width, vectors, scores, step, done, longest, memory)
     for index in range(vectors):
-        length = past.positions[row + index // group] + 1
-        whole, own = (length + LANES - 1) // LANES, scores + index * step
-        for position in range(length, whole * LANES):
-            scratch.scores[thread, index, position] = -np.inf
-        total = exponentials(own, whole)
-        scaled(own, np.float32(1.0) / total, whole, own)
-        for position in range(length, (longest + 1) // 2 * 2):
-            scratch.scores[thread, index, position] = 0.0
+        _softmax(scratch.scores[thread, index], past.positions[row + index // group] + 1, longest)
     done = 0
+    if tiles and past.form == BF16:
+        done = _tile_sums(values, padded, longest, scores, step, vectors, mixed, tiles)
     while done < vectors:
         rest = vectors - done
         tile = 4 if rest >= 4 else 2 if rest >= 2 else 1
@@ -306,24 +386,26 @@ def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
 
 
 @_compiled
-def _add_linear(shape, place, x, scratch, thread, threads):
+def _add_linear(shape, place, x, past, scratch, thread, threads):
     """Add a linear layer's output to the stream."""
     first, last = _share(shape.hidden, LANES, thread, threads)
-    _linear(place, x, scratch.update, 0, first, last, scratch.unpacked[thread])
+    tiles = _tile_memory(past, scratch, thread)
+    _linear(place, x, scratch.update, 0, first, last, scratch.unpacked[thread], tiles)
     for row in range(len(x)):
         for column in range(first, last):
             scratch.hidden[row, column] += scratch.update[row, column]
 
 
 @_compiled
-def _activate(shape, place, scratch, thread, threads):
+def _activate(shape, place, past, scratch, thread, threads):
     """The gated first half of the MLP."""
     width = scratch.active.shape[1]
     first, last = _share(shape.inner, LANES, thread, threads)
     flat = scratch.gate_up.reshape(len(scratch.hidden), 2 * width)
     normed, memory = scratch.normed[thread], scratch.unpacked[thread]
-    _linear(place, normed, flat, 0, first, last, memory)
-    _linear(place, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory)
+    tiles = _tile_memory(past, scratch, thread)
+    _linear(place, normed, flat, 0, first, last, memory, tiles)
+    _linear(place, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory, tiles)
     for row in range(len(flat)):
         gate = _address(flat) + row * flat.strides[0] + 4 * first
         out = _address(scratch.active) + row * scratch.active.strides[0] + 4 * first
@@ -349,24 +431,29 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             logits: float32 (rows or the last few, vocab padded to `ROWS`), the result.
         """
         _ = sources
-        barrier = _address(scratch.barrier)
+        barrier, tiles = _address(scratch.barrier), _tile_memory(past, scratch, thread)
+        if tiles:
+            begin(tiles - 64)
         for layer in range(shape.layers):
             _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 0], shape.eps, scratch.normed[thread])
             _project(shape, weights, layer, past, cos, sin, scratch, thread, threads)
             _meet(barrier, threads)
             _attend(shape, layer, past, scratch, thread, threads)
             _meet(barrier, threads)
-            _add_linear(shape, weights.linears[layer, 1], scratch.attended, scratch, thread, threads)
+            _add_linear(shape, weights.linears[layer, 1], scratch.attended, past, scratch, thread, threads)
             _meet(barrier, threads)
             _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 1], shape.eps, scratch.normed[thread])
-            _activate(shape, weights.linears[layer, 2], scratch, thread, threads)
+            _activate(shape, weights.linears[layer, 2], past, scratch, thread, threads)
             _meet(barrier, threads)
-            _add_linear(shape, weights.linears[layer, 3], scratch.active, scratch, thread, threads)
+            _add_linear(shape, weights.linears[layer, 3], scratch.active, past, scratch, thread, threads)
             _meet(barrier, threads)
         asked = scratch.hidden[len(scratch.hidden) - len(logits) :]
         _norm_rows(asked, shape.hidden, weights.norms[shape.layers, 0], shape.eps, scratch.normed[thread])
         first, last = _share(shape.vocab, LANES, thread, threads)
-        _linear(weights.head, scratch.normed[thread, : len(logits)], logits, 0, first, last, scratch.unpacked[thread])
+        memory = scratch.unpacked[thread]
+        _linear(weights.head, scratch.normed[thread, : len(logits)], logits, 0, first, last, memory, 0)
+        if tiles:
+            end()
         _meet(barrier, threads)
 
     @entry_point
@@ -378,7 +465,7 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         """
         _ = sources
         first, last = _share(rows, LANES, thread, threads)
-        _linear(place, x, out, 0, first, last, memory[thread])
+        _linear(place, x, out, 0, first, last, memory[thread], 0)
         _meet(_address(barrier), threads)
 
     @entry_point
@@ -395,10 +482,11 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         for index in range(len(rows)):
             form, data, scale, groups = places[index, 0], places[index, 1], places[index, 2], places[index, 3]
             first, last = _share(rows[index], LANES, thread, threads)
-            start = _address(out) + 2 * (starts[index] + first * groups * GROUP)
-            for group in range(first * groups, last * groups):
-                widened(form, data + group * _BYTES[form], scale + group * _SCALE_BYTES[form], start)
-                start += GROUP * 2
+            start, place = first * groups, _address(out) + 2 * starts[index]
+            widened(
+                form, data + start * _BYTES[form], scale + start * _SCALE_BYTES[form], (last - first) * groups,
+                place + start * 2 * GROUP,
+            )  # fmt: skip
         _meet(_address(barrier), threads)
 
     return step, multiply, widen

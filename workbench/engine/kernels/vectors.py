@@ -99,22 +99,22 @@ def _dots_of_rows(
         return v.at(v.at(start, v.times(groups, row * bytes_per_group)), v.times(group, bytes_per_group))
 
     with cgutils.for_range(b, groups, intp=I64) as loop:
-        vectors = []
-        for index in range(count):
-            address = v.at(v.at(x, v.times(x_step, index)), v.times(loop.index, 4 * GROUP))
-            vectors.append((v.load(address), v.load(v.at(address, 4 * LANES))))
+        weights = {}
         for row in rows:
             for start, size in ((data, BYTES_PER_GROUP[form]), (scale, SCALE_BYTES_PER_GROUP[form])):
                 for line in range(0, 0 if form == UNPACKED else size, 64):
                     v.fetch(v.at(place(start, size, row + AHEAD, loop.index), line))
-            first, second = v.group(
+            weights[row] = v.group(
                 form,
                 place(data, BYTES_PER_GROUP[form], row, loop.index),
                 place(scale, SCALE_BYTES_PER_GROUP[form], row, loop.index),
             )
-            for index, (left, right) in enumerate(vectors):
-                total = v.fma(second, right, v.fma(first, left, b.load(sums[row, index])))
-                b.store(total, sums[row, index])
+        for half in range(2):  # one after the other, so that the vectors' halves find room in registers too
+            for index in range(count):
+                address = v.at(v.at(x, v.times(x_step, index)), v.times(loop.index, 4 * GROUP))
+                part = v.load(v.at(address, 4 * LANES * half))
+                for row in rows:
+                    b.store(v.fma(weights[row][half], part, b.load(sums[row, index])), sums[row, index])
     for (row, index), total in zip(sums, v.sums([b.load(one) for one in sums.values()]), strict=True):
         v.store(total, v.at(v.at(out, v.times(out_step, index)), 4 * row))
 
@@ -270,19 +270,22 @@ def unpacked(_typing: Any, form: Any, data: Any, scale: Any, ahead: Any, scale_a
 
 
 @intrinsic
-def widened(_typing: Any, form: Any, data: Any, scale: Any, out: Any) -> Any:
-    """Store a group of weights as bf16, rounded to nearest."""
+def widened(_typing: Any, form: Any, data: Any, scale: Any, groups: Any, out: Any) -> Any:
+    """Store so many groups of weights, one behind the other, as bf16, rounded to nearest."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (form, data, scale, out) = Vectors(builder), args
-        for known in BYTES_PER_GROUP:
-            with builder.if_then(builder.icmp_signed("==", form, ir.Constant(I64, known))):
-                for half, value in enumerate(v.group(known, data, scale)):
-                    short = builder.trunc(v.bf16(value), ir.VectorType(I16, LANES))
-                    v.store(short, v.at(out, 2 * LANES * half))
+        v, (form, data, scale, groups, out) = Vectors(builder), args
+        for known, size in BYTES_PER_GROUP.items():
+            with (
+                builder.if_then(builder.icmp_signed("==", form, ir.Constant(I64, known))),
+                cgutils.for_range(builder, groups, intp=I64) as loop,
+            ):
+                scales = v.at(scale, v.times(loop.index, SCALE_BYTES_PER_GROUP[known]))
+                group = v.bf16_group(known, v.at(data, v.times(loop.index, size)), scales)
+                v.store(group, v.at(out, v.times(loop.index, 2 * GROUP)))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 4), codegen
+    return types.void(*[types.int64] * 5), codegen
 
 
 @intrinsic
@@ -325,7 +328,7 @@ def put(_typing: Any, form: Any, address: Any, value: Any) -> Any:
         with b.if_else(b.icmp_signed("==", form, ir.Constant(I64, BF16))) as (bf16, float32):
             with bf16:
                 rounded = b.extract_element(Vectors(b).bf16(Vectors(b).splat(value)), ir.Constant(I32, 0))
-                b.store(b.trunc(rounded, I16), b.inttoptr(address, I16.as_pointer()))
+                b.store(rounded, b.inttoptr(address, I16.as_pointer()))
             with float32:
                 b.store(value, b.inttoptr(address, F32.as_pointer()))
         return context.get_dummy_value()

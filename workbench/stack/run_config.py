@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workbench.errors import ConfigError
 from workbench.protocol import RunConfig
 from workbench.stack.checking import checked
+from workbench.stack.yaml_file import read_mapping
 
 CONFIG_VARIABLE = "WORKBENCH_CONFIG"
 
@@ -65,33 +64,9 @@ def load_run_config(source: str | Path | Mapping[str, Any] | RunConfig | None = 
 def _from_file(path: Path) -> RunConfig:
     try:
         # Nothing of the file in a variable of this frame, which a traceback may show.
-        return checked(RunConfig.model_validate(_completed(_content(path))))
+        return checked(RunConfig.model_validate(_completed(read_mapping(path))))
     except ConfigError as error:
         raise ConfigError(f"run config {path}: {error}") from None
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"it cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"it is not in UTF-8: {error.reason} at byte {error.start}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"it is no valid YAML{_place(error)}") from None
-    if not isinstance(content, dict):
-        raise ConfigError("it must be a mapping with the key 'providers'")
-    return content
-
-
-def _place(error: yaml.YAMLError) -> str:
-    """Where the text is wrong, and what; without the line itself, which may hold a secret."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return ""
-    place = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-    # The other kinds of error quote aliases and tags, and what was meant as a text may begin with their signs.
-    said = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
-    return f"{place}: {error.problem if said else 'an alias or a tag that is not known here'}"
 
 
 def _completed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,29 @@ def test_a_file_that_is_no_mapping_is_named(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         load_run_config(path)
+
+
+@pytest.mark.parametrize(
+    "text,said",
+    [
+        ("providers: {}\nproviders: {inference: []}", "line 2, column 1: the key 'providers' is there twice"),
+        ("providers:\n  inference: []\n  inference: []", "line 3, column 3: the key 'inference' is there twice"),
+        ("? [providers]\n: {}", "line 1, column 3: an alias, a tag or a key"),
+        ("[" * 5000, "nested too deeply"),
+    ],
+)
+def test_what_the_library_would_read_otherwise_than_meant_is_refused(path: Path, text: str, said: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_run_config(path)
+
+
+def test_a_mapping_may_still_take_over_another_one(path: Path) -> None:
+    path.write_text(
+        "providers: {inference: [{provider_id: a, provider_type: 'inline::echo', config: &one {models: [x]}},"
+        " {provider_id: b, provider_type: 'inline::echo', config: {<<: *one, delay_s: 0}}]}"
+    )
+    assert load_run_config(path).providers["inference"][1].config == {"models": ["x"], "delay_s": 0}
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe\x00")])
@@ -177,6 +201,12 @@ def test_a_reference_to_the_environment_stays_as_written_and_the_provider_sees_t
     provider: Any = stack.providers["a"]
     assert provider.config.models == ["a ${env.NAME} 'quoted': value", "x-a ${env.NAME} 'quoted': value"]
     assert provider.config.context_length == 512
+
+
+@pytest.mark.parametrize("text", ["${env.MY-TOKEN}", "${env.}", "${env.NAME", "x ${env.NAME:default}", "${env.É}"])
+def test_a_reference_that_is_none_is_not_taken_for_the_value(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.models\[0\] must refer to the environment as \$\{env\.NAME\}"):
+        load_run_config(config_of(echo(models=[text])))
 
 
 def test_a_missing_variable_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ A new provider type adds its fixture here and its name to `FIXTURES`; `test_prov
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
+from tests.fakes.real_servers import ascii_gguf, ascii_llama, llama_cpp_server, transformers_server
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config, save_model, save_sentence_model
 from workbench.protocol import RunConfig
 from workbench.providers.capabilities import Capabilities
@@ -23,6 +24,8 @@ FIXTURES = {
     "inline::echo": "echo",
     "inline::trace": "trace",
     "inline::transformers": "transformers",
+    "remote::llama_cpp": "llama_cpp",
+    "remote::openai": "transformers_serve",
 }
 """By provider type, the fixture that gives its candidate, or what to await for it."""
 
@@ -60,6 +63,30 @@ def transformers(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
         embeds="tiny-bert",
         registers=str(another),
     )
+
+
+@pytest.fixture(scope="session")
+def ascii_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that servers of others serve too."""
+    return ascii_llama(tmp_path_factory.mktemp("remote") / "ascii")
+
+
+@pytest.fixture(scope="session")
+def llama_cpp(ascii_folder: Path) -> Iterator[Candidate]:
+    """llama.cpp's own server, which takes the model's path for its name."""
+    gguf = ascii_gguf(ascii_folder, ascii_folder.parent / "ascii.gguf")
+    with llama_cpp_server(gguf) as url:
+        name = str(gguf)
+        yield Candidate("remote::llama_cpp", {"url": url}, generates=name, embeds=name, registers=name)
+
+
+@pytest.fixture(scope="session")
+def transformers_serve(ascii_folder: Path) -> Iterator[Candidate]:
+    """``transformers serve``: it does not list its model, and drops what it lacks without a word."""
+    lacks = ["embeddings", "images", "logprobs", "required_tool_choice", "response_formats", "sampling"]
+    with transformers_server(ascii_folder) as url:
+        name = str(ascii_folder)
+        yield Candidate("remote::openai", {"url": url, "models": [name], "lacks": lacks}, generates=name, registers=name)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ Ability = Literal[
     "required_tool_choice",
     "response_formats",
 ]
-"""What a server may lack: `Capabilities`' own names, and ``sampling`` for every strategy but the greedy one."""
+"""What a server may lack: `Capabilities`' own names, and ``sampling`` for every strategy but the greedy one, and its seed."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -97,7 +97,7 @@ def narrowed(capabilities: Capabilities, config: OpenAIConfig, max_logprobs: int
     # One more than the alternatives, because the sampled token may be among the most probable ones.
     left = replace(capabilities, max_top_k=(config.max_logprobs or max_logprobs) - 1)
     absent: dict[str, Any] = {
-        "sampling": {"strategies": frozenset({SamplingStrategy.greedy})},
+        "sampling": {"strategies": frozenset({SamplingStrategy.greedy}), "seed": False},
         "response_formats": {"response_formats": frozenset()},
         "logprobs": {"logprobs": False, "prompt_logprobs": False},
         "tools": {"tools": False, "required_tool_choice": False},

@@ -5,7 +5,8 @@ openai       greedy and ``top_p``; a JSON schema in chats; logprobs of up to 20 
 vllm         every strategy and format, the repetition penalty, logprobs of the prompt, ids of sampled tokens
 tgi          as openai, with regular expressions; logprobs in chats alone, of up to 5 tokens
 ollama       as openai, without completions, which its API puts into the chat template, and without forced calls
-llama_cpp    every strategy, the repetition penalty, a JSON schema, and the id of every token that it tells of
+llama_cpp    every strategy, the repetition penalty, a JSON schema, and the id of every token that it tells of; forced
+             calls it has not, for any length of prose may come before one
 ===========  =====================================================================================================
 
 A server's defaults (vLLM takes them from the model's folder, llama.cpp cuts by ``min_p``) would change the answer, so
@@ -178,7 +179,12 @@ OLLAMA = Dialect(
     extra={},
 )
 LLAMA_CPP = Dialect(
-    capabilities=replace(_STANDARD, strategies=frozenset(SamplingStrategy), repetition_penalty=True),
+    capabilities=replace(
+        _STANDARD,
+        strategies=frozenset(SamplingStrategy),
+        repetition_penalty=True,
+        required_tool_choice=False,  # its grammar lets any length of prose come before the call
+    ),
     max_logprobs=100,
     health_path="/health",
     completion_limit={"max_tokens": -1},

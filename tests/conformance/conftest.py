@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
+from tests.fakes.dialect_servers import dialect_server
 from tests.fakes.real_servers import ascii_gguf, ascii_llama, llama_cpp_server, transformers_server
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config, save_model, save_sentence_model
 from workbench.protocol import RunConfig
@@ -25,7 +26,10 @@ FIXTURES = {
     "inline::trace": "trace",
     "inline::transformers": "transformers",
     "remote::llama_cpp": "llama_cpp",
+    "remote::ollama": "ollama",
     "remote::openai": "transformers_serve",
+    "remote::tgi": "tgi",
+    "remote::vllm": "vllm",
 }
 """By provider type, the fixture that gives its candidate, or what to await for it."""
 
@@ -86,7 +90,27 @@ def transformers_serve(ascii_folder: Path) -> Iterator[Candidate]:
     lacks = ["embeddings", "images", "logprobs", "required_tool_choice", "response_formats", "sampling"]
     with transformers_server(ascii_folder) as url:
         name = str(ascii_folder)
-        yield Candidate("remote::openai", {"url": url, "models": [name], "lacks": lacks}, generates=name, registers=name)
+        yield Candidate(
+            "remote::openai", {"url": url, "models": [name], "lacks": lacks}, generates=name, registers=name
+        )
+
+
+@pytest.fixture(scope="session")
+def vllm(ascii_folder: Path) -> Iterator[Candidate]:
+    with dialect_server("vllm", ascii_folder) as (url, name):
+        yield Candidate("remote::vllm", {"url": url}, generates=name, embeds=name, registers=name)
+
+
+@pytest.fixture(scope="session")
+def tgi(ascii_folder: Path) -> Iterator[Candidate]:
+    with dialect_server("tgi", ascii_folder) as (url, name):
+        yield Candidate("remote::tgi", {"url": url}, generates=name, registers=name)
+
+
+@pytest.fixture(scope="session")
+def ollama(ascii_folder: Path) -> Iterator[Candidate]:
+    with dialect_server("ollama", ascii_folder) as (url, name):
+        yield Candidate("remote::ollama", {"url": url}, generates=name, embeds=name, registers=name)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def _gguf_name(name: str) -> str:
 
 
 def _in_llama_cpp_order(name: str, tensor: Any, config: dict[str, Any]) -> Any:
-    """llama.cpp turns neighbouring rows of a query or key projection together, transformers the two halves of a head."""
+    """llama.cpp turns neighbouring rows of a query or key projection together, transformers a head's two halves."""
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}.get(name.split(".")[-2])
     if heads is None:
         return tensor

@@ -55,7 +55,9 @@ serve.kill_server()
 def ascii_llama(folder: Path) -> Path:
     """A random Llama that never writes anything but printable ASCII, nor an end: no character is cut in pieces."""
     tokenizer = bpe_tokenizer()
-    config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, **llama_like(max_position_embeddings=4096))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), tie_word_embeddings=False, **llama_like(max_position_embeddings=4096)
+    )
     save_config(folder, config, tokenizer, seed=3)
     make_model: Any = AutoModelForCausalLM.from_pretrained
     model = make_model(folder)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import select
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 PATIENCE_S = 60.0
 """A test that waits longer has found a hang."""
@@ -38,7 +38,7 @@ class Stream:
     ending: Literal["done", "closed", "cut", "silent"] = "done"
 
 
-Answer = Reply | Stream
+Answer: TypeAlias = Reply | Stream
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Asked:
     body: Any
 
 
+Script: TypeAlias = Answer | Callable[[Asked], Answer]
+"""An answer, or what makes one of the request."""
+
+
 class ScriptedServer:
     """Answers by path: with the next one of its list, the last of which stays."""
 
@@ -62,22 +66,23 @@ class ScriptedServer:
         self.hung_up = threading.Event()
         """A client has left before the end of its answer."""
         self.stopped = threading.Event()
-        self._answers: dict[str, list[Answer]] = {}
+        self._scripts: dict[str, list[Script]] = {}
         self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
         return f"{self.address}/v1"
 
-    def script(self, path: str, *answers: Answer) -> None:
-        self._answers[path] = list(answers)
+    def script(self, path: str, *scripts: Script) -> None:
+        self._scripts[path] = list(scripts)
 
     def answer(self, asked: Asked) -> Answer:
         with self._lock:
             self.asked.append(asked)
             self.was_asked.set()
-            answers = self._answers.get(asked.path, [Reply({"error": {"message": "no such route"}}, 404)])
-            return answers.pop(0) if len(answers) > 1 else answers[0]
+            scripts = self._scripts.get(asked.path, [Reply({"error": {"message": "no such route"}}, 404)])
+            script = scripts.pop(0) if len(scripts) > 1 else scripts[0]
+        return script if isinstance(script, Reply | Stream) else script(asked)
 
     def bodies(self, path: str) -> list[Any]:
         return [asked.body for asked in self.asked if asked.path == path]

@@ -13,6 +13,7 @@ from workbench.providers.openai.config import OpenAIConfig
 from workbench.providers.openai.dialects import Dialect
 from workbench.providers.openai.logprobs import Told
 from workbench.providers.openai.messages import wire_messages, wire_tools
+from workbench.providers.openai.native import NativeCompletion
 from workbench.providers.requests import Request
 
 _MOST_TOKENS = 2**31 - 1
@@ -24,13 +25,16 @@ class Asked:
     """What is sent for a request, and what its answer has to have."""
 
     path: str
+    """Relative to the URL of the config, or a whole URL."""
     body: dict[str, Any]
     """Complete but for the messages."""
     told: Told
     tools: Toolset
     must_call: bool
-    streams: bool
+    streams: bool = True
     """False where the server tells some of it in whole answers alone."""
+    native: NativeCompletion | None = None
+    """Where the server's own API is asked."""
 
 
 def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> Asked:
@@ -42,6 +46,10 @@ def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) 
     """
     tools = Toolset.of(request.tools)
     told, logprobs = _logprobs(request, dialect, config)
+    if dialect.completion is not None and not request.is_chat:
+        native, text = dialect.completion, plain_text(request.content or "", request.field)
+        body = native.write(request, model, text, logprobs.get("logprobs"))
+        return Asked(f"{config.root_url}{native.path}", body, told, tools, must_call=False, native=native)
     body = {"model": model} | dialect.fields(request) | _limit(request, dialect, config) | logprobs
     if request.sampling_params.stop:
         body["stop"] = list(request.sampling_params.stop)
@@ -82,8 +90,6 @@ def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple
     most = config.max_logprobs or dialect.max_logprobs
     if not request.is_chat and config.max_logprobs is None and dialect.completion_max_logprobs is not None:
         most = dialect.completion_max_logprobs
-    if not most:
-        raise UnsupportedFieldError("logprobs", request.logprobs, "absent in completions: this kind of server has none")
     if alternatives >= most:
         raise UnsupportedFieldError(
             "logprobs.top_k", alternatives, f"at most {most - 1}; config.max_logprobs can say more"

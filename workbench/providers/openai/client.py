@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import ssl
 import threading
@@ -68,9 +69,13 @@ class Clients:
             lambda client: client.post(path, body=body, cast_to=object, options=self._options), harmless=harmless
         )
 
-    async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[object, None]:
-        """The events of an answer as they come; closing the iterator hangs up, which ends the work over there."""
-        kind = openai.AsyncStream[object]
+    async def events(self, path: str, body: dict[str, Any], *, is_lines: bool = False) -> AsyncGenerator[object, None]:
+        """The events of an answer as they come; closing the iterator hangs up, which ends the work over there.
+
+        Args:
+            is_lines: they are a JSON object a line, not server-sent events.
+        """
+        kind = _Lines if is_lines else openai.AsyncStream[object]
         failure: Exception | None = None
         try:
             async with self._lent() as client:
@@ -166,6 +171,21 @@ class Clients:
             timeout=timeout,
             http_client=http_client,
         )
+
+
+class _Lines(openai.AsyncStream[object]):
+    """A stream that is a JSON object a line; an error is one with the key ``error``."""
+
+    async def __stream__(self) -> AsyncIterator[object]:
+        try:
+            async for line in self.response.aiter_lines():
+                event = json.loads(line) if line.strip() else {}
+                if isinstance(event, dict) and "error" in event:
+                    raise openai.APIError(str(event["error"]), self.response.request, body=event)
+                if event:
+                    yield event
+        finally:
+            await self.response.aclose()
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ Ability = Literal[
     "required_tool_choice",
     "response_formats",
 ]
-"""What a server may lack: `Capabilities`' own names, and ``sampling`` for every strategy but the greedy one, and its seed."""
+"""What a server may lack: `Capabilities`' own names, and ``sampling`` for seeds and all strategies but greedy."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -62,6 +62,11 @@ class OpenAIConfig(ConfigModel):
     @property
     def token(self) -> str | None:
         return self.api_token.get_secret_value() if self.api_token else None
+
+    @property
+    def root_url(self) -> str:
+        """Where the server itself is, with its routes beside those of OpenAI's API."""
+        return self.url.removesuffix("/v1")
 
     @field_validator("url")
     @classmethod

@@ -3,8 +3,8 @@
 ===========  =====================================================================================================
 openai       greedy and ``top_p``; a JSON schema in chats; logprobs of up to 20 tokens in chats, 5 in completions
 vllm         every strategy and format, the repetition penalty, logprobs of the prompt, ids of sampled tokens
-tgi          as openai, with regular expressions; logprobs in chats alone, of up to 5 tokens
-ollama       as openai, without completions, which its API puts into the chat template, and without forced calls
+tgi          as openai, with regular expressions, and with formats in completions; logprobs of up to 5 tokens
+ollama       as openai, with formats in completions, and without forced calls
 llama_cpp    every strategy, the repetition penalty, a JSON schema, and the id of every token that it tells of; forced
              calls it has not, for any length of prose may come before one
 ===========  =====================================================================================================
@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from workbench.protocol import SamplingStrategy, effective_sampling
 from workbench.protocol.sampling import EffectiveSampling
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.openai import native
 from workbench.providers.requests import Request
 
 Fields: TypeAlias = dict[str, Any]
@@ -49,6 +50,8 @@ class Dialect:
     extra: Fields
     """Sent with every request."""
     streams_logprobs_beside_tools: bool = True
+    completion: native.NativeCompletion | None = None
+    """Of the server's own API, where that of OpenAI would not do."""
 
     def fields(self, request: Request) -> Fields:
         """Sampling in this server's words, with what it is always sent."""
@@ -109,9 +112,7 @@ def _vllm_format(request: Request) -> Fields | None:
     return {"structured_outputs": {"grammar": wanted.grammar}}
 
 
-def _tgi_format(request: Request) -> Fields | None:
-    if not request.is_chat:
-        return None
+def _tgi_format(request: Request) -> Fields:
     wanted: Any = request.response_format
     if wanted.type == "regex":
         return {"response_format": {"type": "regex", "value": wanted.regex}}
@@ -163,7 +164,7 @@ VLLM = Dialect(
 TGI = Dialect(
     capabilities=replace(_STANDARD, embeddings=False, response_formats=frozenset({"json_schema", "regex"})),
     max_logprobs=5,
-    completion_max_logprobs=0,
+    completion=native.TGI,
     health_path="/health",
     completion_limit={},
     sampling=_tgi_sampling,
@@ -171,8 +172,9 @@ TGI = Dialect(
     extra={},
 )
 OLLAMA = Dialect(
-    capabilities=replace(_STANDARD, completion=False, required_tool_choice=False),
+    capabilities=replace(_STANDARD, required_tool_choice=False),
     max_logprobs=20,
+    completion=native.OLLAMA,
     completion_limit={},
     sampling=_openai_sampling,
     response_format=_openai_format,

@@ -33,8 +33,7 @@ class Told:
 def token_records(choice: Choice, text: str, position: int, elapsed_s: float, told: Told) -> list[TokenRecord]:
     """Records of the tokens that are new in a choice; one stands for all of them where the server tells of none."""
     ids = choice.token_ids or []
-    if told.logprobs and choice.logprobs is not None:
-        entries = list(_entries(choice.logprobs))
+    if choice.logprobs is not None and (entries := list(_entries(choice.logprobs))):
         known = ids if len(ids) == len(entries) else [None] * len(entries)
         return [
             _record(entry, token_id, position + index, elapsed_s, told.alternatives)

@@ -103,8 +103,8 @@ class OpenAIProvider(InferenceProvider):
 
     async def health(self) -> HealthInfo:
         """Whether the server answers, within a few seconds."""
-        url, path = self.config.url, self.dialect.health_path
-        where = f"{url.removesuffix('/v1')}{path}" if path and url.endswith("/v1") else "/models"
+        path = self.dialect.health_path
+        where = f"{self.config.root_url}{path}" if path and self.config.url.endswith("/v1") else "/models"
         timeout_s = min(_HEALTH_TIMEOUT_S, self.config.timeout_s)
         try:
             await self._clients.get(where, timeout_s=timeout_s)
@@ -125,7 +125,7 @@ class OpenAIProvider(InferenceProvider):
             body = with_messages(asked, request)
         async with aclosing(self._events(asked, body)) as events:
             async for event in events:
-                for piece in reader.feed(self._failures.checked(Part, event)):
+                for piece in reader.feed(self._part(asked, event)):
                     yield piece
                 if reader.ended:
                     break
@@ -137,9 +137,15 @@ class OpenAIProvider(InferenceProvider):
         if not asked.streams:
             yield await self._clients.post(asked.path, body, harmless=False)
             return
-        async with aclosing(self._clients.events(asked.path, body)) as events:
+        is_lines = asked.native is not None and asked.native.is_lines
+        async with aclosing(self._clients.events(asked.path, body, is_lines=is_lines)) as events:
             async for event in events:
                 yield event
+
+    def _part(self, asked: Asked, event: object) -> Part:
+        if asked.native is None:
+            return self._failures.checked(Part, event)
+        return self._failures.checked(asked.native.event, event).part()
 
     async def _listing(self) -> list[ServedModel]:
         return self._failures.checked(Listing, await self._clients.get("/models")).data

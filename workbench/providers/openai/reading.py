@@ -60,13 +60,13 @@ class AnswerReader:
 
     def feed(self, part: Part) -> Iterator[Piece]:
         """What is certain after one more part."""
-        if part.usage is not None:
-            self._take_counts(part.usage)
         for choice in part.choices[:1]:
             if self._asked.told.prompt:
                 yield from self._read_prompt(part, choice)
             yield from self._read(choice)
             self._finish_reason = choice.finish_reason or self._finish_reason
+        if part.usage is not None:
+            self._take_counts(part.usage)
 
     def close(self) -> Iterator[Piece]:
         """The rest, and the chunk that ends the answer.

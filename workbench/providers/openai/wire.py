@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """What some server tells."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Candidate(_Answer):
+class Candidate(Answer):
     """A token that stood at one position."""
 
     token: str
@@ -30,7 +32,7 @@ class TokenLogprob(Candidate):
     top_logprobs: list[Candidate] | None = None
 
 
-class Logprobs(_Answer):
+class Logprobs(Answer):
     """Either ``content``, as in chats, or the three lists of the older completions."""
 
     content: list[TokenLogprob] | None = None
@@ -39,12 +41,12 @@ class Logprobs(_Answer):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
-class Function(_Answer):
+class Function(Answer):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class CallPart(_Answer):
+class CallPart(Answer):
     """A part of a tool call, or the whole of one."""
 
     index: int | None = None
@@ -52,7 +54,7 @@ class CallPart(_Answer):
     function: Function = Field(default_factory=Function)
 
 
-class Message(_Answer):
+class Message(Answer):
     """What is new in an answer, or the whole of it."""
 
     content: str | None = None
@@ -60,7 +62,7 @@ class Message(_Answer):
     tool_calls: list[CallPart] | None = None
 
 
-class Choice(_Answer):
+class Choice(Answer):
     text: str | None = None
     """Of a completion."""
     delta: Message | None = None
@@ -78,7 +80,7 @@ class Choice(_Answer):
         return self.delta or self.message or Message(content=self.text)
 
 
-class PromptCandidate(_Answer):
+class PromptCandidate(Answer):
     """vLLM's: a token at a position of the prompt, by its id."""
 
     logprob: float
@@ -86,17 +88,17 @@ class PromptCandidate(_Answer):
     decoded_token: str | None = None
 
 
-class PromptDetails(_Answer):
+class PromptDetails(Answer):
     cached_tokens: int | None = None
 
 
-class UsageCounts(_Answer):
+class UsageCounts(Answer):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
 
 
-class Part(_Answer):
+class Part(Answer):
     """One event of a stream, or a whole answer."""
 
     choices: list[Choice] = Field(default_factory=list)
@@ -105,16 +107,16 @@ class Part(_Answer):
     prompt_logprobs: list[dict[int, PromptCandidate] | None] | None = None
 
 
-class Vector(_Answer):
+class Vector(Answer):
     index: int
     embedding: list[float]
 
 
-class Vectors(_Answer):
+class Vectors(Answer):
     data: list[Vector]
 
 
-class ModelMeta(_Answer):
+class ModelMeta(Answer):
     """llama.cpp's."""
 
     n_ctx: int | None = None
@@ -122,12 +124,12 @@ class ModelMeta(_Answer):
     n_params: int | None = None
 
 
-class ServedModel(_Answer):
+class ServedModel(Answer):
     id: str = Field(min_length=1)
     max_model_len: int | None = None
     """vLLM's."""
     meta: ModelMeta | None = None
 
 
-class Listing(_Answer):
+class Listing(Answer):
     data: list[ServedModel]

@@ -185,7 +185,6 @@ async def test_openais_newest_models_want_another_name_for_the_limit(
         ("llama_cpp", False, JsonSchemaResponseFormat(json_schema=SCHEMA), "json_schema"),
         ("llama_cpp", True, JsonSchemaResponseFormat(json_schema=SCHEMA), "response_format"),
         ("openai", False, JsonSchemaResponseFormat(json_schema=SCHEMA), None),
-        ("tgi", False, JsonSchemaResponseFormat(json_schema=SCHEMA), None),
     ],
 )
 async def test_a_format_is_sent_in_the_servers_words_or_refused(
@@ -208,8 +207,8 @@ async def test_more_logprobs_than_the_server_tells_are_refused_by_name(
     for dialect, most in (("openai", 4), ("vllm", 19), ("llama_cpp", 99)):
         with pytest.raises(UnsupportedFieldError, match="top_k"):
             await body_of(server, make(dialect), chat=False, logprobs=LogProbConfig(top_k=most + 1))
-    with pytest.raises(UnsupportedFieldError, match="absent"):
-        await body_of(server, make("tgi"), chat=False, logprobs=LogProbConfig())
+    with pytest.raises(UnsupportedFieldError, match="top_k"):
+        await body_of(server, make("tgi"), chat=False, logprobs=LogProbConfig(top_k=5))
     assert make("openai", max_logprobs=40).capabilities.max_top_k == 39
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import yaml
 from PIL import Image
 
 from tests.fakes.scripted_server import Reply, ScriptedServer, Stream, chat_events, completion_events
@@ -39,6 +42,7 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import refuse_undeclared
+from workbench.providers.openai.config import Ability, OpenAIConfig
 from workbench.providers.openai.dialects import LLAMA_CPP, OLLAMA, OPENAI, TGI, VLLM
 from workbench.providers.requests import chat_request, completion_request
 
@@ -321,3 +325,18 @@ def test_every_dialect_is_found_by_its_type() -> None:
         assert kind.dialect is dialect  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="remote::vllm"):
         providers.create(Provider(provider_id="x", provider_type="remote::nobody", config={}))
+
+
+def test_the_page_about_servers_names_every_key_and_its_configs_are_valid() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "remote-servers.md").read_text(encoding="utf-8")
+    whole, narrowed_down = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    entries = [yaml.safe_load(whole)["providers"]["inference"][0], yaml.safe_load(narrowed_down)]
+    for entry in entries:
+        kind: Any = providers.provider_class(entry["provider_type"])
+        kind.Config.model_validate(entry["config"])
+    rows = {
+        name for row in re.findall(r"^\| (`[a-z_`, ]+`) \|", page, re.MULTILINE) for name in re.findall(r"\w+", row)
+    }
+    assert rows - {"provider_type"} == set(OpenAIConfig.model_fields)
+    assert set(re.findall(r"`(remote::\w+)`", page)) >= {f"remote::{name}" for name in DIALECTS}
+    assert all(f"`{ability}`" in page for ability in get_args(Ability))

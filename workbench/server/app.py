@@ -23,10 +23,10 @@ def create_app(stack: Stack, access: Access, limits: Limits | None = None) -> Fa
     """Every route of the protocol, and OpenAI's under ``/v1``, over one stack, which somebody else opens and closes."""
     limits = limits or Limits()
     app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    bodies = add_protocol_routes(app, stack, limits) | add_openai_routes(app, stack, limits)
+    posts = add_protocol_routes(app, stack, limits) | add_openai_routes(app, stack, limits)
 
     def description() -> dict[str, Any]:
-        app.openapi_schema = app.openapi_schema or describe(app, bodies)
+        app.openapi_schema = app.openapi_schema or describe(app, posts)
         return app.openapi_schema
 
     app.openapi = description  # type: ignore[method-assign]  # the way that FastAPI documents

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from workbench._version import __version__
 
@@ -52,29 +53,45 @@ _ERROR_SCHEMA = {
 }
 
 
-def describe(app: FastAPI, bodies: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
-    """The OpenAPI description of an app's routes.
+@dataclass(frozen=True, slots=True)
+class PostTypes:
+    """What a route reads and tells beside its whole answer; the endpoints do it themselves, unknown to FastAPI."""
 
-    Args:
-        bodies: by path, what its POST method reads; the endpoints read it themselves, so FastAPI does not know it.
-    """
+    body: type[BaseModel]
+    chunk: type[BaseModel] | None = None
+    """Of the events of its stream, where it has one."""
+
+
+def describe(app: FastAPI, posts: Mapping[str, PostTypes]) -> dict[str, Any]:
+    """The OpenAPI description of an app's routes; ``posts`` by path."""
     description = get_openapi(title=TITLE, version=__version__, routes=app.routes)
-    template = "#/components/schemas/{model}"
-    names, definitions = models_json_schema([(model, "validation") for model in bodies.values()], ref_template=template)
+    bodies: list[tuple[type[BaseModel], JsonSchemaMode]] = [(types.body, "validation") for types in posts.values()]
+    chunks: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (types.chunk, "serialization") for types in posts.values() if types.chunk
+    ]
+    schemas, definitions = models_json_schema([*bodies, *chunks], ref_template="#/components/schemas/{model}")
     components = description.setdefault("components", {})
-    components["schemas"] = {
-        **definitions.get("$defs", {}), **components.get("schemas", {}), "Error": _ERROR_SCHEMA,
-    }  # fmt: skip
+    components["schemas"] = definitions.get("$defs", {}) | components.get("schemas", {}) | {"Error": _ERROR_SCHEMA}
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     description["security"] = [{"token": []}]
-    for path, model in bodies.items():
+    for path, types in posts.items():
         operation = description["paths"][path]["post"]
-        schema = names[model, "validation"]
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    for path in description["paths"].values():
-        for operation in path.values():
+        body = {"schema": schemas[types.body, "validation"]}
+        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
+        if types.chunk is not None:
+            event = _event(schemas[types.chunk, "serialization"])
+            operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": event}
+    for methods in description["paths"].values():
+        for operation in methods.values():
             operation["responses"] |= {status: _error(meaning) for status, meaning in _ERRORS.items()}
     return description
+
+
+def _event(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """One event of a stream; the last one is an `Error` where something went wrong on the way."""
+    told = {"anyOf": [chunk, {"$ref": "#/components/schemas/Error"}]}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": told}
+    return {"type": "object", "required": ["data"], "properties": {"data": data}}
 
 
 def _error(meaning: str) -> dict[str, Any]:

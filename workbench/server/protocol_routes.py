@@ -11,17 +11,19 @@ from fastapi.responses import Response
 from workbench.protocol import Route, routes_of
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body, request_model
+from workbench.server.description import PostTypes
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from pydantic import BaseModel
 
     from workbench.server.limits import Limits
     from workbench.stack import Stack
 
 
-def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, type[RequestModel]]:
-    """Serve the stack's methods; returns the bodies of the POST routes by path."""
-    bodies = {}
+def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, PostTypes]:
+    """Serve the stack's methods; returns what the POST routes read and tell, by path."""
+    posts = {}
     for api, protocols in stack.apis.items():
         for route in (route for protocol in protocols for route in routes_of(protocol)):
             model = request_model(route)
@@ -38,8 +40,8 @@ def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str,
                 openapi_extra={"parameters": _parameters(model)} if route.method == "GET" else None,
             )
             if route.method == "POST":
-                bodies[route.route] = model
-    return bodies
+                posts[route.route] = PostTypes(body=model, chunk=_returned(route)[1])
+    return posts
 
 
 def _endpoint(method: Callable[..., Any], model: type[RequestModel], limits: Limits) -> Callable[[Request], Any]:
@@ -66,16 +68,13 @@ def _parameters(model: type[RequestModel]) -> list[dict[str, Any]]:
 
 
 def _documented(route: Route) -> dict[int | str, dict[str, Any]]:
-    """What comes back: the whole answer, and where there are two, the other one event by event."""
-    returned = get_type_hints(route.function)["return"]
-    kinds = get_args(returned) if "stream" in get_type_hints(route.function) else (returned,)
-    if len(kinds) == 1:
-        return {200: {"model": returned, "description": "The answer."}}
-    whole, chunk = kinds
-    return {
-        200: {
-            "model": whole,
-            "description": f"The answer; with `stream` one event for each {chunk.__name__}, or `error` as the last.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        }
-    }
+    return {200: {"model": _returned(route)[0], "description": "The answer."}}
+
+
+def _returned(route: Route) -> tuple[Any, type[BaseModel] | None]:
+    """The whole answer of a method, and the chunk of its stream where it has one."""
+    hints = get_type_hints(route.function)
+    if "stream" not in hints:
+        return hints["return"], None
+    whole, chunk = get_args(hints["return"])
+    return whole, chunk

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 
 from workbench.protocol import ModelDefWithProvider
 from workbench.providers.interface import gathered
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body
+from workbench.server.description import PostTypes
 from workbench.server.openai.answers import Answer, embeddings
 from workbench.server.openai.messages import protocol_messages
 from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
@@ -29,8 +29,8 @@ Asked = TypeVar("Asked", bound=RequestModel)
 _DONE = b"data: [DONE]\n\n"
 
 
-def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, type[BaseModel]]:
-    """Serve the stack's models; returns the bodies of the POST routes by path."""
+def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, PostTypes]:
+    """Serve the stack's models; returns what the POST routes read, by path."""
     routes = _Routes(stack, limits)
     posts: dict[str, tuple[type[RequestModel], Callable[[Any], Any], str]] = {
         "/v1/chat/completions": (ChatRequest, routes.chat, "Answer a conversation."),
@@ -49,7 +49,7 @@ def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, t
         )
     app.add_api_route("/v1/models", routes.list_models, summary="Every model served.", tags=["openai"])
     app.add_api_route("/v1/models/{model:path}", routes.get_model, summary="One model.", tags=["openai"])
-    return {path: model for path, (model, _, _) in posts.items()}
+    return {path: PostTypes(body=model) for path, (model, _, _) in posts.items()}
 
 
 def _endpoint(model: type[RequestModel], respond: Callable[[Any], Any], limits: Limits) -> Callable[[Request], Any]:

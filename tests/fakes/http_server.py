@@ -56,6 +56,20 @@ class Served:
         assert not self.thread.is_alive(), "the server does not stop"
 
 
+def tasks_of(served: Served) -> int:
+    """Of the server's event loop, now."""
+
+    async def count() -> int:
+        return len(asyncio.all_tasks()) - 1
+
+    return asyncio.run_coroutine_threadsafe(count(), served.loop).result(PATIENCE_S)
+
+
+def threads() -> int:
+    """Of this process, but for those of the default pool, which stay for the next one who needs one."""
+    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+
+
 @contextmanager
 def serving(
     config: dict[str, Any], access: Access | None = None, limits: Limits | None = None, grace_s: float = 0.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.http_server import PATIENCE_S, TOKEN, Served, eventually, serving
+from tests.fakes.http_server import TOKEN, Served, eventually, serving, tasks_of, threads
 from tests.fakes.models import FakeDecoder, Gate, endless_speech
 from tests.fakes.serving import FakeModels
 from workbench.errors import NumericalError
@@ -20,18 +19,6 @@ from workbench.errors import NumericalError
 ENDLESS = {"model": "slow", "content": "a", "sampling_params": {"max_tokens": 4000}}
 BATCH = {"model": "slow", "content_batch": ["a", "b"], "sampling_params": {"max_tokens": 4000}}
 CHAT = {"model": "slow", "messages": [{"role": "user", "content": "a"}], "max_tokens": 4000}
-
-
-def tasks_of(served: Served) -> int:
-    async def count() -> int:
-        return len(asyncio.all_tasks()) - 1
-
-    return asyncio.run_coroutine_threadsafe(count(), served.loop).result(PATIENCE_S)
-
-
-def threads() -> int:
-    """Those of the default pool stay for the next one who needs one."""
-    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
 
 
 @pytest.fixture

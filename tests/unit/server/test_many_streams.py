@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 from tests.fakes.http_clients import Job, ask_at_once
-from tests.fakes.http_server import TOKEN, eventually, serving
+from tests.fakes.http_server import TOKEN, eventually, serving, tasks_of, threads
 from tests.fakes.models import FakeDecoder
 from tests.fakes.serving import FakeModels
-from tests.unit.server.test_leaving import tasks_of, threads
 
 STREAMS, DROPPED = 64, 16
 

@@ -24,7 +24,7 @@ _ERRORS = {
     "400": "A field is wrong; `param` names it.",
     "401": "The token is missing or wrong.",
     "403": "A foreign Host or Origin.",
-    "404": "Nobody serves that model, or there is no such path.",
+    "404": "Nobody serves that model, a trace holds no such request, or there is no such path.",
     "405": "The path has no such method.",
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",
@@ -32,6 +32,7 @@ _ERRORS = {
     "501": "The provider has no such ability.",
     "502": "Whoever the answer had to come from did not deliver.",
     "503": "The server stops, or has no memory for the model.",
+    "504": "Whoever the answer had to come from was silent for too long.",
 }
 
 _ERROR_SCHEMA = {

@@ -80,3 +80,13 @@ def smollm2_engine(smollm2_path: Path) -> Iterator[Engine]:
     engine = Engine(load(smollm2_path, precision="float32"), prefix_cache_bytes=0)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster on this machine for as long as the tests run: starting one takes half a minute."""
+    from workbench.providers.ray import cluster
+
+    cluster.join(None, 8)
+    yield
+    cluster.leave()

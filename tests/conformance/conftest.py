@@ -23,6 +23,7 @@ from workbench.stack import Stack
 
 FIXTURES = {
     "inline::echo": "echo",
+    "inline::ray": "ray_pool",
     "inline::trace": "trace",
     "inline::transformers": "transformers",
     "remote::llama_cpp": "llama_cpp",
@@ -113,6 +114,13 @@ def ollama(ascii_folder: Path) -> Iterator[Candidate]:
         yield Candidate("remote::ollama", {"url": url}, generates=name, embeds=name, registers=name)
 
 
+@pytest.fixture(scope="session")
+def ray_pool(ray_cluster: None) -> Candidate:
+    """Over echoes: what actors add is the same for every engine, and a process without torch starts at once."""
+    config = {"actors": 1, "engine_type": "inline::echo"}
+    return Candidate("inline::ray", config, generates="echo", embeds="echo-embedding", registers="another echo")
+
+
 @pytest.fixture
 def trace(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Awaitable[Candidate]]:
     """Plays what an echo said to the very same test, which therefore runs twice."""
@@ -168,7 +176,13 @@ async def opened(candidate: Candidate) -> Served:
     return Served(stack, candidate)
 
 
-@pytest.fixture(params=sorted(FIXTURES))
+SLOW_TO_START = pytest.mark.timeout(600)
+"""Ray's processes take half a minute to come up, and longer where others compute."""
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=SLOW_TO_START) if name == "inline::ray" else name for name in sorted(FIXTURES)]
+)
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     found: Candidate | Callable[[], Awaitable[Candidate]] = request.getfixturevalue(FIXTURES[request.param])
     candidate = found if isinstance(found, Candidate) else await found()

@@ -20,6 +20,7 @@ ENTRY_POINT_GROUP = "workbench.providers"
 
 PROVIDER_TYPES: dict[str, str] = {
     "inline::echo": "workbench.providers.echo:EchoProvider",
+    "inline::ray": "workbench.providers.ray:RayProvider",
     "inline::trace": "workbench.providers.trace:TraceProvider",
     "inline::transformers": "workbench.providers.transformers:TransformersProvider",
     "remote::llama_cpp": "workbench.providers.openai:LlamaCppProvider",

@@ -37,7 +37,7 @@ from workbench.protocol import (
     ToolDefinition,
     UserMessage,
 )
-from workbench.providers.trace.wire import (
+from workbench.providers.wire import (
     detail_from_wire,
     detail_to_wire,
     error_from_wire,

@@ -22,7 +22,7 @@ from workbench.protocol import (
 )
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
-from workbench.providers.trace.wire import Json, detail_from_wire, detail_to_wire
+from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
 
 Method = Literal[
     "completion", "chat_completion", "batch_completion", "batch_chat_completion", "embeddings", "score", "render"

@@ -16,7 +16,7 @@ from workbench.errors import ConfigError, InvalidRequestError
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.trace.calls import RecordedCall
-from workbench.providers.trace.wire import Json, from_wire, to_wire
+from workbench.providers.wire import Json, from_wire, to_wire
 from workbench.records import ModelCard
 
 FORMAT, VERSION = "workbench-trace", 1

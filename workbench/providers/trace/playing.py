@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from workbench.errors import NotRecordedError
 from workbench.providers.trace.calls import Method, RecordedCall
-from workbench.providers.trace.wire import Json
+from workbench.providers.wire import Json
 
 _COMPARED = 200
 """Recorded requests that are looked at for the nearest."""

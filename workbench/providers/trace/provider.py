@@ -27,7 +27,7 @@ from workbench.providers.trace.calls import (
 )
 from workbench.providers.trace.file import RecordedModel, read_trace
 from workbench.providers.trace.playing import Playlist
-from workbench.providers.trace.wire import Json, error_from_wire, from_wire
+from workbench.providers.wire import Json, error_from_wire, from_wire
 from workbench.records import ModelCard, Prompt, Score
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from workbench.providers.trace.calls import (
     request_json,
 )
 from workbench.providers.trace.file import RecordedModel, TraceWriter
-from workbench.providers.trace.wire import Json, error_to_wire, to_wire
+from workbench.providers.wire import Json, error_to_wire, to_wire
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat

@@ -1,0 +1,263 @@
+"""The pool of actors: requests are spread, a dead actor loses and doubles nothing, and nothing is left at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.tiny_models import save_model
+from workbench.errors import (
+    ClosedError,
+    ConfigError,
+    ContextLengthError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    RemoteConnectionError,
+)
+from workbench.protocol import (
+    JsonSchemaResponseFormat,
+    LogProbConfig,
+    ModelDef,
+    Provider,
+    SamplingParams,
+    SamplingStrategy,
+    UserMessage,
+    detail_of,
+)
+from workbench.providers import create
+from workbench.providers.echo.words import words_of
+from workbench.providers.ray.wire import request_from_json, request_to_json
+from workbench.providers.requests import chat_request, completion_request
+
+pytestmark = pytest.mark.timeout(600)  # a cluster takes its time to come up on a busy machine
+
+Make = Callable[..., Any]
+WORDS = "word " * 30
+
+
+@pytest.fixture
+def pool_of(ray_cluster: None) -> Iterator[Make]:
+    """Makes a provider over actors of a config, which is closed after the test."""
+    made: list[Any] = []
+
+    def make(actors: int = 2, engine_type: str = "inline::echo", retries: int = 3, **engine: Any) -> Any:
+        config = {"actors": actors, "engine_type": engine_type, "engine": engine, "retries": retries}
+        made.append(create(Provider(provider_id="pool", provider_type="inline::ray", config=config)))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        provider.close()
+
+
+def pids(provider: Any) -> list[int]:
+    import ray
+
+    found: list[int] = ray.get([actor.pid.remote() for actor in provider._pool.actors])
+    return found
+
+
+async def content(asking: Any) -> str:
+    text: str = (await asking).completion_message.content
+    return text
+
+
+def test_a_request_travels_as_json_and_arrives_as_it_was() -> None:
+    schema = JsonSchemaResponseFormat(json_schema={"type": "object"})
+    params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.5, seed=3, stop=["x"], max_tokens=9)
+    asked = completion_request("m", ["a 😀", "b"], params, LogProbConfig(top_k=2, prompt=True), schema, field="f[2]")
+    assert request_from_json(request_to_json(asked)) == asked
+    chat = chat_request(
+        "m", [UserMessage(content="x")], params, None, None, None, None, None, field="messages_batch[0]"
+    )
+    again = request_from_json(request_to_json(chat))
+    assert (again.messages, again.sampling_params, again.field) == ([UserMessage(content="x")], params, chat.field)
+
+
+def test_nothing_is_started_before_the_first_request() -> None:
+    program = """
+import asyncio, sys
+from workbench.providers import create
+from workbench.protocol import Provider
+provider = create(Provider(provider_id="p", provider_type="inline::ray", config={"engine_type": "inline::echo"}))
+assert [model.identifier for model in asyncio.run(provider.list_models())] == ["echo", "echo-embedding"]
+assert provider.card("echo").provider_type == "inline::ray"
+assert asyncio.run(provider.health()).status == "OK"
+provider.close()
+assert not {"ray", "torch"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    "config,said",
+    [
+        ({"actors": 0}, "provider 'pool': actors must be greater than or equal to 1; got 0"),
+        ({"adress": "auto"}, "adress.*did you mean address"),
+        ({"engine_type": "inline::ray"}, "engine_type must be another type"),
+        ({"engine_type": "inline::none"}, "unknown provider_type 'inline::none'"),
+        ({"engine_type": "inline::echo", "engine": {"delay": 1}}, "delay.*did you mean delay_s"),
+    ],
+)
+def test_a_wrong_config_is_refused_before_anything_is_started(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        create(Provider(provider_id="pool", provider_type="inline::ray", config=config))
+
+
+async def test_concurrent_requests_are_spread_over_the_actors(pool_of: Make) -> None:
+    provider = pool_of(delay_s=0.02)
+    texts = await asyncio.gather(*(content(provider.completion("echo", f"{index} {WORDS}")) for index in range(20)))
+    assert texts == [f"{index} {WORDS}" for index in range(20)]
+    busy: list[list[int]] = []
+    streams = [provider.completion("echo", f"{index} {WORDS}", stream=True) for index in range(8)]
+    for stream in streams:
+        await anext(stream)
+    busy.append(list(provider._pool._busy))
+    for stream in streams:
+        await stream.aclose()
+    assert busy == [[4, 4]]
+    assert provider._pool._busy == [0, 0]
+
+
+async def test_answers_are_those_of_the_engine_alone_with_all_their_details(pool_of: Make) -> None:
+    provider = pool_of()
+    alone = create(Provider(provider_id="e", provider_type="inline::echo", config={}))
+    asked: Any = ("echo", "to be or not", SamplingParams(max_tokens=3), False, LogProbConfig(top_k=3, prompt=True))
+    there, here = await provider.completion(*asked), await alone.completion(*asked)
+    assert there == here
+    one, other = detail_of(there), detail_of(here)
+    assert one is not None
+    assert other is not None
+    assert [token.alternatives for token in one.tokens] == [token.alternatives for token in other.tokens]
+    assert one.prompt_tokens == other.prompt_tokens
+    assert (await provider.embeddings("echo", ["a", "b", "c"])) == (await alone.embeddings("echo", ["a", "b", "c"]))
+    assert (await provider.score("echo", "a b", ["a b"])) == (await alone.score("echo", "a b", ["a b"]))
+    assert (await provider.render("echo", "a b")) == (await alone.render("echo", "a b"))
+
+
+async def test_two_hundred_answers_of_the_engine_are_right_though_an_actor_is_killed_among_them(
+    pool_of: Make, tmp_path: Path
+) -> None:
+    folder = str(save_model(tmp_path / "tiny", "llama"))
+    params = SamplingParams(max_tokens=24)
+    prompts: list[Any] = [f"The quick brown fox {index}" for index in range(200)]
+    alone = create(Provider(provider_id="here", provider_type="inline::transformers", config={"models": [folder]}))
+    expected = (await alone.batch_completion("tiny", prompts, params)).completion_message_batch
+    await asyncio.to_thread(alone.close)
+
+    provider = pool_of(engine_type="inline::transformers", models=[folder])
+    assert await content(provider.completion("tiny", "warm", params))
+    victim, _ = await asyncio.to_thread(pids, provider)
+    done: list[int] = []
+
+    async def ask(index: int) -> Any:
+        chunks = [chunk async for chunk in provider.completion("tiny", prompts[index], params, stream=True)]
+        done.append(index)
+        if len(done) == 40:
+            os.kill(victim, signal.SIGKILL)
+        return "".join(chunk.delta for chunk in chunks), chunks[-1].stop_reason
+
+    answers = await asyncio.gather(*(ask(index) for index in range(200)))
+    assert answers == [(message.content, message.stop_reason) for message in expected]
+    assert sorted(done) == list(range(200))
+    assert len(set(answers)) > 100
+
+
+async def test_a_stream_goes_on_where_a_killed_actor_left_it_even_without_a_seed(pool_of: Make) -> None:
+    provider = pool_of(delay_s=0.02)
+    params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=3.0, top_p=1.0)
+    stream = provider.completion("echo", WORDS, params, stream=True, logprobs=LogProbConfig())
+    chunks = [await anext(stream) for _ in range(5)]
+    busy = provider._pool._busy.index(1)
+    os.kill((await asyncio.to_thread(pids, provider))[busy], signal.SIGKILL)
+    chunks += [chunk async for chunk in stream]
+    tokens = [token for chunk in chunks for token in (detail_of(chunk) or pytest.fail("no detail")).tokens]
+    assert [token.position for token in tokens] == list(range(len(words_of(WORDS))))
+    assert "".join(chunk.delta for chunk in chunks) == "".join(token.text for token in tokens)
+    assert "".join(token.text for token in tokens).replace("~", "").split() == ["word"] * 30
+    assert len({token.rank for token in tokens}) > 2
+
+
+async def test_a_dead_actor_is_started_anew_and_said_to_be_missing_meanwhile(pool_of: Make) -> None:
+    provider = pool_of(actors=1)
+    assert await content(provider.completion("echo", "a"))
+    (victim,) = await asyncio.to_thread(pids, provider)
+    os.kill(victim, signal.SIGKILL)
+    assert await content(provider.completion("echo", "a b")) == "a b"
+    assert await asyncio.to_thread(pids, provider) != [victim]
+    assert (await provider.health()).status == "OK"
+
+
+async def test_actors_that_die_each_time_are_an_error_and_no_endless_loop(pool_of: Make) -> None:
+    provider = pool_of(actors=1, retries=0, delay_s=0.05)
+    stream = provider.completion("echo", WORDS, stream=True)
+    await anext(stream)
+    os.kill((await asyncio.to_thread(pids, provider))[0], signal.SIGKILL)
+    with pytest.raises(RemoteConnectionError, match="1 actors were lost over one request"):
+        async for _ in stream:
+            pass
+
+
+async def test_a_reader_that_leaves_stops_the_actor(pool_of: Make) -> None:
+    provider = pool_of(actors=1, delay_s=0.02)
+    stream = provider.completion("echo", WORDS * 100, stream=True)
+    await anext(stream)
+    await stream.aclose()
+    assert provider._pool._busy == [0]
+    assert await content(provider.completion("echo", "after")) == "after"
+
+
+async def test_one_bad_item_refuses_a_batch_before_any_compute(pool_of: Make) -> None:
+    provider = pool_of(context_length=20)
+    with pytest.raises(ContextLengthError) as caught:
+        await provider.batch_completion("echo", ["a", WORDS, "b"])
+    assert caught.value.field == "content_batch[1]"
+    with pytest.raises(InvalidRequestError, match="embeddings only"):
+        provider.completion("echo-embedding", "x")
+
+
+async def test_a_model_is_served_by_every_actor_once_it_is_registered_and_by_none_after(pool_of: Make) -> None:
+    provider = pool_of()
+    await provider.register_model(ModelDef(identifier="new", llama_model="x"))
+    assert await asyncio.gather(*(content(provider.completion("new", f"{index}")) for index in range(6))) == [*"012345"]
+    await asyncio.to_thread(provider.load, "new")
+    assert provider.card("new").provider_type == "inline::ray"
+    await provider.unregister_model("new")
+    with pytest.raises(ModelNotFoundError):
+        provider.completion("new", "x")
+
+
+async def test_closing_ends_the_actors_and_what_is_in_flight(pool_of: Make) -> None:
+    provider = pool_of(delay_s=0.05)
+    running = asyncio.ensure_future(content(provider.completion("echo", WORDS)))
+    stream = provider.completion("echo", WORDS, stream=True)
+    await anext(stream)
+    found = await asyncio.to_thread(pids, provider)
+    await asyncio.to_thread(provider.close)
+    with pytest.raises(ClosedError):
+        await running
+    with pytest.raises(ClosedError):
+        async for _ in stream:
+            pass
+    with pytest.raises(ClosedError):
+        await content(provider.completion("echo", "x"))
+    provider.close()
+    await asyncio.to_thread(psutil.wait_procs, [one for one in psutil.process_iter() if one.pid in found], 60)
+    assert not any(psutil.pid_exists(pid) for pid in found)
+
+
+def test_the_address_of_another_cluster_is_refused(ray_cluster: None) -> None:
+    config = {"engine_type": "inline::echo", "address": "127.0.0.1:1"}
+    provider: Any = create(Provider(provider_id="pool", provider_type="inline::ray", config=config))
+    with pytest.raises(ConfigError, match="address must be that of the one cluster"):
+        asyncio.run(content(provider.completion("echo", "x")))
+    provider.close()

@@ -1,0 +1,108 @@
+"""What runs in an actor: a provider of its own, asked in JSON.
+
+Every answer is JSON, errors too, so that a type that only this process knows is never sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from workbench.errors import ModelNotFoundError
+from workbench.protocol import Message, ModelDef, Provider, ToolDefinition
+from workbench.providers import provider_class
+from workbench.providers.chat_events import chat_chunks
+from workbench.providers.pieces import closed_after, completion_chunks
+from workbench.providers.ray.wire import chunks_to_json, request_from_json
+from workbench.providers.wire import Json, error_to_wire, to_wire
+
+_MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
+
+
+class EngineActor:
+    """Answers for any model whose definition comes with the question, so that it may be started anew at any time."""
+
+    def __init__(self, spec: str) -> None:
+        provider = Provider.model_validate_json(spec)
+        self._provider = provider_class(provider.provider_type, provider.provider_id)(provider)
+        self._registering = asyncio.Lock()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    async def stream(self, definition: str, request: str) -> AsyncIterator[str]:
+        """The chunks of one answer, one JSON text each."""
+        try:
+            await self._serve(definition)
+            asked = request_from_json(request)
+            pieces, max_tokens = self._provider.generate(asked), asked.sampling_params.max_tokens
+            chunks: AsyncIterator[Any] = (
+                chat_chunks(pieces, max_tokens=max_tokens) if asked.is_chat else completion_chunks(pieces, max_tokens)
+            )
+            async with closed_after(chunks):
+                async for chunk in chunks:
+                    yield chunks_to_json([chunk])
+        except Exception as error:  # noqa: BLE001 - told to whoever asked, with its type
+            yield json.dumps({"error": error_to_wire(error)})
+
+    async def call(self, definition: str, method: str, arguments: str) -> str:
+        """The result of one of the methods below, or the error that it ended with."""
+        try:
+            await self._serve(definition)
+            answer = await getattr(self, f"_{method}")(ModelDef.model_validate_json(definition), json.loads(arguments))
+        except Exception as error:  # noqa: BLE001 - as above
+            return json.dumps({"error": error_to_wire(error)})
+        return json.dumps({"result": answer})
+
+    async def forget(self, identifier: str) -> None:
+        """Unload a model; one that is not here is forgotten already."""
+        try:
+            await self._provider.unregister_model(identifier)
+        except ModelNotFoundError:
+            return
+
+    async def _serve(self, definition: str) -> None:
+        model = ModelDef.model_validate_json(definition)
+        async with self._registering:
+            try:
+                known: ModelDef | None = self._provider.get_model(model.identifier)
+            except ModelNotFoundError:
+                known = None
+            if known is not None and known.llama_model != model.llama_model:
+                await self._provider.unregister_model(model.identifier)
+                known = None
+            if known is None:
+                await self._provider.register_model(model)
+
+    async def _check(self, _: ModelDef, arguments: Json) -> Json:
+        """Refuse a batch for its first bad item, before anything is computed."""
+        for stream in await self._provider.generate_batch([request_from_json(text) for text in arguments]):
+            async with closed_after(stream):
+                pass
+
+    async def _load(self, model: ModelDef, _: Json) -> Json:
+        await asyncio.to_thread(self._provider.load, model.identifier)
+        return to_wire(self._provider.card(model.identifier))
+
+    async def _embeddings(self, model: ModelDef, arguments: Json) -> Json:
+        return (await self._provider.embeddings(model.identifier, arguments)).embeddings
+
+    async def _score(self, model: ModelDef, arguments: Json) -> Json:
+        prompt, continuations, alternatives = arguments
+        return to_wire(await self._provider.score(model.identifier, _prompt(prompt), continuations, alternatives))
+
+    async def _render(self, model: ModelDef, arguments: Json) -> Json:
+        prompt, tools, tool_prompt_format = arguments
+        defined = [ToolDefinition.model_validate(tool) for tool in tools]
+        return to_wire(
+            await self._provider.render(model.identifier, _prompt(prompt), defined or None, tool_prompt_format)
+        )
+
+
+def _prompt(wire: Json) -> str | list[Message]:
+    return wire if isinstance(wire, str) else _MESSAGES.validate_python(wire)

@@ -1,0 +1,195 @@
+"""The provider: what it serves is known here, what is computed is computed by the actors of a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+from workbench.errors import ConfigError, GenerationError, InvalidRequestError
+from workbench.prompts.texts import plain_text
+from workbench.protocol import (
+    MAX_SEED,
+    EmbeddingsResponse,
+    HealthInfo,
+    ModelDef,
+    Provider,
+    SamplingStrategy,
+    effective_strategy,
+)
+from workbench.providers import provider_class
+from workbench.providers.interface import InferenceProvider
+from workbench.providers.pieces import Piece, closed_after
+from workbench.providers.ray.config import RayConfig
+from workbench.providers.ray.pool import ActorLostError, Pool
+from workbench.providers.ray.wire import chunk_from_wire, request_to_json
+from workbench.providers.requests import Request, check_list, check_tools
+from workbench.providers.wire import Json, from_wire
+from workbench.records import ModelCard, Prompt, Score
+
+if TYPE_CHECKING:
+    from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
+
+
+class RayProvider(InferenceProvider):
+    """``inline::ray``: can what its engine can; nothing is started before the first request."""
+
+    Config = RayConfig
+    config: RayConfig
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(provider)
+        if importlib.util.find_spec("ray") is None:
+            install = "install it with: pip install 'inference-workbench[ray]'"
+            raise ConfigError(f"provider {self.provider_id!r}: {self.provider_type} needs the package 'ray'; {install}")
+        if self.config.engine_type == self.provider_type:
+            raise ConfigError(
+                f"provider {self.provider_id!r}: engine_type must be another type than {self.provider_type}"
+            )
+        spec = Provider(provider_id=self.provider_id, provider_type=self.config.engine_type, config=self.config.engine)
+        self._engine = provider_class(spec.provider_type, self.provider_id)(spec)
+        """The engine's provider in this process: it knows what is served and checks requests, and loads nothing."""
+        self.capabilities = self._engine.capabilities
+        self._pool = Pool(spec, self.config)
+        self._loaded: dict[str, ModelCard] = {}
+
+    # ------------------------------------------------------------------------------------------------- answering
+
+    def generate(self, request: Request) -> AsyncIterator[Piece]:
+        self._engine.generate(request)  # which computes nothing before it is read, and refuses what it can refuse
+        return self._pieces(self._repeatable(request))
+
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+        """All are checked by one actor before the first is computed, and then spread over the pool."""
+        if not requests:
+            return []
+        streams = [self.generate(request) for request in requests]
+        await self._call("check", requests[0].model, [request_to_json(request) for request in requests])
+        return streams
+
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        self.get_model(model)
+        check_list("contents", contents)
+        texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+        share = -(-len(texts) // self.config.actors)
+        parts = [texts[start : start + share] for start in range(0, len(texts), share)]
+        vectors = await asyncio.gather(*(self._call("embeddings", model, part) for part in parts))
+        return EmbeddingsResponse(embeddings=[vector for part in vectors for vector in part])
+
+    async def score(
+        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+    ) -> list[Score]:
+        self.get_model(model)
+        check_list("continuations", continuations)
+        scores = await self._call("score", model, [_prompt(prompt), continuations, alternatives])
+        return [from_wire(Score, score) for score in scores]
+
+    async def render(
+        self,
+        model: str,
+        prompt: str | list[Message],
+        tools: list[ToolDefinition] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = None,
+    ) -> Prompt:
+        self.get_model(model)
+        check_tools(tools, None, tool_prompt_format)
+        asked = [_prompt(prompt), to_jsonable_python(tools or []), tool_prompt_format]
+        return from_wire(Prompt, await self._call("render", model, asked))
+
+    async def _pieces(self, request: Request) -> AsyncIterator[Piece]:
+        """The answer, from as many actors as it takes: what one told already, the next one has to tell again."""
+        model, asked = self.get_model(request.model), request_to_json(request)
+        told: list[str] = []
+        for attempt in range(self.config.retries + 1):
+            chunks = self._pool.stream(model, asked)
+            position = 0
+            try:
+                async with closed_after(chunks):
+                    async for wire in chunks:
+                        said = _said(wire)
+                        if position < len(told):
+                            _check_same(told[position], said)
+                        else:
+                            told.append(said)
+                            yield chunk_from_wire(wire, is_chat=request.is_chat)
+                        position += 1
+            except ActorLostError as error:
+                await self._pool.lost(attempt, error)
+            else:
+                return
+
+    def _repeatable(self, request: Request) -> Request:
+        """With a seed, where tokens are drawn: another actor may have to draw the same again."""
+        params = request.sampling_params
+        if params.seed is not None or effective_strategy(params) == SamplingStrategy.greedy:
+            return request
+        if not self.capabilities.seed:
+            return request
+        seed = random.SystemRandom().randint(0, MAX_SEED)
+        return replace(request, sampling_params=params.model_copy(update={"seed": seed}))
+
+    async def _call(self, method: str, model: str, arguments: Json) -> Json:
+        return await self._pool.call(self.get_model(model), method, arguments)
+
+    # -------------------------------------------------------------------------------------------- models and life
+
+    def get_model(self, identifier: str) -> ModelDef:
+        return self._engine.get_model(identifier)
+
+    async def list_models(self) -> list[ModelDef]:
+        return await self._engine.list_models()
+
+    async def register_model(self, model: ModelDef) -> None:
+        await self._engine.register_model(model)
+
+    async def unregister_model(self, identifier: str) -> None:
+        await self._engine.unregister_model(identifier)
+        self._loaded.pop(identifier, None)
+        await self._pool.forget(identifier)
+
+    def card(self, identifier: str) -> ModelCard:
+        """As far as it is known here; after `load` as an actor knows it."""
+        card = self._loaded.get(identifier) or self._engine.card(identifier)
+        return replace(card, provider_id=self.provider_id, provider_type=self.provider_type)
+
+    def load(self, identifier: str) -> None:
+        """In every actor of the pool."""
+        model = self.get_model(identifier)
+        self._pool.start()
+        self._loaded[identifier] = from_wire(ModelCard, self._pool.load(model))
+
+    async def health(self) -> HealthInfo:
+        """Before the first request there is nothing that could be ill."""
+        if not self._pool.actors:
+            return HealthInfo(status="OK")
+        alive = await self._pool.alive()
+        missing = f"{alive} of {self.config.actors} actors answer"
+        return HealthInfo(status="OK" if alive == self.config.actors else missing)
+
+    def close(self) -> None:
+        self._pool.close()
+        self._engine.close()
+
+
+def _said(wire: Json) -> str:
+    """What of a chunk has to be the same from any actor; times are not."""
+    chunk = wire[0].get("event", wire[0])
+    return json.dumps([chunk["delta"], chunk["stop_reason"]])
+
+
+def _check_same(told: str, said: str) -> None:
+    if told != said:
+        message = "an actor died, and another one went on otherwise than it had begun"
+        raise GenerationError(f"{message}: the engine does not repeat itself; ask again")
+
+
+def _prompt(prompt: Any) -> Json:
+    if not isinstance(prompt, str | list):
+        raise InvalidRequestError("prompt", prompt, "a text, or a list of messages")
+    return to_jsonable_python(prompt, fallback=repr)

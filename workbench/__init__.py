@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from workbench._version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ finds the same names
-    from workbench import catalog, errors, protocol, records, widgets
+    from workbench import catalog, errors, expect, protocol, records, widgets
+    from workbench.capsule import Capsule
     from workbench.errors import (
         BusyError,
         CatalogError,
@@ -115,6 +116,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
         TokenRecord,
         Usage,
     )
+    from workbench.replaying import Replay, replay
     from workbench.session import (
         Conversed,
         Run,
@@ -132,6 +134,7 @@ __all__ = [
     "Bf16QuantizationConfig",
     "BuiltinTool",
     "BusyError",
+    "Capsule",
     "CatalogError",
     "ChatCompletionRequest",
     "ChatCompletionResponse",
@@ -188,6 +191,7 @@ __all__ = [
     "RemoteConnectionError",
     "RemoteError",
     "RemoteTimeoutError",
+    "Replay",
     "ResponseFormat",
     "Role",
     "RouteInfo",
@@ -224,15 +228,24 @@ __all__ = [
     "__version__",
     "catalog",
     "errors",
+    "expect",
     "protocol",
     "records",
+    "replay",
     "widgets",
 ]
 
-_MODULES = ("catalog", "errors", "protocol", "records", "widgets")
+_MODULES = ("catalog", "errors", "expect", "protocol", "records", "widgets")
 
 # Asked in this order, light ones first: a name of the protocol never loads the session.
-_HOMES = ("workbench.errors", "workbench.records", "workbench.protocol", "workbench.session")
+_HOMES = (
+    "workbench.errors",
+    "workbench.records",
+    "workbench.protocol",
+    "workbench.capsule",
+    "workbench.replaying",
+    "workbench.session",
+)
 
 
 if not TYPE_CHECKING:  # type checkers would take any misspelt name for this function's

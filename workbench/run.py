@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.background import BackgroundLoop
+    from workbench.capsule import Capsule
 
 RunState = Literal["queued", "running", "finished", "cancelled", "failed"]
 
@@ -60,6 +61,7 @@ class Run(Generic[Chunk, Response]):
         chunks: AsyncIterator[Chunk],
         fold: Callable[[Sequence[Chunk]], Response],
         loop: BackgroundLoop,
+        capsule: Callable[[Run[Chunk, Response]], Capsule],
     ) -> None:
         self.id = run_id
         self.model = model
@@ -78,6 +80,8 @@ class Run(Generic[Chunk, Response]):
         self._answer = Answer()
         self._chunks: list[Chunk] = []
         self._fold = fold
+        self._make_capsule = capsule
+        self._capsule: Capsule | None = None
         self._inspector: Inspector | None = None
         self._changed = threading.Condition()
         self._listeners: list[Callable[[Run[Any, Any]], None]] = []
@@ -125,6 +129,21 @@ class Run(Generic[Chunk, Response]):
         if self.error is not None:
             raise self.error
         return self._fold(self._chunks)
+
+    @property
+    def capsule(self) -> Capsule:
+        """What `workbench.replay` needs to have this run again, and to say why it may come out otherwise.
+
+        Made at the first look, and then kept; that looks up the model and renders its prompt, and is nothing to do in
+        a callback.
+
+        Raises:
+            InvalidRequestError: the run has not ended yet.
+            ModelNotFoundError, ClosedError: its model, or the workbench, is no longer there to be asked.
+        """
+        if self._capsule is None:
+            self._capsule = self._make_capsule(self)
+        return self._capsule
 
     def cancel(self) -> None:
         """Stop within one decode step; what was generated stays. Harmless after the end."""

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from workbench.background import BackgroundLoop
+from workbench.capsule import Asked, asked, capsule_of
 from workbench.conversing import Approve, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
+    ChatCompletionRequest,
     ChatCompletionResponse,
     ChatCompletionResponseStreamChunk,
+    CompletionRequest,
     CompletionResponse,
     CompletionResponseStreamChunk,
     EmbeddingsResponse,
@@ -93,7 +96,15 @@ class Workbench:
         name = self._model(model)
         chunks = self.inference.completion(name, content, params, True, logprobs, response_format)
         fold = partial(completion_response, wants_logprobs=logprobs is not None)
-        return self._run(name, content, params, chunks, fold)
+        request = asked(
+            CompletionRequest,
+            model=name,
+            content=content,
+            sampling_params=params,
+            logprobs=logprobs,
+            response_format=response_format,
+        )
+        return self._run(name, content, params, chunks, fold, request)
 
     def chat_completion(
         self,
@@ -343,9 +354,22 @@ class Workbench:
             model, messages, params, tools, tool_choice, tool_prompt_format, True, logprobs, response_format
         )
         fold = partial(chat_response, wants_logprobs=logprobs is not None)
-        return self._run(model, list(messages), params, chunks, fold)
+        request = asked(
+            ChatCompletionRequest,
+            model=model,
+            messages=messages,
+            sampling_params=params,
+            tools=tools or [],
+            tool_choice=tool_choice,
+            tool_prompt_format=tool_prompt_format,
+            logprobs=logprobs,
+            response_format=response_format,
+        )
+        return self._run(model, list(messages), params, chunks, fold, request)
 
-    def _run(self, model: str, prompt: Any, params: SamplingParams, chunks: Any, fold: Any) -> Run[Any, Any]:
+    def _run(
+        self, model: str, prompt: Any, params: SamplingParams, chunks: Any, fold: Any, request: Asked
+    ) -> Run[Any, Any]:
         return Run(
             f"run-{next(self._numbers)}",
             model=model,
@@ -354,6 +378,7 @@ class Workbench:
             chunks=chunks,
             fold=fold,
             loop=self._loop,
+            capsule=partial(capsule_of, self, request),
         )
 
 

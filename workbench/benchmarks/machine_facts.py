@@ -6,23 +6,11 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
-from workbench.engine.machine import memory_limit_bytes, thread_count
+from workbench.engine.machine import memory_limit_bytes, processor, processor_features, thread_count
 
-_TELLING_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "bf16",
-)
 _PACKAGES = ("inference-workbench", "torch", "transformers", "xllamacpp", "openvino-genai")
 
 
@@ -41,8 +29,8 @@ class MachineFacts:
 
 def machine_facts() -> MachineFacts:
     return MachineFacts(
-        processor=_cpuinfo("model name") or platform.processor() or platform.machine(),
-        features=tuple(flag for flag in _TELLING_FLAGS if flag in _cpuinfo("flags", "Features").split()),
+        processor=processor(),
+        features=processor_features(),
         cores=os.cpu_count() or 1,
         threads=thread_count(),
         memory_limit_bytes=memory_limit_bytes(),
@@ -58,12 +46,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _cpuinfo(*keys: str) -> str:
-    """The first value of one of these keys in Linux's description of the processor; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() in keys), "")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workbench.catalog import cache, installing
 from workbench.catalog.cache import ModelStatus, cache_dir
+from workbench.catalog.digests import file_digests
 from workbench.catalog.entry import CatalogEntry, entries, find_entry, is_entry
 from workbench.catalog.folders import check_folder
 from workbench.catalog.progress import Progress, shown, silent
@@ -23,6 +24,7 @@ __all__ = [
     "cache_dir",
     "check_folder",
     "entries",
+    "file_digests",
     "find_entry",
     "is_entry",
     "local_path",

@@ -1,16 +1,28 @@
-"""What this machine, or the container around us, really offers: threads and memory."""
+"""What this machine, or the container around us, really offers: threads, memory and instructions."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import os
+import platform
 from pathlib import Path
 
 import psutil
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _CGROUP = Path("/sys/fs/cgroup")
+_TELLING_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+)
 
 
 def thread_count() -> int:
@@ -36,10 +48,30 @@ def memory_available_bytes() -> int:
     return min(memory_limit_bytes() - used, int(psutil.virtual_memory().available))
 
 
+def processor() -> str:
+    """The processor's name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def processor_features() -> tuple[str, ...]:
+    """Instruction sets that matter to matrix products; empty where the system does not tell."""
+    known = _cpuinfo("flags", "Features").split()
+    return tuple(feature for feature in _TELLING_FEATURES if feature in known)
+
+
 def give_back_memory() -> None:
     """Hand memory that was freed back to the system, where the C library keeps it for later (glibc does)."""
     if _TRIM is not None:
         _TRIM(0)
+
+
+def _cpuinfo(*keys: str) -> str:
+    """The first value of one of these keys in Linux's description of the processor; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() in keys), "")
 
 
 def _cpu_quota() -> float | None:

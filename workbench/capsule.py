@@ -1,0 +1,332 @@
+"""Replay capsules: what was asked, what came, and all that the answer depended on, as JSON that can be kept.
+
+A capsule's JSON has a format, a version and a seal for each of its fields, so that what was changed by a slip or by
+hand is refused by name. Seals are plain digests: they protect nobody from somebody who makes new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from workbench import catalog
+from workbench.engine.machine import processor, processor_features, thread_count
+from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
+from workbench.prompts.texts import plain_text
+from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
+from workbench.protocol.base import ProtocolModel
+
+if TYPE_CHECKING:
+    from workbench.records import ModelCard, Prompt
+    from workbench.run import Run
+    from workbench.session import Workbench
+
+FORMAT: Final = "workbench-capsule"
+VERSION: Final = 1
+MIME_TYPE = "application/vnd.workbench.capsule+json"
+"""Of a capsule in a notebook cell's output."""
+
+_PACKAGES = ("inference-workbench", "torch", "transformers", "tokenizers", "numba", "llvmlite", "numpy", "llguidance")
+"""Those whose version an answer may depend on."""
+_SEAL_LENGTH = 16
+
+_Id = Annotated[int, Field(ge=0, strict=True)]
+_Request: TypeAlias = Annotated[
+    Annotated[CompletionRequest, Tag("completion")] | Annotated[ChatCompletionRequest, Tag("chat_completion")],
+    Discriminator(lambda asked: "chat_completion" if _has_messages(asked) else "completion"),
+]
+
+
+class _Part(ProtocolModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class CapsuleToken(_Part):
+    """One generated token."""
+
+    token_id: int = Field(ge=-1, strict=True)
+    """-1 where a remote server did not tell."""
+    text: str
+    """The token decoded alone."""
+    logprob: float | None
+    """Under the raw softmax; None where a remote server did not tell."""
+
+
+class CapsuleModel(_Part):
+    """The model that answered, as far as its provider tells."""
+
+    provider_type: str
+    source: str
+    """Catalog name or hub id; of a folder, its name alone."""
+    precision: str | None
+    device: str | None
+    template_sha256: str | None
+    """Of the chat template; None for a text to continue."""
+    files: dict[str, str]
+    """SHA-256 by name of the files that it was loaded from; empty where the model runs elsewhere."""
+
+
+class CapsuleMachine(_Part):
+    """Where it was computed."""
+
+    threads: int
+    processor: str
+    features: list[str]
+    """Instruction sets that matter to matrix products."""
+    versions: dict[str, str]
+    """Of Python and of the packages that compute."""
+
+
+class Capsule(_Part):
+    """All that one run depended on, and what came of it; `Run.capsule` makes it and `workbench.replay` takes it."""
+
+    format: Literal["workbench-capsule"] = FORMAT
+    version: Literal[1] = VERSION
+    request: _Request
+    """What was asked, in the words of the protocol: model, prompt or messages, sampling, tools, response format."""
+    model: CapsuleModel
+    machine: CapsuleMachine
+    prompt_ids: list[_Id] | None
+    """The prompt's tokens; None where the provider does not tell."""
+    tokens: list[CapsuleToken]
+    """What came."""
+    ended: Literal["finished", "cancelled", "failed"]
+    stop_reason: StopReason | None
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Of the generated tokens."""
+        return [token.token_id for token in self.tokens]
+
+    @property
+    def sampling_params(self) -> SamplingParams:
+        return self.request.sampling_params or SamplingParams()
+
+    # ---------------------------------------------------------------------------------------------- as JSON
+
+    def to_json(self) -> str:
+        """One JSON object, sealed."""
+        return json.dumps(self._sealed(), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes | Mapping[str, Any], *, allow_changed: bool = False) -> Self:
+        """The capsule that `to_json` wrote, or the same as a mapping.
+
+        Args:
+            allow_changed: take it even where it was changed since, as to see what another seed would give.
+
+        Raises:
+            InvalidRequestError: it is no capsule, malformed, or was changed since; names the field.
+        """
+        data = dict(text) if isinstance(text, Mapping) else _object(text)
+        _check_header(data)
+        seals = data.pop("seals", None)
+        capsule = cls.model_validate(data)
+        if not allow_changed:
+            _check_seals(data, seals)
+        return capsule
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write it into a file; raises `InvalidRequestError` where that is there already, or cannot be written."""
+        target = Path(path).expanduser()
+        try:
+            with target.open("w" if overwrite else "x", encoding="utf-8") as file:
+                file.write(self.to_json() + "\n")
+        except FileExistsError:
+            allowed = "a file that is not there yet; overwrite=True writes over this one"
+            raise InvalidRequestError("path", str(path), allowed) from None
+        except OSError as error:
+            allowed = f"a file that can be written ({error.strerror or error})"
+            raise InvalidRequestError("path", str(path), allowed) from None
+
+    @classmethod
+    def load(cls, path: str | Path, *, allow_changed: bool = False) -> Self:
+        """The capsule in a file; raises as `from_json` does."""
+        return cls.from_json(_text(path), allow_changed=allow_changed)
+
+    @classmethod
+    def in_notebook(cls, path: str | Path, *, allow_changed: bool = False) -> list[Self]:
+        """The capsules that a stored notebook shows, in the order of its cells; raises as `from_json` does."""
+        found = []
+        for place, data in _shown(_object(_text(path))):
+            try:
+                found.append(cls.from_json(data, allow_changed=allow_changed))
+            except InvalidRequestError as error:
+                raise InvalidRequestError(f"{place}.{error.field}", error.given, error.allowed) from None
+        return found
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return {"text/plain": repr(self), MIME_TYPE: self._sealed()}
+
+    def _sealed(self) -> dict[str, Any]:
+        data = self.model_dump(mode="json")
+        return data | {"seals": {name: _seal(value) for name, value in data.items()}}
+
+    def __repr__(self) -> str:
+        """Without what differs from machine to machine, so that a stored notebook stays the same."""
+        facts = [f"{len(self.prompt_ids)} prompt tokens"] if self.prompt_ids is not None else []
+        facts += [f"{len(self.tokens)} tokens", str(self.sampling_params.strategy)]
+        facts += [f"seed {self.sampling_params.seed}"] if self.sampling_params.seed is not None else []
+        facts += [self.ended] if self.ended != "finished" else []
+        precision = f" in {self.model.precision}" if self.model.precision else ""
+        return f"<Capsule of {self.request.model}{precision}: {', '.join(facts)}>"
+
+    __str__ = __repr__
+
+
+Asked: TypeAlias = Callable[[], CompletionRequest | ChatCompletionRequest]
+
+
+def asked(kind: type[CompletionRequest | ChatCompletionRequest], **fields: Any) -> Asked:
+    """A request as it is now, made when it is needed: what is wrong with one, its run has to say."""
+    return partial(kind, **{name: _as_it_is(value) for name, value in fields.items()})
+
+
+def capsule_of(bench: Workbench, request: Asked, run: Run[Any, Any]) -> Capsule:
+    """The capsule of a run that has ended.
+
+    Raises:
+        InvalidRequestError: it has not ended yet.
+        ModelNotFoundError, ClosedError: its model, or the workbench, is no longer there to be asked.
+    """
+    if not run.done:
+        raise InvalidRequestError("capsule", run.state, "asked for after the run has ended: wait for its result()")
+    made = request()
+    prompt = _prompt(bench, made)
+    return Capsule(
+        request=made,
+        model=_model(bench.card(made.model), prompt),
+        machine=_machine(),
+        prompt_ids=None if prompt is None else [token.token_id for token in prompt.tokens],
+        tokens=[
+            CapsuleToken(token_id=token.token_id, text=token.text, logprob=_finite(token.logprob))
+            for token in run.tokens
+        ],
+        ended=run.state,  # type: ignore[arg-type] # it is done
+        stop_reason=run.stop_reason,
+    )
+
+
+def _prompt(bench: Workbench, request: CompletionRequest | ChatCompletionRequest) -> Prompt | None:
+    try:
+        if isinstance(request, CompletionRequest):
+            return bench.render(plain_text(request.content, "content"), model=request.model)
+        tools, prompt_format = request.tools or None, request.tool_prompt_format
+        return bench.render(request.messages, tools=tools, tool_prompt_format=prompt_format, model=request.model)
+    except (UnsupportedFieldError, NotRecordedError):
+        return None
+
+
+def _model(card: ModelCard, prompt: Prompt | None) -> CapsuleModel:
+    folder = Path(card.source).expanduser()
+    return CapsuleModel(
+        provider_type=card.provider_type,
+        source=folder.name if folder.is_dir() else card.source,
+        precision=card.precision,
+        device=card.device,
+        template_sha256=prompt.template_sha256 if prompt else None,
+        files=_files(card),
+    )
+
+
+def _files(card: ModelCard) -> dict[str, str]:
+    if not card.provider_type.startswith("inline::"):
+        return {}
+    try:
+        return catalog.file_digests(catalog.resolve(card.source, allow_download=False))
+    except (WorkbenchError, OSError):
+        return {}
+
+
+def _machine() -> CapsuleMachine:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return CapsuleMachine(
+        threads=thread_count(), processor=processor(), features=list(processor_features()), versions=versions
+    )
+
+
+def _as_it_is(value: Any) -> Any:
+    """A copy that no later assignment reaches; an image's pixels are not copied."""
+    if isinstance(value, BaseModel):
+        return value.model_copy()
+    return [_as_it_is(item) for item in value] if isinstance(value, list) else value
+
+
+def _finite(logprob: float) -> float | None:
+    return logprob if math.isfinite(logprob) else None
+
+
+def _has_messages(asked: object) -> bool:
+    return isinstance(asked, ChatCompletionRequest) or (isinstance(asked, Mapping) and "messages" in asked)
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        allowed = f"a file that can be read ({error.strerror or error})"
+        raise InvalidRequestError("path", str(path), allowed) from None
+    except UnicodeDecodeError:
+        raise InvalidRequestError("path", str(path), "a file of UTF-8 text") from None
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidRequestError("capsule", text, f"a JSON object ({error})") from None
+    if not isinstance(data, dict):
+        raise InvalidRequestError("capsule", data, "a JSON object")
+    return data
+
+
+def _check_header(data: dict[str, Any]) -> None:
+    """Before the rest: what is no capsule at all, or a newer one, is told as that."""
+    if data.get("format") != FORMAT:
+        raise InvalidRequestError("format", data.get("format"), f"{FORMAT!r}: this is no capsule")
+    if data.get("version") != VERSION:
+        raise InvalidRequestError("version", data.get("version"), f"{VERSION}, which this workbench reads")
+
+
+def _check_seals(data: dict[str, Any], seals: object) -> None:
+    if not isinstance(seals, dict):
+        raise InvalidRequestError("seals", seals, "the digests that a capsule is written with, by field")
+    for name in Capsule.model_fields:
+        if name not in data:
+            raise InvalidRequestError(name, None, "given, because it is required")
+        if seals.get(name) != _seal(data[name]):
+            allowed = "as it was when the capsule was made; allow_changed=True takes it as it is"
+            raise InvalidRequestError(name, data[name], allowed)
+
+
+def _seal(value: object) -> str:
+    """A digest of a JSON value, whatever its spacing and the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_SEAL_LENGTH]
+
+
+def _shown(notebook: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Capsules among the outputs of a notebook, with their places."""
+    shown = []
+    try:
+        for at, cell in enumerate(notebook["cells"]):
+            for index, output in enumerate(cell.get("outputs", ())):
+                if MIME_TYPE in output.get("data", {}):
+                    shown.append((f"cells[{at}].outputs[{index}]", output["data"][MIME_TYPE]))
+    except (KeyError, TypeError, AttributeError):
+        raise InvalidRequestError("path", "a file without cells", "a notebook as Jupyter stores it") from None
+    return shown

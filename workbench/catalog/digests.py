@@ -1,0 +1,46 @@
+"""The digests of a model's files: what tells whether it is still the same model."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from workbench.catalog.cache import RECORD
+from workbench.catalog.downloading import sha256_of
+
+_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+"""What a folder in Hugging Face layout may be loaded from; readmes and pictures change no answer."""
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that the model in ``folder`` is made of, by name.
+
+    A file is read once; after that, and where the cache's record has it, only if it was written since.
+    """
+    recorded = _recorded(folder)
+    names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern)} - {RECORD}
+    return {name: _digest(folder / name, recorded.get(name)) for name in sorted(names)}
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    record = folder / RECORD
+    try:
+        files: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["files"]
+        written_ns = record.stat().st_mtime_ns
+        return {name: fact | {"before_ns": written_ns} for name, fact in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # a folder of the user's own, which has no record of ours
+
+
+def _digest(path: Path, fact: dict[str, Any] | None) -> str:
+    known = path.stat()
+    if fact and fact["size"] == known.st_size and known.st_mtime_ns <= fact["before_ns"]:
+        return str(fact["sha256"])
+    return _read_digest(path, known.st_size, known.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read_digest(path: Path, _size: int, _written_ns: int) -> str:
+    return sha256_of(path)

@@ -1,0 +1,233 @@
+"""Having a run again from its capsule, and saying where and why it comes out otherwise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.capsule import Capsule, CapsuleToken
+from workbench.distributions import Position, first_difference, identities
+from workbench.errors import InvalidRequestError
+from workbench.protocol import CompletionRequest, SamplingStrategy
+from workbench.protocol.sampling import effective_strategy
+
+if TYPE_CHECKING:
+    from workbench.run import Run
+    from workbench.session import Workbench
+
+_REASONS = {
+    "model.provider_type": "another program computed",
+    "model.source": "it is another model",
+    "model.precision": "weights and sums are rounded otherwise",
+    "model.device": "sums are rounded otherwise",
+    "model.template_sha256": "the conversation is put to the model otherwise",
+    "model.files": "the model was changed",
+    "machine.threads": "sums may be split and rounded otherwise",
+    "machine.processor": "other kernels may round otherwise",
+    "machine.features": "other kernels are used, which round otherwise",
+    "machine.versions": "it may compute otherwise",
+}
+"""Why an answer may come out otherwise, by what has changed."""
+
+_UNEXPLAINED = (
+    "nothing that the capsule tells of has changed since: "
+    "either the capsule itself was changed, or the provider does not compute the same twice"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that the answer may depend on, and that is not as it was."""
+
+    field: str
+    """Of the capsule, for example ``machine.versions.torch``."""
+    then: object
+    now: object
+
+    def __str__(self) -> str:
+        reason = next((words for name, words in _REASONS.items() if self.field.startswith(name)), "")
+        return f"{self.field} was {_short(self.then)} and is {_short(self.now)}: {reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of `replay`."""
+
+    capsule: Capsule
+    """As it was given."""
+    again: Capsule
+    """Of the run that was made of it."""
+    run: Run[Any, Any] = field(repr=False)
+    where: Literal["prompt", "answer"] | None
+    """Which of the two has the first token that differs; None where all ids are the same."""
+    position: int | None
+    """Of that token, from 0; None where all ids are the same."""
+
+    @property
+    def same(self) -> bool:
+        """Whether prompt and answer have the same ids."""
+        return self.position is None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What is not as it was, whether the ids are the same or not."""
+        pairs = zip(_circumstances(self.capsule), _circumstances(self.again), strict=True)
+        return tuple(
+            Change(f"{name}.{key}" if key else name, then.get(key), now.get(key))
+            for (name, then), (_, now) in pairs
+            for key in sorted(then | now)
+            if then.get(key) != now.get(key)
+        )
+
+    @property
+    def drift(self) -> float | None:
+        """Largest difference in nats between the logprobs of the answers' common tokens; None where none is known."""
+        pairs = zip(self.capsule.tokens[: self._common], self.again.tokens, strict=False)
+        known = [abs(a.logprob - b.logprob) for a, b in pairs if a.logprob is not None and b.logprob is not None]
+        return max(known, default=None)
+
+    @property
+    def _common(self) -> int:
+        """How many tokens at the answers' beginning are the same."""
+        if self.where == "answer" and self.position is not None:
+            return self.position
+        return 0 if self.where == "prompt" else len(self.capsule.tokens)
+
+    def __repr__(self) -> str:
+        """Where it comes out otherwise and why that may be, in words."""
+        head = self._same() if self.same else self._different()
+        return "\n".join([head, *(f"- {change}" for change in self.changes)])
+
+    def _same(self) -> str:
+        counted = f"the same {len(self.capsule.tokens)} tokens"
+        return f"{counted}, though not all is as it was:" if self.changes else counted
+
+    def _different(self) -> str:
+        lines = [f"the first token that differs is number {self.position} of the {self.where}, counted from 0"]
+        if self.where == "prompt":
+            then, now = (_at(one.prompt_ids or [], self.position) for one in (self.capsule, self.again))
+            lines += [f"it was token {then}, and is {now}"]
+        else:
+            then, now = (_at(one.tokens, self.position) for one in (self.capsule, self.again))
+            lines += [f"it was {_named(then)}, and is {_named(now)}", *self._evidence(then)]
+        lines.append("it may be, because" if self.changes else _UNEXPLAINED)
+        return "\n".join(lines)
+
+    def _evidence(self, then: CapsuleToken | None) -> list[str]:
+        lines = []
+        if self.drift is not None:
+            lines.append(f"the logprobs of the {self._common} tokens before it differ by at most {self.drift:.2g} nats")
+        if self.position is not None and self.position < len(self.run.tokens):
+            lines.append(Position(self.run, self.position).table([then.token_id] if then else []))
+        return lines
+
+
+def replay(
+    capsule: Capsule | Mapping[str, Any] | str | Path,
+    bench: Workbench | None = None,
+    *,
+    model: str | None = None,
+    timeout: float | None = None,
+) -> Replay:
+    """Run a capsule's request again and compare; blocks until it has ended.
+
+    Args:
+        capsule: or the path of one that was saved, or its JSON as a mapping.
+        bench: None opens the default workbench for this and closes it.
+        model: ask this one instead of the capsule's, as where it is served under another name.
+        timeout: seconds that the run may take.
+
+    Raises:
+        InvalidRequestError: the capsule is malformed or was changed, or its run was sampled without a seed.
+        ModelNotFoundError: nobody serves the model.
+        TimeoutError: the run took too long, and was cancelled.
+        WorkbenchError: what the run failed with, unless it had failed before.
+    """
+    taken = _capsule(capsule)
+    _check_seed(taken)
+    if bench is None:
+        from workbench.session import Workbench
+
+        with Workbench() as own:
+            return replay(taken, own, model=model, timeout=timeout)
+    run = _asked_again(taken, bench, model)
+    if not run.wait(timeout):
+        run.cancel()
+        raise TimeoutError(f"the run took longer than {timeout:g} s, and was cancelled")
+    if run.error is not None and taken.ended != "failed":
+        raise run.error
+    return _compared(taken, run)
+
+
+def _capsule(given: object) -> Capsule:
+    if isinstance(given, Capsule):
+        return given
+    if isinstance(given, Mapping):
+        return Capsule.from_json(given)
+    if isinstance(given, str | Path):
+        return Capsule.load(given)
+    raise InvalidRequestError("capsule", given, "a Capsule, the path of one, or its JSON as a mapping")
+
+
+def _check_seed(capsule: Capsule) -> None:
+    params = capsule.sampling_params
+    if params.seed is None and effective_strategy(params) is not SamplingStrategy.greedy:
+        allowed = "given when the run is asked for: what was drawn without a seed cannot be drawn again"
+        raise InvalidRequestError("request.sampling_params.seed", None, allowed)
+
+
+def _asked_again(capsule: Capsule, bench: Workbench, model: str | None) -> Run[Any, Any]:
+    request = capsule.request
+    shared: dict[str, Any] = {
+        "model": model or request.model,
+        "sampling_params": capsule.sampling_params,
+        "logprobs": request.logprobs,
+        "response_format": request.response_format,
+    }
+    if isinstance(request, CompletionRequest):
+        return bench.completion(request.content, **shared)
+    return bench.chat_completion(
+        request.messages,
+        tools=request.tools,
+        tool_choice=request.tool_choice,
+        tool_prompt_format=request.tool_prompt_format,
+        **shared,
+    )
+
+
+def _compared(capsule: Capsule, run: Run[Any, Any]) -> Replay:
+    again = run.capsule
+    if capsule.prompt_ids is not None and again.prompt_ids is not None:
+        at = first_difference(capsule.prompt_ids, again.prompt_ids)
+        if at is not None:
+            return Replay(capsule, again, run, "prompt", at)
+    then, now = identities(capsule.tokens), identities(again.tokens)
+    # One that was stopped would have gone on.
+    at = first_difference(then, now if capsule.ended == "finished" else now[: len(then)])
+    return Replay(capsule, again, run, None if at is None else "answer", at)
+
+
+def _circumstances(capsule: Capsule) -> list[tuple[str, dict[str, Any]]]:
+    """All that an answer may depend on besides the request, as tables by name."""
+    parts = {"model": capsule.model, "machine": capsule.machine}
+    plain = {f"{part}.{name}": value for part, held in parts.items() for name, value in held.model_dump().items()}
+    return [(name, value if isinstance(value, dict) else {"": value}) for name, value in plain.items()]
+
+
+def _at(items: list[Any], position: int | None) -> Any:
+    return items[position] if position is not None and position < len(items) else None
+
+
+def _named(token: CapsuleToken | None) -> str:
+    if token is None:
+        return "the end"
+    told = f", probability {math.exp(token.logprob):.4f}" if token.logprob is not None else ""
+    return f"{token.text!r} (token {token.token_id}{told})"
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:12]}..."

@@ -201,6 +201,9 @@ def capsule_of(bench: Workbench, request: Asked, run: Run[Any, Any]) -> Capsule:
     if not run.done:
         raise InvalidRequestError("capsule", run.state, "asked for after the run has ended: wait for its result()")
     made = request()
+    if run.seed is not None:
+        params = made.sampling_params or SamplingParams()
+        made = made.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
     prompt = _prompt(bench, made)
     return Capsule(
         request=made,

@@ -141,7 +141,7 @@ def replay(
         timeout: seconds that the run may take.
 
     Raises:
-        InvalidRequestError: the capsule is malformed or was changed, or its run was sampled without a seed.
+        InvalidRequestError: the capsule is malformed or was changed, or nobody knows the seed that it was sampled with.
         ModelNotFoundError: nobody serves the model.
         TimeoutError: the run took too long, and was cancelled.
         WorkbenchError: what the run failed with, unless it had failed before.
@@ -175,7 +175,7 @@ def _capsule(given: object) -> Capsule:
 def _check_seed(capsule: Capsule) -> None:
     params = capsule.sampling_params
     if params.seed is None and effective_strategy(params) is not SamplingStrategy.greedy:
-        allowed = "given when the run is asked for: what was drawn without a seed cannot be drawn again"
+        allowed = "given when the run is asked for, where the provider does not tell the one that it chose"
         raise InvalidRequestError("request.sampling_params.seed", None, allowed)
 
 

@@ -72,6 +72,8 @@ class Run(Generic[Chunk, Response]):
         """So far; only ever appended to."""
         self.prompt_tokens: tuple[TokenRecord, ...] = ()
         """Records of the prompt's tokens from the second on, where `LogProbConfig.prompt` asked for them."""
+        self.seed: int | None = None
+        """Of the random numbers that chose the tokens; a request that names it draws the same ones."""
         self.notes: tuple[str, ...] = ()
         """What the caller should know, such as a parameter that the strategy ignores."""
         self.usage = Usage()
@@ -326,6 +328,7 @@ class Run(Generic[Chunk, Response]):
                 self.usage = detail.usage or self.usage
                 self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
                 self.notes = detail.notes
+                self.seed = detail.seed
                 self._inspector = detail.inspector
             self.stop_reason = _stop_reason(chunk) or self.stop_reason
             self._changed.notify_all()

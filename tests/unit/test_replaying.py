@@ -135,13 +135,24 @@ def test_a_model_that_nobody_serves_is_an_error(bench: Workbench, capsule: Capsu
         wb.replay(capsule.model_copy(update={"request": request}), bench)
 
 
-def test_what_was_drawn_without_a_seed_is_refused_and_greedy_needs_none(bench: Workbench) -> None:
+def test_a_seed_that_was_not_asked_for_is_told_and_draws_the_same_again(bench: Workbench) -> None:
     drawn = bench.completion("\0abc", sampling_params=SAMPLED.model_copy(update={"seed": None}))
     drawn.result(30)
+    assert drawn.seed is not None
+    assert drawn.capsule.sampling_params.seed == drawn.seed
+    assert wb.replay(drawn.capsule, bench).same
+
+
+def test_what_was_drawn_with_a_seed_that_nobody_tells_is_refused_and_greedy_needs_none(
+    bench: Workbench, capsule: Capsule
+) -> None:
+    unknown = capsule.sampling_params.model_copy(update={"seed": None})
+    request = capsule.request.model_copy(update={"sampling_params": unknown})
     with pytest.raises(InvalidRequestError, match=r"request\.sampling_params\.seed"):
-        wb.replay(drawn.capsule, bench)
+        wb.replay(capsule.model_copy(update={"request": request}), bench)
     greedy = bench.completion("\0abc", sampling_params=SamplingParams(max_tokens=5))
     greedy.result(30)
+    assert greedy.seed is None
     assert wb.replay(greedy.capsule, bench).same
 
 

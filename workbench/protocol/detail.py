@@ -25,6 +25,8 @@ class RunDetail:
     """Records of the prompt's tokens, where they were asked for."""
     inspector: Inspector | None = None
     """Looks back at the run's positions, where the provider computes in this process."""
+    seed: int | None = None
+    """Of the random numbers, also where the provider chose it; None where none are drawn or nobody tells."""
     notes: tuple[str, ...] = ()
     """What the caller should know, such as a sampling parameter that had no effect."""
 

@@ -87,5 +87,6 @@ def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
         usage=details[-1].usage,
         prompt_tokens=details[-1].prompt_tokens,
         inspector=details[-1].inspector,
+        seed=details[-1].seed,
         notes=details[-1].notes,
     )

@@ -52,6 +52,7 @@ def detail_to_wire(detail: RunDetail | None) -> Json:
         "tokens": to_wire(detail.tokens),
         "usage": to_wire(detail.usage),
         "prompt_tokens": to_wire(detail.prompt_tokens),
+        "seed": detail.seed,
         "notes": list(detail.notes),
     }
     return {name: value for name, value in wire.items() if value not in (None, [])}
@@ -65,6 +66,7 @@ def detail_from_wire(wire: Json) -> RunDetail | None:
         tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("tokens", ())),
         usage=None if usage is None else from_wire(Usage, usage),
         prompt_tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("prompt_tokens", ())),
+        seed=wire.get("seed"),
         notes=tuple(wire.get("notes", ())),
     )
 

@@ -108,13 +108,17 @@ async def message_pieces(message: CompletionMessage, *, is_chat: bool) -> AsyncI
     yield ChatCompletionResponseStreamChunk(event=event)
 
 
+_LASTING = ("prompt_tokens", "seed", "notes")
+"""What all details of a run have in common."""
+
+
 def _chunks_to_wire(chunks: list[tuple[float, Chunk]]) -> list[Json]:
     """Time, chunk, detail; what all details of a run have in common is written once, with the first."""
     wire = []
     before: Json = {}
     for elapsed_s, chunk in chunks:
         detail = detail_to_wire(detail_of(chunk))
-        lasting = {name: (detail or {}).get(name, []) for name in ("prompt_tokens", "notes")}
+        lasting = {name: (detail or {}).get(name, []) for name in _LASTING}
         if detail is not None:
             detail = {name: value for name, value in detail.items() if name not in lasting}
             detail |= {name: value for name, value in lasting.items() if value != before.get(name, [])}
@@ -131,7 +135,7 @@ def _chunks_from_wire(method: str, wire: Json) -> list[tuple[float, Chunk]]:
         chunk: Any = kind.model_validate(written)
         if detail is not None:
             found = detail_from_wire(lasting | detail)
-            lasting |= {name: detail[name] for name in ("prompt_tokens", "notes") if name in detail}
+            lasting |= {name: detail[name] for name in _LASTING if name in detail}
             attach_detail(chunk, found or RunDetail())
         chunks.append((elapsed_s, chunk))
     return chunks

@@ -42,6 +42,7 @@ class _Progress:
     inspector: EngineInspector
     meter: UsageMeter = field(default_factory=UsageMeter)
     prompt_records: tuple[TokenRecord, ...] = field(default=())
+    seed: int | None = None
 
 
 async def completion_chunks(
@@ -66,6 +67,7 @@ async def completion_chunks(
             match event:
                 case Started():
                     meter.prompt_tokens, meter.reused_tokens = event.prompt_tokens, event.reused_tokens
+                    progress.seed = None if request.sampling.greedy else event.seed
                     progress.prompt_records = tuple(
                         token_record(vocabulary, stats, index + 1, 0.0)
                         for index, stats in enumerate(event.prompt_stats)
@@ -103,6 +105,7 @@ def _detail(progress: _Progress, tokens: tuple[TokenRecord, ...]) -> RunDetail:
         usage=progress.meter.usage(),
         prompt_tokens=progress.prompt_records,
         inspector=progress.inspector,
+        seed=progress.seed,
         notes=progress.notes,
     )
 

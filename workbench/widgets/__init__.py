@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.run_feed import RunFeed
     from workbench.widgets.sampling_controls import SamplingControls
+    from workbench.widgets.sampling_waterfall import SamplingWaterfall
     from workbench.widgets.static_html import run_html
     from workbench.widgets.stream_view import StreamView
     from workbench.widgets.token_inspector import TokenInspector
@@ -23,6 +24,7 @@ _HOME = {
     "Playground": "playground_view",
     "RunFeed": "run_feed",
     "SamplingControls": "sampling_controls",
+    "SamplingWaterfall": "sampling_waterfall",
     "StreamView": "stream_view",
     "TokenInspector": "token_inspector",
     "TokenTable": "token_table",
@@ -35,6 +37,7 @@ __all__ = [
     "Playground",
     "RunFeed",
     "SamplingControls",
+    "SamplingWaterfall",
     "StreamView",
     "TokenInspector",
     "TokenTable",

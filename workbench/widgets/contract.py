@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from workbench.protocol import LogProbConfig, Message, SamplingParams
-from workbench.records import ModelCard, TokenRecord, Usage
+from workbench.records import ModelCard, SamplingTrace, TokenRecord, Usage
 
 RUNNING_STATES = ("queued", "running")
 
@@ -40,6 +40,9 @@ class RunLike(Protocol):
     def cancel(self) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
+    def sampling_trace(
+        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+    ) -> SamplingTrace: ...
 
 
 class ServedModel(Protocol):

@@ -1,4 +1,4 @@
-"""The playground: picker, controls, stream, inspector and table around one feed."""
+"""The playground: picker, controls, stream, inspector, waterfall and table around one feed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.run_feed import Positions, RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
+from workbench.widgets.sampling_waterfall import SamplingWaterfall
 from workbench.widgets.stream_view import ALTERNATIVES, StreamView
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
@@ -32,7 +33,10 @@ _OPEN: weakref.WeakKeyDictionary[Any, weakref.ref[Playground]] = weakref.WeakKey
 
 
 class Playground(WorkbenchWidget):
-    """One widget made of parts that work alone too: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``."""
+    """One widget made of parts that work alone too.
+
+    They are ``picker``, ``controls``, ``stream``, ``inspector``, ``waterfall`` and ``table``.
+    """
 
     _esm = module_source("playground")
     _css = style_source("playground")
@@ -41,6 +45,7 @@ class Playground(WorkbenchWidget):
     controls = Part("How the next token is chosen.")
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")
+    waterfall = Part("How the selected token was drawn, and how it would be where the controls stand now.")
     table = Part("One row a token.")
     feed = Part("The run feed that all parts read.")
     tab = traitlets.Enum(("tokens", "code"), "tokens", help="The view below the text: tokens or code.").tag(sync=True)
@@ -63,14 +68,16 @@ class Playground(WorkbenchWidget):
             raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
         with ExitStack() as made:  # what was made before something is refused must not stay behind
             feed = _closing(made, RunFeed())
+            controls = _closing(made, SamplingControls(sampling_params))
             super().__init__(
                 feed=feed,
                 picker=_closing(made, ModelPicker(session, value=model)),
-                controls=_closing(made, SamplingControls(sampling_params)),
+                controls=controls,
                 stream=_closing(
                     made, StreamView(session, feed=feed, prompt=prompt, mode=mode, settings=self._settings)
                 ),
                 inspector=_closing(made, TokenInspector(feed=feed)),
+                waterfall=_closing(made, SamplingWaterfall(feed=feed, controls=controls)),
                 table=_closing(made, TokenTable(feed=feed)),
             )
             made.pop_all()
@@ -133,7 +140,7 @@ class Playground(WorkbenchWidget):
         return f"Playground(model={self.model!r}, run={run})"
 
     def _release(self) -> None:
-        for part in (self.stream, self.table, self.inspector, self.controls, self.picker, self.feed):
+        for part in (self.stream, self.table, self.waterfall, self.inspector, self.controls, self.picker, self.feed):
             part.close()
 
     def _settings(self) -> dict[str, Any]:

@@ -6,8 +6,9 @@ in a table too and the colour is only an addition.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from workbench.protocol import SamplingParams
 from workbench.records import Alternative, ModelCard, TokenRecord
@@ -19,6 +20,7 @@ from workbench.widgets.format import (
     fixed,
     heat,
     parameter_count,
+    percent,
     percent_of,
     stop_words,
     visible,
@@ -30,6 +32,7 @@ MOST_ROWS = 60
 # MathJax would typeset a dollar sign in a model's text; both names are its own opt-outs.
 _UNTOUCHED = "mathjax_ignore tex2jax_ignore"
 _HEAT = "217,119,6"
+_BAR = "91,127,181"
 _SHOWN_ALTERNATIVES = 3
 
 
@@ -109,6 +112,30 @@ def token_html(token: TokenRecord | None) -> str:
     return _document(_line(f"Token {token.position}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
+def waterfall_html(picture: Mapping[str, Any]) -> str:
+    """A picture of ``waterfall_wire``: the sentence, the tokens by stage, and where the number hit."""
+    if not picture:
+        return _document(_line("No token is selected."))
+    title = f"How token {picture['position']} was chosen"
+    if "error" in picture:
+        return _document(_line(title), _line(picture["error"]))
+    stages = picture["stages"]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("token", *(stage["title"] for stage in stages)))
+    rows = [
+        _stage_row(_code(name), shares, stages, is_chosen=token_id == picture["chosen"][0])
+        for token_id, name, shares in picture["rows"]
+    ]
+    others = picture["others"]
+    rows.append(_stage_row(f"{others['count']:,} others", others["shares"], stages, is_chosen=False))
+    cut = "".join(f"<td>{percent(stage['removed']) if stage['removed'] else '–'}</td>" for stage in stages)
+    left = "".join(f"<td>{stage['kept']:,}</td>" for stage in stages)
+    foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">mass removed</th>{cut}</tr>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}{foot}</tbody></table>"
+    start, end = picture["span"]
+    where = f"On the cumulative axis, “{visible(picture['chosen'][1])}” lies from {fixed(start, 4)} to {fixed(end, 4)}."
+    return _document(_line(title), _line(picture["summary"]), table, _line(where))
+
+
 def card_html(card: ModelCard | None) -> str:
     if card is None:
         return _document(_line("No model is served."))
@@ -181,6 +208,26 @@ def _candidate_row(candidate: TokenRecord | Alternative, *, is_sampled: bool) ->
     cells = [_code(label(candidate.text, candidate.bytes)), percent_of(candidate.logprob)]
     written = [f"<strong>{cell}</strong>" if is_sampled else cell for cell in cells]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
+
+
+def _stage_row(name: str, shares: Sequence[float], stages: Sequence[Mapping[str, Any]], *, is_chosen: bool) -> str:
+    cells = "".join(
+        _cut_cell(before) if share == 0 and stage["cuts"] else _bar_cell(share)
+        for before, share, stage in zip((1.0, *shares), shares, stages, strict=False)
+    )
+    said = f"<strong>{name}</strong> picked" if is_chosen else name
+    return f'<tr><th scope="row" style="text-align:left;font-weight:normal">{said}</th>{cells}</tr>'
+
+
+def _cut_cell(before: float) -> str:
+    return f"<td>{'cut' if before > 0 else '–'}</td>"
+
+
+def _bar_cell(share: float) -> str:
+    end = f"{100 * share:.1f}%"
+    return (
+        f'<td style="background:linear-gradient(90deg,rgba({_BAR},0.35) {end},transparent {end})">{percent(share)}</td>'
+    )
 
 
 def _code(text: str) -> str:

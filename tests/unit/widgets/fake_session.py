@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.unit.widgets.fake_trace import fake_trace
 from workbench.errors import ModelNotFoundError
 from workbench.protocol import (
     CompletionMessage,
@@ -18,7 +19,7 @@ from workbench.protocol import (
     SamplingParams,
     StopReason,
 )
-from workbench.records import Alternative, ModelCard, TokenRecord, Usage
+from workbench.records import Alternative, ModelCard, SamplingTrace, TokenRecord, Usage
 
 ANSWER = (
     "The sky is often considered to be the darkest and most blue, but at a certain point, the human eye only sees "
@@ -151,6 +152,11 @@ class FakeRun:
             raise self.error
         reason = StopReason.out_of_tokens if self.stop_reason is None else self.stop_reason
         return CompletionResponse(completion_message=CompletionMessage(content=self.text, stop_reason=reason))
+
+    def sampling_trace(
+        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+    ) -> SamplingTrace:
+        return fake_trace(self.tokens[position], self.sampling_params, sampling_params, number)
 
     def _tell(self) -> None:
         for callback in list(self._callbacks):

@@ -12,18 +12,29 @@ from workbench.widgets import (
     Playground,
     RunFeed,
     SamplingControls,
+    SamplingWaterfall,
     StreamView,
     TokenInspector,
     TokenTable,
 )
 from workbench.widgets.assets import STATIC, module_source, style_source
 
-CLASSES = [ModelPicker, Playground, RunFeed, SamplingControls, StreamView, TokenInspector, TokenTable]
+CLASSES = [
+    ModelPicker,
+    Playground,
+    RunFeed,
+    SamplingControls,
+    SamplingWaterfall,
+    StreamView,
+    TokenInspector,
+    TokenTable,
+]
 WIDGETS = [
     "model_picker",
     "playground",
     "run_feed",
     "sampling_controls",
+    "sampling_waterfall",
     "stream_view",
     "token_inspector",
     "token_table",

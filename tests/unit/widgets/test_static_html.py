@@ -122,7 +122,17 @@ def test_every_widget_has_a_twin_and_a_stable_name(page: Page) -> None:
     opened.start("Hello").wait(5)
     assert opened.feed.wait(5)
     opened.selected = 3
-    for part in (opened, opened.picker, opened.controls, opened.stream, opened.inspector, opened.table, opened.feed):
+    assert opened.waterfall.wait(60)
+    parts = (
+        opened.picker,
+        opened.controls,
+        opened.stream,
+        opened.inspector,
+        opened.waterfall,
+        opened.table,
+        opened.feed,
+    )
+    for part in (opened, *parts):
         bundle, metadata = part._repr_mimebundle_()
         assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
         assert metadata == {}

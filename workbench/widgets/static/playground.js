@@ -4,7 +4,7 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} State of the widget model
- * @property {string} picker, controls, stream, inspector, table, feed  references of the parts
+ * @property {string} picker, controls, stream, inspector, waterfall, table, feed  references of the parts
  * @property {"tokens" | "code"} tab
  * @property {string} code  the Python call that gives this run
  */
@@ -13,14 +13,14 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-playground");
   keepKeys(el);
-  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table") };
+  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), waterfall: slot("waterfall"), table: slot("table") };
   const code = h("code");
   const codePanel = h("div", { class: "wb-code" }, copyButton("Copy", () => model.get("code")), h("pre", { tabindex: 0, "aria-label": "Python code" }, code));
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "code", text: "Code", panel: codePanel },
   ]);
-  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs);
+  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector, slots.waterfall), tabs);
   const showCode = () => {
     code.textContent = model.get("code");
   };
@@ -33,7 +33,10 @@ async function render({ model, el, host, signal }) {
     await part.render({ el: element, signal });
   }
   const { store } = (await host.getWidget(model.get("feed"))).exports;
-  const showState = () => el.setAttribute("data-wb-state", store.state);
+  const showState = () => {
+    el.setAttribute("data-wb-state", store.state);
+    slots.waterfall.hidden = store.current === null;
+  };
   store.listen(showState, signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());

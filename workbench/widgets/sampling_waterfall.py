@@ -1,0 +1,191 @@
+"""How the selected token was drawn: raw, penalty, grammar, temperature, top-k, top-p, and the number that hit it.
+
+It follows sampling controls with the number that the run drew, so a change of the settings is seen on the same draw.
+Nothing is computed by the model again: the run's kept logits are looked at. A thread looks, because the model's own
+thread answers and may be in the middle of a long prompt; it sends at most twenty pictures a second, the newest last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.protocol import SamplingParams
+from workbench.protocol.sampling import is_count
+from workbench.widgets import static_html
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.coalescing import MESSAGES_PER_S
+from workbench.widgets.contract import RunLike
+from workbench.widgets.run_feed import RunFeed
+from workbench.widgets.sampling_controls import SamplingControls
+from workbench.widgets.waterfall_wire import Question, picture_of, refusal
+from workbench.widgets.wire import in_words
+
+if TYPE_CHECKING:
+    from workbench.records import SamplingTrace
+
+_NOTHING_KEPT = "How this token was drawn is not known here: only models in this process keep what they drew from."
+
+
+class SamplingWaterfall(WorkbenchWidget):
+    """Follows the selection of its feed, and the sampling controls if there are any.
+
+    Args:
+        run: a run to look at; makes a feed of its own.
+        feed: the feed of another widget, to share its run and its selection.
+        controls: their parameters are the ones to look under; None for the run's own.
+        position: of the token to begin with.
+        rows: how many tokens get bars of their own.
+    """
+
+    _esm = module_source("sampling_waterfall")
+    _css = style_source("sampling_waterfall")
+
+    feed = Part("The run feed that tells about the run and holds the selection.")
+    picture = traitlets.Dict(help="The stages of the draw as they are shown; empty where no token is selected.").tag(
+        sync=True
+    )
+    number = traitlets.Float(
+        None,
+        allow_none=True,
+        help="Another random number to draw with, from 0 to below 1; None for the one that the run drew.",
+    ).tag(sync=True)
+    sampling_params = traitlets.Instance(
+        SamplingParams, allow_none=True, help="The parameters to look under; None for the run's own."
+    )
+
+    def __init__(
+        self,
+        run: RunLike | None = None,
+        *,
+        feed: RunFeed | None = None,
+        controls: SamplingControls | None = None,
+        position: int | None = None,
+        rows: int = 8,
+    ) -> None:
+        if not is_count(rows) or not 1 <= rows <= 50:
+            raise InvalidRequestError("rows", rows, "a whole number from 1 to 50")
+        self._rows = rows
+        self._owns_feed = feed is None
+        self._controls = controls
+        self._trace: SamplingTrace | None = None
+        self._subject: tuple[RunLike, int] | None = None
+        self._asked: Question | None = None
+        self._thread: threading.Thread | None = None
+        self._drawn: tuple[tuple[RunLike, int], float | None] | None = None
+        super().__init__(feed=RunFeed(run) if feed is None else feed)
+        self.sampling_params = None if controls is None else controls.value
+        if controls is not None:
+            controls.observe(self._follow, "value")
+        self.observe(self._ask, ["sampling_params", "number"])
+        self.feed.observe(self._select, ["selected", "snapshot"])
+        if position is not None:
+            self.feed.selected = position
+        self._select()
+
+    @property
+    def trace(self) -> SamplingTrace | None:
+        """The trace that is shown, over the whole vocabulary; None where there is none to show."""
+        return self._trace
+
+    @property
+    def position(self) -> int | None:
+        """Position of the token that is looked at; None where none is selected."""
+        return None if self._subject is None else self._subject[1]
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until what is shown is what was last asked for; True if it is."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return self._asked is None
+
+    def static_html(self) -> str:
+        return static_html.waterfall_html(self.picture)
+
+    def __repr__(self) -> str:
+        if self.position is None or "chosen" not in self.picture:
+            return f"SamplingWaterfall(position={self.position})"
+        number, (_, token) = self.picture["number"], self.picture["chosen"]
+        return f"SamplingWaterfall(position={self.position}, number={number}, token={token!r})"
+
+    @traitlets.validate("number")
+    def _is_fraction(self, proposal: Any) -> float | None:
+        number: float | None = proposal["value"]
+        if number is not None and not 0 <= number < 1:
+            raise traitlets.TraitError(f"number must be from 0 to below 1, or None; got {number!r}")
+        return number
+
+    def _release(self) -> None:
+        self._asked = None
+        self.feed.unobserve(self._select, ["selected", "snapshot"])
+        if self._controls is not None:
+            self._controls.unobserve(self._follow, "value")
+        if self._owns_feed:
+            self.feed.close()
+
+    def _follow(self, change: Any) -> None:
+        with LOCK:
+            self.sampling_params = change.new
+
+    def _select(self, _change: Any = None) -> None:
+        with LOCK:
+            records, run = self.feed.selected_tokens, self.feed.run
+            subject = None if run is None or not records else (run, records[-1].position)
+            if subject == self._subject:
+                return
+            self._subject = subject
+            self.number = None  # the number of one draw means nothing at another
+            self._ask()
+
+    def _ask(self, _change: Any = None) -> None:
+        """Have the draw looked at; what was asked before and is not yet answered is dropped."""
+        with LOCK:
+            if self._subject is None or self.closed:
+                self._asked, self._trace, self.picture = None, None, {}
+                return
+            run, position = self._subject
+            if not self.picture:
+                self.picture = refusal(position, "Looking at the run's logits …")
+            self._asked = Question(run.tokens[position], run.sampling_params, self.sampling_params, self.number)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._answer, name=f"workbench-{run.id}-draw", daemon=True)
+                self._thread.start()
+
+    def _answer(self) -> None:
+        while True:
+            with LOCK:
+                question, subject = self._asked, self._subject
+                if question is None or subject is None:
+                    self._thread = None
+                    return
+            trace, picture = self._look(subject, question)
+            with LOCK:
+                # While a slider moves, every answer is a little late; it is shown all the same.
+                if self._subject == subject and not self.closed:
+                    self._trace, self.picture = trace, picture
+                if self._asked is question:
+                    self._asked = None
+            time.sleep(1 / MESSAGES_PER_S)
+
+    def _look(self, subject: tuple[RunLike, int], question: Question) -> tuple[SamplingTrace | None, dict[str, Any]]:
+        run, position = subject
+        try:
+            trace = run.sampling_trace(position, question.params, question.number)
+            return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows)
+        except UnsupportedFieldError:
+            return None, refusal(position, _NOTHING_KEPT)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
+            return None, refusal(position, f"How this token was drawn cannot be shown: {in_words(problem)}.")
+
+    def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:
+        """The number that the run drew there; None where it drew none, although other settings are given a stand-in."""
+        if self._drawn is None or self._drawn[0] != subject:
+            run, position = subject
+            self._drawn = subject, run.sampling_trace(position).number
+        return self._drawn[1]

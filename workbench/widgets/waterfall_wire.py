@@ -1,0 +1,194 @@
+"""How one token was drawn, as it travels to the browser and as a sentence.
+
+A trace holds the whole vocabulary at every stage; a picture holds the tokens that are worth a bar, all others as one,
+and the stretches of the cumulative axis that the random number can hit. Stages, rows and stretches:
+
+* stage: ``{name, title, kept, removed, cuts}``; ``removed`` is the mass of the stage before that this one cut,
+  ``cuts`` whether a probability of 0 means that the token was taken out.
+* row: ``[token_id, label, shares]``, one share a stage, most probable raw token first.
+* axis: ``[token_id, label, share]``, from 0 on, in the order of the draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+from workbench.widgets.format import fixed, visible
+from workbench.widgets.wire import label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from workbench.records import SamplingTrace, TokenRecord
+
+# Narrower stretches of the axis would be thinner than a line.
+_NARROWEST = 0.004
+_MOST_STRETCHES = 40
+_NUMBER_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What a waterfall shows: a token of a run, and how it might have been drawn instead."""
+
+    token: TokenRecord
+    own: SamplingParams
+    """The run's parameters."""
+    params: SamplingParams | None
+    """Those to look under; None for the run's own."""
+    number: float | None
+    """The random number to look under; None for the one that was drawn."""
+
+    @property
+    def used(self) -> SamplingParams:
+        return self.own if self.params is None else self.params
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the parameters draw as the run's own do; length, seed and stop strings take no part."""
+        return _chain(self.used) == _chain(self.own)
+
+
+def picture_of(question: Question, trace: SamplingTrace, drawn: float | None, *, rows: int) -> dict[str, Any]:
+    """Everything that the page draws of one trace.
+
+    Args:
+        drawn: the number that the run drew; None where it drew none.
+        rows: how many tokens get bars of their own; the chosen one and the run's own are there in any case.
+    """
+    shares = np.stack([stage.probabilities for stage in trace.stages])  # (stages, vocab)
+    order = _drawing_order(shares)
+    shown = _rows(shares, order, rows, (trace.token_id, question.token.token_id))
+    label_of = _Labels(question.token, trace)
+    others = np.delete(shares, shown, axis=1).sum(axis=1)
+    ends = shares[-1, order].cumsum()
+    at = int((order == trace.token_id).argmax())
+    return {
+        "position": question.token.position,
+        "summary": in_a_sentence(question, trace, drawn),
+        "number": trace.number,
+        "chosen": [trace.token_id, label_of(trace.token_id)],
+        "token": [question.token.token_id, label_of(question.token.token_id)],
+        "stages": [_wire_stage(stage, question.used) for stage in trace.stages],
+        "rows": [[token_id, label_of(token_id), _short(shares[:, token_id])] for token_id in shown],
+        "others": {"count": shares.shape[1] - len(shown), "shares": _short(others)},
+        "axis": _stretches(shares[-1], order, label_of),
+        "span": [float(ends[at - 1]) if at else 0.0, min(1.0, float(ends[at]))],
+    }
+
+
+def refusal(position: int, words: str) -> dict[str, Any]:
+    """What the page shows where there is no trace."""
+    return {"position": position, "error": words}
+
+
+def in_a_sentence(question: Question, trace: SamplingTrace, drawn: float | None) -> str:
+    """What was picked by what, and whether the run had the same."""
+    picked = _quoted(_Labels(question.token, trace)(trace.token_id))
+    if trace.number is None:
+        return _without_number(question, trace, picked)
+    number = fixed(trace.number, _NUMBER_DIGITS)
+    if question.number is None and drawn is None:
+        return f"The run drew no number. {number} stands in for it and picks {picked}{_against(question, trace)}."
+    if question.number is not None:
+        also = f" (drawn was {fixed(drawn, _NUMBER_DIGITS)})" if drawn is not None else ""
+        return f"The number {number} picks {picked}{_against(question, trace)}{also}."
+    if question.is_own:
+        return f"The random number {number} picked {picked}."
+    return f"With these settings the same number, {number}, picks {picked}{_against(question, trace)}."
+
+
+def _without_number(question: Question, trace: SamplingTrace, picked: str) -> str:
+    if trace.stages[-1].name == "grammar":
+        return f"The grammar left one token, {picked}. Nothing was drawn."
+    return f"Greedy takes the most probable token, {picked}{_against(question, trace)}. No number is drawn."
+
+
+def _against(question: Question, trace: SamplingTrace) -> str:
+    if trace.token_id == question.token.token_id:
+        return "" if question.is_own and question.number is None else ", as in the run"
+    return f"; the run has {_quoted(label(question.token.text, question.token.bytes))}"
+
+
+def _quoted(text: str) -> str:
+    return f"“{visible(text)}”"
+
+
+def _chain(params: SamplingParams) -> tuple[Any, ...]:
+    return effective_sampling(params), params.repetition_penalty or 1.0
+
+
+def _wire_stage(stage: Any, params: SamplingParams) -> dict[str, Any]:
+    is_greedy = effective_sampling(params).strategy == SamplingStrategy.greedy
+    title = {
+        "raw": "Raw",
+        "penalty": f"Penalty {params.repetition_penalty:g}" if params.repetition_penalty else "Penalty",
+        "grammar": "Grammar",
+        "temperature": "Greedy" if is_greedy else f"Temperature {effective_sampling(params).temperature:g}",
+        "top_k": f"Top-k {params.top_k}",
+        "top_p": f"Top-p {effective_sampling(params).top_p:g}",
+    }[stage.name]
+    cuts = stage.name in ("grammar", "top_k", "top_p") or title == "Greedy"
+    return {
+        "name": stage.name,
+        "title": title,
+        "kept": stage.kept,
+        "removed": _short([stage.removed_mass])[0],
+        "cuts": cuts,
+    }
+
+
+def _drawing_order(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Ids of the tokens left at the end, as the draw lines them up: most probable first."""
+    left = shares[-1].nonzero()[0]
+    # Rounding may make equals of tokens that an earlier stage still tells apart; ids decide last.
+    order: NDArray[np.int64] = left[np.lexsort(list(-shares[:, left]))]
+    return order
+
+
+def _rows(shares: NDArray[np.float64], order: NDArray[np.int64], count: int, needed: Iterable[int]) -> list[int]:
+    """The most probable tokens at the start and at the end: a grammar may leave none of the first ones."""
+    first = (-shares[0]).argsort(kind="stable")[:count]
+    taken: dict[int, None] = dict.fromkeys(needed)
+    for start, end in zip(first.tolist(), [*order[:count].tolist(), *[None] * count], strict=False):
+        for token_id in (start, end):
+            if token_id is not None and len(taken) < count:
+                taken.setdefault(token_id)
+    return sorted(taken, key=lambda token_id: (-shares[0, token_id], token_id))
+
+
+def _stretches(
+    shares: NDArray[np.float64], order: NDArray[np.int64], label_of: _Labels
+) -> list[tuple[int, str, float]]:
+    wide = order[:_MOST_STRETCHES]
+    wide = wide[shares[wide] >= _NARROWEST]
+    return [
+        (token_id, label_of(token_id), share)
+        for token_id, share in zip(wide.tolist(), _short(shares[wide]), strict=True)
+    ]
+
+
+class _Labels:
+    """A token as it is written: by its bytes where they are known and no whole character."""
+
+    def __init__(self, token: TokenRecord, trace: SamplingTrace) -> None:
+        self._known = {item.token_id: label(item.text, item.bytes) for item in token.alternatives}
+        self._known[token.token_id] = label(token.text, token.bytes)
+        self._text = trace.text
+
+    def __call__(self, token_id: int) -> str:
+        if token_id in self._known:
+            return self._known[token_id]
+        text = self._text(token_id)
+        return f"⟨id {token_id}⟩" if "\ufffd" in text else text
+
+
+def _short(shares: Iterable[float]) -> list[float]:
+    """Four digits that count: more are not seen, and they would be most of the message."""
+    return [float(f"{share:.4g}") for share in shares]

@@ -48,7 +48,7 @@ def test_run_streams_an_answer_and_fills_the_token_table(notebook: NotebookPage,
     notebook.screenshot(screenshots / "running-light.png")
     notebook.wait_for("finished")
     expect(notebook.playground.locator(".wb-output")).to_have_text(notebook.python_text("pg.run.text"))
-    assert notebook.playground.locator("table").get_attribute("aria-rowcount") == "45"
+    assert notebook.playground.get_by_role("grid", name="Generated tokens").get_attribute("aria-rowcount") == "45"
     expect(notebook.playground.locator(".wb-instead code").first).to_be_visible()
     notebook.playground.locator(".wb-token[data-wb-position='25']").click()
     expect(notebook.playground.locator(".wb-alternative")).to_have_count(6)
@@ -197,6 +197,6 @@ def test_the_lesson_streams_the_real_models_answer_and_stops_it(
     notebook.playground.locator(".wb-token").nth(12).wait_for(timeout=120_000)
     notebook.playground.locator(".wb-stop").click()
     notebook.wait_for("cancelled", timeout_s=60)
-    rows = int(notebook.playground.locator("table").get_attribute("aria-rowcount") or 0)
+    rows = int(notebook.playground.get_by_role("grid", name="Generated tokens").get_attribute("aria-rowcount") or 0)
     assert rows - 1 == int(notebook.python("len(playground.run.tokens)"))
     notebook.screenshot(screenshots / "real-model-light.png")

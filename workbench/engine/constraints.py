@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,6 +41,7 @@ class JsonSchemaGrammar:
 
     text: str
     """The schema as JSON."""
+    has_brackets = True
 
     @classmethod
     def of(cls, schema: object, field: str) -> JsonSchemaGrammar:
@@ -52,6 +54,7 @@ class RegexGrammar:
     """A text that the regular expression matches as a whole; Rust's syntax, without look-around."""
 
     text: str
+    has_brackets = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class LarkGrammar:
     """A sentence of a context-free grammar, whose first rule is ``start``; ``%json {...}`` stands for a schema."""
 
     text: str
+    has_brackets: bool = False
+    """Whether it is JSON, or calls: what is open is closed by quotes and brackets, and may be so at most places."""
 
 
 Grammar: TypeAlias = JsonSchemaGrammar | RegexGrammar | LarkGrammar
@@ -74,7 +79,9 @@ class Grammars:
         self._tokenizer = model.tokenizer.backend_tokenizer
         self._vocab_size = model.decoder.vocab_size
         self._end_ids = model.eos_ids
+        self._text_of = model.vocabulary.text
         self._vocabulary: Any = None
+        self._closing: tuple[Tensor, ...] = ()
         self._compiled: OrderedDict[str, Constraint] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -90,7 +97,7 @@ class Grammars:
         """
         check_size(grammar.text, field)
         source = _source(grammar, field)
-        key = hashlib.sha256(f"{type(grammar).__name__}\0{source}".encode()).hexdigest()
+        key = hashlib.sha256(f"{type(grammar).__name__}\0{grammar.has_brackets}\0{source}".encode()).hexdigest()
         with self._lock:
             if key in self._compiled:
                 self._compiled.move_to_end(key)
@@ -112,10 +119,12 @@ class Grammars:
         with self._lock:
             if self._vocabulary is None:
                 self._vocabulary = grammar_tokenizer(self._tokenizer, self._vocab_size, self._end_ids)
+                self._closing = _closing(map(self._text_of, range(self._vocab_size)), self._end_ids)
         matcher = LLMatcher(self._vocabulary, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
         if matcher.is_error():
             raise InvalidRequestError(field, grammar.text, f"{_KIND[type(grammar)]} ({_reason(matcher)})")
-        constraint = Constraint(matcher, self._vocab_size, self._end_ids)
+        closing = self._closing if grammar.has_brackets else ()
+        constraint = Constraint(matcher, self._vocab_size, self._end_ids, closing)
         try:
             constraint.start().allowed()
         except GenerationError as error:
@@ -133,23 +142,27 @@ _KIND: dict[type, str] = {
 class Constraint:
     """A compiled grammar; made by `Grammars.compile`."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int]) -> None:
+    def __init__(
+        self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int], closing: tuple[Tensor, ...]
+    ) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
+        self._closing = closing
         self.end_ids = end_ids
         """Tokens that end the answer where the grammar allows an end."""
 
     def start(self) -> GrammarState:
         """The state of one request, before its first token."""
-        return GrammarState(self._matcher.deep_copy(), self._vocab_size)
+        return GrammarState(self._matcher.deep_copy(), self._vocab_size, self._closing)
 
 
 class GrammarState:
     """How far one answer has come in its grammar; used by one thread at a time."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, closing: tuple[Tensor, ...]) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
+        self._closing = closing
 
     @property
     def ended(self) -> bool:
@@ -161,8 +174,11 @@ class GrammarState:
         token_ids: list[int] = self._matcher.compute_ff_tokens()
         return token_ids
 
-    def allowed(self) -> Tensor:
+    def allowed(self, *, soon: bool = False) -> Tensor:
         """Which tokens may come next, bool, shape (vocab,).
+
+        Args:
+            soon: of these, those that bring an answer with brackets nearer to its end, where there are any.
 
         Raises:
             GenerationError: no token may, or the grammar became too complex to go on.
@@ -172,7 +188,9 @@ class GrammarState:
         bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
         if not bits.any():  # an end, in a model that has no token for it
             raise GenerationError("the answer cannot go on in its grammar: the model has no end token")
-        return torch.from_numpy(bits.view(np.bool_))
+        allowed = torch.from_numpy(bits.view(np.bool_))
+        nearer = (allowed & closing for closing in (self._closing if soon else ()))
+        return next((found for found in nearer if found.any()), allowed)
 
     def consume(self, token_id: int) -> None:
         """Go on by one token.
@@ -186,6 +204,15 @@ class GrammarState:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise GenerationError(f"the answer cannot go on in its grammar: {_reason(self._matcher)}")
+
+
+def _closing(texts: Iterable[str], end_ids: frozenset[int]) -> tuple[Tensor, ...]:
+    """Tokens that only close, ends among them; and those that go on to the next value. Bool, shape (vocab,) each."""
+    known = [text.strip() for text in texts]
+    ends = [bool(text) and not text.strip('"]})') for text in known]
+    for end_id in end_ids & set(range(len(ends))):
+        ends[end_id] = True
+    return torch.tensor(ends), torch.tensor([text.startswith((",", '",')) for text in known])
 
 
 def _source(grammar: Grammar, field: str) -> str:

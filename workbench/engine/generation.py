@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 GREEDY = Sampling()
 
+WRAP_UP_TOKENS = 512
+"""So many before the last one an answer with brackets is brought to its end; at most a quarter of all it may have."""
+
 FinishReason = Literal["stop_token", "stop_string", "grammar", "length", "cancelled"]
 """``grammar``: the answer is whole, and its grammar allows nothing after it."""
 
@@ -167,6 +170,7 @@ class Generation:
         self._grammar: GrammarState | None = None
         room = context_length - len(request.prompt_ids)
         self._max_tokens = min(request.max_tokens or room, room)
+        self._wrap_up = min(WRAP_UP_TOKENS, self._max_tokens // 4)
         self._generated = 0
         self._detokenizer = Detokenizer(vocabulary)
         self._matcher = StopMatcher(request.stop_strings)
@@ -206,7 +210,7 @@ class Generation:
             return Choice(self.forced[0], None, Mask.forcing(self.forced[0], len(logits)))
         if self._grammar is None:
             return Choice(*self.sampler.choose(logits), None)
-        mask = Mask(self._grammar.allowed())
+        mask = Mask(self._grammar.allowed(soon=self.tokens_left <= self._wrap_up))
         return Choice(*self.sampler.choose(logits, mask.allowed), mask)
 
     def accept(self, stats: TokenStats) -> None:

@@ -87,6 +87,21 @@ def test_a_text_matches_its_pattern_as_a_whole(engine_of: MakeEngine, pattern: s
         assert re.fullmatch(pattern, heard.text)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_json_that_would_go_on_is_brought_to_its_end_when_tokens_run_short(engine_of: MakeEngine, seed: int) -> None:
+    texts = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    schema = {
+        "type": "object",
+        "properties": {"a": texts, "b": {"type": "integer"}, "c": texts},
+        "required": ["a", "c"],
+    }
+    constraint = of(JsonSchemaGrammar.of(schema | {"additionalProperties": False}, "f"))
+    request = asking(constraint, seed, max_tokens=160)
+    heard = generate(engine_of(), request)
+    assert heard.finished.reason in {"grammar", "stop_token"}
+    jsonschema.validate(json.loads(heard.text), schema)
+
+
 @pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
 def test_it_is_so_with_vocabularies_of_every_kind(
     engine_of: MakeEngine, tokenizers_by_kind: dict[str, Any], kind: str

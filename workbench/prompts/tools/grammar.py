@@ -5,6 +5,7 @@ alike. What a schema leaves open is bounded here, so that a sampled model comes 
 of any length has at most so many characters, items or members, a value of any type is nested only so deep, and numbers
 have a few digits and no exponent. The schema's own ``maxLength`` or ``maxItems`` counts instead, smaller or larger.
 There is no free white space.
+What is still open when the tokens run short is closed as soon as the grammar allows it (`GrammarState.allowed`).
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ class ToolUse:
         if not self.must_call:
             return None
         syntax = encoder.tool_syntax(self.prompt_format)
-        return AskedGrammar(LarkGrammar(required_call(self.tools, syntax, encoder.special_ids)), "tools")
+        grammar = required_call(self.tools, syntax, encoder.special_ids)
+        return AskedGrammar(LarkGrammar(grammar, has_brackets=True), "tools")
 
     def note(self, encoder: PromptEncoder) -> str | None:
         """What to say where the model's own way of writing calls wins over the asked one."""

@@ -122,6 +122,7 @@ def test_an_unregistered_model_of_the_config_gives_its_memory_back_and_returns_w
         (("",), InvalidRequestError, "identifier"),
         (("", "smollm2-135m-instruct"), InvalidRequestError, "identifier"),
         ((5,), InvalidRequestError, "identifier"),
+        (("x" * 300,), InvalidRequestError, "identifier"),
         (("third", 5), InvalidRequestError, "llama_model"),
         (("third", ""), UnknownModelError, "''"),
     ],

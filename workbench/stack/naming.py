@@ -57,8 +57,11 @@ def model_from(
 def _folder(named: object) -> Path | None:
     if named == "" or not isinstance(named, str | Path):  # the empty path would be the current folder
         return None
-    folder = Path(named).expanduser()
-    return folder.resolve() if folder.is_dir() else None
+    try:
+        folder = Path(named).expanduser()
+        return folder.resolve() if folder.is_dir() else None
+    except OSError:  # longer than a path may be
+        return None
 
 
 def served(models: Mapping[Key, ModelDefWithProvider], providers: Mapping[str, InferenceProvider]) -> Served:

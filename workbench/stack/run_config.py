@@ -69,6 +69,9 @@ def _from_file(path: Path) -> RunConfig:
         raise ConfigError(f"run config {path}: {error}") from None
 
 
-def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(content: object) -> dict[str, Any]:
     """A config written by hand need not say when and as what it was built."""
+    if not isinstance(content, Mapping):
+        allowed = "a file's path, a mapping with the key 'providers' or a RunConfig"
+        raise ConfigError(f"the run config must be {allowed}; got {type(content).__name__}")
     return {"built_at": datetime.now(UTC), "image_name": "custom", **content}

@@ -215,6 +215,12 @@ def test_a_missing_variable_is_named_with_its_place(monkeypatch: pytest.MonkeyPa
         load_run_config(config_of(echo(models=["one", "${env.TOKEN}"])))
 
 
+@pytest.mark.parametrize("source", [[CONFIG], 3, b"run.yaml"])
+def test_what_can_be_no_config_is_refused_by_its_type(source: Any) -> None:
+    with pytest.raises(ConfigError, match=f"a mapping with the key 'providers'.*got {type(source).__name__}$"):
+        load_run_config(source)
+
+
 def test_a_config_given_is_left_as_it_was() -> None:
     given = RunConfig.model_validate({"built_at": "2026-01-01T00:00:00", "image_name": "x", **CONFIG})
     before = given.model_copy(deep=True)

@@ -210,8 +210,9 @@ def _closing(texts: Iterable[str], end_ids: frozenset[int]) -> tuple[Tensor, ...
     """Tokens that only close, ends among them; and those that go on to the next value. Bool, shape (vocab,) each."""
     known = [text.strip() for text in texts]
     ends = [bool(text) and not text.strip('"]})') for text in known]
-    for end_id in end_ids & set(range(len(ends))):
-        ends[end_id] = True
+    for end_id in end_ids:
+        if end_id < len(ends):
+            ends[end_id] = True
     return torch.tensor(ends), torch.tensor([text.startswith((",", '",')) for text in known])
 
 

@@ -141,6 +141,12 @@ def check_list(field: str, value: object) -> None:
         raise InvalidRequestError(field, value, "a list with at least one text")
 
 
+def texts_of(contents: list[InterleavedTextMedia]) -> list[str]:
+    """The texts to embed; raises `InvalidRequestError` for no list of them, and for what is no text, with its place."""
+    check_list("contents", contents)
+    return [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+
+
 def _check_parameters(params: SamplingParams | None, logprobs: LogProbConfig | None) -> None:
     """Their own checks once more, because fields can be assigned after construction."""
     if params is not None:

@@ -151,9 +151,10 @@ class Vectors:
         bytes_ = ir.VectorType(I8, LANES)
         if form == INT4:
             pairs = b.zext(self.load(data, bytes_), VI)
-            low, high = b.and_(pairs, self.all(15, VI)), b.lshr(pairs, self.all(4, VI))
+            high = b.lshr(pairs, self.all(4, VI))
             minimum = self.splat(self.load(self.at(scale, 4), F32))
             if not PICKS:
+                low = b.and_(pairs, self.all(15, VI))
                 return self.fma(b.uitofp(low, VF), by, minimum), self.fma(b.uitofp(high, VF), by, minimum)
             values = self._values(by, minimum)
             first, second = (self.call("llvm.x86.avx512.permvar.sf.512", VF, values, place) for place in (pairs, high))

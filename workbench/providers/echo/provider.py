@@ -30,7 +30,7 @@ from workbench.providers.echo.planning import planned
 from workbench.providers.echo.words import embedding, prompt_token, token_record, words_of
 from workbench.providers.interface import InferenceProvider, ProviderConfig
 from workbench.providers.pieces import Piece
-from workbench.providers.requests import Request, check_list
+from workbench.providers.requests import Request, check_list, texts_of
 from workbench.providers.usage import UsageMeter
 from workbench.records import ModelCard, Prompt, PromptToken, Score
 
@@ -128,8 +128,7 @@ class EchoProvider(InferenceProvider):
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         self.get_model(model)
-        check_list("contents", contents)
-        texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+        texts = texts_of(contents)
         return EmbeddingsResponse(embeddings=[embedding(text) for text in texts])
 
     async def score(

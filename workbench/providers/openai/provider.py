@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench.errors import ConfigError, InvalidRequestError, NumericalError, WorkbenchError
-from workbench.prompts.texts import plain_text
 from workbench.protocol import EmbeddingsResponse, HealthInfo, ModelDef
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.openai import dialects
 from workbench.providers.openai.asking import Asked, asked, with_messages
 from workbench.providers.openai.config import OpenAIConfig, narrowed
 from workbench.providers.openai.wire import Listing, Part, ServedModel, Vectors
-from workbench.providers.requests import Request, check_list
+from workbench.providers.requests import Request, texts_of
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Provider
@@ -62,8 +61,7 @@ class OpenAIProvider(InferenceProvider):
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         """One vector for each content, in their order, as the server pools and normalises them."""
         name = self.get_model(model).llama_model
-        check_list("contents", contents)
-        texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+        texts = texts_of(contents)
         body = {"model": name, "input": texts, "encoding_format": "float"}
         vectors = self._failures.checked(Vectors, await self._clients.post("/embeddings", body, harmless=True)).data
         by_index = {vector.index: vector.embedding for vector in vectors}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 
 from workbench.errors import ConfigError, GenerationError, InvalidRequestError
-from workbench.prompts.texts import plain_text
 from workbench.protocol import (
     MAX_SEED,
     EmbeddingsResponse,
@@ -29,7 +28,7 @@ from workbench.providers.pieces import Piece, closed_after
 from workbench.providers.ray.config import RayConfig
 from workbench.providers.ray.pool import ActorLostError, Pool
 from workbench.providers.ray.wire import chunk_from_wire, request_to_json
-from workbench.providers.requests import Request, check_list, check_tools
+from workbench.providers.requests import Request, check_list, check_tools, texts_of
 from workbench.providers.wire import Json, from_wire
 from workbench.records import ModelCard, Prompt, Score
 
@@ -75,8 +74,7 @@ class RayProvider(InferenceProvider):
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         self.get_model(model)
-        check_list("contents", contents)
-        texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+        texts = texts_of(contents)
         share = -(-len(texts) // self.config.actors)
         parts = [texts[start : start + share] for start in range(0, len(texts), share)]
         vectors = await asyncio.gather(*(self._call("embeddings", model, part) for part in parts))

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from workbench.engine.constraints import Constraint
 from workbench.errors import InvalidRequestError
 from workbench.prompts.control_tokens import EncodedPrompt
-from workbench.prompts.texts import plain_text
 from workbench.protocol import EmbeddingsResponse, ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.protocol.sampling import is_count
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.chat_events import chat_chunks
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pieces import Piece, closed_after
-from workbench.providers.requests import Request, check_list, check_tools
+from workbench.providers.requests import Request, check_list, check_tools, texts_of
 from workbench.providers.transformers import cards
 from workbench.providers.transformers.asking import Asked, checked
 from workbench.providers.transformers.chunks import completion_chunks
@@ -110,8 +109,7 @@ class TransformersProvider(InferenceProvider):
         an empty text, and one that does not fit its context.
         """
         self.get_model(model)
-        check_list("contents", contents)
-        texts = [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
+        texts = texts_of(contents)
         return EmbeddingsResponse(embeddings=await asyncio.to_thread(self._models.embed, model, texts))
 
     async def score(

@@ -44,8 +44,8 @@ lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
 bench: $(STAMPS)/bench models ## measure this machine beside other programs: the tests marked bench
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
 
-notebooks: $(STAMPS)/test models ## run the notebooks and compare their stored outputs
-	@$(BIN)/python -m pytest --nbval notebooks $(ARGS)
+notebooks: $(STAMPS)/test models ## run the lessons and store what they show; ARGS="02 05" takes some of them
+	@$(BIN)/python -m scripts.notebooks $(ARGS)
 
 clean: ## remove .venv, caches and build outputs; pulled models stay in the user's cache
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

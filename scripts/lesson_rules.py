@@ -1,0 +1,209 @@
+"""What every stored lesson must keep: readable without a kernel, the same on every machine, and a test of itself.
+
+`objections` reads a notebook as data and runs nothing. `scripts/notebooks.py` tells them after it has stored a lesson,
+`tests/notebooks/` demands that there are none.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+Notebook: TypeAlias = dict[str, Any]
+"""As `json.load` gives it."""
+
+CELLS = range(10, 26)
+MAX_OUTPUT_CHARACTERS = 600_000
+"""Of one lesson: above a megabyte GitHub shows a notebook no more."""
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+"""Of the whole notebook: no word of the machine that ran it."""
+
+_NAME = re.compile(r"\d\d(_[a-z0-9]+)+\.ipynb")
+_ABSOLUTE_PATH = re.compile(
+    r"(?<![\w.:/~<])/(?:etc|home|mnt|opt|private|root|srv|tmp|Users|usr|var|work|workspace)/[\w./-]+"
+    r"|\b[A-Za-z]:\\[\w.\\-]+"
+    r"|\bfile:///"
+)
+_MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
+_PROGRESS_BAR = re.compile(r"\d{1,3}%\|")
+_ACTIVE = re.compile(
+    r"<(?:script|iframe|object|embed|link)\b|@import|<\w[^>]*\s(?:src\s*=\s*[\"']?(?!data:)\w|on\w+\s*=)[^>]*",
+    re.IGNORECASE,
+)
+_PICTURES = ("image/png", "image/jpeg")
+
+
+def objections(name: str, notebook: Notebook) -> list[str]:
+    """All that is wrong with a lesson, in words that say what to do; none where it may be stored."""
+    found = [] if _NAME.fullmatch(name) else [f"its name must look like 02_sampling.ipynb, not {name}"]
+    for rule in _RULES:
+        found += rule(notebook)
+    return found
+
+
+def markers(cell: Notebook) -> set[str]:
+    """The words by which a cell speaks to nbval."""
+    lines = (line.strip().lstrip("#").strip() for line in source(cell).splitlines() if line.strip().startswith("#"))
+    return {line for line in lines if line.startswith("NBVAL_")}
+
+
+def source(cell: Notebook) -> str:
+    return _joined(cell["source"])
+
+
+def texts(output: Notebook) -> dict[str, str]:
+    """What an output says, by MIME type; a stream under its name, an error as its traceback."""
+    if output["output_type"] == "stream":
+        return {output["name"]: _joined(output["text"])}
+    if output["output_type"] == "error":
+        return {"error": "\n".join(output["traceback"])}
+    return {kind: _joined(held) if _is_text(held) else repr(held) for kind, held in output.get("data", {}).items()}
+
+
+def code_cells(notebook: Notebook) -> list[tuple[int, Notebook]]:
+    """With their places among all cells, from 1 on, as a person counts them."""
+    return [(at, cell) for at, cell in enumerate(notebook["cells"], 1) if cell["cell_type"] == "code"]
+
+
+# ----------------------------------------------------------------------------------------------------------- the rules
+
+
+def _form(notebook: Notebook) -> Iterator[str]:
+    cells = notebook["cells"]
+    if len(cells) not in CELLS:
+        yield f"it has {len(cells)} cells; a lesson has {CELLS.start} to {CELLS.stop - 1}"
+    if not cells or cells[0]["cell_type"] != "markdown" or not source(cells[0]).startswith("# "):
+        yield "its first cell must be Markdown and begin with a title: # ..."
+    if notebook["metadata"] != METADATA:
+        keys = ", ".join(sorted(notebook["metadata"]))
+        yield f"its metadata must be the kernel's and the language's name alone, not {keys}: run `make notebooks`"
+    if len({cell.get("id") for cell in cells}) != len(cells):
+        yield "every cell needs an id of its own: run `make notebooks`"
+
+
+def _executed(notebook: Notebook) -> Iterator[str]:
+    for number, (at, cell) in enumerate(code_cells(notebook), 1):
+        if not source(cell).strip():
+            yield f"cell {at} is empty"
+        elif cell["execution_count"] != number:
+            was = f"it is [{cell['execution_count'] or ' '}], not [{number}]"
+            yield f"cell {at} was not executed in a fresh kernel from top to bottom ({was}): run `make notebooks`"
+        for output in cell["outputs"]:
+            if output["output_type"] == "error" and "raises-exception" not in cell["metadata"].get("tags", ()):
+                yield f"cell {at} failed with {output['ename']}"
+            elif output.get("name") == "stderr":
+                yield f"cell {at} writes to stderr: {_short(_joined(output['text']))}"
+
+
+def _asserts(notebook: Notebook) -> Iterator[str]:
+    if not any(_has_assertion(source(cell)) for _, cell in code_cells(notebook)):
+        yield "it asserts nothing: a lesson fails when what it teaches is no longer true (assert ..., wb.expect...)"
+
+
+def _exercises(notebook: Notebook) -> Iterator[str]:
+    cells = notebook["cells"]
+    folded = any(cell["cell_type"] == "markdown" and "<details>" in source(cell) for cell in cells)
+    if not folded and not any(cell["metadata"].get("jupyter", {}).get("source_hidden") for cell in cells):
+        how = "<details> in Markdown, or a code cell with jupyter.source_hidden"
+        yield f"it has no exercise with a hidden answer: {how}"
+
+
+def _compared(notebook: Notebook) -> Iterator[str]:
+    shown = [(at, cell) for at, cell in code_cells(notebook) if cell["outputs"]]
+    for at, cell in shown:
+        if skipped := markers(cell) & {"NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION"}:
+            how = "every cell is run, and one that must fail is tagged raises-exception"
+            yield f"cell {at} says {skipped.pop()}: {how}"
+    ignored = [at for at, cell in shown if "NBVAL_IGNORE_OUTPUT" in markers(cell)]
+    if 2 * len(ignored) > len(shown):
+        share = f"{len(ignored)} of {len(shown)} cells"
+        yield f"the outputs of {share} are not compared (NBVAL_IGNORE_OUTPUT): round them instead"
+
+
+def _same_everywhere(notebook: Notebook) -> Iterator[str]:
+    for where, text in _everything(notebook):
+        if path := _ABSOLUTE_PATH.search(text):
+            yield f"{where} holds an absolute path: {path[0]}"
+        if address := _MEMORY_ADDRESS.search(text):
+            yield f"{where} holds a memory address: {address[0]}"
+
+
+def _readable(notebook: Notebook) -> Iterator[str]:
+    length = 0
+    for at, cell in code_cells(notebook):
+        for kind, text in _outputs([cell]):
+            length += len(text)
+            if "widget" in kind:
+                how = "which nobody sees without a kernel: run `make notebooks`"
+                yield f"cell {at} stores widget state ({kind}), {how}"
+            elif active := _active(kind, text):
+                yield f"cell {at} stores output that would run or load something: {active}"
+            elif kind not in _PICTURES and _PROGRESS_BAR.search(text):
+                yield f"cell {at} shows a progress bar: switch it off"
+    if length > MAX_OUTPUT_CHARACTERS:
+        yield f"its outputs hold {length:,} characters, and may {MAX_OUTPUT_CHARACTERS:,}: smaller pictures, fewer rows"
+
+
+_RULES: tuple[Callable[[Notebook], Iterable[str]], ...] = (
+    _form,
+    _executed,
+    _asserts,
+    _exercises,
+    _compared,
+    _same_everywhere,
+    _readable,
+)
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _everything(notebook: Notebook) -> Iterator[tuple[str, str]]:
+    for at, cell in enumerate(notebook["cells"], 1):
+        yield f"cell {at}", source(cell)
+        for kind, text in _outputs([cell]):
+            if kind not in _PICTURES:
+                yield f"the output of cell {at} ({kind})", text
+
+
+def _outputs(cells: Iterable[Notebook]) -> Iterator[tuple[str, str]]:
+    for cell in cells:
+        for output in cell.get("outputs", ()):
+            yield from texts(output).items()
+
+
+def _has_assertion(code: str) -> bool:
+    plain = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError:
+        return False
+    return any(isinstance(node, ast.Assert) or _is_expectation(node) for node in ast.walk(tree))
+
+
+def _is_expectation(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and "expect" in ast.unparse(node.func).split(".")
+
+
+def _active(kind: str, text: str) -> str | None:
+    """The place of an output that a browser would execute or fetch."""
+    if "javascript" in kind:
+        return kind
+    found = _ACTIVE.search(text) if kind in ("text/html", "image/svg+xml") else None
+    return _short(found[0]) if found else None
+
+
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _is_text(held: object) -> bool:
+    return isinstance(held, str) or (isinstance(held, list) and all(isinstance(line, str) for line in held))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."

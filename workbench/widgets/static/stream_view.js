@@ -1,7 +1,9 @@
 // Prompt, Run and Stop, and the text as it comes: each token a span whose warmth is its surprisal.
 
 import { h, keepKeys, segments, uniqueId } from "./dom.js";
-import { bits, duration, fixed, heat, percentOf } from "./format.js";
+import { duration, fixed } from "./format.js";
+import { requester } from "./requests.js";
+import { outputArea } from "./token_text.js";
 
 /**
  * @typedef {object} State of the widget model
@@ -15,7 +17,6 @@ import { bits, duration, fixed, heat, percentOf } from "./format.js";
  */
 
 const STOPPED = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
-const PATIENCE_MS = 1500;
 
 /** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
 async function render({ model, el, host, signal }) {
@@ -123,28 +124,6 @@ function onShortcut(event, run, stop) {
   event.stopPropagation();
 }
 
-/**
- * Sends messages with an id and shows what came of them.
- * @param {any} model @param {AbortSignal} signal @param {(text: string | null) => void} show
- */
-function requester(model, signal, show) {
-  let id = 0;
-  let timer = 0;
-  model.on("msg:custom", (/** @type {any} */ reply) => {
-    if (reply.kind !== "reply" || reply.id !== id) return;
-    window.clearTimeout(timer);
-    show(reply.error);
-  });
-  signal.addEventListener("abort", () => window.clearTimeout(timer));
-  return (/** @type {any} */ content) => {
-    id += 1;
-    show(null);
-    window.clearTimeout(timer);
-    timer = window.setTimeout(() => show("The kernel is busy: this takes effect when the running cell ends."), PATIENCE_MS);
-    model.send({ id, ...content });
-  };
-}
-
 function legend() {
   return h(
     "div",
@@ -154,112 +133,6 @@ function legend() {
     h("span", { class: "wb-gradient" }),
     h("span", { text: "8 bits" }),
   );
-}
-
-/** @param {any} store @param {AbortSignal} signal */
-function outputArea(store, signal) {
-  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": "Generated text; arrow keys walk through its tokens", dir: "auto" });
-  const empty = h("p", { class: "wb-quiet wb-empty" });
-  /** @type {HTMLElement[]} */ const spans = [];
-  /** @type {HTMLElement[]} */ let marked = [];
-
-  const append = (/** @type {number} */ from) => {
-    const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) => tokenSpan(token, from + i));
-    spans.push(...fresh);
-    output.append(...fresh);
-    if (follows) output.scrollTop = output.scrollHeight;
-  };
-  const showSelected = () => {
-    for (const span of marked) span.classList.remove("wb-selected");
-    marked = store.selected.map((/** @type {number} */ i) => spans[i]).filter(Boolean);
-    for (const span of marked) span.classList.add("wb-selected");
-    if (store.current !== null && spans[store.current]) scrollInto(output, spans[store.current]);
-  };
-  const showEmpty = () => {
-    if (store.tokens.length) empty.remove();
-    else output.replaceChildren(empty);
-    empty.textContent = store.text || emptyText(store);
-    empty.classList.toggle("wb-plain-text", Boolean(store.text));
-  };
-  const reset = () => {
-    spans.length = 0;
-    output.replaceChildren();
-    append(0);
-    showSelected();
-  };
-  store.listen((/** @type {any} */ change) => {
-    if (change.kind === "reset") reset();
-    else if (change.kind === "append") append(change.from);
-    else if (change.kind === "selected") showSelected();
-    showEmpty();
-  }, signal);
-  reset();
-  showEmpty();
-  walkTokens(output, store);
-  return output;
-}
-
-/** @param {any} store */
-function emptyText(store) {
-  if (store.state === "idle") return "The answer appears here, token by token.";
-  if (store.active) return store.usage?.prompt ? "Reading the prompt …" : "Waiting for the model …";
-  return store.state === "finished" ? "The model ended its turn without a token." : "";
-}
-
-/** @param {any} token @param {number} position */
-function tokenSpan(token, position) {
-  const span = h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": position, text: token.special ? token.label : token.piece });
-  const strength = token.special ? 0 : heat(token.logprob);
-  if (strength > 0) {
-    span.style.setProperty("--wb-a", (0.52 * strength).toFixed(3));
-    span.style.setProperty("--wb-u", `${(4 * strength).toFixed(1)}px`);
-  }
-  return span;
-}
-
-/** Mouse and keyboard select tokens. @param {HTMLElement} output @param {any} store */
-function walkTokens(output, store) {
-  const positionAt = (/** @type {any} */ target) => {
-    const span = target.closest?.("[data-wb-position]");
-    return span ? Number(span.getAttribute("data-wb-position")) : null;
-  };
-  output.addEventListener("click", (event) => {
-    const position = positionAt(event.target);
-    // Marking text with the mouse is not a click on a token.
-    if (position !== null && window.getSelection()?.isCollapsed !== false) store.select([position]);
-  });
-  output.addEventListener("pointerover", (event) => {
-    const position = positionAt(event.target);
-    const token = position === null ? null : store.tokens[position];
-    if (token && token.logprob !== null) {
-      const rank = token.rank ? `, rank ${token.rank}` : "";
-      /** @type {any} */ (event.target).title = `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits`;
-    }
-  });
-  output.addEventListener("keydown", (event) => {
-    const current = store.current;
-    const targets = {
-      ArrowRight: current === null ? 0 : current + 1,
-      ArrowLeft: current === null ? store.tokens.length - 1 : current - 1,
-      Home: 0,
-      End: store.tokens.length - 1,
-    };
-    const target = /** @type {Record<string, number>} */ (targets)[event.key];
-    if (event.key === "Escape" && store.selected.length) store.select([]);
-    else if (target !== undefined && !event.shiftKey && !event.ctrlKey && !event.metaKey) store.walkTo(target);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-}
-
-/** Scroll the box alone; scrollIntoView would move the notebook too. @param {HTMLElement} box @param {HTMLElement} item */
-function scrollInto(box, item) {
-  const outer = box.getBoundingClientRect();
-  const inner = item.getBoundingClientRect();
-  if (inner.top < outer.top) box.scrollTop -= outer.top - inner.top + 8;
-  else if (inner.bottom > outer.bottom) box.scrollTop += inner.bottom - outer.bottom + 8;
 }
 
 /** @param {any} store @param {AbortSignal} signal */

@@ -1,0 +1,25 @@
+// Messages to the kernel, each with an id; the reply to it tells in words what went wrong.
+
+const PATIENCE_MS = 1500;
+
+/**
+ * Sends messages with an id and shows what came of them.
+ * @param {any} model @param {AbortSignal} signal @param {(text: string | null) => void} show
+ */
+export function requester(model, signal, show) {
+  let id = 0;
+  let timer = 0;
+  model.on("msg:custom", (/** @type {any} */ reply) => {
+    if (reply.kind !== "reply" || reply.id !== id) return;
+    window.clearTimeout(timer);
+    show(reply.error);
+  });
+  signal.addEventListener("abort", () => window.clearTimeout(timer));
+  return (/** @type {any} */ content) => {
+    id += 1;
+    show(null);
+    window.clearTimeout(timer);
+    timer = window.setTimeout(() => show("The kernel is busy: this takes effect when the running cell ends."), PATIENCE_MS);
+    model.send({ id, ...content });
+  };
+}

@@ -1,9 +1,9 @@
 // Prompt, Run and Stop, and the text as it comes: each token a span whose warmth is its surprisal.
 
+import { requester } from "./asking.js";
 import { h, keepKeys, segments, uniqueId } from "./dom.js";
 import { duration, fixed } from "./format.js";
-import { requester } from "./requests.js";
-import { outputArea } from "./token_text.js";
+import { tokenText } from "./token_text.js";
 
 /**
  * @typedef {object} State of the widget model
@@ -24,9 +24,9 @@ async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-stream");
   keepKeys(el);
   const form = promptForm(model, store, signal);
-  const output = outputArea(store, signal);
+  const output = tokenText(store, signal);
   const metrics = metricsLine(store, signal);
-  el.append(h("div", { class: "wb-stream-main" }, form, output), metrics);
+  el.append(h("div", { class: "wb-stream-main" }, form, output.root), metrics);
 
   const showState = () => el.setAttribute("data-wb-state", store.state);
   store.listen(showState, signal);

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { bits, fixed, heat, percentOf } from "./format.js";
 
 /** The text of a run, whose tokens are chosen by mouse and arrow keys. @param {any} store @param {AbortSignal} signal */
-export function outputArea(store, signal) {
+export function tokenText(store, signal) {
   const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": "Generated text; arrow keys walk through its tokens", dir: "auto" });
   const empty = h("p", { class: "wb-quiet wb-empty" });
   /** @type {HTMLElement[]} */ const spans = [];
@@ -44,7 +44,7 @@ export function outputArea(store, signal) {
   reset();
   showEmpty();
   walkTokens(output, store);
-  return output;
+  return { root: output };
 }
 
 /** @param {any} store */

@@ -1,4 +1,4 @@
-// Messages to the kernel, each with an id; the reply to it tells in words what went wrong.
+// Messages to the kernel that are answered: `{kind, id, ...}` by `{kind: "reply", id, error}`, `error` null or in words.
 
 const PATIENCE_MS = 1500;
 

@@ -24,6 +24,7 @@ from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from workbench.engine.loading import LoadedModel
@@ -66,6 +67,9 @@ class LarkGrammar:
     """Whether it is JSON, or calls: what is open is closed by quotes and brackets, and may be so at most places."""
 
 
+Closing: TypeAlias = tuple["NDArray[np.bool_]", ...]
+"""Kinds of tokens that bring JSON nearer to its end, those that close the most first; each of shape (vocab,)."""
+
 Grammar: TypeAlias = JsonSchemaGrammar | RegexGrammar | LarkGrammar
 
 
@@ -81,7 +85,7 @@ class Grammars:
         self._end_ids = model.eos_ids
         self._text_of = model.vocabulary.text
         self._vocabulary: Any = None
-        self._closing: tuple[Tensor, ...] = ()
+        self._closing: Closing = ()
         self._compiled: OrderedDict[str, Constraint] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -142,9 +146,7 @@ _KIND: dict[type, str] = {
 class Constraint:
     """A compiled grammar; made by `Grammars.compile`."""
 
-    def __init__(
-        self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int], closing: tuple[Tensor, ...]
-    ) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int], closing: Closing) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._closing = closing
@@ -159,7 +161,7 @@ class Constraint:
 class GrammarState:
     """How far one answer has come in its grammar; used by one thread at a time."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int, closing: tuple[Tensor, ...]) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, closing: Closing) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._closing = closing
@@ -188,9 +190,9 @@ class GrammarState:
         bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
         if not bits.any():  # an end, in a model that has no token for it
             raise GenerationError("the answer cannot go on in its grammar: the model has no end token")
-        allowed = torch.from_numpy(bits.view(np.bool_))
+        allowed = bits.view(np.bool_)
         nearer = (allowed & closing for closing in (self._closing if soon else ()))
-        return next((found for found in nearer if found.any()), allowed)
+        return torch.from_numpy(next((found for found in nearer if found.any()), allowed))
 
     def consume(self, token_id: int) -> None:
         """Go on by one token.
@@ -206,14 +208,14 @@ class GrammarState:
             raise GenerationError(f"the answer cannot go on in its grammar: {_reason(self._matcher)}")
 
 
-def _closing(texts: Iterable[str], end_ids: frozenset[int]) -> tuple[Tensor, ...]:
+def _closing(texts: Iterable[str], end_ids: frozenset[int]) -> Closing:
     """Tokens that only close, ends among them; and those that go on to the next value. Bool, shape (vocab,) each."""
     known = [text.strip() for text in texts]
     ends = [bool(text) and not text.strip('"]})') for text in known]
     for end_id in end_ids:
         if end_id < len(ends):
             ends[end_id] = True
-    return torch.tensor(ends), torch.tensor([text.startswith((",", '",')) for text in known])
+    return np.array(ends), np.array([text.startswith((",", '",')) for text in known])
 
 
 def _source(grammar: Grammar, field: str) -> str:

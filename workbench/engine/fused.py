@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
-from workbench.engine.kernels.rows import distribution, largest
+from workbench.engine.kernels.rows import distribution, largest, masked
 from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Past, Scratch, Shape, Weights, step
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
@@ -307,6 +307,7 @@ def compile_step() -> None:
     WideMatrices(team).of([head])
     distribution(row)
     largest(row, 1)
+    masked(row, row > 0)
 
 
 class _RotaryTable:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from workbench.engine.sampling import Mask, Sampling, best, draw, masked, nucleus, penalised
+from workbench.engine.kernels.rows import masked
+from workbench.engine.sampling import Mask, Sampling, best, draw, nucleus, penalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class KeptLogits:
         if logits.nbytes > self.budget_bytes:
             return
         alone = logits.untyped_storage().nbytes() < 2 * logits.nbytes  # else it would keep the rows of others alive
-        copy = Kept(logits if alone else logits.clone(), number, mask)
+        # numpy copies on this thread; torch would wake others for it.
+        copy = Kept(logits if alone else torch.from_numpy(logits.numpy().copy()), number, mask)
         with self._lock:
             self._kept[run, position] = copy
             self.nbytes += copy.nbytes

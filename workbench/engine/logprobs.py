@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.engine.kernels.rows import Sums, distribution, largest
+from workbench.engine.kernels.rows import Sums, distribution, largest, masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,8 +75,14 @@ def _measured(row: Tensor, token_id: int, alternatives: int, mask: Mask | None) 
     stats = TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
     if mask is None:
         return stats
-    removed = float((row - (whole.top + whole.log_total)).exp_().masked_fill_(mask.allowed, 0.0).sum())
-    return replace(stats, removed_mass=min(removed, 1.0), forced=mask.forced)
+    return replace(stats, removed_mass=_removed_mass(row, whole, mask), forced=mask.forced)
+
+
+def _removed_mass(row: Tensor, whole: Sums, mask: Mask) -> float:
+    rest = distribution(masked(row, mask.allowed, inverted=True))
+    if rest.top == -math.inf:  # nothing was cut, or only what had no probability
+        return 0.0
+    return min(math.exp(_logprob(rest.top, whole) + rest.log_total), 1.0)
 
 
 def _logprob(logit: float, whole: Sums) -> float:

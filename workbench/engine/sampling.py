@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.engine.kernels.rows import distribution, largest
+from workbench.engine.kernels.rows import distribution, largest, masked
 from workbench.errors import NumericalError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Sampler:
             NumericalError: the logits hold NaN, or no token has a probability above 0.
         """
         if self._penalised is not None:
-            logits = penalised(logits, self._penalised.ids(logits.device), self.sampling.repetition_penalty)
+            logits = penalised(logits, self._penalised.ids(), self.sampling.repetition_penalty)
         if self.sampling.greedy:
             token_id, number = best(logits, allowed), None
         else:
@@ -109,13 +109,10 @@ class Sampler:
 
 def penalised(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
     """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
-    chosen = logits[token_ids]
-    return logits.index_copy(0, token_ids, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
-
-
-def masked(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Logits with those of tokens that are not allowed at minus infinity."""
-    return torch.where(allowed.to(logits.device), logits, -torch.inf)
+    row, places = logits.numpy().copy(), token_ids.numpy()
+    chosen = row[places]
+    row[places] = np.where(chosen > 0, chosen / np.float32(penalty), chosen * np.float32(penalty))
+    return torch.from_numpy(row)
 
 
 def best(logits: Tensor, allowed: Tensor | None = None) -> int:
@@ -147,10 +144,10 @@ def _left(logits: Tensor, allowed: Tensor | None) -> tuple[Tensor, NDArray[np.in
     """
     if allowed is None:
         return logits, None
-    if int(allowed.count_nonzero()) * _FEW > len(logits):
+    if np.count_nonzero(allowed.numpy()) * _FEW > len(logits):
         return masked(logits, allowed), None
-    token_ids = allowed.nonzero()[:, 0]
-    return logits[token_ids.to(logits.device)], token_ids.numpy()
+    token_ids = allowed.numpy().nonzero()[0]
+    return torch.from_numpy(logits.numpy()[token_ids]), token_ids
 
 
 def _drawn(
@@ -212,5 +209,5 @@ class _TokenSet:
         self._buffer[self._count] = token_id
         self._count += 1
 
-    def ids(self, device: torch.device) -> Tensor:
-        return self._buffer[: self._count].to(device)
+    def ids(self) -> Tensor:
+        return self._buffer[: self._count]

@@ -14,6 +14,7 @@ from workbench._version import __version__
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ finds the same names
     from workbench import catalog, errors, expect, protocol, records, widgets
     from workbench.capsule import Capsule
+    from workbench.comparing import Comparison
     from workbench.errors import (
         BusyError,
         CatalogError,
@@ -143,6 +144,7 @@ __all__ = [
     "ChatCompletionResponseStreamChunk",
     "ChecksumError",
     "ClosedError",
+    "Comparison",
     "CompletionMessage",
     "CompletionRequest",
     "CompletionResponse",
@@ -243,6 +245,7 @@ _HOMES = (
     "workbench.records",
     "workbench.protocol",
     "workbench.capsule",
+    "workbench.comparing",
     "workbench.replaying",
     "workbench.session",
 )

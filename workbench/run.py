@@ -31,7 +31,9 @@ from workbench.records import Inspector, SamplingTrace, TokenRecord, Usage
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from workbench.background import BackgroundLoop
     from workbench.capsule import Capsule
@@ -194,6 +196,13 @@ class Run(Generic[Chunk, Response]):
                 "rank": np.searchsorted(-best_first, -best_first) + 1,  # equals share the better rank, as in `tokens`
             }
         )
+
+    def logprobs(self, position: int) -> NDArray[np.float32]:
+        """The whole raw distribution at a generated position by token id, shape (vocab,); raises as `distribution`.
+
+        Without the texts and the order that make `distribution` take its time.
+        """
+        return self._inspect(position).logprobs(position)
 
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None

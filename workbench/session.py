@@ -45,7 +45,7 @@ from workbench.stack.naming import model_from
 if TYPE_CHECKING:
     from workbench.providers.trace.recording import Recorder
     from workbench.records import ModelCard, Prompt, Score
-    from workbench.widgets import Playground
+    from workbench.widgets import CompareView, Playground
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
 ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
@@ -311,6 +311,16 @@ class Workbench:
         from workbench import widgets
 
         return widgets.playground(self, **options)
+
+    def compare(self, prompt: str, **options: Any) -> CompareView:
+        """Ask several models, or under several settings, at once; the widget shows the answers side by side.
+
+        Args:
+            options: ``models``, ``sampling_params``, ``mode``, ``alternatives``: see `widgets.CompareView`.
+        """
+        from workbench import widgets
+
+        return widgets.compare(self, prompt, **options)
 
     # -------------------------------------------------------------------------------------------------- life
 

@@ -62,9 +62,10 @@ class ModuleHost:
         if widget.model_id in self._widgets:
             return
         for name in widget.trait_names(sync=True):
-            part = getattr(widget, name)
-            if isinstance(part, WorkbenchWidget):
-                self._open(part)
+            value = getattr(widget, name)
+            for part in value if isinstance(value, list) else [value]:
+                if isinstance(part, WorkbenchWidget):
+                    self._open(part)
         state = {name: value for name, value in widget.get_state().items() if name not in _NOT_SHOWN}
         self._widgets[widget.model_id] = widget
         self.browser.evaluate("(args) => wb.open(...args)", [_ref(widget), widget._esm, widget._css, state])

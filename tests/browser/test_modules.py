@@ -359,7 +359,7 @@ def test_tabs_show_the_code_of_the_next_run(modules: ModuleHost) -> None:
 
 
 def test_numbers_and_tokens_read_the_same_in_the_page_and_in_its_twin(modules: ModuleHost) -> None:
-    names = ["visible", "percent", "percentOf", "fixed", "duration", "parameterCount", "heat"]
+    names = ["visible", "percent", "percentOf", "fixed", "duration", "parameterCount", "heat", "nats"]
     source = (STATIC / "format.js").read_text(encoding="utf-8") + f"\nexport default {{ {', '.join(names)} }};"
     logprobs = [-0.0, -0.0004, -0.01, -0.7, -3.0, -7.13, -9.0, -13.0, -20.0]
     strings = [*PAYLOADS, " ", "\u200d", "\u00a0", "👩\u200d👧", "né\n\t", "\u2028", "漢字", "\x85"]
@@ -368,6 +368,7 @@ def test_numbers_and_tokens_read_the_same_in_the_page_and_in_its_twin(modules: M
         *(("percentOf", [value], python_format.percent_of(value)) for value in logprobs),
         *(("percent", [value], python_format.percent(value)) for value in (0.0, 1e-5, 0.00123, 0.5, 0.9994, 1.0)),
         *(("fixed", [value, 2], python_format.fixed(value, 2)) for value in logprobs),
+        *(("nats", [value], python_format.nats(value)) for value in (0.0, 3e-6, 0.00123, 0.5, 0.996, 9.94, 12.3)),
         *(("duration", [value], python_format.duration(value)) for value in (0.0344, 0.9, 1.26, 75.0)),
         *(("parameterCount", [n], python_format.parameter_count(n)) for n in (12, 9_999, 134_515_008, 7_000_000_000)),
     ]

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.widgets.compare_view import CompareView, compare
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.run_feed import RunFeed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.widgets.token_table import TokenTable
 
 _HOME = {
+    "CompareView": "compare_view",
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
     "RunFeed": "run_feed",
@@ -28,11 +30,13 @@ _HOME = {
     "StreamView": "stream_view",
     "TokenInspector": "token_inspector",
     "TokenTable": "token_table",
+    "compare": "compare_view",
     "playground": "playground_view",
     "run_html": "static_html",
 }
 
 __all__ = [
+    "CompareView",
     "ModelPicker",
     "Playground",
     "RunFeed",
@@ -41,6 +45,7 @@ __all__ = [
     "StreamView",
     "TokenInspector",
     "TokenTable",
+    "compare",
     "playground",
     "run_html",
 ]

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import anywidget
+import traitlets
 
 # Traits are written by tickers and by whatever thread the kernel handles a click on, and ipywidgets does not lock
 # its own state. One lock for all, because widgets are linked: two locks could be taken in two orders.
@@ -21,6 +22,14 @@ class Part(anywidget.WidgetTrait):
         super().__init__()
         self.help = help
         self.tag(sync=True)
+
+
+class Parts(traitlets.List):  # type: ignore[type-arg] # of any widgets
+    """Several widgets that this one shows; the page gets a list of references."""
+
+    def __init__(self, help: str) -> None:  # noqa: A002 - the name that all traits have
+        super().__init__(help=help)
+        self.tag(sync=True, to_json=lambda parts, _widget: [f"anywidget:{part.model_id}" for part in parts])
 
 
 class WorkbenchWidget(anywidget.AnyWidget):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-
-from workbench.widgets.contract import RunLike
+from functools import partial
+from typing import Any, Protocol
 
 MESSAGES_PER_S = 20
 _INTERVAL_S = 1 / MESSAGES_PER_S
@@ -18,8 +18,19 @@ _INTERVAL_S = 1 / MESSAGES_PER_S
 _PATIENCE_S = 1.0
 
 
+class Watched(Protocol):
+    """A run, or several together."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def done(self) -> bool: ...
+
+    def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
+
+
 def pump(
-    run: RunLike,
+    run: Watched,
     publish: Callable[[], None],
     finish: Callable[[], None],
     *,
@@ -55,14 +66,17 @@ def pump(
         finish()
 
 
-def start_ticker(run: RunLike, publish: Callable[[], None], finish: Callable[[], None]) -> threading.Thread:
+def start_ticker(
+    run: Watched, publish: Callable[[], None], finish: Callable[[], None], *, interval_s: float = _INTERVAL_S
+) -> threading.Thread:
     """Run ``pump`` in a daemon thread that ends with the run."""
-    thread = threading.Thread(target=pump, args=(run, publish, finish), name=f"workbench-{run.id}-view", daemon=True)
+    pumping = partial(pump, run, publish, finish, interval_s=interval_s)
+    thread = threading.Thread(target=pumping, name=f"workbench-{run.id}-view", daemon=True)
     thread.start()
     return thread
 
 
-def _has_ended(run: RunLike) -> bool:
+def _has_ended(run: Watched) -> bool:
     return run.done
 
 

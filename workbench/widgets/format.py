@@ -60,6 +60,15 @@ def heat(logprob: float) -> float:
     return 0.0 if surprisal is None else max(0.0, min(1.0, (surprisal - 0.6) / 7.4))
 
 
+def nats(value: float) -> str:
+    """A Kullback-Leibler divergence with two digits that count."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "–"
+    if 0 < value < 1e-4:
+        return "< 0.0001"
+    return "0" if value == 0 else to_precision(value, 2) if value < 10 else f"{value:.0f}"
+
+
 def duration(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 

@@ -38,9 +38,7 @@ _SHOWN_ALTERNATIVES = 3
 
 def run_html(run: RunLike) -> str:
     """A run's text with each token's probability, its metrics, and its first tokens as a table."""
-    return _document(
-        _prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(run.tokens)
-    )
+    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(run.tokens))
 
 
 def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams) -> str:
@@ -49,18 +47,18 @@ def playground_html(run: RunLike | None, prompt: str, model: str | None, params:
     Facts of the machine, such as memory, stay out: the outputs of a lesson are compared on other machines.
     """
     if run is not None:
-        return _document(sampling_html(run.sampling_params), run_html(run))
-    return _document(_line(model or "No model is served."), sampling_html(params), stream_html(None, prompt))
+        return document(sampling_html(run.sampling_params), run_html(run))
+    return document(line(model or "No model is served."), sampling_html(params), stream_html(None, prompt))
 
 
 def stream_html(run: RunLike | None, prompt: str) -> str:
     if run is not None:
-        return _document(_prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run))
-    return _document(_prompt_block(prompt), _line("No run yet."))
+        return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run))
+    return document(prompt_block(prompt), line("No run yet."))
 
 
 def feed_html(run: RunLike | None) -> str:
-    return _document(_line("No run yet.") if run is None else text_html(run))
+    return document(line("No run yet.") if run is None else text_html(run))
 
 
 def text_html(run: RunLike) -> str:
@@ -68,7 +66,7 @@ def text_html(run: RunLike) -> str:
     tokens = list(run.tokens)
     pieces = Pieces().take(tokens, run.text, final=True)
     spans = [_token_span(token, piece) for token, piece in zip(tokens, pieces, strict=True)]
-    text = "".join(spans) or escape(_shown(run.text))
+    text = "".join(spans) or escape(shown(run.text))
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{text}</pre>'
 
@@ -85,44 +83,44 @@ def metrics_html(run: RunLike) -> str:
     has_stopped = run.state == "finished" and stopped is not None
     facts.append(f"stopped: {stopped}" if has_stopped else STATE_WORDS.get(run.state, run.state))
     error = run.error if run.state == "failed" else None
-    problem = "" if error is None else f"<p><strong>{escape(_shown(in_words(error)))}</strong></p>"
-    return _line(" · ".join([run.model, *facts])) + problem
+    problem = "" if error is None else f"<p><strong>{escape(shown(in_words(error)))}</strong></p>"
+    return line(" · ".join([run.model, *facts])) + problem
 
 
 def tokens_html(tokens: Sequence[TokenRecord]) -> str:
     """A table of the first tokens, with the names of the columns of ``run.to_frame()``."""
     if not tokens:
-        return _line("No tokens yet.")
+        return line("No tokens yet.")
     head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "probability", "logprob", "rank"))
     head += '<th scope="col">entropy</th><th scope="col" style="text-align:left">instead</th>'
     rows = "".join(_token_row(token) for token in tokens[:MOST_ROWS])
-    rest = _line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
-    return _document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
+    rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
+    return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
 
 
 def token_html(token: TokenRecord | None) -> str:
     """One token and its alternatives, the sampled one in bold."""
     if token is None:
-        return _document(_line("No token is selected."))
+        return document(line("No token is selected."))
     said = f"{percent_of(token.logprob)}, rank {token.rank}, {fixed(bits(token.logprob), 1)} bits, id {token.token_id}"
     candidates: list[TokenRecord | Alternative] = sorted(
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    return _document(_line(f"Token {token.position}: {said}"), f"<table><tbody>{rows}</tbody></table>")
+    return document(line(f"Token {token.position}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
 def waterfall_html(picture: Mapping[str, Any]) -> str:
     """A picture of ``waterfall_wire``: the sentence, the tokens by stage, and where the number hit."""
     if not picture:
-        return _document(_line("No token is selected."))
+        return document(line("No token is selected."))
     title = f"How token {picture['position']} was chosen"
     if "error" in picture:
-        return _document(_line(title), _line(picture["error"]))
+        return document(line(title), line(picture["error"]))
     stages = picture["stages"]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("token", *(stage["title"] for stage in stages)))
     rows = [
-        _stage_row(_code(name), shares, stages, is_chosen=token_id == picture["chosen"][0])
+        _stage_row(code(name), shares, stages, is_chosen=token_id == picture["chosen"][0])
         for token_id, name, shares in picture["rows"]
     ]
     others = picture["others"]
@@ -133,12 +131,12 @@ def waterfall_html(picture: Mapping[str, Any]) -> str:
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}{foot}</tbody></table>"
     start, end = picture["span"]
     where = f"On the cumulative axis, “{visible(picture['chosen'][1])}” lies from {fixed(start, 4)} to {fixed(end, 4)}."
-    return _document(_line(title), _line(picture["summary"]), table, _line(where))
+    return document(line(title), line(picture["summary"]), table, line(where))
 
 
 def card_html(card: ModelCard | None) -> str:
     if card is None:
-        return _document(_line("No model is served."))
+        return document(line("No model is served."))
     facts = [
         None if card.parameters is None else parameter_count(card.parameters),
         card.precision,
@@ -146,25 +144,26 @@ def card_html(card: ModelCard | None) -> str:
         card.licence,
     ]
     known = [fact for fact in facts if fact]
-    return _document(_line(" · ".join([f"{card.provider_id}/{card.identifier}", *known])))
+    return document(line(" · ".join([f"{card.provider_id}/{card.identifier}", *known])))
 
 
 def sampling_html(params: SamplingParams) -> str:
     given = params.model_dump(mode="json", exclude_none=True)
-    return _document(_line(" · ".join(f"{name} {value}" for name, value in given.items())))
+    return document(line(" · ".join(f"{name} {value}" for name, value in given.items())))
 
 
-def _document(*parts: str) -> str:
+def document(*parts: str) -> str:
+    """Parts that no typesetter takes for mathematics."""
     return f'<div class="{_UNTOUCHED}">{"".join(parts)}</div>'
 
 
-def _line(text: str) -> str:
-    return f"<p>{escape(_shown(text))}</p>"
+def line(text: str) -> str:
+    return f"<p>{escape(shown(text))}</p>"
 
 
-def _prompt_block(prompt: str) -> str:
+def prompt_block(prompt: str) -> str:
     style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0.5em 0"
-    return f'<pre dir="auto" style="{style}">{escape(_shown(prompt))}</pre>'
+    return f'<pre dir="auto" style="{style}">{escape(shown(prompt))}</pre>'
 
 
 def _prompt_text(prompt: object) -> str:
@@ -179,11 +178,11 @@ def _prompt_text(prompt: object) -> str:
 
 def _token_span(token: TokenRecord, piece: str) -> str:
     if token.is_special:
-        return f"<small>{escape(_shown(token.text))}</small>"
+        return f"<small>{escape(shown(token.text))}</small>"
     title = f"{percent_of(token.logprob)}, rank {token.rank}"
     strength = heat(token.logprob)
     style = f' style="background:rgba({_HEAT},{0.52 * strength:.2f})"' if strength > 0 else ""
-    return f'<span title="{escape(title)}"{style}>{escape(_shown(piece))}</span>'
+    return f'<span title="{escape(title)}"{style}>{escape(shown(piece))}</span>'
 
 
 def _token_row(token: TokenRecord) -> str:
@@ -193,7 +192,7 @@ def _token_row(token: TokenRecord) -> str:
     )
     cells = [
         str(token.position),
-        _code(label(token.text, token.bytes)),
+        code(label(token.text, token.bytes)),
         str(token.token_id),
         percent_of(token.logprob),
         fixed(token.logprob, 2),
@@ -205,7 +204,7 @@ def _token_row(token: TokenRecord) -> str:
 
 
 def _candidate_row(candidate: TokenRecord | Alternative, *, is_sampled: bool) -> str:
-    cells = [_code(label(candidate.text, candidate.bytes)), percent_of(candidate.logprob)]
+    cells = [code(label(candidate.text, candidate.bytes)), percent_of(candidate.logprob)]
     written = [f"<strong>{cell}</strong>" if is_sampled else cell for cell in cells]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
 
@@ -230,10 +229,10 @@ def _bar_cell(share: float) -> str:
     )
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     return f"<code>{escape(visible(text))}</code>"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Control characters as their pictures: HTML has no NUL, and an escape sequence is no text."""
     return "".join(char if char in "\n\t" or char.isprintable() or char.isspace() else visible(char) for char in text)

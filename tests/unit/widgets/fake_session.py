@@ -6,9 +6,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.unit.widgets.fake_trace import fake_trace
+from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.errors import ModelNotFoundError
 from workbench.protocol import (
     CompletionMessage,
@@ -20,6 +20,10 @@ from workbench.protocol import (
     StopReason,
 )
 from workbench.records import Alternative, ModelCard, SamplingTrace, TokenRecord, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ANSWER = (
     "The sky is often considered to be the darkest and most blue, but at a certain point, the human eye only sees "
@@ -152,6 +156,9 @@ class FakeRun:
             raise self.error
         reason = StopReason.out_of_tokens if self.stop_reason is None else self.stop_reason
         return CompletionResponse(completion_message=CompletionMessage(content=self.text, stop_reason=reason))
+
+    def logprobs(self, position: int) -> NDArray[np.float32]:
+        return fake_logprobs(self.tokens[position])
 
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None

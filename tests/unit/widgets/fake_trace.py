@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from workbench.protocol import SamplingParams
 from workbench.records import SamplingStage, SamplingTrace, TokenRecord
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from workbench.engine.inspection import Trace
 
@@ -21,7 +24,9 @@ def fake_trace(
     token: TokenRecord, own: SamplingParams, params: SamplingParams | None, number: float | None
 ) -> SamplingTrace:
     """As the facade's ``sampling_trace``; the run drew the number in the middle of what its token could be hit by."""
-    logits = _logits(token)
+    import torch
+
+    logits = torch.from_numpy(fake_logprobs(token))
     drawn = _drawn_number(logits, token.token_id, own)
     found = _chain(logits, params or own, (0.5 if drawn is None else drawn) if number is None else number)
     stages = tuple(SamplingStage(s.name, s.probabilities.numpy(), s.kept, s.removed_mass) for s in found.stages)
@@ -29,16 +34,16 @@ def fake_trace(
     return SamplingTrace(stages, found.number, found.token_id, lambda token_id: known.get(token_id, f" w{token_id}"))
 
 
-def _logits(token: TokenRecord) -> torch.Tensor:
-    import torch
-
+def fake_logprobs(token: TokenRecord) -> NDArray[np.float32]:
+    """As the facade's ``logprobs``: what the token's record tells, and a tail of small shares."""
     logprobs = {item.token_id: item.logprob for item in token.alternatives} | {token.token_id: token.logprob}
     known = {token_id: math.exp(logprob) for token_id, logprob in logprobs.items()}
-    tail = torch.arange(1, VOCAB + 1, dtype=torch.float64) ** -1.2
+    tail = np.arange(1, VOCAB + 1, dtype=np.float64) ** -1.2
     tail[list(known)] = 0.0
     shares = tail / tail.sum() * max(1e-6, 1.0 - sum(known.values()))
-    shares[list(known)] = torch.tensor(list(known.values()), dtype=torch.float64)
-    return shares.log().float()
+    shares[list(known)] = list(known.values())
+    logits: NDArray[np.float32] = np.log(shares).astype(np.float32)
+    return logits
 
 
 def _drawn_number(logits: torch.Tensor, token_id: int, own: SamplingParams) -> float | None:

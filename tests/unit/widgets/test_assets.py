@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from workbench.widgets import (
+    CompareView,
     ModelPicker,
     Playground,
     RunFeed,
@@ -20,6 +21,7 @@ from workbench.widgets import (
 from workbench.widgets.assets import STATIC, module_source, style_source
 
 CLASSES = [
+    CompareView,
     ModelPicker,
     Playground,
     RunFeed,
@@ -30,6 +32,7 @@ CLASSES = [
     TokenTable,
 ]
 WIDGETS = [
+    "compare_view",
     "model_picker",
     "playground",
     "run_feed",

@@ -44,6 +44,14 @@ export function heat(logprob) {
   return value === null ? 0 : Math.max(0, Math.min(1, (value - 0.6) / 7.4));
 }
 
+/** A Kullback-Leibler divergence with two digits that count. @param {number | null} value */
+export function nats(value) {
+  if (value === null) return "–";
+  if (value > 0 && value < 1e-4) return "< 0.0001";
+  if (value === 0) return "0";
+  return value < 10 ? value.toPrecision(2) : value.toFixed(0);
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   return seconds < 0.9995 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;

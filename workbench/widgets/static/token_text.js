@@ -102,7 +102,7 @@ function walkTokens(output, store) {
 }
 
 /** Scroll the box alone; scrollIntoView would move the notebook too. @param {HTMLElement} box @param {HTMLElement} item */
-function scrollInto(box, item) {
+export function scrollInto(box, item) {
   const outer = box.getBoundingClientRect();
   const inner = item.getBoundingClientRect();
   if (inner.top < outer.top) box.scrollTop -= outer.top - inner.top + 8;

@@ -1,0 +1,247 @@
+"""Sides of a comparison start together on one prompt, and their differences reach the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ipywidgets.widgets import widget as ipywidget
+
+from tests.unit.widgets.fake_answers import MODELS, PARTED, SEA, AnsweringSession
+from tests.unit.widgets.fake_session import FakeSession, wait_until
+from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.recorded_page import Page
+from tests.unit.widgets.test_static_html import Reader, shown
+from workbench import expect
+from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
+from workbench.protocol import SamplingParams, SamplingStrategy, UserMessage
+from workbench.widgets import CompareView, compare
+from workbench.widgets.compare_wire import settings_in_words
+from workbench.widgets.format import visible
+
+GREEDY = SamplingParams(max_tokens=20)
+WARM = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.9, top_p=0.9, max_tokens=20)
+
+
+def ended(view: CompareView) -> CompareView:
+    assert view.wait(10)
+    return view
+
+
+# ------------------------------------------------------------------------------------------------------- the sides
+
+
+def test_two_models_are_asked_the_same_at_once(page: Page) -> None:
+    session = AnsweringSession()
+    view = ended(compare(session, "Why is the sea salty?", models=MODELS))
+    assert [call["model"] for call in session.calls] == MODELS
+    assert [call["prompt"] for call in session.calls] == [[UserMessage(content="Why is the sea salty?")]] * 2
+    assert [(side["letter"], side["settings"]) for side in view.sides] == [("A", "int4"), ("B", "float32")]
+    assert (view.divergence, view.runs) == (PARTED, tuple(session.runs))
+    one, other = ([token.token_id for token in run.tokens] for run in view.runs)
+    assert expect.divergence(one, other, position=PARTED) == PARTED
+
+
+def test_two_settings_of_one_model_are_told_apart_by_what_differs(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = ended(compare(session, "Once", sampling_params=[GREEDY, WARM], mode="completion"))
+    assert [call["method"] for call in session.calls] == ["completion"] * 2
+    assert [side["settings"] for side in view.sides] == ["int4 · greedy", "int4 · top-p · temperature 0.9 · top-p 0.9"]
+    assert view.common == "at most 20 tokens"
+    assert view.divergence is None
+    assert max(view.comparison.pairs[0].kl_nats) == 0.0  # type: ignore[union-attr]
+
+
+def test_models_and_settings_go_together_pair_by_pair(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    ended(compare(session, "Hi", models=MODELS, sampling_params=[GREEDY, WARM]))
+    asked = [(call["model"], call["sampling_params"].strategy) for call in session.calls]
+    assert asked == [(MODELS[0], "greedy"), (MODELS[1], "top_p")]
+
+
+def test_sides_that_draw_share_a_seed_that_nobody_named(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    own = WARM.model_copy(update={"seed": 7})
+    view = ended(compare(session, "Hi", sampling_params=[WARM, WARM, own, GREEDY]))
+    first, second, named, none = [call["sampling_params"].seed for call in session.calls]
+    assert first == second is not None
+    assert (named, none) == (7, None)
+    view.start()
+    ended(view)
+    assert session.calls[4]["sampling_params"].seed not in (None, first)
+
+
+def test_settings_are_in_words_what_counts() -> None:
+    own, common = settings_in_words([GREEDY, WARM.model_copy(update={"seed": 3, "stop": ["\n"]})])
+    assert own == ["greedy", "top-p · temperature 0.9 · top-p 0.9 · seed 3 · stop at “⏎”"]
+    assert common == "at most 20 tokens"
+
+
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        ({}, InvalidRequestError, "2 to 6 sides"),
+        ({"models": MODELS[:1]}, InvalidRequestError, "2 to 6 sides"),
+        ({"models": [MODELS[0]] * 7}, InvalidRequestError, "2 to 6 sides"),
+        ({"models": MODELS, "sampling_params": [GREEDY] * 3}, InvalidRequestError, "as many of one as of the other"),
+        ({"models": 5}, InvalidRequestError, "models must be a list of models"),
+        ({"sampling_params": [GREEDY, "warm"]}, InvalidRequestError, r"sampling_params\[1\] must be a SamplingParams"),
+        ({"models": [MODELS[0], "gpt-5"]}, ModelNotFoundError, "gpt-5"),
+        ({"models": MODELS, "mode": "sing"}, InvalidRequestError, "chat or completion"),
+        ({"models": MODELS, "alternatives": -1}, InvalidRequestError, "alternatives"),
+        ({"models": MODELS, "promt": "x"}, TypeError, "promt"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(
+    page: Page, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    before, session = set(ipywidget._instances), FakeSession()
+    with pytest.raises(error, match=words):
+        compare(session, "Hi", **options)
+    assert session.calls == []
+    assert set(ipywidget._instances) == before
+
+
+def test_an_empty_prompt_is_refused_and_leaves_nothing(page: Page) -> None:
+    before = set(ipywidget._instances)
+    with pytest.raises(InvalidRequestError, match="prompt"):
+        compare(FakeSession(), "  ", models=MODELS)
+    assert set(ipywidget._instances) == before
+
+
+def test_where_one_side_is_refused_the_others_do_not_go_on(page: Page) -> None:
+    class Halfway(FakeSession):
+        def chat_completion(self, *args: Any, **options: Any) -> Any:
+            if self.runs:
+                raise InvalidRequestError("sampling_params.seed", 7, "one that this server knows")
+            return super().chat_completion(*args, **options)
+
+    session = Halfway(["word"] * 10_000, tokens_per_s=100)
+    with pytest.raises(InvalidRequestError, match="seed"):
+        compare(session, "Hi", models=MODELS)
+    assert session.runs[0].wait(5)
+    assert session.runs[0].state == "cancelled"
+
+
+# -------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_gets_every_difference_once_while_they_run_and_the_whole_at_the_end(page: Page) -> None:
+    session = AnsweringSession(tokens_per_s=40)
+    view = ended(compare(session, "Why?", models=MODELS))
+    start, whole = page.writes(view, "differences")
+    assert (start["state"], start["pairs"], whole["state"]) == ("running", [], "done")
+    (pair,) = whole["pairs"]
+    assert pair["at"] == [PARTED, PARTED]
+    assert pair["said"].startswith(f"A and B part at token {PARTED}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: ")
+    told: list[float] = []
+    for message in page.customs(view, "differences"):
+        assert message["number"] == whole["number"]
+        assert message["pairs"][0]["from"] == len(told)
+        told += message["pairs"][0]["kl"]
+    assert told == pair["kl"][: len(told)]
+    assert len(pair["kl"]) == PARTED + 1
+
+
+def test_a_page_that_comes_late_is_told_everything(page: Page) -> None:
+    view = ended(compare(AnsweringSession(), "Why?", models=MODELS))
+    page.send(view, {"kind": "look", "id": 3})
+    (reply,) = page.customs(view, "whole")
+    assert (reply["id"], reply["differences"]) == (3, view.differences)
+
+
+def test_run_and_stop_in_the_page_are_run_and_stop(page: Page) -> None:
+    session = FakeSession(["word "] * 10_000, tokens_per_s=100)
+    view = compare(session, "one", models=MODELS)
+    wait_until(lambda: all(len(run.tokens) > 1 for run in session.runs))
+    page.send(view, {"kind": "stop", "id": 1})
+    ended(view)
+    assert [run.state for run in view.runs] == ["cancelled", "cancelled"]
+    page.send(view, {"kind": "run", "id": 2, "prompt": "two"})
+    assert [call["prompt"][0].content for call in session.calls] == ["one", "one", "two", "two"]
+    page.send(view, {"kind": "run", "id": 3, "prompt": " "})
+    first, second, third = page.customs(view, "reply")
+    assert (first["error"], second["error"]) == (None, None)
+    assert "write a prompt first" in third["error"]
+    view.close()
+    assert all(run.wait(5) for run in session.runs)
+
+
+def test_a_second_start_stops_the_first_runs_and_shows_the_new_ones(page: Page) -> None:
+    session = FakeSession(["word "] * 500, tokens_per_s=100)
+    view = compare(session, "one", models=MODELS)
+    first = view.runs
+    view.start("two")
+    assert all(run.wait(5) for run in first)
+    assert {run.state for run in first} == {"cancelled"}
+    assert [feed.run for feed in view.feeds] == list(view.runs)
+    view.stop()
+    assert ended(view).differences["number"] == 2
+
+
+# -------------------------------------------------------------------------------------------------- the static twin
+
+
+def test_the_twin_has_every_text_the_sentence_and_the_tokens_side_by_side(page: Page) -> None:
+    view = ended(compare(AnsweringSession(), "Why is the sea salty?", models=MODELS))
+    html = view.static_html()
+    reader = Reader(html)
+    for words in ("Why is the sea salty?", SEA, f"A: {MODELS[0]} · int4", f"B: {MODELS[1]} · float32", "end of turn"):
+        assert words in reader.text
+    assert f"A and B part at token {PARTED}" in reader.text
+    assert html.count("<strong") == 2
+    assert [title.split(",")[0] for title in reader.titles] == [f"token {PARTED}"] * 2
+    assert "tokens/s" not in reader.text
+
+
+def test_the_twin_before_a_run_says_what_will_be_asked(page: Page) -> None:
+    view = CompareView(FakeSession(), "Hello", models=MODELS)
+    text = Reader(view.static_html()).text
+    assert "Hello" in text
+    assert "No run yet." in text
+    assert repr(view) == "CompareView(sides=2, divergence=None)"
+    assert (view.runs, view.comparison, view.wait(1)) == ((), None, True)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_whatever_the_models_say_reads_as_text(page: Page, payload: str) -> None:
+    session = AnsweringSession(dict(zip(MODELS, [payload, f"x{payload}"], strict=True)))
+    view = ended(compare(session, payload, models=MODELS))
+    text = Reader(view.static_html()).text
+    assert text.count(shown(payload)) >= 3  # the prompt and both answers
+    assert visible(payload.split(" ", maxsplit=1)[0]) in text
+
+
+def test_a_run_that_fails_says_why_and_the_other_is_shown(page: Page) -> None:
+    class Failing(AnsweringSession):
+        def _run(self, *args: Any) -> Any:
+            run = super()._run(*args)
+            if len(self.runs) == 2:
+                run._failure = RuntimeError("out of luck")
+            return run
+
+    view = ended(compare(Failing(tokens_per_s=400), "Why?", models=MODELS))
+    text = Reader(view.static_html()).text
+    assert SEA in text
+    assert "failed · out of luck" in text
+    assert view.divergence == PARTED
+
+
+# ------------------------------------------------------------------------------------------------------------- life
+
+
+def test_a_cell_that_is_run_again_leaves_no_more_live_models_than_once(page: Page) -> None:
+    session = FakeSession(["a"], tokens_per_s=5000)
+    other = compare(session, "another question", models=MODELS)
+    compare(session, "Hi", models=MODELS)
+    first = len(ipywidget._instances)
+    for _ in range(30):
+        last = ended(compare(session, "Hi", models=MODELS))
+    assert len(ipywidget._instances) == first
+    assert not other.closed
+    last.close()
+    last.close()
+    other.close()
+    with pytest.raises(ClosedError):
+        last.start()
+    assert repr(last) == "CompareView(sides=2, divergence=None)"

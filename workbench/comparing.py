@@ -1,0 +1,322 @@
+"""Two or more runs on one prompt side by side: where they part, and how far their distributions lie apart until then.
+
+The first run is the reference. As long as another one has had the same tokens, the two models read the same text, so
+their whole distributions can be compared: ``kl_nats`` is the Kullback-Leibler divergence of the other's from the
+reference's, KL(reference || other), at each position up to the first difference and at that one too. Where the prompts
+or the tokenizers differ there is no such number, and ``why`` says so; texts of different tokenizers part where their
+characters do.
+
+Only recent logits are kept, so a comparison of long runs is read while they go on: call ``read()`` now and then, as the
+widget does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, takewhile
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from workbench.distributions import identities
+from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from workbench.records import Alternative, TokenRecord, Usage
+
+_COLUMNS = ("run", "model", "position", "token_id", "text", "logprob", "probability", "rank", "entropy")
+
+
+class Compared(Protocol):
+    """What is read of a run."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def prompt(self) -> Any: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def tokens(self) -> Sequence[TokenRecord]: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def done(self) -> bool: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
+    def logprobs(self, position: int) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where two runs part."""
+
+    position: int
+    """Of the reference's first token that the other run does not have; its number of tokens where it has ended."""
+    other_position: int
+    """The same in the other run; another number only where the tokenizers differ."""
+
+
+class Pair:
+    """The reference and one other run; read anew by ``Comparison.read``."""
+
+    def __init__(self, reference: Compared, other: Compared, why: str | None) -> None:
+        self.reference = reference
+        self.other = other
+        self.divergence: Divergence | None = None
+        """None where they do not part, or have not yet."""
+        self.kl_nats: list[float] = []
+        """From position 0 on; NaN where the logits are no longer kept."""
+        self.why = why
+        """Why there are no such numbers, or no more; None where there are."""
+        self.by_text = False
+        """Whether characters were compared, because token ids mean different things to the two models."""
+        self._vocabulary = _Vocabulary()
+        self._learned = (0, 0)
+        self._read = 0
+
+    @property
+    def mean_kl_nats(self) -> float | None:
+        """Over the positions where it is known; None where it is nowhere."""
+        known = [value for value in self.kl_nats if not np.isnan(value)]
+        return float(np.mean(known)) if known else None
+
+    def read(self) -> None:
+        # Whether they have ended is read first: what is read after it is at least as new.
+        ended = self.reference.done, self.other.done
+        one, other = list(self.reference.tokens), list(self.other.tokens)
+        if not self.by_text:
+            self._learn([*one[self._learned[0] :], *other[self._learned[1] :]])
+            self._learned = len(one), len(other)
+        if not self.by_text and self.divergence is None:
+            self._read_tokens(one, other, ended)
+        if self.by_text:
+            self.kl_nats.clear()
+            self._read_characters(one, other, ended)
+
+    def _learn(self, tokens: list[TokenRecord]) -> None:
+        """What the tokens tell of the two tokenizers; those after a difference too."""
+        if self.reference.model == self.other.model:
+            return
+        words: str | None = "nobody tells whether their tokenizers are the same"
+        if all(token.token_id >= 0 for token in tokens):
+            words = self._vocabulary.contradiction(tokens)
+        if words:
+            self.by_text, self.why = True, words
+
+    def _read_tokens(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
+        self.why = self.why or _prompts_apart(self.reference, self.other)
+        for position in range(self._read, min(len(one), len(other))):
+            self._measure(position)
+            if self.by_text:
+                return
+            if identities(one[position : position + 1]) != identities(other[position : position + 1]):
+                self.divergence = Divergence(position, position)
+                return
+            self._read = position + 1
+        if _has_stopped_short(len(one), len(other), ended):
+            self.divergence = Divergence(self._read, self._read)
+
+    def _read_characters(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
+        """Anew each time: a character may be complete only now, and this is quickly done."""
+        a, b = _bytes(one, self.reference.text), _bytes(other, self.other.text)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+        parted = same < min(len(a), len(b)) or _has_stopped_short(len(a), len(b), ended)
+        first = len(a[:same].decode(errors="ignore").encode())  # a character of which half is the same is another one
+        self.divergence = Divergence(_token_at(one, a, first), _token_at(other, b, first)) if parted else None
+
+    def _measure(self, position: int) -> None:
+        if self.why is not None:
+            return
+        try:
+            one, other = self.reference.logprobs(position), self.other.logprobs(position)
+        except UnsupportedFieldError:
+            self.why = "a model that is not in this process keeps no distributions"
+            return
+        except (InvalidRequestError, ClosedError):
+            self.kl_nats.append(float("nan"))
+            return
+        if len(one) != len(other):
+            self.by_text = True
+            self.why = f"their vocabularies have {len(one):,} and {len(other):,} tokens"
+            return
+        self.kl_nats.append(kl_nats(one, other))
+
+
+class Comparison:
+    """Runs on one prompt against the first of them; readable while they go on.
+
+    Args:
+        runs: two or more, the reference first.
+        templates: the hash of each run's chat template where it is known (``ModelCard.template_sha256``): another
+            template makes another prompt of the same messages.
+    """
+
+    def __init__(self, runs: Sequence[Compared], *, templates: Sequence[str | None] | None = None) -> None:
+        if not isinstance(runs, list | tuple) or len(runs) < 2 or not all(hasattr(run, "logprobs") for run in runs):
+            raise InvalidRequestError("runs", runs, "two or more runs")
+        hashes = [None] * len(runs) if templates is None else list(templates)
+        if len(hashes) != len(runs):
+            raise InvalidRequestError("templates", templates, f"one for each of the {len(runs)} runs")
+        self.runs = tuple(runs)
+        self._pairs = tuple(
+            Pair(runs[0], run, None if template == hashes[0] else "their chat templates differ")
+            for run, template in zip(runs[1:], hashes[1:], strict=True)
+        )
+        self._lock = threading.Lock()
+
+    @property
+    def id(self) -> str:
+        return " and ".join(run.id for run in self.runs)
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The reference with each of the other runs, in their order."""
+        return self.read()
+
+    @property
+    def divergence(self) -> int | None:
+        """The first position at which any run has another token than the reference, as `expect.divergence` tells it.
+
+        None where all are the same, or are so far.
+        """
+        found = [pair.divergence.position for pair in self.pairs if pair.divergence is not None]
+        return min(found, default=None)
+
+    @property
+    def done(self) -> bool:
+        """Whether all runs have ended."""
+        return all(run.done for run in self.runs)
+
+    def read(self) -> tuple[Pair, ...]:
+        """Compare the tokens that have come since the last time; safe from any thread."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.read()
+        return self._pairs
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until all runs have ended, at most ``timeout`` seconds; whether they have."""
+        deadline_s = None if timeout is None else time.monotonic() + timeout
+        for run in self.runs:
+            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            if not run.wait(left_s):
+                return False
+        self.read()
+        return True
+
+    def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Call back after every new token and change of state of any run; returns the way to stop it."""
+        unsubscribe = [run.subscribe(callback) for run in self.runs]
+
+        def stop() -> None:
+            for one in unsubscribe:
+                one()
+
+        return stop
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per run and position.
+
+        The columns of ``Run.to_frame`` with the run's index and model before them, and after them ``is_same`` (its
+        text is the reference's up to and with this token) and ``kl_nats`` (NaN for the reference, and where unknown).
+        """
+        import pandas as pd
+
+        pairs: list[Pair | None] = [None, *self.pairs]
+        rows = [
+            (*_facts(index, run, token), *_compared(pair, token.position))
+            for index, (run, pair) in enumerate(zip(self.runs, pairs, strict=True))
+            for token in list(run.tokens)
+        ]
+        return pd.DataFrame(rows, columns=pd.Index([*_COLUMNS, "is_same", "kl_nats"]))
+
+    def __repr__(self) -> str:
+        return f"<Comparison with {self.runs[0].model}: {'; '.join(map(_summary, self.pairs))}>"
+
+
+def kl_nats(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
+    """KL(one || other) of two distributions, given as natural log probabilities, shape (vocab,)."""
+    p, q = one.astype(np.float64), other.astype(np.float64)
+    possible = p > -np.inf
+    terms = np.exp(p[possible]) * (p[possible] - q[possible])
+    return max(0.0, float(terms.sum()))  # rounding may leave a sum of almost nothing below 0
+
+
+class _Vocabulary:
+    """What two models have shown of their tokens: an id has one spelling, and a spelling one id, in one tokenizer."""
+
+    def __init__(self) -> None:
+        self._spelling: dict[int, bytes] = {}
+        self._id: dict[bytes, int] = {}
+
+    def contradiction(self, tokens: Sequence[TokenRecord]) -> str | None:
+        """What cannot be so in one tokenizer, in words; alternatives tell as much as what was sampled."""
+        seen: list[TokenRecord | Alternative] = [*tokens, *chain.from_iterable(token.alternatives for token in tokens)]
+        for one in seen:
+            if self._spelling.setdefault(one.token_id, one.bytes) != one.bytes:
+                return f"their tokenizers differ: token {one.token_id} is {self._text(one)!r} and {one.text!r}"
+            # One byte may be a token twice in one vocabulary, as a character and as a fallback; more may not.
+            if len(one.bytes) > 1 and self._id.setdefault(one.bytes, one.token_id) != one.token_id:
+                return f"their tokenizers differ: {one.text!r} is token {self._id[one.bytes]} and {one.token_id}"
+        return None
+
+    def _text(self, one: TokenRecord | Alternative) -> str:
+        return self._spelling[one.token_id].decode(errors="replace")
+
+
+def _prompts_apart(one: Compared, other: Compared) -> str | None:
+    if one.prompt != other.prompt:
+        return "their prompts differ"
+    counts = one.usage.prompt_tokens, other.usage.prompt_tokens
+    if 0 not in counts and counts[0] != counts[1]:
+        return f"their prompts have {counts[0]} and {counts[1]} tokens"
+    return None
+
+
+def _has_stopped_short(one: int, other: int, ended: tuple[bool, bool]) -> bool:
+    """Whether one has ended where the other goes on."""
+    return (ended[0] and one < other) or (ended[1] and other < one)
+
+
+def _bytes(tokens: Sequence[TokenRecord], text: str) -> bytes:
+    joined = b"".join(token.bytes for token in tokens if not token.is_special)
+    # SentencePiece models begin their first token with a space that is no part of the text.
+    return joined[1:] if joined.startswith(b" ") and not text.startswith(" ") else joined
+
+
+def _token_at(tokens: Sequence[TokenRecord], joined: bytes, offset: int) -> int:
+    """Position of the token that holds a byte of the text; the number of tokens where the text ends before it."""
+    end = len(joined) - sum(len(token.bytes) for token in tokens if not token.is_special)  # minus a dropped space
+    for token in tokens:
+        end += 0 if token.is_special else len(token.bytes)
+        if end > offset:
+            return token.position
+    return len(tokens)
+
+
+def _facts(index: int, run: Compared, token: TokenRecord) -> tuple[Any, ...]:
+    return (index, run.model, *(getattr(token, name) for name in _COLUMNS[2:]))
+
+
+def _compared(pair: Pair | None, position: int) -> tuple[bool, float]:
+    if pair is None:
+        return True, float("nan")
+    is_same = pair.divergence is None or position < pair.divergence.other_position
+    return is_same, pair.kl_nats[position] if position < len(pair.kl_nats) else float("nan")
+
+
+def _summary(pair: Pair) -> str:
+    where = "the same" if pair.divergence is None else f"other from token {pair.divergence.position} on"
+    mean = pair.mean_kl_nats
+    far = f"no KL, {pair.why}" if mean is None and pair.why else None if mean is None else f"mean KL {mean:.2g} nat"
+    return ", ".join(filter(None, [f"{pair.other.model} {where}", far]))

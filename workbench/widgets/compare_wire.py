@@ -1,0 +1,101 @@
+"""A comparison as it travels to the browser, and as sentences.
+
+Wire pair: ``{from, kl, at, why, said}``. ``kl`` are the values from position ``from`` on, null where unknown; ``at``
+the positions of the first difference in the reference and in the other run, null where there is none (yet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.comparing import Compared, Pair
+from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+from workbench.widgets.format import nats, visible
+from workbench.widgets.wire import label, number
+
+LETTERS = "ABCDEF"
+"""What the runs are called in words, the reference first."""
+
+
+def wire_pairs(pairs: Sequence[Pair], sent: Sequence[int]) -> list[dict[str, Any]]:
+    """Every pair, with the KL values after those that were sent."""
+    return [
+        {
+            "from": start,
+            "kl": [number(value, digits=6) for value in pair.kl_nats[start:]],
+            "at": None if pair.divergence is None else [pair.divergence.position, pair.divergence.other_position],
+            "why": pair.why,
+            "said": said,
+        }
+        for pair, start, said in zip(pairs, sent, in_sentences(pairs), strict=True)
+    ]
+
+
+def in_sentences(pairs: Sequence[Pair]) -> list[str]:
+    """One for each pair: where it parts, with which tokens, and how far apart the distributions are until then."""
+    return [
+        " ".join(filter(None, [_parting(pair, letter), _distance(pair, letter)]))
+        for letter, pair in zip(LETTERS[1:], pairs, strict=False)
+    ]
+
+
+def settings_in_words(params: Sequence[SamplingParams]) -> tuple[list[str], str]:
+    """What differs between the sampling parameters, for each of them, and what all have in common."""
+    phrases = [_phrases(one) for one in params]
+    common = [phrase for phrase in phrases[0] if all(phrase in others for others in phrases)]
+    return [" · ".join(one for one in own if one not in common) for own in phrases], " · ".join(common)
+
+
+def _phrases(params: SamplingParams) -> list[str]:
+    """The parameters that count, as ``effective_sampling`` decides."""
+    effective = effective_sampling(params)
+    draws = effective.strategy != SamplingStrategy.greedy
+    return [
+        effective.strategy.replace("_", "-"),
+        *([f"temperature {effective.temperature:g}"] if draws else []),
+        *([f"top-p {effective.top_p:g}"] if effective.strategy == SamplingStrategy.top_p else []),
+        *([f"top-k {effective.top_k}"] if effective.strategy == SamplingStrategy.top_k else []),
+        *(
+            [f"repetition penalty {params.repetition_penalty:g}"]
+            if params.repetition_penalty not in (None, 1.0)
+            else []
+        ),
+        *([f"at most {params.max_tokens} tokens"] if params.max_tokens else []),
+        *([f"seed {params.seed}"] if params.seed is not None and draws else []),
+        *(f"stop at “{visible(text)}”" for text in params.stop or ()),
+    ]
+
+
+def _parting(pair: Pair, letter: str) -> str:
+    if pair.divergence is None:
+        if not (pair.reference.done and pair.other.done):
+            return f"A and {letter}: the same so far."
+        what = "text" if pair.by_text else f"{len(pair.reference.tokens)} tokens"
+        return f"A and {letter}: the same {what}."
+    at, other_at = pair.divergence.position, pair.divergence.other_position
+    where = f"token {at}" if at == other_at else f"token {at} of A and {other_at} of {letter}"
+    reference, other = _token_at(pair.reference, at), _token_at(pair.other, other_at)
+    if reference is None or other is None:
+        return f"A and {letter} are the same until {'A' if reference is None else letter} ends, at {where}."
+    return f"A and {letter} part at {where}: {reference} and {other}."
+
+
+def _token_at(run: Compared, position: int) -> str | None:
+    """The token in quotes; None where the run has ended before."""
+    tokens = run.tokens
+    if position >= len(tokens):
+        return None
+    return f"“{visible(label(tokens[position].text, tokens[position].bytes))}”"
+
+
+def _distance(pair: Pair, letter: str) -> str:
+    if pair.why is not None and not pair.kl_nats:
+        return f"No distributions to compare: {pair.why}."
+    known = [value for value in pair.kl_nats if value == value]  # noqa: PLR0124 - NaN is what does not equal itself
+    if not known:
+        return ""
+    if max(known) == 0.0:
+        return f"{'Their' if pair.divergence is None else 'Up to there their'} distributions are the same."
+    mean, most = sum(known) / len(known), max(known)
+    return f"KL(A‖{letter}) over {len(known)} tokens: {nats(mean)} nat in the mean, {nats(most)} at most."

@@ -1,0 +1,274 @@
+// Runs side by side: what they have in common is quiet, the first difference is marked, and below stands what each of
+// them held possible at one position.
+
+import { requester } from "./asking.js";
+import { candidates, firstDifference, strips } from "./compare_detail.js";
+import { h, keepKeys, uniqueId } from "./dom.js";
+import { duration, fixed } from "./format.js";
+import { scrollInto } from "./token_text.js";
+
+/**
+ * @typedef {{number: number, state: "idle" | "running" | "done", pairs: Pair[]}} Differences  `Pair` and `Side`: compare_detail.js
+ *
+ * @typedef {object} State of the widget model
+ * @property {string[]} feeds  references of the run feeds, the reference run's first
+ * @property {Side[]} sides
+ * @property {string} common  sampling parameters that all sides share, in words
+ * @property {string} prompt
+ * @property {Differences} differences
+ * @property {number | null} position  the token that is looked at
+ *
+ * Messages to the kernel: `{kind: "run", id, prompt}` and `{kind: "stop", id}`, answered by `{kind: "reply", id, error}`;
+ * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From it: `{kind: "differences", number, pairs}`.
+ */
+
+const STOPPED = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
+const STATES = { idle: "ready", queued: "waiting for the model", running: "running", paused: "paused", cancelled: "stopped by you", failed: "failed", finished: "finished" };
+
+/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+async function render({ model, el, host, signal }) {
+  const feeds = await Promise.all(model.get("feeds").map((/** @type {string} */ ref) => host.getWidget(ref)));
+  const stores = feeds.map((feed) => feed.exports.store);
+  if (signal.aborted) return;
+  el.classList.add("wb-root", "wb-compare");
+  keepKeys(el);
+  const differences = differencesOf(model, signal);
+  const look = (/** @type {number | null} */ position) => {
+    const longest = Math.max(...stores.map((store) => store.tokens.length));
+    model.set("position", position === null || !longest ? null : Math.max(0, Math.min(longest - 1, position)));
+    model.save_changes();
+  };
+  const sides = /** @type {Side[]} */ (model.get("sides"));
+  const columns = stores.map((store, i) => column({ store, side: sides[i], index: i, model, differences, look, signal }));
+  const grid = h("div", { class: "wb-compare-columns" }, ...columns.map((one) => one.root));
+  grid.style.setProperty("--wb-sides", String(sides.length));
+  el.append(promptForm(model, stores, signal), grid, summary({ model, differences, look, signal }), strips({ stores, sides, model, differences, look, signal }), candidates({ stores, sides, model, differences, signal }));
+
+  const showState = () => {
+    const { state, pairs } = differences.value;
+    el.setAttribute("data-wb-state", state);
+    el.setAttribute("data-wb-divergence", String(firstDifference(pairs) ?? "none"));
+    el.setAttribute("data-wb-position", String(model.get("position") ?? "none"));
+  };
+  differences.listen(showState);
+  model.on("change:position", showState);
+  showState();
+  signal.addEventListener("abort", () => el.replaceChildren());
+}
+
+/** What is known of the differences: the whole when it was written, and what was added since. @param {any} model @param {AbortSignal} signal */
+function differencesOf(model, signal) {
+  /** @type {(() => void)[]} */ const listeners = [];
+  const known = {
+    value: /** @type {Differences} */ (structuredClone(model.get("differences"))),
+    listen: (/** @type {() => void} */ listener) => listeners.push(listener),
+  };
+  const tell = () => listeners.forEach((listener) => !signal.aborted && listener());
+  const take = (/** @type {Differences} */ whole) => {
+    if (whole.number < known.value.number) return;
+    known.value = structuredClone(whole);
+    tell();
+  };
+  const add = (/** @type {{number: number, pairs: Pair[]}} */ { number, pairs }) => {
+    const before = known.value;
+    const fits = number === before.number && pairs.every((pair, i) => pair.from <= (before.pairs[i]?.kl.length ?? 0));
+    if (!fits) {
+      model.send({ kind: "look", id: number });
+      return;
+    }
+    const joined = pairs.map((pair, i) => ({ ...pair, from: 0, kl: [...(before.pairs[i]?.kl ?? []).slice(0, pair.from), ...pair.kl] }));
+    known.value = { ...before, pairs: joined };
+    tell();
+  };
+  model.on("change:differences", () => take(model.get("differences")));
+  model.on("msg:custom", (/** @type {any} */ message) => {
+    if (message.kind === "whole") take(message.differences);
+    else if (message.kind === "differences" && known.value.state === "running") add(message);
+  });
+  // A page that is loaded in the middle has missed what came since the start was stored.
+  if (known.value.state === "running") model.send({ kind: "look", id: known.value.number });
+  return known;
+}
+
+/** Position of the first token of a side that another one does not have. @param {Pair[]} pairs @param {number} index */
+function markedIn(pairs, index) {
+  return index === 0 ? firstDifference(pairs) : (pairs[index - 1]?.at?.[1] ?? null);
+}
+
+/** @param {any} model @param {any[]} stores @param {AbortSignal} signal */
+function promptForm(model, stores, signal) {
+  const promptId = uniqueId("prompt");
+  const prompt = h("textarea", { class: "wb-field wb-prompt", id: promptId, rows: 2, spellcheck: "false", placeholder: "Ask them all the same" });
+  const runButton = h("button", { type: "button", class: "wb-button wb-primary wb-run" }, h("span", { text: "Run" }), h("kbd", { text: "Ctrl ⏎" }));
+  const stopButton = h("button", { type: "button", class: "wb-button wb-stop" }, h("span", { text: "Stop" }), h("kbd", { text: "Esc" }));
+  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
+  const request = requester(model, signal, (text) => {
+    message.textContent = text ?? "";
+    message.hidden = !text;
+  });
+  const active = () => stores.some((store) => store.active);
+  const flush = () => {
+    if (model.get("prompt") !== prompt.value) {
+      model.set("prompt", prompt.value);
+      model.save_changes();
+    }
+  };
+  const run = () => {
+    if (active()) return;
+    flush();
+    request({ kind: "run", prompt: prompt.value });
+  };
+  const stop = () => active() && request({ kind: "stop" });
+  prompt.addEventListener("change", flush);
+  runButton.addEventListener("click", run);
+  stopButton.addEventListener("click", stop);
+  const showPrompt = () => {
+    if (prompt.value !== model.get("prompt")) prompt.value = model.get("prompt");
+  };
+  const showButtons = () => {
+    runButton.disabled = active();
+    stopButton.disabled = !active();
+  };
+  model.on("change:prompt", showPrompt);
+  for (const store of stores) store.listen(showButtons, signal);
+  showPrompt();
+  showButtons();
+  const form = h(
+    "div",
+    { class: "wb-compare-form" },
+    h("label", { class: "wb-sr", for: promptId, text: "Prompt" }),
+    prompt,
+    h("div", { class: "wb-row" }, runButton, stopButton, h("span", { class: "wb-quiet wb-compare-common", text: model.get("common") }), h("span", { class: "wb-spacer" }), legend()),
+    message,
+  );
+  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
+    else if (event.key === "Escape") stop();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  return form;
+}
+
+function legend() {
+  return h(
+    "div",
+    { class: "wb-legend" },
+    h("span", { class: "wb-compare-same", text: "the same" }),
+    h("span", { class: "wb-compare-parted", text: "first difference" }),
+  );
+}
+
+/**
+ * One side: its name, its text, and how it went.
+ * @param {{store: any, side: Side, index: number, model: any, differences: any, look: (position: number | null) => void, signal: AbortSignal}} spec
+ */
+function column({ store, side, index, model, differences, look, signal }) {
+  const titleId = uniqueId("side");
+  const title = h("h3", { id: titleId }, h("span", { class: "wb-compare-letter", text: side.letter }), h("span", { text: side.model }));
+  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": `Text of ${side.letter}; arrow keys walk through its tokens`, dir: "auto" });
+  const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
+  const error = h("p", { class: "wb-message wb-compare-error", role: "alert", hidden: true });
+  /** @type {HTMLElement[]} */ const spans = [];
+  /** Tokens up to here are drawn as the same. */
+  let settled = 0;
+
+  const append = (/** @type {number} */ from) => {
+    const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
+    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) =>
+      h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": from + i, text: token.special ? token.label : token.piece }));
+    spans.push(...fresh);
+    output.append(...fresh);
+    if (follows) output.scrollTop = output.scrollHeight;
+  };
+  const showMarks = () => {
+    const { pairs } = differences.value;
+    const at = markedIn(pairs, index);
+    const end = at ?? spans.length;
+    for (let i = Math.min(settled, end); i < spans.length; i += 1) {
+      spans[i].classList.toggle("wb-compare-same", i < end);
+      spans[i].classList.toggle("wb-compare-parted", i === at);
+    }
+    settled = end;
+  };
+  const showPosition = () => {
+    const position = model.get("position");
+    spans.forEach((span, i) => span.classList.toggle("wb-selected", i === position));
+    if (position !== null && spans[position]) scrollInto(output, spans[position]);
+  };
+  const showFoot = () => {
+    foot.textContent = footOf(store);
+    error.textContent = store.error ?? "";
+    error.hidden = !store.error;
+  };
+  const reset = () => {
+    spans.length = 0;
+    settled = 0;
+    output.replaceChildren();
+    append(0);
+    showMarks();
+    showPosition();
+  };
+  store.listen((/** @type {any} */ change) => {
+    if (change.kind === "reset") reset();
+    else if (change.kind === "append") {
+      append(change.from);
+      showMarks();
+    }
+    showFoot();
+  }, signal);
+  differences.listen(showMarks);
+  model.on("change:position", showPosition);
+  output.addEventListener("click", (event) => {
+    const span = /** @type {any} */ (event.target).closest?.("[data-wb-position]");
+    if (span && window.getSelection()?.isCollapsed !== false) look(Number(span.getAttribute("data-wb-position")));
+  });
+  walk(output, { position: () => model.get("position"), count: () => store.tokens.length, look });
+  reset();
+  showFoot();
+  const root = h("section", { class: "wb-compare-side", "aria-labelledby": titleId, "data-wb-side": side.letter }, title, h("p", { class: "wb-quiet wb-compare-settings", text: side.settings }), output, error, foot);
+  return { root };
+}
+
+/** @param {any} store */
+function footOf(store) {
+  const state = store.state === "finished" ? (/** @type {any} */ (STOPPED)[store.stopReason] ?? "finished") : (/** @type {any} */ (STATES)[store.state] ?? store.state);
+  const usage = store.usage;
+  const speed = usage?.tokensPerS == null ? null : `${fixed(usage.tokensPerS, usage.tokensPerS < 10 ? 1 : 0)} tokens/s`;
+  const first = usage?.firstTokenS == null ? null : `first token ${duration(usage.firstTokenS)}`;
+  return [store.tokens.length ? `${store.tokens.length} tokens` : null, speed, first, state].filter(Boolean).join(" · ");
+}
+
+/** Arrow keys, Home, End and Escape. @param {HTMLElement} box @param {{position: () => number | null, count: () => number, look: (position: number | null) => void}} spec */
+function walk(box, { position, count, look }) {
+  box.addEventListener("keydown", (event) => {
+    const at = position();
+    const targets = { ArrowRight: at === null ? 0 : at + 1, ArrowLeft: at === null ? count() - 1 : at - 1, Home: 0, End: count() - 1 };
+    const target = /** @type {Record<string, number>} */ (targets)[event.key];
+    if (event.key === "Escape" && at !== null) look(null);
+    else if (target !== undefined && !event.shiftKey && !event.ctrlKey && !event.metaKey) look(target);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+}
+
+/** The sentences, and the way to the first difference. @param {{model: any, differences: any, look: (position: number) => void, signal: AbortSignal}} spec */
+function summary({ differences, look }) {
+  const list = h("div", { class: "wb-compare-said", role: "status" });
+  const button = h("button", { type: "button", class: "wb-button wb-compare-jump", text: "Show the first difference" });
+  button.addEventListener("click", () => look(firstDifference(differences.value.pairs) ?? 0));
+  const show = () => {
+    const { pairs, state } = differences.value;
+    // What grows is not read aloud at every step; the end is.
+    list.setAttribute("aria-busy", String(state === "running"));
+    list.replaceChildren(...pairs.map((/** @type {Pair} */ pair) => h("p", { text: pair.said })));
+    button.hidden = firstDifference(pairs) === null;
+  };
+  differences.listen(show);
+  show();
+  return h("div", { class: "wb-compare-summary" }, list, button);
+}
+
+export default { render };

@@ -28,6 +28,8 @@ FOLDER = ROOT / "notebooks"
 SANITIZER = ROOT / "tests" / "notebooks" / "sanitize.cfg"
 CELL_TIMEOUT_S = 100
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_FOLDED = ("source_hidden", "outputs_hidden")
+"""What an answer's cell says to JupyterLab: unfold me when you have tried."""
 _NUMBER = re.compile(r"\d[\d.,e+-]*")
 
 
@@ -82,7 +84,7 @@ def normalised(notebook: Notebook) -> Notebook:
     """Without what belongs to one machine or one sitting: widget views, the kernel's version, traces of an editor."""
     for number, cell in enumerate(notebook["cells"]):
         kept = {name: cell["metadata"][name] for name in ("tags", "jupyter") if cell["metadata"].get(name)}
-        if hidden := {name: held for name, held in kept.get("jupyter", {}).items() if name == "source_hidden"}:
+        if hidden := {name: held for name, held in kept.get("jupyter", {}).items() if name in _FOLDED}:
             kept["jupyter"] = hidden
         else:
             kept.pop("jupyter", None)

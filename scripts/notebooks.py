@@ -104,7 +104,7 @@ def settled(fresh: Notebook, stored: Notebook) -> Notebook:
     before = {source(cell): cell for _, cell in code_cells(stored)}
     for _, cell in code_cells(fresh):
         was = before.get(source(cell))
-        if was is not None and _said(cell) == _said(was):
+        if was is not None and said(cell) == said(was):
             cell["outputs"] = deepcopy(was["outputs"])
             for output in cell["outputs"]:
                 if "execution_count" in output:
@@ -121,7 +121,7 @@ def write(path: Path, notebook: Notebook) -> bool:
     return True
 
 
-def _said(cell: Notebook) -> list[dict[str, str]]:
+def said(cell: Notebook) -> list[dict[str, str]]:
     """What the outputs of a cell come down to."""
     is_measured = "NBVAL_IGNORE_OUTPUT" in markers(cell)
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ os.environ["WORKBENCH_STATE"] = tempfile.mkdtemp(prefix="workbench-state-")
 os.environ.pop("WORKBENCH_CONFIG", None)
 
 BROWSER_TESTS = Path(__file__).parent / "browser"
+NOTEBOOK_TESTS = Path(__file__).parent / "notebooks"
+LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
 
 REAL_MODEL_FIXTURES = {"smollm2_path", "minilm_path"}
 
@@ -31,9 +34,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_MODEL_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_model)
-    # The browser's driver leaves an event loop running on this thread until the session ends; tests that start one of
-    # their own come before it.
-    items.sort(key=lambda item: BROWSER_TESTS in item.path.parents)
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Lessons are played after they were recorded, which happens while they are run.
+
+    The browser's driver leaves an event loop running on this thread until the session ends; tests that start one of
+    their own come before it.
+    """
+    if BROWSER_TESTS in item.path.parents:
+        return 3
+    return 2 if NOTEBOOK_TESTS in item.path.parents else int(item.path.suffix == ".ipynb")
+
+
+def traces_of(lesson: Path) -> Path:
+    """Where the calls of a lesson are recorded; the folder is there once the lesson has been run."""
+    return LESSON_TRACES / lesson.stem
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A lesson that nbval runs is recorded: its kernel takes over the environment as it is when its first cell runs."""
+    if item.path.suffix == ".ipynb":
+        os.environ["WORKBENCH_RECORD"] = str(traces_of(item.path))
+    else:
+        os.environ.pop("WORKBENCH_RECORD", None)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(LESSON_TRACES, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,8 @@ environment:
   WORKBENCH_CONFIG   run config to use instead of the embedded models
   WORKBENCH_CACHE    folder of the converted models
   WORKBENCH_STATE    folder of registrations
+  WORKBENCH_RECORD   folder of traces that the models' answers are recorded into
+  WORKBENCH_PLAY     folder of traces to answer from, without any model
 """
 
 

@@ -183,6 +183,22 @@ class SamplingTrace:
     """A token's text by its id."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptPosition:
+    """All that a generated token was chosen from: enough to make the choice again without its model."""
+
+    logits: NDArray[np.float32]
+    """Raw, shape (vocab,)."""
+    number: float | None
+    """The random number of the draw; None where none was drawn."""
+    seen_ids: tuple[int, ...] = ()
+    """Tokens of the prompt and the text before, on which the repetition penalty falls."""
+    allowed: NDArray[np.bool_] | None = None
+    """What a grammar left to choose from, shape (vocab,); None without one."""
+    is_forced: bool = False
+    """The grammar left no choice."""
+
+
 class Inspector(Protocol):
     """Answers questions about a run's past positions, without computing the model again."""
 
@@ -194,6 +210,9 @@ class Inspector(Protocol):
 
     def text(self, token_id: int) -> str:
         """A token's text."""
+
+    def kept(self, position: int) -> KeptPosition:
+        """What the other answers are made of, for whoever writes it down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,14 @@ def trace(
     return Trace(tuple(stages), number, draw(logits, sampling, number, allowed))
 
 
+def trace_again(kept: Kept, sampling: Sampling, seen_ids: set[int], number: float | None = None) -> Trace:
+    """`trace` of a position that was kept, with the random number that was drawn there unless another one is given."""
+    drawn = kept.number if number is None else number
+    if drawn is None:  # a greedy run drew none; one half is as good as any
+        drawn = 0.5
+    return trace(kept.logits, sampling, seen_ids, drawn, kept.mask)
+
+
 def _softmax(logits: Tensor) -> Tensor:
     return logits.double().softmax(-1)
 

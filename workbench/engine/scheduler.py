@@ -17,7 +17,7 @@ import torch
 from workbench.engine.decode_loop import Call, DecodeLoop
 from workbench.engine.generation import Event, Generation, GenerationRequest, Handle
 from workbench.engine.images import PlacedImage, check_images
-from workbench.engine.inspection import Kept, KeptLogits, Trace, trace
+from workbench.engine.inspection import Kept, KeptLogits, Trace, trace_again
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.logprobs import TokenStats
 from workbench.engine.sampling import Sampling
@@ -152,24 +152,24 @@ class Engine:
         Raises:
             InvalidRequestError: the position was not generated, or its logits are no longer kept.
         """
-        kept = self._kept_at(handle, position)
-        before = set(handle.token_ids[: len(handle.request.prompt_ids) + position])
-        drawn = kept.number if number is None else number
-        if drawn is None:  # a greedy run drew none; one half is as good as any
-            drawn = 0.5
-        return self.call(
-            partial(trace, kept.logits, sampling or handle.request.sampling, before, drawn, kept.mask)
-        ).result()
+        kept, seen_ids = self.kept(handle, position), self.seen_ids(handle, position)
+        sampling = sampling or handle.request.sampling
+        return self.call(partial(trace_again, kept, sampling, seen_ids, number)).result()
 
     def kept_logits(self, handle: Handle, position: int) -> Tensor:
         """The raw float32 logits at a generated position, shape (vocab,); raises as `inspect` does."""
-        return self._kept_at(handle, position).logits
+        return self.kept(handle, position).logits
 
     def kept_logprobs(self, handle: Handle, position: int) -> Tensor:
         """The raw distribution at a generated position, float32, shape (vocab,); raises as `inspect` does."""
         return self.call(partial(torch.log_softmax, self.kept_logits(handle, position), -1)).result()
 
-    def _kept_at(self, handle: Handle, position: int) -> Kept:
+    def seen_ids(self, handle: Handle, position: int) -> set[int]:
+        """Tokens of the prompt and the answer before a generated position."""
+        return set(handle.token_ids[: len(handle.request.prompt_ids) + position])
+
+    def kept(self, handle: Handle, position: int) -> Kept:
+        """What a generated position's token was chosen from; raises as `inspect` does."""
         kept = self._kept.get(handle.number, position)
         if kept is None and self._loop.closed:
             raise ClosedError("the model of this run was closed, and its logits went with it")

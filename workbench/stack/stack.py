@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import providers
 from workbench.protocol import RunConfig
+from workbench.providers.trace.folder import create
 from workbench.stack.apis import SERVED_APIS
 from workbench.stack.inspector import Inspector
 from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
@@ -39,7 +39,7 @@ class Stack:
         self.providers: dict[str, InferenceProvider] = {}
         try:
             for instance in self.config.providers.get("inference", []):
-                self.providers[instance.provider_id] = providers.create(instance)
+                self.providers[instance.provider_id] = create(instance)
         except BaseException:
             self.close()
             raise

@@ -25,7 +25,14 @@ from workbench.providers.requests import Request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
 
 Method = Literal[
-    "completion", "chat_completion", "batch_completion", "batch_chat_completion", "embeddings", "score", "render"
+    "completion",
+    "chat_completion",
+    "batch_completion",
+    "batch_chat_completion",
+    "embeddings",
+    "score",
+    "render",
+    "register_model",
 ]
 Chunk = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 
@@ -38,6 +45,8 @@ class RecordedCall:
     model: str
     request: Json
     """As protocol JSON, without the model; defaults are written out."""
+    number: int = -1
+    """Of this call in its recording, which looks at its positions name."""
     at_s: float = 0.0
     """When it was asked, since the recording began."""
     chunks: list[tuple[float, Chunk]] = field(default_factory=list)
@@ -57,6 +66,7 @@ class RecordedCall:
             "method": self.method,
             "model": self.model,
             "request": self.request,
+            "number": self.number,
             "at_s": round(self.at_s, 6),
             "elapsed_s": round(self.elapsed_s, 6),
             "end": self.end,

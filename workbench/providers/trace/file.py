@@ -1,12 +1,14 @@
-"""The file of a trace: JSON Lines, a header first, then models and calls as they came.
+"""The file of a trace: JSON Lines, a header first, then models, calls, looks and vocabularies as they came.
 
-A line that breaks off at the end of the file is left out: that recording was interrupted while it was written.
+``docs/traces.md`` describes each kind of line. A line that breaks off at the end of the file is left out: that
+recording was interrupted while it was written.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from workbench.errors import ConfigError, InvalidRequestError
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.trace.calls import RecordedCall
+from workbench.providers.trace.looks import kept_to_wire, texts_to_wire
 from workbench.providers.wire import Json, from_wire, to_wire
-from workbench.records import ModelCard
+from workbench.records import KeptPosition, ModelCard
 
-FORMAT, VERSION = "workbench-trace", 1
+FORMAT, VERSION = "workbench-trace", 2
+_READ = (1, 2)
+"""Versions that are read; the first had no looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,10 @@ class Trace:
     models: dict[str, RecordedModel] = field(default_factory=dict)
     """By name, in the order of registration; of several lines for one model the last counts."""
     calls: list[RecordedCall] = field(default_factory=list)
+    looks: dict[int, dict[int, Json]] = field(default_factory=dict)
+    """By the call's number, then by position; unpacked when they are asked for."""
+    vocabularies: dict[str, Json] = field(default_factory=dict)
+    """By model; unpacked when they are asked for."""
 
 
 class TraceWriter:
@@ -83,6 +92,12 @@ class TraceWriter:
 
     def call(self, call: RecordedCall) -> None:
         self._write({"call": call.to_wire()})
+
+    def look(self, number: int, position: int, kept: KeptPosition) -> None:
+        self._write({"look": {"call": number, "position": position, **kept_to_wire(kept)}})
+
+    def vocabulary(self, model: str, texts: Sequence[str]) -> None:
+        self._write({"vocabulary": {"model": model, "texts": texts_to_wire(texts)}})
 
     def close(self) -> None:
         """Closing twice is harmless; what comes later is not written."""
@@ -131,14 +146,20 @@ def _check_header(path: Path, line: str) -> None:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ConfigError(f"trace {path} is no trace: its first line must say so; `Workbench.record` makes one")
-    if header.get("version") != VERSION:
-        raise ConfigError(f"trace {path} has version {header.get('version')}; this workbench reads version {VERSION}")
+    if header.get("version") not in _READ:
+        read = " and ".join(map(str, _READ))
+        raise ConfigError(f"trace {path} has version {header.get('version')}; this workbench reads versions {read}")
 
 
 def _take(trace: Trace, line: Json) -> None:
     if "model" in line:
         model = RecordedModel.from_wire(line["model"])
         trace.models[model.definition.identifier] = model
+    elif "look" in line:
+        look = line["look"]
+        trace.looks.setdefault(look["call"], {})[look["position"]] = look
+    elif "vocabulary" in line:
+        trace.vocabularies[line["vocabulary"]["model"]] = line["vocabulary"]["texts"]
     else:
         trace.calls.append(RecordedCall.from_wire(line["call"]))
 

@@ -1,4 +1,4 @@
-"""Finding the recorded call of a request, or the one that comes nearest to it."""
+"""Finding the recorded call of a request, or the one that comes nearest to it, and what was looked at in it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import difflib
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
 
 from workbench.errors import NotRecordedError
+from workbench.protocol import SamplingParams
 from workbench.providers.trace.calls import Method, RecordedCall
+from workbench.providers.trace.file import Trace
+from workbench.providers.trace.looks import PlayedInspector
 from workbench.providers.wire import Json
 
 _COMPARED = 200
@@ -22,10 +24,15 @@ class Playlist:
     A request that was recorded several times is answered in that order, and after the last with the last again.
     """
 
-    def __init__(self, calls: Sequence[RecordedCall]) -> None:
+    def __init__(self, trace: Trace) -> None:
+        self.models = trace.models
+        self._looks = trace.looks
+        self._vocabularies = trace.vocabularies
         self._calls: dict[str, list[RecordedCall]] = defaultdict(list)
-        for call in calls:
+        for call in trace.calls:
             self._calls[_key(call.method, call.model, call.request)].append(call)
+        self.registered = {call.model for call in trace.calls if call.method == "register_model"}
+        """Models that were asked for while the recording ran, and are not served from the start."""
         self._played: dict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
 
@@ -46,6 +53,11 @@ class Playlist:
             played = self._played[key]
             self._played[key] += 1
         return calls[min(played, len(calls) - 1)]
+
+    def inspector(self, call: RecordedCall, sampling_params: SamplingParams) -> PlayedInspector | None:
+        """What can be told of the call's positions; None where nobody looked at any."""
+        looks = self._looks.get(call.number)
+        return PlayedInspector(looks, self._vocabularies.get(call.model), sampling_params) if looks else None
 
     def _unknown(self, method: Method, model: str, request: Json) -> NotRecordedError:
         recorded = [calls[0] for calls in self._calls.values() if calls[0].model == model]

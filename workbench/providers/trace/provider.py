@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from workbench.errors import ClosedError, ConfigError, GenerationError
-from workbench.protocol import CompletionMessage, ConfigModel, EmbeddingsResponse
-from workbench.providers.capabilities import Capabilities
+from workbench.protocol import (
+    CompletionMessage,
+    ConfigModel,
+    EmbeddingsResponse,
+    ModelDef,
+    attach_detail,
+    detail_of,
+)
+from workbench.providers.capabilities import Capabilities, lacking
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list
@@ -28,7 +35,7 @@ from workbench.providers.trace.calls import (
 from workbench.providers.trace.file import RecordedModel, read_trace
 from workbench.providers.trace.playing import Playlist
 from workbench.providers.wire import Json, error_from_wire, from_wire
-from workbench.records import ModelCard, Prompt, Score
+from workbench.records import Inspector, ModelCard, Prompt, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition, ToolPromptFormat
@@ -55,25 +62,25 @@ class TraceProvider(InferenceProvider):
     Config = TraceConfig
     config: TraceConfig
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, playlist: Playlist | None = None) -> None:
         super().__init__(provider)
         try:
-            trace = read_trace(self.config.path)
+            self._playlist = playlist or Playlist(read_trace(self.config.path))
         except ConfigError as error:
             raise ConfigError(f"provider {self.provider_id!r}: {error}") from None
-        self._recorded = trace.models
-        self._playlist = Playlist(trace.calls)
+        self._recorded = self._playlist.models
         self._closed = False
-        self.capabilities = _together(trace.models.values())
-        for model in trace.models.values():
-            self.serve(model.definition)
+        self.capabilities = _together(self._recorded.values(), register=bool(self._playlist.registered))
+        for model in self._recorded.values():
+            if model.definition.identifier not in self._playlist.registered:
+                self.serve(model.definition)
 
     def generate(self, request: Request) -> AsyncIterator[Piece]:
         method: Method = "chat_completion" if request.is_chat else "completion"
         call = self._take(method, request.model, request_json(request))
         if call.refused:
             raise error_from_wire(call.error)
-        return self._played(call)
+        return self._played(call, self._playlist.inspector(call, request.sampling_params))
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
         """As it was recorded; a batch that was not is played as the requests that it is made of."""
@@ -110,6 +117,13 @@ class TraceProvider(InferenceProvider):
         request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}
         return from_wire(Prompt, await self._result("render", model, request))
 
+    async def register_model(self, model: ModelDef) -> None:
+        """Models that were registered while the recording ran can be registered again, and are refused as they were."""
+        if not self._playlist.holds("register_model", model.identifier, {}):
+            lacking(self, "register", model.identifier)
+        await self._result("register_model", model.identifier, {})
+        self.serve(self._recorded[model.identifier].definition)
+
     def card(self, identifier: str) -> ModelCard:
         """As it was when the recording ended; whose provider it is, is told of the one that plays it."""
         self.get_model(identifier)
@@ -136,11 +150,14 @@ class TraceProvider(InferenceProvider):
             await self._be_left(call)
         return call.result
 
-    async def _played(self, call: RecordedCall) -> AsyncIterator[Piece]:
+    async def _played(self, call: RecordedCall, inspector: Inspector | None) -> AsyncIterator[Piece]:
         began_at = time.perf_counter()
         for elapsed_s, chunk in call.chunks:
             await self._until(began_at + elapsed_s)
-            yield chunk.model_copy()
+            played = chunk.model_copy()
+            if inspector is not None and (detail := detail_of(chunk)) is not None:
+                attach_detail(played, replace(detail, inspector=inspector))
+            yield played
         await self._until(began_at + call.elapsed_s)
         if call.error is not None:
             raise error_from_wire(call.error)
@@ -163,9 +180,9 @@ class TraceProvider(InferenceProvider):
             raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
 
 
-def _together(models: Iterable[RecordedModel]) -> Capabilities:
-    """What any of the models could do; `register` is nothing that a recording can."""
-    return replace(reduce(_either, (model.capabilities for model in models), _NOTHING), register=False)
+def _together(models: Iterable[RecordedModel], *, register: bool) -> Capabilities:
+    """What any of the models could do."""
+    return replace(reduce(_either, (model.capabilities for model in models), _NOTHING), register=register)
 
 
 def _either(one: Capabilities, other: Capabilities) -> Capabilities:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from workbench.errors import ModelNotFoundError, WorkbenchError
-from workbench.protocol import ChatCompletionResponseStreamChunk, EmbeddingsResponse, ModelDef, Provider
+from workbench.protocol import (
+    ChatCompletionResponseStreamChunk,
+    EmbeddingsResponse,
+    ModelDef,
+    Provider,
+    attach_detail,
+    detail_of,
+)
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pieces import Piece, closed_after
 from workbench.providers.requests import Request
@@ -23,11 +32,12 @@ from workbench.providers.trace.calls import (
     request_json,
 )
 from workbench.providers.trace.file import RecordedModel, TraceWriter
+from workbench.providers.trace.looks import RecordingInspector
 from workbench.providers.wire import Json, error_to_wire, to_wire
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
-    from workbench.records import ModelCard, Prompt, Score
+    from workbench.records import KeptPosition, ModelCard, Prompt, Score
 
 Result = TypeVar("Result")
 
@@ -46,6 +56,8 @@ class Recorder:
         self._began_at = time.perf_counter()
         self._cards: dict[str, ModelCard] = {}
         self._under_way: list[RecordedCall] = []
+        self._vocabularies: set[str] = set()
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
 
     def around(self, provider: InferenceProvider, identifier: str, name: str) -> InferenceProvider:
@@ -57,7 +69,7 @@ class Recorder:
         """
         if name not in self._cards:
             self.note(provider, identifier, name)
-        return _Recorded(provider, identifier, name, self)
+        return RecordedProvider(provider, self, lambda _: name)
 
     def note(self, provider: InferenceProvider, identifier: str, name: str) -> None:
         """Write down the facts of a model, unless they are all known: it says more of itself once it is loaded."""
@@ -70,7 +82,8 @@ class Recorder:
             self._writer.model(RecordedModel(definition, card, provider.capabilities))
 
     def begun(self, method: Method, model: str, request: Json) -> RecordedCall:
-        call = RecordedCall(method, model, request, at_s=time.perf_counter() - self._began_at)
+        at_s = time.perf_counter() - self._began_at
+        call = RecordedCall(method, model, request, next(self._numbers), at_s=at_s)
         with self._lock:
             self._under_way.append(call)
         return call
@@ -82,6 +95,18 @@ class Recorder:
             self._under_way.remove(call)
         call.elapsed_s = time.perf_counter() - self._began_at - call.at_s
         self._writer.call(call)
+
+    def look(self, number: int, position: int, kept: KeptPosition) -> None:
+        """Write down a position that somebody looks back at, of the call of that number."""
+        self._writer.look(number, position, kept)
+
+    def vocabulary(self, model: str, texts: Callable[[], Sequence[str]]) -> None:
+        """Write down the texts of a model's tokens, once."""
+        with self._lock:
+            known = model in self._vocabularies
+            self._vocabularies.add(model)
+        if not known:
+            self._writer.vocabulary(model, texts())
 
     def close(self) -> None:
         """Calls that are under way are written as far as they came. Closing twice is harmless."""
@@ -100,16 +125,19 @@ class Recorder:
         return f"<Recorder to {self.path}, {'open' if self.is_open else 'closed'}>"
 
 
-class _Recorded(InferenceProvider):
-    """One model of another provider; the protocol's calls come from the base class, and go on as streams."""
+class RecordedProvider(InferenceProvider):
+    """Another provider; the protocol's calls come from the base class, and go on as streams.
 
-    def __init__(self, inner: InferenceProvider, identifier: str, name: str, recorder: Recorder) -> None:
+    Args:
+        name: by which the trace will serve a model, by its identifier.
+    """
+
+    def __init__(self, inner: InferenceProvider, recorder: Recorder, name: Callable[[str], str]) -> None:
         super().__init__(Provider(provider_id=inner.provider_id, provider_type=inner.provider_type, config={}))
         self.capabilities = inner.capabilities
         self._inner = inner
-        self._identifier = identifier
-        self._name = name
         self._recorder = recorder
+        self._name = name
 
     def get_model(self, identifier: str) -> ModelDef:
         return self._inner.get_model(identifier)
@@ -117,7 +145,7 @@ class _Recorded(InferenceProvider):
     def generate(self, request: Request) -> AsyncIterator[Piece]:
         inner: Any = self._inner
         call = self._recorder.begun(
-            "chat_completion" if request.is_chat else "completion", self._name, request_json(request)
+            "chat_completion" if request.is_chat else "completion", self._name(request.model), request_json(request)
         )
         try:
             chunks = (
@@ -146,22 +174,23 @@ class _Recorded(InferenceProvider):
             call.end, call.error, call.refused = "failed", error_to_wire(error), True
             self._recorder.ended(call)
             raise
-        return self._stream(call, chunks)
+        return self._stream(request.model, call, chunks)
 
-    async def _stream(self, call: RecordedCall, chunks: AsyncIterator[Any]) -> AsyncIterator[Piece]:
+    async def _stream(self, model: str, call: RecordedCall, chunks: AsyncIterator[Any]) -> AsyncIterator[Piece]:
         began_at = time.perf_counter()
+        look = _Looking(self._recorder, call)
         try:
             async with closed_after(chunks):
                 async for chunk in chunks:
                     call.chunks.append((time.perf_counter() - began_at, chunk))
                     if _is_last(chunk):
                         call.end = "finished"
-                    yield chunk
+                    yield look.recorded(chunk)
         except Exception as error:
             call.end, call.error = "failed", error_to_wire(error)
             raise
         finally:
-            self._ended(call)
+            self._ended(model, call)
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
         """A batch goes on as a batch, and is recorded as one."""
@@ -184,19 +213,21 @@ class _Recorded(InferenceProvider):
             method = "batch_completion"
             contents = [request.content or "" for request in requests]
             asking = self._inner.batch_completion(one.model, contents, one.sampling_params, None, one.response_format)
-        answer = await self._awaited(method, batch_json(requests), asking, lambda it: it.model_dump(mode="json"))
+        answer = await self._awaited(
+            one.model, method, batch_json(requests), asking, lambda it: it.model_dump(mode="json")
+        )
         return [message_pieces(message, is_chat=one.is_chat) for message in answer.completion_message_batch]
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         asking = self._inner.embeddings(model, contents)
-        return await self._awaited("embeddings", {"contents": contents}, asking, lambda it: it.embeddings)
+        return await self._awaited(model, "embeddings", {"contents": contents}, asking, lambda it: it.embeddings)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         request = {"prompt": prompt, "continuations": continuations, "alternatives": alternatives}
         asking = self._inner.score(model, prompt, continuations, alternatives)
-        return await self._awaited("score", request, asking, to_wire)
+        return await self._awaited(model, "score", request, asking, to_wire)
 
     async def render(
         self,
@@ -207,12 +238,12 @@ class _Recorded(InferenceProvider):
     ) -> Prompt:
         request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}
         asking = self._inner.render(model, prompt, tools, tool_prompt_format)
-        return await self._awaited("render", request, asking, to_wire)
+        return await self._awaited(model, "render", request, asking, to_wire)
 
     async def _awaited(
-        self, method: Method, request: Json, asking: Awaitable[Result], written: Callable[[Result], Json]
+        self, model: str, method: Method, request: Json, asking: Awaitable[Result], written: Callable[[Result], Json]
     ) -> Result:
-        call = self._recorder.begun(method, self._name, plain_json(request))
+        call = self._recorder.begun(method, self._name(model), plain_json(request))
         try:
             result = await asking
         except Exception as error:
@@ -222,12 +253,30 @@ class _Recorded(InferenceProvider):
             call.end, call.result = "finished", written(result)
             return result
         finally:
-            self._ended(call)
+            self._ended(model, call)
 
-    def _ended(self, call: RecordedCall) -> None:
+    def _ended(self, model: str, call: RecordedCall) -> None:
         self._recorder.ended(call)
         with suppress(ModelNotFoundError):  # unregistered meanwhile
-            self._recorder.note(self._inner, self._identifier, self._name)  # a loaded model says more of itself
+            self._recorder.note(self._inner, model, self._name(model))  # a loaded model says more of itself
+
+
+class _Looking:
+    """Lets whoever looks back at a call have that recorded too."""
+
+    def __init__(self, recorder: Recorder, call: RecordedCall) -> None:
+        self._recorder = recorder
+        self._call = call
+        self._inspector: RecordingInspector | None = None
+
+    def recorded(self, chunk: Any) -> Any:
+        """The chunk, with an inspector in front of its own."""
+        detail = detail_of(chunk)
+        if detail is None or detail.inspector is None:
+            return chunk
+        if self._inspector is None:
+            self._inspector = RecordingInspector(detail.inspector, self._recorder, self._call.model, self._call.number)
+        return attach_detail(chunk, replace(detail, inspector=self._inspector))
 
 
 def _is_last(chunk: Any) -> bool:

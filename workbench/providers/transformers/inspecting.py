@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
+
 from workbench.engine.generation import Handle
+from workbench.engine.inspection import Kept, Trace, trace_again
+from workbench.engine.sampling import Mask, Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError
 from workbench.protocol import SamplingParams, validate_sampling
 from workbench.providers.transformers.sampling import engine_sampling
-from workbench.records import SamplingStage, SamplingTrace
+from workbench.records import KeptPosition, SamplingStage, SamplingTrace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,18 +38,18 @@ class EngineInspector:
     def trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
-        if sampling_params is not None:
-            validate_sampling(sampling_params)
-        sampling = None if sampling_params is None else engine_sampling(sampling_params)
-        found = self._engine.inspect(self._handle, position, sampling, number)
-        stages = tuple(
-            SamplingStage(stage.name, stage.probabilities.numpy(), stage.kept, stage.removed_mass)
-            for stage in found.stages
-        )
-        return SamplingTrace(stages, found.number, found.token_id, self.text)
+        sampling = None if sampling_params is None else _sampling(sampling_params)
+        return _told(self._engine.inspect(self._handle, position, sampling, number), self.text)
 
     def text(self, token_id: int) -> str:
         return self._vocabulary.text(token_id)
+
+    def kept(self, position: int) -> KeptPosition:
+        kept = self._engine.kept(self._handle, position)
+        seen_ids = tuple(sorted(self._engine.seen_ids(self._handle, position)))
+        allowed = None if kept.mask is None else kept.mask.allowed.numpy()
+        is_forced = kept.mask is not None and kept.mask.forced
+        return KeptPosition(kept.logits.numpy(force=True), kept.number, seen_ids, allowed, is_forced)
 
     @property
     def _engine(self) -> Engine:
@@ -52,3 +57,30 @@ class EngineInspector:
         if engine is None:
             raise ClosedError("the model of this run was closed, and its logits went with it")
         return engine
+
+
+def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:
+    """`EngineInspector.logprobs` of a position that was kept, to the last bit and without an engine."""
+    logprobs: NDArray[np.float32] = torch.log_softmax(torch.from_numpy(kept.logits), -1).numpy()
+    return logprobs
+
+
+def trace_of(
+    kept: KeptPosition, sampling_params: SamplingParams, number: float | None, text: Callable[[int], str]
+) -> SamplingTrace:
+    """`EngineInspector.trace` of a position that was kept, without an engine."""
+    mask = None if kept.allowed is None else Mask(torch.from_numpy(kept.allowed), kept.is_forced)
+    origin = Kept(torch.from_numpy(kept.logits), kept.number, mask)
+    return _told(trace_again(origin, _sampling(sampling_params), set(kept.seen_ids), number), text)
+
+
+def _sampling(params: SamplingParams) -> Sampling:
+    validate_sampling(params)
+    return engine_sampling(params)
+
+
+def _told(found: Trace, text: Callable[[int], str]) -> SamplingTrace:
+    stages = tuple(
+        SamplingStage(stage.name, stage.probabilities.numpy(), stage.kept, stage.removed_mass) for stage in found.stages
+    )
+    return SamplingTrace(stages, found.number, found.token_id, text)

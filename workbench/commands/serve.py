@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from workbench.server import Access, Listener
 
 TOKEN_VARIABLE = "WORKBENCH_TOKEN"  # noqa: S105 (its name)
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", re.IGNORECASE)
+_HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|[0-9a-fA-F:]+")
+_TOKEN = re.compile(r"[!-~]*")
 
 _NOTES = f"""
 Serves every route of the protocol, and OpenAI's API under /v1, until Ctrl+C. Every route wants the token that is
@@ -51,7 +56,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "--allow-host", metavar="NAME", action="append", default=[], help="a name by which clients call the server"
     )
     address.add_argument(
-        "--allow-origin", metavar="ORIGIN", action="append", default=[], help="a web page that may ask: https://name"
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="a web page that may ask: https://name[:port]",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-body-mb", metavar="N", type=int, help="size of a request (default: 8)")
@@ -100,7 +109,22 @@ def _checked(args: argparse.Namespace) -> dict[str, int]:
         raise InvalidRequestError("--grace", args.grace, "0 or above")
     if args.no_token and args.host not in {"127.0.0.1", "localhost", "::1"}:
         raise InvalidRequestError("--no-token", args.host, "left out where --host is not this machine: 127.0.0.1, ::1")
+    _check_names(args)
     return given
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """What could never be equal to what a client sends is refused here, or its owner would look for the reason."""
+    for origin in args.allow_origin:
+        if not _ORIGIN.fullmatch(origin):
+            raise InvalidRequestError("--allow-origin", origin, "https://name or https://name:port, without a path")
+    for name in args.allow_host:
+        if not _HOST_NAME.fullmatch(name):
+            raise InvalidRequestError("--allow-host", name, "a name or an address, without a port")
+    if not _TOKEN.fullmatch(os.environ.get(TOKEN_VARIABLE, "")):
+        raise InvalidRequestError(
+            TOKEN_VARIABLE, "(not shown)", "printable ASCII without spaces: it goes into a header"
+        )
 
 
 def _access(args: argparse.Namespace) -> Access:
@@ -111,7 +135,7 @@ def _access(args: argparse.Namespace) -> Access:
     return server.Access(
         token=token,
         hosts=server.LOOPBACK | {host.lower() for host in hosts},
-        origins=frozenset(args.allow_origin),
+        origins=frozenset(origin.lower() for origin in args.allow_origin),
     )
 
 

@@ -101,12 +101,28 @@ def test_without_a_token_it_says_so(config: Path) -> None:
         (("--port", "70000"), "--port"),
         (("--port", "-1"), "--port"),
         (("--config", "/not/there.yaml"), "/not/there.yaml"),
+        (("--allow-origin", "https://x.example/"), "--allow-origin"),
+        (("--allow-origin", "x.example"), "--allow-origin"),
+        (("--allow-origin", "*"), "--allow-origin"),
+        (("--allow-host", "x.example:80"), "--allow-host"),
+        (("--allow-host", ""), "--allow-host"),
     ],
 )
 def test_contradictions_are_bad_usage_before_anything_starts(cli: Cli, options: tuple[str, ...], named: str) -> None:
     outcome = cli("serve", "--port", "0", *options)
     assert outcome.code == 2
     assert named in outcome.err
+
+
+@pytest.mark.parametrize("token", ["two words", "schlüssel", "line\n"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("WORKBENCH_TOKEN", token)
+    outcome = cli("serve", "--port", "0")
+    assert outcome.code == 2
+    assert "WORKBENCH_TOKEN" in outcome.err
+    assert token not in outcome.err
 
 
 def test_a_port_that_is_taken_is_named(cli: Cli, config: Path) -> None:

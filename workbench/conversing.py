@@ -1,14 +1,15 @@
 """The agent loop: a model asks for functions, approved calls are run, and their results go back to the model.
 
-Everything here runs on the caller's own thread, where an interrupt reaches the function that runs. The engine and the
-protocol never run a tool.
+`Conversation` is the loop taken apart: whoever owns one moves it on a step at a time, as the chat widget does at the
+clicks of a person. `Loop` takes its steps one after the other. Functions run on the thread that asks for their result;
+with `Loop` that is the caller's own, where an interrupt reaches them. The engine and the protocol never run a tool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from pydantic_core import to_json
 
@@ -21,9 +22,12 @@ from workbench.protocol import (
     ImageMedia,
     InterleavedTextMedia,
     Message,
+    SystemMessage,
     ToolCall,
     ToolChoice,
+    ToolDefinition,
     ToolResponseMessage,
+    UserMessage,
 )
 from workbench.protocol.sampling import is_count
 from workbench.run import Run
@@ -31,10 +35,18 @@ from workbench.run import Run
 MAX_ERROR_CHARACTERS = 1_000
 """Of what a function raised that the model is told."""
 
+_DECLINED = "The user did not approve this call."
+
 Approve: TypeAlias = Callable[[ToolCall], bool] | bool | None
 """Asked before every call; True runs them all, False none, None hands the first calls back to the caller."""
 
-Ask: TypeAlias = Callable[[list[Message], ToolChoice | None], Run[Any, ChatCompletionResponse]]
+ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
+
+
+class Ask(Protocol):
+    """Starts the model's answer to messages; ``settings`` are those of one answer, such as its model."""
+
+    def __call__(self, messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> ChatRun: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,7 @@ class Conversed:
 
     messages: list[Message]
     """The conversation: the messages given, the model's answers, and the results of the calls that were run."""
-    runs: list[Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]] = field(repr=False)
+    runs: list[ChatRun] = field(repr=False)
     """One for each answer of the model."""
     ended: Literal["answered", "unapproved", "max_rounds"]
     """Whether the model answered without a call, or asked for calls that nobody was there to approve, or once more
@@ -60,8 +72,112 @@ class Conversed:
         return self.runs[-1].text
 
 
+class Conversation:
+    """A conversation with functions that is moved on a step at a time; not safe from several threads at once.
+
+    The steps are `say`, `ask`, `take` once the answer has ended, and for each of its calls `result` and `settle`; then
+    `ask` again. `result` changes nothing, so it may run on a thread of its own.
+
+    Args:
+        ask: starts the model's answer to messages.
+        functions: by name, those that can be run here.
+        turns: what was said before.
+        tool_choice: of the answer to a user; after a result the model is free, as it could never answer otherwise.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        functions: Mapping[str, FunctionTool],
+        turns: Sequence[Message] = (),
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+    ) -> None:
+        self.system: str | None = None
+        """Instructions that stand above the turns."""
+        self._ask = ask
+        self._functions = functions
+        self._turns = list(turns)
+        self._tool_choice = tool_choice
+        self._calls: list[ToolCall] = []
+        self._results: dict[int, ToolResponseMessage] = {}
+
+    @property
+    def messages(self) -> list[Message]:
+        """What the model is shown: the system message, if any, and the turns, with the results that are there."""
+        system: list[Message] = [SystemMessage(content=self.system)] if self.system else []
+        return [*system, *self.turns]
+
+    @property
+    def turns(self) -> list[Message]:
+        """The messages without the system's."""
+        return [*self._turns, *(self._results[index] for index in sorted(self._results))]
+
+    @property
+    def open_calls(self) -> dict[int, ToolCall]:
+        """Calls of the last answer that have no result yet, by their place in it."""
+        return {index: call for index, call in enumerate(self._calls) if index not in self._results}
+
+    def say(self, text: str) -> None:
+        """Add a user's turn: in place of one that got no answer, and calls that are still open are declined."""
+        for index in self.open_calls:
+            self.decline(index)
+        self._fold()
+        while self._turns and isinstance(self._turns[-1], UserMessage):
+            self._turns.pop()
+        self._turns.append(UserMessage(content=text))
+
+    def rewind(self, turn: int) -> None:
+        """Forget a turn, by its place in ``turns``, and all that came after it."""
+        self._fold()
+        del self._turns[turn:]
+
+    def ask(self, **settings: Any) -> ChatRun:
+        """Start the model's next answer; every call of the last one has its result by now."""
+        self._fold()
+        after_result = bool(self._turns) and isinstance(self._turns[-1], ToolResponseMessage)
+        return self._ask(self.messages, ToolChoice.auto if after_result else self._tool_choice, **settings)
+
+    def take(self, run: ChatRun) -> CompletionMessage:
+        """Add the answer of a run, and wait for it; one that was cancelled asks for no calls.
+
+        Raises what the run failed with; nothing is added then.
+        """
+        message = run.result().completion_message
+        if run.state == "cancelled":
+            message = message.model_copy(update={"tool_calls": []})
+        self._fold()
+        self._turns.append(message)
+        self._calls = list(message.tool_calls)
+        return message
+
+    def can_run(self, call: ToolCall) -> bool:
+        """Whether the call's function is here; the result of any other is for somebody to give."""
+        return str(call.tool_name) in self._functions
+
+    def result(self, call: ToolCall) -> ToolResponseMessage:
+        """Run a call on this thread; what its function raises is the result too."""
+        try:
+            return _told(call, _as_content(self._functions[str(call.tool_name)](call.arguments)))
+        except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and may do better
+            return _told(call, error)
+
+    def settle(self, index: int, result: ToolResponseMessage | str | BaseException) -> None:
+        """Add the result of an open call, by its place in the last answer."""
+        if not isinstance(result, ToolResponseMessage):
+            result = _told(self._calls[index], result)
+        self._results[index] = result
+
+    def decline(self, index: int) -> None:
+        """Tell the model that an open call was not approved."""
+        self.settle(index, _DECLINED)
+
+    def _fold(self) -> None:
+        """Make what is settled a part of the turns."""
+        self._turns, self._calls, self._results = self.turns, [], {}
+
+
 class Loop:
-    """One conversation with functions.
+    """One conversation with functions, from a question to its answer.
 
     Args:
         ask: starts the model's answer to messages.
@@ -80,47 +196,49 @@ class Loop:
 
     def run(self, messages: list[Message], tool_choice: ToolChoice | None) -> Conversed:
         """Answer, run what is approved, tell the results, and so on; interrupting it stops what is under way."""
-        messages, runs = list(messages), list[Run[Any, ChatCompletionResponse]]()
+        conversation = Conversation(self._ask, self._tools, messages, tool_choice)
+        runs = list[ChatRun]()
         while True:
-            # A call that is required is required once: were it so after every result, no answer could ever come.
-            run = self._ask(messages, ToolChoice.auto if runs else tool_choice)
-            runs.append(run)
-            message = run.result().completion_message
-            messages.append(message)
-            if not message.tool_calls:
-                return Conversed(messages, runs, "answered")
+            runs.append(conversation.ask())
+            if not conversation.take(runs[-1]).tool_calls:
+                return Conversed(conversation.messages, runs, "answered")
             if self._approve is None:
-                return Conversed(messages, runs, "unapproved")
+                return Conversed(conversation.messages, runs, "unapproved")
             if len(runs) > self._max_rounds:
-                return Conversed(messages, runs, "max_rounds")
-            messages += [self._result(call) for call in message.tool_calls]
-
-    def _result(self, call: ToolCall) -> ToolResponseMessage:
-        approved = self._approve(call) if callable(self._approve) else self._approve
-        content = self._content(call) if approved else "The user did not approve this call."
-        return ToolResponseMessage(call_id=call.call_id, tool_name=call.tool_name, content=content)
-
-    def _content(self, call: ToolCall) -> InterleavedTextMedia:
-        try:
-            return _as_content(self._tools[str(call.tool_name)](call.arguments))
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and may do better
-            text = _whole_characters(f"{type(error).__name__}: {error}")
-            return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 3]}..."
+                return Conversed(conversation.messages, runs, "max_rounds")
+            for index, call in conversation.open_calls.items():
+                approved = self._approve(call) if callable(self._approve) else self._approve
+                if approved:
+                    conversation.settle(index, conversation.result(call))
+                else:
+                    conversation.decline(index)
 
 
-def function_tools(functions: Sequence[object], field: str = "tools") -> dict[str, FunctionTool]:
+def function_tools(
+    functions: Sequence[object], field: str = "tools", *, skip_definitions: bool = False
+) -> dict[str, FunctionTool]:
     """Functions by their names; refuses by name what is none, or would need an event loop to run."""
     if not isinstance(functions, list | tuple):
         raise InvalidRequestError(field, functions, "a list of functions")
     tools: dict[str, FunctionTool] = {}
     for index, function in enumerate(functions):
+        if skip_definitions and isinstance(function, ToolDefinition):
+            continue
         tool = function_tool(function, f"{field}[{index}]")
         if tool.is_async:
-            raise InvalidRequestError(f"{field}[{index}]", function, "a plain function: converse waits for its result")
+            raise InvalidRequestError(f"{field}[{index}]", function, "a plain function: its result is waited for")
         if tool.name in tools:
             raise InvalidRequestError(f"{field}[{index}]", function, f"of a name that no other has, not {tool.name!r}")
         tools[tool.name] = tool
     return tools
+
+
+def _told(call: ToolCall, content: InterleavedTextMedia | BaseException) -> ToolResponseMessage:
+    """The result of a call as a message; of what its function raised, the type and the beginning."""
+    if isinstance(content, BaseException):
+        text = _whole_characters(f"{type(content).__name__}: {content}")
+        content = text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 3]}..."
+    return ToolResponseMessage(call_id=call.call_id, tool_name=call.tool_name, content=content)
 
 
 def _as_content(result: object) -> InterleavedTextMedia:

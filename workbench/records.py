@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from workbench.protocol import SamplingParams
+    from workbench.protocol import SamplingParams, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,18 @@ class TokenRecord:
     def surprisal_bits(self) -> float:
         """Minus log2 of the probability."""
         return -self.logprob / math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class CallAttempt:
+    """A tool call that a model has begun to write."""
+
+    status: str
+    """How far the reading has come: ``started``, ``in_progress``, ``success`` or ``failure``."""
+    text: str
+    """Of it so far, as the model wrote it."""
+    call: ToolCall | None = None
+    """What was read, with ``success``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from workbench.protocol import (
 )
 from workbench.protocol.sampling import is_count
 from workbench.providers.folding import Answer
-from workbench.records import Inspector, SamplingTrace, TokenRecord, Usage
+from workbench.records import CallAttempt, Inspector, SamplingTrace, TokenRecord, Usage
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -103,6 +103,12 @@ class Run(Generic[Chunk, Response]):
     def tool_calls(self) -> list[ToolCall]:
         """Whole calls so far; only ever appended to. Nothing here runs one: see `Workbench.converse`."""
         return self._answer.tool_calls
+
+    @property
+    def call_attempts(self) -> list[CallAttempt]:
+        """Every call that the model has begun so far, with how far its reading has come; broken ones too."""
+        with self._changed:
+            return self._answer.call_attempts(ended=self.done)
 
     @property
     def done(self) -> bool:

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from workbench.background import BackgroundLoop
 from workbench.capsule import Asked, asked, capsule_of
-from workbench.conversing import Approve, Conversed, Loop, function_tools
+from workbench.conversing import Approve, ChatRun, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
     ChatCompletionRequest,
-    ChatCompletionResponse,
-    ChatCompletionResponseStreamChunk,
     CompletionRequest,
     CompletionResponse,
     CompletionResponseStreamChunk,
@@ -45,10 +44,9 @@ from workbench.stack.naming import model_from
 if TYPE_CHECKING:
     from workbench.providers.trace.recording import Recorder
     from workbench.records import ModelCard, Prompt, Score
-    from workbench.widgets import CompareView, Playground
+    from workbench.widgets import ChatView, CompareView, Playground
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
-ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
 
 
 class Workbench:
@@ -196,10 +194,41 @@ class Workbench:
         params, by_name = _sampling(sampling_params), function_tools(tools)
         definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
 
-        def ask(messages: list[Message], tool_choice: ToolChoice | None) -> ChatRun:
+        def ask(messages: list[Message], tool_choice: ToolChoice | None, **_: Any) -> ChatRun:
             return self._chat(name, messages, params, definitions, tool_choice, tool_prompt_format, logprobs)
 
         return Loop(ask, by_name, approve, max_rounds).run(_list("messages", messages), tool_choice)
+
+    def conversation(
+        self,
+        *,
+        tools: Sequence[Tool] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+    ) -> Conversation:
+        """A conversation to be moved on a step at a time, as the chat widget does; `converse` goes all the way.
+
+        Args:
+            tools: functions to run, and definitions of tools whose results somebody else gives.
+            tool_choice: of the answers to a user; after a result the model is free.
+
+        Raises:
+            InvalidRequestError: a tool cannot be described, or its function cannot be run here.
+        """
+        functions = function_tools([] if tools is None else tools, skip_definitions=True)
+        definitions = tool_definitions(tools)
+        Toolset.of(definitions)
+
+        def ask(messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> ChatRun:
+            return self.chat_completion(
+                messages,
+                tools=definitions,
+                tool_choice=tool_choice,
+                tool_prompt_format=tool_prompt_format,
+                **settings,
+            )
+
+        return Conversation(ask, functions, tool_choice=tool_choice)
 
     def score(
         self,
@@ -321,6 +350,12 @@ class Workbench:
         from workbench import widgets
 
         return widgets.compare(self, prompt, **options)
+
+    def chat(self, **options: Any) -> ChatView:
+        """The chat widget on this workbench; the options are those of `workbench.widgets.chat`."""
+        from workbench import widgets
+
+        return widgets.chat(self, **options)
 
     # -------------------------------------------------------------------------------------------------- life
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workbench.conversing import MAX_ERROR_CHARACTERS, Conversed, Loop, function_tools
+from workbench.conversing import MAX_ERROR_CHARACTERS, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError
 from workbench.protocol import (
     URL,
@@ -19,8 +19,10 @@ from workbench.protocol import (
     ImageMedia,
     Message,
     StopReason,
+    SystemMessage,
     ToolCall,
     ToolChoice,
+    ToolDefinition,
     ToolResponseMessage,
     UserMessage,
 )
@@ -49,7 +51,7 @@ class Model:
         self.asked: list[list[Message]] = []
         self.choices: list[ToolChoice | None] = []
 
-    def __call__(self, messages: list[Message], tool_choice: ToolChoice | None) -> Any:
+    def __call__(self, messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> Any:
         self.asked.append(list(messages))
         self.choices.append(tool_choice)
         return FakeRun(self._answers.pop(0) if self._answers else [])
@@ -59,6 +61,7 @@ class Model:
 class FakeRun:
     calls: list[ToolCall]
     text: str = "Done."
+    state: str = "finished"
 
     def result(self) -> ChatCompletionResponse:
         reason = StopReason.end_of_message if self.calls else StopReason.end_of_turn
@@ -234,3 +237,60 @@ async def wait(seconds: float) -> None: ...
 def test_functions_that_cannot_be_run_are_refused(functions: Any, told: str) -> None:
     with pytest.raises(InvalidRequestError, match=told):
         function_tools(functions)
+
+
+# --------------------------------------------------------------------------------------------------- step by step
+
+
+def stepping(model: Model, **options: Any) -> Conversation:
+    conversation = Conversation(model, function_tools([add, fail]), **options)
+    conversation.say("Add 1 and 2.")
+    return conversation
+
+
+def test_a_conversation_taken_step_by_step_is_the_loops() -> None:
+    answers = [[calling("add", a=1, b=2), calling("add", a=5)], [calling("fail", message="no")]]
+    conversation = stepping(Model(*answers))
+    while conversation.take(conversation.ask()).tool_calls:
+        for index, call in reversed(conversation.open_calls.items()):
+            conversation.settle(index, conversation.result(call))
+    assert conversation.messages == converse(Model(*answers)).messages
+
+
+def test_results_are_among_the_messages_as_soon_as_they_are_there() -> None:
+    conversation = stepping(Model([calling("add", a=1), calling("add", a=2)]))
+    conversation.take(conversation.ask())
+    conversation.settle(1, "two")
+    assert [message.content for message in conversation.messages[2:]] == ["two"]
+    assert list(conversation.open_calls) == [0]
+    conversation.decline(0)
+    assert conversation.messages[2].content == "The user did not approve this call."
+    assert conversation.open_calls == {}
+
+
+def test_a_cancelled_answer_asks_for_no_calls() -> None:
+    conversation = stepping(Model([calling("add", a=1)]))
+    run = conversation.ask()
+    run.state = "cancelled"
+    assert conversation.take(run).tool_calls == []
+    assert conversation.open_calls == {}
+
+
+def test_a_question_without_an_answer_gives_way_to_the_next_one() -> None:
+    conversation = stepping(Model())
+    conversation.say("Add 3 and 4.")
+    conversation.system = "Be brief."
+    assert conversation.messages == [SystemMessage(content="Be brief."), UserMessage(content="Add 3 and 4.")]
+
+
+def test_a_rewound_conversation_has_forgotten_what_came_after() -> None:
+    conversation = stepping(Model([calling("add", a=1)]))
+    conversation.take(conversation.ask())
+    conversation.rewind(0)
+    assert (conversation.messages, conversation.open_calls) == ([], {})
+
+
+def test_a_definition_among_the_tools_has_no_function_to_run() -> None:
+    functions = function_tools([ToolDefinition(tool_name="look_up"), add], skip_definitions=True)
+    conversation = Conversation(Model(), functions)
+    assert [conversation.can_run(calling(name)) for name in ("look_up", "add")] == [False, True]

@@ -217,3 +217,29 @@ def test_a_contradiction_in_the_parameters_is_warned_of_once_however_many_rounds
     with pytest.warns(UserWarning, match="greedy") as caught:
         bench.converse(QUESTION, tools=[get_weather], approve=True, sampling_params=SamplingParams(temperature=0.7))
     assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_conversation_is_moved_on_step_by_step(saying: Any) -> None:
+    conversation = saying(CALL, "Warm.").conversation(tools=[get_weather, ToolDefinition(tool_name="now")])
+    conversation.say("How is Rome?")
+    run = conversation.ask(sampling_params=SamplingParams(max_tokens=200), logprobs=LogProbConfig(top_k=1))
+    assert run.wait(PATIENCE_S)
+    (call,) = conversation.take(run).tool_calls
+    assert [(attempt.status, attempt.text, attempt.call) for attempt in run.call_attempts] == [("success", CALL, call)]
+    conversation.settle(0, conversation.result(call))
+    answer = conversation.take(conversation.ask(sampling_params=None))
+    assert answer.content == "Warm."
+    assert conversation.turns[2].content == "Rome is warm for 2 days."
+
+
+def test_a_call_that_is_cut_off_or_does_not_fit_is_an_attempt_that_failed(saying: Any) -> None:
+    run = saying(f"So: {BROKEN} and {CALL[:30]}").chat_completion(QUESTION, tools=[get_weather])
+    run.result(PATIENCE_S)
+    assert [(attempt.status, attempt.call) for attempt in run.call_attempts] == [("failure", None)] * 2
+    assert [attempt.text for attempt in run.call_attempts] == [BROKEN, CALL[:30]]
+
+
+@pytest.mark.parametrize("tools", [[get_weather, get_weather], [no_annotation], [5], "x"], ids=str)
+def test_tools_of_a_conversation_are_checked_before_anything_is_said(saying: Any, tools: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="tools"):
+        saying("x").conversation(tools=tools)

@@ -20,6 +20,7 @@ from workbench.protocol import (
     detail_of,
 )
 from workbench.protocol.detail import DetailedModel
+from workbench.records import CallAttempt
 
 
 def completion_response(
@@ -59,18 +60,33 @@ class Answer:
         """Whole calls so far; only ever appended to."""
         self._text: list[str] = []
         self._under_way: list[str] = []
+        self._status: ToolCallParseStatus | None = None
+        """Of the call that is under way."""
+        self._read: list[CallAttempt] = []
 
     def add(self, delta: str | ToolCallDelta) -> None:
         if isinstance(delta, str):
             self._text.append(delta)
         elif delta.parse_status in (ToolCallParseStatus.started, ToolCallParseStatus.in_progress):
             self._under_way.append(str(delta.content))
+            self._status = delta.parse_status
         else:
+            written = "".join(self._under_way)
             self._under_way.clear()
+            self._status = None
             if isinstance(delta.content, str):  # a call that failed: its raw text stays
                 self._text.append(delta.content)
+                self._read.append(CallAttempt(delta.parse_status.value, delta.content))
             else:
                 self.tool_calls.append(delta.content)
+                self._read.append(CallAttempt(delta.parse_status.value, written, delta.content))
+
+    def call_attempts(self, *, ended: bool) -> list[CallAttempt]:
+        """Every call that was begun, in order; one that is not whole when all has ended is a failure."""
+        if self._status is None:
+            return list(self._read)
+        status = ToolCallParseStatus.failure if ended else self._status
+        return [*self._read, CallAttempt(status.value, "".join(self._under_way))]
 
     def text(self, *, ended: bool) -> str:
         """The text outside of calls, and the raw text of broken ones; of an unfinished one too where all has ended."""

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.widgets.token_table import TokenTable
 
 _HOME = {
+    "ChatView": "chat_view",
     "CompareView": "compare_view",
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
@@ -30,12 +32,14 @@ _HOME = {
     "StreamView": "stream_view",
     "TokenInspector": "token_inspector",
     "TokenTable": "token_table",
+    "chat": "chat_view",
     "compare": "compare_view",
     "playground": "playground_view",
     "run_html": "static_html",
 }
 
 __all__ = [
+    "ChatView",
     "CompareView",
     "ModelPicker",
     "Playground",
@@ -45,6 +49,7 @@ __all__ = [
     "StreamView",
     "TokenInspector",
     "TokenTable",
+    "chat",
     "compare",
     "playground",
     "run_html",

@@ -26,8 +26,11 @@ def module_source(name: str) -> str:
 
 @cache
 def style_source(name: str) -> str:
-    """``static/base.css`` (colours, buttons, fields) followed by ``static/<name>.css``."""
-    return "\n".join((STATIC / f"{part}.css").read_text(encoding="utf-8") for part in ("base", name))
+    """``static/base.css`` (colours, buttons, fields), then the style of each module in front, then its own."""
+    seen: dict[str, str] = {}
+    _collect(name, seen)
+    sheets = [STATIC / f"{part}.css" for part in ("base", *seen)]
+    return "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.exists())
 
 
 def _collect(name: str, seen: dict[str, str]) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from workbench.protocol import LogProbConfig, Message, SamplingParams
-from workbench.records import ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.protocol import (
+    CompletionMessage,
+    LogProbConfig,
+    Message,
+    SamplingParams,
+    ToolCall,
+    ToolChoice,
+    ToolResponseMessage,
+)
+from workbench.records import CallAttempt, ModelCard, SamplingTrace, TokenRecord, Usage
 
 RUNNING_STATES = ("queued", "running")
 
@@ -29,6 +37,10 @@ class RunLike(Protocol):
     @property
     def tokens(self) -> Sequence[TokenRecord]: ...
     @property
+    def call_attempts(self) -> Sequence[CallAttempt]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
     def usage(self) -> Usage: ...
     @property
     def stop_reason(self) -> Any: ...
@@ -44,6 +56,28 @@ class RunLike(Protocol):
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace: ...
+
+
+class ConversationLike(Protocol):
+    """The turns of a chat, moved on a step at a time; `workbench.conversing.Conversation` says what each step does."""
+
+    system: str | None
+
+    @property
+    def messages(self) -> list[Message]: ...
+    @property
+    def turns(self) -> list[Message]: ...
+    @property
+    def open_calls(self) -> Mapping[int, ToolCall]: ...
+
+    def say(self, text: str) -> None: ...
+    def rewind(self, turn: int) -> None: ...
+    def ask(self, **settings: Any) -> Any: ...
+    def take(self, run: Any) -> CompletionMessage: ...
+    def can_run(self, call: ToolCall) -> bool: ...
+    def result(self, call: ToolCall) -> ToolResponseMessage: ...
+    def settle(self, index: int, result: ToolResponseMessage | str | BaseException) -> None: ...
+    def decline(self, index: int) -> None: ...
 
 
 class ServedModel(Protocol):
@@ -75,6 +109,10 @@ class SessionLike(Protocol):
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
     ) -> RunLike: ...
+
+    def conversation(
+        self, *, tools: Sequence[Any] | None = None, tool_choice: ToolChoice | None = ToolChoice.auto
+    ) -> ConversationLike: ...
 
     def list_models(self) -> Sequence[ServedModel]: ...
 

@@ -88,11 +88,11 @@ class RunFeed(WorkbenchWidget):
         with LOCK:
             if self.closed:
                 return
-            stream = RunStream(run)
+            stream, has_ended = RunStream(run), run.done  # read before the snapshot, which may already tell of the end
             self._run, self._stream, self._ticker = run, stream, None
             self.selected = ()
             self.snapshot = stream.snapshot()
-            if not run.done:
+            if not has_ended:
                 self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
 
     def report(self, message: str) -> None:

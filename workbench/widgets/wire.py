@@ -10,11 +10,13 @@ Wire token: ``[token_id, label, logprob, rank, entropy]`` and then, only where t
 from __future__ import annotations
 
 import codecs
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.records import Alternative, TokenRecord, Usage
+from workbench.protocol import ToolCall
+from workbench.records import Alternative, CallAttempt, TokenRecord, Usage
 from workbench.widgets.contract import RunLike
 
 WireToken = list[Any]
@@ -103,6 +105,17 @@ def wire_alternative(alternative: Alternative) -> list[Any]:
     ]
 
 
+def wire_call(attempt: CallAttempt) -> list[Any]:
+    """``[status, text]``, and of a call that was read its name and its arguments as JSON."""
+    wire: list[Any] = [attempt.status, attempt.text]
+    return wire if attempt.call is None else [*wire, *called(attempt.call)]
+
+
+def called(call: ToolCall) -> list[str]:
+    """Name and arguments of a call as text."""
+    return [str(call.tool_name), json.dumps(call.arguments, ensure_ascii=False, indent=1)]
+
+
 def wire_usage(usage: Usage) -> list[Any]:
     """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``"""
     return [
@@ -127,6 +140,7 @@ class RunStream:
         self.run = run
         self._pieces = Pieces()
         self._tokens: list[WireToken] = []
+        self._calls: list[CallAttempt] = []
         self._sequence = 0
 
     def delta(self) -> dict[str, Any]:
@@ -134,7 +148,9 @@ class RunStream:
         at = len(self._tokens)
         self._read()
         self._sequence += 1
+        calls = self._fresh_calls()
         return {
+            **({"calls": calls} if calls else {}),
             "kind": "delta",
             "run": self.run.id,
             "sequence": self._sequence,
@@ -159,11 +175,23 @@ class RunStream:
             "sequence": self._sequence,
             "state": run.state if done else _active(run.state),
             "tokens": list(self._tokens),
+            "calls": [wire_call(attempt) for attempt in run.call_attempts],
             "text": "" if self._tokens else run.text,
             "usage": wire_usage(run.usage),
             "stop_reason": _name(run.stop_reason) if done else None,
             "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
         }
+
+    def _fresh_calls(self) -> list[list[Any]]:
+        """Of the calls that have changed, the place and what `wire_call` gives, with new text alone."""
+        before, self._calls = self._calls, list(self.run.call_attempts)
+        fresh = []
+        for place, attempt in enumerate(self._calls):
+            known = before[place] if place < len(before) else None
+            if attempt != known:
+                status, text, *read = wire_call(attempt)
+                fresh.append([place, status, text[len(known.text) if known else 0 :], *read])
+        return fresh
 
     def _read(self) -> None:
         tokens = list(self.run.tokens)

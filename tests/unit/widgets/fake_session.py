@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
+from workbench.conversing import Conversation, function_tools
 from workbench.errors import ModelNotFoundError
 from workbench.protocol import (
     CompletionMessage,
@@ -18,8 +20,10 @@ from workbench.protocol import (
     ModelDefWithProvider,
     SamplingParams,
     StopReason,
+    ToolCall,
+    ToolChoice,
 )
-from workbench.records import Alternative, ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.records import Alternative, CallAttempt, ModelCard, SamplingTrace, TokenRecord, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +63,11 @@ def words(text: str) -> list[str]:
     return [part if i == 0 else " " + part for i, part in enumerate(text.split(" "))]
 
 
+def call_text(call: ToolCall) -> str:
+    """A call as a model may write it."""
+    return json.dumps({"name": call.tool_name, "parameters": call.arguments})
+
+
 class FakeRun:
     """Satisfies the run of the facade; ``step`` moves it by hand, ``go`` lets a thread move it."""
 
@@ -73,6 +82,7 @@ class FakeRun:
         sampling_params: SamplingParams | None = None,
         error: BaseException | None = None,
         text: str | None = None,
+        calls: Sequence[ToolCall] = (),
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
@@ -81,9 +91,16 @@ class FakeRun:
         self.error: BaseException | None = None
         self.tokens: list[TokenRecord] = []
         self.text = ""
+        self.call_attempts: list[CallAttempt] = []
+        self.notes: tuple[str, ...] = ()
         self._coming = (
             list(records) if records is not None else [token(i, part) for i, part in enumerate(texts or words(ANSWER))]
         )
+        self._words = len(self._coming)
+        self._calls = list(calls)
+        for call in calls:
+            first = len(self._coming)
+            self._coming += [token(first + i, part) for i, part in enumerate(words(call_text(call)))]
         self._failure = error
         self._text = text
         self._callbacks: list[Callable[[Any], None]] = []
@@ -118,15 +135,13 @@ class FakeRun:
             self.state = "running"
             record = self._coming.pop(0)
             self.tokens.append(record)
-            whole = b"".join(item.bytes for item in self.tokens if not item.is_special)
-            self.text = whole.decode("utf-8", "ignore")
+            self._read()
             self._tell()
 
     def end(self, state: str = "finished") -> None:
         if state == "finished":
-            whole = b"".join(item.bytes for item in self.tokens if not item.is_special)
-            self.text = whole.decode("utf-8", "replace") if self._text is None else self._text
-            self.stop_reason = StopReason.end_of_turn
+            self.text = self._said().decode("utf-8", "replace") if self._text is None else self._text
+            self.stop_reason = StopReason.end_of_message if self._calls else StopReason.end_of_turn
         if state == "failed":
             self.error = self._failure
         self.state = state
@@ -155,7 +170,9 @@ class FakeRun:
         if self.error is not None:
             raise self.error
         reason = StopReason.out_of_tokens if self.stop_reason is None else self.stop_reason
-        return CompletionResponse(completion_message=CompletionMessage(content=self.text, stop_reason=reason))
+        calls = [attempt.call for attempt in self.call_attempts if attempt.call is not None]
+        message = CompletionMessage(content=self.text, stop_reason=reason, tool_calls=calls)
+        return CompletionResponse(completion_message=message)
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         return fake_logprobs(self.tokens[position])
@@ -165,22 +182,42 @@ class FakeRun:
     ) -> SamplingTrace:
         return fake_trace(self.tokens[position], self.sampling_params, sampling_params, number)
 
+    def _said(self) -> bytes:
+        return b"".join(item.bytes for item in self.tokens[: self._words] if not item.is_special)
+
+    def _read(self) -> None:
+        self.text = self._said().decode("utf-8", "ignore")
+        written, self.call_attempts = "".join(item.text for item in self.tokens[self._words :]), []
+        for call in self._calls:
+            part, written = written[: len(call_text(call))], written[len(call_text(call)) :]
+            is_whole = part == call_text(call)
+            if part:
+                self.call_attempts.append(
+                    CallAttempt("success" if is_whole else "in_progress", part, call if is_whole else None)
+                )
+
     def _tell(self) -> None:
         for callback in list(self._callbacks):
             callback(self)
 
 
 class FakeSession:
-    """Answers every prompt with the same words, at a fixed speed."""
+    """Answers every prompt with the same words, at a fixed speed; in chats with the next of ``calls`` first."""
 
     def __init__(
-        self, texts: Sequence[str] | None = None, *, tokens_per_s: float = 200.0, error: BaseException | None = None
+        self,
+        texts: Sequence[str] | None = None,
+        *,
+        tokens_per_s: float = 200.0,
+        error: BaseException | None = None,
+        calls: Sequence[Sequence[ToolCall]] = (),
     ) -> None:
         self.runs: list[FakeRun] = []
         self.calls: list[dict[str, Any]] = []
         self._texts = list(texts) if texts is not None else words(ANSWER)
         self._tokens_per_s = tokens_per_s
         self._error = error
+        self._calls = [list(answer) for answer in calls]
         self._loaded = False
 
     def completion(
@@ -202,6 +239,16 @@ class FakeSession:
         logprobs: LogProbConfig | None = None,
     ) -> FakeRun:
         return self._run("chat_completion", messages, model, sampling_params, logprobs)
+
+    def conversation(
+        self, *, tools: Sequence[Any] | None = None, tool_choice: ToolChoice | None = ToolChoice.auto
+    ) -> Conversation:
+        def ask(messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> Any:
+            run = self.chat_completion(messages, **settings)
+            self.calls[-1]["tool_choice"] = tool_choice
+            return run
+
+        return Conversation(ask, function_tools(list(tools or ()), skip_definitions=True), tool_choice=tool_choice)
 
     def list_models(self) -> list[ModelDefWithProvider]:
         return [
@@ -256,7 +303,9 @@ class FakeSession:
             }
         )
         alternatives = 0 if logprobs is None else logprobs.top_k or 0
-        records = [token(i, text, alternatives=alternatives) for i, text in enumerate(self._texts)]
+        calls = self._calls.pop(0) if self._calls and method == "chat_completion" else []
+        texts = ["Let", " me", " see."] if calls else self._texts
+        records = [token(i, text, alternatives=alternatives) for i, text in enumerate(texts)]
         run = FakeRun(
             f"run-{len(self.runs) + 1}",
             records=records,
@@ -264,10 +313,12 @@ class FakeSession:
             model=model or "smollm2-135m-instruct",
             sampling_params=sampling_params,
             error=self._error,
+            calls=calls,
         )
         self.runs.append(run)
         self._loaded = True
-        run.go(self._tokens_per_s)
+        if self._tokens_per_s:  # else whoever tests moves it by hand
+            run.go(self._tokens_per_s)
         return run
 
 

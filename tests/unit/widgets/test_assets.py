@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from workbench.widgets import (
+    ChatView,
     CompareView,
     ModelPicker,
     Playground,
@@ -21,6 +22,7 @@ from workbench.widgets import (
 from workbench.widgets.assets import STATIC, module_source, style_source
 
 CLASSES = [
+    ChatView,
     CompareView,
     ModelPicker,
     Playground,
@@ -32,6 +34,7 @@ CLASSES = [
     TokenTable,
 ]
 WIDGETS = [
+    "chat_view",
     "compare_view",
     "model_picker",
     "playground",

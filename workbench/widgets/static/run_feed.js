@@ -5,6 +5,8 @@
  *   `label` is the token decoded alone; `piece` the characters it adds to the text; logprob and entropy in nats
  * @typedef {{id: number, label: string, logprob: number | null, rank: number}} Alternative
  * @typedef {{prompt: number, reused: number, generated: number, firstTokenS: number | null, tokensPerS: number | null}} Usage
+ * @typedef {{status: "started" | "in_progress" | "success" | "failure", text: string, name: string | null, args: string | null}} Call
+ *   a tool call that the model has begun: its raw text so far; name and arguments, as JSON, once it is read
  * @typedef {"idle" | "queued" | "running" | "finished" | "cancelled" | "failed"} RunState
  * @typedef {{kind: "reset" | "append" | "state" | "selected" | "alternatives", from: number}} Change
  */
@@ -12,6 +14,11 @@
 /** @param {any[]} wire @returns {Token} */
 function tokenOf([id, label, logprob, rank, entropy, special = 0, piece = label]) {
   return { id, label, logprob, rank, entropy, special: special === 1, piece };
+}
+
+/** @param {any[]} wire @returns {Call} */
+function callOf([status, text, name = null, args = null]) {
+  return { status, text, name, args };
 }
 
 /** @param {any[] | null} wire @returns {Usage | null} */
@@ -25,6 +32,7 @@ class RunStore {
   /** @type {string | null} */ run = null;
   /** @type {RunState} */ state = "idle";
   /** @type {Token[]} */ tokens = [];
+  /** @type {Call[]} */ calls = [];
   /** @type {Usage | null} */ usage = null;
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
@@ -143,6 +151,9 @@ class RunStore {
     this.usage = usageOf(delta.usage);
     const from = this.tokens.length;
     this.tokens.push(...delta.tokens.slice(from - delta.at).map(tokenOf));
+    for (const [place, status, text, ...read] of delta.calls ?? []) {
+      this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
+    }
     this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
   }
 
@@ -156,6 +167,7 @@ class RunStore {
     this.state = snapshot.state;
     this.#sequence = snapshot.sequence;
     this.tokens = snapshot.tokens.map(tokenOf);
+    this.calls = (snapshot.calls ?? []).map(callOf);
     this.usage = usageOf(snapshot.usage);
     this.stopReason = snapshot.stop_reason ?? null;
     this.error = snapshot.error ?? null;

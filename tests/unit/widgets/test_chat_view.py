@@ -1,0 +1,398 @@
+"""The chat moves a conversation on at the clicks of a person: turns, calls that wait for approval, and what is told."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
+from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.recorded_page import Page
+from workbench.conversing import Conversation, function_tools
+from workbench.errors import ClosedError, InvalidRequestError
+from workbench.protocol import (
+    CompletionMessage,
+    SamplingParams,
+    SystemMessage,
+    ToolCall,
+    ToolChoice,
+    ToolDefinition,
+    ToolResponseMessage,
+    UserMessage,
+)
+from workbench.records import CallAttempt
+from workbench.widgets import ChatView, chat
+from workbench.widgets.chat_wire import Transcript
+
+PATIENCE_S = 60
+
+
+def get_weather(city: str, days: int = 1) -> str:
+    """Tell the weather."""
+    return f"{city} is warm for {days} days."
+
+
+def break_down() -> None:
+    raise LookupError("no such city")
+
+
+def leave() -> None:
+    sys.exit(3)
+
+
+def asking(*names: str) -> list[ToolCall]:
+    return [
+        ToolCall(call_id=f"id-{i}", tool_name=name, arguments={"city": "Rome"} if name == "get_weather" else {})
+        for i, name in enumerate(names)
+    ]
+
+
+def chatting(*answers: list[ToolCall], tools: Any = (get_weather, break_down, leave), **options: Any) -> ChatView:
+    return ChatView(FakeSession(["Fine", " then."], tokens_per_s=5000, calls=answers), tools=list(tools), **options)
+
+
+def said(view: ChatView, text: str = "How is Rome?", **options: Any) -> ChatView:
+    view.say(text, **options)
+    assert view.wait(PATIENCE_S)
+    return view
+
+
+def results(view: ChatView) -> list[Any]:
+    return [message.content for message in view.messages if isinstance(message, ToolResponseMessage)]
+
+
+@pytest.fixture(autouse=True)
+def shown(page: Page) -> Page:
+    """Every chat here speaks to a page, and none outlives its test."""
+    return page
+
+
+# ----------------------------------------------------------------------------------------------------------- turns
+
+
+def test_what_is_said_and_what_is_answered_stand_among_the_messages() -> None:
+    view = said(said(chatting(system="Be brief.")), "And then?")
+    assert [message.role for message in view.messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert view.messages[0] == SystemMessage(content="Be brief.")
+    assert [turn["text"] for turn in view.turns] == ["How is Rome?", "Fine then.", "And then?", "Fine then."]
+    assert (view.state, view.run.id if view.run else None) == ("idle", "run-2")
+    asked = view.run.prompt if view.run else []
+    assert asked == view.messages[:4]
+
+
+def test_the_next_answer_is_made_with_the_model_and_the_parameters_that_stand_now() -> None:
+    view = chatting(sampling_params=SamplingParams(max_tokens=5))
+    assert view.sampling_params.max_tokens == 5
+    view.model = "exact/smollm2-135m-instruct"
+    view.sampling_params = SamplingParams(max_tokens=7)
+    said(view)
+    assert view.run is not None
+    assert (view.run.model, view.run.sampling_params.max_tokens) == ("exact/smollm2-135m-instruct", 7)
+
+
+def test_an_earlier_turn_is_said_anew_and_what_came_after_it_is_forgotten() -> None:
+    view = said(said(said(chatting()), "two"), "three")
+    places = [turn["turn"] for turn in view.turns if turn["role"] == "user"]
+    said(view, "TWO", turn=places[1])
+    assert [turn["text"] for turn in view.turns if turn["role"] == "user"] == ["How is Rome?", "TWO"]
+    assert len(view.messages) == 4
+    assert [turn["run"] for turn in view.turns if turn["role"] == "assistant"] == ["run-1", "run-4"]
+
+
+@pytest.mark.parametrize("turn", [1, 9, -1, "0", 1.5])
+def test_only_turns_of_the_user_are_said_anew(turn: Any) -> None:
+    view = said(chatting())
+    with pytest.raises(InvalidRequestError, match="turn"):
+        view.say("x", turn=turn)
+    assert len(view.messages) == 2
+
+
+@pytest.mark.parametrize("text", ["", " \n", None, 5])
+def test_what_says_nothing_is_refused_before_any_work(text: Any) -> None:
+    view = chatting()
+    with pytest.raises(InvalidRequestError, match="text"):
+        view.say(text)
+    assert view.messages == []
+
+
+def test_stop_ends_the_answer_and_keeps_what_was_said() -> None:
+    view = ChatView(FakeSession([" word"] * 10_000, tokens_per_s=100))
+    run = view.say("Go on.")
+    wait_until(lambda: len(run.tokens) > 1)
+    with pytest.raises(InvalidRequestError, match="once the answer has ended"):
+        view.say("And?")
+    view.stop()
+    assert view.wait(PATIENCE_S)
+    assert (run.state, view.state) == ("cancelled", "idle")
+    assert view.messages[-1].content == run.text
+
+
+def test_an_answer_that_fails_says_why_and_the_next_turn_takes_its_place() -> None:
+    session = FakeSession(["a"], tokens_per_s=5000, error=RuntimeError("out of luck"))
+    view = said(ChatView(session))
+    assert view.turns[-1]["error"] == "out of luck"
+    session._error = None
+    said(view, "Again?")
+    assert [message.content for message in view.messages] == ["Again?", "a"]
+
+
+def test_a_closed_chat_leaves_nothing_and_says_so() -> None:
+    view = ChatView(FakeSession([" word"] * 10_000, tokens_per_s=100))
+    run = view.say("Go on.")
+    view.close()
+    assert run.wait(PATIENCE_S)
+    assert view.wait(PATIENCE_S)
+    with pytest.raises(ClosedError):
+        view.say("And?")
+    assert all(part.closed for part in (view.feed, view.picker, view.controls, view.inspector))
+
+
+def test_a_second_chat_on_a_session_takes_the_place_of_the_first() -> None:
+    session = FakeSession()
+    first, second = chat(session), chat(session)
+    assert (first.closed, second.closed) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "options,told",
+    [
+        ({"system": 5}, "system"),
+        ({"tools": [5]}, r"tools\[0\]"),
+        ({"tools": get_weather}, "tools"),
+        ({"alternatives": -1}, "alternatives"),
+        ({"model": "nobody"}, "nobody"),
+    ],
+)
+def test_what_makes_no_chat_is_refused_and_leaves_no_widget(page: Page, options: dict[str, Any], told: str) -> None:
+    class Real(FakeSession):
+        def conversation(self, *, tools: Any = None, tool_choice: Any = None) -> Conversation:
+            return Conversation(lambda *_, **__: pytest.fail("asked"), function_tools([] if tools is None else tools))
+
+    with pytest.raises(Exception, match=told):
+        ChatView(Real(), **options)
+
+
+# ----------------------------------------------------------------------------------------------------------- calls
+
+
+def test_a_function_runs_once_it_is_approved_and_its_result_goes_back() -> None:
+    threads: list[threading.Thread] = []
+
+    def where(city: str) -> str:
+        threads.append(threading.current_thread())
+        return f"{city}: warm"
+
+    where.__name__ = "get_weather"
+    view = said(chatting(asking("get_weather"), tools=[where]))
+    assert (view.state, results(view), threads) == ("deciding", [], [])
+    (call,) = view.turns[-1]["calls"]
+    assert (call["name"], call["decision"], call["can_run"]) == ("get_weather", "open", True)
+    view.decide(0, approved=True)
+    assert view.wait(PATIENCE_S)
+    assert (view.state, results(view)) == ("idle", ["Rome: warm"])
+    assert threads != [threading.current_thread()]
+    assert [message.role for message in view.messages] == ["user", "assistant", "ipython", "assistant"]
+    assert view.turns[1]["calls"][0]["result"] == "Rome: warm"
+
+
+def test_a_declined_call_never_runs_and_the_model_is_told() -> None:
+    def never() -> None:
+        pytest.fail("it ran")
+
+    view = said(chatting(asking("never"), tools=[never]))
+    view.decide(0, approved=False)
+    assert view.wait(PATIENCE_S)
+    assert results(view) == ["The user did not approve this call."]
+    assert isinstance(view.messages[-1], CompletionMessage)
+
+
+def test_results_stand_in_the_order_of_the_calls_however_they_are_decided() -> None:
+    view = said(chatting(asking("get_weather", "break_down", "get_weather")))
+    view.decide(2, approved=False)
+    assert (view.state, view.run.id if view.run else None) == ("deciding", "run-1")
+    view.decide(1, approved=True)
+    wait_until(lambda: view.state == "deciding")
+    view.decide(0, approved=True)
+    assert view.wait(PATIENCE_S)
+    wait_until(lambda: view.state == "idle")
+    assert results(view) == [
+        "Rome is warm for 1 days.",
+        "LookupError: no such city",
+        "The user did not approve this call.",
+    ]
+
+
+def test_a_call_may_be_required_of_the_answer_to_a_user_alone() -> None:
+    view = said(chatting(asking("get_weather"), tool_choice=ToolChoice.required))
+    view.decide(0, approved=False)
+    assert view.wait(PATIENCE_S)
+    said(view, "And?")
+    assert [call["tool_choice"] for call in view.picker._session.calls] == ["required", "auto", "required"]
+
+
+def test_a_tool_without_a_function_is_answered_by_hand() -> None:
+    view = said(chatting(asking("look_up"), tools=[ToolDefinition(tool_name="look_up")]))
+    assert view.turns[-1]["calls"][0]["can_run"] is False
+    with pytest.raises(InvalidRequestError, match="look_up is no function"):
+        view.decide(0, approved=True)
+    view.decide(0, approved=True, result="42")
+    assert view.wait(PATIENCE_S)
+    assert results(view) == ["42"]
+
+
+def test_sys_exit_in_a_function_is_a_result_like_any_other() -> None:
+    view = said(chatting(asking("leave")))
+    view.decide(0, approved=True)
+    assert view.wait(PATIENCE_S)
+    assert results(view) == ["SystemExit: 3"]
+
+
+def test_a_message_while_calls_are_open_declines_them() -> None:
+    view = said(said(chatting(asking("get_weather"))), "Never mind.")
+    assert results(view) == ["The user did not approve this call."]
+    assert [message.role for message in view.messages] == ["user", "assistant", "ipython", "user", "assistant"]
+
+
+def test_stop_gives_up_on_a_function_that_does_not_come_back() -> None:
+    gate, ended = threading.Event(), threading.Event()
+
+    def wait_for_it() -> str:
+        gate.wait(PATIENCE_S)
+        ended.set()
+        return "too late"
+
+    view = said(chatting(asking("wait_for_it"), tools=[wait_for_it]))
+    view.decide(0, approved=True)
+    assert view.state == "calling"
+    with pytest.raises(InvalidRequestError, match="text"):
+        view.say("And?")
+    with pytest.raises(InvalidRequestError, match="place"):
+        view.decide(0, approved=False)
+    view.stop()
+    assert view.wait(PATIENCE_S)
+    gate.set()
+    assert ended.wait(PATIENCE_S)
+    said(view, "So?")
+    assert results(view) == ["The user stopped this call before it had a result."]
+
+
+def test_a_stopped_answer_asks_for_nothing() -> None:
+    session = FakeSession(tokens_per_s=100, calls=[asking("get_weather") * 50])
+    view = ChatView(session, tools=[get_weather])
+    run = view.say("How is Rome?")
+    wait_until(lambda: any(attempt.call for attempt in run.call_attempts))
+    view.stop()
+    assert view.wait(PATIENCE_S)
+    assert view.state == "idle"
+    assert {call["decision"] for call in view.turns[-1]["calls"]} == {None}
+
+
+@pytest.mark.parametrize("place", [1, -1, None, "0"])
+def test_a_decision_on_no_open_call_is_refused(place: Any) -> None:
+    view = said(chatting(asking("get_weather")))
+    with pytest.raises(InvalidRequestError, match="place"):
+        view.decide(place, approved=True)
+    assert view.state == "deciding"
+
+
+# -------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_says_decides_and_shows(page: Page) -> None:
+    view = chatting(asking("get_weather"))
+    page.send(view, {"kind": "say", "id": 1, "text": "How is Rome?", "system": "Be kind.", "turn": None})
+    assert view.wait(PATIENCE_S)
+    page.send(view, {"kind": "decide", "id": 2, "place": 0, "approved": True})
+    assert view.wait(PATIENCE_S)
+    page.send(view, {"kind": "show", "id": 3, "run": "run-1"})
+    assert view.feed.run is not None
+    assert view.feed.run.id == "run-1"
+    assert view.system == "Be kind."
+    assert [(reply["id"], reply["error"]) for reply in page.customs(view, "reply")] == [(1, None), (2, None), (3, None)]
+    assert page.writes(view, "state") == ["answering", "deciding", "calling", "answering", "idle"]
+
+
+@pytest.mark.parametrize(
+    "message,told",
+    [
+        ({"kind": "say", "text": " "}, "write a message"),
+        ({"kind": "say", "text": None}, "write a message"),
+        ({"kind": "decide", "place": 0, "approved": True}, "place"),
+        ({"kind": "show", "run": "run-9"}, "run_id"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_in_words(page: Page, message: dict[str, Any], told: str) -> None:
+    view = chatting()
+    page.send(view, {"id": 7, **message})
+    (reply,) = page.customs(view, "reply")
+    assert reply["id"] == 7
+    assert told in reply["error"]
+
+
+def test_a_call_is_told_while_it_is_written(page: Page) -> None:
+    view = ChatView(FakeSession(tokens_per_s=60, calls=[asking("get_weather")]), tools=[get_weather])
+    view.say("How is Rome?")
+    assert view.wait(PATIENCE_S)
+    live = [call for delta in page.customs(view.feed, "delta") for call in delta.get("calls", ())]
+    assert live[0][:2] == [0, "in_progress"]
+    assert view.run is not None
+    (attempt,) = view.run.call_attempts
+    assert "".join(text for _, _, text, *_ in live) in attempt.text
+    assert view.feed.snapshot["calls"] == [["success", attempt.text, "get_weather", '{\n "city": "Rome"\n}']]
+
+
+def test_a_broken_call_is_shown_as_one_and_nothing_is_to_decide() -> None:
+    view = said(chatting())
+    run = FakeRun()
+    run.call_attempts = [CallAttempt("failure", '{"name": ')]
+    view._transcript.runs[0] = run
+    (call,) = Transcript(view._conversation, [run]).wire()[-1]["calls"]
+    assert (call["status"], call["decision"]) == ("failure", None)
+
+
+# ------------------------------------------------------------------------------------------------------ the twin
+
+
+def test_the_twin_holds_the_whole_conversation_with_calls_and_results() -> None:
+    view = said(chatting(asking("get_weather"), system="Be brief."))
+    view.decide(0, approved=True)
+    assert view.wait(PATIENCE_S)
+    twin = view.static_html()
+    for text in ("Be brief.", "How is Rome?", "get_weather", "Rome is warm", "has a result", "smollm2-135m-instruct"):
+        assert text in twin
+    assert repr(view) == "ChatView(model='smollm2-135m-instruct', messages=5, state='idle')"
+    view.close()
+    assert view.static_html() == twin
+
+
+def test_the_twin_of_a_chat_without_turns_says_so() -> None:
+    assert "No turn yet." in chatting().static_html()
+
+
+def test_whatever_is_said_by_anybody_is_text_in_the_twin() -> None:
+    for payload in PAYLOADS:
+
+        def give(payload: str = payload) -> str:
+            return payload
+
+        give.__name__, give.__annotations__ = "give", {"payload": str}
+        calls = [ToolCall(call_id="i", tool_name="give", arguments={"payload": payload})]
+        view = ChatView(
+            FakeSession([payload], tokens_per_s=1e6, calls=[calls]), tools=[ToolDefinition(tool_name="give")]
+        )
+        said(view, payload)
+        view.decide(0, approved=True, result=payload)
+        assert view.wait(PATIENCE_S)
+        twin = view.static_html()
+        for tag in ("<script", "<img", "<svg", "<iframe", "<a ", "<style", "<form", "<button", "<x "):
+            assert tag not in twin.lower()
+        view.close()
+
+
+def test_the_conversation_is_the_sessions_own() -> None:
+    view = said(chatting())
+    assert isinstance(view._conversation, Conversation)
+    assert view._conversation.turns[0] == UserMessage(content="How is Rome?")

@@ -1,0 +1,33 @@
+"""What widgets made of parts share: no part outlives a refusal, and one widget of a kind is open on a session."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from workbench.widgets.base import WorkbenchWidget
+
+Made = TypeVar("Made", bound=WorkbenchWidget)
+
+_OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[WorkbenchWidget]]] = weakref.WeakKeyDictionary()
+
+
+def until_made(made: ExitStack, part: Made) -> Made:
+    """A part that is closed when the stack is: what was made before something is refused must not stay behind."""
+    made.callback(part.close)
+    return part
+
+
+def take_the_place(session: Any, opened: WorkbenchWidget) -> None:
+    """Close the widget of the same class that was opened on the session before.
+
+    A cell that is run again makes a new one; the one before would stay in memory and keep its page alive.
+    """
+    by_name = _OPEN.setdefault(session, {})
+    name = type(opened).__name__  # not the class: anywidget makes one for each widget
+    before = by_name.get(name)
+    previous = None if before is None else before()
+    if previous is not None:
+        previous.close()
+    by_name[name] = weakref.ref(opened)

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from workbench.errors import WorkbenchError
@@ -33,13 +34,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("lab_options", nargs="*", metavar="-- OPTION", help="options of JupyterLab itself")
 
 
-def start_lab(args: argparse.Namespace, *, notebook: str | None) -> int:
-    """Become JupyterLab; returns only when it cannot be started. ``notebook`` is a file in notebooks/ to open."""
+def start_lab(
+    args: argparse.Namespace,
+    *,
+    notebook: str | None,
+    root: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Become JupyterLab; returns only when it cannot be started.
+
+    Args:
+        notebook: a file in notebooks/ to open; None shows the folder.
+        root: the folder that has notebooks/; None takes `notebooks_root`.
+        environment: variables for the kernels, besides those of this process.
+    """
     if importlib.util.find_spec("jupyterlab") is None:
         raise WorkbenchError("JupyterLab is not installed: pip install 'inference-workbench[lab]'")
-    root = notebooks_root()
+    command = lab_command(args, root or notebooks_root(), notebook)
     sys.stdout.flush()
-    replace_process(lab_command(args, root, notebook), lab_environment())
+    replace_process(command, {**lab_environment(), **(environment or {})})
     return 0
 
 

@@ -1,12 +1,15 @@
-"""``workbench lab``: JupyterLab in the folder of the notebooks."""
+"""``workbench lab``: JupyterLab in the folder of the notebooks, or at one lesson."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.commands import jupyter
+from workbench.commands.lessons import exam_copy, lesson_name, traces_of
 from workbench.commands.parsing import add_command
+from workbench.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from workbench.commands.parsing import Subparsers
@@ -17,16 +20,44 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "lab",
         run,
-        summary="open JupyterLab in the notebooks' folder",
+        summary="open JupyterLab in the notebooks' folder, or at one lesson",
         examples="""
             workbench lab
+            workbench lab --lesson 02
+            workbench lab --lesson 02 --record traces     # run its cells: what models answer is written down
+            workbench lab --lesson 02 --exam traces       # no model: only what was recorded, and no answers
             workbench lab --no-browser --port 8899
             workbench lab -- --ServerApp.open_browser=False
             """,
         notes=jupyter.NOTES,
     )
+    parser.add_argument("--lesson", metavar="NUMBER", help="open the lesson of this number, such as 02")
+    traces = parser.add_mutually_exclusive_group()
+    traces.add_argument(
+        "--record", type=Path, metavar="FOLDER", help="write what the lesson asks of models into a folder of traces"
+    )
+    traces.add_argument(
+        "--exam",
+        type=Path,
+        metavar="FOLDER",
+        help="open a copy of the lesson without its answers, in ./exam, and answer from such a folder alone",
+    )
     jupyter.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    return jupyter.start_lab(args, notebook=None)
+    if args.lesson is None:
+        if given := args.record or args.exam:
+            option = "--record" if args.record else "--exam"
+            raise InvalidRequestError(option, str(given), "given together with --lesson NUMBER")
+        return jupyter.start_lab(args, notebook=None)
+    root = jupyter.notebooks_root()
+    lesson = lesson_name(root / "notebooks", args.lesson)
+    environment = {}
+    if args.record:
+        environment = {"WORKBENCH_RECORD": str(traces_of(args.record, lesson, made=False))}
+    if args.exam:
+        played = traces_of(args.exam, lesson, made=True)
+        environment = {"WORKBENCH_PLAY": str(played), "WORKBENCH_PLAY_TIMING": "kept"}
+        root = exam_copy(root / "notebooks" / lesson, Path.cwd())
+    return jupyter.start_lab(args, notebook=lesson, root=root, environment=environment)

@@ -37,7 +37,7 @@ def playing(path: Path) -> Workbench:
 
 def finished(bench: Workbench, **asked: Any) -> Any:
     run = bench.completion("once upon a time", sampling_params=asked.pop("sampling_params", SAMPLED), **asked)
-    run.result(30)
+    run.result(100)
     return run
 
 
@@ -134,7 +134,7 @@ def notebook(config: Any) -> list[Any]:
             seen += [run.text, run.tokens, run.model, run.distribution(3).to_dict()]
         seen += [finished(bench, sampling_params=drawn).seed for _ in range(3)]
         chat = bench.chat_completion([UserMessage(content="hello")], sampling_params=SamplingParams(max_tokens=5))
-        seen += [chat.result(30), bench.score("a", ["b", "c"]), bench.render("a b")]
+        seen += [chat.result(100), bench.score("a", ["b", "c"]), bench.render("a b")]
         seen += [bench.card("other/random").provider_type, bench.card("other/random").loaded]
     with Workbench(config) as bench:
         seen.append(finished(bench, sampling_params=drawn).seed)

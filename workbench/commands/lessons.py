@@ -1,0 +1,71 @@
+"""One lesson for ``workbench lab``: found by its number, recorded for others, or handed out as an exam."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import ConfigError, InvalidRequestError
+
+_EXAM = "exam"
+_ANSWER = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
+
+
+def lesson_name(folder: Path, number: str) -> str:
+    """The file of the lesson with a number, such as ``2`` or ``02``.
+
+    Raises:
+        InvalidRequestError: there is none; the message lists those that there are.
+    """
+    names = sorted(path.name for path in folder.glob("[0-9][0-9]_*.ipynb"))
+    found = [name for name in names if number and name.startswith(f"{number.zfill(2)}_")]
+    if not found:
+        numbers = ", ".join(name.removesuffix(".ipynb") for name in names) or "none"
+        raise InvalidRequestError("--lesson", number, f"the number of one of the lessons in {folder}: {numbers}")
+    return found[0]
+
+
+def traces_of(folder: Path, lesson: str, *, made: bool) -> Path:
+    """Where a lesson's traces are in a folder with those of several.
+
+    Args:
+        made: whether they must be there already.
+
+    Raises:
+        ConfigError: they must, and are not.
+    """
+    traces = folder.expanduser().absolute() / lesson.removesuffix(".ipynb")
+    if made and not any(traces.glob("*.jsonl")):
+        how = f"`workbench lab --lesson {lesson[:2]} --record {folder}`, then run its cells"
+        raise ConfigError(f"{folder} has no recording of {lesson}; to make one: {how}")
+    return traces
+
+
+def exam_copy(lesson: Path, folder: Path) -> Path:
+    """A folder for JupyterLab with a copy of the lesson that has neither answers nor outputs.
+
+    One that is there already stays: somebody works on it.
+    """
+    root = folder / _EXAM
+    copy = root / "notebooks" / lesson.name
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        questions = without_answers(json.loads(lesson.read_text(encoding="utf-8")))
+        copy.write_text(json.dumps(questions, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return root
+
+
+def without_answers(notebook: dict[str, Any]) -> dict[str, Any]:
+    """A notebook without folded answers, cells whose source is hidden, and everything that running it would show."""
+    cells = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            source = _ANSWER.sub("", source)
+        if not source.strip() or cell["metadata"].get("jupyter", {}).get("source_hidden"):
+            continue
+        fresh = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
+        cells.append(cell | {"source": source} | fresh)
+    return notebook | {"cells": cells}

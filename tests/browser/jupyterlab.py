@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,16 @@ class Lab:
     url: str
     token: str
     root: Path
+    process_id: int
 
 
 @contextmanager
-def running_lab(home: Path) -> Iterator[Lab]:
-    """Start a server that keeps everything below ``home``, and end it afterwards."""
+def running_lab(home: Path, under: Sequence[str] = ()) -> Iterator[Lab]:
+    """Start a server that keeps everything below ``home``, and end it afterwards.
+
+    Args:
+        under: a command that becomes the one that it is given, such as one that sets limits first.
+    """
     root = home / "notebooks"
     root.mkdir()
     for name, values in _SETTINGS.items():
@@ -51,11 +56,11 @@ def running_lab(home: Path) -> Iterator[Lab]:
         "--ServerApp.allow_root=True", "--LabApp.news_url=",
     ]  # fmt: skip
     with (home / "lab.log").open("w") as log:
-        command = [sys.executable, "-m", "jupyterlab", *options]
+        command = [*under, sys.executable, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, env=_environment(home), stdout=log, stderr=log)
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, home / "lab.log")
-            yield Lab(f"http://127.0.0.1:{port}", token, root)
+            yield Lab(f"http://127.0.0.1:{port}", token, root, server.pid)
         finally:
             server.terminate()
             server.wait(20)

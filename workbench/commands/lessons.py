@@ -66,6 +66,6 @@ def without_answers(notebook: dict[str, Any]) -> dict[str, Any]:
             source = _ANSWER.sub("", source)
         if not source.strip() or cell["metadata"].get("jupyter", {}).get("source_hidden"):
             continue
-        fresh = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
+        fresh: dict[str, Any] = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
         cells.append(cell | {"source": source} | fresh)
     return notebook | {"cells": cells}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
-from tests.unit.widgets.fake_session import FakeRun, FakeSession, token, wait_until
+from tests.unit.widgets.fake_session import FakeRun, FakeSession
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.protocol import SamplingParams, SamplingStrategy
 from workbench.records import Alternative, TokenRecord
-from workbench.widgets import ModelPicker, SamplingControls, StreamView, TokenInspector, TokenTable, playground
+from workbench.widgets import (
+    ModelPicker,
+    SamplingControls,
+    playground,
+)
 from workbench.widgets import format as python_format
 from workbench.widgets.assets import STATIC
 
@@ -26,178 +29,6 @@ def finished(run: FakeRun) -> FakeRun:
 
 def texts(host: ModuleHost, selector: str) -> list[str]:
     return host.browser.locator(selector).all_text_contents()
-
-
-# ------------------------------------------------------------------------------------------------------- the stream
-
-
-def test_two_views_of_one_widget_show_the_same_run_as_it_grows(modules: ModuleHost) -> None:
-    run = FakeRun()
-    view = StreamView(run=run)
-    modules.show(view)
-    run.step(5)
-    modules.wait("document.querySelectorAll('.wb-token').length === 5")
-    modules.show(view)
-    run.step(1000)
-    modules.wait("[...document.querySelectorAll('.wb-stream')].every((el) => el.dataset.wbState === 'finished')")
-    assert texts(modules, ".wb-output") == [run.text, run.text]
-
-
-def test_a_view_that_missed_messages_asks_for_everything(modules: ModuleHost) -> None:
-    run = FakeRun()
-    view = StreamView(run=run)
-    modules.show(view)
-    for _ in range(3):
-        before = view.feed._stream._sequence
-        run.step(4)
-        wait_until(lambda before=before: view.feed._stream._sequence > before)  # type: ignore[misc]
-        modules.drop()
-    run.step()
-    modules.wait("document.querySelectorAll('.wb-token').length === 13")
-    assert texts(modules, ".wb-output") == [run.text]
-    run.end()
-    assert view.feed.wait(5)
-
-
-def test_a_token_is_as_warm_as_it_was_surprising(modules: ModuleHost) -> None:
-    records = [
-        TokenRecord(i, i, text, text.encode(), -bits * math.log(2), 1, 1.0)
-        for i, (text, bits) in enumerate([("sure", 0.1), (" odd", 4.3), (" wild", 8.0)])
-    ]
-    modules.show(StreamView(run=finished(FakeRun(records=records))))
-    strength = "(el) => [el.style.getPropertyValue('--wb-a'), el.style.getPropertyValue('--wb-u')]"
-    spans = modules.browser.locator(".wb-token")
-    assert [spans.nth(i).evaluate(strength) for i in range(3)] == [["", ""], ["0.260", "2.0px"], ["0.520", "4.0px"]]
-
-
-def test_arrow_keys_walk_the_tokens_and_the_inspector_says_them(modules: ModuleHost) -> None:
-    view = StreamView(run=finished(FakeRun()))
-    inspector = TokenInspector(feed=view.feed)
-    modules.show(view)
-    modules.show(inspector)
-    output = modules.browser.locator(".wb-output")
-    output.focus()
-    for key, expected in [("ArrowRight", 0), ("ArrowRight", 1), ("End", 43), ("ArrowLeft", 42), ("Home", 0)]:
-        output.press(key)
-        modules.carry()
-        assert view.feed.selected == (expected,)
-    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 0 of 44: The. 98.0 %, rank 1")
-    output.press("Escape")
-    modules.carry()
-    assert view.feed.selected == ()
-
-
-def test_the_keyboard_runs_and_stops(modules: ModuleHost) -> None:
-    session = FakeSession(["word "] * 1000, tokens_per_s=50)
-    view = StreamView(session)
-    modules.show(view)
-    prompt = modules.browser.get_by_label("Prompt", exact=True)
-    prompt.fill("Hello there")
-    prompt.press("Control+Enter")
-    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'running'")
-    assert session.calls[-1]["prompt"][0].content == "Hello there"
-    expect(modules.browser.locator(".wb-run")).to_be_disabled()
-    prompt.press("Control+Enter")
-    modules.carry()
-    assert len(session.calls) == 1
-    prompt.press("Escape")
-    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'cancelled'")
-    expect(modules.browser.locator(".wb-metrics")).to_contain_text("stopped by you")
-
-
-def test_an_empty_prompt_is_refused_in_words(modules: ModuleHost) -> None:
-    modules.show(StreamView(FakeSession()))
-    modules.browser.locator(".wb-run").click()
-    modules.wait("!document.querySelector('.wb-error').hidden")
-    expect(modules.browser.get_by_role("alert")).to_contain_text("write a prompt first")
-
-
-def test_a_kernel_that_does_not_answer_is_said_to_be_busy(modules: ModuleHost) -> None:
-    modules.show(StreamView(FakeSession(), prompt="Hello"))
-    modules.browser.locator(".wb-run").click()
-    expect(modules.browser.get_by_role("alert")).to_contain_text("The kernel is busy")
-
-
-def test_the_status_line_tells_speed_reuse_and_reason(modules: ModuleHost) -> None:
-    modules.show(StreamView(run=finished(FakeRun())))
-    expected = "92 tokens/sfirst token 34 msprompt 48, 36 reusedgenerated 44perplexity 4.56stopped: end of turn"
-    assert texts(modules, ".wb-metrics-parts") == [expected]
-
-
-def test_a_view_that_is_taken_away_leaves_nothing(modules: ModuleHost) -> None:
-    session = FakeSession(tokens_per_s=5000)
-    shown = playground(session)
-    modules.show(shown)
-    modules.browser.evaluate("wb.views[0].controller.abort()")
-    shown.start("Hello").wait(5)
-    assert shown.feed.wait(5)
-    modules.carry()
-    assert modules.browser.evaluate("wb.views[0].el.childElementCount") == 0
-
-
-# -------------------------------------------------------------------------------------------------------- the table
-
-
-def test_five_thousand_tokens_are_a_table_of_a_few_rows(modules: ModuleHost) -> None:
-    run = finished(FakeRun(records=[token(i, f" t{i}") for i in range(5000)]))
-    table = TokenTable(run)
-    modules.show(table)
-    modules.wait("document.querySelectorAll('.wb-instead code').length > 20")
-    assert modules.browser.locator("tbody tr").count() < 40
-    assert modules.browser.locator("table").get_attribute("aria-rowcount") == "5001"
-    modules.browser.locator("table").press("End")
-    modules.wait("document.querySelector('tbody').textContent.includes('t4999')")
-    assert modules.browser.locator("tbody tr").count() < 40
-    assert table.selected == (4999,)
-
-
-def test_rows_are_selected_by_mouse_and_keyboard_alone_and_in_stretches(modules: ModuleHost) -> None:
-    table = TokenTable(finished(FakeRun()))
-    modules.show(table)
-    row = modules.browser.locator("tr[data-wb-position='2']")
-    row.click()
-    modules.carry()
-    assert table.selected == (2,)
-    grid = modules.browser.get_by_role("grid")
-    for key, expected in [("ArrowDown", (3,)), ("Shift+ArrowDown", (3, 4)), ("Shift+ArrowDown", (3, 4, 5))]:
-        grid.press(key)
-        modules.carry()
-        assert table.selected == expected
-    row.click(modifiers=["ControlOrMeta"])
-    modules.carry()
-    assert table.selected == (3, 4, 5, 2)
-    active = grid.get_attribute("aria-activedescendant")
-    assert modules.browser.locator(f"#{active}").get_attribute("data-wb-position") == "2"
-
-
-def test_a_selection_made_in_python_is_scrolled_to(modules: ModuleHost) -> None:
-    table = TokenTable(finished(FakeRun(records=[token(i, f" t{i}") for i in range(500)])))
-    modules.show(table)
-    table.selected = 400
-    modules.wait("document.querySelector('tr.wb-selected')?.dataset.wbPosition === '400'")
-    modules.browser.locator("tr.wb-selected").wait_for(state="visible")
-
-
-# ---------------------------------------------------------------------------------------------------- the inspector
-
-
-def test_the_inspector_ranks_the_token_among_its_alternatives(modules: ModuleHost) -> None:
-    run = finished(FakeRun())
-    inspector = TokenInspector(run)
-    modules.show(inspector)
-    inspector.feed.selected = 25
-    modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
-    shares = [float(share.split()[0]) for share in texts(modules, ".wb-share")]
-    assert shares == sorted(shares, reverse=True)
-    expect(modules.browser.locator(".wb-sampled code")).to_have_text("␣light:")
-    expect(modules.browser.locator(".wb-rest")).to_have_text("These six cover 97.8 %.")
-
-
-def test_without_recorded_alternatives_the_inspector_says_so(modules: ModuleHost) -> None:
-    inspector = TokenInspector(finished(FakeRun(records=[token(0, "x", alternatives=0)])))
-    modules.show(inspector)
-    inspector.feed.selected = 0
-    modules.wait("document.querySelector('.wb-rest')?.textContent.startsWith('No alternatives')")
 
 
 # ----------------------------------------------------------------------------------------------------- the controls
@@ -322,56 +153,6 @@ def test_the_card_opens_by_keyboard(modules: ModuleHost) -> None:
     expect(modules.browser.locator(".wb-card")).to_contain_text("Apache-2.0")
 
 
-def test_a_model_is_registered_from_the_form_and_taken_back(modules: ModuleHost) -> None:
-    picker = ModelPicker(FakeSession())
-    modules.show(picker)
-    page = modules.browser
-    opener = page.get_by_role("button", name="Register…")
-    opener.press("Enter")
-    expect(page.get_by_label("Source")).to_be_focused()
-    page.get_by_label("Source").fill("/no/such/folder")
-    page.get_by_label("Source").press("Enter")
-    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'failed'")
-    expect(page.get_by_role("alert")).to_have_text("there is no folder /no/such/folder")
-    page.get_by_label("Source").fill("third")
-    page.get_by_label("Name").fill("mine")
-    page.get_by_label("Provider").select_option("exact")
-    page.get_by_role("button", name="Register", exact=True).click()
-    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
-    modules.wait("document.querySelector('.wb-picker').dataset.wbValue === 'mine'")
-    expect(page.get_by_role("status").first).to_have_text("mine is registered.")
-    expect(page.get_by_role("group", name="Registration")).to_be_hidden()
-    expect(opener).to_be_focused()
-    page.get_by_role("button", name="Card").click()
-    page.get_by_role("button", name="Unregister…").click()
-    expect(page.get_by_role("button", name="Keep")).to_be_focused()
-    page.get_by_role("button", name="Unregister", exact=True).click()
-    modules.wait("document.querySelector('.wb-picker').dataset.wbValue === 'smollm2-135m-instruct'")
-    assert [card["value"] for card in picker.cards] == ["smollm2-135m-instruct", "exact/smollm2-135m-instruct"]
-
-
-def test_the_form_is_left_by_escape_and_kept_while_a_model_is_fetched(modules: ModuleHost) -> None:
-    session = FakeSession()
-    session.may_register.clear()
-    picker = ModelPicker(session)
-    modules.show(picker)
-    page = modules.browser
-    page.get_by_role("button", name="Register…").click()
-    page.get_by_label("Source").press("Escape")
-    expect(page.get_by_label("Source")).to_be_hidden()
-    page.get_by_role("button", name="Register…").click()
-    page.get_by_role("button", name="Register", exact=True).click()
-    modules.wait("!document.querySelector('[role=alert]').hidden")
-    expect(page.get_by_role("alert")).to_contain_text("source must be given")
-    page.get_by_label("Source").fill("slow")
-    page.get_by_label("Source").press("Enter")
-    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'working'")
-    expect(page.get_by_role("button", name="Registering …")).to_be_disabled()
-    expect(page.get_by_role("alert")).to_be_hidden()
-    session.may_register.set()
-    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
-
-
 # ----------------------------------------------------------------------------------------------------- all together
 
 
@@ -399,27 +180,48 @@ def test_whatever_a_model_prints_is_text_in_every_view(modules: ModuleHost) -> N
     assert modules.browser.locator(".wb-playground").locator("script, img, iframe, a, object, form").count() == 0
 
 
+@pytest.mark.parametrize("width", [360, 1090])
+def test_choosing_a_token_moves_nothing(modules: ModuleHost, width: int) -> None:
+    modules.browser.set_viewport_size({"width": width, "height": 900})
+    shown = playground(FakeSession())
+    modules.show(shown)
+    shown.feed.follow(finished(FakeRun()))
+    modules.carry()
+    tops = "(parts) => parts.map((part) => part.getBoundingClientRect().top)"
+    parts = modules.browser.locator(".wb-output, .wb-metrics, .wb-tabs")
+    before = parts.evaluate_all(tops)
+    shown.selected = 3
+    modules.wait("document.querySelector('.wb-sampled ~ *') !== null")
+    assert parts.evaluate_all(tops) == before
+
+
 def test_tabs_show_the_code_of_the_next_run(modules: ModuleHost) -> None:
     shown = playground(FakeSession(), prompt="Hi")
     modules.show(shown)
-    modules.browser.get_by_role("tab", name="Tokens").press("ArrowRight")
-    modules.carry()
-    assert shown.tab == "code"
+    for key, tab in [("ArrowRight", "waterfall"), ("ArrowRight", "tree"), ("End", "code")]:
+        modules.browser.get_by_role("tab", selected=True).press(key)
+        modules.carry()
+        assert shown.tab == tab
     expect(modules.browser.get_by_role("tabpanel")).to_contain_text('[wb.UserMessage(content="Hi")]')
 
 
 def test_numbers_and_tokens_read_the_same_in_the_page_and_in_its_twin(modules: ModuleHost) -> None:
-    names = ["visible", "percent", "percentOf", "fixed", "duration", "parameterCount", "heat", "nats"]
+    names = ["visible", "percent", "percentOf", "fixed", "duration", "parameterCount", "nats", "strength"]
     source = (STATIC / "format.js").read_text(encoding="utf-8") + f"\nexport default {{ {', '.join(names)} }};"
     logprobs = [-0.0, -0.0004, -0.01, -0.7, -3.0, -7.13, -9.0, -13.0, -20.0]
     strings = [*PAYLOADS, " ", "\u200d", "\u00a0", "👩\u200d👧", "né\n\t", "\u2028", "漢字", "\x85"]
-    cases: list[tuple[str, Any, str]] = [
+    cases: list[tuple[str, list[Any], Any]] = [
         *(("visible", [text], python_format.visible(text)) for text in strings),
         *(("percentOf", [value], python_format.percent_of(value)) for value in logprobs),
         *(("percent", [value], python_format.percent(value)) for value in (0.0, 1e-5, 0.00123, 0.5, 0.9994, 1.0)),
         *(("fixed", [value, 2], python_format.fixed(value, 2)) for value in logprobs),
         *(("nats", [value], python_format.nats(value)) for value in (0.0, 3e-6, 0.00123, 0.5, 0.996, 9.94, 12.3)),
         *(("duration", [value], python_format.duration(value)) for value in (0.0344, 0.9, 1.26, 75.0)),
+        *(
+            ("strength", [value, -value, color], python_format.strength(value, -value, color))
+            for value in logprobs[:5]
+            for color in python_format.COLORS
+        ),
         *(("parameterCount", [n], python_format.parameter_count(n)) for n in (12, 9_999, 134_515_008, 7_000_000_000)),
     ]
     read = """async ([source, cases]) => {

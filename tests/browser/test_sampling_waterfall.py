@@ -168,19 +168,19 @@ def test_whatever_a_candidate_is_called_it_is_text(modules: ModuleHost) -> None:
     assert modules.browser.locator(".wb-waterfall").locator("script, img, svg, iframe, a, object, form").count() == 0
 
 
-def test_the_playground_shows_it_for_a_selected_token_alone(modules: ModuleHost) -> None:
+def test_in_the_playground_it_has_a_tab_of_its_own(modules: ModuleHost) -> None:
     opened = playground(FakeSession(tokens_per_s=5000))
     modules.show(opened)
     opened.feed.follow(finished(records=[token(i, f" t{i}") for i in range(9)]))
     modules.wait("document.querySelectorAll('.wb-token').length === 9")
     expect(modules.browser.locator(".wb-waterfall")).to_be_hidden()
+    modules.browser.get_by_role("tab", name="Waterfall").click()
+    modules.carry()
+    assert opened.tab == "waterfall"
     opened.selected = 4
     modules.carry()
     shown(modules, opened.waterfall)
-    expect(modules.browser.locator(".wb-waterfall")).to_be_visible()
-    opened.selected = None
-    modules.carry()
-    expect(modules.browser.locator(".wb-waterfall")).to_be_hidden()
+    expect(modules.browser.locator(".wb-waterfall")).to_contain_text("How token 4 was chosen")
 
 
 @pytest.mark.parametrize("width", [320, 700, 1600])
@@ -213,7 +213,7 @@ def test_in_jupyterlab_the_waterfall_follows_the_sliders_with_the_same_draw(
     box.get_by_role("textbox", name="Temperature").fill("1.0")
     box.locator(".wb-run").click()
     notebook.wait_for("finished")
-    expect(box.locator(".wb-waterfall")).to_be_hidden()
+    box.get_by_role("tab", name="Waterfall").click()
     box.locator(f".wb-token[data-wb-position='{AT}']").click()
     expect(box.locator(".wb-fall-said")).to_contain_text("The random number", timeout=60_000)
     number = notebook.python("pg.waterfall.trace.number")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.widgets.stream_view import StreamView
     from workbench.widgets.token_inspector import TokenInspector
     from workbench.widgets.token_table import TokenTable
+    from workbench.widgets.token_tree import TokenTree
 
 _HOME = {
     "ChatView": "chat_view",
@@ -32,6 +33,7 @@ _HOME = {
     "StreamView": "stream_view",
     "TokenInspector": "token_inspector",
     "TokenTable": "token_table",
+    "TokenTree": "token_tree",
     "chat": "chat_view",
     "compare": "compare_view",
     "playground": "playground_view",
@@ -49,6 +51,7 @@ __all__ = [
     "StreamView",
     "TokenInspector",
     "TokenTable",
+    "TokenTree",
     "chat",
     "compare",
     "playground",

@@ -14,6 +14,8 @@ STATE_WORDS = {
     "finished": "finished",
 }
 _STOP_WORDS = {"end_of_turn": "end of turn", "end_of_message": "end of message", "out_of_tokens": "length limit"}
+COLORS = ("surprisal", "probability", "entropy", "none")
+"""What the colour of a token may tell."""
 _ZERO_WIDTH_JOINER = "\u200d"
 
 
@@ -67,6 +69,15 @@ def nats(value: float) -> str:
     if 0 < value < 1e-4:
         return "< 0.0001"
     return "0" if value == 0 else to_precision(value, 2) if value < 10 else f"{value:.0f}"
+
+
+def strength(logprob: float, entropy: float, color_by: str) -> float:
+    """How strongly a token is coloured, 0 to 1, by one of ``COLORS``; entropy is in nats."""
+    if color_by == "surprisal":
+        return heat(logprob)
+    if color_by == "probability" and math.isfinite(logprob):
+        return 1.0 - math.exp(logprob)
+    return heat(-entropy) if color_by == "entropy" else 0.0
 
 
 def duration(seconds: float) -> str:

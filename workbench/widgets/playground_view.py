@@ -1,4 +1,4 @@
-"""The playground: picker, controls, stream, inspector, waterfall and table around one feed."""
+"""The playground: picker, controls, stream, inspector, and table, waterfall and tree around one feed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from workbench.widgets.sampling_waterfall import SamplingWaterfall
 from workbench.widgets.stream_view import ALTERNATIVES, StreamView
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
+from workbench.widgets.token_tree import TokenTree
 
 Made = TypeVar("Made", bound=WorkbenchWidget)
 
+TABS = ("tokens", "waterfall", "tree", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 # A cell that is run again makes a new playground; the one before would stay in memory and keep its page alive.
@@ -35,7 +37,7 @@ _OPEN: weakref.WeakKeyDictionary[Any, weakref.ref[Playground]] = weakref.WeakKey
 class Playground(WorkbenchWidget):
     """One widget made of parts that work alone too.
 
-    They are ``picker``, ``controls``, ``stream``, ``inspector``, ``waterfall`` and ``table``.
+    They are ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall`` and ``tree``.
     """
 
     _esm = module_source("playground")
@@ -47,8 +49,12 @@ class Playground(WorkbenchWidget):
     inspector = Part("Everything about the selected token.")
     waterfall = Part("How the selected token was drawn, and how it would be where the controls stand now.")
     table = Part("One row a token.")
+    tree = Part("All runs of the prompt, and where they part.")
     feed = Part("The run feed that all parts read.")
-    tab = traitlets.Enum(("tokens", "code"), "tokens", help="The view below the text: tokens or code.").tag(sync=True)
+    tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree or code.").tag(
+        sync=True
+    )
+    branches = traitlets.Int(0, help="How many branches the tree has.").tag(sync=True)
     code = traitlets.Unicode("", help="The Python call that gives the next run.").tag(sync=True)
     selected = Positions((), help="Positions of the selected tokens; takes a DataFrame's index as well.")
 
@@ -79,6 +85,7 @@ class Playground(WorkbenchWidget):
                 inspector=_closing(made, TokenInspector(feed=feed)),
                 waterfall=_closing(made, SamplingWaterfall(feed=feed, controls=controls)),
                 table=_closing(made, TokenTable(feed=feed)),
+                tree=_closing(made, TokenTree(feed=feed)),
             )
             made.pop_all()
         self.picker.observe(self._show_code, "value")
@@ -140,7 +147,8 @@ class Playground(WorkbenchWidget):
         return f"Playground(model={self.model!r}, run={run})"
 
     def _release(self) -> None:
-        for part in (self.stream, self.table, self.waterfall, self.inspector, self.controls, self.picker, self.feed):
+        parts = (self.stream, self.table, self.tree, self.waterfall, self.inspector, self.controls, self.picker)
+        for part in (*parts, self.feed):
             part.close()
 
     def _settings(self) -> dict[str, Any]:
@@ -154,6 +162,11 @@ class Playground(WorkbenchWidget):
         self.selected = self.feed.selected
         traitlets.link((self.feed, "selected"), (self, "selected"))
         self.feed.observe(self._after_run, "snapshot")
+        self.tree.observe(self._count, "branches")
+
+    def _count(self, change: Any) -> None:
+        with LOCK:
+            self.branches = len(change.new)
 
     def _after_run(self, change: Any) -> None:
         # The first run of a model has loaded it: its card now tells the memory that it really takes.

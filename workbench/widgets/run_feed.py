@@ -4,6 +4,7 @@ Views name their feed, so a token crosses to the browser once however many of th
 in one is seen by the others without the kernel. Traffic of a run:
 
 * one write of ``snapshot`` when it starts and one when it ends, the last with the whole result (a reload finds it);
+* one write of ``forks`` where that changes: the positions at which other runs of the same prompt part from it;
 * between them custom messages ``{kind: "delta", run, sequence, at, tokens, usage}``, at most twenty a second;
 * replies to a page: ``{kind: "snapshot"}`` for one that is new or has seen a gap, ``{kind: "alternatives"}`` for the
   positions that it shows (they would be three quarters of the traffic, and few are looked at).
@@ -23,6 +24,7 @@ from workbench.records import TokenRecord
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.branches import forks
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.contract import RunLike
 from workbench.widgets.wire import RunStream, wire_alternative
@@ -30,6 +32,8 @@ from workbench.widgets.wire import RunStream, wire_alternative
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
 # More positions than a screen shows are never needed at once.
 _MOST_POSITIONS = 200
+# Each keeps its tokens, and what its model keeps of them.
+_MOST_RUNS = 24
 
 
 class Positions(traitlets.TraitType[Any, Any]):
@@ -58,9 +62,14 @@ class RunFeed(WorkbenchWidget):
 
     snapshot = traitlets.Dict(help="The run as it was when it started, or as it ended.").tag(sync=True)
     selected = Positions((), help="Positions of the selected tokens; the last one is the one inspected.").tag(sync=True)
+    forks = traitlets.List(traitlets.Int(), help="Positions at which other runs of the same prompt part from it.").tag(
+        sync=True
+    )
+    revision = traitlets.Int(0, help="Grows whenever a run of the same prompt has begun, has ended, or is shown.")
 
     def __init__(self, run: RunLike | None = None) -> None:
         self._run: RunLike | None = None
+        self._runs: list[RunLike] = []
         self._stream: RunStream | None = None
         self._ticker: threading.Thread | None = None
         super().__init__(snapshot=dict(IDLE))
@@ -72,6 +81,11 @@ class RunFeed(WorkbenchWidget):
     def run(self) -> RunLike | None:
         """The run that is shown; None before the first."""
         return self._run
+
+    @property
+    def runs(self) -> tuple[RunLike, ...]:
+        """All runs of the prompt that is shown, oldest first; a run of another prompt begins anew."""
+        return tuple(self._runs)
 
     @property
     def tokens(self) -> Sequence[TokenRecord]:
@@ -91,7 +105,9 @@ class RunFeed(WorkbenchWidget):
             stream, has_ended = RunStream(run), run.done  # read before the snapshot, which may already tell of the end
             self._run, self._stream, self._ticker = run, stream, None
             self.selected = ()
+            self._remember(run)
             self.snapshot = stream.snapshot()
+            self._recount()
             if not has_ended:
                 self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
 
@@ -101,6 +117,7 @@ class RunFeed(WorkbenchWidget):
             self._run = self._stream = None
             self.selected = ()
             self.snapshot = {**IDLE, "state": "failed", "error": message}
+            self._recount()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the last message about an ended run was sent; True if there is nothing left to send."""
@@ -122,8 +139,22 @@ class RunFeed(WorkbenchWidget):
 
     def _finish(self, stream: RunStream) -> None:
         with LOCK:
-            if self._stream is stream and not self.closed:
+            if self.closed:
+                return
+            if self._stream is stream:
                 self.snapshot = stream.snapshot()
+            self._recount()
+
+    def _remember(self, run: RunLike) -> None:
+        if self._runs and not _is_same_prompt(self._runs[-1], run):
+            self._runs.clear()
+        if not any(known is run for known in self._runs):
+            self._runs.append(run)
+            del self._runs[:-_MOST_RUNS]
+
+    def _recount(self) -> None:
+        self.forks = [] if self._run is None else forks(self._run, self._runs)
+        self.revision += 1
 
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
         kind = message.get("kind") if isinstance(message, dict) else None
@@ -151,6 +182,10 @@ def _span(message: dict[str, Any]) -> tuple[int, int]:
     if not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start < stop:
         raise InvalidRequestError("from, to", (start, stop), "positions with 0 <= from < to")
     return start, min(stop, start + _MOST_POSITIONS)
+
+
+def _is_same_prompt(one: RunLike, other: RunLike) -> bool:
+    return one.model == other.model and bool(one.prompt == other.prompt)
 
 
 def _run_name(run: RunLike | None) -> str:

@@ -18,11 +18,11 @@ from workbench.widgets.format import (
     bits,
     duration,
     fixed,
-    heat,
     parameter_count,
     percent,
     percent_of,
     stop_words,
+    strength,
     visible,
 )
 from workbench.widgets.wire import Pieces, in_words, label
@@ -32,6 +32,7 @@ MOST_ROWS = 60
 # MathJax would typeset a dollar sign in a model's text; both names are its own opt-outs.
 _UNTOUCHED = "mathjax_ignore tex2jax_ignore"
 _HEAT = "217,119,6"
+_COOL = "79,110,190"
 _BAR = "91,127,181"
 _SHOWN_ALTERNATIVES = 3
 
@@ -51,9 +52,9 @@ def playground_html(run: RunLike | None, prompt: str, model: str | None, params:
     return document(line(model or "No model is served."), sampling_html(params), stream_html(None, prompt))
 
 
-def stream_html(run: RunLike | None, prompt: str) -> str:
+def stream_html(run: RunLike | None, prompt: str, color_by: str = "surprisal") -> str:
     if run is not None:
-        return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run))
+        return document(prompt_block(_prompt_text(run.prompt)), text_html(run, color_by), metrics_html(run))
     return document(prompt_block(prompt), line("No run yet."))
 
 
@@ -61,11 +62,11 @@ def feed_html(run: RunLike | None) -> str:
     return document(line("No run yet.") if run is None else text_html(run))
 
 
-def text_html(run: RunLike) -> str:
-    """The text, each token with its numbers as a title and its surprisal as a warm background."""
+def text_html(run: RunLike, color_by: str = "surprisal") -> str:
+    """The text, each token with its numbers as a title and its surprisal, or another of ``COLORS``, as a background."""
     tokens = list(run.tokens)
     pieces = Pieces().take(tokens, run.text, final=True)
-    spans = [_token_span(token, piece) for token, piece in zip(tokens, pieces, strict=True)]
+    spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
     text = "".join(spans) or escape(shown(run.text))
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{text}</pre>'
@@ -142,7 +143,6 @@ def card_html(card: ModelCard | None) -> str:
         card.precision,
         None if card.context_length is None else f"{card.context_length:,} context",
         card.licence,
-        None if card.template_sha256 is None else f"template {card.template_sha256[:12]}",
     ]
     known = [fact for fact in facts if fact]
     return document(line(" · ".join([f"{card.provider_id}/{card.identifier}", *known])))
@@ -177,12 +177,13 @@ def _prompt_text(prompt: object) -> str:
     return ""
 
 
-def _token_span(token: TokenRecord, piece: str) -> str:
+def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     if token.is_special:
         return f"<small>{escape(shown(token.text))}</small>"
     title = f"{percent_of(token.logprob)}, rank {token.rank}"
-    strength = heat(token.logprob)
-    style = f' style="background:rgba({_HEAT},{0.52 * strength:.2f})"' if strength > 0 else ""
+    color = 0.52 * strength(token.logprob, token.entropy, color_by)
+    hue = _COOL if color_by == "entropy" else _HEAT
+    style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
     return f'<span title="{escape(title)}"{style}>{escape(shown(piece))}</span>'
 
 

@@ -12,6 +12,7 @@ from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.format import COLORS
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire import in_words
 
@@ -44,6 +45,11 @@ class StreamView(WorkbenchWidget):
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
     mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
     can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)
+    color_by = traitlets.Enum(COLORS, "surprisal", help="What the colour of a token tells.").tag(sync=True)
+    show_whitespace = traitlets.Bool(False, help="Draw a mark on each space, line end and unseen character.").tag(
+        sync=True
+    )
+    show_special = traitlets.Bool(True, help="Show the control tokens that are no part of the text.").tag(sync=True)
 
     def __init__(
         self,
@@ -100,7 +106,7 @@ class StreamView(WorkbenchWidget):
             run.cancel()
 
     def static_html(self) -> str:
-        return static_html.stream_html(self.run, self.prompt)
+        return static_html.stream_html(self.run, self.prompt, self.color_by)
 
     def __repr__(self) -> str:
         return f"StreamView(run={None if self.run is None else self.run.id!r})"

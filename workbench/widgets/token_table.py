@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -12,10 +12,18 @@ from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import Positions, RunFeed
+from workbench.widgets.table_order import SORTABLE, rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FRAME = ("token_id", "text", "logprob", "probability", "rank", "entropy")
 
 
 class TokenTable(WorkbenchWidget):
     """The tokens of a run as a table of bounded height; rows off the screen are not built.
+
+    Sorting and filtering in the page is Python's too: ``rows`` and ``to_frame()`` are what is seen.
 
     Args:
         run: a run to show; makes a feed of its own.
@@ -28,6 +36,11 @@ class TokenTable(WorkbenchWidget):
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)
+    sort_by = traitlets.Enum(SORTABLE, "position", help="The column that the rows are sorted by.").tag(sync=True)
+    descending = traitlets.Bool(False, help="Whether the largest value comes first.").tag(sync=True)
+    query = traitlets.Unicode("", help="Which rows are shown: words in the token, or rank>3, probability<=0.1.").tag(
+        sync=True
+    )
     selected = Positions((), help="Positions of the selected rows; takes a DataFrame's index as well.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, height: int = 220) -> None:
@@ -42,8 +55,22 @@ class TokenTable(WorkbenchWidget):
         """The records of the selected rows, in the order in which they were selected."""
         return self.feed.selected_tokens  # type: ignore[no-any-return]
 
+    @property
+    def rows(self) -> list[int]:
+        """Positions of the rows that are shown, from top to bottom."""
+        return rows(self.feed.tokens, sort_by=self.sort_by, descending=self.descending, query=self.query)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as they are shown, with the columns of ``run.to_frame()``; the index are the positions."""
+        import pandas as pd
+
+        tokens = self.feed.tokens
+        records = [{name: getattr(tokens[row], name) for name in _FRAME} for row in self.rows]
+        return pd.DataFrame(records, index=pd.Index(self.rows, name="position"), columns=pd.Index(_FRAME))
+
     def static_html(self) -> str:
-        return static_html.tokens_html(self.feed.tokens)
+        tokens = self.feed.tokens
+        return static_html.tokens_html([tokens[row] for row in self.rows])
 
     def __repr__(self) -> str:
         return f"TokenTable(rows={len(self.feed.tokens)}, selected={self.selected})"

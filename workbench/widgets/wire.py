@@ -178,7 +178,7 @@ class RunStream:
             "calls": [wire_call(attempt) for attempt in run.call_attempts],
             "text": "" if self._tokens else run.text,
             "usage": wire_usage(run.usage),
-            "stop_reason": _name(run.stop_reason) if done else None,
+            "stop_reason": stop_name(run),
             "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
         }
 
@@ -213,5 +213,7 @@ def _active(state: str) -> str:
     return state if state == "queued" else "running"
 
 
-def _name(value: Any) -> str | None:
-    return None if value is None else str(getattr(value, "value", value))
+def stop_name(run: RunLike) -> str | None:
+    """Why the run has stopped, as the protocol calls it; None while it goes on."""
+    reason = run.stop_reason if run.done else None
+    return None if reason is None else str(getattr(reason, "value", reason))

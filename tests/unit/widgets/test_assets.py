@@ -18,6 +18,7 @@ from workbench.widgets import (
     StreamView,
     TokenInspector,
     TokenTable,
+    TokenTree,
 )
 from workbench.widgets.assets import STATIC, module_source, style_source
 
@@ -32,6 +33,7 @@ CLASSES = [
     StreamView,
     TokenInspector,
     TokenTable,
+    TokenTree,
 ]
 WIDGETS = [
     "chat_view",
@@ -44,6 +46,7 @@ WIDGETS = [
     "stream_view",
     "token_inspector",
     "token_table",
+    "token_tree",
 ]
 FILES = sorted(STATIC.glob("*.js"))
 

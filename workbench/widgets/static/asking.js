@@ -3,8 +3,8 @@
 const PATIENCE_MS = 1500;
 
 /**
- * Sends messages with an id and shows what came of them.
- * @param {any} model @param {AbortSignal} signal @param {(text: string | null) => void} show
+ * @param {any} model @param {AbortSignal} signal @param {(text: string | null) => void} show  an error, or null for none
+ * @returns {(content: Record<string, any>) => void}
  */
 export function requester(model, signal, show) {
   let id = 0;
@@ -15,7 +15,7 @@ export function requester(model, signal, show) {
     show(reply.error);
   });
   signal.addEventListener("abort", () => window.clearTimeout(timer));
-  return (/** @type {any} */ content) => {
+  return (content) => {
     id += 1;
     show(null);
     window.clearTimeout(timer);

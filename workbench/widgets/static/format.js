@@ -52,6 +52,16 @@ export function nats(value) {
   return value < 10 ? value.toPrecision(2) : value.toFixed(0);
 }
 
+/**
+ * How strongly a token is coloured, 0 to 1.
+ * @param {number | null} logprob @param {number | null} entropy in nats @param {string} colorBy surprisal, probability, entropy or none
+ */
+export function strength(logprob, entropy, colorBy) {
+  if (colorBy === "surprisal") return heat(logprob);
+  if (colorBy === "probability" && logprob !== null) return 1 - Math.exp(logprob);
+  return colorBy === "entropy" && entropy !== null ? heat(-entropy) : 0;
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   return seconds < 0.9995 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;

@@ -4,8 +4,9 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} State of the widget model
- * @property {string} picker, controls, stream, inspector, waterfall, table, feed  references of the parts
- * @property {"tokens" | "code"} tab
+ * @property {string} picker, controls, stream, inspector, table, waterfall, tree, feed  references of the parts
+ * @property {"tokens" | "waterfall" | "tree" | "code"} tab
+ * @property {number} branches  of the tree
  * @property {string} code  the Python call that gives this run
  */
 
@@ -13,19 +14,24 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-playground");
   keepKeys(el);
-  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), waterfall: slot("waterfall"), table: slot("table") };
+  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table"), waterfall: slot("waterfall"), tree: slot("tree") };
   const code = h("code");
   const codePanel = h("div", { class: "wb-code" }, copyButton("Copy", () => model.get("code")), h("pre", { tabindex: 0, "aria-label": "Python code" }, code));
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
+    { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
+    { value: "tree", text: "Tree", panel: slots.tree },
     { value: "code", text: "Code", panel: codePanel },
   ]);
-  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector, slots.waterfall), tabs);
+  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);
   const showCode = () => {
     code.textContent = model.get("code");
   };
   model.on("change:code", showCode);
   showCode();
+  const showBranches = () => tabs.name("tree", model.get("branches") > 1 ? `Tree (${model.get("branches")})` : "Tree");
+  model.on("change:branches", showBranches);
+  showBranches();
 
   for (const [name, element] of Object.entries(slots)) {
     const part = await host.getWidget(model.get(name));
@@ -33,10 +39,7 @@ async function render({ model, el, host, signal }) {
     await part.render({ el: element, signal });
   }
   const { store } = (await host.getWidget(model.get("feed"))).exports;
-  const showState = () => {
-    el.setAttribute("data-wb-state", store.state);
-    slots.waterfall.hidden = store.current === null;
-  };
+  const showState = () => el.setAttribute("data-wb-state", store.state);
   store.listen(showState, signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());
@@ -81,7 +84,13 @@ function tabList(model, tabs) {
   });
   model.on("change:tab", show);
   show();
-  return h("div", { class: "wb-views" }, list, ...buttons.map(({ holder }) => holder));
+  return {
+    root: h("div", { class: "wb-views" }, list, ...buttons.map(({ holder }) => holder)),
+    /** @param {string} value @param {string} text */
+    name(value, text) {
+      for (const tab of buttons) if (tab.value === value) tab.button.textContent = text;
+    },
+  };
 }
 
 export default { render };

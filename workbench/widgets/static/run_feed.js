@@ -8,7 +8,7 @@
  * @typedef {{status: "started" | "in_progress" | "success" | "failure", text: string, name: string | null, args: string | null}} Call
  *   a tool call that the model has begun: its raw text so far; name and arguments, as JSON, once it is read
  * @typedef {"idle" | "queued" | "running" | "finished" | "cancelled" | "failed"} RunState
- * @typedef {{kind: "reset" | "append" | "state" | "selected" | "alternatives", from: number}} Change
+ * @typedef {{kind: "reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "focus", from: number, place?: "text" | "token"}} Change
  */
 
 /** @param {any[]} wire @returns {Token} */
@@ -57,6 +57,7 @@ class RunStore {
       this.#restore(model.get("snapshot"));
     });
     model.on("change:selected", () => this.#tell({ kind: "selected", from: 0 }));
+    model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
       this.#listeners.clear();
@@ -79,6 +80,16 @@ class RunStore {
   get current() {
     const position = this.selected.at(-1);
     return position !== undefined && position < this.tokens.length ? position : null;
+  }
+
+  /** @returns {number[]} positions at which another run of the prompt has another token */
+  get forks() {
+    return this.#model.get("forks") ?? [];
+  }
+
+  /** Have the view of the text, or of the selected token, take the keyboard. @param {"text" | "token"} place */
+  focus(place) {
+    this.#tell({ kind: "focus", from: 0, place });
   }
 
   /** @param {number[]} positions */

@@ -1,8 +1,8 @@
-// Prompt, Run and Stop, and the text as it comes: each token a span whose warmth is its surprisal.
+// Prompt, Run and Stop, and the text as it comes.
 
 import { requester } from "./asking.js";
 import { h, keepKeys, segments, uniqueId } from "./dom.js";
-import { duration, fixed } from "./format.js";
+import { metricsLine } from "./run_metrics.js";
 import { tokenText } from "./token_text.js";
 
 /**
@@ -11,22 +11,29 @@ import { tokenText } from "./token_text.js";
  * @property {string} prompt
  * @property {"chat" | "completion"} mode
  * @property {boolean} can_run  false: the view only shows a run
+ * @property {string} color_by  surprisal, probability, entropy or none
+ * @property {boolean} show_whitespace
+ * @property {boolean} show_special
  *
  * Messages to the kernel: `{kind: "run", id, prompt, mode}` and `{kind: "stop", id}`; each is answered by
  * `{kind: "reply", id, error}` with `error` null or in words.
  */
 
-const STOPPED = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
+const LEGENDS = {
+  surprisal: { from: "0", to: "8 bits", said: "Colour and underline show surprisal, from 0 to 8 bits" },
+  probability: { from: "100 %", to: "0 %", said: "Colour and underline show probability, from 100 % down to 0 %" },
+  entropy: { from: "0", to: "8 bits", said: "Colour and underline show the entropy at each token, from 0 to 8 bits" },
+};
 
 /** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
 async function render({ model, el, host, signal }) {
   const { store } = (await host.getWidget(model.get("feed"))).exports;
   el.classList.add("wb-root", "wb-stream");
   keepKeys(el);
-  const form = promptForm(model, store, signal);
-  const output = tokenText(store, signal);
-  const metrics = metricsLine(store, signal);
-  el.append(h("div", { class: "wb-stream-main" }, form, output.root), metrics);
+  const look = () => ({ colorBy: model.get("color_by"), whitespace: model.get("show_whitespace"), special: model.get("show_special") });
+  const text = tokenText(store, signal, { look: look() });
+  for (const name of ["color_by", "show_whitespace", "show_special"]) model.on(`change:${name}`, () => text.show(look()));
+  el.append(h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root), metricsLine(store, signal));
 
   const showState = () => el.setAttribute("data-wb-state", store.state);
   store.listen(showState, signal);
@@ -36,156 +43,153 @@ async function render({ model, el, host, signal }) {
 
 /** @param {any} model @param {any} store @param {AbortSignal} signal */
 function promptForm(model, store, signal) {
-  const promptId = uniqueId("prompt");
-  const prompt = h("textarea", { class: "wb-field wb-prompt", id: promptId, rows: 2, spellcheck: "false", placeholder: "Ask the model something" });
-  const runButton = h("button", { type: "button", class: "wb-button wb-primary wb-run" }, h("span", { text: "Run" }), h("kbd", { text: "Ctrl ⏎" }));
-  const stopButton = h("button", { type: "button", class: "wb-button wb-stop" }, h("span", { text: "Stop" }), h("kbd", { text: "Esc" }));
+  const canRun = model.get("can_run");
+  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
+  const tell = (/** @type {string | null} */ text) => {
+    message.textContent = text ?? "";
+    message.hidden = !text;
+  };
+  const ask = requester(model, signal, tell);
+  const prompt = promptBox(model, signal);
+  const run = () => {
+    if (store.active || !canRun) return;
+    prompt.flush();
+    ask({ kind: "run", prompt: prompt.root.value, mode: model.get("mode") });
+  };
+  const stop = () => store.active && ask({ kind: "stop" });
+  const start = startButton(store, signal, canRun, run, stop);
+  const showError = () => store.error && tell(store.error);
+  store.listen(showError, signal);
+  showError();
+
+  const form = h(
+    "div",
+    { class: "wb-stream-form" },
+    canRun && h("label", { class: "wb-sr", for: prompt.root.id, text: "Prompt" }),
+    canRun && prompt.root,
+    h("div", { class: "wb-row" }, start, h("span", { class: "wb-spacer" }), canRun && modeChoice(model, prompt.root)),
+    message,
+  );
+  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
+    else if (event.key === "Escape") stop();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  return form;
+}
+
+/** @param {any} model @param {AbortSignal} signal */
+function promptBox(model, signal) {
+  const root = h("textarea", { class: "wb-field wb-prompt", id: uniqueId("prompt"), rows: 2, spellcheck: "false", placeholder: "Ask the model something" });
+  let timer = 0;
+  const flush = () => {
+    window.clearTimeout(timer);
+    if (model.get("prompt") === root.value) return;
+    model.set("prompt", root.value);
+    model.save_changes();
+  };
+  const show = () => {
+    if (root.value !== model.get("prompt")) root.value = model.get("prompt");
+  };
+  root.addEventListener("input", () => {
+    window.clearTimeout(timer);
+    timer = window.setTimeout(flush, 300);
+  });
+  root.addEventListener("change", flush);
+  model.on("change:prompt", show);
+  show();
+  signal.addEventListener("abort", () => window.clearTimeout(timer));
+  return { root, flush };
+}
+
+/** Run, which is Stop while a run goes on. @param {any} store @param {AbortSignal} signal @param {boolean} canRun @param {() => void} run @param {() => void} stop */
+function startButton(store, signal, canRun, run, stop) {
+  const name = h("span");
+  const key = h("kbd");
+  const button = h("button", { type: "button" }, name, key);
+  button.addEventListener("click", (event) => {
+    if (!store.active) run();
+    // The second half of a double click on Run means no Stop.
+    else if (event.detail < 2) stop();
+  });
+  const show = () => {
+    name.textContent = store.active ? "Stop" : "Run";
+    key.textContent = store.active ? "Esc" : "Ctrl ⏎";
+    button.className = `wb-button wb-start ${store.active ? "wb-stop" : "wb-run wb-primary"}`;
+    button.hidden = !store.active && !canRun;
+  };
+  store.listen(show, signal);
+  show();
+  return button;
+}
+
+/** @param {any} model @param {HTMLElement} prompt */
+function modeChoice(model, prompt) {
   const mode = segments({
     label: "How the prompt is sent",
     options: [
       { value: "chat", text: "Chat", title: "As a user's turn, in the model's own chat template" },
       { value: "completion", text: "Completion", title: "As it is; the model continues the text" },
     ],
-    onChange: (value) => {
-      model.set("mode", value);
-      model.save_changes();
-    },
+    onChange: (value) => save(model, "mode", value),
   });
-  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
-  const request = requester(model, signal, (text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  });
-
-  let timer = 0;
-  const flush = () => {
-    window.clearTimeout(timer);
-    if (model.get("prompt") !== prompt.value) {
-      model.set("prompt", prompt.value);
-      model.save_changes();
-    }
-  };
-  const run = () => {
-    if (store.active || !model.get("can_run")) return;
-    flush();
-    request({ kind: "run", prompt: prompt.value, mode: model.get("mode") });
-  };
-  const stop = () => store.active && request({ kind: "stop" });
-
-  prompt.addEventListener("input", () => {
-    window.clearTimeout(timer);
-    timer = window.setTimeout(flush, 300);
-  });
-  prompt.addEventListener("change", flush);
-  runButton.addEventListener("click", run);
-  stopButton.addEventListener("click", stop);
-
-  const showPrompt = () => {
-    if (prompt.value !== model.get("prompt")) prompt.value = model.get("prompt");
-  };
-  const showMode = () => {
+  const show = () => {
     mode.set(model.get("mode"));
     prompt.setAttribute("aria-description", model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is");
   };
-  const showButtons = () => {
-    runButton.disabled = store.active;
-    stopButton.disabled = !store.active;
-    if (store.error) {
-      message.textContent = store.error;
-      message.hidden = false;
-    }
+  model.on("change:mode", show);
+  show();
+  return mode.root;
+}
+
+/** What the colour tells, its legend, and what is made visible. @param {any} model */
+function lookBar(model) {
+  const id = uniqueId("color");
+  const choice = h("select", { class: "wb-field wb-color", id }, ...[...Object.keys(LEGENDS), "none"].map((value) => h("option", { value, text: value })));
+  choice.addEventListener("change", () => save(model, "color_by", choice.value));
+  const from = h("span");
+  const gradient = h("span", { class: "wb-gradient" });
+  const to = h("span");
+  const legend = h("span", { class: "wb-legend wb-number", role: "img" }, from, gradient, to);
+  const show = () => {
+    const name = model.get("color_by");
+    const words = /** @type {any} */ (LEGENDS)[name];
+    choice.value = name;
+    legend.hidden = !words;
+    gradient.setAttribute("data-wb-color", name);
+    legend.setAttribute("aria-label", words?.said ?? "");
+    from.textContent = words?.from ?? "";
+    to.textContent = words?.to ?? "";
   };
-  model.on("change:prompt", showPrompt);
-  model.on("change:mode", showMode);
-  store.listen(showButtons, signal);
-  showPrompt();
-  showMode();
-  showButtons();
-  signal.addEventListener("abort", () => window.clearTimeout(timer));
-
-  const form = h(
-    "div",
-    { class: "wb-stream-form" },
-    model.get("can_run") && h("label", { class: "wb-sr", for: promptId, text: "Prompt" }),
-    model.get("can_run") && prompt,
-    h("div", { class: "wb-row" }, model.get("can_run") && runButton, stopButton, model.get("can_run") && mode.root, h("span", { class: "wb-spacer" }), legend()),
-    message,
-  );
-  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => onShortcut(event, run, stop));
-  return form;
-}
-
-/** @param {KeyboardEvent} event @param {() => void} run @param {() => void} stop */
-function onShortcut(event, run, stop) {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
-  else if (event.key === "Escape") stop();
-  else return;
-  event.preventDefault();
-  event.stopPropagation();
-}
-
-function legend() {
+  model.on("change:color_by", show);
+  show();
   return h(
     "div",
-    { class: "wb-legend", role: "img", "aria-label": "Colour and underline show surprisal, from 0 to 8 bits" },
-    h("span", { text: "surprisal" }),
-    h("span", { text: "0" }),
-    h("span", { class: "wb-gradient" }),
-    h("span", { text: "8 bits" }),
+    { class: "wb-look" },
+    h("label", { for: id, text: "Colour" }),
+    choice,
+    legend,
+    h("span", { class: "wb-spacer" }),
+    toggle(model, "show_whitespace", "White space", "Marks on spaces, line ends and characters that are not seen"),
+    toggle(model, "show_special", "Special tokens", "Control tokens, which are no part of the text"),
   );
 }
 
-/** @param {any} store @param {AbortSignal} signal */
-function metricsLine(store, signal) {
-  const parts = h("div", { class: "wb-metrics-parts" });
-  const said = h("span", { class: "wb-sr", role: "status" });
-  let lastState = store.state;
-  const show = () => {
-    parts.replaceChildren(...metrics(store));
-    if (store.state !== lastState) {
-      lastState = store.state;
-      said.textContent = `${stateInWords(store)}${store.active ? "" : `, ${store.tokens.length} tokens`}`;
-    }
-  };
-  store.listen((/** @type {any} */ change) => change.kind === "selected" || change.kind === "alternatives" || show(), signal);
+/** @param {any} model @param {string} name @param {string} text @param {string} title */
+function toggle(model, name, text, title) {
+  const button = h("button", { type: "button", class: "wb-button wb-toggle", text, title, on: { click: () => save(model, name, !model.get(name)) } });
+  const show = () => button.setAttribute("aria-pressed", String(model.get(name)));
+  model.on(`change:${name}`, show);
   show();
-  return h("div", { class: "wb-metrics wb-number" }, parts, said);
+  return button;
 }
 
-/** @param {any} store @returns {HTMLElement[]} */
-function metrics(store) {
-  const usage = store.usage;
-  if (!usage) return [metric(["", stateInWords(store), ""])];
-  const perplexity = perplexityOf(store.tokens);
-  return [
-    usage.tokensPerS !== null && metric(["", fixed(usage.tokensPerS, usage.tokensPerS < 10 ? 1 : 0), " tokens/s"]),
-    usage.firstTokenS !== null && metric(["first token ", duration(usage.firstTokenS), ""]),
-    metric(["prompt ", String(usage.prompt), ""], usage.reused > 0 && [", ", String(usage.reused), " reused"]),
-    metric(["generated ", String(usage.generated || store.tokens.length), ""]),
-    perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
-    metric(store.stopReason && store.state === "finished" ? ["stopped: ", stateInWords(store), ""] : ["", stateInWords(store), ""]),
-  ].filter(Boolean);
-}
-
-/** @param {(string[] | false)[]} groups each: quiet text, strong text, quiet text */
-function metric(...groups) {
-  const span = h("span", { class: "wb-metric" });
-  for (const group of groups) if (group) span.append(group[0], h("b", { text: group[1] }), group[2]);
-  return span;
-}
-
-/** @param {any} store */
-function stateInWords(store) {
-  if (store.state === "finished") return /** @type {any} */ (STOPPED)[store.stopReason] ?? "finished";
-  const words = { idle: "ready", queued: "waiting for the model", running: "running", cancelled: "stopped by you", failed: "failed" };
-  return /** @type {any} */ (words)[store.state] ?? store.state;
-}
-
-/** Inverse geometric mean of the probabilities. @param {any[]} tokens */
-function perplexityOf(tokens) {
-  const known = tokens.filter((token) => token.logprob !== null);
-  if (!known.length) return null;
-  return Math.exp(-known.reduce((sum, token) => sum + token.logprob, 0) / known.length);
+/** @param {any} model @param {string} name @param {any} value */
+function save(model, name, value) {
+  model.set(name, value);
+  model.save_changes();
 }
 
 export default { render };

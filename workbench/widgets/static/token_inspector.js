@@ -2,66 +2,165 @@
 
 import { h, keepKeys } from "./dom.js";
 import { bits, fixed, inWords, percent, percentOf, visible } from "./format.js";
+import { jump, uncertainPositions, walkedBy } from "./jumping.js";
+import { listbox } from "./listbox.js";
+import { surprisalStrip } from "./surprisal_strip.js";
 
 /**
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed
  */
 
-const STRIP_WIDTH = 292;
-const STRIP_HEIGHT = 44;
-const WIDEST_BAR = 8;
-const MOST_BITS = 8;
-const SVG = "http://www.w3.org/2000/svg";
+const MOST_SURPRISING = 6;
 
 /** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
 async function render({ model, el, host, signal }) {
   const { store } = (await host.getWidget(model.get("feed"))).exports;
   el.classList.add("wb-root", "wb-inspector");
   keepKeys(el);
-  const facts = h("div", { class: "wb-facts" });
+  const title = h("h3");
+  const jumps = jumpButtons(store);
+  const big = h("p", { class: "wb-big" });
+  const say = h("p", { class: "wb-say wb-quiet wb-number" });
+  const list = listbox("Alternatives", (event) => onListKey(event, store));
+  const rest = h("p", { class: "wb-rest wb-quiet wb-number" });
+  const stripTitle = h("h3", { text: "Surprisal along the text" });
   const strip = surprisalStrip(store);
   const said = h("p", { class: "wb-sr", role: "status" });
-  const stripTitle = h("h3", { text: "Surprisal along the text" });
-  el.append(facts, stripTitle, strip.root, said);
+  el.append(h("div", { class: "wb-inspector-head" }, title, jumps.root), big, say, list.root, rest, stripTitle, strip.root, said);
 
+  let shown = /** @type {number | null} */ (null);
   const showFacts = () => {
-    const current = store.current;
-    el.setAttribute("data-wb-token", current === null ? "none" : String(current));
-    if (current !== null) store.want(current, current + 1);
-    facts.replaceChildren(...(current === null ? noToken(store) : tokenFacts(store, current)));
+    shown = store.current;
+    el.setAttribute("data-wb-token", shown === null ? "none" : String(shown));
+    if (shown !== null) store.want(shown, shown + 1);
+    const facts = shown === null ? runFacts(store) : tokenFacts(store, shown);
+    title.textContent = facts.title;
+    big.textContent = facts.big;
+    say.textContent = facts.say;
+    list.name(facts.listed);
+    // What is on its way will take as much room as what was there.
+    list.root.style.minHeight = shown !== null && store.alternatives(shown) === null ? `${list.root.offsetHeight}px` : "";
+    list.fill(facts.options);
+    list.root.hidden = facts.options.length === 0;
+    rest.textContent = facts.rest;
   };
   const showStrip = () => {
     stripTitle.hidden = store.tokens.length === 0;
     strip.draw();
+    jumps.show();
   };
   store.listen((/** @type {any} */ change) => {
-    if (change.kind === "append") showStrip();
+    if (change.kind === "focus") return change.place === "token" && list.root.focus();
     // While text comes in, the facts of a chosen token stay as they are.
-    if (change.kind !== "append" || store.current === null) showFacts();
-    if (change.kind === "selected" || change.kind === "reset" || change.kind === "state") showStrip();
-    if (change.kind === "selected") said.textContent = store.current === null ? "" : announcement(store, store.current);
+    if (change.kind !== "append" || store.current === null || store.current !== shown) showFacts();
+    if (change.kind !== "alternatives") showStrip();
+    if (change.kind === "selected") said.textContent = shown === null ? "" : announcement(store, shown);
   }, signal);
   showFacts();
   showStrip();
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** @param {any} store @returns {HTMLElement[]} */
-function noToken(store) {
-  const text = store.tokens.length ? "Choose a token, in the text or in the table, to see what else could have come there." : "Each token's probability and its alternatives are shown here.";
-  return [h("h3", { text: "Token" }), h("p", { class: "wb-quiet", text })];
+/** Back and on to the next improbable token, and to the next fork where there are any. @param {any} store */
+function jumpButtons(store) {
+  const group = (/** @type {string} */ name, /** @type {string} */ what, /** @type {string} */ keys, /** @type {() => number[]} */ positions) => {
+    const button = (/** @type {1 | -1} */ step) =>
+      h("button", {
+        type: "button",
+        class: "wb-button",
+        text: step > 0 ? "›" : "‹",
+        "aria-label": `${step > 0 ? "Next" : "Previous"} ${what}`,
+        title: `${step > 0 ? "Next" : "Previous"} ${what}: ${keys.split(" ")[step > 0 ? 0 : 1]}`,
+        on: { click: () => jump(store, positions(), step) },
+      });
+    return h("span", { class: "wb-jump" }, button(-1), h("span", { text: name }), button(1));
+  };
+  const uncertain = group("uncertain", "token below 25 %", "n p", () => uncertainPositions(store));
+  const fork = group("fork", "fork", "f F", () => store.forks);
+  return {
+    root: h("span", { class: "wb-jumps" }, uncertain, fork),
+    show() {
+      uncertain.hidden = store.tokens.length === 0;
+      fork.hidden = store.forks.length === 0;
+    },
+  };
+}
+
+/** @param {KeyboardEvent} event @param {any} store */
+function onListKey(event, store) {
+  if (event.key !== "Escape") return walkedBy(event, store);
+  store.focus("text");
+  return true;
+}
+
+/** What there is to say before a token is chosen: where the model was least sure. @param {any} store */
+function runFacts(store) {
+  const count = store.tokens.length;
+  const known = store.tokens.map((/** @type {any} */ token, /** @type {number} */ position) => ({ position, bits: bits(token.logprob) ?? 0 }));
+  const sum = known.reduce((/** @type {number} */ all, /** @type {any} */ item) => all + item.bits, 0);
+  const worst = known.sort((/** @type {any} */ a, /** @type {any} */ b) => b.bits - a.bits).slice(0, MOST_SURPRISING).filter((/** @type {any} */ item) => item.bits > 0);
+  const options = worst.map(({ position, bits: surprisal }) => ({
+    key: `position-${position}`,
+    kind: "wb-alternative wb-improbable",
+    title: `token ${position}`,
+    isChosen: false,
+    parts: row(store.tokens[position].label, surprisal / worst[0].bits, `${fixed(surprisal, 1)} bits`),
+    choose: () => store.select([position]),
+  }));
+  return {
+    title: count ? `${count} tokens` : "Token",
+    big: worst.length ? `${fixed(sum / known.length, 2)} bits per token` : "",
+    say: count ? "Choose a token to see what else could have come there. These surprised most:" : "Each token's probability and its alternatives are shown here.",
+    listed: "The most surprising tokens",
+    options,
+    rest: "",
+  };
 }
 
 /** @param {any} store @param {number} position */
 function tokenFacts(store, position) {
   const token = store.tokens[position];
-  return [
-    h("h3", { text: `Token ${position} of ${store.tokens.length}` }),
-    h("p", { class: "wb-big", text: visible(token.label) }),
-    h("p", { class: "wb-say wb-quiet wb-number", text: factsInWords(token) }),
-    ...alternativeRows(token, store.alternatives(position)),
-  ];
+  const alternatives = store.alternatives(position);
+  const isKnown = token.logprob !== null && (alternatives === null || alternatives.length > 0);
+  const candidates = isKnown ? ranked(token, alternatives ?? []) : [];
+  const covered = candidates.reduce((sum, item) => sum + item.probability, 0);
+  let rest = `These ${inWords(candidates.length)} cover ${percent(Math.min(1, covered))}.`;
+  if (alternatives === null) rest = "…";
+  else if (!candidates.length) rest = "No alternatives were recorded for this run.";
+  return {
+    title: `Token ${position} of ${store.tokens.length}`,
+    big: visible(token.label),
+    say: factsInWords(token),
+    listed: "The sampled token and its alternatives",
+    options: candidates.map((item) => alternativeOption(item, candidates[0].probability)),
+    rest,
+  };
+}
+
+/** @param {any} token @param {any[]} alternatives the sampled token among them, most probable first */
+function ranked(token, alternatives) {
+  const self = { id: token.id, label: token.label, logprob: token.logprob, isSelf: true };
+  return [self, ...alternatives].map((item) => ({ ...item, probability: Math.exp(item.logprob ?? -Infinity) })).sort((a, b) => b.probability - a.probability);
+}
+
+/** @param {any} item @param {number} most */
+function alternativeOption(item, most) {
+  return {
+    key: `id-${item.id}`,
+    kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
+    title: `id ${item.id}`,
+    isChosen: Boolean(item.isSelf),
+    parts: [...row(item.label, item.probability / most, percent(item.probability)), item.isSelf && h("span", { class: "wb-sr", text: "sampled" })],
+    choose: null,
+  };
+}
+
+/** @param {string} label @param {number} length of the bar, 0 to 1 @param {string} share */
+function row(label, length, share) {
+  const fill = h("span", { class: "wb-fill" });
+  fill.style.width = `${100 * length}%`;
+  return [h("code", { text: visible(label) }), h("span", { class: "wb-track", "aria-hidden": "true" }, fill), h("span", { class: "wb-share wb-number", text: share })];
 }
 
 /** @param {any} token */
@@ -76,77 +175,8 @@ function factsInWords(token) {
 function announcement(store, position) {
   const token = store.tokens[position];
   const spoken = token.label.trim() === "" ? visible(token.label) : token.label.trim();
-  return `Token ${position} of ${store.tokens.length}: ${spoken}. ${factsInWords(token)}`;
-}
-
-/** @param {any} token @param {any[] | null} alternatives @returns {HTMLElement[]} */
-function alternativeRows(token, alternatives) {
-  if (alternatives === null) return [h("p", { class: "wb-rest wb-quiet", text: "…" })];
-  if (token.logprob === null || alternatives.length === 0) return [h("p", { class: "wb-rest wb-quiet", text: "No alternatives were recorded for this run." })];
-  const self = { id: token.id, label: token.label, logprob: token.logprob, isSelf: true };
-  const all = [self, ...alternatives].sort((a, b) => (b.logprob ?? -Infinity) - (a.logprob ?? -Infinity));
-  const most = Math.exp(all[0].logprob ?? -Infinity);
-  const covered = all.reduce((sum, item) => sum + Math.exp(item.logprob ?? -Infinity), 0);
-  const list = h("ul", { class: "wb-alternatives", "aria-label": "The sampled token and its alternatives" }, ...all.map((item) => alternativeRow(item, most)));
-  const count = inWords(all.length);
-  return [list, h("p", { class: "wb-rest wb-quiet wb-number", text: `These ${count} cover ${percent(Math.min(1, covered))}.` })];
-}
-
-/** @param {any} item @param {number} most */
-function alternativeRow(item, most) {
-  const probability = Math.exp(item.logprob ?? -Infinity);
-  const fill = h("span", { class: "wb-fill" });
-  fill.style.width = `${(100 * probability) / most}%`;
-  return h(
-    "li",
-    { class: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative", title: `id ${item.id}` },
-    h("code", { text: visible(item.label) }),
-    h("span", { class: "wb-track", "aria-hidden": "true" }, fill),
-    h("span", { class: "wb-share wb-number", text: percent(probability) }),
-    item.isSelf && h("span", { class: "wb-sr", text: "sampled" }),
-  );
-}
-
-/** Bars along the text, the largest of a stretch where there are more tokens than room. @param {any} store */
-function surprisalStrip(store) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "wb-strip");
-  svg.setAttribute("viewBox", `0 0 ${STRIP_WIDTH} ${STRIP_HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  const bars = document.createElementNS(SVG, "path");
-  bars.setAttribute("class", "wb-strip-bars");
-  const here = document.createElementNS(SVG, "path");
-  here.setAttribute("class", "wb-strip-here");
-  svg.append(bars, here);
-  const columns = () => Math.min(store.tokens.length, STRIP_WIDTH / 2);
-  const columnWidth = () => Math.min(WIDEST_BAR, STRIP_WIDTH / columns());
-  svg.addEventListener("click", (event) => {
-    const box = svg.getBoundingClientRect();
-    const column = Math.floor((((event.clientX - box.left) / box.width) * STRIP_WIDTH) / columnWidth());
-    if (column < columns()) store.walkTo(Math.ceil((column * store.tokens.length) / columns()));
-  });
-
-  const draw = () => {
-    const count = columns();
-    svg.toggleAttribute("hidden", count === 0);
-    svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
-    if (count === 0) return;
-    const heights = new Float64Array(count);
-    const columnOf = (/** @type {number} */ i) => Math.floor((i * count) / store.tokens.length);
-    store.tokens.forEach((/** @type {any} */ token, /** @type {number} */ i) => {
-      const column = columnOf(i);
-      heights[column] = Math.max(heights[column], Math.min(MOST_BITS, bits(token.logprob) ?? 0));
-    });
-    const width = columnWidth();
-    const bar = (/** @type {number} */ column) => {
-      const height = (heights[column] / MOST_BITS) * (STRIP_HEIGHT - 3) + 1;
-      return `M${(column * width).toFixed(2)} ${STRIP_HEIGHT}v${(-height).toFixed(2)}h${(width * 0.8).toFixed(2)}V${STRIP_HEIGHT}z`;
-    };
-    bars.setAttribute("d", Array.from(heights, (_, column) => bar(column)).join(""));
-    here.setAttribute("d", store.current === null ? "" : bar(columnOf(store.current)));
-  };
-  return { root: svg, draw };
+  const fork = store.forks.includes(position) ? " Branches part here." : "";
+  return `Token ${position} of ${store.tokens.length}: ${spoken}. ${factsInWords(token)}.${fork}`;
 }
 
 export default { render };

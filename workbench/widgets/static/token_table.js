@@ -2,26 +2,31 @@
 
 import { h, keepKeys, uniqueId } from "./dom.js";
 import { fixed, percentOf, visible } from "./format.js";
+import { tableRows } from "./table_order.js";
 
 /**
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed, which holds the selection too
  * @property {number} height  of the scrolled area, in pixels
+ * @property {string} sort_by  field of a column
+ * @property {boolean} descending
+ * @property {string} query  words and comparisons that the rows must meet
  */
 
 const ROW_HEIGHT = 26;
 const OVERSCAN = 8;
 const SHOWN_ALTERNATIVES = 3;
 
+// `first` is the direction that shows the interesting end: what was improbable, what was uncertain.
 const COLUMNS = [
-  { name: "#", width: 56, help: "Position among the generated tokens, from 0" },
-  { name: "token", width: 132, help: "The token alone, with white space made visible" },
-  { name: "id", width: 72, help: "Its number in the vocabulary" },
-  { name: "probability", width: 108, help: "Under the model's raw distribution, before temperature and cuts" },
-  { name: "logprob", width: 84, help: "Natural logarithm of the probability" },
-  { name: "rank", width: 60, help: "1 is the most probable token of the vocabulary" },
-  { name: "entropy", width: 80, help: "Of the raw distribution at this position, in nats, as in run.to_frame()" },
-  { name: "instead", width: 0, help: "The most probable other tokens" },
+  { name: "#", field: "position", first: "ascending", width: 56, help: "Position among the generated tokens, from 0" },
+  { name: "token", field: "text", first: "ascending", width: 132, help: "The token alone, with white space made visible" },
+  { name: "id", field: "token_id", first: "ascending", width: 72, help: "Its number in the vocabulary" },
+  { name: "probability", field: "probability", first: "ascending", width: 112, help: "Under the model's raw distribution, before temperature and cuts" },
+  { name: "logprob", field: "logprob", first: "ascending", width: 88, help: "Natural logarithm of the probability" },
+  { name: "rank", field: "rank", first: "descending", width: 64, help: "1 is the most probable token of the vocabulary" },
+  { name: "entropy", field: "entropy", first: "descending", width: 84, help: "Of the raw distribution at this position, in nats, as in run.to_frame()" },
+  { name: "instead", field: null, first: "", width: 0, help: "The most probable other tokens" },
 ];
 
 /** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
@@ -29,90 +34,200 @@ async function render({ model, el, host, signal }) {
   const { store } = (await host.getWidget(model.get("feed"))).exports;
   el.classList.add("wb-root", "wb-table");
   keepKeys(el);
-  const idPrefix = uniqueId("row");
   const body = h("tbody");
+  const head = tableHead(model);
   const table = h(
     "table",
     { role: "grid", "aria-label": "Generated tokens", "aria-multiselectable": "true", tabindex: 0 },
     h("colgroup", {}, ...COLUMNS.map((column) => h("col", column.width ? { style: `width:${column.width}px` } : {}))),
-    h("thead", {}, h("tr", { "aria-rowindex": 1 }, ...COLUMNS.map((column) => h("th", { scope: "col", title: column.help, text: column.name })))),
+    h("thead", {}, head.root),
     body,
   );
   const scroller = h("div", { class: "wb-scroller" }, table);
-  el.append(scroller);
+  const filter = filterBar(model, signal);
+  el.append(filter.root, scroller);
+  const view = tableView(store, { scroller, table, body }, signal);
+  const arrange = () => {
+    head.show();
+    view.arrange({ sortBy: model.get("sort_by"), descending: model.get("descending"), query: model.get("query") });
+    filter.show(view.rows.length, store.tokens.length);
+  };
 
-  let frame = 0;
-  const draw = () => {
-    frame = 0;
-    drawWindow(store, scroller, table, body, idPrefix);
-  };
-  const drawSoon = () => {
-    frame ||= window.requestAnimationFrame(draw);
-  };
   let followed = true;
   scroller.addEventListener("scroll", () => {
     followed = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < ROW_HEIGHT;
-    drawSoon();
   });
   store.listen((/** @type {any} */ change) => {
     if (change.kind === "reset") followed = true;
     const follow = followed && (change.kind === "append" || (change.kind === "reset" && store.active));
-    draw();
-    if (change.kind === "selected" && store.current !== null) showRow(scroller, store.current);
+    if (["selected", "alternatives"].includes(change.kind)) view.draw();
+    else arrange();
+    if (change.kind === "selected") view.showCurrent();
     else if (follow) scroller.scrollTop = scroller.scrollHeight;
   }, signal);
   const showHeight = () => {
     scroller.style.maxHeight = `${model.get("height")}px`;
-    drawSoon();
+    view.draw();
   };
+  for (const name of ["sort_by", "descending", "query"]) {
+    model.on(`change:${name}`, () => {
+      arrange();
+      view.showCurrent();
+    });
+  }
   model.on("change:height", showHeight);
+  arrange();
   showHeight();
-  draw();
-  if (store.current !== null) showRow(scroller, store.current);
-  // A table that was drawn in a hidden tab learns its height when it is shown.
-  const observer = new ResizeObserver(drawSoon);
-  observer.observe(scroller);
-  chooseRows(table, store, () => Math.max(1, Math.floor(scroller.clientHeight / ROW_HEIGHT) - 2));
-  signal.addEventListener("abort", () => {
-    observer.disconnect();
-    window.cancelAnimationFrame(frame);
-    el.replaceChildren();
+  view.showCurrent();
+  chooseRows(table, store, view);
+  signal.addEventListener("abort", () => el.replaceChildren());
+}
+
+/** The heads of the columns; one press sorts, a second turns the order round, a third gives it up. @param {any} model */
+function tableHead(model) {
+  const heads = COLUMNS.map(({ name, field, help }) => {
+    if (!field) return h("th", { scope: "col", title: help, text: name });
+    const button = h("button", { type: "button", class: "wb-sort", title: `${help}. Sorts.`, on: { click: () => sortBy(model, field) } }, h("span", { text: name }), h("span", { class: "wb-sort-mark", "aria-hidden": "true" }));
+    return h("th", { scope: "col" }, button);
   });
+  return {
+    root: h("tr", { "aria-rowindex": 1 }, ...heads),
+    show() {
+      COLUMNS.forEach(({ field }, i) => {
+        const isSorted = field !== null && field === model.get("sort_by") && !(field === "position" && !model.get("descending"));
+        const direction = model.get("descending") ? "descending" : "ascending";
+        if (isSorted) heads[i].setAttribute("aria-sort", direction);
+        else heads[i].removeAttribute("aria-sort");
+        const mark = heads[i].querySelector(".wb-sort-mark");
+        if (mark) mark.textContent = isSorted ? (model.get("descending") ? "▾" : "▴") : "";
+      });
+    },
+  };
 }
 
-/** @param {any} store @param {HTMLElement} scroller @param {HTMLElement} table @param {HTMLElement} body @param {string} idPrefix */
-function drawWindow(store, scroller, table, body, idPrefix) {
-  const count = store.tokens.length;
-  const height = scroller.clientHeight || 220;
-  const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_HEIGHT) - OVERSCAN);
-  const last = Math.min(count, Math.ceil((scroller.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
-  store.want(first, last);
-  const selected = new Set(store.selected);
-  const rows = [];
-  for (let i = first; i < last; i += 1) rows.push(rowOf(store, i, selected.has(i), `${idPrefix}-${i}`));
-  if (count === 0) rows.push(h("tr", { class: "wb-none" }, h("td", { colspan: COLUMNS.length, text: "No tokens yet." })));
-  body.replaceChildren(spacer(first), ...rows, spacer(count - last));
-  table.setAttribute("aria-rowcount", String(count + 1));
-  const current = store.current;
-  if (current !== null && current >= first && current < last) table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
-  else table.removeAttribute("aria-activedescendant");
+/** @param {any} model @param {string} field */
+function sortBy(model, field) {
+  const descendsFirst = COLUMNS.find((column) => column.field === field)?.first === "descending" || field === "position";
+  const isSame = model.get("sort_by") === field;
+  const isTurned = isSame && model.get("descending") !== descendsFirst && field !== "position";
+  model.set("sort_by", isTurned ? "position" : field);
+  model.set("descending", isTurned ? false : isSame ? !model.get("descending") : descendsFirst);
+  model.save_changes();
 }
 
-/** Stands for rows that are off the screen. @param {number} rows */
-function spacer(rows) {
+/** @param {any} model @param {AbortSignal} signal */
+function filterBar(model, signal) {
+  const id = uniqueId("filter");
+  const field = h("input", { class: "wb-field wb-query", id, type: "search", spellcheck: "false", autocomplete: "off", placeholder: "word   rank>3   probability<10%" });
+  const count = h("span", { class: "wb-quiet wb-number", role: "status" });
+  let timer = 0;
+  const show = () => {
+    if (field.value !== model.get("query")) field.value = model.get("query");
+  };
+  field.addEventListener("input", () => {
+    window.clearTimeout(timer);
+    timer = window.setTimeout(() => {
+      model.set("query", field.value);
+      model.save_changes();
+    }, 150);
+  });
+  model.on("change:query", show);
+  signal.addEventListener("abort", () => window.clearTimeout(timer));
+  show();
+  return {
+    root: h("div", { class: "wb-table-bar" }, h("label", { for: id, class: "wb-quiet", text: "Filter" }), field, count),
+    /** @param {number} shown @param {number} all */
+    show(shown, all) {
+      const text = model.get("query").trim() ? `${shown} of ${all} tokens` : "";
+      if (count.textContent !== text) count.textContent = text;
+    },
+  };
+}
+
+/** The window on the rows: draws those that can be seen. @param {any} store @param {{scroller: HTMLElement, table: HTMLElement, body: HTMLElement}} parts @param {AbortSignal} signal */
+function tableView(store, { scroller, table, body }, signal) {
+  const idPrefix = uniqueId("row");
+  const above = spacer();
+  const below = spacer();
+  const none = h("tr", { class: "wb-none" }, h("td", { colspan: COLUMNS.length }));
+  /** @type {number[]} */ let rows = [];
+  let frame = 0;
+  const draw = () => {
+    frame = 0;
+    const height = scroller.clientHeight || 220;
+    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_HEIGHT) - OVERSCAN);
+    const last = Math.min(rows.length, Math.ceil((scroller.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
+    const seen = rows.slice(first, last);
+    const selected = new Set(store.selected);
+    for (const position of seen) store.want(position, position + 1);
+    none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
+    above.stand(first);
+    below.stand(rows.length - last);
+    body.replaceChildren(above.root, ...(rows.length ? seen.map((position, i) => rowOf(store, position, first + i, selected.has(position), `${idPrefix}-${position}`)) : [none]), below.root);
+    table.setAttribute("aria-rowcount", String(rows.length + 1));
+    const current = store.current;
+    if (current !== null && seen.includes(current)) table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
+    else table.removeAttribute("aria-activedescendant");
+  };
+  const drawSoon = () => {
+    frame ||= window.requestAnimationFrame(draw);
+  };
+  scroller.addEventListener("scroll", drawSoon);
+  // A hidden table learns its height when it is shown, and a page may move it without a scroll event (a theme that
+  // loads does): where a spacer can be seen, rows are missing.
+  const sizes = new ResizeObserver(drawSoon);
+  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), { root: scroller });
+  sizes.observe(scroller);
+  gaps.observe(above.root);
+  gaps.observe(below.root);
+  signal.addEventListener("abort", () => {
+    sizes.disconnect();
+    gaps.disconnect();
+    window.cancelAnimationFrame(frame);
+  });
+  return {
+    get rows() {
+      return rows;
+    },
+    draw,
+    /** @param {{sortBy: string, descending: boolean, query: string}} wish */
+    arrange(wish) {
+      rows = tableRows(store.tokens, wish);
+      draw();
+    },
+    showCurrent() {
+      const at = store.current === null ? -1 : rows.indexOf(store.current);
+      if (at >= 0) showRow(scroller, at);
+    },
+    /** How many rows a page is. */
+    get page() {
+      return Math.max(1, Math.floor(scroller.clientHeight / ROW_HEIGHT) - 2);
+    },
+  };
+}
+
+/** Stands for rows that are off the screen. */
+function spacer() {
   const cell = h("td", { colspan: COLUMNS.length, class: "wb-spacer-cell" });
-  cell.style.height = `${Math.max(0, rows) * ROW_HEIGHT}px`;
-  return h("tr", { class: "wb-spacer-row", "aria-hidden": "true", hidden: rows <= 0 }, cell);
+  const root = h("tr", { class: "wb-spacer-row", "aria-hidden": "true" }, cell);
+  return {
+    root,
+    /** @param {number} rows */
+    stand(rows) {
+      root.hidden = rows <= 0;
+      cell.style.height = `${Math.max(0, rows) * ROW_HEIGHT}px`;
+    },
+  };
 }
 
-/** @param {any} store @param {number} position @param {boolean} isSelected @param {string} id */
-function rowOf(store, position, isSelected, id) {
+/** @param {any} store @param {number} position @param {number} at @param {boolean} isSelected @param {string} id */
+function rowOf(store, position, at, isSelected, id) {
   const token = store.tokens[position];
-  const alternatives = store.alternatives(position);
-  const instead = alternatives ? alternatives.slice(0, SHOWN_ALTERNATIVES) : [];
+  const instead = store.alternatives(position)?.slice(0, SHOWN_ALTERNATIVES) ?? [];
+  const cell = (/** @type {string} */ text) => h("td", { text });
   return h(
     "tr",
-    { id, class: isSelected && "wb-selected", "aria-rowindex": position + 2, "aria-selected": String(isSelected), "data-wb-position": position },
+    { id, class: isSelected && "wb-selected", "aria-rowindex": at + 2, "aria-selected": String(isSelected), "data-wb-position": position },
     cell(String(position)),
     h("td", {}, h("code", { text: visible(token.label) })),
     cell(String(token.id)),
@@ -124,14 +239,9 @@ function rowOf(store, position, isSelected, id) {
   );
 }
 
-/** @param {string} text */
-function cell(text) {
-  return h("td", { text });
-}
-
-/** @param {HTMLElement} scroller @param {number} position */
-function showRow(scroller, position) {
-  const top = position * ROW_HEIGHT;
+/** @param {HTMLElement} scroller @param {number} at */
+function showRow(scroller, at) {
+  const top = at * ROW_HEIGHT;
   const room = scroller.clientHeight - 2 * ROW_HEIGHT;
   const isFar = top < scroller.scrollTop - room || top > scroller.scrollTop + 2 * room;
   // A step scrolls by a row; a jump shows what stands around it.
@@ -140,15 +250,15 @@ function showRow(scroller, position) {
   else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
 }
 
-/** Mouse and keys select rows: plain, with Shift a stretch, with Ctrl one more. @param {HTMLElement} table @param {any} store @param {() => number} page */
-function chooseRows(table, store, page) {
+/** Mouse and keys select rows: plain, with Shift a stretch, with Ctrl one more. @param {HTMLElement} table @param {any} store @param {any} view */
+function chooseRows(table, store, view) {
   let anchor = 0;
   const choose = (/** @type {number} */ target, /** @type {MouseEvent | KeyboardEvent} */ event) => {
-    const position = Math.max(0, Math.min(store.tokens.length - 1, target));
-    if (event.shiftKey) store.select(stretch(anchor, position));
+    const at = Math.max(0, Math.min(view.rows.length - 1, target));
+    if (event.shiftKey) store.select(stretch(anchor, at).map((i) => view.rows[i]).filter((position) => position !== undefined));
     else {
-      anchor = position;
-      store.select([position]);
+      anchor = at;
+      store.select([view.rows[at]]);
     }
   };
   table.addEventListener("click", (event) => {
@@ -156,20 +266,21 @@ function chooseRows(table, store, page) {
     if (!row || window.getSelection()?.isCollapsed === false) return;
     const position = Number(row.getAttribute("data-wb-position"));
     if (event.ctrlKey || event.metaKey) {
-      anchor = position;
+      anchor = view.rows.indexOf(position);
       const others = store.selected.filter((/** @type {number} */ i) => i !== position);
       store.select(others.length < store.selected.length ? others : [...others, position]);
-    } else choose(position, event);
+    } else choose(view.rows.indexOf(position), event);
   });
   table.addEventListener("mousedown", (event) => event.shiftKey && event.preventDefault());
   table.addEventListener("keydown", (event) => {
-    const current = store.current;
-    const last = store.tokens.length - 1;
+    if (event.target !== table) return;
+    const at = store.current === null ? -1 : view.rows.indexOf(store.current);
+    const last = view.rows.length - 1;
     const targets = {
-      ArrowDown: current === null ? 0 : current + 1,
-      ArrowUp: current === null ? last : current - 1,
-      PageDown: (current ?? 0) + page(),
-      PageUp: (current ?? 0) - page(),
+      ArrowDown: at + 1,
+      ArrowUp: at < 0 ? last : at - 1,
+      PageDown: Math.max(0, at) + view.page,
+      PageUp: Math.max(0, at) - view.page,
       Home: 0,
       End: last,
     };
@@ -182,7 +293,7 @@ function chooseRows(table, store, page) {
   });
 }
 
-/** Positions from one to the other, the other last. @param {number} from @param {number} to */
+/** From one to the other, the other last. @param {number} from @param {number} to */
 function stretch(from, to) {
   const step = from <= to ? 1 : -1;
   return Array.from({ length: Math.abs(to - from) + 1 }, (_, i) => from + i * step);

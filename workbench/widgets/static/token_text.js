@@ -1,68 +1,125 @@
-// The text of a run as it comes: each token a span whose warmth is its surprisal.
+// The text of a run as it comes: each token a span, whose strength of colour and underline say one thing about it.
 
-import { h } from "./dom.js";
-import { bits, fixed, heat, percentOf } from "./format.js";
+import { h, keepKeys } from "./dom.js";
+import { bits, fixed, percentOf, strength } from "./format.js";
+import { walkedBy } from "./jumping.js";
 
-/** The text of a run, whose tokens are chosen by mouse and arrow keys. @param {any} store @param {AbortSignal} signal */
-export function tokenText(store, signal) {
-  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": "Generated text; arrow keys walk through its tokens", dir: "auto" });
+/**
+ * @typedef {object} Look
+ * @property {string} colorBy  surprisal, probability, entropy or none
+ * @property {boolean} whitespace  marks on white space and unseen characters
+ * @property {boolean} special  control tokens are shown
+ */
+
+/** @type {Look} */
+export const PLAIN_LOOK = { colorBy: "surprisal", whitespace: false, special: true };
+
+/**
+ * @param {any} store of a run feed
+ * @param {AbortSignal} signal
+ * @param {{label?: string, look?: Look, emptyText?: (store: any) => string}} [options]
+ */
+export function tokenText(store, signal, { label = "Generated text", look = PLAIN_LOOK, emptyText = whyEmpty } = {}) {
+  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": `${label}; arrow keys walk through its tokens`, dir: "auto" });
+  keepKeys(output);
   const empty = h("p", { class: "wb-quiet wb-empty" });
   /** @type {HTMLElement[]} */ const spans = [];
   /** @type {HTMLElement[]} */ let marked = [];
+  let shown = look;
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) => tokenSpan(token, from + i));
+    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) => tokenSpan(token, from + i, shown));
     spans.push(...fresh);
     output.append(...fresh);
+    showForks();
     if (follows) output.scrollTop = output.scrollHeight;
   };
   const showSelected = () => {
-    for (const span of marked) span.classList.remove("wb-selected");
+    for (const span of marked) select(span, false);
     marked = store.selected.map((/** @type {number} */ i) => spans[i]).filter(Boolean);
-    for (const span of marked) span.classList.add("wb-selected");
+    for (const span of marked) select(span, true);
     if (store.current !== null && spans[store.current]) scrollInto(output, spans[store.current]);
   };
-  const showEmpty = () => {
+  const showForks = () => {
+    for (const span of output.querySelectorAll(".wb-fork")) span.classList.remove("wb-fork");
+    for (const position of store.forks) spans[position]?.classList.add("wb-fork");
+  };
+  const showState = () => {
     if (store.tokens.length) empty.remove();
     else output.replaceChildren(empty);
     empty.textContent = store.text || emptyText(store);
     empty.classList.toggle("wb-plain-text", Boolean(store.text));
+    output.setAttribute("data-wb-state", store.state);
   };
   const reset = () => {
     spans.length = 0;
     output.replaceChildren();
+    output.setAttribute("data-wb-color", shown.colorBy);
+    output.classList.toggle("wb-no-special", !shown.special);
     append(0);
     showSelected();
+    showState();
   };
   store.listen((/** @type {any} */ change) => {
-    if (change.kind === "reset") reset();
-    else if (change.kind === "append") append(change.from);
+    if (change.kind === "focus") change.place === "text" && output.focus();
     else if (change.kind === "selected") showSelected();
-    showEmpty();
+    else if (change.kind === "forks") showForks();
+    else if (change.kind === "reset") reset();
+    else if (change.kind === "append") append(change.from);
+    if (change.kind === "append" || change.kind === "state") showState();
   }, signal);
   reset();
-  showEmpty();
   walkTokens(output, store);
-  return { root: output };
+  return {
+    root: output,
+    /** @param {Look} fresh */
+    show(fresh) {
+      const top = output.scrollTop;
+      shown = fresh;
+      reset();
+      output.scrollTop = top;
+    },
+  };
 }
 
 /** @param {any} store */
-function emptyText(store) {
+function whyEmpty(store) {
   if (store.state === "idle") return "The answer appears here, token by token.";
   if (store.active) return store.usage?.prompt ? "Reading the prompt …" : "Waiting for the model …";
   return store.state === "finished" ? "The model ended its turn without a token." : "";
 }
 
-/** @param {any} token @param {number} position */
-function tokenSpan(token, position) {
-  const span = h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": position, text: token.special ? token.label : token.piece });
-  const strength = token.special ? 0 : heat(token.logprob);
-  if (strength > 0) {
-    span.style.setProperty("--wb-a", (0.52 * strength).toFixed(3));
-    span.style.setProperty("--wb-u", `${(4 * strength).toFixed(1)}px`);
+/** @param {any} token @param {number} position @param {Look} look */
+export function tokenSpan(token, position, look) {
+  const span = h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": position });
+  if (token.special) span.textContent = token.label;
+  else if (look.whitespace) span.append(...withMarks(token.piece));
+  else span.textContent = token.piece;
+  const amount = token.special ? 0 : strength(token.logprob, token.entropy, look.colorBy);
+  if (amount > 0) {
+    span.style.setProperty("--wb-a", (0.52 * amount).toFixed(3));
+    span.style.setProperty("--wb-u", `${(4 * amount).toFixed(1)}px`);
   }
   return span;
+}
+
+/** The frame goes around the word: the space before it may hang at the end of the line above. @param {HTMLElement} span @param {boolean} isSelected */
+function select(span, isSelected) {
+  span.classList.toggle("wb-selected", isSelected);
+  const text = span.textContent ?? "";
+  if (span.querySelector(".wb-mark") || !/^ \S/.test(text)) return;
+  span.replaceChildren(...(isSelected ? [" ", h("span", { class: "wb-word", text: text.slice(1) })] : [text]));
+}
+
+/** The text itself, with marks that are drawn and not copied. @param {string} text */
+function withMarks(text) {
+  return text.split(/([\s\p{Cc}\p{Cf}])/u).filter(Boolean).map((part) => {
+    if (!/^[\s\p{Cc}\p{Cf}]$/u.test(part)) return part;
+    const code = /** @type {number} */ (part.codePointAt(0));
+    const mark = /** @type {Record<string, string>} */ ({ " ": "·", "\n": "⏎", "\t": "⇥" })[part] ?? `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+    return h("span", { class: part === " " ? "wb-mark wb-mark-space" : "wb-mark", "data-wb-mark": mark, text: part });
+  });
 }
 
 /** Mouse and keyboard select tokens. @param {HTMLElement} output @param {any} store */
@@ -81,21 +138,14 @@ function walkTokens(output, store) {
     const token = position === null ? null : store.tokens[position];
     if (token && token.logprob !== null) {
       const rank = token.rank ? `, rank ${token.rank}` : "";
-      /** @type {any} */ (event.target).title = `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits`;
+      const fork = store.forks.includes(position) ? "; branches part here" : "";
+      /** @type {any} */ (event.target).title = `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits${fork}`;
     }
   });
   output.addEventListener("keydown", (event) => {
-    const current = store.current;
-    const targets = {
-      ArrowRight: current === null ? 0 : current + 1,
-      ArrowLeft: current === null ? store.tokens.length - 1 : current - 1,
-      Home: 0,
-      End: store.tokens.length - 1,
-    };
-    const target = /** @type {Record<string, number>} */ (targets)[event.key];
     if (event.key === "Escape" && store.selected.length) store.select([]);
-    else if (target !== undefined && !event.shiftKey && !event.ctrlKey && !event.metaKey) store.walkTo(target);
-    else return;
+    else if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && store.current !== null) store.focus("token");
+    else if (!walkedBy(event, store)) return;
     event.preventDefault();
     event.stopPropagation();
   });

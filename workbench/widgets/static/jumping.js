@@ -1,0 +1,39 @@
+// From token to token: the next one that was improbable, the next place where branches part.
+
+import { bits } from "./format.js";
+
+// Two bits: the model gave the token a quarter or less.
+const UNCERTAIN_BITS = 2;
+
+/** @param {any} store @returns {number[]} */
+export function uncertainPositions(store) {
+  return store.tokens.flatMap((/** @type {any} */ token, /** @type {number} */ i) => ((bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : []));
+}
+
+/** Select the next of some positions, or the one before; beyond the last comes the first. @param {any} store @param {number[]} positions @param {1 | -1} step */
+export function jump(store, positions, step) {
+  const current = store.current;
+  const beyond = step > 0 ? positions.find((i) => current === null || i > current) : positions.findLast((i) => current === null || i < current);
+  const target = beyond ?? positions.at(step > 0 ? 0 : -1);
+  if (target !== undefined) store.select([target]);
+}
+
+/** The keys of every view of a run: arrows, ends, n and p for uncertain tokens, f for forks. @param {KeyboardEvent} event @param {any} store @returns {boolean} whether it was one of them */
+export function walkedBy(event, store) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return false;
+  const current = store.current;
+  const last = store.tokens.length - 1;
+  const walks = /** @type {Record<string, () => void>} */ ({
+    ArrowRight: () => store.walkTo(current === null ? 0 : current + 1),
+    ArrowLeft: () => store.walkTo(current === null ? last : current - 1),
+    Home: () => store.walkTo(0),
+    End: () => store.walkTo(last),
+    n: () => jump(store, uncertainPositions(store), 1),
+    p: () => jump(store, uncertainPositions(store), -1),
+    f: () => jump(store, store.forks, 1),
+    F: () => jump(store, store.forks, -1),
+  });
+  const walk = event.shiftKey && event.key !== "F" ? undefined : walks[event.key];
+  walk?.();
+  return walk !== undefined;
+}

@@ -1,0 +1,51 @@
+// Surprisal along the text: one bar a token, or the largest of a stretch where there are more tokens than room.
+
+import { bits } from "./format.js";
+
+const STRIP_WIDTH = 292;
+const STRIP_HEIGHT = 44;
+const WIDEST_BAR = 8;
+const MOST_BITS = 8;
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Choosing a bar selects its token. @param {any} store */
+export function surprisalStrip(store) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "wb-strip");
+  svg.setAttribute("viewBox", `0 0 ${STRIP_WIDTH} ${STRIP_HEIGHT}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  const bars = document.createElementNS(SVG, "path");
+  bars.setAttribute("class", "wb-strip-bars");
+  const here = document.createElementNS(SVG, "path");
+  here.setAttribute("class", "wb-strip-here");
+  svg.append(bars, here);
+  const columns = () => Math.min(store.tokens.length, STRIP_WIDTH / 2);
+  const columnWidth = () => Math.min(WIDEST_BAR, STRIP_WIDTH / columns());
+  svg.addEventListener("click", (event) => {
+    const box = svg.getBoundingClientRect();
+    const column = Math.floor((((event.clientX - box.left) / box.width) * STRIP_WIDTH) / columnWidth());
+    if (column < columns()) store.walkTo(Math.ceil((column * store.tokens.length) / columns()));
+  });
+
+  const draw = () => {
+    const count = columns();
+    svg.toggleAttribute("hidden", count === 0);
+    svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
+    if (count === 0) return;
+    const heights = new Float64Array(count);
+    const columnOf = (/** @type {number} */ i) => Math.floor((i * count) / store.tokens.length);
+    store.tokens.forEach((/** @type {any} */ token, /** @type {number} */ i) => {
+      const column = columnOf(i);
+      heights[column] = Math.max(heights[column], Math.min(MOST_BITS, bits(token.logprob) ?? 0));
+    });
+    const width = columnWidth();
+    const bar = (/** @type {number} */ column) => {
+      const height = (heights[column] / MOST_BITS) * (STRIP_HEIGHT - 3) + 1;
+      return `M${(column * width).toFixed(2)} ${STRIP_HEIGHT}v${(-height).toFixed(2)}h${(width * 0.8).toFixed(2)}V${STRIP_HEIGHT}z`;
+    };
+    bars.setAttribute("d", Array.from(heights, (_, column) => bar(column)).join(""));
+    here.setAttribute("d", store.current === null ? "" : bar(columnOf(store.current)));
+  };
+  return { root: svg, draw };
+}

@@ -1,0 +1,91 @@
+"""All runs of one prompt as a tree: where they part, and which of them is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import traitlets
+
+from workbench.errors import InvalidRequestError
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.branches import arrange, wire_branches
+from workbench.widgets.contract import RunLike
+from workbench.widgets.run_feed import RunFeed
+from workbench.widgets.tree_html import tree_html
+from workbench.widgets.wire import in_words
+
+
+class TokenTree(WorkbenchWidget):
+    """The branches of a prompt, each drawn from the token on at which it leaves another one.
+
+    Args:
+        runs: runs of one prompt to show; makes a feed of its own, which begins with the last of them.
+        feed: the feed of another widget, to share its runs and to choose which of them is shown.
+    """
+
+    _esm = module_source("token_tree")
+    _css = style_source("token_tree")
+
+    feed = Part("The run feed that has the runs, and shows the one that is chosen.")
+    branches: traitlets.List[dict[str, Any]] = traitlets.List(
+        help="The branches as they are drawn, in reading order."
+    ).tag(sync=True)
+
+    def __init__(self, runs: Sequence[RunLike] = (), *, feed: RunFeed | None = None) -> None:
+        self._owns_feed = feed is None
+        shared = RunFeed() if feed is None else feed
+        for run in runs:
+            shared.follow(run)
+        super().__init__(feed=shared)
+        self._arrange()
+        self.on_msg(self._answer)
+        self.feed.observe(self._arrange, "revision")
+
+    @property
+    def runs(self) -> tuple[RunLike, ...]:
+        """The runs in the order of the branches, from top to bottom."""
+        by_id = {run.id: run for run in self.feed.runs}
+        return tuple(by_id[branch["run"]] for branch in self.branches)
+
+    def choose(self, run: RunLike | str) -> None:
+        """Show this run; the one before goes on if it was going on.
+
+        Args:
+            run: one of ``runs``, or its id.
+        """
+        with LOCK:
+            for known in self.feed.runs:
+                if known is run or known.id == run:
+                    if known is not self.feed.run:
+                        self.feed.follow(known)
+                    return
+        raise InvalidRequestError("run", run, f"one of {', '.join(known.id for known in self.feed.runs) or 'none'}")
+
+    def static_html(self) -> str:
+        return tree_html(self.branches)
+
+    def __repr__(self) -> str:
+        shown = None if self.feed.run is None else self.feed.run.id
+        return f"TokenTree(branches={len(self.branches)}, shown={shown!r})"
+
+    def _release(self) -> None:
+        self.feed.unobserve(self._arrange, "revision")
+        if self._owns_feed:
+            self.feed.close()
+
+    def _arrange(self, _change: Any = None) -> None:
+        with LOCK:
+            runs, shown = self.feed.runs, self.feed.run
+            self.branches = wire_branches(arrange(runs, shown), shown, runs)
+
+    def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        if not isinstance(message, dict) or message.get("kind") != "choose":
+            return
+        error: str | None = None
+        try:
+            self.choose(str(message.get("run")))
+        except InvalidRequestError as problem:
+            error = in_words(problem)
+        self.send({"kind": "reply", "id": message.get("id"), "error": error})

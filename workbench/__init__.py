@@ -123,6 +123,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
         Run,
         Workbench,
     )
+    from workbench.steering import Breakpoint
 
 __all__ = [
     "URL",
@@ -133,6 +134,7 @@ __all__ = [
     "BatchCompletionResponse",
     "BatchInference",
     "Bf16QuantizationConfig",
+    "Breakpoint",
     "BuiltinTool",
     "BusyError",
     "Capsule",
@@ -243,6 +245,7 @@ _MODULES = ("catalog", "errors", "expect", "protocol", "records", "widgets")
 _HOMES = (
     "workbench.errors",
     "workbench.records",
+    "workbench.steering",
     "workbench.protocol",
     "workbench.capsule",
     "workbench.comparing",

@@ -10,13 +10,12 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from workbench import catalog
 from workbench.engine.machine import processor, processor_features, thread_count
@@ -26,6 +25,7 @@ from workbench.protocol import ChatCompletionRequest, CompletionRequest, Samplin
 from workbench.protocol.base import ProtocolModel
 
 if TYPE_CHECKING:
+    from workbench.providers.requests import Request
     from workbench.records import ModelCard, Prompt
     from workbench.run import Run
     from workbench.session import Workbench
@@ -99,6 +99,9 @@ class Capsule(_Part):
     """The prompt's tokens; None where the provider does not tell."""
     tokens: list[CapsuleToken]
     """What came."""
+    given: Annotated[int, Field(ge=0, strict=True)] = Field(default=0, exclude_if=lambda given: not given)
+    """How many of them, from the first on, the run was given: those kept of the one that it branched from, and the one
+    that was put after them."""
     ended: Literal["finished", "cancelled", "failed"]
     stop_reason: StopReason | None
 
@@ -183,15 +186,7 @@ class Capsule(_Part):
     __str__ = __repr__
 
 
-Asked: TypeAlias = Callable[[], CompletionRequest | ChatCompletionRequest]
-
-
-def asked(kind: type[CompletionRequest | ChatCompletionRequest], **fields: Any) -> Asked:
-    """A request as it is now, made when it is needed: what is wrong with one, its run has to say."""
-    return partial(kind, **{name: _as_it_is(value) for name, value in fields.items()})
-
-
-def capsule_of(bench: Workbench, request: Asked, run: Run[Any, Any]) -> Capsule:
+def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
     """The capsule of a run that has ended.
 
     Raises:
@@ -200,11 +195,12 @@ def capsule_of(bench: Workbench, request: Asked, run: Run[Any, Any]) -> Capsule:
     """
     if not run.done:
         raise InvalidRequestError("capsule", run.state, "asked for after the run has ended: wait for its result()")
-    made = request()
+    made = _in_the_protocols_words(run.request)
     if run.seed is not None:
         params = made.sampling_params or SamplingParams()
         made = made.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
     prompt = _prompt(bench, made)
+    begun = run.request.beginning.token_ids if run.request.beginning else ()
     return Capsule(
         request=made,
         model=_model(bench.card(made.model), prompt),
@@ -214,8 +210,27 @@ def capsule_of(bench: Workbench, request: Asked, run: Run[Any, Any]) -> Capsule:
             CapsuleToken(token_id=token.token_id, text=token.text, logprob=_finite(token.logprob))
             for token in run.tokens
         ],
+        given=min(len(begun), len(run.tokens)),
         ended=run.state,  # type: ignore[arg-type] # it is done
         stop_reason=run.stop_reason,
+    )
+
+
+def _in_the_protocols_words(request: Request) -> CompletionRequest | ChatCompletionRequest:
+    shared: dict[str, Any] = {
+        "model": request.model,
+        "sampling_params": request.sampling_params,
+        "logprobs": request.logprobs,
+        "response_format": request.response_format,
+    }
+    if request.content is not None:
+        return CompletionRequest(content=request.content, **shared)
+    return ChatCompletionRequest(
+        messages=list(request.messages),
+        tools=list(request.tools),
+        tool_choice=request.tool_choice,
+        tool_prompt_format=request.tool_prompt_format,
+        **shared,
     )
 
 
@@ -262,13 +277,6 @@ def _machine() -> CapsuleMachine:
     )
 
 
-def _as_it_is(value: Any) -> Any:
-    """A copy that no later assignment reaches; an image's pixels are not copied."""
-    if isinstance(value, BaseModel):
-        return value.model_copy()
-    return [_as_it_is(item) for item in value] if isinstance(value, list) else value
-
-
 def _finite(logprob: float) -> float | None:
     return logprob if math.isfinite(logprob) else None
 
@@ -308,7 +316,9 @@ def _check_header(data: dict[str, Any]) -> None:
 def _check_seals(data: dict[str, Any], seals: object) -> None:
     if not isinstance(seals, dict):
         raise InvalidRequestError("seals", seals, "the digests that a capsule is written with, by field")
-    for name in Capsule.model_fields:
+    for name, field in Capsule.model_fields.items():
+        if name not in data and name not in seals and not field.is_required():
+            continue
         if name not in data:
             raise InvalidRequestError(name, None, "given, because it is required")
         if seals.get(name) != _seal(data[name]):

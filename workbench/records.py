@@ -90,12 +90,15 @@ class Usage:
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
-    """Prompt tokens whose keys and values came from the prefix cache."""
+    """Tokens, of the prompt or kept of another run, whose keys and values came from the prefix cache."""
     generated_tokens: int = 0
+    """Those that this run added; the ones that it kept of another run are not among them."""
     time_to_first_token_s: float | None = None
     """Seconds from the request to its first token, queueing and loading of the model included."""
     decode_tokens_per_s: float | None = None
     """Tokens after the first, divided by the time they took; None until there are two."""
+    kept_tokens: int = 0
+    """With which the answer began, because another run had generated them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,8 @@ from workbench.distributions import Position, first_difference, identities
 from workbench.errors import InvalidRequestError
 from workbench.protocol import CompletionRequest, SamplingStrategy
 from workbench.protocol.sampling import effective_strategy
+from workbench.providers.requests import chat_request, completion_request
+from workbench.steering import Beginning
 
 if TYPE_CHECKING:
     from workbench.run import Run
@@ -180,22 +182,24 @@ def _check_seed(capsule: Capsule) -> None:
 
 
 def _asked_again(capsule: Capsule, bench: Workbench, model: str | None) -> Run[Any, Any]:
-    request = capsule.request
-    shared: dict[str, Any] = {
-        "model": model or request.model,
-        "sampling_params": capsule.sampling_params,
-        "logprobs": request.logprobs,
-        "response_format": request.response_format,
-    }
-    if isinstance(request, CompletionRequest):
-        return bench.completion(request.content, **shared)
-    return bench.chat_completion(
-        request.messages,
-        tools=request.tools,
-        tool_choice=request.tool_choice,
-        tool_prompt_format=request.tool_prompt_format,
-        **shared,
-    )
+    asked = capsule.request
+    name, params = model or asked.model, capsule.sampling_params
+    if isinstance(asked, CompletionRequest):
+        request = completion_request(name, asked.content, params, asked.logprobs, asked.response_format)
+    else:
+        request = chat_request(
+            name,
+            asked.messages,
+            params,
+            asked.tools,
+            asked.tool_choice,
+            asked.tool_prompt_format,
+            asked.logprobs,
+            asked.response_format,
+        )
+    if capsule.given:
+        request = replace(request, beginning=Beginning(given_ids=tuple(capsule.token_ids[: capsule.given])))
+    return bench.start(request)
 
 
 def _compared(capsule: Capsule, run: Run[Any, Any]) -> Replay:

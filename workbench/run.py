@@ -3,72 +3,76 @@
 from __future__ import annotations
 
 import asyncio
-import numbers
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar
 
-from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.branching import branched, extended, repeated
+from workbench.errors import UnsupportedFieldError
+from workbench.looking import Looking
 from workbench.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseStreamChunk,
     CompletionResponse,
     CompletionResponseStreamChunk,
-    InterleavedTextMedia,
-    Message,
     SamplingParams,
     StopReason,
     ToolCall,
     ToolCallDelta,
     detail_of,
 )
-from workbench.protocol.sampling import is_count
 from workbench.providers.folding import Answer
-from workbench.records import CallAttempt, Inspector, SamplingTrace, TokenRecord, Usage
+from workbench.providers.requests import Request
+from workbench.records import CallAttempt, Inspector, TokenRecord, Usage
+from workbench.steering import Breakpoint, Control
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
-
     from workbench.background import BackgroundLoop
     from workbench.capsule import Capsule
 
-RunState = Literal["queued", "running", "finished", "cancelled", "failed"]
+RunState = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
 
 StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 Chunk = TypeVar("Chunk", bound=StreamChunk)
 Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse)
 
 
-class Run(Generic[Chunk, Response]):
+class Run(Looking, Generic[Chunk, Response]):
     """What `Workbench.completion` and `Workbench.chat_completion` return at once, while the model works.
 
     Read it as it grows (``text``, ``tokens``, ``usage``), loop over its protocol chunks with ``for`` or ``async for``,
-    wait for the protocol's response with ``result()`` or ``await``, stop it with ``cancel()``. All of it is safe from
-    any thread, and everything stays readable after the end.
+    wait for the protocol's response with ``result()`` or ``await``, hold it with ``pause()``, stop it with
+    ``cancel()``, and go on from any of its tokens with ``branch()``. All of it is safe from any thread, and everything
+    stays readable after the end.
     """
 
     def __init__(
         self,
         run_id: str,
+        request: Request,
         *,
-        model: str,
-        prompt: InterleavedTextMedia | list[Message],
-        sampling_params: SamplingParams,
         chunks: AsyncIterator[Chunk],
         fold: Callable[[Sequence[Chunk]], Response],
         loop: BackgroundLoop,
         capsule: Callable[[Run[Chunk, Response]], Capsule],
+        start: Callable[[Request, Run[Any, Any] | None, int | None], Any],
+        parent: Run[Any, Any] | None = None,
+        branched_at: int | None = None,
     ) -> None:
         self.id = run_id
-        self.model = model
-        self.prompt = prompt
-        self.sampling_params = sampling_params
+        self.request = request
+        """As its provider got it."""
+        self.model = request.model
+        self.prompt: Any = list(request.messages) if request.is_chat else request.content
+        self.sampling_params: SamplingParams = request.sampling_params
+        self.parent = parent
+        """The run that this one branched from."""
+        self.branched_at = branched_at
+        """How many tokens it kept of its parent."""
         self.state: RunState = "queued"
         self.tokens: list[TokenRecord] = []
         """So far; only ever appended to."""
@@ -81,14 +85,19 @@ class Run(Generic[Chunk, Response]):
         self.usage = Usage()
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
+        self.breakpoint: Breakpoint | None = None
+        """At which one it is paused now."""
+        self.inspector: Inspector | None = None
         self._answer = Answer()
         self._chunks: list[Chunk] = []
         self._fold = fold
         self._make_capsule = capsule
         self._capsule: Capsule | None = None
-        self._inspector: Inspector | None = None
+        self._start = start
         self._changed = threading.Condition()
         self._listeners: list[Callable[[Run[Any, Any]], None]] = []
+        if request.control is not None:
+            request.control.listener = self._pause_told
         self._future: Future[None] = loop.start(self._consume(chunks))
         self._future.add_done_callback(self._settle)
 
@@ -120,10 +129,17 @@ class Run(Generic[Chunk, Response]):
         with self._changed:
             return self._changed.wait_for(lambda: self.done, timeout)
 
+    def wait_for_pause(self, timeout: float | None = None) -> bool:
+        """Block until the run is paused or has ended, at most ``timeout`` seconds; whether it is paused."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.done or self.state == "paused", timeout)
+            return self.state == "paused"
+
     def result(self, timeout: float | None = None) -> Response:
         """Block until the end and return the protocol's response.
 
-        A cancelled run gives the part that was there. Interrupting the wait cancels the run.
+        A cancelled run gives the part that was there; a paused one is waited for. Interrupting the wait cancels the
+        run.
 
         Raises:
             TimeoutError: ``timeout`` seconds passed; the run goes on.
@@ -159,6 +175,66 @@ class Run(Generic[Chunk, Response]):
         """Stop within one decode step; what was generated stays. Harmless after the end."""
         self._future.cancel()
 
+    def pause(self) -> None:
+        """Hold within one decode step, until ``resume()``; the state is then ``paused``. Harmless after the end.
+
+        What comes after is the same as without the pause, and others go on meanwhile. Tokens whose text may yet turn
+        out to belong to a stop string or a call are told when that is certain.
+
+        Raises:
+            UnsupportedFieldError: the model's provider cannot pause.
+        """
+        self._brake().pause()
+
+    def resume(self) -> None:
+        """Go on; harmless where nothing is paused. Raises as `pause` does."""
+        brake = self._brake()
+        if self.state == "paused":
+            self._pause_told(False, None)  # at once, so that the next pause can be waited for
+        brake.resume()
+
+    def branch(
+        self, position: int, token_id: int | None = None, *, sampling_params: SamplingParams | None = None
+    ) -> Self:
+        """A new run that keeps the first ``position`` tokens, takes ``token_id`` if given, and lets the model go on.
+
+        The kept tokens are not computed again. Where this run drew the same token itself, and with the same parameters,
+        the rest comes out the same; ``max_tokens`` counts the kept tokens too.
+
+        Args:
+            sampling_params: other ones than this run's; without a seed of their own they go on with its numbers.
+
+        Raises:
+            InvalidRequestError: there are not so many tokens so far.
+            UnsupportedFieldError: the model's provider cannot branch.
+        """
+        return self._asked(branched(self, position, token_id, sampling_params), self, int(position))
+
+    def extend(self, max_tokens: int | None = None) -> Self:
+        """A new run that goes on where this one was stopped or cut off.
+
+        Args:
+            max_tokens: so many more at most; None takes what was left, and as many again where nothing was.
+
+        Raises:
+            InvalidRequestError: the run has not ended, or its answer is whole.
+            UnsupportedFieldError: the model's provider cannot branch.
+        """
+        return self._asked(extended(self, max_tokens), self, len(self.tokens))
+
+    def again(self, seed: int | None = None) -> Self:
+        """The same request anew: the same branch, if it is one; with another seed, where it samples."""
+        return self._asked(repeated(self, seed), self.parent, self.branched_at)
+
+    def _asked(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
+        run: Self = self._start(request, parent, branched_at)
+        return run
+
+    def _brake(self) -> Control:
+        if self.request.control is None:
+            raise UnsupportedFieldError("model", self.model, "one whose provider offers pause")
+        return self.request.control
+
     def subscribe(self, callback: Callable[[Run[Any, Any]], None]) -> Callable[[], None]:
         """Call back after every new token and change of state, on a background thread; returns the way to stop it.
 
@@ -170,91 +246,6 @@ class Run(Generic[Chunk, Response]):
         if ended:
             self._call(callback)
         return partial(self._forget, callback)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""
-        import pandas as pd
-
-        columns = ("position", "token_id", "text", "logprob", "probability", "rank", "entropy")
-        rows = [{name: getattr(token, name) for name in columns} for token in self.tokens]
-        return pd.DataFrame(rows, columns=pd.Index(columns))
-
-    def distribution(self, position: int) -> pd.DataFrame:
-        """The whole raw distribution at a generated position, best first: token_id, text, logprob, probability, rank.
-
-        Raises:
-            InvalidRequestError: the position's logits are no longer kept; recent ones are.
-            UnsupportedFieldError: the model runs elsewhere, where nothing is kept.
-        """
-        import numpy as np
-        import pandas as pd
-
-        inspector = self._inspect(position)
-        logprobs = inspector.logprobs(position)
-        token_ids = (-logprobs).argsort(kind="stable")
-        best_first = logprobs[token_ids]
-        return pd.DataFrame(
-            {
-                "token_id": token_ids,
-                "text": [inspector.text(token_id) for token_id in token_ids.tolist()],
-                "logprob": best_first,
-                "probability": np.exp(best_first),
-                "rank": np.searchsorted(-best_first, -best_first) + 1,  # equals share the better rank, as in `tokens`
-            }
-        )
-
-    def logprobs(self, position: int) -> NDArray[np.float32]:
-        """The whole raw distribution at a generated position by token id, shape (vocab,); raises as `distribution`.
-
-        Without the texts and the order that make `distribution` take its time.
-        """
-        return self._inspect(position).logprobs(position)
-
-    def sampling_trace(
-        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
-    ) -> SamplingTrace:
-        """How the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
-
-        Args:
-            sampling_params: others than the run's, to see what they would have done with the same random number.
-            number: another random number than the one that was drawn, from 0 to below 1.
-
-        Raises as `distribution` does. Looking changes nothing.
-        """
-        if number is not None and not _is_fraction(number):
-            raise InvalidRequestError("number", number, "a number from 0 to below 1")
-        if sampling_params is not None and not isinstance(sampling_params, SamplingParams):
-            raise InvalidRequestError("sampling_params", sampling_params, "a SamplingParams")
-        return self._inspect(position).trace(position, sampling_params, number)
-
-    def sampling_frame(
-        self,
-        position: int,
-        sampling_params: SamplingParams | None = None,
-        number: float | None = None,
-        *,
-        top: int = 20,
-    ) -> pd.DataFrame:
-        """`sampling_trace` as a table: the ``top`` raw tokens and the chosen one, with a probability per stage."""
-        import pandas as pd
-
-        if not is_count(top) or top < 1:
-            raise InvalidRequestError("top", top, "a whole number, 1 or above")
-        trace = self.sampling_trace(position, sampling_params, number)
-        token_ids = trace.stages[0].probabilities.argsort()[::-1][:top].tolist()
-        if trace.token_id not in token_ids:
-            token_ids.append(trace.token_id)
-        columns = {"token_id": token_ids, "text": [trace.text(token_id) for token_id in token_ids]}
-        return pd.DataFrame(columns | {stage.name: stage.probabilities[token_ids] for stage in trace.stages})
-
-    def _inspect(self, position: int) -> Inspector:
-        if not is_count(position):
-            raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
-        if not self.tokens:
-            raise InvalidRequestError("position", position, "that of a generated token; this run has none so far")
-        if self._inspector is None:
-            raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
-        return self._inspector
 
     def __iter__(self) -> Iterator[Chunk]:
         """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place.
@@ -344,7 +335,7 @@ class Run(Generic[Chunk, Response]):
                 self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
                 self.notes = detail.notes
                 self.seed = detail.seed
-                self._inspector = detail.inspector
+                self.inspector = detail.inspector
             self.stop_reason = _stop_reason(chunk) or self.stop_reason
             self._changed.notify_all()
         self._tell()
@@ -362,7 +353,14 @@ class Run(Generic[Chunk, Response]):
     def _set_state(self, state: RunState) -> None:
         with self._changed:
             if not self.done:
-                self.state = state
+                self.state, self.breakpoint = state, None
+            self._changed.notify_all()
+        self._tell()
+
+    def _pause_told(self, is_paused: bool, at: Breakpoint | None) -> None:
+        with self._changed:
+            if not self.done:
+                self.state, self.breakpoint = "paused" if is_paused else "running", at
             self._changed.notify_all()
         self._tell()
 
@@ -395,10 +393,6 @@ class Run(Generic[Chunk, Response]):
         from workbench.widgets.static_html import run_html
 
         return run_html(self)
-
-
-def _is_fraction(value: object) -> bool:
-    return isinstance(value, numbers.Real) and 0 <= float(value) < 1
 
 
 def _delta(chunk: StreamChunk) -> str | ToolCallDelta:

@@ -6,12 +6,13 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from workbench.background import BackgroundLoop
-from workbench.capsule import Asked, asked, capsule_of
+from workbench.capsule import capsule_of
 from workbench.conversing import Approve, ChatRun, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.prompts.tools.definitions import Toolset
@@ -19,8 +20,6 @@ from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
-    ChatCompletionRequest,
-    CompletionRequest,
     CompletionResponse,
     CompletionResponseStreamChunk,
     EmbeddingsResponse,
@@ -32,14 +31,15 @@ from workbench.protocol import (
     RunConfig,
     SamplingParams,
     ToolChoice,
-    ToolDefinition,
     ToolPromptFormat,
     sampling_conflict,
 )
 from workbench.providers.folding import chat_response, completion_response
+from workbench.providers.requests import Request, chat_request, completion_request, snapshot
 from workbench.run import Run
 from workbench.stack import Stack
 from workbench.stack.naming import model_from
+from workbench.steering import Breakpoint, Control
 
 if TYPE_CHECKING:
     from workbench.providers.trace.recording import Recorder
@@ -84,25 +84,19 @@ class Workbench:
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> CompletionRun:
         """Let a model continue a text; the run is returned at once. Parameters are those of ``Inference.completion``.
+
+        Args:
+            breakpoints: where the run pauses.
 
         Raises:
             ModelNotFoundError, InvalidRequestError: before any work; what only the model can know comes from the run.
         """
         params = _sampling(sampling_params)
-        name = self._model(model)
-        chunks = self.inference.completion(name, content, params, True, logprobs, response_format)
-        fold = partial(completion_response, wants_logprobs=logprobs is not None)
-        request = asked(
-            CompletionRequest,
-            model=name,
-            content=content,
-            sampling_params=params,
-            logprobs=logprobs,
-            response_format=response_format,
-        )
-        return self._run(name, content, params, chunks, fold, request)
+        request = completion_request(self._model(model), content, params, logprobs, response_format)
+        return self.start(replace(request, breakpoints=_breakpoints(breakpoints)))
 
     def chat_completion(
         self,
@@ -115,17 +109,44 @@ class Workbench:
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> ChatRun:
         """Let a model answer a conversation; the run is returned at once. Parameters are the protocol's.
 
         Args:
             tools: definitions, or functions that are described by their signatures and docstrings. None is run here;
                 the calls that the model asks for are ``run.tool_calls``.
+            breakpoints: where the run pauses.
         """
         params, messages = _sampling(sampling_params), _list("messages", messages)
-        defined = tool_definitions(tools)
-        return self._chat(
-            self._model(model), messages, params, defined, tool_choice, tool_prompt_format, logprobs, response_format
+        defined, name = tool_definitions(tools), self._model(model)
+        request = chat_request(
+            name, messages, params, defined, tool_choice, tool_prompt_format, logprobs, response_format
+        )
+        return self.start(replace(request, breakpoints=_breakpoints(breakpoints)))
+
+    def start(
+        self, request: Request, parent: Run[Any, Any] | None = None, branched_at: int | None = None
+    ) -> Run[Any, Any]:
+        """Start the run of a request as providers get it; all other methods that generate come down to this one.
+
+        Args:
+            parent, branched_at: the run that the request's beginning was kept of, and how many tokens.
+        """
+        provider = self.models.find(_name(request.model)).provider
+        control = Control() if provider.capabilities.pause else None
+        request = replace(snapshot(request), control=control)
+        fold: Any = chat_response if request.is_chat else completion_response
+        return Run(
+            f"run-{next(self._numbers)}",
+            request,
+            chunks=self.inference.stream(request),
+            fold=partial(fold, wants_logprobs=request.logprobs is not None),
+            loop=self._loop,
+            capsule=partial(capsule_of, self),
+            start=self.start,
+            parent=parent,
+            branched_at=branched_at,
         )
 
     def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
@@ -195,7 +216,9 @@ class Workbench:
         definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
 
         def ask(messages: list[Message], tool_choice: ToolChoice | None, **_: Any) -> ChatRun:
-            return self._chat(name, messages, params, definitions, tool_choice, tool_prompt_format, logprobs)
+            return self.start(
+                chat_request(name, messages, params, definitions, tool_choice, tool_prompt_format, logprobs)
+            )
 
         return Loop(ask, by_name, approve, max_rounds).run(_list("messages", messages), tool_choice)
 
@@ -384,48 +407,6 @@ class Workbench:
                     return known.name
         raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
 
-    def _chat(
-        self,
-        model: str,
-        messages: list[Message],
-        params: SamplingParams,
-        tools: list[ToolDefinition] | None,
-        tool_choice: ToolChoice | None,
-        tool_prompt_format: ToolPromptFormat | None,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> ChatRun:
-        chunks = self.inference.chat_completion(
-            model, messages, params, tools, tool_choice, tool_prompt_format, True, logprobs, response_format
-        )
-        fold = partial(chat_response, wants_logprobs=logprobs is not None)
-        request = asked(
-            ChatCompletionRequest,
-            model=model,
-            messages=messages,
-            sampling_params=params,
-            tools=tools or [],
-            tool_choice=tool_choice,
-            tool_prompt_format=tool_prompt_format,
-            logprobs=logprobs,
-            response_format=response_format,
-        )
-        return self._run(model, list(messages), params, chunks, fold, request)
-
-    def _run(
-        self, model: str, prompt: Any, params: SamplingParams, chunks: Any, fold: Any, request: Asked
-    ) -> Run[Any, Any]:
-        return Run(
-            f"run-{next(self._numbers)}",
-            model=model,
-            prompt=prompt,
-            sampling_params=params,
-            chunks=chunks,
-            fold=fold,
-            loop=self._loop,
-            capsule=partial(capsule_of, self, request),
-        )
-
 
 def _sampling(params: SamplingParams | None) -> SamplingParams:
     """The parameters to use; a contradiction in them is a warning at the caller's line, once per call."""
@@ -436,6 +417,18 @@ def _sampling(params: SamplingParams | None) -> SamplingParams:
     if conflict := sampling_conflict(params):
         warnings.warn(conflict, UserWarning, stacklevel=3)
     return params.model_copy()  # what the caller does with the original later changes no run
+
+
+def _name(model: object) -> str:
+    if not isinstance(model, str):
+        raise InvalidRequestError("model", model, "the name of a served model")
+    return model
+
+
+def _breakpoints(breakpoints: object) -> tuple[Breakpoint, ...]:
+    if not isinstance(breakpoints, list | tuple) or not all(isinstance(one, Breakpoint) for one in breakpoints):
+        raise InvalidRequestError("breakpoints", breakpoints, "a list of Breakpoint")
+    return tuple(breakpoints)
 
 
 def _list(field: str, value: object) -> list[Any]:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes.listening import submit
 from workbench.engine.constraints import Constraint, Grammars, JsonSchemaGrammar, RegexGrammar
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import load
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from workbench.engine.generation import Event, Failed, Finished, GenerationRequest
 from workbench.engine.loading import load
+from workbench.engine.requests import Event, Failed, Finished, GenerationRequest
 from workbench.engine.scheduler import Engine
 
 

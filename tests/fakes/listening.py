@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from workbench.engine.generation import Event, Failed, Finished, GenerationRequest, Handle, Started, Step
+from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, Handle, Started, Step
 from workbench.engine.scheduler import Engine
 
 PATIENCE_S = 30.0

@@ -14,7 +14,7 @@ import transformers
 
 from tests.fakes.listening import generate, submit
 from workbench.engine.detokenizer import Detokenizer
-from workbench.engine.generation import GenerationRequest
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 
 SUBJECTS = (

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.listening import Heard, submit
 from workbench.engine.constraints import Constraint, Grammars, JsonSchemaGrammar, RegexGrammar
-from workbench.engine.generation import GenerationRequest
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 

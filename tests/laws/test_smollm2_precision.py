@@ -13,9 +13,9 @@ import transformers
 from torch import Tensor
 
 from tests.fakes.listening import generate
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import load
 from workbench.engine.precision import Precision
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 from workbench.prompts.encoding import PromptEncoder

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from workbench.benchmarks.contestants import Stream
 from workbench.engine.embeddings import EmbeddingModel
-from workbench.engine.generation import Event, Failed, Finished, GenerationRequest, Step
 from workbench.engine.loading import load
 from workbench.engine.precision import Precision
+from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, Step
 from workbench.engine.scheduler import Engine
 
 ALTERNATIVES = 5

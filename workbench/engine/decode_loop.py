@@ -2,7 +2,8 @@
 
 The thread repeats one round: take what has arrived, read one chunk of one waiting prompt, let every running request
 decode one token. A long prompt therefore delays the others by a chunk, not by itself; a cancelled request leaves
-before its next token; and one that fails takes nobody with it.
+before its next token; and one that fails takes nobody with it. A paused request stands aside: it takes no place among
+those that run, and its keys and values are kept like those of a request that has ended, within the same memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,24 +24,15 @@ from torch import Tensor
 
 from workbench.engine.faults import told
 from workbench.engine.generation import Choice, Generation
-from workbench.engine.images import cache_keys, next_part, prefill_part
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
 from workbench.engine.machine import give_back_memory, thread_count
+from workbench.engine.reading import FORCED_CHUNK, Reader
 from workbench.errors import ClosedError
 
 if TYPE_CHECKING:
     from workbench.engine.loading import LoadedModel
-
-PREFILL_CHUNK = 512
-"""Prompt tokens read at once: enough to keep matrix kernels busy, little enough to keep other requests flowing."""
-
-PROMPT_LOGPROBS_CHUNK = 64
-"""The same where logits of every position are asked for, which take 4 bytes times the vocabulary each."""
-
-FORCED_CHUNK = 32
-"""Tokens read at once where a grammar forces them: so few that the compiled step reads them as it reads single ones."""
 
 
 class DecodeLoop:
@@ -54,11 +47,13 @@ class DecodeLoop:
     ) -> None:
         self.model = model
         self.prefix_cache = prefix_cache
+        self._reader = Reader(model.decoder, prefix_cache)
         self._kept = kept_logits
         self._max_active = max_active
         self._inbox: queue.SimpleQueue[Generation | Call | None] = queue.SimpleQueue()
         self._waiting: deque[Generation] = deque()
         self._active: list[Generation] = []
+        self._paused: list[Generation] = []
         self._lock = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"inference-{model.name}", daemon=True)
@@ -74,6 +69,11 @@ class DecodeLoop:
             if self._closed:
                 raise ClosedError(f"model {self.model.name} was closed; open a new workbench or load the model again")
             self._inbox.put(item)
+
+    def wake(self) -> None:
+        """Have a look at what was paused; harmless where nothing has changed, or the loop is closed."""
+        with suppress(ClosedError):
+            self.put(Call(_nothing, Future()))
 
     def close(self, timeout_s: float | None) -> None:
         """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
@@ -95,8 +95,8 @@ class DecodeLoop:
 
     @property
     def in_flight(self) -> int:
-        """Requests that are running or waiting."""
-        return len(self._active) + self.waiting
+        """Requests that are running, paused or waiting."""
+        return len(self._active) + len(self._paused) + self.waiting
 
     # Everything below runs on the loop's own thread.
 
@@ -105,12 +105,14 @@ class DecodeLoop:
         with torch.inference_mode():
             while self._take():
                 self._drop_cancelled()
+                self._pause_and_resume()
                 self._read_prompt()
                 self._decode()
         error = ClosedError(f"model {self.model.name} was closed while the request ran")
-        for generation in [*self._active, *self._waiting]:
+        for generation in [*self._active, *self._paused, *self._waiting]:
             self._fail(generation, error)
         self._active.clear()
+        self._paused.clear()
         self._waiting.clear()
         self.prefix_cache.clear()
 
@@ -135,9 +137,25 @@ class DecodeLoop:
             del item
 
     def _drop_cancelled(self) -> None:
-        for generation in [*self._active, *self._waiting]:
+        for generation in [*self._active, *self._paused, *self._waiting]:
             if generation.handle.cancelled.is_set():
                 self._guarded(generation, partial(generation.finish, "cancelled"))
+        self._sweep()
+
+    def _pause_and_resume(self) -> None:
+        for generation in [*self._paused]:
+            if not generation.handle.held.is_set():
+                self._paused.remove(generation)
+                self._waiting.appendleft(generation)  # it has waited for its turn before
+                self._guarded(generation, generation.resume)
+        for place in (self._active, self._waiting):
+            # One that was cancelled since the look at those is left to the next look.
+            held = [one for one in place if one.handle.held.is_set() and not one.handle.cancelled.is_set()]
+            for generation in held:
+                place.remove(generation)
+                self._paused.append(generation)
+                self._reader.keep(generation)
+                self._guarded(generation, generation.pause)
         self._sweep()
 
     def _read_prompt(self) -> None:
@@ -145,38 +163,21 @@ class DecodeLoop:
         if not self._waiting or len(self._active) >= self._max_active:
             return
         generation = self._waiting[0]
-        self._guarded(generation, lambda: self._read_chunk(generation))
+        self._guarded(generation, partial(self._read_chunk, generation))
         if generation.ended:
             self._sweep()
 
     def _read_chunk(self, generation: Generation) -> None:
-        """Read on in the prompt; its last token is left to the decode step, together with all that run.
-
-        So the first answer token comes from the same computation whether the prompt was read now or reused, and one
-        seed gives one answer in every precision.
-        """
-        request, body = generation.request, list(generation.request.prompt_ids[:-1])
-        if generation.cache is None:
-            known = None if request.prompt_logprobs else cache_keys(body, generation.images)
-            found = None if known is None else self.prefix_cache.take(known)
-            generation.cache, generation.reused_tokens = found or (self.model.decoder.new_cache(), 0)
-        done = generation.cache.length
-        size = PROMPT_LOGPROBS_CHUNK if request.prompt_logprobs else PREFILL_CHUNK
-        part = next_part(body, generation.images, done, size)
-        chunk = part.token_ids
-        if chunk:
-            logits = prefill_part(self.model.decoder, part, generation.cache, every_position=request.prompt_logprobs)
-            if request.prompt_logprobs:
-                following = request.prompt_ids[done + 1 : done + 1 + len(chunk)]
-                generation.prompt_stats += measure(logits, following, [request.alternatives] * len(chunk))
-        if done + len(chunk) == len(body):
+        if not self._reader.read(generation):
+            return
+        if not generation.has_started:
             generation.start()
-            self._waiting.popleft()
-            self._active.append(generation)
+        self._waiting.popleft()
+        self._active.append(generation)
 
     def _decode(self) -> None:
         """One token for every running request, as many together as the decoder takes; more where they are forced."""
-        stepping = [generation for generation in self._active if not self._skip_ahead(generation)]
+        stepping = [one for one in self._active if not one.ended and not self._skip_ahead(one)]
         rows = self.model.decoder.rows_per_step
         for first in range(0, len(stepping), rows):
             self._decode_together(stepping[first : first + rows])
@@ -188,7 +189,7 @@ class DecodeLoop:
         A short chunk takes as long as a step. Token by token, a forced one costs its row's share of a step that is
         taken anyway, so the chunk pays from as many forced tokens on as there are rows.
         """
-        if not generation.forced or len(generation.forced) < len(self._active):
+        if generation.given or not generation.forced or len(generation.forced) < len(self._active):
             return False
         self._guarded(generation, partial(self._read_forced, generation))
         return True
@@ -199,7 +200,7 @@ class DecodeLoop:
         chunk = [generation.token_ids[-1], *islice(generation.forced, count)]
         logits = self.model.decoder.prefill(chunk, _cache(generation), every_position=True)  # (count + 1, vocab)
         for row in logits.split(1):
-            if not generation.ended:
+            if not generation.ended and not generation.handle.held.is_set():
                 self._choose([generation], row)
 
     def _decode_together(self, group: list[Generation]) -> None:
@@ -274,18 +275,14 @@ class DecodeLoop:
 
     def _sweep(self) -> None:
         """Let ended requests go and keep their keys and values for the next ones."""
-        ended = [generation for generation in [*self._active, *self._waiting] if generation.ended]
+        ended = [one for one in [*self._active, *self._paused, *self._waiting] if one.ended]
         if not ended:
             return
         self._active = [generation for generation in self._active if not generation.ended]
+        self._paused = [generation for generation in self._paused if not generation.ended]
         self._waiting = deque(generation for generation in self._waiting if not generation.ended)
         for generation in ended:
-            if generation.cache is not None:
-                try:
-                    self.prefix_cache.put(cache_keys(generation.token_ids, generation.images), generation.cache)
-                except BaseException:  # noqa: BLE001 - what cannot be kept costs time later, and no answer now
-                    self.prefix_cache.clear()
-                generation.cache = None
+            self._reader.keep(generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +308,9 @@ class Call:
             self._future.set_result(self._function())
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller
             self._future.set_exception(error)
+
+
+def _nothing() -> None: ...
 
 
 def _cache(generation: Generation) -> KVCache:

@@ -6,119 +6,31 @@ that any number of them can share a batch and none can disturb another. The loop
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from workbench.engine.detokenizer import Detokenizer
-from workbench.engine.sampling import Mask, Sampler, Sampling
+from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
+from workbench.engine.sampling import Mask, Sampler
 from workbench.engine.stopping import StopMatcher
-from workbench.errors import NumericalError
+from workbench.errors import InvalidRequestError, NumericalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from workbench.engine.constraints import Constraint, GrammarState
+    from workbench.engine.constraints import GrammarState
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.images import PlacedImage
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
-
-GREEDY = Sampling()
+    from workbench.engine.requests import Event, FinishReason, Handle
 
 WRAP_UP_TOKENS = 512
 """So many before the last one an answer with brackets is brought to its end; at most a quarter of all it may have."""
-
-FinishReason = Literal["stop_token", "stop_string", "grammar", "length", "cancelled"]
-"""``grammar``: the answer is whole, and its grammar allows nothing after it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest:
-    """What to generate; values are taken as valid, except where `Engine.submit` says that it checks."""
-
-    prompt_ids: tuple[int, ...]
-    sampling: Sampling = GREEDY
-    max_tokens: int = 0
-    """0 is as many as the context leaves room for."""
-    stop_strings: tuple[str, ...] = ()
-    stop_ids: frozenset[int] | None = None
-    """None takes the model's own end tokens."""
-    alternatives: int = 0
-    """How many other tokens each step names beside the chosen one."""
-    prompt_logprobs: bool = False
-    """Measure the prompt's tokens too; the whole prompt is then computed, nothing of it is reused."""
-    constraint: Constraint | None = None
-    """The grammar that the answer must follow, compiled for this model."""
-    images: tuple[PlacedImage, ...] = ()
-    """In order, each among ``prompt_ids`` with the tokens that stand for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The prompt has been read; the first token comes next."""
-
-    prompt_tokens: int
-    reused_tokens: int
-    seed: int
-    prompt_stats: tuple[TokenStats, ...] = ()
-    """Of the prompt's second token on, where asked for: nothing stands before the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One generated token."""
-
-    text: str
-    """The whole characters that it added to the text; all steps joined, and `Finished.text`, are the text."""
-    stats: TokenStats
-    elapsed_s: float
-    """Since the request was submitted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last event of a run that did not fail."""
-
-    reason: FinishReason
-    stop_id: int | None = None
-    """The end token that was chosen; never part of text or steps."""
-    text: str = ""
-    """The end of the text, where the run ended inside a character: U+FFFD for bytes that no step could show."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The last event of a run that failed."""
-
-    error: BaseException
-
-
-Event = Started | Step | Finished | Failed
-
-
-class Handle:
-    """The caller's side of a submitted request."""
-
-    _numbers = itertools.count()
-
-    def __init__(self, request: GenerationRequest) -> None:
-        self.number = next(self._numbers)
-        """Names the run within this process."""
-        self.request = request
-        self.token_ids = list(request.prompt_ids)
-        """The prompt and what was generated so far; only ever appended to."""
-        self.cancelled = threading.Event()
-        self.ended = threading.Event()
-
-    def cancel(self) -> None:
-        """Stop within one step; steps that were already made are still delivered."""
-        self.cancelled.set()
 
 
 @dataclass(slots=True)
@@ -165,6 +77,9 @@ class Generation:
         self.submitted_at = time.perf_counter()
         self.forced: deque[int] = deque()
         """Tokens that the grammar leaves no choice about, next first."""
+        self.given: deque[int] = deque(request.given_ids)
+        """Tokens that the request leaves no choice about, next first."""
+        self.has_started = False
         self._emit = emit
         self._stop_ids = stop_ids | (request.constraint.end_ids if request.constraint else frozenset())
         self._grammar: GrammarState | None = None
@@ -191,13 +106,30 @@ class Generation:
         """How many more tokens may be generated."""
         return self._max_tokens - self._generated
 
+    @property
+    def known_ids(self) -> list[int]:
+        """The prompt and the answer so far, what it is to begin with included."""
+        if self.has_started:
+            return self.token_ids
+        return [*self.request.prompt_ids, *(stats.token_id for stats in self.request.kept)]
+
     def start(self) -> None:
+        self.has_started = True
         if self.request.constraint is not None:
             self._grammar = self.request.constraint.start()
             self.forced.extend(self._grammar.forced())
         self._emit(
             Started(len(self.request.prompt_ids), self.reused_tokens, self.sampler.seed, tuple(self.prompt_stats))
         )
+        for stats in self.request.kept:
+            if not self.ended:
+                self._keep(stats)
+
+    def pause(self) -> None:
+        self._emit(Paused(self.handle.watch))
+
+    def resume(self) -> None:
+        self._emit(Resumed())
 
     def choose(self, logits: Tensor) -> Choice:
         """The next token: the one that the grammar forces, or one sampled from those that it allows.
@@ -205,6 +137,8 @@ class Generation:
         Args:
             logits: raw float32 logits, shape (vocab,).
         """
+        if self.given:
+            return self._give(self.given.popleft(), len(logits))
         if self.forced:
             self.sampler.take(self.forced[0])
             return Choice(self.forced[0], None, Mask.forcing(self.forced[0], len(logits)))
@@ -215,25 +149,9 @@ class Generation:
 
     def accept(self, stats: TokenStats) -> None:
         """Take the chosen token; emits the steps that are now certain, and the end if this was it."""
-        if stats.logprob != stats.logprob:
-            raise NumericalError(
-                "the model computed NaN for the next token; its weights are damaged or overflow in this precision"
-            )
-        token_id = stats.token_id
-        if token_id in self._stop_ids:
-            self.finish("stop_token", token_id)
-            return
-        if self._grammar is not None:
-            self._follow(self._grammar, token_id)
-        self.token_ids.append(token_id)
-        self._generated += 1
-        self._hold(self._detokenizer.decode(token_id), stats)
-        if self.ended:
-            return
-        if self._grammar is not None and self._grammar.ended:
-            self.finish("grammar")
-        elif self.tokens_left <= 0:
-            self.finish("length")
+        watch = self._take(stats)
+        if watch is not None and not self.ended:
+            self.handle.pause(watch)
 
     def finish(self, reason: FinishReason, stop_id: int | None = None) -> None:
         """End the run: what was held back is released, unless the rest of the text completes a stop string."""
@@ -249,10 +167,58 @@ class Generation:
     def fail(self, error: BaseException) -> None:
         self._end(Failed(error))
 
+    def _give(self, token_id: int, vocab_size: int) -> Choice:
+        """A token that the request asks for, in place of the one that would have been chosen."""
+        if self.forced and self.forced[0] == token_id:
+            self.sampler.take(token_id)
+            return Choice(token_id, None, Mask.forcing(token_id, vocab_size))
+        mask = None
+        if self._grammar is not None:
+            mask = Mask(self._grammar.allowed())
+            if not mask.allowed[token_id]:
+                raise InvalidRequestError("token_id", token_id, "a token that the asked format allows at its position")
+        number = self.sampler.skip()
+        self.sampler.take(token_id)
+        return Choice(token_id, number, mask)
+
+    def _keep(self, stats: TokenStats) -> None:
+        """Take a token that another request chose, as if it had been chosen now."""
+        if not stats.forced:
+            self.sampler.skip()
+        self.sampler.take(stats.token_id)
+        self._take(stats)
+
+    def _take(self, stats: TokenStats) -> int | None:
+        """Append a token to the answer; tells which watch would have it pause there."""
+        if stats.logprob != stats.logprob:
+            raise NumericalError(
+                "the model computed NaN for the next token; its weights are damaged or overflow in this precision"
+            )
+        token_id = stats.token_id
+        if token_id in self._stop_ids:
+            self.finish("stop_token", token_id)
+            return None
+        if self._grammar is not None:
+            self._follow(self._grammar, token_id)
+        self.token_ids.append(token_id)
+        self._generated += 1
+        text = self._detokenizer.decode(token_id)
+        self._hold(text, stats)
+        if self.ended:
+            return None
+        if self._grammar is not None and self._grammar.ended:
+            self.finish("grammar")
+        elif self.tokens_left <= 0:
+            self.finish("length")
+        hits = [index for index, watch in enumerate(self.request.watches) if watch.sees(stats, text)]
+        return hits[0] if hits else None
+
     def _follow(self, grammar: GrammarState, token_id: int) -> None:
         grammar.consume(token_id)
-        if self.forced:
+        if self.forced and self.forced[0] == token_id:
             self.forced.popleft()
+        else:  # a given token may spell what must come in another way
+            self.forced.clear()
         if not self.forced:
             self.forced.extend(grammar.forced())
 

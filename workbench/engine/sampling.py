@@ -101,6 +101,10 @@ class Sampler:
         self.take(token_id)
         return token_id, number
 
+    def skip(self) -> float | None:
+        """Use up the random number of a token that is not chosen here (None when greedy)."""
+        return None if self.sampling.greedy else self._random.random()
+
     def take(self, token_id: int) -> None:
         """Count a token as part of the answer; one that was not chosen here costs no random number."""
         if self._penalised is not None:

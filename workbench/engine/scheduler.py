@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import torch
 
 from workbench.engine.decode_loop import Call, DecodeLoop
-from workbench.engine.generation import Event, Generation, GenerationRequest, Handle
+from workbench.engine.generation import Generation
 from workbench.engine.images import PlacedImage, check_images
 from workbench.engine.inspection import Kept, KeptLogits, Trace, trace_again
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.logprobs import TokenStats
+from workbench.engine.requests import Event, GenerationRequest, Handle
 from workbench.engine.sampling import Sampling
 from workbench.engine.scoring import score
 from workbench.errors import (
@@ -75,12 +76,15 @@ class Engine:
         """Queue a request; ``emit`` is called on the inference thread with each event, the last Finished or Failed.
 
         Raises:
-            InvalidRequestError: the prompt is empty, holds ids outside the vocabulary, or images that cannot be read.
-            ContextLengthError: the prompt leaves no room for a token.
+            InvalidRequestError: the prompt is empty, it or the answer's beginning holds ids outside the vocabulary, or
+                there are images that cannot be read.
+            ContextLengthError: the prompt, or the answer's beginning, leaves no room for a token.
             BusyError: too many requests wait already.
             ClosedError: the engine was closed.
         """
         self.check(request.prompt_ids)
+        if begun := [*(stats.token_id for stats in request.kept), *request.given_ids]:
+            self.check([*request.prompt_ids, *begun], "token_id")
         check_images(request.prompt_ids, request.images, self.model)
         if request.images and request.prompt_logprobs:
             raise UnsupportedFieldError(
@@ -88,7 +92,8 @@ class Engine:
             )
         if self._loop.waiting >= MAX_WAITING:
             raise BusyError(f"{MAX_WAITING} requests wait for {self.model.name} already; try again later")
-        handle = Handle(replace(request, images=()))  # handles are kept for long, and pixels are large
+        # Handles are kept for long: they hold neither pixels, which are large, nor the model itself.
+        handle = Handle(replace(request, images=()), partial(_wake, weakref.ref(self._loop)))
         stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
         generation = Generation(
             handle,
@@ -199,6 +204,11 @@ class Engine:
     def _embed(self, prompt: Sequence[int]) -> list[float]:
         pooled = self.model.decoder.embed(prompt).mean(0)  # (hidden,)
         return cast("list[float]", torch.nn.functional.normalize(pooled, dim=0).tolist())
+
+
+def _wake(loop: weakref.ref[DecodeLoop]) -> None:
+    if (alive := loop()) is not None:
+        alive.wake()
 
 
 def _close(engine: weakref.ref[Engine]) -> None:

@@ -59,6 +59,12 @@ class Capabilities:
     register: bool = False
     """Models are taken at run time."""
 
+    branch: bool = False
+    """Answers may begin with given tokens."""
+    pause: bool = False
+    """Answers pause where they are asked to and at breakpoints, and go on as if they had not. For a provider that
+    computes nothing ahead of its reader, `pausing.pausable` does it."""
+
 
 def refuse_undeclared(provider: InferenceProvider, request: Request) -> None:
     """Compare a request with what the provider declares.
@@ -68,6 +74,10 @@ def refuse_undeclared(provider: InferenceProvider, request: Request) -> None:
         UnsupportedContentError: the request holds an image, and the provider reads none.
     """
     refuse_method(provider, "chat" if request.is_chat else "completion", request.model)
+    if request.beginning is not None:
+        refuse_method(provider, "branch", request.model)
+    if request.breakpoints:
+        refuse_method(provider, "pause", request.model)
     who = name_of(provider)
     for field, given, allowed in _undeclared(provider.capabilities, request):
         raise UnsupportedFieldError(field, given, f"{allowed}: {who} cannot honour it")
@@ -93,7 +103,7 @@ def name_of(provider: InferenceProvider) -> str:
     return f"provider {provider.provider_id} ({provider.provider_type})"
 
 
-_METHODS = ("completion", "chat", "batch", "embeddings", "score", "render", "register")
+_METHODS = ("completion", "chat", "batch", "embeddings", "score", "render", "register", "branch", "pause")
 
 
 def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any, str]]:

@@ -216,6 +216,12 @@ class InferenceProvider:
         events = _chat_chunks(request, self.generate(request))
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
 
+    def stream(self, request: Request) -> AsyncIterator[Any]:
+        """The chunks of a request, which may go beyond the protocol: see the last fields of `Request`."""
+        self.get_model(request.model)
+        pieces = self.generate(request)
+        return _chat_chunks(request, pieces) if request.is_chat else _completion_chunks(request, pieces)
+
     async def batch_completion(
         self,
         model: str,

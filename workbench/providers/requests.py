@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from workbench.errors import InvalidRequestError
 from workbench.prompts.texts import plain_text
@@ -26,6 +28,7 @@ from workbench.protocol.sampling import is_count
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message
+    from workbench.steering import Beginning, Breakpoint, Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class Request:
     tool_prompt_format: ToolPromptFormat | None = None
     field: str = "content"
     """Path of the text or of the conversation, for errors: ``messages``, or in a batch ``content_batch[2]``."""
+    beginning: Beginning | None = None
+    """Tokens with which the answer begins; given only where the provider declares ``branch``."""
+    breakpoints: tuple[Breakpoint, ...] = ()
+    """Where the answer pauses; given only where the provider declares ``pause``, like ``control``."""
+    control: Control | None = None
+    """By which the answer is paused and resumed."""
 
     @property
     def is_chat(self) -> bool:
@@ -119,6 +128,25 @@ def chat_request(
         tool_prompt_format=tool_prompt_format,
         field=field,
     )
+
+
+def snapshot(request: Request) -> Request:
+    """A copy that no later assignment of its caller reaches; an image's pixels are not copied."""
+    return replace(
+        request,
+        content=_as_it_is(request.content),
+        messages=_as_it_is(list(request.messages)),
+        sampling_params=_as_it_is(request.sampling_params),
+        logprobs=_as_it_is(request.logprobs),
+        response_format=_as_it_is(request.response_format),
+        tools=_as_it_is(list(request.tools)),
+    )
+
+
+def _as_it_is(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_copy()
+    return [_as_it_is(item) for item in value] if isinstance(value, list) else value
 
 
 def check_tools(

@@ -13,6 +13,7 @@ class UsageMeter:
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
+    kept_tokens: int = 0
     generated_tokens: int = 0
     first_s: float | None = None
     last_s: float = 0.0
@@ -29,6 +30,7 @@ class UsageMeter:
         return Usage(
             prompt_tokens=self.prompt_tokens,
             reused_tokens=self.reused_tokens,
+            kept_tokens=self.kept_tokens,
             generated_tokens=self.generated_tokens,
             time_to_first_token_s=self.first_s,
             decode_tokens_per_s=(self.generated_tokens - 1) / took if self.generated_tokens > 1 and took > 0 else None,

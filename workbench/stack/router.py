@@ -5,6 +5,7 @@ What the provider does not declare among its capabilities is refused here, by na
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from workbench.protocol import (
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
-from workbench.providers.requests import chat_request, completion_request
+from workbench.providers.requests import Request, chat_request, completion_request
 from workbench.records import Prompt, Score
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ class Router:
             logprobs,
             response_format,
         )
+
+    def stream(self, request: Request) -> AsyncIterator[Any]:
+        """The chunks of a request, which may go beyond the protocol; not a part of it."""
+        found = self._find(request.model)
+        refuse_undeclared(found.provider, request)
+        return found.provider.stream(replace(request, model=found.model.identifier))
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         found = self._find(model)

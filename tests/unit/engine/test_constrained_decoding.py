@@ -20,9 +20,9 @@ from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import EOS, PROMPT, VOCAB, FakeDecoder, Gate, fake_model, random_speech, scripted_speech
 from tests.grammars import REGEXES, SCHEMAS, Schema
 from workbench.engine.constraints import Constraint, Grammar, Grammars, JsonSchemaGrammar, LarkGrammar, RegexGrammar
-from workbench.engine.decode_loop import FORCED_CHUNK
-from workbench.engine.generation import Finished, GenerationRequest
 from workbench.engine.loading import LoadedModel
+from workbench.engine.reading import FORCED_CHUNK
+from workbench.engine.requests import Finished, GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import GenerationError, NumericalError

@@ -14,8 +14,8 @@ import transformers
 
 from tests.fakes.listening import generate, submit
 from tests.tiny_models import FAMILIES, UNICODE_CORPUS, save_model, sentencepiece_tokenizer
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import LoadedModel, load
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 
 MakeEngine = Callable[..., Engine]

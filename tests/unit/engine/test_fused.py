@@ -19,8 +19,8 @@ from tests.fakes.listening import generate
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import load
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError
 

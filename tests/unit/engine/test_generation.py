@@ -16,8 +16,9 @@ from tests.fakes.listening import Heard
 from tests.fakes.models import EOS, IM_END, byte_tokenizer
 from tests.unit.engine.test_stopping import first_stop
 from workbench.engine.detokenizer import REPLACEMENT, Vocabulary
-from workbench.engine.generation import Finished, Generation, GenerationRequest, Handle
+from workbench.engine.generation import Generation
 from workbench.engine.logprobs import TokenStats
+from workbench.engine.requests import Finished, GenerationRequest, Handle
 from workbench.errors import NumericalError
 
 VOCABULARY = Vocabulary(byte_tokenizer().backend_tokenizer)

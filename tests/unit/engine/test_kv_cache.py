@@ -11,10 +11,10 @@ import torch
 
 from tests.fakes.listening import Heard, generate, submit
 from tests.fakes.models import FakeCache, FakeDecoder, Gate
-from workbench.engine.decode_loop import PREFILL_CHUNK
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.kv_cache import SHORTEST_REUSE, PrefixCache, common_prefix
 from workbench.engine.loading import LoadedModel
+from workbench.engine.reading import PREFILL_CHUNK
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 
 MakeEngine = Callable[..., Engine]

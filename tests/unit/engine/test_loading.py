@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.fakes.listening import generate
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import load
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError, ModelLoadError, NumericalError, UnsafeModelError
 

@@ -18,7 +18,6 @@ from tests.fakes.listening import generate, submit
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.decoders import GeneralDecoder
 from workbench.engine.fused import FusedDecoder
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.logprobs import measure
 from workbench.engine.precision import (
@@ -32,6 +31,7 @@ from workbench.engine.precision import (
     fits_int8,
     quantized,
 )
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 from workbench.engine.weights import GROUP, Blocks

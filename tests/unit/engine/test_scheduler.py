@@ -20,11 +20,11 @@ import torch
 from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import PROMPT, FakeCache, FakeDecoder, Gate, scripted_speech
 from workbench.engine import decode_loop, scheduler
-from workbench.engine.decode_loop import PREFILL_CHUNK
 from workbench.engine.detokenizer import Detokenizer
-from workbench.engine.generation import Event, Failed, Finished, GenerationRequest, Started, Step
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.loading import LoadedModel
+from workbench.engine.reading import PREFILL_CHUNK
+from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, Started, Step
 from workbench.engine.sampling import Sampler, Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import (

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.fakes.listening import generate, submit, told
 from tests.fakes.models import VOCAB, FakeCache, FakeDecoder, Gate
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.logprobs import TokenStats
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, ContextLengthError, InvalidRequestError, NumericalError

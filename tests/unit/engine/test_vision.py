@@ -18,10 +18,10 @@ from tests.fakes.listening import generate, submit
 from tests.fakes.models import FakeDecoder, fake_model
 from tests.tiny_models import save_model
 from tests.tiny_vision_models import FAMILIES, PLACES, noise, save_vision_model
-from workbench.engine.generation import GenerationRequest
 from workbench.engine.images import ImageReader, PlacedImage, cache_keys, next_part
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.precision import Precision
+from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.engine.vision import GridCache, GridDecoder
 from workbench.errors import InvalidRequestError, ModelFormatError, UnsupportedContentError, UnsupportedFieldError

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from workbench.engine.generation import Event, Failed
+from workbench.engine.requests import Event, Failed
 from workbench.providers.transformers.delivery import Delivery, delivery_to_running_loop
 
 

@@ -197,7 +197,7 @@ def test_old_positions_go_and_the_error_says_which_are_left(bench: Workbench, mo
     run = finished(bench, **SAMPLED, seed=1, max_tokens=1)
     count = budget // (VOCAB * 4)
     engine = next(iter(_engines(bench)))
-    handle = run._inspector._handle
+    handle = run.inspector._handle
     logits = engine.kept_logits(handle, 0)
     for position in range(1, count + 5):
         engine._kept.add(handle.number, position, logits, None)

@@ -31,10 +31,14 @@ class AnsweringSession(FakeSession):
         records = [self._record(position, text, at, others) for position, text in enumerate(said)]
         self.calls.append({"method": method, "prompt": prompt, "model": model, "sampling_params": options[0]})
         run = FakeRun(
-            f"run-{len(self.runs) + 1}", records=records, prompt=prompt, model=name, sampling_params=options[0]
+            f"run-{len(self.runs) + 1}",
+            records=records,
+            prompt=prompt,
+            model=name,
+            sampling_params=options[0],
+            started=self._start,
         )
-        self.runs.append(run)
-        run.go(self._tokens_per_s)
+        self._start(run)
         return run
 
     def _record(self, position: int, text: str, model: int, answers: list[list[str]]) -> TokenRecord:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.conversing import Conversation, function_tools
-from workbench.errors import ModelNotFoundError
+from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
@@ -24,6 +26,7 @@ from workbench.protocol import (
     ToolChoice,
 )
 from workbench.records import Alternative, CallAttempt, ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.steering import Breakpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +36,8 @@ ANSWER = (
     "The sky is often considered to be the darkest and most blue, but at a certain point, the human eye only sees "
     "two colors of light: blue and red. It takes light in that specific spectrum of color to be perceived by our eyes."
 )
+_NUMBERS = itertools.count(101)
+"""Of runs that come of others."""
 _OTHERS = [" the", " a", " blue", " of", " primary", " distinct", " different"]
 
 
@@ -83,6 +88,10 @@ class FakeRun:
         error: BaseException | None = None,
         text: str | None = None,
         calls: Sequence[ToolCall] = (),
+        breakpoints: Sequence[Breakpoint] = (),
+        parent: FakeRun | None = None,
+        branched_at: int | None = None,
+        started: Callable[[FakeRun], None] = lambda _: None,
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
@@ -91,6 +100,11 @@ class FakeRun:
         self.error: BaseException | None = None
         self.tokens: list[TokenRecord] = []
         self.text = ""
+        self.parent, self.branched_at = parent, branched_at
+        self.breakpoint: Breakpoint | None = None
+        self._breakpoints = tuple(breakpoints)
+        self._started = started
+        """Told of every run that comes of this one."""
         self.call_attempts: list[CallAttempt] = []
         self.notes: tuple[str, ...] = ()
         self._coming = (
@@ -101,11 +115,17 @@ class FakeRun:
         for call in calls:
             first = len(self._coming)
             self._coming += [token(first + i, part) for i, part in enumerate(words(call_text(call)))]
+        self._records = list(self._coming)
         self._failure = error
         self._text = text
         self._callbacks: list[Callable[[Any], None]] = []
         self._cancelled = threading.Event()
         self._ended = threading.Event()
+        self._resumed = threading.Event()
+        self._resumed.set()
+        if branched_at:
+            self.tokens, self._coming = self._coming[:branched_at], self._coming[branched_at:]
+            self._read()
 
     @property
     def done(self) -> bool:
@@ -125,9 +145,9 @@ class FakeRun:
         return lambda: self._callbacks.remove(callback)
 
     def step(self, count: int = 1) -> None:
-        """Emit that many tokens; the run ends after the last."""
+        """Emit that many tokens, unless it is paused; the run ends after the last."""
         for _ in range(count):
-            if self.done:
+            if self.done or not (self._resumed.is_set() or self._cancelled.is_set()):
                 return
             if self._cancelled.is_set() or not self._coming:
                 self.end("cancelled" if self._cancelled.is_set() else "failed" if self._failure else "finished")
@@ -137,6 +157,8 @@ class FakeRun:
             self.tokens.append(record)
             self._read()
             self._tell()
+            if self._coming and (hits := [one for one in self._breakpoints if _is_at(one, record, self.text)]):
+                self._pause(hits[0])
 
     def end(self, state: str = "finished") -> None:
         if state == "finished":
@@ -144,7 +166,7 @@ class FakeRun:
             self.stop_reason = StopReason.end_of_message if self._calls else StopReason.end_of_turn
         if state == "failed":
             self.error = self._failure
-        self.state = state
+        self.state, self.breakpoint = state, None
         self._ended.set()
         self._tell()
 
@@ -154,12 +176,69 @@ class FakeRun:
         def emit() -> None:
             while not self.done:
                 self.step()
-                self._cancelled.wait(1 / tokens_per_s) if tokens_per_s < 1000 else None
+                self._cancelled.wait(1 / tokens_per_s) if tokens_per_s < 1000 or not self._resumed.is_set() else None
 
         threading.Thread(target=emit, name="fake-run", daemon=True).start()
 
     def cancel(self) -> None:
         self._cancelled.set()
+
+    def pause(self) -> None:
+        self._pause(None)
+
+    def resume(self) -> None:
+        if self.state == "paused":
+            self.state, self.breakpoint = "running", None
+            self._tell()
+        self._resumed.set()
+
+    def branch(
+        self, position: int, token_id: int | None = None, *, sampling_params: SamplingParams | None = None
+    ) -> FakeRun:
+        """It says the same, but for the one token if another is given."""
+        if not 0 <= position <= len(self.tokens):
+            raise InvalidRequestError("position", position, f"a whole number from 0 to {len(self.tokens)}")
+        records = list(self._records)
+        if token_id is not None:
+            records[position] = _in_place_of(records[position], token_id)
+        return self._new(records, sampling_params or self.sampling_params, self, position)
+
+    def extend(self, max_tokens: int | None = None) -> FakeRun:
+        if not self.done or self.stop_reason not in (None, StopReason.out_of_tokens):
+            raise InvalidRequestError("state", self.state, "cancelled, failed, or finished because the tokens ran out")
+        return self.branch(len(self.tokens))
+
+    def again(self, seed: int | None = None) -> FakeRun:
+        params = self.sampling_params.model_copy(update={"seed": seed})
+        return self._new(list(self._records), params, self.parent, self.branched_at)
+
+    def _new(
+        self,
+        records: Sequence[TokenRecord],
+        params: SamplingParams,
+        parent: FakeRun | None,
+        branched_at: int | None,
+    ) -> FakeRun:
+        run = FakeRun(
+            f"run-{next(_NUMBERS)}",
+            records=records[: self._words],
+            calls=self._calls,
+            prompt=self.prompt,
+            model=self.model,
+            sampling_params=params,
+            breakpoints=self._breakpoints,
+            parent=parent,
+            branched_at=branched_at,
+            started=self._started,
+        )
+        self._started(run)
+        return run
+
+    def _pause(self, at: Breakpoint | None) -> None:
+        if not self.done and self._resumed.is_set():
+            self.state, self.breakpoint = "paused", at
+            self._resumed.clear()
+            self._tell()
 
     def wait(self, timeout: float | None = None) -> bool:
         return self._ended.wait(timeout)
@@ -201,6 +280,29 @@ class FakeRun:
             callback(self)
 
 
+def _is_at(one: Breakpoint, record: TokenRecord, text: str) -> bool:
+    if one.entropy_above is not None:
+        return record.entropy > one.entropy_above
+    return one.text is not None and text.endswith(one.text)
+
+
+def _in_place_of(record: TokenRecord, token_id: int) -> TokenRecord:
+    """The alternative with that id as the one that was sampled."""
+    other = next((one for one in record.alternatives if one.token_id == token_id), None)
+    if other is None:
+        return record
+    swapped = Alternative(record.token_id, record.text, record.bytes, record.logprob, record.rank)
+    return replace(
+        record,
+        token_id=other.token_id,
+        text=other.text,
+        bytes=other.bytes,
+        logprob=other.logprob,
+        rank=other.rank,
+        alternatives=(swapped, *(one for one in record.alternatives if one is not other)),
+    )
+
+
 class FakeSession:
     """Answers every prompt with the same words, at a fixed speed; in chats with the next of ``calls`` first."""
 
@@ -227,8 +329,9 @@ class FakeSession:
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> FakeRun:
-        return self._run("completion", content, model, sampling_params, logprobs)
+        return self._run("completion", content, model, sampling_params, logprobs, breakpoints)
 
     def chat_completion(
         self,
@@ -237,8 +340,9 @@ class FakeSession:
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> FakeRun:
-        return self._run("chat_completion", messages, model, sampling_params, logprobs)
+        return self._run("chat_completion", messages, model, sampling_params, logprobs, breakpoints)
 
     def conversation(
         self, *, tools: Sequence[Any] | None = None, tool_choice: ToolChoice | None = ToolChoice.auto
@@ -292,16 +396,16 @@ class FakeSession:
         model: str | None,
         sampling_params: SamplingParams | None,
         logprobs: LogProbConfig | None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> FakeRun:
-        self.calls.append(
-            {
-                "method": method,
-                "prompt": prompt,
-                "model": model,
-                "sampling_params": sampling_params,
-                "logprobs": logprobs,
-            }
-        )
+        call: dict[str, Any] = {
+            "method": method,
+            "prompt": prompt,
+            "model": model,
+            "sampling_params": sampling_params,
+            "logprobs": logprobs,
+        }
+        self.calls.append(call | ({"breakpoints": list(breakpoints)} if breakpoints else {}))
         alternatives = 0 if logprobs is None else logprobs.top_k or 0
         calls = self._calls.pop(0) if self._calls and method == "chat_completion" else []
         texts = ["Let", " me", " see."] if calls else self._texts
@@ -314,12 +418,17 @@ class FakeSession:
             sampling_params=sampling_params,
             error=self._error,
             calls=calls,
+            breakpoints=breakpoints,
+            started=self._start,
         )
-        self.runs.append(run)
         self._loaded = True
+        self._start(run)
+        return run
+
+    def _start(self, run: FakeRun) -> None:
+        self.runs.append(run)
         if self._tokens_per_s:  # else whoever tests moves it by hand
             run.go(self._tokens_per_s)
-        return run
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ from workbench.providers.echo.calls import called_text, syntax_of
 from workbench.providers.echo.planning import planned
 from workbench.providers.echo.words import embedding, prompt_token, token_record, words_of
 from workbench.providers.interface import InferenceProvider, ProviderConfig
+from workbench.providers.pausing import pausable
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, texts_of
 from workbench.providers.usage import UsageMeter
@@ -74,6 +75,7 @@ class EchoProvider(InferenceProvider):
         score=True,
         render=True,
         register=True,
+        pause=True,
     )
 
     def __init__(self, provider: Provider) -> None:
@@ -97,6 +99,9 @@ class EchoProvider(InferenceProvider):
         ids = call_ids_after([token.token_id for token in prompt])
         parser = ToolCallParser(tools, syntax_of(request), ids) if tools else None
         return chat_chunks(chunks, parser)
+
+    def stream(self, request: Request) -> AsyncIterator[Any]:
+        return pausable(super().stream(request), request)
 
     async def _chunks(self, request: Request, prompt: list[PromptToken], words: list[str]) -> Chunks:
         asked_at, meter = time.perf_counter(), UsageMeter(prompt_tokens=len(prompt))

@@ -54,7 +54,8 @@ class RayProvider(InferenceProvider):
         spec = Provider(provider_id=self.provider_id, provider_type=self.config.engine_type, config=self.config.engine)
         self._engine = provider_class(spec.provider_type, self.provider_id)(spec)
         """The engine's provider in this process: it knows what is served and checks requests, and loads nothing."""
-        self.capabilities = self._engine.capabilities
+        # A beginning and a pause belong to one process.
+        self.capabilities = replace(self._engine.capabilities, branch=False, pause=False)
         self._pool = Pool(spec, self.config)
         self._loaded: dict[str, ModelCard] = {}
 

@@ -88,6 +88,9 @@ def request_json(request: Request) -> Json:
         asked["tools"] = list(request.tools)
     if request.tools:
         asked |= {"tool_choice": request.tool_choice, "tool_prompt_format": request.tool_prompt_format}
+    if request.beginning is not None:
+        beginning = request.beginning
+        asked["beginning"] = {"kept": len(beginning.kept), "token_ids": list(beginning.token_ids)}
     asked |= {"sampling_params": request.sampling_params, "logprobs": request.logprobs}
     return plain_json(asked | {"response_format": request.response_format})
 

@@ -22,6 +22,7 @@ from workbench.protocol import (
 )
 from workbench.providers.capabilities import Capabilities, lacking
 from workbench.providers.interface import InferenceProvider
+from workbench.providers.pausing import pausable
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list
 from workbench.providers.trace.calls import (
@@ -74,6 +75,9 @@ class TraceProvider(InferenceProvider):
         for model in self._recorded.values():
             if model.definition.identifier not in self._playlist.registered:
                 self.serve(model.definition)
+
+    def stream(self, request: Request) -> AsyncIterator[Any]:
+        return pausable(super().stream(request), request)
 
     def generate(self, request: Request) -> AsyncIterator[Piece]:
         method: Method = "chat_completion" if request.is_chat else "completion"
@@ -181,8 +185,8 @@ class TraceProvider(InferenceProvider):
 
 
 def _together(models: Iterable[RecordedModel], *, register: bool) -> Capabilities:
-    """What any of the models could do."""
-    return replace(reduce(_either, (model.capabilities for model in models), _NOTHING), register=register)
+    """What any of the models could do; to pause needs none."""
+    return replace(reduce(_either, (model.capabilities for model in models), _NOTHING), register=register, pause=True)
 
 
 def _either(one: Capabilities, other: Capabilities) -> Capabilities:

@@ -143,33 +143,11 @@ class RecordedProvider(InferenceProvider):
         return self._inner.get_model(identifier)
 
     def generate(self, request: Request) -> AsyncIterator[Piece]:
-        inner: Any = self._inner
         call = self._recorder.begun(
             "chat_completion" if request.is_chat else "completion", self._name(request.model), request_json(request)
         )
         try:
-            chunks = (
-                inner.chat_completion(
-                    request.model,
-                    list(request.messages),
-                    request.sampling_params,
-                    list(request.tools),
-                    request.tool_choice,
-                    request.tool_prompt_format,
-                    True,
-                    request.logprobs,
-                    request.response_format,
-                )
-                if request.is_chat
-                else inner.completion(
-                    request.model,
-                    request.content,
-                    request.sampling_params,
-                    True,
-                    request.logprobs,
-                    request.response_format,
-                )
-            )
+            chunks = self._inner.stream(request)
         except WorkbenchError as error:
             call.end, call.error, call.refused = "failed", error_to_wire(error), True
             self._recorder.ended(call)

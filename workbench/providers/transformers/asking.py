@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.engine.constraints import Constraint
-from workbench.engine.generation import GenerationRequest
-from workbench.errors import UnsupportedFieldError
+from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.requests import GenerationRequest
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import sampling_conflict
@@ -14,7 +15,10 @@ from workbench.providers.requests import Request
 from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel
+from workbench.providers.transformers.tokens import token_stats
 from workbench.providers.transformers.tool_use import ToolUse, checked_tools
+from workbench.providers.transformers.watching import watch_of
+from workbench.steering import Beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,12 @@ class Asked:
         grammar = self.grammar or self.use.grammar(served.encoder)
         return served.grammars.compile(grammar.grammar, grammar.field) if grammar else None
 
-    def engine_request(self, prompt: EncodedPrompt, constraint: Constraint | None) -> GenerationRequest:
+    def engine_request(
+        self, served: CausalModel, prompt: EncodedPrompt, constraint: Constraint | None
+    ) -> GenerationRequest:
         params, logprobs = self.request.sampling_params, self.request.logprobs
+        beginning, vocabulary = self.request.beginning or Beginning(), served.engine.model.vocabulary
+        _check_same_tokens(beginning, vocabulary)
         return GenerationRequest(
             prompt_ids=prompt.token_ids,
             images=prompt.images,
@@ -46,8 +54,15 @@ class Asked:
             max_tokens=params.max_tokens or 0,
             stop_strings=tuple(params.stop or ()),
             alternatives=(logprobs.top_k or 0) if logprobs else 0,
-            prompt_logprobs=bool(logprobs and logprobs.prompt),
+            # What another run has measured is not measured again.
+            prompt_logprobs=bool(logprobs and logprobs.prompt and not beginning.prompt_tokens),
             constraint=constraint,
+            kept=tuple(map(token_stats, beginning.kept)),
+            given_ids=beginning.given_ids,
+            watches=tuple(
+                watch_of(one, self.use.parser(served.encoder, prompt) if one.tool_call else None, vocabulary)
+                for one in self.request.breakpoints
+            ),
         )
 
     def notes(self, served: CausalModel) -> tuple[str, ...]:
@@ -62,4 +77,15 @@ def checked(request: Request) -> Asked:
     if request.response_format is not None and use.tools:
         allowed = "absent where there are tools: an answer in that format could be no call of one"
         raise UnsupportedFieldError("response_format", request.response_format, allowed)
+    for index, breakpoint_ in enumerate(request.breakpoints):
+        if breakpoint_.tool_call and not use.tools:
+            raise InvalidRequestError(f"breakpoints[{index}].tool_call", True, "absent where there are no tools")
     return Asked(request, asked_grammar(request.response_format), use)
+
+
+def _check_same_tokens(beginning: Beginning, vocabulary: Vocabulary) -> None:
+    """The name of a model may have been given to another one since the tokens were generated."""
+    for token in beginning.kept:
+        if vocabulary.bytes(token.token_id) != token.bytes:
+            allowed = "that of a run of the model that is served now under this name"
+            raise InvalidRequestError("position", token.position, allowed)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from workbench.engine.generation import Failed, Finished, Started, Step
+from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
 from workbench.protocol import (
     CompletionResponseStreamChunk,
     RunDetail,
@@ -18,80 +17,53 @@ from workbench.protocol import (
     token_logprobs,
 )
 from workbench.providers.transformers.delivery import delivery_to_running_loop
-from workbench.providers.transformers.inspecting import EngineInspector
+from workbench.providers.transformers.inspecting import BranchInspector, EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
-from workbench.records import TokenRecord
+from workbench.records import Inspector, TokenRecord
+from workbench.steering import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from workbench.engine.detokenizer import Vocabulary
-    from workbench.engine.generation import Event, GenerationRequest
+    from workbench.engine.requests import Event, GenerationRequest, Handle
     from workbench.engine.scheduler import Engine
+    from workbench.providers.requests import Request
 
 END_OF_MESSAGE = "<|eom_id|>"
 """The token with which Llama 3 hands a turn over to a tool; other families have none."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What is known of one run so far."""
-
-    notes: tuple[str, ...]
-    inspector: EngineInspector
-    meter: UsageMeter = field(default_factory=UsageMeter)
-    prompt_records: tuple[TokenRecord, ...] = field(default=())
-    seed: int | None = None
 
 
 async def completion_chunks(
     engine: Engine,
     request: GenerationRequest,
     *,
-    wants_logprobs: bool,
+    asked: Request,
     asked_at: float,
     notes: tuple[str, ...] = (),
 ) -> AsyncIterator[CompletionResponseStreamChunk]:
-    """Run a request; one chunk per token, then one that carries ``stop_reason``."""
-    vocabulary = engine.model.vocabulary
+    """Run a request; one chunk per token, those that it begins with included, then one that carries ``stop_reason``.
+
+    Args:
+        asked: of which the engine's request was made.
+    """
     queued_after_s = time.perf_counter() - asked_at  # loading the model counts for the first token
-    prompt_logprobs: list[TokenLogProbs] = []
     arrived: asyncio.Queue[Event] = asyncio.Queue()
     handle = engine.submit(request, partial(delivery_to_running_loop().put, arrived))
-    progress = _Progress(notes, EngineInspector(engine, handle))
-    meter = progress.meter
+    progress = _Progress(engine, handle, asked, notes, queued_after_s)
     try:
         while True:
             event = await arrived.get()
             match event:
                 case Started():
-                    meter.prompt_tokens, meter.reused_tokens = event.prompt_tokens, event.reused_tokens
-                    progress.seed = None if request.sampling.greedy else event.seed
-                    progress.prompt_records = tuple(
-                        token_record(vocabulary, stats, index + 1, 0.0)
-                        for index, stats in enumerate(event.prompt_stats)
-                    )
-                    prompt_logprobs = [token_logprobs(record) for record in progress.prompt_records]
+                    progress.start(event)
                 case Step():
-                    elapsed_s = queued_after_s + event.elapsed_s
-                    meter.count(elapsed_s)
-                    record = token_record(vocabulary, event.stats, meter.generated_tokens - 1, elapsed_s)
-                    logprobs = [*prompt_logprobs, token_logprobs(record)] if wants_logprobs else None
-                    prompt_logprobs = []
-                    yield attach_detail(
-                        CompletionResponseStreamChunk(delta=event.text, logprobs=logprobs),
-                        _detail(progress, (record,)),
-                    )
+                    yield progress.chunk(event)
+                case Paused() | Resumed():
+                    progress.tell(event)
                 case Finished():
-                    yield attach_detail(
-                        CompletionResponseStreamChunk(
-                            delta=event.text,
-                            stop_reason=_stop_reason(event, vocabulary),
-                            logprobs=prompt_logprobs or None,
-                        ),
-                        _detail(progress, ()),
-                    )
+                    yield progress.last_chunk(event)
                     return
                 case Failed():
                     raise event.error
@@ -99,15 +71,79 @@ async def completion_chunks(
         handle.cancel()  # whoever leaves early ends the request within a step
 
 
-def _detail(progress: _Progress, tokens: tuple[TokenRecord, ...]) -> RunDetail:
-    return RunDetail(
-        tokens=tokens,
-        usage=progress.meter.usage(),
-        prompt_tokens=progress.prompt_records,
-        inspector=progress.inspector,
-        seed=progress.seed,
-        notes=progress.notes,
-    )
+class _Progress:
+    """One run as far as it has come."""
+
+    def __init__(
+        self, engine: Engine, handle: Handle, asked: Request, notes: tuple[str, ...], queued_after_s: float
+    ) -> None:
+        self._asked = asked
+        self._notes = notes
+        self._queued_after_s = queued_after_s
+        self._vocabulary = engine.model.vocabulary
+        self._is_greedy = handle.request.sampling.greedy
+        self._beginning = asked.beginning or Beginning()
+        self._inspector: Inspector = EngineInspector(engine, handle)
+        if self._beginning.inspector is not None:
+            self._inspector = BranchInspector(self._inspector, self._beginning.inspector, len(self._beginning.kept))
+        self._meter = UsageMeter(kept_tokens=len(self._beginning.kept))
+        self._position = 0
+        self._prompt_records: tuple[TokenRecord, ...] = ()
+        self._prompt_logprobs: list[TokenLogProbs] = []
+        self._seed: int | None = None
+        if asked.control is not None:
+            asked.control.attach(handle)
+
+    def start(self, event: Started) -> None:
+        self._meter.prompt_tokens, self._meter.reused_tokens = event.prompt_tokens, event.reused_tokens
+        self._seed = None if self._is_greedy else event.seed
+        if self._asked.logprobs is not None and self._asked.logprobs.prompt:
+            measured = enumerate(event.prompt_stats, start=1)
+            records = (token_record(self._vocabulary, stats, index, 0.0) for index, stats in measured)
+            self._prompt_records = tuple(records) or self._beginning.prompt_tokens
+        self._prompt_logprobs = [token_logprobs(record) for record in self._prompt_records]
+
+    def chunk(self, event: Step) -> CompletionResponseStreamChunk:
+        record = self._record(event)
+        wanted = self._asked.logprobs is not None
+        logprobs = [*self._prompt_logprobs, token_logprobs(record)] if wanted else None
+        self._prompt_logprobs = []
+        chunk = CompletionResponseStreamChunk(delta=event.text, logprobs=logprobs)
+        return attach_detail(chunk, self._detail(record))
+
+    def last_chunk(self, event: Finished) -> CompletionResponseStreamChunk:
+        chunk = CompletionResponseStreamChunk(
+            delta=event.text,
+            stop_reason=_stop_reason(event, self._vocabulary),
+            logprobs=self._prompt_logprobs or None,
+        )
+        return attach_detail(chunk, self._detail())
+
+    def tell(self, event: Paused | Resumed) -> None:
+        if self._asked.control is None:
+            return
+        watch = event.watch if isinstance(event, Paused) else None
+        at = None if watch is None else self._asked.breakpoints[watch]
+        self._asked.control.tell(paused=isinstance(event, Paused), at=at)
+
+    def _record(self, event: Step) -> TokenRecord:
+        position = self._position
+        self._position += 1
+        if position < len(self._beginning.kept):
+            return self._beginning.kept[position]
+        elapsed_s = self._queued_after_s + event.elapsed_s
+        self._meter.count(elapsed_s)
+        return token_record(self._vocabulary, event.stats, position, elapsed_s)
+
+    def _detail(self, *tokens: TokenRecord) -> RunDetail:
+        return RunDetail(
+            tokens=tokens,
+            usage=self._meter.usage(),
+            prompt_tokens=self._prompt_records,
+            inspector=self._inspector,
+            seed=self._seed,
+            notes=self._notes,
+        )
 
 
 def _stop_reason(event: Finished, vocabulary: Vocabulary) -> StopReason:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from workbench.engine.generation import Event
+    from workbench.engine.requests import Event
 
 
 class Delivery:

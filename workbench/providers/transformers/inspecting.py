@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.engine.generation import Handle
 from workbench.engine.inspection import Kept, Trace, trace_again
+from workbench.engine.requests import Handle
 from workbench.engine.sampling import Mask, Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError
 from workbench.protocol import SamplingParams, validate_sampling
 from workbench.providers.transformers.sampling import engine_sampling
-from workbench.records import KeptPosition, SamplingStage, SamplingTrace
+from workbench.records import Inspector, KeptPosition, SamplingStage, SamplingTrace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +57,41 @@ class EngineInspector:
         if engine is None:
             raise ClosedError("the model of this run was closed, and its logits went with it")
         return engine
+
+
+class BranchInspector:
+    """Answers for a run that goes on from another: about the tokens that it kept, as that one does.
+
+    Args:
+        own: of the run's own tokens.
+        before: of the kept ones.
+        first: position of the first token of its own.
+    """
+
+    def __init__(self, own: Inspector, before: Inspector, first: int) -> None:
+        self.own = own
+        self.before = before
+        self.first = first
+
+    def logprobs(self, position: int) -> NDArray[np.float32]:
+        return self._of(position).logprobs(position)
+
+    def trace(
+        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+    ) -> SamplingTrace:
+        return self._of(position).trace(position, sampling_params, number)
+
+    def text(self, token_id: int) -> str:
+        return self.own.text(token_id)
+
+    def kept(self, position: int) -> KeptPosition:
+        return self._of(position).kept(position)
+
+    def _of(self, position: int) -> Inspector:
+        found: Inspector = self
+        while isinstance(found, BranchInspector):  # a loop, for a run may go on from thousands of others
+            found = found.before if position < found.first else found.own
+        return found
 
 
 def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:

@@ -57,6 +57,8 @@ class TransformersProvider(InferenceProvider):
         score=True,
         render=True,
         register=True,
+        branch=True,
+        pause=True,
     )
 
     def __init__(self, provider: Provider) -> None:
@@ -168,8 +170,8 @@ def _computed(
     """The stream, which begins to compute when it is first read."""
     chunks = completion_chunks(
         served.engine,
-        asked.engine_request(prompt, constraint),
-        wants_logprobs=asked.request.logprobs is not None,
+        asked.engine_request(served, prompt, constraint),
+        asked=asked.request,
         asked_at=asked_at,
         notes=asked.notes(served),
     )

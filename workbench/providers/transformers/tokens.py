@@ -1,10 +1,23 @@
-"""The engine's token stats as the records that every layer reads."""
+"""The engine's token stats as the records that every layer reads, and back."""
 
 from __future__ import annotations
 
 from workbench.engine.detokenizer import Vocabulary
-from workbench.engine.logprobs import TokenStats
+from workbench.engine.logprobs import Candidate, TokenStats
 from workbench.records import Alternative, TokenRecord
+
+
+def token_stats(record: TokenRecord) -> TokenStats:
+    """What a record was made of."""
+    return TokenStats(
+        token_id=record.token_id,
+        logprob=record.logprob,
+        rank=record.rank,
+        entropy=record.entropy,
+        alternatives=tuple(Candidate(other.token_id, other.logprob, other.rank) for other in record.alternatives),
+        removed_mass=record.removed_mass,
+        forced=record.is_forced,
+    )
 
 
 def token_record(vocabulary: Vocabulary, stats: TokenStats, position: int, elapsed_s: float) -> TokenRecord:

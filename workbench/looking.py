@@ -1,0 +1,114 @@
+"""Looking back at a run: its tokens as a table, and what the model and the sampler had to choose from."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.protocol import SamplingParams
+from workbench.protocol.sampling import is_count
+from workbench.records import Inspector, SamplingTrace, TokenRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class Looking:
+    """What a run offers to whoever looks back at it; looking changes nothing."""
+
+    model: str
+    tokens: list[TokenRecord]
+    inspector: Inspector | None
+    """Answers for single positions, where the model runs in this process."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""
+        import pandas as pd
+
+        columns = ("position", "token_id", "text", "logprob", "probability", "rank", "entropy")
+        rows = [{name: getattr(token, name) for name in columns} for token in self.tokens]
+        return pd.DataFrame(rows, columns=pd.Index(columns))
+
+    def distribution(self, position: int) -> pd.DataFrame:
+        """The whole raw distribution at a generated position, best first: token_id, text, logprob, probability, rank.
+
+        Raises:
+            InvalidRequestError: the position's logits are no longer kept; recent ones are.
+            UnsupportedFieldError: the model runs elsewhere, where nothing is kept.
+        """
+        import numpy as np
+        import pandas as pd
+
+        inspector = self._inspect(position)
+        logprobs = inspector.logprobs(position)
+        token_ids = (-logprobs).argsort(kind="stable")
+        best_first = logprobs[token_ids]
+        return pd.DataFrame(
+            {
+                "token_id": token_ids,
+                "text": [inspector.text(token_id) for token_id in token_ids.tolist()],
+                "logprob": best_first,
+                "probability": np.exp(best_first),
+                "rank": np.searchsorted(-best_first, -best_first) + 1,  # equals share the better rank, as in `tokens`
+            }
+        )
+
+    def logprobs(self, position: int) -> NDArray[np.float32]:
+        """The whole raw distribution at a generated position by token id, shape (vocab,); raises as `distribution`.
+
+        Without the texts and the order that make `distribution` take its time.
+        """
+        return self._inspect(position).logprobs(position)
+
+    def sampling_trace(
+        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+    ) -> SamplingTrace:
+        """How the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
+
+        Args:
+            sampling_params: others than the run's, to see what they would have done with the same random number.
+            number: another random number than the one that was drawn, from 0 to below 1.
+
+        Raises as `distribution` does. Looking changes nothing.
+        """
+        if number is not None and not _is_fraction(number):
+            raise InvalidRequestError("number", number, "a number from 0 to below 1")
+        if sampling_params is not None and not isinstance(sampling_params, SamplingParams):
+            raise InvalidRequestError("sampling_params", sampling_params, "a SamplingParams")
+        return self._inspect(position).trace(position, sampling_params, number)
+
+    def sampling_frame(
+        self,
+        position: int,
+        sampling_params: SamplingParams | None = None,
+        number: float | None = None,
+        *,
+        top: int = 20,
+    ) -> pd.DataFrame:
+        """`sampling_trace` as a table: the ``top`` raw tokens and the chosen one, with a probability per stage."""
+        import pandas as pd
+
+        if not is_count(top) or top < 1:
+            raise InvalidRequestError("top", top, "a whole number, 1 or above")
+        trace = self.sampling_trace(position, sampling_params, number)
+        token_ids = trace.stages[0].probabilities.argsort()[::-1][:top].tolist()
+        if trace.token_id not in token_ids:
+            token_ids.append(trace.token_id)
+        columns = {"token_id": token_ids, "text": [trace.text(token_id) for token_id in token_ids]}
+        return pd.DataFrame(columns | {stage.name: stage.probabilities[token_ids] for stage in trace.stages})
+
+    def _inspect(self, position: int) -> Inspector:
+        if not is_count(position):
+            raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
+        if not self.tokens:
+            raise InvalidRequestError("position", position, "that of a generated token; this run has none so far")
+        if self.inspector is None:
+            raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
+        return self.inspector
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, numbers.Real) and 0 <= float(value) < 1

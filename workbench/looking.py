@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numbers
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from workbench.call_steps import call_steps
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
-from workbench.records import Inspector, SamplingTrace, TokenRecord
+from workbench.records import CallAttempt, CallStep, Inspector, SamplingTrace, TokenRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,8 @@ class Looking:
     tokens: list[TokenRecord]
     inspector: Inspector | None
     """Answers for single positions, where the model runs in this process."""
+    call_opening: str
+    """What a tool call begins with in the model's text; empty without tools whose calls are read here."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""
@@ -62,6 +66,29 @@ class Looking:
         Without the texts and the order that make `distribution` take its time.
         """
         return self._inspect(position).logprobs(position)
+
+    def call_steps(self) -> list[CallStep]:
+        """For every token so far: how probable a tool call was to begin here, its parse state, what a schema removed.
+
+        Of positions whose logits are no longer kept, the probability is a lower bound.
+
+        Raises:
+            InvalidRequestError: the run has no tools whose calls are read here.
+        """
+        parts = self._parts()  # before the tokens, which may be newer then and never older
+        return call_steps(list(self.tokens), parts, self.call_opening, self.inspector)
+
+    def call_frame(self) -> pd.DataFrame:
+        """`call_steps` as a table, one row per token."""
+        import pandas as pd
+
+        columns = [field.name for field in fields(CallStep)]
+        rows = [{name: getattr(step, name) for name in columns} for step in self.call_steps()]
+        return pd.DataFrame(rows, columns=pd.Index(columns))
+
+    def _parts(self) -> list[str | CallAttempt]:
+        """Plain text and calls of the answer so far, in order."""
+        raise NotImplementedError
 
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None

@@ -85,6 +85,25 @@ class CallAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class CallStep:
+    """What one generated token was to the tool calls of its answer."""
+
+    position: int
+    token_id: int
+    text: str
+    start_probability: float
+    """Raw probability that a call begins with the token here; NaN inside a call, and where nobody tells."""
+    is_exact: bool
+    """Whether that is over the whole vocabulary; else it is a lower bound, over the recorded alternatives."""
+    parse_state: str
+    """``text`` outside of calls; of a call ``started`` at its first token, ``in_progress``, and at its last one
+    ``success`` or ``failure``."""
+    removed_mass: float
+    """As in `TokenRecord`, and so is what follows."""
+    is_forced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Counts and timings of one run, growing while it runs."""
 

@@ -94,6 +94,7 @@ class Run(Looking, Generic[Chunk, Response]):
         self._make_capsule = capsule
         self._capsule: Capsule | None = None
         self._start = start
+        self.call_opening = ""
         self._changed = threading.Condition()
         self._listeners: list[Callable[[Run[Any, Any]], None]] = []
         if request.control is not None:
@@ -116,8 +117,11 @@ class Run(Looking, Generic[Chunk, Response]):
     @property
     def call_attempts(self) -> list[CallAttempt]:
         """Every call that the model has begun so far, with how far its reading has come; broken ones too."""
+        return [part for part in self._parts() if isinstance(part, CallAttempt)]
+
+    def _parts(self) -> list[str | CallAttempt]:
         with self._changed:
-            return self._answer.call_attempts(ended=self.done)
+            return self._answer.parts(ended=self.done)
 
     @property
     def done(self) -> bool:
@@ -336,6 +340,7 @@ class Run(Looking, Generic[Chunk, Response]):
                 self.notes = detail.notes
                 self.seed = detail.seed
                 self.inspector = detail.inspector
+                self.call_opening = detail.call_opening or self.call_opening
             self.stop_reason = _stop_reason(chunk) or self.stop_reason
             self._changed.notify_all()
         self._tell()

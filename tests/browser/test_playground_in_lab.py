@@ -172,7 +172,14 @@ def test_a_narrow_column_stacks_the_parts_and_cuts_nothing(notebook: NotebookPag
     notebook.screenshot(screenshots / "narrow-light.png")
     root = notebook.playground.bounding_box()
     assert root is not None
-    parts = (".wb-controls", ".wb-stream-main", ".wb-inspector", ".wb-metrics", ".wb-prompt", ".wb-inspector .wb-listbox")
+    parts = (
+        ".wb-controls",
+        ".wb-stream-main",
+        ".wb-inspector",
+        ".wb-metrics",
+        ".wb-prompt",
+        ".wb-inspector .wb-listbox",
+    )
     for selector in parts:
         box = notebook.playground.locator(selector).bounding_box()
         assert box is not None

@@ -29,6 +29,8 @@ class RunDetail:
     """Of the random numbers, also where the provider chose it; None where none are drawn or nobody tells."""
     notes: tuple[str, ...] = ()
     """What the caller should know, such as a sampling parameter that had no effect."""
+    call_opening: str = ""
+    """What a tool call begins with in the way of writing them that is read here; empty without tools."""
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled or copied deeply: all but the inspector, which holds on to a model of this process."""

@@ -151,7 +151,8 @@ class _Reading:
     ) -> ChatCompletionResponseStreamChunk:
         faults = self.parser.faults if self.parser else ()
         notes = tuple(f"a tool call could not be read: {fault}" for fault in faults)
-        detail = replace(detail, tokens=tuple(self.held_tokens), notes=detail.notes + notes)
+        opening = self.parser.opening if self.parser else ""
+        detail = replace(detail, tokens=tuple(self.held_tokens), notes=detail.notes + notes, call_opening=opening)
         event = ChatCompletionResponseEvent(event_type=event_type, delta=delta, logprobs=self.held_logprobs)
         self.held_tokens, self.held_logprobs = [], None
         return attach_detail(ChatCompletionResponseStreamChunk(event=event), detail)

@@ -58,15 +58,14 @@ class Answer:
     def __init__(self) -> None:
         self.tool_calls: list[ToolCall] = []
         """Whole calls so far; only ever appended to."""
-        self._text: list[str] = []
+        self._parts: list[str | CallAttempt] = []
         self._under_way: list[str] = []
         self._status: ToolCallParseStatus | None = None
         """Of the call that is under way."""
-        self._read: list[CallAttempt] = []
 
     def add(self, delta: str | ToolCallDelta) -> None:
         if isinstance(delta, str):
-            self._text.append(delta)
+            self._parts.append(delta)
         elif delta.parse_status in (ToolCallParseStatus.started, ToolCallParseStatus.in_progress):
             self._under_way.append(str(delta.content))
             self._status = delta.parse_status
@@ -74,23 +73,26 @@ class Answer:
             written = "".join(self._under_way)
             self._under_way.clear()
             self._status = None
-            if isinstance(delta.content, str):  # a call that failed: its raw text stays
-                self._text.append(delta.content)
-                self._read.append(CallAttempt(delta.parse_status.value, delta.content))
+            if isinstance(delta.content, str):
+                self._parts.append(CallAttempt(delta.parse_status.value, delta.content))
             else:
                 self.tool_calls.append(delta.content)
-                self._read.append(CallAttempt(delta.parse_status.value, written, delta.content))
+                self._parts.append(CallAttempt(delta.parse_status.value, written, delta.content))
 
-    def call_attempts(self, *, ended: bool) -> list[CallAttempt]:
-        """Every call that was begun, in order; one that is not whole when all has ended is a failure."""
+    def parts(self, *, ended: bool) -> list[str | CallAttempt]:
+        """Plain text and calls as they came; a call that is not whole when all has ended is a failure."""
         if self._status is None:
-            return list(self._read)
+            return list(self._parts)
         status = ToolCallParseStatus.failure if ended else self._status
-        return [*self._read, CallAttempt(status.value, "".join(self._under_way))]
+        return [*self._parts, CallAttempt(status.value, "".join(self._under_way))]
 
     def text(self, *, ended: bool) -> str:
         """The text outside of calls, and the raw text of broken ones; of an unfinished one too where all has ended."""
-        return "".join(self._text + self._under_way if ended else self._text)
+        return "".join(part if isinstance(part, str) else _left_in_text(part) for part in self.parts(ended=ended))
+
+
+def _left_in_text(attempt: CallAttempt) -> str:
+    return attempt.text if attempt.status == ToolCallParseStatus.failure else ""
 
 
 def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
@@ -105,4 +107,5 @@ def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
         inspector=details[-1].inspector,
         seed=details[-1].seed,
         notes=details[-1].notes,
+        call_opening=details[-1].call_opening,
     )

@@ -54,8 +54,9 @@ def detail_to_wire(detail: RunDetail | None) -> Json:
         "prompt_tokens": to_wire(detail.prompt_tokens),
         "seed": detail.seed,
         "notes": list(detail.notes),
+        "call_opening": detail.call_opening,
     }
-    return {name: value for name, value in wire.items() if value not in (None, [])}
+    return {name: value for name, value in wire.items() if value not in (None, [], "")}
 
 
 def detail_from_wire(wire: Json) -> RunDetail | None:
@@ -68,6 +69,7 @@ def detail_from_wire(wire: Json) -> RunDetail | None:
         prompt_tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("prompt_tokens", ())),
         seed=wire.get("seed"),
         notes=tuple(wire.get("notes", ())),
+        call_opening=wire.get("call_opening", ""),
     )
 
 

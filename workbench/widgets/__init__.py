@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.widgets.token_inspector import TokenInspector
     from workbench.widgets.token_table import TokenTable
     from workbench.widgets.token_tree import TokenTree
+    from workbench.widgets.tool_call_microscope import ToolCallMicroscope
 
 _HOME = {
     "ChatView": "chat_view",
@@ -34,6 +35,7 @@ _HOME = {
     "TokenInspector": "token_inspector",
     "TokenTable": "token_table",
     "TokenTree": "token_tree",
+    "ToolCallMicroscope": "tool_call_microscope",
     "chat": "chat_view",
     "compare": "compare_view",
     "playground": "playground_view",
@@ -52,6 +54,7 @@ __all__ = [
     "TokenInspector",
     "TokenTable",
     "TokenTree",
+    "ToolCallMicroscope",
     "chat",
     "compare",
     "playground",

@@ -14,7 +14,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import CallAttempt, ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.records import CallAttempt, CallStep, ModelCard, SamplingTrace, TokenRecord, Usage
 from workbench.steering import Breakpoint
 
 RUNNING_STATES = ("queued", "running", "paused")
@@ -68,6 +68,7 @@ class RunLike(Protocol):
     def wait(self, timeout: float | None = None) -> bool: ...
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
     def logprobs(self, position: int) -> Any: ...
+    def call_steps(self) -> Sequence[CallStep]: ...
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace: ...

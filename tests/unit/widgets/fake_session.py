@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
+from workbench.call_steps import call_steps
 from workbench.conversing import Conversation, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.protocol import (
@@ -25,7 +26,7 @@ from workbench.protocol import (
     ToolCall,
     ToolChoice,
 )
-from workbench.records import Alternative, CallAttempt, ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.records import Alternative, CallAttempt, CallStep, ModelCard, SamplingTrace, TokenRecord, Usage
 from workbench.steering import Breakpoint
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def call_text(call: ToolCall) -> str:
     return json.dumps({"name": call.tool_name, "parameters": call.arguments})
 
 
+def _constrained(record: TokenRecord, index: int) -> TokenRecord:
+    """A token as under a schema: each third one was the only one that it left."""
+    is_forced = index % 3 == 1
+    return replace(record, removed_mass=0.9 if is_forced else (index * 37 % 100) / 400, is_forced=is_forced)
+
+
 class FakeRun:
     """Satisfies the run of the facade; ``step`` moves it by hand, ``go`` lets a thread move it."""
 
@@ -114,7 +121,7 @@ class FakeRun:
         self._calls = list(calls)
         for call in calls:
             first = len(self._coming)
-            self._coming += [token(first + i, part) for i, part in enumerate(words(call_text(call)))]
+            self._coming += [_constrained(token(first + i, part), i) for i, part in enumerate(words(call_text(call)))]
         self._records = list(self._coming)
         self._failure = error
         self._text = text
@@ -252,6 +259,20 @@ class FakeRun:
         calls = [attempt.call for attempt in self.call_attempts if attempt.call is not None]
         message = CompletionMessage(content=self.text, stop_reason=reason, tool_calls=calls)
         return CompletionResponse(completion_message=message)
+
+    def call_steps(self) -> list[CallStep]:
+        if not self._calls:
+            raise InvalidRequestError("tools", "none", "those of a run whose calls are read here")
+        parts: list[str | CallAttempt] = [self.text, *self.call_attempts]
+        steps = call_steps(self.tokens, parts, call_text(self._calls[0])[:8], None)
+        return [
+            replace(
+                step, start_probability=0.9 / (1 + abs(step.position - self._words)), is_exact=step.position % 2 == 0
+            )
+            if math.isfinite(step.start_probability)
+            else step
+            for step in steps
+        ]
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         return fake_logprobs(self.tokens[position])

@@ -19,6 +19,7 @@ from workbench.widgets import (
     TokenInspector,
     TokenTable,
     TokenTree,
+    ToolCallMicroscope,
 )
 from workbench.widgets.assets import STATIC, module_source, style_source
 
@@ -34,6 +35,7 @@ CLASSES = [
     TokenInspector,
     TokenTable,
     TokenTree,
+    ToolCallMicroscope,
 ]
 WIDGETS = [
     "chat_view",
@@ -47,6 +49,7 @@ WIDGETS = [
     "token_inspector",
     "token_table",
     "token_tree",
+    "tool_call_microscope",
 ]
 FILES = sorted(STATIC.glob("*.js"))
 

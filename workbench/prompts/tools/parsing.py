@@ -70,6 +70,8 @@ class ToolCallParser:
         """Why each failure so far is one, in words."""
         self.tags = frozenset({FORMS[syntax].tag, FORMS[syntax].closing_tag})
         """Texts that belong to `feed` also where the model writes them as control tokens."""
+        self.opening = (FORMS[syntax].tag or FORMS[syntax].first) if tools else ""
+        """What every call begins with."""
         self._tools = tools
         self._form = FORMS[syntax]
         self._is_python = syntax is ToolSyntax.python_list

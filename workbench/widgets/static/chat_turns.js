@@ -3,7 +3,7 @@
 import { callCard } from "./call_card.js";
 import { h, uniqueId } from "./dom.js";
 import { fixed } from "./format.js";
-import { tokenText } from "./token_text.js";
+import { PLAIN_LOOK, tokenText } from "./token_text.js";
 
 /**
  * @typedef {object} Turn
@@ -37,7 +37,8 @@ export function chatTurns(context) {
   const list = h("ol", { class: "wb-turns" });
   const empty = h("p", { class: "wb-quiet wb-chat-empty", text: "Nothing has been said yet." });
   const root = h("div", { class: "wb-chat-log", role: "region", tabindex: 0, "aria-label": "Conversation" }, empty, list);
-  const tokens = tokenText(store, signal);
+  // The marks at the end of a turn say nothing that the turns do not.
+  const tokens = tokenText(store, signal, { label: "Answer", look: { ...PLAIN_LOOK, special: false } });
   const live = h("div", { class: "wb-calls" });
   /** @type {{key: string, item: HTMLElement}[]} */ let shown = [];
   /** @type {number | null} */ let edited = null;

@@ -1,0 +1,79 @@
+"""The microscope shows the calls of a run that has ended, and says in words why there is nothing to see."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.widgets.fake_session import FakeRun
+from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.recorded_page import Page
+from workbench.protocol import ToolCall
+from workbench.widgets import RunFeed, ToolCallMicroscope
+
+PATIENCE_S = 60
+CALL = ToolCall(call_id="c", tool_name="get_weather", arguments={"city": "Rome"})
+
+
+def finished(**options: object) -> FakeRun:
+    run = FakeRun(texts=["Let", " me", " see."], calls=[CALL], **options)  # type: ignore[arg-type]
+    run.step(10_000)
+    return run
+
+
+def looked_at(run: FakeRun) -> ToolCallMicroscope:
+    scope = ToolCallMicroscope(run)
+    assert scope.wait(PATIENCE_S)
+    return scope
+
+
+def test_every_token_of_a_run_has_a_step(page: Page) -> None:
+    scope = looked_at(finished())
+    states = [step.parse_state for step in scope.call_steps]
+    assert states == ["text", "text", "text", "started", *["in_progress"] * 3, "success"]
+    assert [row[3] for row in page.writes(scope, "steps")[-1]] == states
+    assert scope.message == ""
+    assert repr(scope) == "ToolCallMicroscope(tokens=8, calls=1)"
+
+
+def test_the_picture_comes_when_the_run_has_ended(page: Page) -> None:
+    run = FakeRun(calls=[CALL])
+    scope = ToolCallMicroscope(run)
+    assert (scope.steps, scope.message) == ([], "The picture comes when the answer has ended.")
+    run.step(10_000)
+    assert scope.feed.wait(PATIENCE_S)
+    assert scope.wait(PATIENCE_S)
+    assert len(scope.steps) == len(run.tokens)
+
+
+def test_it_follows_the_feed_of_another_widget(page: Page) -> None:
+    feed = RunFeed()
+    scope = ToolCallMicroscope(feed=feed)
+    assert scope.message == "No run yet."
+    feed.follow(finished())
+    assert scope.wait(PATIENCE_S)
+    assert len(scope.steps) == 8
+    scope.close()
+    assert not feed.closed
+
+
+def test_a_run_without_tools_is_told_in_words(page: Page) -> None:
+    run = FakeRun()
+    run.step(1000)
+    scope = looked_at(run)
+    assert "There are no calls to look at: tools must be" in scope.message
+    assert "There are no calls to look at" in scope.static_html()
+
+
+def test_the_twin_has_a_row_for_every_token_and_sums_up(page: Page) -> None:
+    twin = looked_at(finished()).static_html()
+    assert twin.count("<tr>") == 9
+    assert "8 tokens: 1 whole call; the schema left no choice at 2 of them." in twin
+    assert "≥ " in twin
+
+
+@pytest.mark.parametrize("payload", PAYLOADS[:20])
+def test_whatever_a_token_is_it_is_text_in_the_twin(page: Page, payload: str) -> None:
+    run = FakeRun(texts=[payload], calls=[CALL])
+    run.step(1000)
+    twin = looked_at(run).static_html()
+    assert not any(tag in twin.lower() for tag in ("<script", "<img", "<svg", "<iframe", "<a ", "<style", "<form"))

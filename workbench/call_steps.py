@@ -1,0 +1,132 @@
+"""Tool calls token by token: where one may begin, how far its reading has come, and what a schema forbade.
+
+A call begins with a fixed text, such as ``<tool_call>`` or ``{``. The probability that it begins at a position is that
+of all tokens that the text may begin with there, white space before it left aside. For JSON that is any object.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidRequestError, WorkbenchError
+from workbench.records import Alternative, CallAttempt, CallStep, Inspector, TokenRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TEXT = "text"
+
+
+def call_steps(
+    tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttempt], opening: str, inspector: Inspector | None
+) -> list[CallStep]:
+    """One step for each token.
+
+    Args:
+        parts: plain text and calls of the answer, in order.
+        opening: what a call begins with.
+        inspector: of the run; without one there are bounds alone.
+
+    Raises:
+        InvalidRequestError: there are no tools whose calls are read from the text, and so no ``opening``.
+    """
+    if not opening:
+        raise InvalidRequestError("tools", "none", "those of a run whose calls are read here, from the model's text")
+    openers = _Openers(opening, inspector)
+    steps, inside = [], False
+    for token, state in zip(tokens, parse_states(tokens, parts), strict=True):
+        probability, is_exact = (math.nan, True) if inside and state != "started" else openers.probability(token)
+        inside = state in ("started", "in_progress")
+        steps.append(
+            CallStep(
+                position=token.position,
+                token_id=token.token_id,
+                text=token.text,
+                start_probability=probability,
+                is_exact=is_exact,
+                parse_state=state,
+                removed_mass=token.removed_mass,
+                is_forced=token.is_forced,
+            )
+        )
+    return steps
+
+
+def parse_states(tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttempt]) -> list[str]:
+    """The parse state of each token, by where the parts lie in the text that the tokens make up.
+
+    What stands between two parts, such as a closing tag, belongs to neither: it is text.
+    """
+    ends = _ends(tokens)
+    text = "".join(_pieces(tokens))
+    states = [TEXT] * len(tokens)
+    cursor = 0
+    for part in parts:
+        raw = part if isinstance(part, str) else part.text
+        start = text.find(raw, cursor)
+        if not raw or start < 0:
+            continue
+        cursor = start + len(raw)
+        if isinstance(part, CallAttempt):
+            _mark(states, ends, start, cursor, part.status)
+    return states
+
+
+def _mark(states: list[str], ends: Sequence[int], start: int, stop: int, status: str) -> None:
+    """Mark the tokens whose last character lies from ``start`` to before ``stop``, and the one that holds the end."""
+    inside = [i for i, end in enumerate(ends) if start < end and (ends[i - 1] if i else 0) < stop]
+    for i in inside:
+        states[i] = "in_progress"
+    if inside and status in ("success", "failure"):
+        states[inside[-1]] = status
+    if len(inside) > 1 or (inside and status in ("started", "in_progress")):
+        states[inside[0]] = "started"
+
+
+def _pieces(tokens: Sequence[TokenRecord]) -> list[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return [token.text if token.is_special else decoder.decode(token.bytes) for token in tokens]
+
+
+def _ends(tokens: Sequence[TokenRecord]) -> list[int]:
+    """Behind each token, the number of characters so far."""
+    ends, total = [], 0
+    for piece in _pieces(tokens):
+        total += len(piece)
+        ends.append(total)
+    return ends
+
+
+class _Openers:
+    """The tokens that a call may begin with."""
+
+    def __init__(self, opening: str, inspector: Inspector | None) -> None:
+        self._opening = opening
+        self._inspector = inspector
+        self._token_ids: list[int] | None = None
+
+    def probability(self, token: TokenRecord) -> tuple[float, bool]:
+        """Of all of them together at a token's position, and whether that is exact."""
+        if self._inspector is not None:
+            with suppress(WorkbenchError):  # no longer kept, or its model was closed
+                return self._over_vocabulary(self._inspector.logprobs(token.position), self._inspector), True
+        if not math.isfinite(token.logprob):
+            return math.nan, False
+        known: list[TokenRecord | Alternative] = [token, *token.alternatives]
+        return math.fsum(item.probability for item in known if self._opens(item.text)), False
+
+    def _over_vocabulary(self, logprobs: NDArray[np.float32], inspector: Inspector) -> float:
+        import numpy as np
+
+        if self._token_ids is None:
+            self._token_ids = [token_id for token_id in range(len(logprobs)) if self._opens(inspector.text(token_id))]
+        return float(np.exp(logprobs[self._token_ids].astype(np.float64)).sum())
+
+    def _opens(self, text: str) -> bool:
+        begun = text.lstrip(" \t\r\n")
+        return bool(begun) and (begun.startswith(self._opening) or self._opening.startswith(begun))

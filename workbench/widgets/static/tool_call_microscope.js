@@ -1,0 +1,213 @@
+// The tool calls of a run token by token: three lanes over the same tokens, and a table that says the same in numbers.
+
+import { h, keepKeys, uniqueId } from "./dom.js";
+import { percent, visible } from "./format.js";
+
+/**
+ * @typedef {object} Step
+ * @property {string} label
+ * @property {number | null} start  probability that a call begins here; null inside a call, and where nobody tells
+ * @property {boolean} isExact  false: a lower bound
+ * @property {"text" | "started" | "in_progress" | "success" | "failure"} state
+ * @property {number} removed  mass that the schema took away
+ * @property {boolean} isForced
+ *
+ * @typedef {object} State of the widget model
+ * @property {string} feed  reference of the run feed, which holds the selection
+ * @property {any[][]} steps
+ * @property {string} message  why there is nothing to show; empty where there is
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+const STATES = ["started", "in_progress", "success", "failure"];
+const COLUMNS = ["#", "token", "a call begins", "parse state", "removed by the schema"];
+
+/** @param {any[]} wire @returns {Step} */
+function stepOf([label, start, isExact, state, removed, isForced]) {
+  return { label, start, isExact, state, removed, isForced };
+}
+
+/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+async function render({ model, el, host, signal }) {
+  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  if (signal.aborted) return;
+  el.classList.add("wb-root", "wb-scope");
+  keepKeys(el);
+  const said = h("p", { class: "wb-scope-said", role: "status" });
+  const chart = h("div", { class: "wb-scope-chart", role: "group", tabindex: 0, "aria-label": "Tokens of the run; arrow keys walk through them" });
+  const idPrefix = uniqueId("step");
+  const body = h("tbody");
+  const table = h("table", { class: "wb-number" }, h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", text: name })))), body);
+  const scroller = h("div", { class: "wb-scope-scroller", role: "region", tabindex: 0, "aria-label": "Tokens of the run as a table" }, table);
+  el.append(h("h3", { text: "Tool calls, token by token" }), said, chart, legend(), scroller);
+  /** @type {Step[]} */ let steps = [];
+  /** @type {((position: number | null) => void)[]} */ let marks = [];
+
+  const showSelected = () => {
+    const current = store.current;
+    for (const mark of marks) mark(current);
+    for (const row of body.querySelectorAll(".wb-selected")) row.classList.remove("wb-selected");
+    const row = current === null ? null : body.children[current];
+    row?.classList.add("wb-selected");
+    if (row) scrollTo(scroller, /** @type {HTMLElement} */ (row));
+    said.textContent = model.get("message") || (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
+  };
+  const show = () => {
+    steps = model.get("steps").map(stepOf);
+    const isEmpty = steps.length === 0;
+    for (const part of [chart, scroller]) part.hidden = isEmpty;
+    el.setAttribute("data-wb-steps", String(steps.length));
+    const lanes = isEmpty ? [] : [startLane(steps), stateLane(steps), removedLane(steps)];
+    marks = lanes.map((lane) => lane.mark);
+    chart.replaceChildren(...lanes.map((lane) => lane.root));
+    body.replaceChildren(...steps.map((step, i) => tableRow(step, i, `${idPrefix}-${i}`)));
+    showSelected();
+  };
+  chart.addEventListener("click", (/** @type {MouseEvent} */ event) => {
+    const svg = /** @type {Element} */ (event.target).closest("svg");
+    if (!svg) return;
+    const box = svg.getBoundingClientRect();
+    store.walkTo(Math.floor(((event.clientX - box.left) / box.width) * steps.length));
+  });
+  body.addEventListener("click", (/** @type {MouseEvent} */ event) => {
+    const row = /** @type {Element} */ (event.target).closest("[data-wb-position]");
+    if (row) store.walkTo(Number(row.getAttribute("data-wb-position")));
+  });
+  for (const part of [chart, scroller]) part.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, store, steps.length));
+  model.on("change:steps", show);
+  model.on("change:message", showSelected);
+  store.listen((/** @type {any} */ change) => change.kind === "selected" && showSelected(), signal);
+  show();
+  signal.addEventListener("abort", () => el.replaceChildren());
+}
+
+/** @param {KeyboardEvent} event @param {any} store @param {number} count */
+function walk(event, store, count) {
+  const at = store.current;
+  const targets = { ArrowRight: at === null ? 0 : at + 1, ArrowDown: at === null ? 0 : at + 1, ArrowLeft: at === null ? count - 1 : at - 1, ArrowUp: at === null ? count - 1 : at - 1, Home: 0, End: count - 1 };
+  const target = /** @type {Record<string, number>} */ (targets)[event.key];
+  if (event.key === "Escape" && at !== null) store.select([]);
+  else if (target !== undefined && !event.ctrlKey && !event.metaKey) store.walkTo(target);
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+/** Scroll the box alone. @param {HTMLElement} box @param {HTMLElement} row */
+function scrollTo(box, row) {
+  const top = row.offsetTop - /** @type {HTMLElement} */ (row.parentElement).offsetTop;
+  if (top < box.scrollTop || top + 2 * row.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
+}
+
+/** @param {Step[]} steps */
+function summary(steps) {
+  const count = (/** @type {string} */ state) => steps.filter((step) => step.state === state).length;
+  const broken = count("failure") ? `, ${count("failure")} that could not be read` : "";
+  const calls = `${count("success")} whole call${count("success") === 1 ? "" : "s"}${broken}`;
+  return `${steps.length} tokens: ${calls}; the schema left no choice at ${steps.filter((step) => step.isForced).length} of them.`;
+}
+
+/** @param {Step} step @param {number} position */
+function stepInWords(step, position) {
+  const parts = [
+    `Token ${position}, ${visible(step.label)}`,
+    step.state === "text" ? "text" : `call ${step.state.replace("_", " ")}`,
+    step.start !== null && `a call begins here with ${startInWords(step)}`,
+    step.removed > 0 && `the schema removed ${percent(step.removed)}`,
+    step.isForced && "and left no choice",
+  ];
+  return `${parts.filter(Boolean).join(", ")}.`;
+}
+
+/** @param {Step} step */
+function startInWords(step) {
+  if (step.start === null) return "–";
+  return step.isExact ? percent(step.start) : `≥ ${percent(step.start)}`;
+}
+
+/**
+ * One lane: a name beside a picture of all tokens.
+ * @param {string} name @param {string} label @param {number} height @param {number} count
+ */
+function lane(name, label, height, count) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${count} ${height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", label);
+  svg.setAttribute("height", String(height));
+  const path = (/** @type {string} */ kind, /** @type {string} */ d) => {
+    const element = document.createElementNS(SVG, "path");
+    element.setAttribute("class", kind);
+    element.setAttribute("d", d);
+    svg.append(element);
+    return element;
+  };
+  const here = path("wb-scope-here", "");
+  const root = h("div", { class: "wb-scope-lane" }, h("span", { class: "wb-quiet", text: name }));
+  root.append(svg);
+  return {
+    root,
+    path,
+    /** @param {number | null} position */
+    mark: (position) => here.setAttribute("d", position === null ? "" : `M${position} 0h1v${height}h-1z`),
+  };
+}
+
+const BAR_HEIGHT = 40;
+const BAND_HEIGHT = 16;
+
+/** @param {number} position @param {number} share @param {number} height */
+function bar(position, share, height) {
+  return share > 0 ? `M${position + 0.1} ${height}v${(-Math.max(1, share * height)).toFixed(2)}h0.8V${height}z` : "";
+}
+
+/** @param {Step[]} steps */
+function startLane(steps) {
+  const made = lane("a call begins", "Probability that a call begins, for each token outside of calls", BAR_HEIGHT, steps.length);
+  made.path("wb-scope-start", steps.map((step, i) => (step.isExact ? bar(i, step.start ?? 0, BAR_HEIGHT) : "")).join(""));
+  made.path("wb-scope-start wb-scope-bound", steps.map((step, i) => (step.isExact ? "" : bar(i, step.start ?? 0, BAR_HEIGHT))).join(""));
+  return made;
+}
+
+/** @param {Step[]} steps */
+function stateLane(steps) {
+  const made = lane("parse state", "Parse state after each token", BAND_HEIGHT, steps.length);
+  for (const state of STATES) made.path(`wb-scope-${state}`, steps.map((step, i) => (step.state === state ? `M${i} 0h1v${BAND_HEIGHT}h-1z` : "")).join(""));
+  return made;
+}
+
+/** @param {Step[]} steps */
+function removedLane(steps) {
+  const made = lane("removed by the schema", "Probability that the schema removed at each token", BAR_HEIGHT, steps.length);
+  made.path("wb-scope-removed", steps.map((step, i) => bar(i, step.removed, BAR_HEIGHT)).join(""));
+  made.path("wb-scope-forced", steps.map((step, i) => (step.isForced ? `M${i + 0.1} 0h0.8v3h-0.8z` : "")).join(""));
+  return made;
+}
+
+function legend() {
+  const item = (/** @type {string} */ kind, /** @type {string} */ text) => h("span", { class: "wb-scope-key" }, h("span", { class: `wb-scope-swatch ${kind}`, "aria-hidden": "true" }), text);
+  return h(
+    "div",
+    { class: "wb-scope-legend wb-quiet" },
+    item("wb-scope-swatch-bound", "at least so much"),
+    ...STATES.map((state) => item(`wb-scope-swatch-${state}`, state.replace("_", " "))),
+    item("wb-scope-swatch-forced", "no choice left"),
+  );
+}
+
+/** @param {Step} step @param {number} position @param {string} id */
+function tableRow(step, position, id) {
+  const removed = `${step.removed > 0 ? percent(step.removed) : "–"}${step.isForced ? ", no choice left" : ""}`;
+  return h(
+    "tr",
+    { id, "data-wb-position": position, "data-wb-state": step.state },
+    h("td", { text: String(position) }),
+    h("td", {}, h("code", { text: visible(step.label) })),
+    h("td", { text: startInWords(step) }),
+    h("td", { text: step.state.replace("_", " ") }),
+    h("td", { text: removed }),
+  );
+}
+
+export default { render };

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.widgets.compare_view import CompareView, compare
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
+    from workbench.widgets.prediction_game import PredictionGame
     from workbench.widgets.run_feed import RunFeed
     from workbench.widgets.sampling_controls import SamplingControls
     from workbench.widgets.sampling_waterfall import SamplingWaterfall
@@ -28,6 +29,7 @@ _HOME = {
     "CompareView": "compare_view",
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
+    "PredictionGame": "prediction_game",
     "RunFeed": "run_feed",
     "SamplingControls": "sampling_controls",
     "SamplingWaterfall": "sampling_waterfall",
@@ -47,6 +49,7 @@ __all__ = [
     "CompareView",
     "ModelPicker",
     "Playground",
+    "PredictionGame",
     "RunFeed",
     "SamplingControls",
     "SamplingWaterfall",

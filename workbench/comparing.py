@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from workbench.distributions import identities
+from workbench.distributions import identities, kl_nats
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
 
 if TYPE_CHECKING:
@@ -242,14 +242,6 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"<Comparison with {self.runs[0].model}: {'; '.join(map(_summary, self.pairs))}>"
-
-
-def kl_nats(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
-    """KL(one || other) of two distributions, given as natural log probabilities, shape (vocab,)."""
-    p, q = one.astype(np.float64), other.astype(np.float64)
-    possible = p > -np.inf
-    terms = np.exp(p[possible]) * (p[possible] - q[possible])
-    return max(0.0, float(terms.sum()))  # rounding may leave a sum of almost nothing below 0
 
 
 class _Vocabulary:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
 from workbench.protocol.sampling import is_count
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from workbench.records import Alternative, TokenRecord
 
 _BAR_WIDTH = 24
@@ -103,6 +107,14 @@ class Position:
             f"one of the {len(known)} tokens that are known at position {self.index} "
             f"({', '.join(repr(one.text) for one in known[:5])}); logprobs=LogProbConfig(top_k=...) asks for more"
         )
+
+
+def kl_nats(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
+    """KL(one || other) of two distributions, given as natural log probabilities, shape (vocab,)."""
+    p, q = one.astype(np.float64), other.astype(np.float64)
+    possible = p > -np.inf
+    terms = np.exp(p[possible]) * (p[possible] - q[possible])
+    return max(0.0, float(terms.sum()))  # rounding may leave a sum of almost nothing below 0
 
 
 def identities(tokens: Sequence[Any]) -> list[int | str]:

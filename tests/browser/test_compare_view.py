@@ -119,6 +119,22 @@ def test_the_keyboard_runs_and_stops_all_sides(modules: ModuleHost) -> None:
     expect(modules.browser.locator(".wb-compare-foot").first).to_contain_text("stopped by you")
 
 
+def test_of_a_thousand_tokens_the_strip_shows_the_peaks_and_a_bar_leads_to_its_token(modules: ModuleHost) -> None:
+    modules.browser.set_viewport_size({"width": 320, "height": 900})
+    view = shown(modules, compare(AnsweringSession(dict.fromkeys(MODELS, "a b c d e " * 200)), QUESTION, models=MODELS))
+    slots = modules.browser.locator(".wb-compare-slot")
+    assert slots.count() == 64
+    (pair,) = view.differences["pairs"]
+    assert pair["at"] is None
+    title = str(slots.nth(40).get_attribute("title"))
+    at = int(title.removeprefix("token ").partition(":")[0])
+    stretch = [value for i, value in enumerate(pair["kl"]) if i * 64 // len(pair["kl"]) == 40]
+    assert pair["kl"][at] == max(stretch)
+    slots.nth(40).click()
+    modules.wait(f"document.querySelector('.wb-compare').dataset.wbPosition === '{at}'")
+    assert modules.browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def test_whatever_the_models_print_is_text(modules: ModuleHost) -> None:
     session = AnsweringSession(dict(zip(MODELS, [" ".join(PAYLOADS), " ".join(reversed(PAYLOADS))], strict=True)))
     view = shown(modules, compare(session, PAYLOADS[0], models=MODELS))

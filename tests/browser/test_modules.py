@@ -153,6 +153,56 @@ def test_the_card_opens_by_keyboard(modules: ModuleHost) -> None:
     expect(modules.browser.locator(".wb-card")).to_contain_text("Apache-2.0")
 
 
+def test_a_model_is_registered_from_the_form_and_taken_back(modules: ModuleHost) -> None:
+    picker = ModelPicker(FakeSession())
+    modules.show(picker)
+    page = modules.browser
+    opener = page.get_by_role("button", name="Register…")
+    opener.press("Enter")
+    expect(page.get_by_label("Source")).to_be_focused()
+    page.get_by_label("Source").fill("/no/such/folder")
+    page.get_by_label("Source").press("Enter")
+    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'failed'")
+    expect(page.get_by_role("alert")).to_have_text("there is no folder /no/such/folder")
+    page.get_by_label("Source").fill("third")
+    page.get_by_label("Name").fill("mine")
+    page.get_by_label("Provider").select_option("exact")
+    page.get_by_role("button", name="Register", exact=True).click()
+    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
+    modules.wait("document.querySelector('.wb-picker').dataset.wbValue === 'mine'")
+    expect(page.get_by_role("status").first).to_have_text("mine is registered.")
+    expect(page.get_by_role("group", name="Registration")).to_be_hidden()
+    expect(opener).to_be_focused()
+    page.get_by_role("button", name="Card").click()
+    page.get_by_role("button", name="Unregister…").click()
+    expect(page.get_by_role("button", name="Keep")).to_be_focused()
+    page.get_by_role("button", name="Unregister", exact=True).click()
+    modules.wait("document.querySelector('.wb-picker').dataset.wbValue === 'smollm2-135m-instruct'")
+    assert [card["value"] for card in picker.cards] == ["smollm2-135m-instruct", "exact/smollm2-135m-instruct"]
+
+
+def test_the_form_is_left_by_escape_and_kept_while_a_model_is_fetched(modules: ModuleHost) -> None:
+    session = FakeSession()
+    session.may_register.clear()
+    picker = ModelPicker(session)
+    modules.show(picker)
+    page = modules.browser
+    page.get_by_role("button", name="Register…").click()
+    page.get_by_label("Source").press("Escape")
+    expect(page.get_by_label("Source")).to_be_hidden()
+    page.get_by_role("button", name="Register…").click()
+    page.get_by_role("button", name="Register", exact=True).click()
+    modules.wait("!document.querySelector('[role=alert]').hidden")
+    expect(page.get_by_role("alert")).to_contain_text("source must be given")
+    page.get_by_label("Source").fill("slow")
+    page.get_by_label("Source").press("Enter")
+    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'working'")
+    expect(page.get_by_role("button", name="Registering …")).to_be_disabled()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    session.may_register.set()
+    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
+
+
 # ----------------------------------------------------------------------------------------------------- all together
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from tests.tiny_models import save_model
+from tests.unit.widgets.recorded_page import recorded_page
 from workbench import Workbench
 from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownModelError, WorkbenchError
 from workbench.protocol import SamplingParams
+from workbench.widgets import ModelPicker
 
 FEW = SamplingParams(max_tokens=2)
 
@@ -101,6 +103,25 @@ def test_a_folder_alone_is_served_under_its_own_name_by_the_first_provider_where
     monkeypatch.chdir("/")
     with Workbench(config) as bench:
         assert said(bench, "mine")
+
+
+def test_the_picker_registers_with_the_facade_and_takes_back(bench: Workbench, folder: Path) -> None:
+    with recorded_page() as page:
+        picker = ModelPicker(bench)
+        page.send(picker, {"kind": "register", "id": 1, "source": str(folder), "name": "third", "provider_id": "exact"})
+        assert picker.wait(60)
+        assert picker.registration == {"state": "done", "said": "third is registered."}
+        assert (names(bench)[-1], picker.value) == ("third", "third")
+        assert picker.card is not None
+        assert picker.card.predicted_memory_bytes
+        page.send(
+            picker, {"kind": "register", "id": 2, "source": "/no/such/folder", "name": "", "provider_id": "exact"}
+        )
+        assert picker.wait(60)
+        assert (picker.registration["state"], picker.value) == ("failed", "third")
+        assert "/no/such/folder" in picker.registration["said"]
+        picker.unregister()
+    assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2"]
 
 
 def test_an_unregistered_model_of_the_config_gives_its_memory_back_and_returns_with_the_next_start(

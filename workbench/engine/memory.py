@@ -49,13 +49,33 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan
         needed = predict(shapes, precision, packed=packed, keep_wide=keep_wide)
         if needed <= available:
             return Plan(parameters, needed, keep_wide)
-    least = {other: predict(shapes, other, packed=packed) for other in PRECISIONS}
-    fitting = [f"{other} ({_mb(nbytes)})" for other, nbytes in least.items() if nbytes <= available]
-    advice = f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
+    advice = _what_fits(shapes, available, packed=packed)
     raise InsufficientMemoryError(
-        f"{name} in {precision} needs {_mb(least[precision])}, and {_mb(max(available, 0))} of "
+        f"{name} in {precision} needs {_mb(needed)}, and {_mb(max(available, 0))} of "
         f"{_mb(memory_limit_bytes())} are left; {advice}, or close other models"
     )
+
+
+def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool) -> None:
+    """Refuse what could not be loaded even alone, so that it is known before it is served.
+
+    Raises:
+        InsufficientMemoryError: it is larger than what this process may ever use; names the precisions that would fit.
+    """
+    shapes = tensor_shapes(folder)
+    room = memory_limit_bytes() - RESERVE_BYTES
+    needed = predict(shapes, precision, packed=packed)
+    if needed > room:
+        raise InsufficientMemoryError(
+            f"{name} in {precision} needs {_mb(needed)}, and a model can have {_mb(max(room, 0))} of the "
+            f"{_mb(memory_limit_bytes())} here; {_what_fits(shapes, room, packed=packed)}"
+        )
+
+
+def _what_fits(shapes: dict[str, tuple[int, ...]], room: int, *, packed: bool) -> str:
+    least = {other: predict(shapes, other, packed=packed) for other in PRECISIONS}
+    fitting = [f"{other} ({_mb(nbytes)})" for other, nbytes in least.items() if nbytes <= room]
+    return f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
 
 
 def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_wide: bool = False) -> int:

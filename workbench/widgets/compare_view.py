@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -19,6 +18,7 @@ from workbench.widgets.base import LOCK, Parts, WorkbenchWidget
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.compare_html import compare_html
 from workbench.widgets.compare_wire import LETTERS, settings_in_words, wire_pairs
+from workbench.widgets.composing import take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES, MODES
@@ -30,9 +30,6 @@ Params = Sequence[SamplingParams] | SamplingParams | None
 _DEFAULT = SamplingParams(max_tokens=128)
 _NOTHING: dict[str, Any] = {"number": 0, "state": "idle", "pairs": []}
 _INTERVAL_S = 0.25
-
-# The cell of one question, run again, makes a new view of it; the one before would stay in memory.
-_OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[CompareView]]] = weakref.WeakKeyDictionary()
 
 
 class CompareView(WorkbenchWidget):
@@ -93,9 +90,7 @@ class CompareView(WorkbenchWidget):
         self._sent: list[int] = []
         self._wait: Callable[[float | None], None] = lambda _timeout_s: None
         with ExitStack() as made:
-            feeds = [RunFeed() for _ in self._models]
-            for feed in feeds:
-                made.callback(feed.close)
+            feeds = [until_made(made, RunFeed()) for _ in self._models]
             settings, common = settings_in_words(self._params)
             titles = _titles(self._cards, self._models, settings)
             super().__init__(feeds=feeds, sides=titles, common=common, prompt=prompt, differences=dict(_NOTHING))
@@ -250,13 +245,7 @@ def compare(
     except Exception:
         opened.close()
         raise
-    views = _OPEN.setdefault(session, {})
-    question = repr((prompt, models, sampling_params, mode, alternatives))
-    before = views.get(question)
-    previous = before() if before is not None else None
-    if previous is not None:
-        previous.close()
-    views[question] = weakref.ref(opened)
+    take_the_place(session, opened, (prompt, models, sampling_params, mode, alternatives))
     return opened
 
 

@@ -19,13 +19,16 @@ def until_made(made: ExitStack, part: Made) -> Made:
     return part
 
 
-def take_the_place(session: Any, opened: WorkbenchWidget) -> None:
+def take_the_place(session: Any, opened: WorkbenchWidget, question: object = "") -> None:
     """Close the widget of the same class that was opened on the session before.
 
     A cell that is run again makes a new one; the one before would stay in memory and keep its page alive.
+
+    Args:
+        question: what the widget is asked; those that are asked something else stay open.
     """
     by_name = _OPEN.setdefault(session, {})
-    name = type(opened).__name__  # not the class: anywidget makes one for each widget
+    name = f"{type(opened).__name__} {question!r}"  # not the class: anywidget makes one for each widget
     before = by_name.get(name)
     previous = None if before is None else before()
     if previous is not None:

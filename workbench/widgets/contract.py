@@ -9,6 +9,7 @@ from workbench.protocol import (
     CompletionMessage,
     LogProbConfig,
     Message,
+    RunConfig,
     SamplingParams,
     ToolCall,
     ToolChoice,
@@ -106,7 +107,7 @@ class ServedModel(Protocol):
 
 
 class SessionLike(Protocol):
-    """The part of the notebook facade that widgets call; no method blocks on a model."""
+    """The part of the notebook facade that widgets call; no method blocks but those that say so."""
 
     def completion(
         self,
@@ -132,6 +133,17 @@ class SessionLike(Protocol):
         self, *, tools: Sequence[Any] | None = None, tool_choice: ToolChoice | None = ToolChoice.auto
     ) -> ConversationLike: ...
 
+    @property
+    def config(self) -> RunConfig: ...
+
     def list_models(self) -> Sequence[ServedModel]: ...
+
+    def register_model(
+        self, identifier: str, source: str | None = None, *, provider_id: str | None = None
+    ) -> ServedModel:
+        """Blocks, for minutes where weights are fetched."""
+
+    def unregister_model(self, identifier: str) -> None:
+        """Blocks until its memory is given back."""
 
     def card(self, model: str | None = None) -> ModelCard: ...

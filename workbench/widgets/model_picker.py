@@ -1,26 +1,34 @@
-"""Which model answers: the models that a session serves, grouped by provider, with the facts of each."""
+"""Which model answers: the models that a session serves, grouped by provider, with the facts of each.
+
+The page can have one more registered, which may fetch its weights and take minutes: a thread does it, and the trait
+``registration`` tells how far it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import traitlets
 
-from workbench.errors import ModelNotFoundError
+from workbench.errors import BusyError, InvalidRequestError, ModelNotFoundError
 from workbench.records import ModelCard
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
-from workbench.widgets.contract import SessionLike
+from workbench.widgets.contract import ServedModel, SessionLike
+from workbench.widgets.wire import in_words
+
+_QUIET = {"state": "idle", "said": ""}
 
 
 class ModelPicker(WorkbenchWidget):
     """Shows what is served and holds the choice; looking at a card never loads its model.
 
     Args:
-        session: asked for ``list_models()`` and ``card(name)``.
+        session: serves the models, and has more of them registered.
         value: identifier to begin with; None takes the first model served.
         kind: ``causal`` (text generation) or ``embedding``; None shows both.
     """
@@ -33,11 +41,22 @@ class ModelPicker(WorkbenchWidget):
     ).tag(sync=True)
     value = traitlets.Unicode(None, allow_none=True, help="Identifier of the chosen model.").tag(sync=True)
 
+    providers: traitlets.List[dict[str, str]] = traitlets.List(
+        help="Id and type of each provider that may be asked to serve one more model."
+    ).tag(sync=True)
+    registration = traitlets.Dict(help="State of the last change, and in words what came of it.").tag(sync=True)
+
     def __init__(self, session: SessionLike, *, value: str | None = None, kind: str | None = "causal") -> None:
         self._session = session
         self._kind = kind
+        self._thread: threading.Thread | None = None
         cards = self._served_cards()
-        super().__init__(cards=cards, value=_chosen(cards, value))
+        providers = [
+            {"provider_id": one.provider_id, "provider_type": one.provider_type}
+            for one in session.config.providers.get("inference", ())
+        ]
+        super().__init__(cards=cards, value=_chosen(cards, value), providers=providers, registration=dict(_QUIET))
+        self.on_msg(self._answer)
 
     @property
     def card(self) -> ModelCard | None:
@@ -55,6 +74,31 @@ class ModelPicker(WorkbenchWidget):
             if self.value not in [card["value"] for card in cards]:
                 self.value = cards[0]["value"] if cards else None
 
+    def register(self, identifier: str, source: str | None = None, *, provider_id: str | None = None) -> None:
+        """Have one more model served, and choose it; arguments and errors are those of ``Workbench.register_model``.
+
+        Blocks, for minutes where weights are fetched.
+        """
+        model = self._session.register_model(identifier, source, provider_id=provider_id)
+        self.refresh()
+        with LOCK:
+            self.value = self._name_of(model) or self.value
+
+    def unregister(self, value: str | None = None) -> None:
+        """Have a model served no longer, the chosen one where none is named; its files stay."""
+        name = self.value if value is None else value
+        if name is None:
+            raise InvalidRequestError("value", name, "the name of a model that is served")
+        self._session.unregister_model(name)
+        self.refresh()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until what the page asked for last has come to its end; True if it has."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return thread is None or not thread.is_alive()
+
     def static_html(self) -> str:
         return static_html.card_html(self.card)
 
@@ -68,6 +112,67 @@ class ModelPicker(WorkbenchWidget):
         if value is not None and value not in served:
             raise ModelNotFoundError(value, served)
         return value
+
+    def _name_of(self, model: ServedModel) -> str | None:
+        """By which it is chosen here; None where models of its kind are not shown."""
+        named = (
+            card["value"]
+            for card in self.cards
+            if (card["provider_id"], card["identifier"]) == (model.provider_id, model.identifier)
+        )
+        return next(named, None)
+
+    def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        kind = message.get("kind") if isinstance(message, dict) else None
+        if kind not in ("register", "unregister"):
+            return
+        error: str | None = None
+        try:
+            self._begin(*(self._registering(message) if kind == "register" else self._unregistering(message)))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+            error = in_words(problem)
+        self.send({"kind": "reply", "id": message.get("id"), "error": error})
+
+    def _registering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
+        """What is said while it goes on, and what is done."""
+        name, source = (str(message.get(field) or "").strip() for field in ("name", "source"))
+        if not source:
+            raise InvalidRequestError("source", source, "given: a catalog name, a folder or a hub id")
+
+        def work() -> str:
+            arguments = (name, source) if name else (source,)
+            self.register(*arguments, provider_id=message.get("provider_id"))
+            return f"{name or source} is registered."
+
+        return f"Registering {name or source} …", work
+
+    def _unregistering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
+        name = message.get("value")
+        if not isinstance(name, str):
+            raise InvalidRequestError("value", name, "the name of a model that is served")
+
+        def work() -> str:
+            self.unregister(name)
+            return f"{name} is served no longer. If the run config names it, it is back with the next start."
+
+        return f"Unregistering {name} …", work
+
+    def _begin(self, said: str, work: Callable[[], str]) -> None:
+        with LOCK:
+            if not self.wait(0):
+                raise BusyError("another model is on its way; wait until it is there")
+            self.registration = {"state": "working", "said": said}
+            self._thread = threading.Thread(target=self._carry_out, args=(work,), name="workbench-models", daemon=True)
+            self._thread.start()
+
+    def _carry_out(self, work: Callable[[], str]) -> None:
+        try:
+            outcome = {"state": "done", "said": work()}
+        except Exception as problem:  # noqa: BLE001 - read by the person who asked for it
+            outcome = {"state": "failed", "said": in_words(problem)}
+        with LOCK:
+            if not self.closed:
+                self.registration = outcome
 
     def _served_cards(self) -> list[dict[str, Any]]:
         names = _names(self._session)

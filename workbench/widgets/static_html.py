@@ -143,6 +143,7 @@ def card_html(card: ModelCard | None) -> str:
         card.precision,
         None if card.context_length is None else f"{card.context_length:,} context",
         card.licence,
+        None if card.template_sha256 is None else f"template {card.template_sha256[:12]}",
     ]
     known = [fact for fact in facts if fact]
     return document(line(" · ".join([f"{card.provider_id}/{card.identifier}", *known])))

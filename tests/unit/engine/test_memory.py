@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine import memory
 from workbench.engine.loading import load
-from workbench.engine.memory import RESERVE_BYTES, plan, predict, tensor_shapes
+from workbench.engine.memory import RESERVE_BYTES, check_limit, plan, predict, tensor_shapes
 from workbench.engine.precision import PRECISIONS, Precision
 from workbench.errors import InsufficientMemoryError, ModelFormatError
 
@@ -246,3 +246,20 @@ def test_a_model_of_many_files_is_refused_by_the_sum_of_them(tmp_path: Path, roo
         plan(tmp_path, "float32", "parts", packed=False)
     room(2 * 64 * 64 * 4)
     assert plan(tmp_path, "float32", "parts", packed=False).nbytes == 2 * 64 * 64 * 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "int4"])
+def test_what_could_never_fit_is_told_before_it_is_loaded_and_what_could_is_not(
+    structure: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    """Whatever else is in memory at the moment."""
+    folder = structure("llama")
+    needed = predict(tensor_shapes(folder), precision, packed=True)
+    monkeypatch.setattr(memory, "memory_available_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: needed + RESERVE_BYTES)
+    check_limit(folder, precision, "my-model", packed=True)
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: needed + RESERVE_BYTES - 1)
+    with pytest.raises(InsufficientMemoryError, match=f"my-model in {precision} needs") as caught:
+        check_limit(folder, precision, "my-model", packed=True)
+    assert ("choose a smaller model" in str(caught.value)) is (precision == "int4")
+    assert ("int4 (" in str(caught.value)) is (precision == "float32")

@@ -88,6 +88,17 @@ async def test_what_could_not_be_loaded_is_refused_at_registration_and_not_serve
     assert await provider.list_models() == []
 
 
+async def test_what_could_never_fit_is_refused_at_registration_with_what_would(
+    provider_of: Make, tiny_folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = provider_of()
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: memory.RESERVE_BYTES + 80 * 2**10)
+    for source, words in [("llama", "choose .*int4"), ("bert", "mine in float32 needs")]:
+        with pytest.raises(InsufficientMemoryError, match=words):
+            await provider.register_model(ModelDef(identifier="mine", llama_model=str(tiny_folders[source])))
+    assert await provider.list_models() == []
+
+
 @pytest.mark.parametrize(
     "source,error",
     [

@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.call_steps import call_steps
 from workbench.conversing import Conversation, function_tools
-from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.errors import InsufficientMemoryError, InvalidRequestError, ModelNotFoundError, UnknownModelError
 from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
     LogProbConfig,
     Message,
     ModelDefWithProvider,
+    Provider,
+    RunConfig,
     SamplingParams,
     StopReason,
     ToolCall,
@@ -342,6 +345,14 @@ class FakeSession:
         self._error = error
         self._calls = [list(answer) for answer in calls]
         self._loaded = False
+        self._served = [
+            _served("smollm2-135m-instruct", "local"),
+            _served("all-minilm-l6-v2", "local"),
+            _served("smollm2-135m-instruct", "exact"),
+        ]
+        self.may_register = threading.Event()
+        """Cleared by a test that wants to look while a registration is under way."""
+        self.may_register.set()
 
     def completion(
         self,
@@ -375,26 +386,49 @@ class FakeSession:
 
         return Conversation(ask, function_tools(list(tools or ()), skip_definitions=True), tool_choice=tool_choice)
 
-    def list_models(self) -> list[ModelDefWithProvider]:
-        return [
-            ModelDefWithProvider(identifier=identifier, llama_model=identifier, provider_id=provider)
-            for identifier, provider in (
-                ("smollm2-135m-instruct", "local"),
-                ("all-minilm-l6-v2", "local"),
-                ("smollm2-135m-instruct", "exact"),
-            )
+    @property
+    def config(self) -> RunConfig:
+        providers = [
+            Provider(provider_id=name, provider_type="inline::transformers", config={}) for name in ("local", "exact")
         ]
+        return RunConfig(
+            built_at=datetime(2026, 1, 1, tzinfo=UTC), image_name="fake", providers={"inference": providers}
+        )
+
+    def list_models(self) -> list[ModelDefWithProvider]:
+        return list(self._served)
+
+    def register_model(
+        self, identifier: str, source: str | None = None, *, provider_id: str | None = None
+    ) -> ModelDefWithProvider:
+        assert self.may_register.wait(10), "the test never let the registration go on"
+        if "/" in (source or identifier):
+            raise UnknownModelError(f"there is no folder {source or identifier}")
+        if "70b" in (source or identifier):
+            raise InsufficientMemoryError(f"{identifier} in int4 needs 38,000 MiB; choose a smaller model")
+        self._served.append(_served(identifier, provider_id or "local"))
+        return self._served[-1]
+
+    def unregister_model(self, identifier: str) -> None:
+        provider, _, name = identifier.rpartition("/")
+        for one in self._served:
+            if one.identifier == name and provider in ("", one.provider_id):
+                self._served.remove(one)
+                return
+        raise ModelNotFoundError(identifier, [one.identifier for one in self._served])
 
     def card(self, model: str | None = None) -> ModelCard:
-        provider, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
-        if identifier not in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
-            raise ModelNotFoundError(identifier, ["smollm2-135m-instruct", "all-minilm-l6-v2"])
+        named, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
+        found = [one for one in self._served if one.identifier == identifier and named in ("", one.provider_id)]
+        if not found:
+            raise ModelNotFoundError(identifier, [one.identifier for one in self._served])
+        provider = found[0].provider_id
         if identifier == "all-minilm-l6-v2":
-            return ModelCard(identifier, "local", "inline::transformers", identifier, kind="embedding")
+            return ModelCard(identifier, provider, "inline::transformers", identifier, kind="embedding")
         is_exact = provider == "exact"
         return ModelCard(
             identifier,
-            provider or "local",
+            provider,
             "inline::transformers",
             identifier,
             architecture="LlamaForCausalLM",
@@ -403,6 +437,7 @@ class FakeSession:
             device="cpu",
             context_length=8192,
             has_chat_template=True,
+            template_sha256="5d3c" * 16,
             licence="Apache-2.0",
             loaded=self._loaded and not is_exact,
             memory_bytes=612_000_000 if self._loaded and not is_exact else None,
@@ -450,6 +485,10 @@ class FakeSession:
         self.runs.append(run)
         if self._tokens_per_s:  # else whoever tests moves it by hand
             run.go(self._tokens_per_s)
+
+
+def _served(identifier: str, provider_id: str) -> ModelDefWithProvider:
+    return ModelDefWithProvider(identifier=identifier, llama_model=identifier, provider_id=provider_id)
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.widgets.fake_session import FakeSession
 from tests.unit.widgets.recorded_page import Page
-from workbench.errors import ModelNotFoundError
+from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownModelError
 from workbench.protocol import SamplingParams
 from workbench.widgets import ModelPicker
 
@@ -59,3 +61,108 @@ def test_a_session_that_serves_nothing_is_an_empty_picker(page: Page) -> None:
     picker = ModelPicker(Empty())  # type: ignore[arg-type]
     assert (picker.value, picker.card) == (None, None)
     assert "No model is served." in picker.static_html()
+
+
+# ------------------------------------------------------------------------------------------- one more, and one fewer
+
+
+def asked(page: Page, picker: ModelPicker, kind: str, **fields: Any) -> dict[str, Any]:
+    """What came of a click, once it has come to its end."""
+    page.send(picker, {"kind": kind, "id": 1, **fields})
+    assert page.customs(picker, "reply")[-1] == {"kind": "reply", "id": 1, "error": None}
+    assert picker.wait(10)
+    outcome: dict[str, Any] = picker.registration
+    return outcome
+
+
+def test_a_model_that_is_registered_is_chosen(page: Page) -> None:
+    picker = ModelPicker(FakeSession())
+    picker.register("mine", "some-source", provider_id="exact")
+    assert picker.value == "mine"
+    assert picker.card is not None
+    assert picker.card.provider_id == "exact"
+
+
+def test_the_form_offers_the_providers_of_the_run_config_and_registers_with_one(page: Page) -> None:
+    picker = ModelPicker(FakeSession())
+    assert [one["provider_id"] for one in picker.providers] == ["local", "exact"]
+    outcome = asked(page, picker, "register", source=" smollm2-135m-instruct ", name="mine", provider_id="exact")
+    assert outcome == {"state": "done", "said": "mine is registered."}
+    assert picker.value == "mine"
+    assert page.writes(picker, "registration")[0] == {"state": "working", "said": "Registering mine …"}
+    assert page.writes(picker, "value")[-1] == "mine"
+
+
+def test_a_source_alone_gives_its_own_name(page: Page) -> None:
+    picker = ModelPicker(FakeSession())
+    assert asked(page, picker, "register", source="third", name="", provider_id="local")["state"] == "done"
+    assert picker.value == "third"
+
+
+@pytest.mark.parametrize(
+    "source, words", [("/no/such/folder", "no folder /no/such/folder"), ("big-70b", "choose a smaller model")]
+)
+def test_a_refusal_is_said_in_words_and_the_choice_stays(page: Page, source: str, words: str) -> None:
+    picker = ModelPicker(FakeSession())
+    outcome = asked(page, picker, "register", source=source, name="", provider_id="local")
+    assert outcome["state"] == "failed"
+    assert words in outcome["said"]
+    assert picker.value == "smollm2-135m-instruct"
+    with pytest.raises(UnknownModelError, match="no folder"):
+        picker.register("x", "/no/such/folder")
+
+
+def test_a_form_without_a_source_is_refused_at_once(page: Page) -> None:
+    picker = ModelPicker(FakeSession())
+    page.send(picker, {"kind": "register", "id": 4, "source": "  ", "name": "x", "provider_id": "local"})
+    (reply,) = page.customs(picker, "reply")
+    assert reply["id"] == 4
+    assert "source must be given: a catalog name, a folder or a hub id" in reply["error"]
+
+
+def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_its_turn(page: Page) -> None:
+    session = FakeSession()
+    session.may_register.clear()
+    picker = ModelPicker(session)
+    page.send(picker, {"kind": "register", "id": 1, "source": "slow", "name": "", "provider_id": "local"})
+    assert picker.registration["state"] == "working"
+    assert not picker.wait(0)
+    page.send(picker, {"kind": "register", "id": 2, "source": "other", "name": "", "provider_id": "local"})
+    assert "another model is on its way" in page.customs(picker, "reply")[-1]["error"]
+    session.may_register.set()
+    assert picker.wait(10)
+    assert (picker.registration["state"], picker.value) == ("done", "slow")
+
+
+def test_a_picker_that_was_closed_meanwhile_says_nothing_more(page: Page) -> None:
+    session = FakeSession()
+    session.may_register.clear()
+    picker = ModelPicker(session)
+    page.send(picker, {"kind": "register", "id": 1, "source": "slow", "name": "", "provider_id": "local"})
+    picker.close()
+    session.may_register.set()
+    assert picker.wait(10)
+    assert picker.registration["state"] == "working"
+    assert [model.identifier for model in session.list_models()][-1] == "slow"
+
+
+def test_an_unregistered_model_is_gone_and_the_first_one_is_chosen(page: Page) -> None:
+    picker = ModelPicker(FakeSession(), value="exact/smollm2-135m-instruct")
+    outcome = asked(page, picker, "unregister", value="exact/smollm2-135m-instruct")
+    assert outcome["said"].startswith("exact/smollm2-135m-instruct is served no longer.")
+    assert [card["value"] for card in picker.cards] == ["smollm2-135m-instruct"]
+    assert asked(page, picker, "unregister", value="exact/smollm2-135m-instruct")["state"] == "failed"
+    picker.unregister()
+    assert picker.value is None
+    with pytest.raises(InvalidRequestError, match="the name of a model that is served"):
+        picker.unregister()
+
+
+def test_a_model_of_another_kind_is_registered_and_not_chosen(page: Page) -> None:
+    picker = ModelPicker(FakeSession())
+    picker.register("all-minilm-l6-v2", provider_id="exact")
+    assert picker.value == "smollm2-135m-instruct"
+
+
+def test_the_static_twin_names_the_template(page: Page) -> None:
+    assert "template 5d3c5d3c5d3c" in ModelPicker(FakeSession()).static_html()

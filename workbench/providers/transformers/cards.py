@@ -11,7 +11,7 @@ from typing import Any
 from workbench import catalog
 from workbench.engine.embeddings import is_sentence_model, text_limit
 from workbench.engine.machine import memory_limit_bytes
-from workbench.engine.memory import predict, tensor_shapes
+from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
@@ -23,9 +23,12 @@ from workbench.providers.transformers.config import TransformersConfig
 from workbench.records import ModelCard
 
 
-def check_source(source: str) -> None:
+def check_source(model: ModelDef, config: TransformersConfig) -> None:
     """Fetch a model if need be and refuse what could not be loaded later."""
-    check_folder(catalog.resolve(source))
+    folder = catalog.resolve(model.llama_model)
+    check_folder(folder)
+    precision, packed = _form(folder, config)
+    check_limit(folder, precision, model.identifier, packed=packed)
 
 
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
@@ -64,20 +67,29 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
     embeds = is_sentence_model(folder)
-    precision: Precision = "float32" if embeds else config.precision
+    precision, packed = _form(folder, config)
     sees = model_config.get("model_type") in FAMILIES
-    architecture = next(iter(model_config.get("architectures") or ()), None)
     positions = text_config.get("max_position_embeddings") or text_config.get("n_positions")
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": precision,
-        "architecture": architecture,
+        "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
-        "predicted_memory_bytes": predict(shapes, precision, packed=architecture in ARCHITECTURES, keep_wide=True),
+        "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_wide=True),
         "context_length": min(text_limit(folder), positions or 512) if embeds else positions,
         "reads_images": sees,
         **template_facts(_template_sources(folder, sees=sees)),
     }
+
+
+def _form(folder: Path, config: TransformersConfig) -> tuple[Precision, bool]:
+    """How the weights would be held: their precision, and whether the fused step packs them."""
+    architecture = _architecture(read_json(folder / "config.json"))
+    return "float32" if is_sentence_model(folder) else config.precision, architecture in ARCHITECTURES
+
+
+def _architecture(model_config: Mapping[str, Any]) -> str | None:
+    return next(iter(model_config.get("architectures") or ()), None)
 
 
 def template_facts(sources: Mapping[str, str]) -> dict[str, Any]:

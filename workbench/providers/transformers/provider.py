@@ -69,7 +69,7 @@ class TransformersProvider(InferenceProvider):
         return ModelDef(identifier=identifier_of(source), llama_model=source)
 
     async def register_model(self, model: ModelDef) -> None:
-        await asyncio.to_thread(cards.check_source, model.llama_model)
+        await asyncio.to_thread(cards.check_source, model, self.config)
         self.serve(model)
 
     async def unregister_model(self, identifier: str) -> None:

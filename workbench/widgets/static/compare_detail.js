@@ -9,6 +9,9 @@ import { nats, percent, percentOf, visible } from "./format.js";
  *   `kl` from position `from` on; `at`: the first difference in the reference and in the other run
  */
 
+// As many as have room at 320 pixels, with a gap between each two.
+const MOST_BARS = 64;
+
 /** Where the reference is first left. @param {Pair[]} pairs @returns {number | null} */
 export function firstDifference(pairs) {
   const found = pairs.flatMap((pair) => (pair.at ? [pair.at[0]] : []));
@@ -35,19 +38,33 @@ export function strips({ sides, model, differences, look }) {
   return root;
 }
 
-/** @param {Pair} pair @param {string} name @param {number} most @param {number | null} position @param {(position: number) => void} look */
+/** Bars, the largest of a stretch where there are more tokens than room. @param {Pair} pair @param {string} name @param {number} most @param {number | null} position @param {(position: number) => void} look */
 function strip(pair, name, most, position, look) {
-  const bars = pair.kl.map((value, i) => {
-    const bar = h("span", { class: i === position ? "wb-compare-bar wb-compare-here" : i === pair.at?.[0] ? "wb-compare-bar wb-compare-last" : "wb-compare-bar", title: `token ${i}: ${nats(value)} nat` });
-    bar.style.height = `${Math.max(2, (100 * (value ?? 0)) / most)}%`;
-    return bar;
+  const peaks = peaksOf(pair.kl);
+  const stretchOf = (/** @type {number | null | undefined} */ at) => (at === null || at === undefined ? null : Math.floor((at * peaks.length) / pair.kl.length));
+  const slots = peaks.map((at, i) => {
+    const kind = i === stretchOf(position) ? " wb-compare-here" : i === stretchOf(pair.at?.[0]) ? " wb-compare-last" : "";
+    const bar = h("span", { class: `wb-compare-bar${kind}` });
+    bar.style.height = `${Math.max(2, (100 * (pair.kl[at] ?? 0)) / most)}%`;
+    return h("span", { class: "wb-compare-slot", "data-wb-at": at, title: `token ${at}: ${nats(pair.kl[at])} nat` }, bar);
   });
-  const plane = h("div", { class: "wb-compare-plane", role: "img", "aria-label": `${name} of ${pair.kl.length} tokens, from left to right, at most ${nats(most)} nat` }, ...bars);
+  const plane = h("div", { class: "wb-compare-plane", role: "img", "aria-label": `${name} of ${pair.kl.length} tokens, from left to right, at most ${nats(most)} nat` }, ...slots);
   plane.addEventListener("click", (event) => {
-    const position = Math.floor((event.clientX - plane.getBoundingClientRect().left) / (bars[0].getBoundingClientRect().width + 1));
-    if (position < bars.length) look(position);
+    const slot = /** @type {any} */ (event.target).closest("[data-wb-at]");
+    if (slot) look(Number(slot.getAttribute("data-wb-at")));
   });
   return h("div", { class: "wb-compare-strip" }, h("span", { class: "wb-quiet wb-number", text: name }), plane, h("span", { class: "wb-quiet wb-number", text: `${nats(most)} nat` }));
+}
+
+/** Position of the largest value of every stretch. @param {(number | null)[]} values */
+function peaksOf(values) {
+  /** @type {number[]} */ const peaks = [];
+  const count = Math.min(values.length, MOST_BARS);
+  values.forEach((value, at) => {
+    const stretch = Math.floor((at * count) / values.length);
+    if (peaks[stretch] === undefined || (value ?? 0) > (values[peaks[stretch]] ?? 0)) peaks[stretch] = at;
+  });
+  return peaks;
 }
 
 /**

@@ -171,8 +171,9 @@ function column({ store, side, index, model, differences, look, signal }) {
   const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
   const error = h("p", { class: "wb-message wb-compare-error", role: "alert", hidden: true });
   /** @type {HTMLElement[]} */ const spans = [];
-  /** Tokens up to here are drawn as the same. */
-  let settled = 0;
+  /** What is drawn: for which first difference, up to which token. */
+  let drawn = { at: /** @type {number | null} */ (null), count: 0 };
+  let selected = -1;
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
@@ -185,16 +186,17 @@ function column({ store, side, index, model, differences, look, signal }) {
   const showMarks = () => {
     const { pairs } = differences.value;
     const at = markedIn(pairs, index);
-    const end = at ?? spans.length;
-    for (let i = Math.min(settled, end); i < spans.length; i += 1) {
-      spans[i].classList.toggle("wb-compare-same", i < end);
+    for (let i = at === drawn.at ? drawn.count : 0; i < spans.length; i += 1) {
+      spans[i].classList.toggle("wb-compare-same", at === null || i < at);
       spans[i].classList.toggle("wb-compare-parted", i === at);
     }
-    settled = end;
+    drawn = { at, count: spans.length };
   };
   const showPosition = () => {
     const position = model.get("position");
-    spans.forEach((span, i) => span.classList.toggle("wb-selected", i === position));
+    spans[selected]?.classList.remove("wb-selected");
+    selected = position ?? -1;
+    spans[selected]?.classList.add("wb-selected");
     if (position !== null && spans[position]) scrollInto(output, spans[position]);
   };
   const showFoot = () => {
@@ -204,7 +206,7 @@ function column({ store, side, index, model, differences, look, signal }) {
   };
   const reset = () => {
     spans.length = 0;
-    settled = 0;
+    drawn = { at: null, count: 0 };
     output.replaceChildren();
     append(0);
     showMarks();

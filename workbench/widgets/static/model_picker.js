@@ -1,5 +1,6 @@
-// Which model answers, and what it is: one select, one line of facts, and a card with the rest.
+// Which model answers, and what it is: one select, one line of facts, a card with the rest, and a form for one more.
 
+import { requester } from "./asking.js";
 import { h, keepKeys, uniqueId } from "./dom.js";
 import { byteSize, parameterCount } from "./format.js";
 
@@ -28,6 +29,11 @@ import { byteSize, parameterCount } from "./format.js";
  * @typedef {object} State of the widget model
  * @property {Card[]} cards
  * @property {string | null} value
+ * @property {{provider_id: string, provider_type: string}[]} providers
+ * @property {{state: "idle" | "working" | "done" | "failed", said: string}} registration  the last change, and what came of it
+ *
+ * Messages to the kernel: `{kind: "register", id, source, name, provider_id}` and `{kind: "unregister", id, value}`; each is
+ * answered by `{kind: "reply", id, error}` when it has begun, and `registration` tells the rest.
  */
 
 /** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
@@ -38,8 +44,13 @@ function render({ model, el, signal }) {
   const select = h("select", { class: "wb-field wb-model", "aria-label": "Model" });
   const facts = h("span", { class: "wb-quiet wb-number wb-model-facts" });
   const disclose = h("button", { type: "button", class: "wb-button wb-ghost", "aria-expanded": "false", "aria-controls": cardId, text: "Card" });
-  const card = h("dl", { class: "wb-card wb-number", id: cardId, hidden: true });
-  el.append(h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose), card);
+  const rows = h("dl", { class: "wb-card wb-number" });
+  const outcome = outcomeLine(model);
+  const request = requester(model, signal, outcome.refuse);
+  const removal = removalButtons(model, request);
+  const card = h("div", { id: cardId, hidden: true }, rows, removal.root);
+  const form = registrationForm(model, request);
+  el.append(h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener), card, form.root, outcome.root);
 
   const show = () => {
     const cards = /** @type {Card[]} */ (model.get("cards"));
@@ -49,8 +60,10 @@ function render({ model, el, signal }) {
     select.disabled = cards.length === 0;
     const chosen = cards.find((item) => item.value === value);
     facts.replaceChildren(...(chosen ? factsLine(chosen) : ["No model is served."]));
-    card.replaceChildren(...(chosen ? cardRows(chosen) : []));
+    rows.replaceChildren(...(chosen ? cardRows(chosen) : []));
     disclose.hidden = !chosen;
+    if (!chosen) card.hidden = true;
+    removal.reset();
     el.setAttribute("data-wb-value", value ?? "");
   };
   select.addEventListener("change", () => {
@@ -64,6 +77,15 @@ function render({ model, el, signal }) {
   model.on("change:cards", show);
   model.on("change:value", show);
   show();
+  const showRegistration = () => {
+    const { state } = model.get("registration");
+    el.setAttribute("data-wb-registration", state);
+    outcome.show();
+    form.show();
+    removal.show();
+  };
+  model.on("change:registration", showRegistration);
+  showRegistration();
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
@@ -121,6 +143,110 @@ function cardRows(card) {
     ["Memory limit", size(card.memory_limit_bytes)],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [h("div", {}, h("dt", { text: term }), h("dd", { text: value }))]));
+}
+
+/** What is going on, and what came of it; a refusal at once is said in the same place. @param {any} model */
+function outcomeLine(model) {
+  const said = h("p", { class: "wb-quiet", role: "status" });
+  const error = h("p", { class: "wb-message", role: "alert", hidden: true });
+  const root = h("div", { class: "wb-outcome", hidden: true }, said, error);
+  const tell = (/** @type {string} */ quiet, /** @type {string} */ loud) => {
+    said.textContent = quiet;
+    error.textContent = loud;
+    error.hidden = !loud;
+    root.hidden = !quiet && !loud;
+  };
+  const show = () => {
+    const { state, said: words } = model.get("registration");
+    tell(state === "failed" ? "" : words, state === "failed" ? words : "");
+  };
+  return { root, show, refuse: (/** @type {string | null} */ text) => (text ? tell("", text) : show()) };
+}
+
+/** Taking a model back asks once more. @param {any} model @param {(content: any) => void} request */
+function removalButtons(model, request) {
+  const begin = h("button", { type: "button", class: "wb-button wb-ghost wb-unregister", text: "Unregister…" });
+  const question = h("span", { class: "wb-quiet" });
+  const confirm = h("button", { type: "button", class: "wb-button wb-confirm", text: "Unregister" });
+  const keep = h("button", { type: "button", class: "wb-button wb-ghost", text: "Keep" });
+  const asking = h("span", { class: "wb-asking", hidden: true }, question, confirm, keep);
+  const ask = (/** @type {boolean} */ isOpen) => {
+    asking.hidden = !isOpen;
+    begin.hidden = isOpen;
+  };
+  begin.addEventListener("click", () => {
+    question.textContent = `Serve ${model.get("value")} no longer? Its files stay.`;
+    ask(true);
+    keep.focus();
+  });
+  keep.addEventListener("click", () => {
+    ask(false);
+    begin.focus();
+  });
+  confirm.addEventListener("click", () => {
+    request({ kind: "unregister", value: model.get("value") });
+    ask(false);
+    begin.focus();
+  });
+  return {
+    root: h("div", { class: "wb-removal" }, begin, asking),
+    reset: () => ask(false),
+    show: () => {
+      begin.disabled = model.get("registration").state === "working";
+    },
+  };
+}
+
+/** Source, name and provider of one more model. @param {any} model @param {(content: any) => void} request */
+function registrationForm(model, request) {
+  const formId = uniqueId("register");
+  const opener = h("button", { type: "button", class: "wb-button wb-ghost wb-register", "aria-expanded": "false", "aria-controls": formId, text: "Register…" });
+  const source = field("Source", h("input", { class: "wb-field", type: "text", spellcheck: "false", autocomplete: "off", placeholder: "catalog name, folder or hub id" }));
+  const name = field("Name", h("input", { class: "wb-field", type: "text", spellcheck: "false", autocomplete: "off", placeholder: "the source's own" }));
+  const providers = model.get("providers").map((/** @type {any} */ one) => h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }));
+  const provider = field("Provider", h("select", { class: "wb-field" }, ...providers));
+  const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
+  const help = h("p", { class: "wb-quiet wb-register-help", text: "Weights that are not here yet are fetched. What could not fit this machine's memory is refused, with what would." });
+  const root = h("div", { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true }, source.root, name.root, provider.root, submit, help);
+  const open = (/** @type {boolean} */ isOpen) => {
+    root.hidden = !isOpen;
+    opener.setAttribute("aria-expanded", String(isOpen));
+    (isOpen ? source.input : opener).focus();
+  };
+  const send = () => {
+    if (!submit.disabled) request({ kind: "register", source: source.input.value, name: name.input.value, provider_id: provider.input.value || null });
+  };
+  opener.addEventListener("click", () => open(root.hidden));
+  opener.hidden = providers.length === 0;
+  submit.addEventListener("click", send);
+  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape") open(false);
+    else if (event.key === "Enter" && event.target !== submit) send();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  let before = model.get("registration").state;
+  return {
+    opener,
+    root,
+    show() {
+      const { state } = model.get("registration");
+      submit.disabled = state === "working";
+      submit.textContent = state === "working" ? "Registering …" : "Register";
+      if (before === "working" && state === "done" && !root.hidden) {
+        source.input.value = name.input.value = "";
+        open(false);
+      }
+      before = state;
+    },
+  };
+}
+
+/** @param {string} label @param {any} input */
+function field(label, input) {
+  input.id = uniqueId("field");
+  return { input, root: h("div", { class: "wb-register-field" }, h("label", { class: "wb-quiet", for: input.id, text: label }), input) };
 }
 
 export default { render };

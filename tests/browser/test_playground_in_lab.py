@@ -68,6 +68,67 @@ def test_stop_stops_the_run(notebook: NotebookPage, screenshots: Path) -> None:
     notebook.screenshot(screenshots / "stopped-light.png")
 
 
+def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_tree(
+    notebook: NotebookPage, screenshots: Path
+) -> None:
+    box = notebook.playground
+    notebook.python("setattr(session, '_tokens_per_s', 10)")
+    box.locator(".wb-run").click()
+    box.locator(".wb-token").nth(8).wait_for()
+    box.get_by_role("button", name="Pause", exact=True).click()
+    notebook.wait_for("paused")
+    assert notebook.python("pg.run.state") == "'paused'"
+    notebook.screenshot(screenshots / "paused-light.png")
+    box.locator(".wb-stop").click()
+    notebook.wait_for("cancelled")
+    notebook.python("setattr(session, '_tokens_per_s', 200)")
+    box.get_by_role("button", name="Continue").click()
+    notebook.wait_for("finished")
+    assert notebook.python("len(pg.run.tokens), pg.run.branched_at > 8") == "(44, True)"
+    box.get_by_role("button", name="Regenerate").click()
+    notebook.wait_for("finished")
+    assert notebook.python("len(pg.feed.runs), pg.run.text == session.runs[1].text") == "(3, True)"
+    # The same words are one branch; another token in the place of one of them makes the second.
+    box.locator(".wb-token[data-wb-position='25']").click()
+    box.locator(".wb-alternative:not(.wb-sampled)").first.click()
+    box.get_by_role("tab", name="Tree (2)").wait_for()
+    notebook.wait_for("finished")
+    assert notebook.python("pg.run.branched_at, pg.run.tokens[25].text == pg.feed.runs[0].text") == "(25, False)"
+    box.get_by_role("tab", name="Tree (2)").click()
+    expect(box.locator(".wb-branch")).to_have_count(2)
+    notebook.screenshot(screenshots / "tree-light.png")
+    assert serious_findings(notebook) == []
+    box.locator(".wb-branch").first.click()
+    expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("3")
+    assert notebook.python("pg.run is pg.feed.runs[2]") == "True"
+
+
+def test_sorting_filtering_and_selecting_rows_reach_python(notebook: NotebookPage) -> None:
+    box = notebook.playground
+    box.locator(".wb-run").click()
+    notebook.wait_for("finished")
+    box.get_by_role("columnheader", name="entropy").get_by_role("button").click()
+    box.get_by_label("Filter").fill("rank>1")
+    expect(box.locator(".wb-table-bar [role=status]")).to_contain_text("of 44 tokens")
+    box.locator("tr[data-wb-position]").first.click()
+    frame = "pg.table.to_frame()"
+    assert (
+        notebook.python(f"bool({frame}['rank'].min() > 1), {frame}['entropy'].is_monotonic_decreasing")
+        == "(True, True)"
+    )
+    assert notebook.python(f"pg.selected == ({frame}.index[0],)") == "True"
+
+
+def test_a_change_of_theme_leaves_the_rows_of_the_table_where_they_are(notebook: NotebookPage) -> None:
+    notebook.playground.locator(".wb-run").click()
+    notebook.wait_for("finished")
+    notebook.playground.locator(".wb-token[data-wb-position='40']").click()
+    row = notebook.playground.locator("tr[data-wb-position='40']")
+    for theme in (*THEMES[1:], THEMES[0]):
+        notebook.theme(theme)
+        expect(row).to_be_in_viewport()
+
+
 def test_stop_reaches_a_run_that_a_cell_is_waiting_for(open_notebook: Open) -> None:
     waiting = "run = pg.start('Hello')\nrun.wait(60)\nprint(run.state, len(run.tokens) < 44)"
     notebook = open_notebook(FAKE_PLAYGROUND.format(tokens_per_s=2), waiting, "print('the next cell works')")

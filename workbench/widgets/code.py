@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from workbench.protocol import LogProbConfig, SamplingParams
+from workbench.steering import Breakpoint
 
 
 def sampling_code(params: SamplingParams, *, prefix: str = "wb.") -> str:
     """The constructor call, with the fields that differ from their defaults."""
-    fields = SamplingParams.model_fields
-    given = {name: getattr(params, name) for name in fields}
-    arguments = [
-        f"{name}={_literal(value)}" for name, value in given.items() if value not in (fields[name].default, [])
-    ]
+    defaults = {name: field.default for name, field in SamplingParams.model_fields.items()}
+    given = {name: getattr(params, name) for name in defaults}
+    arguments = [f"{name}={_literal(value)}" for name, value in given.items() if value not in (defaults[name], [])]
     return f"{prefix}SamplingParams({', '.join(arguments)})"
 
 
@@ -25,6 +26,7 @@ def call_code(
     model: str | None,
     params: SamplingParams,
     logprobs: LogProbConfig,
+    breakpoints: Sequence[Breakpoint] = (),
     session: str = "bench",
 ) -> str:
     """The facade call of a run.
@@ -33,7 +35,7 @@ def call_code(
         prompt: text of the user's turn, or the text to continue.
         mode: ``chat`` or ``completion``.
         model: None leaves the choice to the session.
-        params, logprobs: as given to the call.
+        params, logprobs, breakpoints: as given to the call.
         session: name of the variable that holds the ``Workbench``.
     """
     method, content = ("completion", _literal(prompt))
@@ -43,8 +45,15 @@ def call_code(
     if model is not None:
         arguments.append(f"model={_literal(model)}")
     arguments += [f"sampling_params={sampling_code(params)}", f"logprobs=wb.LogProbConfig(top_k={logprobs.top_k})"]
+    if breakpoints:
+        arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
     lines = "".join(f"    {argument},\n" for argument in arguments)
     return f"run = {session}.{method}(\n{lines})\nrun.result()"
+
+
+def _breakpoint_code(one: Breakpoint) -> str:
+    given = {item.name: getattr(one, item.name) for item in fields(one) if getattr(one, item.name) != item.default}
+    return f"wb.Breakpoint({', '.join(f'{name}={_literal(value)}' for name, value in given.items())})"
 
 
 def _literal(value: Any) -> str:

@@ -9,6 +9,7 @@ STATE_WORDS = {
     "idle": "ready",
     "queued": "waiting for the model",
     "running": "running",
+    "paused": "paused",
     "cancelled": "stopped by you",
     "failed": "failed",
     "finished": "finished",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import traitlets
 from workbench.errors import InvalidRequestError
 from workbench.protocol import LogProbConfig, SamplingParams
 from workbench.records import TokenRecord
+from workbench.steering import Breakpoint
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
@@ -90,7 +92,7 @@ class Playground(WorkbenchWidget):
             made.pop_all()
         self.picker.observe(self._show_code, "value")
         self.controls.observe(self._show_code, "value")
-        self.stream.observe(self._show_code, ["prompt", "mode"])
+        self.stream.observe(self._show_code, ["prompt", "mode", "pauses"])
         self._show_code()
         self._watch()
 
@@ -127,6 +129,15 @@ class Playground(WorkbenchWidget):
         self.controls.value = params
 
     @property
+    def breakpoints(self) -> list[Breakpoint]:
+        """Where the next run pauses; may be set."""
+        return self.stream.breakpoints  # type: ignore[no-any-return]
+
+    @breakpoints.setter
+    def breakpoints(self, breakpoints: Sequence[Breakpoint]) -> None:
+        self.stream.breakpoints = breakpoints
+
+    @property
     def selected_tokens(self) -> list[TokenRecord]:
         """The records of the selected tokens, in the order in which they were selected."""
         return self.feed.selected_tokens  # type: ignore[no-any-return]
@@ -136,8 +147,28 @@ class Playground(WorkbenchWidget):
         return self.stream.start(prompt)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
-        """Stop the run within one step of the model; nothing happens if it has ended."""
+        """Stop what goes on within one step of the model; nothing happens where all has ended."""
         self.stream.stop()
+
+    def pause(self) -> None:
+        """Hold the run within one step, until ``resume()``."""
+        self.stream.pause()
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self.stream.resume()
+
+    def extend(self) -> RunLike:
+        """Go on where the run was stopped or cut off, as Continue does; see ``run.extend``."""
+        return self.stream.extend()  # type: ignore[no-any-return]
+
+    def again(self) -> RunLike:
+        """Make the run anew, as Regenerate does; see ``run.again``."""
+        return self.stream.again()  # type: ignore[no-any-return]
+
+    def branch(self, position: int, token_id: int | None = None) -> RunLike:
+        """Go on from another token, as choosing an alternative does; see ``RunFeed.branch``."""
+        return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
         return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params)
@@ -156,7 +187,8 @@ class Playground(WorkbenchWidget):
 
     def _show_code(self, _change: Any = None) -> None:
         with LOCK:
-            self.code = call_code(self.prompt, mode=self.stream.mode, **_renamed(self._settings()))
+            settings = {**_renamed(self._settings()), "breakpoints": self.stream.breakpoints}
+            self.code = call_code(self.prompt, mode=self.stream.mode, **settings)
 
     def _watch(self) -> None:
         self.selected = self.feed.selected

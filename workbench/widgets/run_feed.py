@@ -97,8 +97,12 @@ class RunFeed(WorkbenchWidget):
         tokens = self.tokens
         return [tokens[position] for position in self.selected if position < len(tokens)]
 
-    def follow(self, run: RunLike) -> None:
-        """Show this run from now on; the one before is neither cancelled nor shown any more."""
+    def follow(self, run: RunLike, *, selected: Any = ()) -> None:
+        """Show this run from now on; the one before is neither cancelled nor shown any more.
+
+        Args:
+            selected: positions to select, also such that are still to come.
+        """
         with LOCK:
             if self.closed:
                 return
@@ -107,9 +111,31 @@ class RunFeed(WorkbenchWidget):
             self.selected = ()
             self._remember(run)
             self.snapshot = stream.snapshot()
+            self.selected = selected
             self._recount()
             if not has_ended:
                 self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
+
+    def branch(self, position: int, token_id: int | None = None) -> RunLike:
+        """Go on from another token of the run that is shown, and show that; the run stays among ``runs``, stopped.
+
+        Args:
+            position: how many of its tokens are kept.
+            token_id: comes next, whatever the model would choose; None lets it choose.
+
+        Raises:
+            InvalidRequestError: no run is shown, or it has not so many tokens.
+            UnsupportedFieldError: the model's provider cannot branch.
+        """
+        with LOCK:
+            run = self._run
+            if run is None:
+                raise InvalidRequestError("position", position, "that of a token; no run is shown")
+            branch = run.branch(position, token_id)
+            if not run.done:
+                run.cancel()
+            self.follow(branch, selected=position)
+            return branch
 
     def report(self, message: str) -> None:
         """Show in words why a run could not even start."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import traitlets
 
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
+from workbench.steering import Breakpoint
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.breakpoints import NOWHERE, from_form, to_form
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.format import COLORS
 from workbench.widgets.run_feed import RunFeed
@@ -36,6 +39,7 @@ class StreamView(WorkbenchWidget):
         prompt: what stands in the prompt box.
         mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
         settings: gives the ``model``, ``sampling_params`` and ``logprobs`` of a new run.
+        breakpoints: where new runs pause, at most one of each kind.
     """
 
     _esm = module_source("stream_view")
@@ -45,6 +49,7 @@ class StreamView(WorkbenchWidget):
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
     mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
     can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)
+    pauses = traitlets.Dict(NOWHERE, help="Where the next run pauses: entropy_above, text, tool_call.").tag(sync=True)
     color_by = traitlets.Enum(COLORS, "surprisal", help="What the colour of a token tells.").tag(sync=True)
     show_whitespace = traitlets.Bool(False, help="Draw a mark on each space, line end and unseen character.").tag(
         sync=True
@@ -60,6 +65,7 @@ class StreamView(WorkbenchWidget):
         prompt: str = "",
         mode: str = "chat",
         settings: Settings | None = None,
+        breakpoints: Sequence[Breakpoint] = (),
     ) -> None:
         if mode not in MODES:
             raise InvalidRequestError("mode", mode, "chat or completion")
@@ -67,7 +73,9 @@ class StreamView(WorkbenchWidget):
         self._settings = settings or _default_settings
         self._owns_feed = feed is None
         shared = RunFeed() if feed is None else feed
-        super().__init__(feed=shared, prompt=prompt, mode=mode, can_run=session is not None)
+        super().__init__(
+            feed=shared, prompt=prompt, mode=mode, can_run=session is not None, pauses=to_form(breakpoints)
+        )
         self.on_msg(self._answer)
         if run is not None:
             shared.follow(run)
@@ -76,6 +84,15 @@ class StreamView(WorkbenchWidget):
     def run(self) -> RunLike | None:
         """The run that is shown; None before the first."""
         return self.feed.run  # type: ignore[no-any-return]
+
+    @property
+    def breakpoints(self) -> list[Breakpoint]:
+        """Where the next run pauses; may be set, with one of each kind."""
+        return from_form(self.pauses)
+
+    @breakpoints.setter
+    def breakpoints(self, breakpoints: Sequence[Breakpoint]) -> None:
+        self.pauses = to_form(breakpoints)
 
     def start(self, prompt: str | None = None) -> RunLike:
         """Start a run and show it; a run that is still going on is stopped first.
@@ -100,10 +117,26 @@ class StreamView(WorkbenchWidget):
             return run
 
     def stop(self) -> None:
-        """Stop the run that is shown, within one step of the model; nothing happens if it has ended."""
-        run = self.run
-        if run is not None and not run.done:
-            run.cancel()
+        """Stop what goes on, within one step of the model; nothing happens where all has ended."""
+        for run in self.feed.runs:
+            if not run.done:
+                run.cancel()
+
+    def pause(self) -> None:
+        """Hold the run that is shown, within one step; harmless after its end. Raises as ``run.pause`` does."""
+        self._shown().pause()
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        self._shown().resume()
+
+    def extend(self) -> RunLike:
+        """Go on where the run that is shown was stopped or cut off; see ``run.extend``, also for what it raises."""
+        return self._follow(self._shown().extend())
+
+    def again(self) -> RunLike:
+        """Make the run that is shown anew, with another seed where it samples."""
+        return self._follow(self._shown().again())
 
     def static_html(self) -> str:
         return static_html.stream_html(self.run, self.prompt, self.color_by)
@@ -118,24 +151,40 @@ class StreamView(WorkbenchWidget):
 
     def _launch(self, session: SessionLike) -> RunLike:
         settings = self._settings()
+        if self.breakpoints:
+            settings["breakpoints"] = self.breakpoints
         if self.mode == "completion":
             return session.completion(self.prompt, **settings)
         messages: list[Message] = [UserMessage(content=self.prompt)]
         return session.chat_completion(messages, **settings)
 
+    def _shown(self) -> RunLike:
+        if self.run is None:
+            raise InvalidRequestError("run", None, "a run that is shown; start one first")
+        return self.run
+
+    def _follow(self, run: RunLike) -> RunLike:
+        self.feed.follow(run)
+        return run
+
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
-        if not isinstance(message, dict) or message.get("kind") not in ("run", "stop"):
+        kind = message.get("kind") if isinstance(message, dict) else None
+        if kind not in ("run", "stop", "pause", "resume", "extend", "again"):
             return
         error: str | None = None
         try:
-            if message["kind"] == "stop":
-                self.stop()
-            else:
+            if kind == "run":
                 self._take(message)
                 self.start()
+            else:
+                getattr(self, kind)()
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
             error = in_words(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
+
+    @traitlets.validate("pauses")
+    def _are_breakpoints(self, proposal: Any) -> dict[str, Any]:
+        return to_form(from_form(proposal["value"]))
 
     def _take(self, message: dict[str, Any]) -> None:
         """The text as it stood in the page when Run was pressed; its own update may still be on the way."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from workbench.errors import InvalidRequestError
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import RunFeed
+from workbench.widgets.wire import in_words
 
 
 class TokenInspector(WorkbenchWidget):
-    """Follows the selection of its feed.
+    """Follows the selection of its feed, and goes on from an alternative that is chosen.
 
     Args:
         run: a run to inspect; makes a feed of its own.
@@ -25,6 +29,11 @@ class TokenInspector(WorkbenchWidget):
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None) -> None:
         self._owns_feed = feed is None
         super().__init__(feed=RunFeed(run) if feed is None else feed)
+        self.on_msg(self._answer)
+
+    def branch(self, position: int, token_id: int | None = None) -> RunLike:
+        """Go on from another token, as choosing an alternative does; see ``RunFeed.branch``."""
+        return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
         records = self.feed.selected_tokens
@@ -32,6 +41,22 @@ class TokenInspector(WorkbenchWidget):
 
     def __repr__(self) -> str:
         return f"TokenInspector(selected={self.feed.selected})"
+
+    def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        if not isinstance(message, dict) or message.get("kind") != "branch":
+            return
+        error: str | None = None
+        try:
+            self._branch_as_asked(message)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+            error = in_words(problem)
+        self.send({"kind": "reply", "id": message.get("id"), "error": error})
+
+    def _branch_as_asked(self, message: dict[str, Any]) -> None:
+        run = self.feed.run
+        if run is None or run.id != message.get("run"):
+            raise InvalidRequestError("run", message.get("run"), "the run that is shown; it is another one now")
+        self.branch(message.get("position", -1), message.get("token_id"))
 
     def _release(self) -> None:
         if self._owns_feed:

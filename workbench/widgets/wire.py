@@ -17,6 +17,7 @@ from typing import Any
 
 from workbench.protocol import ToolCall
 from workbench.records import Alternative, CallAttempt, TokenRecord, Usage
+from workbench.widgets.breakpoints import breakpoint_words
 from workbench.widgets.contract import RunLike
 
 WireToken = list[Any]
@@ -151,6 +152,7 @@ class RunStream:
         calls = self._fresh_calls()
         return {
             **({"calls": calls} if calls else {}),
+            **_pause(self.run),
             "kind": "delta",
             "run": self.run.id,
             "sequence": self._sequence,
@@ -178,7 +180,8 @@ class RunStream:
             "calls": [wire_call(attempt) for attempt in run.call_attempts],
             "text": "" if self._tokens else run.text,
             "usage": wire_usage(run.usage),
-            "stop_reason": stop_name(run),
+            "stop_reason": stop_name(run) if done else None,
+            **_pause(run),
             "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
         }
 
@@ -210,7 +213,12 @@ def in_words(error: BaseException) -> str:
 
 
 def _active(state: str) -> str:
-    return state if state == "queued" else "running"
+    return state if state in ("queued", "paused") else "running"
+
+
+def _pause(run: RunLike) -> dict[str, str]:
+    words = breakpoint_words(run.breakpoint)
+    return {} if words is None else {"paused_by": words}
 
 
 def stop_name(run: RunLike) -> str | None:

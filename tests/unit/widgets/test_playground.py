@@ -13,6 +13,7 @@ from tests.unit.widgets.fake_session import FakeSession
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import SamplingParams, SamplingStrategy
+from workbench.steering import Breakpoint
 from workbench.widgets import Playground, playground
 
 
@@ -53,6 +54,7 @@ def test_the_code_is_the_call_that_was_made(opened: Playground, session: FakeSes
     opened.sampling_params = SamplingParams(
         strategy=SamplingStrategy.top_k, top_k=4, temperature=0.5, seed=7, stop=["\n"]
     )
+    opened.breakpoints = [Breakpoint(entropy_above=9.5), Breakpoint(text='"'), Breakpoint(tool_call=True)]
     opened.prompt = 'Say "hi"\n\u202e and \\ stop'
     for mode in ("chat", "completion"):
         opened.stream.mode = mode

@@ -7,7 +7,7 @@
  * @typedef {{prompt: number, reused: number, generated: number, firstTokenS: number | null, tokensPerS: number | null}} Usage
  * @typedef {{status: "started" | "in_progress" | "success" | "failure", text: string, name: string | null, args: string | null}} Call
  *   a tool call that the model has begun: its raw text so far; name and arguments, as JSON, once it is read
- * @typedef {"idle" | "queued" | "running" | "finished" | "cancelled" | "failed"} RunState
+ * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed"} RunState
  * @typedef {{kind: "reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "focus", from: number, place?: "text" | "token"}} Change
  */
 
@@ -28,6 +28,11 @@ function usageOf(wire) {
   return { prompt, reused, generated, firstTokenS, tokensPerS };
 }
 
+/** @param {RunState} state */
+function isActive(state) {
+  return ["queued", "running", "paused"].includes(state);
+}
+
 class RunStore {
   /** @type {string | null} */ run = null;
   /** @type {RunState} */ state = "idle";
@@ -36,6 +41,7 @@ class RunStore {
   /** @type {Usage | null} */ usage = null;
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
+  /** At which breakpoint it is paused, in words. @type {string | null} */ pausedBy = null;
   /** Text of a run whose server tells no tokens. */
   text = "";
 
@@ -68,7 +74,7 @@ class RunStore {
   }
 
   get active() {
-    return this.state === "queued" || this.state === "running";
+    return isActive(this.state);
   }
 
   /** @returns {number[]} positions; the last one is the one inspected */
@@ -159,6 +165,7 @@ class RunStore {
     if (delta.sequence <= this.#sequence) return;
     this.#sequence = delta.sequence;
     this.state = delta.state;
+    this.pausedBy = delta.paused_by ?? null;
     this.usage = usageOf(delta.usage);
     const from = this.tokens.length;
     this.tokens.push(...delta.tokens.slice(from - delta.at).map(tokenOf));
@@ -172,7 +179,7 @@ class RunStore {
   #restore(snapshot) {
     const isSameRun = snapshot.run !== null && snapshot.run === this.run;
     // A reply may cross the end of its run: what is older than what is shown says nothing new.
-    if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && ["queued", "running"].includes(snapshot.state)))) return;
+    if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && isActive(snapshot.state)))) return;
     const before = this.tokens;
     this.run = snapshot.run;
     this.state = snapshot.state;
@@ -182,6 +189,7 @@ class RunStore {
     this.usage = usageOf(snapshot.usage);
     this.stopReason = snapshot.stop_reason ?? null;
     this.error = snapshot.error ?? null;
+    this.pausedBy = snapshot.paused_by ?? null;
     this.text = snapshot.text ?? "";
     if (!isSameRun) {
       this.#alternatives.clear();

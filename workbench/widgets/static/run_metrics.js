@@ -40,6 +40,7 @@ export function metrics(store) {
 
 /** @param {any} store */
 export function stateInWords(store) {
+  if (store.state === "paused") return store.pausedBy ? `paused: ${store.pausedBy}` : "paused";
   if (store.state === "finished") return /** @type {any} */ (STOPPED)[store.stopReason] ?? "finished";
   return /** @type {any} */ (STATES)[store.state] ?? store.state;
 }

@@ -2,6 +2,7 @@
 
 import { requester } from "./asking.js";
 import { h, keepKeys, segments, uniqueId } from "./dom.js";
+import { pauseForm } from "./pause_form.js";
 import { metricsLine } from "./run_metrics.js";
 import { tokenText } from "./token_text.js";
 
@@ -15,8 +16,8 @@ import { tokenText } from "./token_text.js";
  * @property {boolean} show_whitespace
  * @property {boolean} show_special
  *
- * Messages to the kernel: `{kind: "run", id, prompt, mode}` and `{kind: "stop", id}`; each is answered by
- * `{kind: "reply", id, error}` with `error` null or in words.
+ * Messages to the kernel: `{kind: "run", id, prompt, mode}`, and `{kind, id}` with stop, pause, resume, extend or again;
+ * each is answered by `{kind: "reply", id, error}` with `error` null or in words.
  */
 
 const LEGENDS = {
@@ -52,22 +53,33 @@ function promptForm(model, store, signal) {
   const ask = requester(model, signal, tell);
   const prompt = promptBox(model, signal);
   const run = () => {
+    if (store.state === "paused") ask({ kind: "resume" });
     if (store.active || !canRun) return;
     prompt.flush();
     ask({ kind: "run", prompt: prompt.root.value, mode: model.get("mode") });
   };
   const stop = () => store.active && ask({ kind: "stop" });
-  const start = startButton(store, signal, canRun, run, stop);
   const showError = () => store.error && tell(store.error);
   store.listen(showError, signal);
   showError();
 
+  const pauses = pauseForm(model);
   const form = h(
     "div",
     { class: "wb-stream-form" },
     canRun && h("label", { class: "wb-sr", for: prompt.root.id, text: "Prompt" }),
     canRun && prompt.root,
-    h("div", { class: "wb-row" }, start, h("span", { class: "wb-spacer" }), canRun && modeChoice(model, prompt.root)),
+    h(
+      "div",
+      { class: "wb-row" },
+      startButton(store, signal, canRun, run, stop),
+      holdButton(store, signal, canRun, (kind) => ask({ kind })),
+      canRun && againButton(store, signal, () => ask({ kind: "again" })),
+      h("span", { class: "wb-spacer" }),
+      canRun && pauses.button,
+      canRun && modeChoice(model, prompt.root),
+    ),
+    canRun && pauses.root,
     message,
   );
   form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -119,6 +131,35 @@ function startButton(store, signal, canRun, run, stop) {
     key.textContent = store.active ? "Esc" : "Ctrl ⏎";
     button.className = `wb-button wb-start ${store.active ? "wb-stop" : "wb-run wb-primary"}`;
     button.hidden = !store.active && !canRun;
+  };
+  store.listen(show, signal);
+  show();
+  return button;
+}
+
+/** Pause, which is Resume while a run is paused, and Continue after it was stopped or cut off. @param {any} store @param {AbortSignal} signal @param {boolean} canRun @param {(kind: string) => void} ask */
+function holdButton(store, signal, canRun, ask) {
+  const button = h("button", { type: "button", class: "wb-button wb-hold" });
+  let kind = "pause";
+  button.addEventListener("click", () => ask(kind));
+  const show = () => {
+    const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
+    kind = store.state === "paused" ? "resume" : store.active ? "pause" : "extend";
+    button.textContent = { pause: "Pause", resume: "Resume", extend: "Continue" }[kind] ?? "";
+    button.title = { pause: "Hold after this token", resume: "Go on", extend: "Go on where it ended" }[kind] ?? "";
+    button.classList.toggle("wb-primary", kind === "resume");
+    button.hidden = kind === "extend" && (!canRun || !store.tokens.length || isWhole);
+  };
+  store.listen(show, signal);
+  show();
+  return button;
+}
+
+/** @param {any} store @param {AbortSignal} signal @param {() => void} again */
+function againButton(store, signal, again) {
+  const button = h("button", { type: "button", class: "wb-button wb-again", text: "Regenerate", title: "The same request again, with another seed", on: { click: again } });
+  const show = () => {
+    button.hidden = store.active || store.run === null;
   };
   store.listen(show, signal);
   show();

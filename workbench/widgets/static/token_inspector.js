@@ -1,5 +1,6 @@
 // Everything about one token: its probability, what stood beside it, and where it lies in the text.
 
+import { requester } from "./asking.js";
 import { h, keepKeys } from "./dom.js";
 import { bits, fixed, inWords, percent, percentOf, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
@@ -9,6 +10,8 @@ import { surprisalStrip } from "./surprisal_strip.js";
 /**
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed
+ *
+ * Message to the kernel: `{kind: "branch", id, run, position, token_id}`.
  */
 
 const MOST_SURPRISING = 6;
@@ -27,14 +30,23 @@ async function render({ model, el, host, signal }) {
   const stripTitle = h("h3", { text: "Surprisal along the text" });
   const strip = surprisalStrip(store);
   const said = h("p", { class: "wb-sr", role: "status" });
-  el.append(h("div", { class: "wb-inspector-head" }, title, jumps.root), big, say, list.root, rest, stripTitle, strip.root, said);
+  const message = h("p", { class: "wb-message", role: "alert", hidden: true });
+  const ask = requester(model, signal, (text) => {
+    message.textContent = text ?? "";
+    message.hidden = !text;
+  });
+  const goOn = (/** @type {number} */ position, /** @type {any} */ item) => {
+    said.textContent = `Goes on from token ${position} with ${spoken(item)}.`;
+    ask({ kind: "branch", run: store.run, position, token_id: item.id });
+  };
+  el.append(h("div", { class: "wb-inspector-head" }, title, jumps.root), big, say, list.root, message, rest, stripTitle, strip.root, said);
 
   let shown = /** @type {number | null} */ (null);
   const showFacts = () => {
     shown = store.current;
     el.setAttribute("data-wb-token", shown === null ? "none" : String(shown));
     if (shown !== null) store.want(shown, shown + 1);
-    const facts = shown === null ? runFacts(store) : tokenFacts(store, shown);
+    const facts = shown === null ? runFacts(store) : tokenFacts(store, shown, goOn);
     title.textContent = facts.title;
     big.textContent = facts.big;
     say.textContent = facts.say;
@@ -118,14 +130,14 @@ function runFacts(store) {
   };
 }
 
-/** @param {any} store @param {number} position */
-function tokenFacts(store, position) {
+/** @param {any} store @param {number} position @param {(position: number, item: any) => void} goOn */
+function tokenFacts(store, position, goOn) {
   const token = store.tokens[position];
   const alternatives = store.alternatives(position);
   const isKnown = token.logprob !== null && (alternatives === null || alternatives.length > 0);
   const candidates = isKnown ? ranked(token, alternatives ?? []) : [];
   const covered = candidates.reduce((sum, item) => sum + item.probability, 0);
-  let rest = `These ${inWords(candidates.length)} cover ${percent(Math.min(1, covered))}.`;
+  let rest = `These ${inWords(candidates.length)} cover ${percent(Math.min(1, covered))}. Choose another to go on from it.`;
   if (alternatives === null) rest = "…";
   else if (!candidates.length) rest = "No alternatives were recorded for this run.";
   return {
@@ -133,7 +145,7 @@ function tokenFacts(store, position) {
     big: visible(token.label),
     say: factsInWords(token),
     listed: "The sampled token and its alternatives",
-    options: candidates.map((item) => alternativeOption(item, candidates[0].probability)),
+    options: candidates.map((item) => alternativeOption(item, candidates[0].probability, () => goOn(position, item))),
     rest,
   };
 }
@@ -144,15 +156,15 @@ function ranked(token, alternatives) {
   return [self, ...alternatives].map((item) => ({ ...item, probability: Math.exp(item.logprob ?? -Infinity) })).sort((a, b) => b.probability - a.probability);
 }
 
-/** @param {any} item @param {number} most */
-function alternativeOption(item, most) {
+/** @param {any} item @param {number} most @param {() => void} goOn */
+function alternativeOption(item, most, goOn) {
   return {
     key: `id-${item.id}`,
     kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
-    title: `id ${item.id}`,
+    title: item.isSelf ? `id ${item.id}` : `id ${item.id}; go on from here`,
     isChosen: Boolean(item.isSelf),
     parts: [...row(item.label, item.probability / most, percent(item.probability)), item.isSelf && h("span", { class: "wb-sr", text: "sampled" })],
-    choose: null,
+    choose: item.isSelf ? null : goOn,
   };
 }
 
@@ -171,12 +183,16 @@ function factsInWords(token) {
   return [percentOf(token.logprob), rank, `${fixed(bits(token.logprob), 1)} bits`, entropy].filter(Boolean).join(", ");
 }
 
+/** @param {{label: string}} token */
+function spoken({ label }) {
+  return label.trim() === "" ? visible(label) : label.trim();
+}
+
 /** @param {any} store @param {number} position */
 function announcement(store, position) {
   const token = store.tokens[position];
-  const spoken = token.label.trim() === "" ? visible(token.label) : token.label.trim();
   const fork = store.forks.includes(position) ? " Branches part here." : "";
-  return `Token ${position} of ${store.tokens.length}: ${spoken}. ${factsInWords(token)}.${fork}`;
+  return `Token ${position} of ${store.tokens.length}: ${spoken(token)}. ${factsInWords(token)}.${fork}`;
 }
 
 export default { render };

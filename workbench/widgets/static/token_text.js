@@ -33,6 +33,8 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     spans.push(...fresh);
     output.append(...fresh);
     showForks();
+    // What was selected before it came, as after a token that was chosen in another's place.
+    if (store.selected.some((/** @type {number} */ position) => position >= from)) showSelected();
     if (follows) output.scrollTop = output.scrollHeight;
   };
   const showSelected = () => {

@@ -1,0 +1,223 @@
+"""The stream view in a blank page: what is drawn, what is sent, and what its buttons and keys do."""
+
+from __future__ import annotations
+
+import math
+
+from playwright.sync_api import expect
+
+from tests.browser.module_host import ModuleHost
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, token, wait_until
+from workbench.records import TokenRecord
+from workbench.steering import Breakpoint
+from workbench.widgets import StreamView, TokenInspector, playground
+
+
+def finished(run: FakeRun) -> FakeRun:
+    run.step(100_000)
+    return run
+
+
+def texts(host: ModuleHost, selector: str) -> list[str]:
+    return host.browser.locator(selector).all_text_contents()
+
+
+def test_two_views_of_one_widget_show_the_same_run_as_it_grows(modules: ModuleHost) -> None:
+    run = FakeRun()
+    view = StreamView(run=run)
+    modules.show(view)
+    run.step(5)
+    modules.wait("document.querySelectorAll('.wb-token').length === 5")
+    modules.show(view)
+    run.step(1000)
+    modules.wait("[...document.querySelectorAll('.wb-stream')].every((el) => el.dataset.wbState === 'finished')")
+    assert texts(modules, ".wb-output") == [run.text, run.text]
+
+
+def test_a_view_that_missed_messages_asks_for_everything(modules: ModuleHost) -> None:
+    run = FakeRun()
+    view = StreamView(run=run)
+    modules.show(view)
+    for _ in range(3):
+        before = view.feed._stream._sequence
+        run.step(4)
+        wait_until(lambda before=before: view.feed._stream._sequence > before)  # type: ignore[misc]
+        modules.drop()
+    run.step()
+    modules.wait("document.querySelectorAll('.wb-token').length === 13")
+    assert texts(modules, ".wb-output") == [run.text]
+    run.end()
+    assert view.feed.wait(5)
+
+
+def test_a_token_is_as_warm_as_it_was_surprising(modules: ModuleHost) -> None:
+    records = [
+        TokenRecord(i, i, text, text.encode(), -bits * math.log(2), 1, 1.0)
+        for i, (text, bits) in enumerate([("sure", 0.1), (" odd", 4.3), (" wild", 8.0)])
+    ]
+    modules.show(StreamView(run=finished(FakeRun(records=records))))
+    strength = "(el) => [el.style.getPropertyValue('--wb-a'), el.style.getPropertyValue('--wb-u')]"
+    spans = modules.browser.locator(".wb-token")
+    assert [spans.nth(i).evaluate(strength) for i in range(3)] == [["", ""], ["0.260", "2.0px"], ["0.520", "4.0px"]]
+
+
+def test_the_colour_tells_what_its_legend_says(modules: ModuleHost) -> None:
+    records = [TokenRecord(0, 0, "half", b"half", math.log(0.5), 1, 8 * math.log(2)), token(1, " a\n b\u200b")]
+    view = StreamView(run=finished(FakeRun(records=records)))
+    modules.show(view)
+    strength = "(span) => span.style.getPropertyValue('--wb-a')"
+    half = modules.browser.locator(".wb-token").first
+    for choice, legend, expected in [
+        ("probability", "100 %0 %", "0.260"),
+        ("entropy", "08 bits", "0.520"),
+        ("none", "", ""),
+    ]:
+        modules.browser.get_by_label("Colour", exact=True).select_option(choice)
+        modules.carry()
+        assert view.color_by == choice
+        assert modules.browser.locator(".wb-legend").inner_text().replace("\n", "") == legend
+        assert half.evaluate(strength) == expected
+    view.color_by = "surprisal"
+    modules.carry()
+    assert half.evaluate(strength) == "0.028"
+
+
+def test_marks_on_white_space_are_seen_and_are_no_part_of_the_text(modules: ModuleHost) -> None:
+    end = TokenRecord(1, 2, "<|end|>", b"<|end|>", -0.1, 1, 1.0, is_special=True)
+    run = finished(FakeRun(records=[token(0, " a\n b\u200b"), end]))
+    modules.show(StreamView(run=run))
+    modules.browser.get_by_role("button", name="White space").click()
+    marks = modules.browser.locator(".wb-mark").evaluate_all("(marks) => marks.map((mark) => mark.dataset.wbMark)")
+    assert marks == ["·", "⏎", "·", "U+200B"]
+    assert texts(modules, ".wb-token") == [" a\n b\u200b"]
+    expect(modules.browser.locator(".wb-special")).to_be_visible()
+    modules.browser.get_by_role("button", name="Special tokens").click()
+    expect(modules.browser.locator(".wb-special")).to_be_hidden()
+
+
+def test_arrow_keys_walk_the_tokens_and_the_inspector_says_them(modules: ModuleHost) -> None:
+    view = StreamView(run=finished(FakeRun()))
+    inspector = TokenInspector(feed=view.feed)
+    modules.show(view)
+    modules.show(inspector)
+    output = modules.browser.locator(".wb-output")
+    output.focus()
+    for key, expected in [("ArrowRight", 0), ("ArrowRight", 1), ("End", 43), ("ArrowLeft", 42), ("Home", 0)]:
+        output.press(key)
+        modules.carry()
+        assert view.feed.selected == (expected,)
+    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 0 of 44: The. 98.0 %, rank 1")
+    output.press("Escape")
+    modules.carry()
+    assert view.feed.selected == ()
+
+
+def test_the_keyboard_runs_and_stops(modules: ModuleHost) -> None:
+    session = FakeSession(["word "] * 1000, tokens_per_s=50)
+    view = StreamView(session)
+    modules.show(view)
+    prompt = modules.browser.get_by_label("Prompt", exact=True)
+    prompt.fill("Hello there")
+    prompt.press("Control+Enter")
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'running'")
+    assert session.calls[-1]["prompt"][0].content == "Hello there"
+    expect(modules.browser.locator(".wb-run")).to_have_count(0)
+    prompt.press("Control+Enter")
+    modules.carry()
+    assert len(session.calls) == 1
+    prompt.press("Escape")
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'cancelled'")
+    expect(modules.browser.locator(".wb-metrics")).to_contain_text("stopped by you")
+
+
+def test_one_button_runs_and_stops_and_the_next_holds_goes_on_and_continues(modules: ModuleHost) -> None:
+    session = FakeSession(tokens_per_s=0)
+    modules.show(StreamView(session, prompt="Hello"))
+    page = modules.browser
+    first, hold = page.locator(".wb-start"), page.locator(".wb-hold")
+    expect(hold).to_be_hidden()
+    first.click()
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'queued'")
+    session.runs[0].step(3)
+    modules.wait("document.querySelectorAll('.wb-token').length === 3")
+    expect(first).to_have_text("StopEsc")
+    hold.click()
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'paused'")
+    expect(page.locator(".wb-metrics [role=status]")).to_have_text("paused")
+    expect(hold).to_have_text("Resume")
+    page.get_by_label("Prompt", exact=True).press("Control+Enter")
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'running'")
+    first.click()
+    modules.carry()
+    session.runs[0].step()
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'cancelled'")
+    expect(hold).to_have_text("Continue")
+    hold.click()
+    modules.wait("document.querySelector('.wb-hold').textContent === 'Pause'")
+    session.runs[1].step(1000)
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")
+    assert texts(modules, ".wb-output") == [session.runs[1].text]
+    expect(hold).to_be_hidden()
+    page.get_by_role("button", name="Regenerate").click()
+    modules.wait("document.querySelector('.wb-start').textContent.startsWith('Stop')")
+    assert len(session.runs) == 3
+    session.runs[2].step(1000)
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")
+
+
+def test_a_run_pauses_where_the_form_says_and_the_line_below_tells_why(modules: ModuleHost) -> None:
+    session = FakeSession(tokens_per_s=0)
+    view = StreamView(session, prompt="Hello")
+    modules.show(view)
+    page = modules.browser
+    page.get_by_role("button", name="Pause at …").click()
+    entropy = page.get_by_label("Entropy above")
+    entropy.fill("much")
+    entropy.blur()
+    assert entropy.get_attribute("aria-invalid") == "true"
+    entropy.fill("9")
+    page.get_by_label("Text", exact=True).fill("blue")
+    page.get_by_label("Tool call").check()
+    modules.carry()
+    assert view.breakpoints == [Breakpoint(entropy_above=9.0), Breakpoint(text="blue"), Breakpoint(tool_call=True)]
+    expect(page.get_by_role("button", name="Pause at … (3)")).to_be_visible()
+    view.breakpoints = [Breakpoint(text="considered")]
+    modules.carry()
+    expect(page.get_by_role("button", name="Pause at … (1)")).to_be_visible()
+    page.locator(".wb-run").click()
+    modules.carry()
+    session.runs[0].step(1000)
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'paused'")
+    expect(page.locator(".wb-metrics-parts")).to_contain_text("paused: the text “considered”")
+    view.close()
+    session.runs[0].step()
+
+
+def test_an_empty_prompt_is_refused_in_words(modules: ModuleHost) -> None:
+    modules.show(StreamView(FakeSession()))
+    modules.browser.locator(".wb-run").click()
+    modules.wait("!document.querySelector('.wb-error').hidden")
+    expect(modules.browser.get_by_role("alert")).to_contain_text("write a prompt first")
+
+
+def test_a_kernel_that_does_not_answer_is_said_to_be_busy(modules: ModuleHost) -> None:
+    modules.show(StreamView(FakeSession(), prompt="Hello"))
+    modules.browser.locator(".wb-run").click()
+    expect(modules.browser.get_by_role("alert")).to_contain_text("The kernel is busy")
+
+
+def test_the_status_line_tells_speed_reuse_and_reason(modules: ModuleHost) -> None:
+    modules.show(StreamView(run=finished(FakeRun())))
+    expected = "92 tokens/sfirst token 34 msprompt 48, 36 reusedgenerated 44perplexity 4.56stopped: end of turn"
+    assert texts(modules, ".wb-metrics-parts") == [expected]
+
+
+def test_a_view_that_is_taken_away_leaves_nothing(modules: ModuleHost) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    shown = playground(session)
+    modules.show(shown)
+    modules.browser.evaluate("wb.views[0].controller.abort()")
+    shown.start("Hello").wait(5)
+    assert shown.feed.wait(5)
+    modules.carry()
+    assert modules.browser.evaluate("wb.views[0].el.childElementCount") == 0

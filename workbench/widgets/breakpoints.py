@@ -1,0 +1,52 @@
+"""Breakpoints as a form has them, one field for each kind, and as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.errors import InvalidRequestError
+from workbench.steering import Breakpoint
+from workbench.widgets.format import visible
+
+NOWHERE: dict[str, Any] = {"entropy_above": None, "text": None, "tool_call": False}
+
+
+def from_form(form: Mapping[str, Any]) -> list[Breakpoint]:
+    """The breakpoints that a form names; a field that is empty names none.
+
+    Raises:
+        InvalidRequestError: a field holds what can be no breakpoint, or there is no such field.
+    """
+    if unknown := set(form) - set(NOWHERE):
+        raise InvalidRequestError("breakpoints", sorted(unknown), f"fields among {', '.join(NOWHERE)}")
+    given: dict[str, Any] = {name: form.get(name) for name in NOWHERE}
+    return [Breakpoint(**{name: value}) for name, value in given.items() if _is_given(value)]
+
+
+def to_form(breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
+    """The form that names these.
+
+    Raises:
+        InvalidRequestError: there are two of one kind, for which it has no room.
+    """
+    form = dict(NOWHERE)
+    for one in breakpoints:
+        name = next(name for name in NOWHERE if getattr(one, name) != NOWHERE[name])
+        if form[name] != NOWHERE[name]:
+            raise InvalidRequestError("breakpoints", breakpoints, f"at most one with {name}")
+        form[name] = getattr(one, name)
+    return form
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != ""
+
+
+def breakpoint_words(at: Breakpoint | None) -> str | None:
+    """Why a run is paused there; None where somebody paused it by hand."""
+    if at is None:
+        return None
+    if at.entropy_above is not None:
+        return f"entropy above {at.entropy_above:g} nats"
+    return "a tool call begins" if at.text is None else f"the text “{visible(at.text)}”"

@@ -1,8 +1,7 @@
 """A chat: turns, their tokens, and functions that run once a person has approved the call.
 
 The conversation itself is the session's (`workbench.conversing.Conversation`); this widget moves it on at the clicks
-of a person. An approved function runs on a thread of its own, so that the page stays alive and Stop can be pressed; a
-function cannot be ended from outside, so what a stopped one gives later is dropped.
+of a person.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import traitlets
@@ -23,12 +21,12 @@ from workbench.protocol import (
     SamplingParams,
     ToolChoice,
     ToolDefinition,
-    ToolResponseMessage,
     UserMessage,
 )
 from workbench.widgets import static_chat
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.calling import Calling
 from workbench.widgets.chat_wire import Transcript, Turn
 from workbench.widgets.composing import take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
@@ -94,10 +92,8 @@ class ChatView(WorkbenchWidget):
         except InvalidRequestError as error:
             raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
         self._conversation = session.conversation(tools=tools, tool_choice=tool_choice)
-        self._transcript = Transcript(self._conversation)
-        self._calling: set[int] = set()
-        self._transcript.calling = self._calling
-        self._epoch = 0  # what was begun before the last stop or send is no longer waited for
+        self._calling = Calling(self._conversation, self._after_call)
+        self._transcript = Transcript(self._conversation, calling=self._calling.places)
         self._rests = threading.Event()
         self._rests.set()
         with ExitStack() as made:
@@ -182,8 +178,7 @@ class ChatView(WorkbenchWidget):
             if self.state == "answering" and run is not None:
                 run.cancel()
             elif self.state in ("deciding", "calling"):
-                self._epoch += 1
-                self._calling.clear()
+                self._calling.give_up()
                 for place in self._conversation.open_calls:
                     self._conversation.settle(place, _STOPPED)
                 self._show("idle")
@@ -200,17 +195,15 @@ class ChatView(WorkbenchWidget):
         with LOCK:
             self._check_open()
             call = self._conversation.open_calls.get(place)
-            if call is None or place in self._calling:
-                waiting = sorted(set(self._conversation.open_calls) - self._calling)
+            if call is None or place in self._calling.places:
+                waiting = sorted(set(self._conversation.open_calls) - self._calling.places)
                 raise InvalidRequestError("place", place, f"that of a call that waits: {waiting or 'there is none'}")
             if not approved:
                 self._conversation.decline(place)
             elif result is not None:
                 self._conversation.settle(place, str(result))
             elif self._conversation.can_run(call):
-                self._calling.add(place)
-                work = partial(self._call, place, call, self._epoch)
-                threading.Thread(target=work, name=f"workbench-{call.tool_name}", daemon=True).start()
+                self._calling.start(place, call)
             else:
                 raise InvalidRequestError("result", result, f"a text: {call.tool_name} is no function that can be run")
             self._go_on()
@@ -236,7 +229,7 @@ class ChatView(WorkbenchWidget):
     # ------------------------------------------------------------------------------------------------- inside
 
     def _release(self) -> None:
-        self._epoch += 1
+        self._calling.give_up()
         run = self._transcript.pending
         if run is not None and not run.done:
             run.cancel()
@@ -258,7 +251,6 @@ class ChatView(WorkbenchWidget):
         del self._transcript.runs[answers:]
 
     def _ask(self) -> RunLike:
-        self._epoch += 1
         self._conversation.system = self.system or None
         try:
             run: RunLike = self._conversation.ask(
@@ -285,25 +277,16 @@ class ChatView(WorkbenchWidget):
         self._transcript.pending = None
         self._show("deciding" if self._conversation.open_calls else "idle")
 
-    def _call(self, place: int, call: Any, epoch: int) -> None:
-        """Run an approved function, on a thread of its own."""
-        result: ToolResponseMessage | BaseException
+    def _after_call(self) -> None:
+        """Go on after an approved function has ended; called behind the lock, on the function's thread."""
         try:
-            result = self._conversation.result(call)
-        except BaseException as error:  # noqa: BLE001 - sys.exit in a function must not leave the chat waiting for ever
-            result = error
-        with LOCK:
-            if self._epoch == epoch and not self.closed:
-                self._calling.discard(place)
-                self._conversation.settle(place, result)
-                try:
-                    self._go_on()
-                except Exception as problem:  # noqa: BLE001 - nobody waits for this thread; the page has to tell it
-                    self.feed.report(in_words(problem))
+            self._go_on()
+        except Exception as problem:  # noqa: BLE001 - nobody waits for this thread; the page has to tell it
+            self.feed.report(in_words(problem))
 
     def _go_on(self) -> None:
         """Ask again once every call has its result."""
-        if self._calling:
+        if self._calling.places:
             self._show("calling")
         elif self._conversation.open_calls:
             self._show("deciding")
@@ -354,7 +337,7 @@ def chat(
     sampling_params: SamplingParams | None = None,
     alternatives: int = ALTERNATIVES,
 ) -> ChatView:
-    """Open a chat on a session, with the arguments of `ChatView`; the one that was open on it before is closed."""
+    """Open a chat on a session, with the arguments of `ChatView`; one that was opened with the same ones is closed."""
     opened = ChatView(
         session,
         system=system,
@@ -364,5 +347,6 @@ def chat(
         sampling_params=sampling_params,
         alternatives=alternatives,
     )
-    take_the_place(session, opened)
+    names = [getattr(tool, "__name__", str(tool)) for tool in tools or ()]  # a function defined anew is another object
+    take_the_place(session, opened, (system, names, tool_choice, model, sampling_params, alternatives))
     return opened

@@ -1,4 +1,4 @@
-"""What widgets made of parts share: no part outlives a refusal, and one widget of a kind is open on a session."""
+"""What widgets made of parts share: no part outlives a refusal, and a cell that is run again leaves one widget."""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import traitlets
 
@@ -17,6 +16,7 @@ from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.code import call_code
+from workbench.widgets.composing import take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.run_feed import Positions, RunFeed
@@ -27,13 +27,8 @@ from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
 from workbench.widgets.token_tree import TokenTree
 
-Made = TypeVar("Made", bound=WorkbenchWidget)
-
 TABS = ("tokens", "waterfall", "tree", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
-
-# A cell that is run again makes a new playground; the one before would stay in memory and keep its page alive.
-_OPEN: weakref.WeakKeyDictionary[Any, weakref.ref[Playground]] = weakref.WeakKeyDictionary()
 
 
 class Playground(WorkbenchWidget):
@@ -74,20 +69,20 @@ class Playground(WorkbenchWidget):
             self._logprobs = LogProbConfig(top_k=alternatives)
         except InvalidRequestError as error:
             raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
-        with ExitStack() as made:  # what was made before something is refused must not stay behind
-            feed = _closing(made, RunFeed())
-            controls = _closing(made, SamplingControls(sampling_params))
+        with ExitStack() as made:
+            feed = until_made(made, RunFeed())
+            controls = until_made(made, SamplingControls(sampling_params))
             super().__init__(
                 feed=feed,
-                picker=_closing(made, ModelPicker(session, value=model)),
+                picker=until_made(made, ModelPicker(session, value=model)),
                 controls=controls,
-                stream=_closing(
+                stream=until_made(
                     made, StreamView(session, feed=feed, prompt=prompt, mode=mode, settings=self._settings)
                 ),
-                inspector=_closing(made, TokenInspector(feed=feed)),
-                waterfall=_closing(made, SamplingWaterfall(feed=feed, controls=controls)),
-                table=_closing(made, TokenTable(feed=feed)),
-                tree=_closing(made, TokenTree(feed=feed)),
+                inspector=until_made(made, TokenInspector(feed=feed)),
+                waterfall=until_made(made, SamplingWaterfall(feed=feed, controls=controls)),
+                table=until_made(made, TokenTable(feed=feed)),
+                tree=until_made(made, TokenTree(feed=feed)),
             )
             made.pop_all()
         self.picker.observe(self._show_code, "value")
@@ -230,17 +225,8 @@ def playground(
     opened = Playground(
         session, prompt=prompt, mode=mode, model=model, sampling_params=sampling_params, alternatives=alternatives
     )
-    before = _OPEN.get(session)
-    previous = before() if before is not None else None
-    if previous is not None:
-        previous.close()
-    _OPEN[session] = weakref.ref(opened)
+    take_the_place(session, opened)
     return opened
-
-
-def _closing(made: ExitStack, part: Made) -> Made:
-    made.callback(part.close)
-    return part
 
 
 def _renamed(settings: dict[str, Any]) -> dict[str, Any]:

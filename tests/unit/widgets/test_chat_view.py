@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from ipywidgets.widgets import widget as ipywidget
 
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
@@ -150,10 +151,19 @@ def test_a_closed_chat_leaves_nothing_and_says_so() -> None:
     assert all(part.closed for part in (view.feed, view.picker, view.controls, view.inspector))
 
 
-def test_a_second_chat_on_a_session_takes_the_place_of_the_first() -> None:
-    session = FakeSession()
-    first, second = chat(session), chat(session)
-    assert (first.closed, second.closed) == (True, False)
+def test_a_cell_that_is_run_again_leaves_as_many_widgets_as_after_the_first_time() -> None:
+    session, opened, counts = FakeSession(tokens_per_s=5000), [], []
+    for _ in range(5):
+
+        def look_up(city: str) -> str:
+            return city
+
+        opened.append(said(chat(session, tools=[look_up])))
+        counts.append(len(ipywidget._instances))
+    assert [view.closed for view in opened] == [True] * 4 + [False]
+    assert set(counts) == {counts[0]}
+    another = chat(session, system="Be brief.")
+    assert (opened[-1].closed, another.closed) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.notebook_page import FAKE_PLAYGROUND, NotebookPage
+from tests.unit.widgets.fake_session import wait_until
 
 Open = Callable[..., NotebookPage]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_playground.ipynb"
@@ -29,6 +31,16 @@ def notebook(shared: NotebookPage) -> Iterator[NotebookPage]:
     yield shared
     shared.page.set_viewport_size({"width": 1280, "height": 1100})
     assert shared.problems == []
+
+
+@contextmanager
+def another_run(notebook: NotebookPage) -> Iterator[None]:
+    """Wait until another run than the one before is shown and has finished."""
+    view = notebook.playground.locator(".wb-stream")
+    before = view.get_attribute("data-wb-run")
+    yield
+    expect(view).not_to_have_attribute("data-wb-run", str(before))
+    notebook.wait_for("finished")
 
 
 def serious_findings(notebook: NotebookPage) -> list[tuple[str, Any]]:
@@ -82,17 +94,17 @@ def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_
     box.locator(".wb-stop").click()
     notebook.wait_for("cancelled")
     notebook.python("setattr(session, '_tokens_per_s', 200)")
-    box.get_by_role("button", name="Continue").click()
-    notebook.wait_for("finished")
+    with another_run(notebook):
+        box.get_by_role("button", name="Continue").click()
     assert notebook.python("len(pg.run.tokens), pg.run.branched_at > 8") == "(44, True)"
-    box.get_by_role("button", name="Regenerate").click()
-    notebook.wait_for("finished")
+    with another_run(notebook):
+        box.get_by_role("button", name="Regenerate").click()
     assert notebook.python("len(pg.feed.runs), pg.run.text == session.runs[1].text") == "(3, True)"
     # The same words are one branch; another token in the place of one of them makes the second.
     box.locator(".wb-token[data-wb-position='25']").click()
-    box.locator(".wb-alternative:not(.wb-sampled)").first.click()
-    box.get_by_role("tab", name="Tree (2)").wait_for()
-    notebook.wait_for("finished")
+    box.locator(".wb-sampled").wait_for()
+    with another_run(notebook):
+        box.locator(".wb-alternative:not(.wb-sampled)").first.click()
     assert notebook.python("pg.run.branched_at, pg.run.tokens[25].text == pg.feed.runs[0].text") == "(25, False)"
     box.get_by_role("tab", name="Tree (2)").click()
     expect(box.locator(".wb-branch")).to_have_count(2)
@@ -100,7 +112,7 @@ def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_
     assert serious_findings(notebook) == []
     box.locator(".wb-branch").first.click()
     expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("3")
-    assert notebook.python("pg.run is pg.feed.runs[2]") == "True"
+    wait_until(lambda: notebook.python("pg.run is pg.feed.runs[2]") == "True")
 
 
 def test_sorting_filtering_and_selecting_rows_reach_python(notebook: NotebookPage) -> None:
@@ -116,7 +128,7 @@ def test_sorting_filtering_and_selecting_rows_reach_python(notebook: NotebookPag
         notebook.python(f"bool({frame}['rank'].min() > 1), {frame}['entropy'].is_monotonic_decreasing")
         == "(True, True)"
     )
-    assert notebook.python(f"pg.selected == ({frame}.index[0],)") == "True"
+    wait_until(lambda: notebook.python(f"pg.selected == ({frame}.index[0],)") == "True")
 
 
 def test_a_change_of_theme_leaves_the_rows_of_the_table_where_they_are(notebook: NotebookPage) -> None:

@@ -36,7 +36,10 @@ async function render({ model, el, host, signal }) {
   for (const name of ["color_by", "show_whitespace", "show_special"]) model.on(`change:${name}`, () => text.show(look()));
   el.append(h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root), metricsLine(store, signal));
 
-  const showState = () => el.setAttribute("data-wb-state", store.state);
+  const showState = () => {
+    el.setAttribute("data-wb-state", store.state);
+    el.setAttribute("data-wb-run", store.run ?? "none");
+  };
   store.listen(showState, signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());

@@ -71,6 +71,7 @@ async function render({ model, el, host, signal }) {
   };
   for (const name of ["sort_by", "descending", "query"]) {
     model.on(`change:${name}`, () => {
+      scroller.scrollTop = 0; // another order begins at its top
       arrange();
       view.showCurrent();
     });

@@ -169,6 +169,20 @@ def test_the_tokens_of_an_earlier_answer_are_shown_on_demand(modules: ModuleHost
     expect(turns(modules).nth(3).locator(".wb-said")).to_have_text(str(view.messages[3].content))
 
 
+def test_an_alternative_that_is_chosen_takes_the_answer_on_from_there(modules: ModuleHost) -> None:
+    view = shown(modules)
+    write(modules, "Why is the sky blue?")
+    before = view.run
+    modules.browser.locator(".wb-token").nth(25).click()
+    modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
+    modules.browser.locator(".wb-alternative:not(.wb-sampled)").first.click()
+    modules.wait(f"document.querySelector('.wb-turn-answer').dataset.wbRun !== 'run-1' && {IDLE}")
+    assert view.run is not None
+    assert view.run.parent is before
+    assert modules.browser.locator(".wb-output").all_text_contents() == [view.run.text]
+    assert len(view.messages) == 2
+
+
 def test_two_views_of_one_chat_agree_and_a_late_one_has_everything(modules: ModuleHost) -> None:
     view = shown(modules, [CALL])
     write(modules, "How is Rome?", until=DECIDING)

@@ -266,6 +266,8 @@ class ChatView(WorkbenchWidget):
 
     def _after_run(self, change: Any) -> None:
         """Take the answer of a run that has ended; called behind the lock, by the feed."""
+        if not self.closed:
+            self._adopt(self.feed.run)
         run = self._transcript.pending
         if run is None or change.new["run"] != run.id or not run.done or self.state != "answering" or self.closed:
             return
@@ -276,6 +278,21 @@ class ChatView(WorkbenchWidget):
         self._transcript.runs.append(run)
         self._transcript.pending = None
         self._show("deciding" if self._conversation.open_calls else "idle")
+
+    def _adopt(self, shown: RunLike | None) -> None:
+        """Put a branch of an answer in its place, as choosing an alternative asks; what came after is forgotten."""
+        known = [*self._transcript.runs, *([] if self._transcript.pending is None else [self._transcript.pending])]
+        if shown is None or shown in known or shown.parent not in known:
+            return
+        place = known.index(shown.parent)
+        if place < len(self._transcript.runs):
+            turns = enumerate(self._conversation.turns)
+            answers = [index for index, message in turns if isinstance(message, CompletionMessage)]
+            self._conversation.rewind(answers[place])
+            del self._transcript.runs[place:]
+        self._calling.give_up()
+        self._transcript.pending = shown
+        self._show("answering")
 
     def _after_call(self) -> None:
         """Go on after an approved function has ended; called behind the lock, on the function's thread."""

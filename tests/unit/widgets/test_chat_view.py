@@ -131,6 +131,35 @@ def test_stop_ends_the_answer_and_keeps_what_was_said() -> None:
     assert view.messages[-1].content == run.text
 
 
+def test_an_alternative_that_is_chosen_replaces_the_answer_and_what_came_after() -> None:
+    view = said(said(chatting()), "And then?")
+    view.show("run-1")
+    branch = view.inspector.branch(1, 1003)
+    assert view.run is branch
+    assert isinstance(branch, FakeRun)
+    branch.step(100)
+    assert view.wait(PATIENCE_S)
+    assert [message.role for message in view.messages] == ["user", "assistant"]
+    assert view.messages[-1].content == branch.text
+    assert [turn.get("run") for turn in view.turns] == [None, branch.id]
+    said(view, "Good.")
+    assert len(view.messages) == 4
+
+
+def test_an_alternative_may_be_chosen_while_the_model_answers() -> None:
+    view = ChatView(FakeSession(tokens_per_s=0))
+    first = view.say("Go on.")
+    assert isinstance(first, FakeRun)
+    first.step(5)
+    branch = view.inspector.branch(2, 1003)
+    first.step(1)
+    assert isinstance(branch, FakeRun)
+    branch.step(100)
+    assert view.wait(PATIENCE_S)
+    assert (first.state, view.run, view.state) == ("cancelled", branch, "idle")
+    assert view.messages[-1].content == branch.text
+
+
 def test_an_answer_that_fails_says_why_and_the_next_turn_takes_its_place() -> None:
     session = FakeSession(["a"], tokens_per_s=5000, error=RuntimeError("out of luck"))
     view = said(ChatView(session))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +38,7 @@ class Kernel:
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self._manager = manager
         self._client = client
+        self._subshell: str | None = None
 
     def start(self, code: str) -> str:
         """Send a cell without waiting for it; returns what ``finish`` needs."""
@@ -49,6 +52,24 @@ class Kernel:
             message = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
             if message["parent_header"].get("msg_id") == cell and _is_the_end(message, shown):
                 return shown
+
+    def wait_for(self, cell: str, text: str, timeout_s: float = 90) -> None:
+        """Until the cell, which goes on, has printed the text."""
+        deadline, shown = time.monotonic() + timeout_s, Shown()
+        while text not in shown.stdout:
+            message = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
+            if message["parent_header"].get("msg_id") == cell:
+                assert not _is_the_end(message, shown), shown
+
+    def click(self, comm_id: str, content: dict[str, Any]) -> None:
+        """Send a widget what a click in its page sends: on a line of its own, as JupyterLab does, beside any cell."""
+        if self._subshell is None:
+            self._client.control_channel.send(self._client.session.msg("create_subshell_request", {}))
+            self._subshell = self._client.get_control_msg(timeout=30)["content"]["subshell_id"]
+        data = {"method": "custom", "content": content}
+        message = self._client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
+        message["header"]["subshell_id"] = self._subshell
+        self._client.shell_channel.send(message)
 
     def run(self, code: str, timeout_s: float = 90) -> Shown:
         """Run one cell to its end."""
@@ -73,8 +94,15 @@ def _is_the_end(message: dict[str, Any], shown: Shown) -> bool:
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Kernel]:
     """A kernel that the tests of one file share, as cells of one notebook do."""
+    with running_kernel() as kernel:
+        yield kernel
+
+
+@contextmanager
+def running_kernel(**env: str) -> Iterator[Kernel]:
+    """A kernel in a process with this environment beside the test's own."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
+    manager.start_kernel(env=dict(os.environ) | env)
     client = manager.client()
     client.start_channels()
     try:

@@ -55,6 +55,11 @@ def main() -> int:
         position = int(notebook.python(FORK))
         notebook.playground.locator(f".wb-token[data-wb-position='{position}']").click()
         notebook.playground.locator(".wb-sampled").wait_for()
+        # Another answer from there on, so that the text has a fork and the tree two branches.
+        notebook.playground.locator(".wb-alternative:not(.wb-sampled)").first.click()
+        notebook.playground.get_by_role("tab", name="Tree (2)").click(timeout=120_000)
+        notebook.wait_for("finished", timeout_s=300)
+        notebook.playground.locator(".wb-branch").nth(1).wait_for()
         notebook.page.mouse.move(0, 0)
         notebook.screenshot(file)
     print(file)

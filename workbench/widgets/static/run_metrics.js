@@ -31,11 +31,17 @@ export function metrics(store) {
   return [
     usage.tokensPerS !== null && metric(["", fixed(usage.tokensPerS, usage.tokensPerS < 10 ? 1 : 0), " tokens/s"]),
     usage.firstTokenS !== null && metric(["first token ", duration(usage.firstTokenS), ""]),
-    metric(["prompt ", String(usage.prompt), ""], usage.reused > 0 && [", ", String(usage.reused), " reused"]),
+    metric(["prompt ", String(usage.prompt), ""], reusedOf(usage)),
     metric(["generated ", String(usage.generated || store.tokens.length), ""]),
     perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
     metric(store.stopReason && store.state === "finished" ? ["stopped: ", stateInWords(store), ""] : ["", stateInWords(store), ""]),
   ].filter(Boolean);
+}
+
+/** A branch has the kept tokens of its answer besides the prompt. @param {any} usage @returns {string[] | false} */
+function reusedOf({ prompt, reused }) {
+  if (reused > prompt) return [", reused with ", String(reused - prompt), " tokens more"];
+  return reused > 0 && [", ", String(reused), " reused"];
 }
 
 /** @param {any} store */

@@ -41,8 +41,8 @@ lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(STAMPS)/bench models ## measure this machine beside other programs: the tests marked bench
-	@$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
+bench: $(STAMPS)/bench models ## measure this machine, and break what the lessons claim: the tests marked bench
+	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)
 
 notebooks: $(STAMPS)/test models ## run the lessons and store what they show; ARGS="02 05" takes some of them
 	@$(BIN)/python -m scripts.notebooks $(ARGS)

@@ -1,0 +1,35 @@
+"""A lesson fails when what it teaches is no longer true: every fault of `breaks.py` turns its lesson red.
+
+Each case runs a lesson up to the cell that notices, so all of them take minutes: `make bench` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from nbclient.exceptions import CellExecutionError
+
+from scripts.notebooks import FOLDER, ROOT, executed
+from tests.notebooks.breaks import BREAKS, Break
+
+
+@pytest.mark.bench
+@pytest.mark.kernel
+@pytest.mark.real_model
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", BREAKS, ids=lambda fault: fault.name)
+def test_a_broken_claim_turns_its_lesson_red(fault: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (lesson,) = FOLDER.glob(f"{fault.lesson}_*.ipynb")
+    notebook = json.loads(lesson.read_text(encoding="utf-8"))
+    name = fault.by.__name__
+    breaking = f"from tests.notebooks.breaks import {name}\n\n{name}()"
+    first: dict[str, Any] = {"cell_type": "code", "id": "break", "execution_count": None, "metadata": {}, "outputs": []}
+    notebook["cells"].insert(0, first | {"source": breaking})
+    with pytest.raises(CellExecutionError) as noticed:
+        executed(notebook)
+    assert "tests/notebooks/breaks.py" not in str(noticed.value), "the break itself is broken"
+    lines = str(noticed.value).strip().splitlines()
+    print(f"\n{fault.name}: {lines[-1][:150]}")

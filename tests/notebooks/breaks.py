@@ -128,17 +128,6 @@ def the_template_is_dropped() -> None:
     _change("workbench.prompts.encoding:PromptEncoder", "chat_prompt", lambda _: plain)
 
 
-def letters_lose_their_case() -> None:
-    def made_of(original: Any) -> Any:
-        return lambda self, content, *more: original(self, str(content).lower(), *more)
-
-    _change("workbench.prompts.encoding:PromptEncoder", "text_prompt", made_of)
-
-
-def a_format_is_not_enforced() -> None:
-    _change("workbench.providers.transformers.asking:Asked", "constraint", lambda _: lambda self, served: None)
-
-
 def scores_are_in_the_order_of_probability() -> None:
     def made_of(original: Any) -> Any:
         return lambda *asked: sorted(original(*asked), key=lambda tokens: sum(one.logprob for one in tokens))
@@ -173,10 +162,6 @@ def a_batch_mixes_up_its_rows() -> None:
 
 def every_precision_is_fp8() -> None:
     _change_load("fp8")
-
-
-def no_prefix_is_kept() -> None:
-    _change("workbench.engine.kv_cache:PrefixCache", "take", lambda _: lambda self, token_ids: None)
 
 
 def changed_capsules_are_taken() -> None:
@@ -216,19 +201,13 @@ BREAKS = (
     Break("02", top_k_is_ignored),
     Break("02", top_p_is_ignored),
     Break("02", looking_back_draws_anew),
-    Break("03", logprobs_are_those_of_the_next_token_id),
-    Break("04", letters_lose_their_case),
-    Break("05", the_template_is_dropped),
-    Break("06", a_format_is_not_enforced),
     Break("07", vectors_come_in_another_order),
     Break("07", vectors_are_twice_as_long),
     Break("08", a_batch_mixes_up_its_rows),
     Break("08", every_precision_is_fp8),
-    Break("09", no_prefix_is_kept),
     Break("10", changed_capsules_are_taken),
     Break("10", a_replay_finds_no_difference),
     Break("10", a_trace_answers_whatever_it_is_asked),
     Break("11", a_provider_is_asked_for_what_it_does_not_offer),
     Break("11", registrations_are_forgotten),
-    Break("12", logprobs_are_those_of_the_next_token_id),
 )

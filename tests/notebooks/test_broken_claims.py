@@ -6,6 +6,8 @@ Each case runs a lesson up to the cell that notices, so all of them take minutes
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -33,3 +35,10 @@ def test_a_broken_claim_turns_its_lesson_red(fault: Break, monkeypatch: pytest.M
     assert "tests/notebooks/breaks.py" not in str(noticed.value), "the break itself is broken"
     lines = str(noticed.value).strip().splitlines()
     print(f"\n{fault.name}: {lines[-1][:150]}")
+
+
+def test_every_break_finds_what_it_breaks() -> None:
+    """In a process of its own, because nothing is mended afterwards."""
+    code = "from tests.notebooks.breaks import BREAKS\nfor fault in BREAKS: fault.by()\nprint(len(BREAKS))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(len(BREAKS)), done.stderr

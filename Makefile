@@ -19,7 +19,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup play lab test lint bench notebooks models chromium clean
+.PHONY: help setup play lab test lint bench notebooks docs models chromium clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ bench: $(STAMPS)/bench models ## measure this machine, and break what the lesson
 
 notebooks: $(STAMPS)/test models ## run the lessons and store what they show; ARGS="02 05" takes some of them
 	@$(BIN)/python -m scripts.notebooks $(ARGS)
+
+docs: $(STAMPS)/test ## build the documentation as a site, into build/docs
+	@$(BIN)/python scripts/docs_tables.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "build/docs/index.html"
 
 clean: ## remove .venv, caches and build outputs; pulled models stay in the user's cache
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

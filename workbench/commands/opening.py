@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError, InvalidRequestError
+from workbench.errors import ConfigError, InvalidRequestError, StateError
 
 if TYPE_CHECKING:
     from workbench.session import Workbench
@@ -56,16 +56,27 @@ def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
 
 
 def _is_served(args: argparse.Namespace) -> bool:
-    """Whether ``--model`` names one of a run config's models; without a run config, those are the catalog's."""
+    """Whether ``--model`` names one of a run config's models; without one, the catalog's and what was registered."""
     from workbench import catalog
 
     if args.config or os.environ.get("WORKBENCH_CONFIG"):
         return True
-    return any(entry.name == args.model for entry in catalog.entries())
+    return any(entry.name == args.model for entry in catalog.entries()) or args.model in _registered()
+
+
+def _registered() -> set[str]:
+    """Names of the models that were registered, plain and with their providers."""
+    from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
+
+    try:
+        rows = RegistrationStore(state_dir() / FILE_NAME).rows()
+    except StateError:  # a folder or a hub id can be asked all the same
+        return set()
+    return {name for row in rows for name in (row.identifier, f"{row.provider_id}/{row.identifier}")}
 
 
 def _config_for(model: str, precision: str | None) -> dict[str, Any]:
-    """A run config with one local model."""
+    """A run config with one local model, under a provider id of its own: what was registered is another session's."""
     provider: dict[str, Any] = {"models": [model], "device": "auto"}
     if precision is not None:
         # No quantization at all is how the protocol says float32.
@@ -75,6 +86,6 @@ def _config_for(model: str, precision: str | None) -> dict[str, Any]:
         "built_at": datetime.now(UTC).isoformat(),
         "image_name": "command-line",
         "providers": {
-            "inference": [{"provider_id": "local", "provider_type": "inline::transformers", "config": provider}]
+            "inference": [{"provider_id": "asked", "provider_type": "inline::transformers", "config": provider}]
         },
     }

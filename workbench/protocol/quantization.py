@@ -22,25 +22,25 @@ class QuantizationType(StrEnum):
 
 
 class Bf16QuantizationConfig(ProtocolModel):
-    """Weights and compute in bfloat16."""
+    """Weights in bfloat16."""
 
     type: Literal["bf16"] = "bf16"
 
 
 class Fp8QuantizationConfig(ProtocolModel):
-    """Weights in 8-bit floating point (e4m3), compute in bfloat16."""
+    """Weights in 8-bit floating point (e4m3), a scale per 32 of them (outside the Llama family: per row)."""
 
     type: Literal["fp8"] = "fp8"
 
 
 class Int8QuantizationConfig(ProtocolModel):
-    """Weights in 8-bit integers with a scale per row, compute in bfloat16."""
+    """Weights in 8-bit integers, a scale per 32 of them (outside the Llama family: per row)."""
 
     type: Literal["int8"] = "int8"
 
 
 class Int4QuantizationConfig(ProtocolModel):
-    """Weights in 4-bit integers with a scale and a zero point per group of 32, compute in bfloat16."""
+    """Weights in 4-bit integers, a scale and a minimum per 32 of them."""
 
     type: Literal["int4"] = "int4"
 

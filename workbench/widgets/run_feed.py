@@ -89,6 +89,7 @@ class RunFeed(WorkbenchWidget):
 
     @property
     def tokens(self) -> Sequence[TokenRecord]:
+        """The records of the run's tokens so far."""
         return () if self._run is None else self._run.tokens
 
     @property

@@ -11,6 +11,7 @@ import pytest
 
 from workbench.errors import ContextLengthError, ModelNotFoundError, NumericalError
 from workbench.protocol import JsonSchemaResponseFormat, RegexResponseFormat, SamplingStrategy, StopReason
+from workbench.stack.registrations import FILE_NAME, RegistrationStore, StoredRegistration
 
 if TYPE_CHECKING:
     from tests.unit.commands.conftest import Cli, FakeWorkbench
@@ -223,6 +224,25 @@ def test_another_model_without_a_run_config_is_served_alone(cli: Cli, bench: Fak
     cli("complete", "x", "--model", "./my-model")
     (provider,) = bench.config["providers"]["inference"]
     assert provider["config"] == {"models": ["./my-model"], "device": "auto"}
+
+
+@pytest.mark.parametrize("name", ["mine", "local/mine"])
+def test_a_registered_model_is_one_that_the_default_config_serves(
+    cli: Cli, bench: FakeWorkbench, own_state: Path, name: str
+) -> None:
+    RegistrationStore(own_state / FILE_NAME).put(StoredRegistration("local", "inline::transformers", "mine", "m", {}))
+    bench.says("a")
+    cli("complete", "x", "--model", name)
+    assert (bench.config, bench.model) == (None, name)
+
+
+def test_registrations_that_cannot_be_read_keep_no_folder_from_being_asked(
+    cli: Cli, bench: FakeWorkbench, own_state: Path
+) -> None:
+    own_state.mkdir(parents=True)
+    (own_state / FILE_NAME).write_text("no database")
+    bench.says("a")
+    assert cli("complete", "x", "--model", "./my-model").code == 0
 
 
 def test_with_a_run_config_the_model_is_one_that_it_serves(cli: Cli, bench: FakeWorkbench) -> None:

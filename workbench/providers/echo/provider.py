@@ -45,6 +45,7 @@ class EchoConfig(ProviderConfig):
     """What a run config may say under ``config`` of this provider."""
 
     models: list[str] = Field(default_factory=lambda: ["echo"])
+    """Models that continue texts and answer in chats."""
     embedding_models: list[str] = Field(default_factory=lambda: ["echo-embedding"])
     """Models that make embeddings, and nothing else."""
     context_length: int = Field(default=8192, ge=1)

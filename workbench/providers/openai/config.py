@@ -52,6 +52,7 @@ class OpenAIConfig(ConfigModel):
     """The name that chats of this server have for it; OpenAI's newest models want the longer one."""
 
     connect_timeout_s: float = Field(default=10.0, gt=0)
+    """Until there is a connection."""
     timeout_s: float = Field(default=300.0, gt=0)
     """The longest silence of the server, before its first byte and between two of them."""
     max_retries: int = Field(default=3, ge=0, le=10)

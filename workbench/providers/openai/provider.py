@@ -28,7 +28,7 @@ _HEALTH_TIMEOUT_S = 5.0
 
 
 class OpenAIProvider(InferenceProvider):
-    """``remote::openai``."""
+    """``remote::openai``: any server with OpenAI's API."""
 
     Config = OpenAIConfig
     dialect: ClassVar[dialects.Dialect] = dialects.OPENAI
@@ -160,25 +160,25 @@ class OpenAIProvider(InferenceProvider):
 
 
 class VllmProvider(OpenAIProvider):
-    """``remote::vllm``."""
+    """``remote::vllm``: a vLLM server."""
 
     dialect = dialects.VLLM
 
 
 class TgiProvider(OpenAIProvider):
-    """``remote::tgi``."""
+    """``remote::tgi``: a Text Generation Inference server."""
 
     dialect = dialects.TGI
 
 
 class OllamaProvider(OpenAIProvider):
-    """``remote::ollama``."""
+    """``remote::ollama``: an Ollama server."""
 
     dialect = dialects.OLLAMA
 
 
 class LlamaCppProvider(OpenAIProvider):
-    """``remote::llama_cpp``."""
+    """``remote::llama_cpp``: the server of llama.cpp."""
 
     dialect = dialects.LLAMA_CPP
 

@@ -17,7 +17,9 @@ class RayConfig(ConfigModel):
     actors: int = Field(default=2, ge=1, le=1024)
     """Engines in the pool, each a process with its own copy of a model."""
     cpus_per_actor: float = Field(default=1.0, ge=0, le=1024)
+    """Cores that an actor takes of the cluster; below 1, several share one."""
     gpus_per_actor: float = Field(default=0.0, ge=0, le=64)
+    """GPUs that an actor takes of the cluster."""
     retries: int = Field(default=3, ge=0, le=20)
     """How often a request goes to another actor after one was lost."""
     engine_type: str = "inline::transformers"

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 
 class RayProvider(InferenceProvider):
-    """``inline::ray``: can what its engine can; nothing is started before the first request."""
+    """``inline::ray``: a pool of engines on a Ray cluster; can what its engine can.
+
+    Nothing is started before the first request.
+    """
 
     Config = RayConfig
     config: RayConfig

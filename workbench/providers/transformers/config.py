@@ -28,6 +28,7 @@ class TransformersConfig(ProviderConfig):
     quantization: QuantizationConfig | None = None
     """None is float32, the reference."""
     device: Literal["auto", "cpu"] = "auto"
+    """Where models compute; ``auto`` is the CPU, too."""
     max_active: int = Field(default=16, ge=1, le=256)
     """Requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)

@@ -37,7 +37,7 @@ _MAX_IMAGE_BYTES = 2**30
 
 
 class TransformersProvider(InferenceProvider):
-    """``inline::transformers``."""
+    """``inline::transformers``: models in Hugging Face layout, computed in this process by the engine."""
 
     Config = TransformersConfig
     config: TransformersConfig

@@ -1,0 +1,258 @@
+"""Write the tables of docs/ that are made from the code, each between its marks; a test compares them.
+
+Run it from the repository's root after a change of what they tell of:
+
+    .venv/bin/python scripts/docs_tables.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, get_args
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from workbench import errors, providers, widgets  # noqa: E402 - found by the line above
+from workbench.cli import build_parser  # noqa: E402
+from workbench.engine import memory, precision  # noqa: E402
+from workbench.protocol import (  # noqa: E402
+    ADDITIONS,
+    BatchInference,
+    Inference,
+    Inspect,
+    Models,
+    ModelUnregistration,
+    ProviderHealth,
+    QuantizationConfig,
+    routes_of,
+)
+from workbench.providers.capabilities import Capabilities  # noqa: E402
+from workbench.providers.openai.provider import OpenAIProvider  # noqa: E402
+from workbench.widgets.base import WorkbenchWidget  # noqa: E402
+
+DOCS = ROOT / "docs"
+_MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+_PROTOCOLS = (Inference, BatchInference, Models, ModelUnregistration, Inspect, ProviderHealth)
+_OF_ANOTHER = ("inline::ray", "inline::trace")
+"""Providers that can what somebody else can: the engine of their actors, the models of a recording."""
+
+
+def main() -> int:
+    for page in sorted(DOCS.glob("*.md")):
+        old = page.read_text(encoding="utf-8")
+        new = with_tables(old)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: written")
+    return 0
+
+
+def with_tables(page: str) -> str:
+    """The page with what stands between its marks made anew."""
+    return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
+
+
+def provider_types() -> str:
+    rows = []
+    for name in providers.PROVIDER_TYPES:
+        _, _, what = _summary(providers.provider_class(name)).partition(": ")
+        rows.append((f"`{name}`", f"{what[0].upper()}{what[1:]}"))
+    return _table(("`provider_type`", "what it is"), rows)
+
+
+def capabilities() -> str:
+    """One column a provider type, one row an ability."""
+    columns = {name: _capabilities(name) for name in providers.PROVIDER_TYPES if name not in _OF_ANOTHER}
+    head = ("ability", *(f"`{name}`" for name in columns))
+    rows = [
+        (f"`{ability.name}`", *(_said(getattr(can, ability.name)) for can in columns.values()))
+        for ability in fields(Capabilities)
+    ]
+    return _table(head, rows)
+
+
+def provider_configs() -> str:
+    """For each provider type the keys of its part of a run config."""
+    by_config: dict[Any, list[str]] = {}
+    for name in providers.PROVIDER_TYPES:
+        by_config.setdefault(providers.provider_class(name).Config, []).append(f"`{name}`")
+    parts = []
+    for config, names in by_config.items():
+        rows = [
+            (f"`{name}`", _default(field), _line(field.description or ""))
+            for name, field in config.model_fields.items()
+        ]
+        parts.append(f"### {', '.join(names)}\n\n{_table(('key', 'default', 'meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
+def precisions() -> str:
+    configs = {config.model_fields["type"].default: config for config in get_args(get_args(QuantizationConfig)[0])}
+    rows = []
+    for name in precision.PRECISIONS:
+        asked = f"`{{type: {name}}}`" if name in configs else "`null`"
+        held = _summary(configs[name]) if name in configs else "The file's numbers in 32 bits: the reference."
+        in_layer, outside = (_bytes_each(weight, name) for weight in ("layers.0.weight", "embed_tokens.weight"))
+        rows.append((f"`{name}`", asked, held, in_layer, outside))
+    head = ("precision", "`quantization` in a run config", "weights", "bytes a weight", "in embedding and head")
+    return _table(head, rows)
+
+
+def commands() -> str:
+    """Every command with its options."""
+    return "\n\n".join(
+        _command(name, parser, summary) for name, parser, summary in _commands(build_parser(), "workbench")
+    )
+
+
+def additions() -> str:
+    rows = [(f"`{one.path}`", _code(one.declared) if one.declared else one.kind, one.meaning) for one in ADDITIONS]
+    return _table(("what", "declared", "meaning"), rows)
+
+
+def routes() -> str:
+    rows = [
+        (f"`{route.name}`", f"`{route.method} {route.route}`", _line(inspect.getdoc(route.function) or ""))
+        for protocol in _PROTOCOLS
+        for route in routes_of(protocol)
+    ]
+    return _table(("method", "route", "what it does"), rows)
+
+
+def error_tree() -> str:
+    _, _, tree = (errors.__doc__ or "").partition("::\n\n")
+    lines = [line.removeprefix("    ") for line in tree.splitlines()]
+    return "\n".join(["```text", *lines[: lines.index("")], "```"])
+
+
+def widget_attributes(kind: type[WorkbenchWidget]) -> str:
+    """What can be read, set, observed and called from Python."""
+    own = {
+        name: trait
+        for name, trait in kind.class_traits().items()
+        if trait.this_class.__module__.startswith("workbench")
+    }
+    rows = [(f"`{name}`", _line(trait.help)) for name, trait in own.items() if not name.startswith("_")]
+    called = [
+        (name, value)
+        for name, value in vars(kind).items()
+        if not name.startswith("_") and name not in _EVERYWHERE and inspect.getdoc(value)
+    ]
+    rows += [(f"`{name}`", _summary(value)) for name, value in called if isinstance(value, property)]
+    rows += [(f"`{name}()`", _summary(value)) for name, value in called if inspect.isfunction(value)]
+    return _table(("attribute", "what it is"), rows)
+
+
+WIDGETS: dict[str, type[WorkbenchWidget]] = {
+    name: kind
+    for name in widgets.__all__
+    if isinstance(kind := getattr(widgets, name), type) and issubclass(kind, WorkbenchWidget)
+}
+
+TABLES: dict[str, Callable[[], str]] = {
+    "provider-types": provider_types,
+    "capabilities": capabilities,
+    "provider-configs": provider_configs,
+    "precisions": precisions,
+    "commands": commands,
+    "additions": additions,
+    "routes": routes,
+    "errors": error_tree,
+    **{f"widget-{name}": partial(widget_attributes, kind) for name, kind in WIDGETS.items()},
+}
+"""By the name in a page's mark."""
+
+
+def _capabilities(provider_type: str) -> Capabilities:
+    kind = providers.provider_class(provider_type)
+    if issubclass(kind, OpenAIProvider):
+        from workbench.providers.openai.config import narrowed
+
+        config = kind.Config.model_validate({"url": "http://127.0.0.1/v1"})
+        return narrowed(kind.dialect.capabilities, config, kind.dialect.max_logprobs)
+    return kind.capabilities
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "–"
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(map(str, value))) or "–"
+    return "any" if value is None else str(value)
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    return "none" if default is None else f"`{default!r}`"
+
+
+def _bytes_each(weight: str, name: precision.Precision) -> str:
+    shape = (1024, 1024)
+    return f"{memory.predict({weight: shape}, name, packed=True) / (shape[0] * shape[1]):.3g}"
+
+
+def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Commands and their actions, without those that only hold others."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for choice in action._choices_actions:  # noqa: SLF001
+                below = action.choices[choice.dest]
+                inner = list(_commands(below, f"{name} {choice.dest}"))
+                yield from inner or [(f"{name} {choice.dest}", below, choice.help or "")]
+
+
+def _command(name: str, parser: argparse.ArgumentParser, summary: str) -> str:
+    rows = [
+        (_spelled(action), _line((action.help or "") % (vars(action) | {"prog": name})))
+        for action in parser._actions  # noqa: SLF001
+        if not isinstance(action, argparse._HelpAction)  # noqa: SLF001
+    ]
+    examples = inspect.cleandoc((parser.epilog or "").partition("\n")[2])
+    parts = [f"## {name}", f"{summary[0].upper()}{summary[1:]}.", _table(("option", "meaning"), rows)]
+    return "\n\n".join([*parts, f"```sh\n{examples}\n```"])
+
+
+def _spelled(action: argparse.Action) -> str:
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    if not action.option_strings:
+        return _code(str(value))
+    takes = "" if action.nargs == 0 else f" {value}"
+    return _code(f"{', '.join(action.option_strings)}{takes}")
+
+
+_EVERYWHERE = {"static_html", "close", "open"}
+"""Methods that all widgets have, of which the page tells once."""
+
+
+def _summary(documented: object) -> str:
+    return _line(inspect.getdoc(documented) or "")
+
+
+def _line(text: str) -> str:
+    """The first paragraph of a docstring on one line, in Markdown."""
+    return " ".join(text.partition("\n\n")[0].split()).replace("``", "`").replace("|", "&#124;")
+
+
+def _code(text: str) -> str:
+    """Code for a cell: of a bar inside backticks, Markdown's dialects make different things."""
+    return f"<code>{escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

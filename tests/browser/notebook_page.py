@@ -84,6 +84,8 @@ class NotebookPage:
     def theme(self, name: str) -> None:
         self.command("apputils:change-theme", theme=name)
         self.page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
+        # JupyterLab takes its splash away twice, and complains, where another theme comes before it is gone.
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     def python(self, expression: str, *, before: str = "") -> str:
         """The repr of an expression in the notebook's kernel."""

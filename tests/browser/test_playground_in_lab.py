@@ -267,8 +267,9 @@ def test_the_lesson_streams_the_real_models_answer_and_stops_it(
 ) -> None:
     notebook = open_notebook(copy_of=NOTEBOOK)
     notebook.run_all()
-    notebook.wait_for("finished", timeout_s=240)
-    assert "Paris" in str(notebook.playground.locator(".wb-output").text_content())
+    expect(notebook.page.locator(".jp-RenderedText pre", has_text="Paris").first).to_be_visible(timeout=240_000)
+    expect(notebook.page.locator(".jp-InputPrompt", has_text="*")).to_have_count(0, timeout=240_000)  # all have run
+    notebook.wait_for("finished")
     notebook.playground.get_by_label("Prompt", exact=True).fill("Tell me a very long story about the sea.")
     notebook.playground.get_by_role("radio", name="Top-p").check()
     notebook.playground.get_by_role("textbox", name="Max tokens").fill("2000")

@@ -16,7 +16,6 @@ import traitlets
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import (
     CompletionMessage,
-    LogProbConfig,
     Message,
     SamplingParams,
     ToolChoice,
@@ -28,7 +27,7 @@ from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.calling import Calling
 from workbench.widgets.chat_wire import Transcript, Turn
-from workbench.widgets.composing import take_the_place, until_made
+from workbench.widgets.composing import logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.run_feed import RunFeed
@@ -87,10 +86,7 @@ class ChatView(WorkbenchWidget):
     ) -> None:
         if system is not None and not isinstance(system, str):
             raise InvalidRequestError("system", system, "a text, or None")
-        try:
-            self._logprobs = LogProbConfig(top_k=alternatives)
-        except InvalidRequestError as error:
-            raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
+        self._logprobs = logprobs_with(alternatives)
         self._conversation = session.conversation(tools=tools, tool_choice=tool_choice)
         self._calling = Calling(self._conversation, self._after_call)
         self._transcript = Transcript(self._conversation, calling=self._calling.places)

@@ -11,14 +11,14 @@ import traitlets
 
 from workbench.comparing import Comparison, Pair
 from workbench.errors import ClosedError, InvalidRequestError
-from workbench.protocol import LogProbConfig, Message, SamplingParams, SamplingStrategy, UserMessage, effective_sampling
+from workbench.protocol import Message, SamplingParams, SamplingStrategy, UserMessage, effective_sampling
 from workbench.records import ModelCard
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Parts, WorkbenchWidget
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.compare_html import compare_html
 from workbench.widgets.compare_wire import LETTERS, settings_in_words, wire_pairs
-from workbench.widgets.composing import take_the_place, until_made
+from workbench.widgets.composing import logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES, MODES
@@ -79,10 +79,7 @@ class CompareView(WorkbenchWidget):
     ) -> None:
         if mode not in MODES:
             raise InvalidRequestError("mode", mode, "chat or completion")
-        try:
-            self._logprobs = LogProbConfig(top_k=alternatives)
-        except InvalidRequestError as error:
-            raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
+        self._logprobs = logprobs_with(alternatives)
         self._session, self._mode = session, mode
         self._models, self._params = _sides(models, sampling_params)
         self._cards = [session.card(model) for model in self._models]

@@ -6,6 +6,8 @@ import weakref
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
+from workbench.errors import InvalidRequestError
+from workbench.protocol import LogProbConfig
 from workbench.widgets.base import WorkbenchWidget
 
 Made = TypeVar("Made", bound=WorkbenchWidget)
@@ -17,6 +19,14 @@ def until_made(made: ExitStack, part: Made) -> Made:
     """A part that is closed when the stack is: what was made before something is refused must not stay behind."""
     made.callback(part.close)
     return part
+
+
+def logprobs_with(alternatives: int) -> LogProbConfig:
+    """For so many other tokens at each position; what is wrong is told of the widget's own argument."""
+    try:
+        return LogProbConfig(top_k=alternatives)
+    except InvalidRequestError as error:
+        raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
 
 
 def take_the_place(session: Any, opened: WorkbenchWidget, question: object = "") -> None:

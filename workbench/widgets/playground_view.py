@@ -8,15 +8,14 @@ from typing import Any
 
 import traitlets
 
-from workbench.errors import InvalidRequestError
-from workbench.protocol import LogProbConfig, SamplingParams
+from workbench.protocol import SamplingParams
 from workbench.records import TokenRecord
 from workbench.steering import Breakpoint
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.code import call_code
-from workbench.widgets.composing import take_the_place, until_made
+from workbench.widgets.composing import logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.run_feed import Positions, RunFeed
@@ -65,10 +64,7 @@ class Playground(WorkbenchWidget):
         sampling_params: SamplingParams | None = None,
         alternatives: int = ALTERNATIVES,
     ) -> None:
-        try:
-            self._logprobs = LogProbConfig(top_k=alternatives)
-        except InvalidRequestError as error:
-            raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
+        self._logprobs = logprobs_with(alternatives)
         with ExitStack() as made:
             feed = until_made(made, RunFeed())
             controls = until_made(made, SamplingControls(sampling_params))

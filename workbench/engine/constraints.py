@@ -209,13 +209,15 @@ class GrammarState:
 
 
 def _closing(texts: Iterable[str], end_ids: frozenset[int]) -> Closing:
-    """Tokens that only close, ends among them; and those that go on to the next value. Bool, shape (vocab,) each."""
+    """Tokens that only close, and begin with a quote; others that only close, and ends; those that go on to a value.
+
+    Quotes come first: inside a text the brackets are its characters, and a model may write them without end.
+    """
     known = [text.strip() for text in texts]
-    ends = [bool(text) and not text.strip('"]})') for text in known]
-    for end_id in end_ids:
-        if end_id < len(ends):
-            ends[end_id] = True
-    return np.array(ends), np.array([text.startswith((",", '",')) for text in known])
+    closes = np.array([bool(text) and not text.strip('"]})') for text in known])
+    quotes = closes & np.array([text.startswith('"') for text in known])
+    closes[[end_id for end_id in end_ids if end_id < len(known)]] = True
+    return quotes, closes, np.array([text.startswith((",", '",')) for text in known])
 
 
 def _source(grammar: Grammar, field: str) -> str:

@@ -108,6 +108,20 @@ def test_a_token_that_the_grammar_does_not_allow_is_an_error(grammars: Grammars)
         state.consume(ord("x"))
 
 
+def test_when_tokens_run_short_a_text_is_closed_and_not_filled_with_brackets(grammars: Grammars) -> None:
+    texts = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}, "required": ["a"]}
+    state = grammars.compile(schema(**texts, additionalProperties=False), FIELD).start()
+    for token_id in b'{"a": ["x]':
+        state.consume(token_id)
+    written = b""
+    while not state.ended:  # by a model that writes brackets wherever it may
+        allowed = state.allowed(soon=True).nonzero()[:, 0].tolist()
+        token_id = max(allowed, key=lambda one: one in b"]})")
+        state.consume(token_id)
+        written += bytes([token_id])
+    assert written == b'"]}'
+
+
 def test_states_of_one_grammar_go_their_own_ways(grammars: Grammars) -> None:
     constraint = grammars.compile(RegexGrammar("a{3}|b"), FIELD)
     one, other = constraint.start(), constraint.start()

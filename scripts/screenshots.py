@@ -79,6 +79,7 @@ score = bench.score(prompt, [text], logprobs=wb.LogProbConfig(top_k=12))[0]
 game = wb.widgets.PredictionGame(score, prompt)
 game.bet(0, 0.6)
 game""",
+    "prompt-view": "wb.widgets.PromptView(run)",
     "token-tree": """\
 trunk = bench.completion("My favourite animal is", logprobs=logprobs,
                          sampling_params=wb.SamplingParams(strategy="top_p", temperature=0.8, max_tokens=24, seed=7))

@@ -20,7 +20,6 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from workbench import catalog
 from workbench.engine.machine import processor, processor_features, thread_count
 from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
-from workbench.prompts.texts import plain_text
 from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
 from workbench.protocol.base import ProtocolModel
 
@@ -199,7 +198,7 @@ def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
     if run.seed is not None:
         params = made.sampling_params or SamplingParams()
         made = made.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
-    prompt = _prompt(bench, made)
+    prompt = _prompt(run)
     begun = run.request.beginning.token_ids if run.request.beginning else ()
     return Capsule(
         request=made,
@@ -234,12 +233,9 @@ def _in_the_protocols_words(request: Request) -> CompletionRequest | ChatComplet
     )
 
 
-def _prompt(bench: Workbench, request: CompletionRequest | ChatCompletionRequest) -> Prompt | None:
+def _prompt(run: Run[Any, Any]) -> Prompt | None:
     try:
-        if isinstance(request, CompletionRequest):
-            return bench.render(plain_text(request.content, "content"), model=request.model)
-        tools, prompt_format = request.tools or None, request.tool_prompt_format
-        return bench.render(request.messages, tools=tools, tool_prompt_format=prompt_format, model=request.model)
+        return run.render()
     except (UnsupportedFieldError, NotRecordedError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from workbench.records import Prompt
+
 
 class Looking:
     """What a run offers to whoever looks back at it; looking changes nothing."""
@@ -27,6 +30,16 @@ class Looking:
     """Answers for single positions, where the model runs in this process."""
     call_opening: str
     """What a tool call begins with in the model's text; empty without tools whose calls are read here."""
+    _render: Callable[[], Prompt]
+
+    def render(self) -> Prompt:
+        """What the model was given for this run, as `Workbench.render` tells it: the text with its tokens.
+
+        Raises:
+            UnsupportedFieldError: the model's provider does not tell it.
+            ModelNotFoundError, ClosedError: the model, or the workbench, is no longer there to be asked.
+        """
+        return self._render()
 
     def to_frame(self) -> pd.DataFrame:
         """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from workbench.background import BackgroundLoop
     from workbench.capsule import Capsule
+    from workbench.records import Prompt
 
 RunState = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
 
@@ -59,6 +60,7 @@ class Run(Looking, Generic[Chunk, Response]):
         fold: Callable[[Sequence[Chunk]], Response],
         loop: BackgroundLoop,
         capsule: Callable[[Run[Chunk, Response]], Capsule],
+        render: Callable[[], Prompt],
         start: Callable[[Request, Run[Any, Any] | None, int | None], Any],
         parent: Run[Any, Any] | None = None,
         branched_at: int | None = None,
@@ -93,6 +95,7 @@ class Run(Looking, Generic[Chunk, Response]):
         self._fold = fold
         self._make_capsule = capsule
         self._capsule: Capsule | None = None
+        self._render = render
         self._start = start
         self.call_opening = ""
         self._changed = threading.Condition()

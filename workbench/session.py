@@ -144,6 +144,7 @@ class Workbench:
             fold=partial(fold, wants_logprobs=request.logprobs is not None),
             loop=self._loop,
             capsule=partial(capsule_of, self),
+            render=partial(self._given, request),
             start=self.start,
             parent=parent,
             branched_at=branched_at,
@@ -397,6 +398,16 @@ class Workbench:
 
     def __repr__(self) -> str:
         return f"<Workbench {self.config.image_name}: {', '.join(model.identifier for model in self.list_models())}>"
+
+    def _given(self, request: Request) -> Prompt:
+        if not request.is_chat:
+            return self.render(request.text, model=request.model)
+        return self.render(
+            list(request.messages),
+            tools=list(request.tools),
+            tool_prompt_format=request.tool_prompt_format,
+            model=request.model,
+        )
 
     def _model(self, model: str | None, kind: str = "causal") -> str:
         if model is not None:

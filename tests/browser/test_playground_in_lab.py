@@ -234,6 +234,10 @@ def test_every_theme_passes_axe_before_and_after_a_run(notebook: NotebookPage, t
     notebook.playground.get_by_role("tab", name="Code").click()
     assert serious_findings(notebook) == []
     notebook.screenshot(screenshots / f"code-{name}.png")
+    notebook.playground.get_by_role("tab", name="Prompt").click()
+    expect(notebook.playground.locator(".wb-given-lines .wb-given-control")).to_have_count(3)
+    assert serious_findings(notebook) == []
+    notebook.screenshot(screenshots / f"prompt-{name}.png")
 
 
 def test_a_narrow_column_stacks_the_parts_and_cuts_nothing(notebook: NotebookPage, screenshots: Path) -> None:

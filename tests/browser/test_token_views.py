@@ -1,15 +1,19 @@
-"""Table, inspector and tree of a run in a blank page: what is drawn and what is sent."""
+"""Table, inspector, tree and prompt of a run in a blank page: what is drawn and what is sent."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
 from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, words
+from tests.unit.widgets.hostile import PAYLOADS
+from workbench.protocol import SystemMessage, UserMessage
 from workbench.records import TokenRecord
-from workbench.widgets import StreamView, TokenInspector, TokenTable, TokenTree
+from workbench.widgets import PromptView, StreamView, TokenInspector, TokenTable, TokenTree
 from workbench.widgets import format as python_format
 from workbench.widgets.table_order import SORTABLE
 
@@ -224,3 +228,18 @@ def test_branches_stand_below_the_run_that_they_leave_and_are_chosen_by_keyboard
     assert tree.feed.run is runs[1]
     assert texts(modules, ".wb-output") == [runs[1].text]
     expect(branches).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [320, 1090])
+def test_a_prompt_is_boxes_of_text_at_every_width(modules: ModuleHost, screenshots: Path, width: int) -> None:
+    modules.browser.set_viewport_size({"width": width, "height": 700})
+    run = FakeRun(prompt=[SystemMessage(content="Be brief."), UserMessage(content=f"{''.join(PAYLOADS)} {'W' * 200}")])
+    view = PromptView(run)
+    assert view.wait(20)
+    modules.show(view)
+    assert modules.browser.locator(".wb-given-lines .wb-given-token").count() == len(view.tokens)
+    assert modules.browser.locator(".wb-given-lines .wb-given-control").count() == 5
+    assert modules.browser.evaluate("window.wbHit") is None
+    assert modules.browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert modules.browser.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
+    modules.browser.screenshot(path=screenshots / f"prompt-{width}.png", full_page=True)

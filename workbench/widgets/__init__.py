@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.prediction_game import PredictionGame
+    from workbench.widgets.prompt_view import PromptView
     from workbench.widgets.run_feed import RunFeed
     from workbench.widgets.sampling_controls import SamplingControls
     from workbench.widgets.sampling_waterfall import SamplingWaterfall
@@ -30,6 +31,7 @@ _HOME = {
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
     "PredictionGame": "prediction_game",
+    "PromptView": "prompt_view",
     "RunFeed": "run_feed",
     "SamplingControls": "sampling_controls",
     "SamplingWaterfall": "sampling_waterfall",
@@ -50,6 +52,7 @@ __all__ = [
     "ModelPicker",
     "Playground",
     "PredictionGame",
+    "PromptView",
     "RunFeed",
     "SamplingControls",
     "SamplingWaterfall",

@@ -15,7 +15,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import CallAttempt, CallStep, ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.records import CallAttempt, CallStep, ModelCard, Prompt, SamplingTrace, TokenRecord, Usage
 from workbench.steering import Breakpoint
 
 RUNNING_STATES = ("queued", "running", "paused")
@@ -70,6 +70,7 @@ class RunLike(Protocol):
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
     def logprobs(self, position: int) -> Any: ...
     def call_steps(self) -> Sequence[CallStep]: ...
+    def render(self) -> Prompt: ...
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace: ...

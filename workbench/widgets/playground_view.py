@@ -1,4 +1,4 @@
-"""The playground: picker, controls, stream, inspector, and table, waterfall and tree around one feed."""
+"""The playground: picker, controls, stream, inspector, and table, waterfall, tree and prompt around one feed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from workbench.widgets.code import call_code
 from workbench.widgets.composing import logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
+from workbench.widgets.prompt_view import PromptView
 from workbench.widgets.run_feed import Positions, RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.sampling_waterfall import SamplingWaterfall
@@ -26,14 +27,15 @@ from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
 from workbench.widgets.token_tree import TokenTree
 
-TABS = ("tokens", "waterfall", "tree", "code")
+TABS = ("tokens", "waterfall", "tree", "prompt", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
 class Playground(WorkbenchWidget):
     """One widget made of parts that work alone too.
 
-    They are ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall`` and ``tree``.
+    They are ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree`` and
+    ``prompt_view``.
     """
 
     _esm = module_source("playground")
@@ -46,8 +48,9 @@ class Playground(WorkbenchWidget):
     waterfall = Part("How the selected token was drawn, and how it would be where the controls stand now.")
     table = Part("One row a token.")
     tree = Part("All runs of the prompt, and where they part.")
+    prompt_view = Part("The prompt as the model got it; looked at while its tab is the one that is shown.")
     feed = Part("The run feed that all parts read.")
-    tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree or code.").tag(
+    tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree, prompt or code.").tag(
         sync=True
     )
     branches = traitlets.Int(0, help="How many branches the tree has.").tag(sync=True)
@@ -79,6 +82,7 @@ class Playground(WorkbenchWidget):
                 waterfall=until_made(made, SamplingWaterfall(feed=feed, controls=controls)),
                 table=until_made(made, TokenTable(feed=feed)),
                 tree=until_made(made, TokenTree(feed=feed)),
+                prompt_view=until_made(made, PromptView(feed=feed, active=False)),
             )
             made.pop_all()
         self.picker.observe(self._show_code, "value")
@@ -169,8 +173,8 @@ class Playground(WorkbenchWidget):
         return f"Playground(model={self.model!r}, run={run})"
 
     def _release(self) -> None:
-        parts = (self.stream, self.table, self.tree, self.waterfall, self.inspector, self.controls, self.picker)
-        for part in (*parts, self.feed):
+        views = (self.stream, self.table, self.tree, self.prompt_view, self.waterfall, self.inspector)
+        for part in (*views, self.controls, self.picker, self.feed):
             part.close()
 
     def _settings(self) -> dict[str, Any]:
@@ -186,6 +190,10 @@ class Playground(WorkbenchWidget):
         traitlets.link((self.feed, "selected"), (self, "selected"))
         self.feed.observe(self._after_run, "snapshot")
         self.tree.observe(self._count, "branches")
+        self.observe(self._open_tab, "tab")
+
+    def _open_tab(self, change: Any) -> None:
+        self.prompt_view.active = change.new == "prompt"
 
     def _count(self, change: Any) -> None:
         with LOCK:

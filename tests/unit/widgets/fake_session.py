@@ -29,7 +29,17 @@ from workbench.protocol import (
     ToolCall,
     ToolChoice,
 )
-from workbench.records import Alternative, CallAttempt, CallStep, ModelCard, SamplingTrace, TokenRecord, Usage
+from workbench.records import (
+    Alternative,
+    CallAttempt,
+    CallStep,
+    ModelCard,
+    Prompt,
+    PromptToken,
+    SamplingTrace,
+    TokenRecord,
+    Usage,
+)
 from workbench.steering import Breakpoint
 
 if TYPE_CHECKING:
@@ -70,6 +80,24 @@ def token(position: int, text: str, *, alternatives: int = 5, raw: bytes | None 
 def words(text: str) -> list[str]:
     """Pieces that begin with a space, as most vocabularies have them."""
     return [part if i == 0 else " " + part for i, part in enumerate(text.split(" "))]
+
+
+def fake_prompt(model: str, prompt: Any) -> Prompt:
+    """A text by its words, a conversation with a control token at either end of each turn."""
+    if isinstance(prompt, str):
+        said: list[str] = words(prompt)
+    else:
+        turns = [
+            ["<|im_start|>", message.role, "\n", *words(str(message.content)), "<|im_end|>", "\n"] for message in prompt
+        ]
+        said = [*itertools.chain.from_iterable(turns), "<|im_start|>", "assistant", "\n"]
+    marks = {"<|im_start|>": 1, "<|im_end|>": 2}
+    tokens = tuple(
+        PromptToken(marks.get(part, 300 + sum(map(ord, part)) % 5000), part, part.encode(), part in marks)
+        for part in said
+    )
+    sha = None if isinstance(prompt, str) else "5d3c" * 16
+    return Prompt(model, "".join(said), tokens, template_sha256=sha)
 
 
 def call_text(call: ToolCall) -> str:
@@ -276,6 +304,9 @@ class FakeRun:
             else step
             for step in steps
         ]
+
+    def render(self) -> Prompt:
+        return fake_prompt(self.model, self.prompt)
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         return fake_logprobs(self.tokens[position])

@@ -7,53 +7,16 @@ from typing import Any
 
 import pytest
 
-from workbench.widgets import (
-    ChatView,
-    CompareView,
-    ModelPicker,
-    Playground,
-    PredictionGame,
-    RunFeed,
-    SamplingControls,
-    SamplingWaterfall,
-    StreamView,
-    TokenInspector,
-    TokenTable,
-    TokenTree,
-    ToolCallMicroscope,
-)
+from workbench import widgets
 from workbench.widgets.assets import STATIC, module_source, style_source
+from workbench.widgets.base import WorkbenchWidget
 
 CLASSES = [
-    ChatView,
-    CompareView,
-    ModelPicker,
-    Playground,
-    PredictionGame,
-    RunFeed,
-    SamplingControls,
-    SamplingWaterfall,
-    StreamView,
-    TokenInspector,
-    TokenTable,
-    TokenTree,
-    ToolCallMicroscope,
+    value
+    for name in widgets.__all__
+    if isinstance(value := getattr(widgets, name), type) and issubclass(value, WorkbenchWidget)
 ]
-WIDGETS = [
-    "chat_view",
-    "compare_view",
-    "model_picker",
-    "playground",
-    "prediction_game",
-    "run_feed",
-    "sampling_controls",
-    "sampling_waterfall",
-    "stream_view",
-    "token_inspector",
-    "token_table",
-    "token_tree",
-    "tool_call_microscope",
-]
+WIDGETS = [re.sub(r"(?<!^)(?=[A-Z])", "_", widget.__name__).lower() for widget in CLASSES]
 FILES = sorted(STATIC.glob("*.js"))
 
 

@@ -4,8 +4,8 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} State of the widget model
- * @property {string} picker, controls, stream, inspector, table, waterfall, tree, feed  references of the parts
- * @property {"tokens" | "waterfall" | "tree" | "code"} tab
+ * @property {string} picker, controls, stream, inspector, table, waterfall, tree, prompt_view, feed  references of the parts
+ * @property {"tokens" | "waterfall" | "tree" | "prompt" | "code"} tab
  * @property {number} branches  of the tree
  * @property {string} code  the Python call that gives this run
  */
@@ -14,13 +14,14 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-playground");
   keepKeys(el);
-  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table"), waterfall: slot("waterfall"), tree: slot("tree") };
+  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table"), waterfall: slot("waterfall"), tree: slot("tree"), prompt_view: slot("prompt") };
   const code = h("code");
   const codePanel = h("div", { class: "wb-code" }, copyButton("Copy", () => model.get("code")), h("pre", { tabindex: 0, "aria-label": "Python code" }, code));
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
     { value: "tree", text: "Tree", panel: slots.tree },
+    { value: "prompt", text: "Prompt", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel },
   ]);
   el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);

@@ -1,0 +1,70 @@
+"""Views that have to ask a run about itself: a thread does, since the model's own thread answers and may be busy."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import traitlets
+
+from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.contract import RunLike
+from workbench.widgets.run_feed import RunFeed
+
+
+class Lens(WorkbenchWidget):
+    """Looks at the run of its feed; subclasses say what they read of it.
+
+    Args:
+        run: a run to look at; makes a feed of its own.
+        feed: the feed of another widget, such as a chat's, to share its run and its selection.
+        active: False looks at nothing until the trait is set.
+    """
+
+    feed = Part("The run feed that tells about the run and holds the selection.")
+    active = traitlets.Bool(True, help="Whether runs are looked at; what nobody sees need not be asked for.")
+
+    def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
+        self._owns_feed = feed is None
+        self._seen: RunLike | None = None
+        self._thread: threading.Thread | None = None
+        super().__init__(feed=RunFeed(run) if feed is None else feed, active=active)
+        self.feed.observe(self._look, "snapshot")
+        self.observe(self._look, "active")
+        self._look()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the run that is looked at, once it has ended, is shown; True if nothing is left to look at."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return thread is None or not thread.is_alive()
+
+    def _read(self, run: RunLike) -> None:
+        """Look at a run and show it, as long as it is `_in_view`; called on a thread of its own."""
+        raise NotImplementedError
+
+    def _clear(self) -> None:
+        """Show that there is no run; called behind the lock."""
+        raise NotImplementedError
+
+    def _in_view(self, run: RunLike) -> bool:
+        return self._seen is run and not self.closed
+
+    def _look(self, _change: Any = None) -> None:
+        with LOCK:
+            run = self.feed.run if self.active else None
+            if self.closed or run is self._seen:
+                return
+            self._seen = run
+            if run is not None:
+                self._thread = threading.Thread(target=self._read, args=(run,), name=f"workbench-{run.id}-lens")
+                self._thread.daemon = True
+                self._thread.start()
+            elif self.active:
+                self._clear()
+
+    def _release(self) -> None:
+        self.feed.unobserve(self._look, "snapshot")
+        if self._owns_feed:
+            self.feed.close()

@@ -1,0 +1,71 @@
+"""The prompt of a run as its model got it: the template applied, token by token, its control tokens marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import traitlets
+
+from workbench.errors import UnsupportedFieldError
+from workbench.records import Prompt
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK
+from workbench.widgets.contract import RunLike
+from workbench.widgets.lens import Lens
+from workbench.widgets.static_prompt import prompt_html, prompt_summary
+from workbench.widgets.wire import in_words, label
+
+NO_RUN = "No run yet."
+NOT_TOLD = "What the model was given is not known here: its provider makes the prompt itself, and does not tell it."
+# A page draws each token as a box; a longer prompt is cut, and says so.
+MOST_TOKENS = 2000
+
+
+class PromptView(Lens):
+    """Follows the run of its feed, and shows what its model was given before the first token."""
+
+    _esm = module_source("prompt_view")
+    _css = style_source("prompt_view")
+
+    tokens: traitlets.List[list[Any]] = traitlets.List(
+        help=f"A token each, {MOST_TOKENS:,} at most: id, label, whether it is a control token."
+    ).tag(sync=True)
+    message = traitlets.Unicode(NO_RUN, help="What there is to say of the prompt, or why it cannot be shown.").tag(
+        sync=True
+    )
+
+    _prompt: Prompt | None = None
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """What is shown, as ``run.render()`` gives it; None where there is none to show."""
+        return self._prompt
+
+    def static_html(self) -> str:
+        return prompt_html(self._prompt, self.message)
+
+    def __repr__(self) -> str:
+        return f"PromptView(tokens={None if self._prompt is None else len(self._prompt.tokens)})"
+
+    def _read(self, run: RunLike) -> None:
+        prompt: Prompt | None = None
+        try:
+            prompt = run.render()
+            message = prompt_summary(prompt, MOST_TOKENS)
+        except UnsupportedFieldError:
+            message = NOT_TOLD
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
+            message = f"The prompt cannot be shown: {in_words(problem)}."
+        with LOCK:
+            if self._in_view(run):
+                self._show(prompt, message)
+
+    def _clear(self) -> None:
+        self._show(None, NO_RUN)
+
+    def _show(self, prompt: Prompt | None, message: str) -> None:
+        self._prompt = prompt
+        tokens = () if prompt is None else prompt.tokens[:MOST_TOKENS]
+        with self.hold_sync():  # what is said belongs to what is drawn
+            self.tokens = [[token.token_id, label(token.text, token.bytes), token.is_control] for token in tokens]
+            self.message = message

@@ -1,0 +1,58 @@
+// The prompt as the model got it: a box for each token with its id, control tokens framed, a line for each line.
+
+import { h, keepKeys } from "./dom.js";
+import { visible } from "./format.js";
+
+/**
+ * @typedef {object} State of the widget model
+ * @property {string} feed  reference of the run feed
+ * @property {[number, string, boolean][]} tokens  id, label, whether it is a control token
+ * @property {string} message
+ */
+
+/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+function render({ model, el, signal }) {
+  el.classList.add("wb-root", "wb-given");
+  keepKeys(el);
+  const said = h("p", { class: "wb-given-said wb-quiet wb-number" });
+  const legend = h("p", { class: "wb-given-legend wb-quiet" }, box([0, "<|…|>", true], false), h("span", { text: "control token: no text that anybody writes becomes one" }));
+  const lines = h("ol", { class: "wb-given-lines", tabindex: 0, "aria-label": "Tokens of the prompt, line by line" });
+  el.append(said, legend, lines);
+  const show = () => {
+    const tokens = /** @type {[number, string, boolean][]} */ (model.get("tokens"));
+    said.textContent = model.get("message");
+    legend.hidden = !tokens.some(([, , isControl]) => isControl);
+    lines.hidden = tokens.length === 0;
+    lines.replaceChildren(...linesOf(tokens).map((line) => h("li", {}, ...line.map((token) => box(token, true)))));
+    el.setAttribute("data-wb-tokens", String(tokens.length));
+  };
+  model.on("change:tokens", show);
+  model.on("change:message", show);
+  show();
+  signal.addEventListener("abort", () => el.replaceChildren());
+}
+
+/** A token that ends with a line end is the last of its line. @param {[number, string, boolean][]} tokens */
+function linesOf(tokens) {
+  /** @type {[number, string, boolean][][]} */ const lines = [];
+  let isEnded = true;
+  for (const token of tokens) {
+    if (isEnded) lines.push([]);
+    lines[lines.length - 1].push(token);
+    isEnded = token[1].endsWith("\n");
+  }
+  return lines;
+}
+
+/** @param {[number, string, boolean]} token @param {boolean} hasId */
+function box([id, label, isControl], hasId) {
+  return h(
+    "span",
+    { class: isControl ? "wb-given-token wb-given-control" : "wb-given-token" },
+    h("code", { text: visible(label) }),
+    hasId && h("span", { class: "wb-given-id wb-quiet wb-number", text: String(id) }),
+    hasId && isControl && h("span", { class: "wb-sr", text: "control token" }),
+  );
+}
+
+export default { render };

@@ -182,6 +182,11 @@ class Run(Looking, Generic[Chunk, Response]):
         """Stop within one decode step; what was generated stays. Harmless after the end."""
         self._future.cancel()
 
+    @property
+    def can_pause(self) -> bool:
+        """Whether the model's provider can hold it."""
+        return self.request.control is not None
+
     def pause(self) -> None:
         """Hold within one decode step, until ``resume()``; the state is then ``paused``. Harmless after the end.
 

@@ -42,6 +42,7 @@ from workbench.stack.naming import model_from
 from workbench.steering import Breakpoint, Control
 
 if TYPE_CHECKING:
+    from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.records import ModelCard, Prompt, Score
     from workbench.widgets import ChatView, CompareView, Playground
@@ -133,8 +134,7 @@ class Workbench:
         Args:
             parent, branched_at: the run that the request's beginning was kept of, and how many tokens.
         """
-        provider = self.models.find(_name(request.model)).provider
-        control = Control() if provider.capabilities.pause else None
+        control = Control() if self.capabilities(_name(request.model)).pause else None
         request = replace(snapshot(request), control=control)
         fold: Any = chat_response if request.is_chat else completion_response
         return Run(
@@ -330,6 +330,10 @@ class Workbench:
         """The facts of a model, without loading it."""
         found = self.models.find(self._model(model))
         return found.provider.card(found.model.identifier)
+
+    def capabilities(self, model: str | None = None) -> Capabilities:
+        """What requests may ask of a model's provider; all else is refused by the name of the field."""
+        return self.models.find(self._model(model)).provider.capabilities
 
     def load(self, model: str | None = None) -> ModelCard:
         """Load a model now instead of at its first request; blocks, and returns its card."""

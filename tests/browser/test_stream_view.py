@@ -175,6 +175,7 @@ def test_a_run_pauses_where_the_form_says_and_the_line_below_tells_why(modules: 
     entropy.fill("much")
     entropy.blur()
     assert entropy.get_attribute("aria-invalid") == "true"
+    expect(page.locator(".wb-pause-reason")).to_have_text("Entropy above: a number of nats, 0 or above.")
     entropy.fill("9")
     page.get_by_label("Text", exact=True).fill("blue")
     page.get_by_label("Tool call").check()
@@ -189,6 +190,28 @@ def test_a_run_pauses_where_the_form_says_and_the_line_below_tells_why(modules: 
     session.runs[0].step(1000)
     modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'paused'")
     expect(page.locator(".wb-metrics-parts")).to_contain_text("paused: the text “considered”")
+    view.close()
+    session.runs[0].step()
+
+
+def test_where_a_model_cannot_pause_there_is_no_button_and_the_form_says_why(modules: ModuleHost) -> None:
+    session = FakeSession(tokens_per_s=0)
+    session.cannot_pause.add(None)
+    view = StreamView(session, prompt="Hello", breakpoints=[Breakpoint(text="blue")])
+    modules.show(view)
+    page = modules.browser
+    page.get_by_role("button", name="Pause at … (1)").click()
+    expect(page.locator(".wb-pause-reason")).to_have_text("This model cannot pause: its provider does not offer that.")
+    expect(page.get_by_label("Entropy above")).to_be_disabled()
+    page.get_by_label("Text", exact=True).fill("")  # what was asked of another model can be taken back
+    page.get_by_label("Text", exact=True).blur()
+    modules.carry()
+    assert view.breakpoints == []
+    page.locator(".wb-run").click()
+    modules.carry()
+    session.runs[0].step(3)
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'running'")
+    expect(page.locator(".wb-hold")).to_be_hidden()
     view.close()
     session.runs[0].step()
 

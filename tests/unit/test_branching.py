@@ -378,6 +378,7 @@ def test_a_provider_that_cannot_says_so_by_name(fake_models: FakeModels, monkeyp
     monkeypatch.setattr(TransformersProvider, "capabilities", Capabilities())
     with Workbench(fake_models.config) as bench:
         run = ended(bench.completion("\0"))
+        assert (run.can_pause, bench.capabilities().pause) == (False, False)
         for call in (run.pause, run.resume):
             with pytest.raises(UnsupportedFieldError, match="one whose provider offers pause"):
                 call()

@@ -52,6 +52,8 @@ class RunLike(Protocol):
     def done(self) -> bool: ...
 
     @property
+    def can_pause(self) -> bool: ...
+    @property
     def parent(self) -> RunLike | None: ...
     @property
     def branched_at(self) -> int | None: ...
@@ -107,6 +109,13 @@ class ServedModel(Protocol):
     def provider_id(self) -> str: ...
 
 
+class Abilities(Protocol):
+    """What a model's provider can do."""
+
+    @property
+    def pause(self) -> bool: ...
+
+
 class SessionLike(Protocol):
     """The part of the notebook facade that widgets call; no method blocks but those that say so."""
 
@@ -148,3 +157,4 @@ class SessionLike(Protocol):
         """Blocks until its memory is given back."""
 
     def card(self, model: str | None = None) -> ModelCard: ...
+    def capabilities(self, model: str | None = None) -> Abilities: ...

@@ -85,10 +85,10 @@ class Playground(WorkbenchWidget):
                 prompt_view=until_made(made, PromptView(feed=feed, active=False)),
             )
             made.pop_all()
-        self.picker.observe(self._show_code, "value")
+        self.picker.observe(self._take_model, "value")
         self.controls.observe(self._show_code, "value")
         self.stream.observe(self._show_code, ["prompt", "mode", "pauses"])
-        self._show_code()
+        self._take_model()
         self._watch()
 
     @property
@@ -179,6 +179,10 @@ class Playground(WorkbenchWidget):
 
     def _settings(self) -> dict[str, Any]:
         return {"model": self.model, "sampling_params": self.sampling_params, "logprobs": self._logprobs}
+
+    def _take_model(self, _change: Any = None) -> None:
+        self.stream.refresh()
+        self._show_code()
 
     def _show_code(self, _change: Any = None) -> None:
         with LOCK:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import traitlets
 
-from workbench.errors import ClosedError, InvalidRequestError
+from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
 from workbench.steering import Breakpoint
 from workbench.widgets import static_html
@@ -21,6 +21,7 @@ from workbench.widgets.wire import in_words
 
 MODES = ("chat", "completion")
 ALTERNATIVES = 5
+NO_PAUSE = "{model} cannot pause: its provider does not offer that."
 
 
 class Settings(Protocol):
@@ -50,6 +51,7 @@ class StreamView(WorkbenchWidget):
     mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
     can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)
     pauses = traitlets.Dict(NOWHERE, help="Where the next run pauses: entropy_above, text, tool_call.").tag(sync=True)
+    no_pause = traitlets.Unicode("", help="Why the next run cannot pause; empty where it can.").tag(sync=True)
     color_by = traitlets.Enum(COLORS, "surprisal", help="What the colour of a token tells.").tag(sync=True)
     show_whitespace = traitlets.Bool(False, help="Draw a mark on each space, line end and unseen character.").tag(
         sync=True
@@ -70,13 +72,15 @@ class StreamView(WorkbenchWidget):
         if mode not in MODES:
             raise InvalidRequestError("mode", mode, "chat or completion")
         self._session = session
-        self._settings = settings or _default_settings
+        self._settings = _default_settings if settings is None else settings
         self._owns_feed = feed is None
         shared = RunFeed() if feed is None else feed
         super().__init__(
             feed=shared, prompt=prompt, mode=mode, can_run=session is not None, pauses=to_form(breakpoints)
         )
         self.on_msg(self._answer)
+        if settings is None:  # whoever hands some in may not be able to tell them yet, and calls `refresh`
+            self.refresh()
         if run is not None:
             shared.follow(run)
 
@@ -93,6 +97,20 @@ class StreamView(WorkbenchWidget):
     @breakpoints.setter
     def breakpoints(self, breakpoints: Sequence[Breakpoint]) -> None:
         self.pauses = to_form(breakpoints)
+
+    def refresh(self) -> None:
+        """Look again at what the model of the next run can do, as after another one was chosen."""
+        model = self._settings()["model"]
+        with LOCK:
+            self.no_pause = "" if self._can_pause(model) else NO_PAUSE.format(model=model or "This model")
+
+    def _can_pause(self, model: str | None) -> bool:
+        if self._session is None:
+            return True
+        try:
+            return self._session.capabilities(model).pause
+        except ModelNotFoundError:  # nothing is served, or no longer: that is told when it is asked
+            return True
 
     def start(self, prompt: str | None = None) -> RunLike:
         """Start a run and show it; a run that is still going on is stopped first.

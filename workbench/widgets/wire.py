@@ -181,6 +181,7 @@ class RunStream:
             "text": "" if self._tokens else run.text,
             "usage": wire_usage(run.usage),
             "stop_reason": stop_name(run) if done else None,
+            "can_pause": run.can_pause,
             **_pause(run),
             "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
         }

@@ -29,6 +29,7 @@ from workbench.protocol import (
     ToolCall,
     ToolChoice,
 )
+from workbench.providers.capabilities import Capabilities
 from workbench.records import (
     Alternative,
     CallAttempt,
@@ -145,6 +146,7 @@ class FakeRun:
         """Told of every run that comes of this one."""
         self.call_attempts: list[CallAttempt] = []
         self.notes: tuple[str, ...] = ()
+        self.can_pause = True
         self._coming = (
             list(records) if records is not None else [token(i, part) for i, part in enumerate(texts or words(ANSWER))]
         )
@@ -375,6 +377,7 @@ class FakeSession:
         self._tokens_per_s = tokens_per_s
         self._error = error
         self._calls = [list(answer) for answer in calls]
+        self.cannot_pause: set[str | None] = set()
         self._loaded = False
         self._served = [
             _served("smollm2-135m-instruct", "local"),
@@ -448,6 +451,11 @@ class FakeSession:
                 return
         raise ModelNotFoundError(identifier, [one.identifier for one in self._served])
 
+    def capabilities(self, model: str | None = None) -> Capabilities:
+        """All can pause but those that ``cannot_pause`` names."""
+        self.card(model)
+        return Capabilities(pause=model not in self.cannot_pause)
+
     def card(self, model: str | None = None) -> ModelCard:
         named, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
         found = [one for one in self._served if one.identifier == identifier and named in ("", one.provider_id)]
@@ -508,6 +516,7 @@ class FakeSession:
             breakpoints=breakpoints,
             started=self._start,
         )
+        run.can_pause = self.capabilities(model).pause
         self._loaded = True
         self._start(run)
         return run

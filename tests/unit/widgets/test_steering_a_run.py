@@ -10,7 +10,7 @@ from tests.unit.widgets.fake_session import FakeSession, wait_until
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError
 from workbench.steering import Breakpoint
-from workbench.widgets import StreamView, TokenInspector
+from workbench.widgets import StreamView, TokenInspector, playground
 
 
 def test_a_run_is_held_and_goes_on_from_the_page(page: Page) -> None:
@@ -107,3 +107,23 @@ def test_an_alternative_that_is_chosen_goes_on_and_the_old_branch_stays(page: Pa
     page.send(inspector, {"kind": "branch", "id": 3, "run": branch.id, "position": 999, "token_id": 1})
     assert "position" in page.customs(inspector, "reply")[-1]["error"]
     inspector.close()
+
+
+def test_a_model_that_cannot_pause_is_told_before_a_run_of_it(page: Page) -> None:
+    session = FakeSession(tokens_per_s=0)
+    session.cannot_pause.add("exact/smollm2-135m-instruct")
+    opened = playground(session)
+    assert not opened.stream.no_pause
+    opened.start("Hello")
+    can_pause = [opened.feed.snapshot["can_pause"]]
+    opened.model = "exact/smollm2-135m-instruct"
+    assert opened.stream.no_pause == "exact/smollm2-135m-instruct cannot pause: its provider does not offer that."
+    opened.start("Hello")
+    assert [*can_pause, opened.feed.snapshot["can_pause"]] == [True, False]
+    opened.close()
+
+
+def test_a_view_that_nobody_can_ask_says_nothing_of_pauses(page: Page) -> None:
+    gone = StreamView(FakeSession(), settings=lambda: {"model": "gone"})
+    gone.refresh()
+    assert [gone.no_pause, StreamView().no_pause] == ["", ""]

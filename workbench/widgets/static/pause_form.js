@@ -16,12 +16,14 @@ export function pauseForm(model) {
   const text = h("input", { class: "wb-field wb-pause-text", id: `${id}-text`, autocomplete: "off", spellcheck: "false", placeholder: "off", title: "After the token that completes this text in the answer" });
   const call = h("input", { type: "checkbox", id: `${id}-call`, title: "After the token with which a call has begun; for requests with tools" });
   const label = (/** @type {HTMLElement} */ field, /** @type {string} */ words) => h("label", { for: field.id, class: "wb-quiet", text: words });
+  const reason = h("p", { class: "wb-quiet wb-pause-reason", role: "status", id: `${id}-reason` });
   const root = h(
     "div",
-    { class: "wb-pauses", id, role: "group", "aria-label": "Where the next run pauses", hidden: true },
+    { class: "wb-pauses", id, role: "group", "aria-label": "Where the next run pauses", "aria-describedby": reason.id, hidden: true },
     h("span", { class: "wb-pause" }, label(entropy, "Entropy above"), entropy, h("span", { class: "wb-quiet", text: "nats" })),
     h("span", { class: "wb-pause" }, label(text, "Text"), text),
     h("span", { class: "wb-pause" }, call, label(call, "Tool call")),
+    reason,
   );
   const button = h("button", { type: "button", class: "wb-button wb-toggle", "aria-expanded": "false", "aria-controls": id });
   button.addEventListener("click", () => {
@@ -29,6 +31,10 @@ export function pauseForm(model) {
     button.setAttribute("aria-expanded", String(!root.hidden));
   });
 
+  const tell = (/** @type {string} */ mistake) => {
+    reason.textContent = mistake || model.get("no_pause");
+    reason.hidden = !reason.textContent;
+  };
   const change = (/** @type {Partial<Pauses>} */ part) => {
     model.set("pauses", { ...model.get("pauses"), ...part });
     model.save_changes();
@@ -37,6 +43,7 @@ export function pauseForm(model) {
     const typed = entropy.value.trim().replace(",", ".");
     const isGood = typed === "" || (Number.isFinite(Number(typed)) && Number(typed) >= 0);
     entropy.setAttribute("aria-invalid", String(!isGood));
+    tell(isGood ? "" : "Entropy above: a number of nats, 0 or above.");
     if (isGood) change({ entropy_above: typed === "" ? null : Number(typed) });
   });
   text.addEventListener("change", () => change({ text: text.value || null }));
@@ -47,9 +54,16 @@ export function pauseForm(model) {
     if (document.activeElement !== entropy) entropy.value = pauses.entropy_above === null ? "" : String(pauses.entropy_above);
     if (document.activeElement !== text) text.value = pauses.text ?? "";
     call.checked = pauses.tool_call;
+    // What was asked of another model can still be taken back.
+    const isRefused = model.get("no_pause") !== "";
+    entropy.disabled = isRefused && pauses.entropy_above === null;
+    text.disabled = isRefused && pauses.text === null;
+    call.disabled = isRefused && !pauses.tool_call;
+    tell("");
     button.textContent = count ? `Pause at … (${count})` : "Pause at …";
   };
   model.on("change:pauses", show);
+  model.on("change:no_pause", show);
   show();
   return { button, root };
 }

@@ -41,6 +41,7 @@ class RunStore {
   /** @type {Usage | null} */ usage = null;
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
+  canPause = false;
   /** At which breakpoint it is paused, in words. @type {string | null} */ pausedBy = null;
   /** Text of a run whose server tells no tokens. */
   text = "";
@@ -189,6 +190,7 @@ class RunStore {
     this.usage = usageOf(snapshot.usage);
     this.stopReason = snapshot.stop_reason ?? null;
     this.error = snapshot.error ?? null;
+    this.canPause = snapshot.can_pause ?? false;
     this.pausedBy = snapshot.paused_by ?? null;
     this.text = snapshot.text ?? "";
     if (!isSameRun) {

@@ -12,6 +12,7 @@ import { tokenText } from "./token_text.js";
  * @property {string} prompt
  * @property {"chat" | "completion"} mode
  * @property {boolean} can_run  false: the view only shows a run
+ * @property {string} no_pause  why the next run cannot pause; empty where it can
  * @property {string} color_by  surprisal, probability, entropy or none
  * @property {boolean} show_whitespace
  * @property {boolean} show_special
@@ -151,7 +152,7 @@ function holdButton(store, signal, canRun, ask) {
     button.textContent = { pause: "Pause", resume: "Resume", extend: "Continue" }[kind] ?? "";
     button.title = { pause: "Hold after this token", resume: "Go on", extend: "Go on where it ended" }[kind] ?? "";
     button.classList.toggle("wb-primary", kind === "resume");
-    button.hidden = kind === "extend" && (!canRun || !store.tokens.length || isWhole);
+    button.hidden = kind === "extend" ? !canRun || !store.tokens.length || isWhole : !store.canPause;
   };
   store.listen(show, signal);
   show();

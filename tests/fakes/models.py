@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from workbench.engine.decoders import Decoded
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.loading import LoadedModel
 
@@ -168,13 +169,13 @@ class FakeDecoder:
                 rows.append(self.speech(cache))
         return torch.stack(rows) if every_position else self.speech(cache).unsqueeze(0)
 
-    def decode(self, token_ids: Sequence[int], caches: Sequence[FakeCache]) -> Tensor:
+    def decode(self, token_ids: Sequence[int], caches: Sequence[FakeCache]) -> Decoded:
         assert len(caches) <= self.rows_per_step, "the loop asked for more rows than a step takes"
         self.before_decode(caches)
         self.decodes.append(len(caches))
         for token_id, one in zip(token_ids, caches, strict=True):
             one.append([token_id])
-        return torch.stack([self.speech(one) for one in caches])
+        return Decoded(torch.stack([self.speech(one) for one in caches]), [None] * len(caches))
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         return torch.eye(self.vocab_size)[list(token_ids)]

@@ -59,7 +59,7 @@ def forced(engine: Engine, token_ids: list[int]) -> Tensor:
 
     def read() -> Tensor:
         past = decoder.new_cache()
-        return torch.cat([decoder.decode([token_id], [past]) for token_id in token_ids])
+        return torch.cat([decoder.decode([token_id], [past]).logits for token_id in token_ids])
 
     return engine.call(read).result(PATIENCE_S).double().log_softmax(-1)
 

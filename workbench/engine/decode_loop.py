@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from workbench.engine.decoders import Decoded
 from workbench.engine.faults import told
 from workbench.engine.generation import Choice, Generation
 from workbench.engine.inspection import KeptLogits
@@ -32,6 +33,7 @@ from workbench.engine.reading import FORCED_CHUNK, Reader
 from workbench.errors import ClosedError
 
 if TYPE_CHECKING:
+    from workbench.engine.kernels.rows import Outline
     from workbench.engine.loading import LoadedModel
 
 
@@ -120,12 +122,11 @@ class DecodeLoop:
         """Take all that has arrived, waiting while there is nothing to do; False when it is time to end."""
         while True:
             idle = not self._active and not self._waiting
-            if idle and self._inbox.empty():
+            if self._inbox.empty():
+                if not idle:
+                    return True
                 give_back_memory()
-            try:
-                item = self._inbox.get(block=idle)
-            except queue.Empty:
-                return True
+            item = self._inbox.get()  # this thread alone takes from it
             if item is None:
                 return False
             if isinstance(item, Generation):
@@ -201,47 +202,47 @@ class DecodeLoop:
         logits = self.model.decoder.prefill(chunk, _cache(generation), every_position=True)  # (count + 1, vocab)
         for row in logits.split(1):
             if not generation.ended and not generation.handle.held.is_set():
-                self._choose([generation], row)
+                self._choose([generation], Decoded(row, [None]))
 
     def _decode_together(self, group: list[Generation]) -> None:
         group = [generation for generation in group if not generation.ended]
         if not group:
             return
         try:
-            logits = self.model.decoder.decode(
+            decoded = self.model.decoder.decode(
                 [generation.token_ids[-1] for generation in group], [_cache(generation) for generation in group]
             )
         except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             if len(group) == 1:
                 self._fail(group[0], error)
                 return
-            logits = None
-        if logits is not None:
-            self._choose(group, logits)
+            decoded = None
+        if decoded is not None:
+            self._choose(group, decoded)
             return
         for generation in group:  # find out whose fault it is; the others go on
             self._decode_together([generation])
 
-    def _choose(self, group: Sequence[Generation], logits: Tensor) -> None:
-        """Sample one token for each row of ``logits`` (rows, vocab) and hand it to its request."""
+    def _choose(self, group: Sequence[Generation], decoded: Decoded) -> None:
+        """Sample one token for each row that was decoded and hand it to its request."""
         chosen: list[_Chosen] = []
-        for row, generation in enumerate(group):
-
-            def choose(generation: Generation = generation, row: int = row) -> None:
-                chosen.append(_Chosen(generation, row, generation.choose(logits[row])))
-
-            self._guarded(generation, choose)
+        for generation, row, outline in zip(group, decoded.logits.unbind(), decoded.outlines, strict=True):
+            try:
+                chosen.append(_Chosen(generation, row, outline, generation.choose(row, outline)))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+                self._fail(generation, error)
         if chosen:
-            self._accept(chosen, logits)
+            self._accept(chosen)
 
-    def _accept(self, chosen: list[_Chosen], logits: Tensor) -> None:
+    def _accept(self, chosen: list[_Chosen]) -> None:
         """Measure the chosen tokens, keep what they were chosen from, and hand them to their requests."""
         try:
             stats = measure(
-                logits if len(chosen) == len(logits) else logits[[one.row for one in chosen]],
+                [one.logits for one in chosen],
                 [one.choice.token_id for one in chosen],
                 [one.generation.request.alternatives for one in chosen],
                 [one.choice.mask for one in chosen],
+                [one.outline for one in chosen],
             )
         except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             if len(chosen) == 1:
@@ -250,11 +251,11 @@ class DecodeLoop:
             stats = None
         if stats is None:  # find out whose it is: memory for one long list of alternatives, most likely
             for one in chosen:
-                self._accept([one], logits)
+                self._accept([one])
             return
         for one, stat in zip(chosen, stats, strict=True):
             generation, choice = one.generation, one.choice
-            self._kept.add(generation.handle.number, generation.position, logits[one.row], choice.number, choice.mask)
+            self._kept.add(generation.handle.number, generation.position, one.logits, choice.number, choice.mask)
             self._guarded(generation, partial(generation.accept, stat))
 
     def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
@@ -290,7 +291,8 @@ class _Chosen:
     """The token that was chosen for one row of the logits."""
 
     generation: Generation
-    row: int
+    logits: Tensor
+    outline: Outline | None
     choice: Choice
 
 

@@ -7,7 +7,7 @@ would; it is the oracle that the fused step is tested against.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
 from transformers import DynamicCache
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from workbench.engine.kernels.rows import Outline
     from workbench.engine.kv_cache import KVCache
+
+
+class Decoded(NamedTuple):
+    """What a step computed for each sequence."""
+
+    logits: Tensor
+    """float32, shape (sequences, vocab)."""
+    outlines: Sequence[Outline | None]
+    """Of each row of logits, where the step found out about it what is asked of it next."""
 
 
 class Decoder(Protocol):
@@ -38,8 +48,8 @@ class Decoder(Protocol):
     def prefill(self, token_ids: Sequence[int], cache: Any, *, every_position: bool = False) -> Tensor:
         """Append tokens to a sequence; float32 logits of the last one, or of each, shape (1 or tokens, vocab)."""
 
-    def decode(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Tensor:
-        """Append one token to each sequence; float32 logits, shape (sequences, vocab).
+    def decode(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Decoded:
+        """Append one token to each sequence.
 
         Either all caches grow or, where it raises, none does: the caller may then try the sequences one by one.
         """
@@ -90,9 +100,9 @@ class GeneralDecoder:
     def prefill(self, token_ids: Sequence[int], cache: GeneralCache, *, every_position: bool = False) -> Tensor:
         return self._forward(token_ids, cache, logits_to_keep=0 if every_position else 1)
 
-    def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Tensor:
+    def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Decoded:
         rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]
-        return torch.cat(rows)
+        return Decoded(torch.cat(rows), [None] * len(rows))
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.engine.decoders import Decoded
 from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
-from workbench.engine.kernels.rows import distribution, largest, masked
+from workbench.engine.kernels.rows import Outlines, distribution, largest, masked
 from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Past, Scratch, Shape, Weights, step
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
+from workbench.engine.kernels.vectors import BLOCK
 from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16
@@ -165,12 +167,13 @@ class FusedDecoder:
         with self._lock:
             return self._normed(self._read(token_ids, self.new_cache()), self._norm)
 
-    def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Tensor:
+    def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
+        outlines = Outlines.empty(len(caches), self._shape.vocab)
         with self._lock:
-            logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches))
+            logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), outlines)
         for cache in caches:
             cache.length += 1
-        return logits
+        return Decoded(logits, outlines.read())
 
     def memory_bytes(self) -> int:
         """Memory held by the weights."""
@@ -185,6 +188,7 @@ class FusedDecoder:
         caches: Sequence[FusedCache],
         positions: Sequence[int],
         asked: int,
+        outlines: Outlines | None = None,
         *,
         in_tiles: bool = False,
     ) -> Tensor:
@@ -206,8 +210,12 @@ class FusedDecoder:
             together=rows > 1 and caches[0] is caches[-1],
             in_tiles=in_tiles,
         )
-        logits = torch.empty(asked, padded(self._shape.vocab, ROWS))
-        self._team.run(step, self._shape, self._weights, past, cos.numpy(), sin.numpy(), scratch, logits.numpy())
+        logits = torch.empty(asked, padded(self._shape.vocab, BLOCK))
+        if outlines is None:
+            outlines = Outlines.empty(0, self._shape.vocab)
+        self._team.run(
+            step, self._shape, self._weights, past, cos.numpy(), sin.numpy(), scratch, logits.numpy(), outlines
+        )
         return logits[:, : self._shape.vocab]
 
     def _scratch_of(self, rows: int, length: int) -> Scratch:

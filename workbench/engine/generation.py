@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.engine.constraints import GrammarState
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.images import PlacedImage
+    from workbench.engine.kernels.rows import Outline
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
     from workbench.engine.requests import Event, FinishReason, Handle
@@ -131,11 +132,12 @@ class Generation:
     def resume(self) -> None:
         self._emit(Resumed())
 
-    def choose(self, logits: Tensor) -> Choice:
+    def choose(self, logits: Tensor, outline: Outline | None = None) -> Choice:
         """The next token: the one that the grammar forces, or one sampled from those that it allows.
 
         Args:
             logits: raw float32 logits, shape (vocab,).
+            outline: what is known of them.
         """
         if self.given:
             return self._give(self.given.popleft(), len(logits))
@@ -143,7 +145,7 @@ class Generation:
             self.sampler.take(self.forced[0])
             return Choice(self.forced[0], None, Mask.forcing(self.forced[0], len(logits)))
         if self._grammar is None:
-            return Choice(*self.sampler.choose(logits), None)
+            return Choice(*self.sampler.choose(logits, outline=outline), None)
         mask = Mask(self._grammar.allowed(soon=self.tokens_left <= self._wrap_up))
         return Choice(*self.sampler.choose(logits, mask.allowed), mask)
 

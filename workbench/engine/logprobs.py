@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.engine.kernels.rows import Sums, distribution, largest, masked
+from workbench.engine.kernels.rows import Outline, Sums, distribution, largest, masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +48,11 @@ class TokenStats:
 
 
 def measure(
-    logits: Tensor,
+    logits: Tensor | Sequence[Tensor],
     token_ids: Sequence[int],
     alternatives: Sequence[int],
     masks: Sequence[Mask | None] = (),
+    outlines: Sequence[Outline | None] = (),
 ) -> list[TokenStats]:
     """Stats of one token per row.
 
@@ -60,18 +61,17 @@ def measure(
         token_ids: the chosen token of each row.
         alternatives: how many other tokens to name for each row; clipped to the vocabulary.
         masks: what a grammar left at each row; none where no row has a grammar.
+        outlines: what is known of each row; none where nothing is.
     """
-    return [
-        _measured(row, token_id, count, mask)
-        for row, token_id, count, mask in zip(
-            logits, token_ids, alternatives, masks or [None] * len(token_ids), strict=True
-        )
-    ]
+    nothing = [None] * len(token_ids)
+    rows = zip(logits, token_ids, alternatives, masks or nothing, outlines or nothing, strict=True)
+    return [_measured(*row) for row in rows]
 
 
-def _measured(row: Tensor, token_id: int, alternatives: int, mask: Mask | None) -> TokenStats:
-    whole = distribution(row, token_id=token_id)
-    others = _others(row, whole, token_id, alternatives) if alternatives else ()
+def _measured(row: Tensor, token_id: int, alternatives: int, mask: Mask | None, outline: Outline | None) -> TokenStats:
+    known = None if outline is None else outline.sums(token_id)
+    whole = known or distribution(row, token_id=token_id)
+    others = _others(row, whole, token_id, alternatives, outline) if alternatives else ()
     stats = TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
     if mask is None:
         return stats
@@ -89,8 +89,12 @@ def _logprob(logit: float, whole: Sums) -> float:
     return (logit - whole.top) - whole.log_total
 
 
-def _others(row: Tensor, whole: Sums, token_id: int, count: int) -> tuple[Candidate, ...]:
-    values, token_ids = (found.tolist() for found in largest(row, min(count + 1, len(row))))
+def _others(row: Tensor, whole: Sums, token_id: int, count: int, outline: Outline | None) -> tuple[Candidate, ...]:
+    looked_at = min(count + 1, len(row))
+    if outline is not None and looked_at <= len(outline.values):
+        values, token_ids = outline.values[:looked_at], outline.places[:looked_at]
+    else:
+        values, token_ids = (found.tolist() for found in largest(row, looked_at))
     ranked: list[Candidate] = []
     rank = 1
     for place, (value, candidate) in enumerate(zip(values, token_ids, strict=True), start=1):

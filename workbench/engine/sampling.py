@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from workbench.engine.kernels.rows import Outline
+
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""
 
@@ -81,19 +83,24 @@ class Sampler:
         self._random = random.Random(self.seed)  # noqa: S311 - reproducibility is the point
         self._penalised = _TokenSet(prompt_ids) if sampling.repetition_penalty != 1.0 else None
 
-    def choose(self, logits: Tensor, allowed: Tensor | None = None) -> tuple[int, float | None]:
+    def choose(
+        self, logits: Tensor, allowed: Tensor | None = None, outline: Outline | None = None
+    ) -> tuple[int, float | None]:
         """The next token id and the random number that chose it (None when greedy).
 
         Args:
             logits: raw float32 logits, shape (vocab,); left as they are.
             allowed: the tokens to choose among, bool, shape (vocab,); None is all.
+            outline: what is known of the logits.
 
         Raises:
             NumericalError: the logits hold NaN, or no token has a probability above 0.
         """
         if self._penalised is not None:
-            logits = penalised(logits, self._penalised.ids(), self.sampling.repetition_penalty)
-        if self.sampling.greedy:
+            logits, outline = penalised(logits, self._penalised.ids(), self.sampling.repetition_penalty), None
+        if self.sampling.greedy and outline is not None and allowed is None:
+            token_id, number = outline.places[0], None
+        elif self.sampling.greedy:
             token_id, number = best(logits, allowed), None
         else:
             number = self._random.random()

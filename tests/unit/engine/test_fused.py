@@ -185,7 +185,7 @@ def test_tokens_one_by_one_beyond_the_first_room_of_the_cache(both: Both) -> Non
     with torch.inference_mode():
         fused.prefill(token_ids[:230], cache)
         for at in range(230, 300):
-            check_equal(fused.decode([token_ids[at]], [cache]), expected[at : at + 1])
+            check_equal(fused.decode([token_ids[at]], [cache]).logits, expected[at : at + 1])
     assert cache.length == 300
     assert cache.nbytes == 2 * small
 
@@ -213,7 +213,7 @@ def test_rows_of_different_lengths_are_each_as_if_alone(both: Both) -> None:
         caches = [fused.new_cache() for _ in texts]
         for text, cache in zip(texts, caches, strict=True):
             fused.prefill(text[:-1], cache)
-        together = fused.decode([text[-1] for text in texts], caches)
+        together = fused.decode([text[-1] for text in texts], caches).logits
     assert [cache.length for cache in caches] == list(map(len, texts))
     for row, text in enumerate(texts):
         check_equal(together[row : row + 1], logits_of(general, text)[-1:])
@@ -233,7 +233,7 @@ def test_rows_that_leave_and_join_change_nothing_for_the_others(both: Both) -> N
             at = [caches[row].length for row in rows]
             found = fused.decode(
                 [texts[row][place] for row, place in zip(rows, at, strict=True)], [caches[row] for row in rows]
-            )
+            ).logits
             for index, (row, place) in enumerate(zip(rows, at, strict=True)):
                 check_equal(found[index : index + 1], expected[row][place : place + 1])
 
@@ -252,8 +252,8 @@ def test_a_fork_goes_its_own_way_and_leaves_the_first_alone(both: Both, length: 
         branch = cache.fork(length)
         assert (branch.length, cache.length) == (length, 300)
         check_equal(fused.prefill(other[length:], branch, every_position=True), logits_of(general, other)[length:])
-        check_equal(fused.decode([7], [cache]), logits_of(general, [*trunk, 7])[-1:])
-        check_equal(fused.decode([7], [branch]), logits_of(general, [*other, 7])[-1:])
+        check_equal(fused.decode([7], [cache]).logits, logits_of(general, [*trunk, 7])[-1:])
+        check_equal(fused.decode([7], [branch]).logits, logits_of(general, [*other, 7])[-1:])
 
 
 # ------------------------------------------------------------------------------------------------ chosen by structure

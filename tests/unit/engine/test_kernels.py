@@ -155,9 +155,33 @@ def test_a_batch_equals_its_rows_alone_bit_for_bit_in_every_precision(folder: Pa
         return cache
 
     with torch.inference_mode():
-        alone = torch.cat([decoder.decode([text[-1]], [read(text)]) for text in texts])
+        alone = [decoder.decode([text[-1]], [read(text)]) for text in texts]
         together = decoder.decode([text[-1] for text in texts], [read(text) for text in texts])
-    assert torch.equal(together, alone)
+    assert torch.equal(together.logits, torch.cat([one.logits for one in alone]))
+    assert together.outlines == [outline for one in alone for outline in one.outlines]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("vocab", [384, 401])
+def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_computed_it(
+    tmp_path: Path, threads: int, vocab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    monkeypatch.setattr("workbench.engine.packing.thread_count", lambda: threads)
+    config: Any = transformers.LlamaConfig
+    sized = config(vocab_size=vocab, **llama_like(initializer_range=0.2))
+    decoder = decoder_of(save_config(tmp_path / "llama", sized, bpe_tokenizer(384), seed=2), "float32")
+    with torch.inference_mode():
+        logits, outlines = decoder.decode([3, 4, 5], [decoder.new_cache() for _ in range(3)])
+    assert decoder._team.threads == threads
+    for row, outline in zip(logits, outlines, strict=True):
+        assert isinstance(outline, rows.Outline)
+        values, places = rows.largest(row, min(rows.OUTLINED, vocab))
+        assert (outline.values[: len(values)], outline.places[: len(values)]) == (values.tolist(), places.tolist())
+        for token_id in range(vocab):
+            expected = rows.distribution(row, token_id=token_id) if token_id in places else None
+            assert outline.sums(token_id) == expected
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -169,7 +193,7 @@ def test_a_short_piece_of_a_prompt_is_read_as_if_token_by_token(folder: Path, pr
         decoder.prefill(text, one)
         decoder.prefill(text, other)
         piece = decoder.prefill(text[:FEW], one, every_position=True)
-        singly = torch.cat([decoder.decode([token_id], [other]) for token_id in text[:FEW]])
+        singly = torch.cat([decoder.decode([token_id], [other]).logits for token_id in text[:FEW]])
     assert torch.equal(piece, singly)
     assert one.length == other.length == len(text) + FEW
 
@@ -182,7 +206,7 @@ def test_what_lies_beyond_the_end_of_a_sequence_has_no_part_in_it(folder: Path, 
         for cache in (clean, dirty):
             decoder.prefill(text, cache)
         dirty.kv[:, :, :, dirty.length :] = 1e4
-        assert torch.equal(decoder.decode([9], [clean]), decoder.decode([9], [dirty]))
+        assert torch.equal(decoder.decode([9], [clean]).logits, decoder.decode([9], [dirty]).logits)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "int8", "int4"])

@@ -242,7 +242,7 @@ def logits_of(model: LoadedModel, token_ids: list[int], *, one_by_one: bool = Fa
     with torch.inference_mode():
         if not one_by_one:
             return decoder.prefill(token_ids, cache, every_position=True)
-        return torch.cat([decoder.decode([token_id], [cache]) for token_id in token_ids])
+        return torch.cat([decoder.decode([token_id], [cache]).logits for token_id in token_ids])
 
 
 def error(found: Tensor, exact: Tensor) -> float:
@@ -331,7 +331,7 @@ def test_rows_together_stay_as_near_to_float32_as_rows_alone(
     with torch.inference_mode():
         for text, cache in zip(texts, caches, strict=True):
             decoder.prefill(text[:-1], cache)
-        together = decoder.decode([text[-1] for text in texts], caches)
+        together = decoder.decode([text[-1] for text in texts], caches).logits
     exact = torch.cat([logits_of(model_of(family, "float32"), text)[-1:] for text in texts])
     assert error(together, exact) < WORST[precision]
     for row in range(count):

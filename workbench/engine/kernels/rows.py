@@ -12,9 +12,12 @@ from torch import Tensor
 
 from workbench.engine.kernels import SOURCES, entry_point
 from workbench.engine.kernels.lanes import LANES
-from workbench.engine.kernels.vectors import BLOCK, block_maxima, count_above, exponential_sums, get
+from workbench.engine.kernels.vectors import BLOCK, block_maxima, block_sums, count_above, get
 
 _compiled = njit(error_model="numpy")
+
+OUTLINED = 32
+"""How many of a row's largest logits its outline holds."""
 
 
 class Sums(NamedTuple):
@@ -30,6 +33,51 @@ class Sums(NamedTuple):
     """The logit that was asked about."""
     above: int
     """How many logits are greater."""
+
+
+class Outline(NamedTuple):
+    """What the step that computed a row of logits found out about it, while it lay in the processor's cache."""
+
+    top: float
+    log_total: float
+    """As in `Sums`, at temperature 1."""
+    entropy: float
+    values: list[float]
+    """The largest logits and, next, their places, as `largest` has them."""
+    places: list[int]
+
+    def sums(self, token_id: int) -> Sums | None:
+        """What `distribution` would find out; None where the token is not among the largest."""
+        if token_id not in self.places:
+            return None
+        asked = self.values[self.places.index(token_id)]
+        return Sums(self.top, self.log_total, self.entropy, asked, self.values.index(asked))
+
+
+class Outlines(NamedTuple):
+    """Where a step writes the outlines of its rows."""
+
+    blocks: Any
+    """float32 (rows, 3, blocks of the vocabulary), see `block_sums`."""
+    sums: Any
+    """float64 (rows, 3): top, logarithm of the total, entropy."""
+    values: Any
+    """float32 (rows, `OUTLINED`)"""
+    places: Any
+    """int64 (rows, `OUTLINED`)"""
+
+    @classmethod
+    def empty(cls, rows: int, vocab: int) -> Outlines:
+        return cls(
+            np.empty((rows, 3, (vocab + BLOCK - 1) // BLOCK), np.float32),
+            np.empty((rows, 3)),
+            np.empty((rows, OUTLINED), np.float32),
+            np.empty((rows, OUTLINED), np.int64),
+        )
+
+    def read(self) -> list[Outline]:
+        rows = zip(self.sums.tolist(), self.values.tolist(), self.places.tolist(), strict=True)
+        return [Outline(top, log_total, entropy, values, places) for (top, log_total, entropy), values, places in rows]
 
 
 def largest(row: Tensor, count: int) -> tuple[Any, Any]:
@@ -91,15 +139,47 @@ def _candidates(address, size, maxima, limit):
 
 
 @_compiled
-def _rest_of_sums(address, first, size, top, factor):
-    """What numbers behind the last whole vector add to the sums."""
-    total, weighted = 0.0, 0.0
-    for index in range(first, size):
-        d = float(get(address + 4 * index) - top) * factor
+def _block_sums(address, size, factor):
+    """`block_sums` of a row, float32 (3, blocks); what is left over is a block that minus infinity fills."""
+    whole, rest = size // BLOCK, size % BLOCK
+    found, last = np.empty((3, whole + (rest > 0)), np.float32), np.full(BLOCK, -np.inf, np.float32)
+    first, step = found.ctypes.data, found.strides[0]
+    block_sums(address, whole, np.float32(factor), first, first + step, first + 2 * step)
+    if rest:
+        for index in range(rest):
+            last[index] = get(address + 4 * (whole * BLOCK + index))
+        first += 4 * whole
+        block_sums(last.ctypes.data, 1, np.float32(factor), first, first + step, first + 2 * step)
+    return found
+
+
+@_compiled
+def sums_of_blocks(blocks, factor):
+    """Largest logit, logarithm of the total, entropy; in float64, in the order of the blocks."""
+    top, total, weighted = float(blocks[0].max()), 0.0, 0.0
+    for index in range(blocks.shape[1]):
+        d = (float(blocks[0, index]) - top) * factor
         d = -87.0 if d < -87.0 else d  # noqa: FURB136 - so that NaN stays NaN
-        total += math.exp(d)
-        weighted += d * math.exp(d)
-    return total, weighted
+        part = math.exp(d)
+        total += part * blocks[1, index]
+        weighted += part * (blocks[2, index] + d * blocks[1, index])
+    log_total = math.log(total)
+    return top, log_total, log_total - weighted / total
+
+
+@_compiled
+def find_largest(address, size, maxima, values, places):
+    """The largest numbers of a row, as many as there is room for, given the largest of each of its blocks."""
+    limit, last = np.float32(-np.inf), len(maxima) - len(values)
+    if len(values) == 1:
+        limit = maxima.max()
+    elif last >= 0:  # each maximum is a number of the row, so there are enough numbers from this one up
+        limit = np.partition(maxima, last)[last]
+    found, at = _candidates(address, size, maxima, limit)
+    order = np.argsort(-found, kind="mergesort")  # which keeps equals in the order of places
+    values[len(found) :], places[len(found) :] = np.nan, 0  # NaN is among the numbers and was passed over
+    for rank in range(min(len(values), len(found))):
+        values[rank], places[rank] = found[order[rank]], at[order[rank]]
 
 
 def _check(row: Tensor) -> None:
@@ -112,31 +192,17 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
     @entry_point
     def best(address, size, values, places):
         _ = sources
-        maxima = _block_maxima(address, size)
-        limit, last = np.float32(-np.inf), len(maxima) - len(values)
-        if len(values) == 1:
-            limit = maxima.max()
-        elif last >= 0:  # each maximum is a number of the row, so there are enough numbers from this one up
-            limit = np.partition(maxima, last)[last]
-        found, at = _candidates(address, size, maxima, limit)
-        order = np.argsort(-found, kind="mergesort")  # which keeps equals in the order of places
-        values[len(found) :], places[len(found) :] = np.nan, 0  # NaN is among the numbers and was passed over
-        for rank in range(min(len(values), len(found))):
-            values[rank], places[rank] = found[order[rank]], at[order[rank]]
+        find_largest(address, size, _block_maxima(address, size), values, places)
 
     @entry_point
     def sums(address, size, factor, asked):
         _ = sources
-        vectors, out = size // LANES, np.empty(2, np.float32)
-        top, limit = _block_maxima(address, size).max(), get(address + 4 * asked)
-        exponential_sums(address, vectors, top, np.float32(factor), out.ctypes.data)
-        rest, weighted_rest = _rest_of_sums(address, vectors * LANES, size, top, factor)
-        total, weighted = float(out[0]) + rest, float(out[1]) + weighted_rest
+        top, log_total, entropy = sums_of_blocks(_block_sums(address, size, factor), factor)
+        vectors, limit = size // LANES, get(address + 4 * asked)
         above = count_above(address, vectors, limit)
         for index in range(vectors * LANES, size):
             above += get(address + 4 * index) > limit
-        log_total = math.log(total)
-        return top, log_total, log_total - weighted / total, limit, above
+        return top, log_total, entropy, limit, above
 
     @entry_point
     def select(values, allowed, wanted, out):

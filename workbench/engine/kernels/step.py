@@ -25,10 +25,13 @@ from workbench.engine.kernels.lanes import (
     SCALE_BYTES_PER_GROUP,
     UNPACKED,
 )
+from workbench.engine.kernels.rows import find_largest, sums_of_blocks
 from workbench.engine.kernels.tiles import BLOCKS, TILE, arrange, arrange_rows, begin, end, mix_tiles, multiply_tiles
 from workbench.engine.kernels.vectors import (
     AHEAD,
+    BLOCK,
     add,
+    block_sums,
     dots,
     exponentials,
     get,
@@ -412,11 +415,32 @@ def _activate(shape, place, past, scratch, thread, threads):
         silu_times(gate, gate + 4 * width, out, (last - first + LANES - 1) // LANES)
 
 
+@_compiled
+def _outline_blocks(shape, logits, outlines, first, last):
+    """What `Outlines` holds of the blocks of this thread's part of the vocabulary, the last one filled up."""
+    for row in range(len(outlines.blocks)):
+        if last == shape.vocab:
+            logits[row, last:] = -np.inf
+        found, step = outlines.blocks[row], outlines.blocks.strides[1]
+        start, out = _address(logits) + row * logits.strides[0] + 4 * first, _address(found) + 4 * (first // BLOCK)
+        block_sums(start, (last - first + BLOCK - 1) // BLOCK, np.float32(1.0), out, out + step, out + 2 * step)
+
+
+@_compiled
+def _outline_rows(shape, logits, outlines, thread, threads):
+    """What it holds of whole rows, each by one thread."""
+    for row in range(thread, len(outlines.blocks), threads):
+        blocks = outlines.blocks[row]
+        outlines.sums[row, 0], outlines.sums[row, 1], outlines.sums[row, 2] = sums_of_blocks(blocks, 1.0)
+        place = _address(logits) + row * logits.strides[0]
+        find_largest(place, shape.vocab, blocks[0], outlines.values[row], outlines.places[row])
+
+
 def _entries(sources: str) -> tuple[Any, Any, Any]:
     """What is called from outside."""
 
     @entry_point
-    def step(shape, weights, past, cos, sin, scratch, logits, thread, threads):
+    def step(shape, weights, past, cos, sin, scratch, logits, outlines, thread, threads):
         """One token for each row: every thread of a team calls it with the same arguments and its own number.
 
         Rows may be sequences, or tokens of one sequence one after the other.
@@ -428,7 +452,8 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             cos: float32 (rows, head_dim), of each row's position.
             sin: the same, with the minus of the rotation in its first half.
             scratch: a `Scratch`, whose ``hidden`` holds the tokens' embeddings.
-            logits: float32 (rows or the last few, vocab padded to `ROWS`), the result.
+            logits: float32 (rows or the last few, vocab padded to `BLOCK`), the result.
+            outlines: an `Outlines` to write to, of as many rows, or of none.
         """
         _ = sources
         barrier, tiles = _address(scratch.barrier), _tile_memory(past, scratch, thread)
@@ -449,12 +474,16 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             _meet(barrier, threads)
         asked = scratch.hidden[len(scratch.hidden) - len(logits) :]
         _norm_rows(asked, shape.hidden, weights.norms[shape.layers, 0], shape.eps, scratch.normed[thread])
-        first, last = _share(shape.vocab, LANES, thread, threads)
+        first, last = _share(shape.vocab, BLOCK, thread, threads)
         memory = scratch.unpacked[thread]
         _linear(weights.head, scratch.normed[thread, : len(logits)], logits, 0, first, last, memory, 0)
         if tiles:
             end()
+        _outline_blocks(shape, logits, outlines, first, last)
         _meet(barrier, threads)
+        if len(outlines.blocks):
+            _outline_rows(shape, logits, outlines, thread, threads)
+            _meet(barrier, threads)
 
     @entry_point
     def multiply(place, rows, x, out, memory, barrier, thread, threads):

@@ -6,8 +6,10 @@ Each intrinsic's signature says what it takes; the instructions are written by i
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -365,25 +367,34 @@ def block_maxima(_typing: Any, values: Any, blocks: Any, out: Any) -> Any:
 
 
 @intrinsic
-def exponential_sums(_typing: Any, values: Any, count: Any, top: Any, factor: Any, out: Any) -> Any:
-    """Over ``count`` vectors of x, with d = (x - top) * factor: store the sums of e**d and of d * e**d."""
+def block_sums(_typing: Any, values: Any, blocks: Any, factor: Any, maxima: Any, totals: Any, weighted: Any) -> Any:
+    """Of each ``BLOCK`` of float32, as many float32 each: its largest, as `block_maxima` has it, and two sums.
+
+    With d = (x - largest) * factor they are those of e**d and of d * e**d; NaN makes them NaN.
+    """
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (values, count, top, factor, out) = Vectors(builder), args
-        tops, factors, lowest = v.splat(top), v.splat(factor), v.all(-87.0)
-        plain, weighted = (cgutils.alloca_once_value(builder, v.all(0.0)) for _ in range(2))
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            x = v.load(v.at(values, v.times(loop.index, 4 * LANES)))
-            x = builder.fmul(builder.fsub(x, tops), factors)
-            x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
-            e = v.exp(x)
-            builder.store(builder.fadd(builder.load(plain), e), plain)
-            builder.store(v.fma(e, x, builder.load(weighted)), weighted)
-        v.store(v.sum(builder.load(plain)), out)
-        v.store(v.sum(builder.load(weighted)), v.at(out, 4))
+        v, (values, blocks, factor, maxima, totals, weighted) = Vectors(builder), args
+        factors, lowest = v.splat(factor), v.all(-87.0)
+        least = ir.Constant(F32, float(np.finfo(np.float32).min))  # else a block of minus infinity would have no sums
+        with cgutils.for_range(builder, blocks, intp=I64) as loop:
+            start, place = v.at(values, v.times(loop.index, 4 * BLOCK)), v.times(loop.index, 4)
+            vectors = [v.load(v.at(start, 4 * offset)) for offset in range(0, BLOCK, LANES)]
+            top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, reduce(v.largest, vectors))
+            v.store(top, v.at(maxima, place))
+            tops = v.splat(v.call("llvm.maxnum.f32", F32, top, least))
+            total, total_weighted = v.all(0.0), v.all(0.0)
+            for vector in vectors:
+                d = builder.fmul(builder.fsub(vector, tops), factors)
+                d = builder.select(builder.fcmp_ordered("<", d, lowest), lowest, d)
+                e = v.exp(d)
+                total, total_weighted = builder.fadd(total, e), v.fma(e, d, total_weighted)
+            for one, out in zip(v.sums([total, total_weighted]), (totals, weighted), strict=True):
+                v.store(one, v.at(out, place))
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.float32, types.float32, types.int64), codegen
+    i, f = types.int64, types.float32
+    return types.void(i, i, f, i, i, i), codegen
 
 
 @intrinsic

@@ -31,9 +31,11 @@ class ModuleHost:
         self.carry()
 
     def carry(self) -> None:
-        """Deliver what either side has sent."""
+        """Deliver what either side has sent, and let the page draw it."""
+        has_news = False
         for widget in self._widgets.values():
             for kind, content in self.browser.evaluate("(ref) => wb.model(ref).outbox.splice(0)", _ref(widget)):
+                has_news = True
                 if kind == "send":
                     self._wire.send(widget, content)
                 else:
@@ -42,7 +44,10 @@ class ModuleHost:
         self._carried += len(fresh)
         for comm_id, msg_type, data in fresh:
             if comm_id in self._widgets and msg_type == "comm_msg":
+                has_news = True
                 self.browser.evaluate("([ref, data]) => wb.model(ref).receive(data)", [f"anywidget:{comm_id}", data])
+        if has_news:
+            self.browser.evaluate("() => new Promise(requestAnimationFrame)")
 
     def wait(self, condition: str, *, timeout_s: float = 10.0) -> None:
         """Carry messages until a JavaScript expression is true."""

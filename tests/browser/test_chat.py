@@ -174,7 +174,7 @@ def test_an_alternative_that_is_chosen_takes_the_answer_on_from_there(modules: M
     write(modules, "Why is the sky blue?")
     before = view.run
     modules.browser.locator(".wb-token").nth(25).click()
-    modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
+    modules.wait("document.querySelector('.wb-sampled') && document.querySelectorAll('.wb-alternative').length === 6")
     modules.browser.locator(".wb-alternative:not(.wb-sampled)").first.click()
     modules.wait(f"document.querySelector('.wb-turn-answer').dataset.wbRun !== 'run-1' && {IDLE}")
     assert view.run is not None

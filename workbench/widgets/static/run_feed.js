@@ -54,6 +54,7 @@ class RunStore {
   /** @type {Map<number, Alternative[]>} */ #alternatives = new Map();
   /** @type {Set<number>} */ #wanted = new Set();
   /** @type {number} */ #timer = 0;
+  /** @type {number} */ #frame = 0;
 
   /** @param {any} model @param {AbortSignal} signal */
   constructor(model, signal) {
@@ -63,10 +64,11 @@ class RunStore {
       this.#waitingForSnapshot = false;
       this.#restore(model.get("snapshot"));
     });
-    model.on("change:selected", () => this.#tell({ kind: "selected", from: 0 }));
+    model.on("change:selected", () => this.#tellSelected());
     model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
+      window.cancelAnimationFrame(this.#frame);
       this.#listeners.clear();
     });
     this.#restore(model.get("snapshot"));
@@ -212,6 +214,14 @@ class RunStore {
   #send(message) {
     this.#requests += 1;
     this.#model.send({ id: this.#requests, ...message });
+  }
+
+  /** Once a frame: a key that is held down may repeat faster than a long text is drawn. */
+  #tellSelected() {
+    this.#frame ||= window.requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#tell({ kind: "selected", from: 0 });
+    });
   }
 
   /** @param {Change} change */

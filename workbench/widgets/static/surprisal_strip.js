@@ -8,7 +8,7 @@ const WIDEST_BAR = 8;
 const MOST_BITS = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Choosing a bar selects its token. @param {any} store */
+/** Choosing a bar selects its token; `point` shows another token, `draw` other tokens. @param {any} store */
 export function surprisalStrip(store) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "wb-strip");
@@ -28,24 +28,26 @@ export function surprisalStrip(store) {
     if (column < columns()) store.walkTo(Math.ceil((column * store.tokens.length) / columns()));
   });
 
+  let heights = new Float64Array(0);
+  const columnOf = (/** @type {number} */ i) => Math.floor((i * columns()) / store.tokens.length);
+  const bar = (/** @type {number} */ column) => {
+    const width = columnWidth();
+    const height = (heights[column] / MOST_BITS) * (STRIP_HEIGHT - 3) + 1;
+    return `M${(column * width).toFixed(2)} ${STRIP_HEIGHT}v${(-height).toFixed(2)}h${(width * 0.8).toFixed(2)}V${STRIP_HEIGHT}z`;
+  };
+  const point = () => here.setAttribute("d", store.current === null ? "" : bar(columnOf(store.current)));
   const draw = () => {
     const count = columns();
     svg.toggleAttribute("hidden", count === 0);
     svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
     if (count === 0) return;
-    const heights = new Float64Array(count);
-    const columnOf = (/** @type {number} */ i) => Math.floor((i * count) / store.tokens.length);
+    heights = new Float64Array(count);
     store.tokens.forEach((/** @type {any} */ token, /** @type {number} */ i) => {
       const column = columnOf(i);
       heights[column] = Math.max(heights[column], Math.min(MOST_BITS, bits(token.logprob) ?? 0));
     });
-    const width = columnWidth();
-    const bar = (/** @type {number} */ column) => {
-      const height = (heights[column] / MOST_BITS) * (STRIP_HEIGHT - 3) + 1;
-      return `M${(column * width).toFixed(2)} ${STRIP_HEIGHT}v${(-height).toFixed(2)}h${(width * 0.8).toFixed(2)}V${STRIP_HEIGHT}z`;
-    };
     bars.setAttribute("d", Array.from(heights, (_, column) => bar(column)).join(""));
-    here.setAttribute("d", store.current === null ? "" : bar(columnOf(store.current)));
+    point();
   };
-  return { root: svg, draw };
+  return { root: svg, draw, point };
 }

@@ -66,8 +66,10 @@ async function render({ model, el, host, signal }) {
     if (change.kind === "focus") return change.place === "token" && list.root.focus();
     // While text comes in, the facts of a chosen token stay as they are.
     if (change.kind !== "append" || store.current === null || store.current !== shown) showFacts();
-    if (change.kind !== "alternatives") showStrip();
-    if (change.kind === "selected") said.textContent = shown === null ? "" : announcement(store, shown);
+    if (change.kind === "selected") {
+      strip.point();
+      said.textContent = shown === null ? "" : announcement(store, shown);
+    } else if (change.kind !== "alternatives") showStrip();
   }, signal);
   showFacts();
   showStrip();

@@ -1,8 +1,7 @@
 // One row a token. Only the rows on the screen exist, so five thousand tokens scroll like fifty.
 
 import { h, keepKeys, uniqueId } from "./dom.js";
-import { fixed, percentOf, visible } from "./format.js";
-import { tableRows } from "./table_order.js";
+import { ROW_HEIGHT, tableWindow } from "./table_window.js";
 
 /**
  * @typedef {object} State of the widget model
@@ -12,10 +11,6 @@ import { tableRows } from "./table_order.js";
  * @property {boolean} descending
  * @property {string} query  words and comparisons that the rows must meet
  */
-
-const ROW_HEIGHT = 26;
-const OVERSCAN = 8;
-const SHOWN_ALTERNATIVES = 3;
 
 // `first` is the direction that shows the interesting end: what was improbable, what was uncertain.
 const COLUMNS = [
@@ -46,7 +41,7 @@ async function render({ model, el, host, signal }) {
   const scroller = h("div", { class: "wb-scroller" }, table);
   const filter = filterBar(model, signal);
   el.append(filter.root, scroller);
-  const view = tableView(store, { scroller, table, body }, signal);
+  const view = tableWindow(store, { scroller, table, body, columns: COLUMNS.length }, signal);
   const arrange = () => {
     head.show();
     view.arrange({ sortBy: model.get("sort_by"), descending: model.get("descending"), query: model.get("query") });
@@ -60,10 +55,10 @@ async function render({ model, el, host, signal }) {
   store.listen((/** @type {any} */ change) => {
     if (change.kind === "reset") followed = true;
     const follow = followed && (change.kind === "append" || (change.kind === "reset" && store.active));
+    if (change.kind === "selected") view.showCurrent();
     if (["selected", "alternatives"].includes(change.kind)) view.draw();
     else arrange();
-    if (change.kind === "selected") view.showCurrent();
-    else if (follow) scroller.scrollTop = scroller.scrollHeight;
+    if (follow) scroller.scrollTop = scroller.scrollHeight;
   }, signal);
   const showHeight = () => {
     scroller.style.maxHeight = `${model.get("height")}px`;
@@ -143,112 +138,6 @@ function filterBar(model, signal) {
       if (count.textContent !== text) count.textContent = text;
     },
   };
-}
-
-/** The window on the rows: draws those that can be seen. @param {any} store @param {{scroller: HTMLElement, table: HTMLElement, body: HTMLElement}} parts @param {AbortSignal} signal */
-function tableView(store, { scroller, table, body }, signal) {
-  const idPrefix = uniqueId("row");
-  const above = spacer();
-  const below = spacer();
-  const none = h("tr", { class: "wb-none" }, h("td", { colspan: COLUMNS.length }));
-  /** @type {number[]} */ let rows = [];
-  let frame = 0;
-  const draw = () => {
-    frame = 0;
-    const height = scroller.clientHeight || 220;
-    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_HEIGHT) - OVERSCAN);
-    const last = Math.min(rows.length, Math.ceil((scroller.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
-    const seen = rows.slice(first, last);
-    const selected = new Set(store.selected);
-    for (const position of seen) store.want(position, position + 1);
-    none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
-    above.stand(first);
-    below.stand(rows.length - last);
-    body.replaceChildren(above.root, ...(rows.length ? seen.map((position, i) => rowOf(store, position, first + i, selected.has(position), `${idPrefix}-${position}`)) : [none]), below.root);
-    table.setAttribute("aria-rowcount", String(rows.length + 1));
-    const current = store.current;
-    if (current !== null && seen.includes(current)) table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
-    else table.removeAttribute("aria-activedescendant");
-  };
-  const drawSoon = () => {
-    frame ||= window.requestAnimationFrame(draw);
-  };
-  scroller.addEventListener("scroll", drawSoon);
-  // A hidden table learns its height when it is shown, and a page may move it without a scroll event (a theme that
-  // loads does): where a spacer can be seen, rows are missing.
-  const sizes = new ResizeObserver(drawSoon);
-  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), { root: scroller });
-  sizes.observe(scroller);
-  gaps.observe(above.root);
-  gaps.observe(below.root);
-  signal.addEventListener("abort", () => {
-    sizes.disconnect();
-    gaps.disconnect();
-    window.cancelAnimationFrame(frame);
-  });
-  return {
-    get rows() {
-      return rows;
-    },
-    draw,
-    /** @param {{sortBy: string, descending: boolean, query: string}} wish */
-    arrange(wish) {
-      rows = tableRows(store.tokens, wish);
-      draw();
-    },
-    showCurrent() {
-      const at = store.current === null ? -1 : rows.indexOf(store.current);
-      if (at >= 0) showRow(scroller, at);
-    },
-    /** How many rows a page is. */
-    get page() {
-      return Math.max(1, Math.floor(scroller.clientHeight / ROW_HEIGHT) - 2);
-    },
-  };
-}
-
-/** Stands for rows that are off the screen. */
-function spacer() {
-  const cell = h("td", { colspan: COLUMNS.length, class: "wb-spacer-cell" });
-  const root = h("tr", { class: "wb-spacer-row", "aria-hidden": "true" }, cell);
-  return {
-    root,
-    /** @param {number} rows */
-    stand(rows) {
-      root.hidden = rows <= 0;
-      cell.style.height = `${Math.max(0, rows) * ROW_HEIGHT}px`;
-    },
-  };
-}
-
-/** @param {any} store @param {number} position @param {number} at @param {boolean} isSelected @param {string} id */
-function rowOf(store, position, at, isSelected, id) {
-  const token = store.tokens[position];
-  const instead = store.alternatives(position)?.slice(0, SHOWN_ALTERNATIVES) ?? [];
-  const cell = (/** @type {string} */ text) => h("td", { text });
-  return h(
-    "tr",
-    { id, class: isSelected && "wb-selected", "aria-rowindex": at + 2, "aria-selected": String(isSelected), "data-wb-position": position },
-    cell(String(position)),
-    h("td", {}, h("code", { text: visible(token.label) })),
-    cell(String(token.id)),
-    cell(percentOf(token.logprob)),
-    cell(fixed(token.logprob, 2)),
-    cell(token.rank ? String(token.rank) : "–"),
-    cell(fixed(token.entropy, 2)),
-    h("td", { class: "wb-instead" }, ...instead.map((/** @type {any} */ item) => h("code", { text: `${visible(item.label)} ${percentOf(item.logprob)}` }))),
-  );
-}
-
-/** @param {HTMLElement} scroller @param {number} at */
-function showRow(scroller, at) {
-  const top = at * ROW_HEIGHT;
-  const room = scroller.clientHeight - 2 * ROW_HEIGHT;
-  const isFar = top < scroller.scrollTop - room || top > scroller.scrollTop + 2 * room;
-  // A step scrolls by a row; a jump shows what stands around it.
-  if (isFar) scroller.scrollTop = top - room / 2;
-  else if (top < scroller.scrollTop) scroller.scrollTop = top;
-  else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
 }
 
 /** Mouse and keys select rows: plain, with Shift a stretch, with Ctrl one more. @param {HTMLElement} table @param {any} store @param {any} view */

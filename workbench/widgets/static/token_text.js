@@ -97,7 +97,7 @@ export function tokenSpan(token, position, look) {
   const span = h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": position });
   if (token.special) span.textContent = token.label;
   else if (look.whitespace) span.append(...withMarks(token.piece));
-  else span.textContent = token.piece;
+  else span.append(...framed(token.piece));
   const amount = token.special ? 0 : strength(token.logprob, token.entropy, look.colorBy);
   if (amount > 0) {
     span.style.setProperty("--wb-a", (0.52 * amount).toFixed(3));
@@ -106,12 +106,19 @@ export function tokenSpan(token, position, look) {
   return span;
 }
 
-/** The frame goes around the word: the space before it may hang at the end of the line above. @param {HTMLElement} span @param {boolean} isSelected */
+/** @param {HTMLElement} span @param {boolean} isSelected */
 function select(span, isSelected) {
   span.classList.toggle("wb-selected", isSelected);
-  const text = span.textContent ?? "";
-  if (span.querySelector(".wb-mark") || !/^ \S/.test(text)) return;
-  span.replaceChildren(...(isSelected ? [" ", h("span", { class: "wb-word", text: text.slice(1) })] : [text]));
+  (span.querySelector(".wb-word") ?? span).classList.toggle("wb-frame", isSelected);
+}
+
+/**
+ * The frame of a selected token goes around the word: the space before it may hang at the end of the line above. The
+ * word is there from the start, because a long text would be laid out anew for each one that is put in later.
+ * @param {string} text
+ */
+function framed(text) {
+  return /^ \S/.test(text) ? [" ", h("span", { class: "wb-word", text: text.slice(1) })] : [text];
 }
 
 /** The text itself, with marks that are drawn and not copied. @param {string} text */

@@ -1,0 +1,146 @@
+// The window on a table's rows: those that can be seen exist, and two spacers stand for the rest.
+
+import { h, uniqueId } from "./dom.js";
+import { fixed, percentOf, visible } from "./format.js";
+import { tableRows } from "./table_order.js";
+
+export const ROW_HEIGHT = 26;
+const OVERSCAN = 8;
+const SHOWN_ALTERNATIVES = 3;
+
+/**
+ * @typedef {{root: HTMLElement, token: any, alternatives: any[] | null, at: number}} Row  what it was made of
+ * @typedef {{scroller: HTMLElement, table: HTMLElement, body: HTMLElement, columns: number}} Parts
+ */
+
+/** Draws the rows that can be seen. @param {any} store @param {Parts} parts @param {AbortSignal} signal */
+export function tableWindow(store, { scroller, table, body, columns }, signal) {
+  const idPrefix = uniqueId("row");
+  const above = spacer(columns);
+  const below = spacer(columns);
+  const none = h("tr", { class: "wb-none" }, h("td", { colspan: columns }));
+  /** @type {number[]} */ let rows = [];
+  /** @type {Map<number, Row>} */ let drawn = new Map();
+  let frame = 0;
+  const draw = () => {
+    frame = 0;
+    const height = scroller.clientHeight || 220;
+    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_HEIGHT) - OVERSCAN);
+    const last = Math.min(rows.length, Math.ceil((scroller.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
+    const seen = rows.slice(first, last);
+    const selected = new Set(store.selected);
+    for (const position of seen) store.want(position, position + 1);
+    if (!rows.length) none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
+    above.stand(first);
+    below.stand(rows.length - last);
+    drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));
+    for (const [position, row] of drawn) mark(row.root, selected.has(position));
+    putChildren(body, [above.root, ...(rows.length ? [...drawn.values()].map((row) => row.root) : [none]), below.root]);
+    table.setAttribute("aria-rowcount", String(rows.length + 1));
+    const current = store.current;
+    if (current !== null && seen.includes(current)) table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
+    else table.removeAttribute("aria-activedescendant");
+  };
+  const keptOrNew = (/** @type {number} */ position, /** @type {number} */ at) => {
+    const token = store.tokens[position];
+    const alternatives = store.alternatives(position);
+    const kept = drawn.get(position);
+    if (kept?.token === token && kept.alternatives === alternatives && kept.at === at) return kept;
+    return { root: rowOf(token, alternatives, position, at, `${idPrefix}-${position}`), token, alternatives, at };
+  };
+  const drawSoon = () => {
+    frame ||= window.requestAnimationFrame(draw);
+  };
+  scroller.addEventListener("scroll", drawSoon);
+  // A hidden table learns its height when it is shown, and a page may move it without a scroll event (a theme that
+  // loads does): where a spacer can be seen, rows are missing.
+  const sizes = new ResizeObserver(drawSoon);
+  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), { root: scroller });
+  sizes.observe(scroller);
+  gaps.observe(above.root);
+  gaps.observe(below.root);
+  signal.addEventListener("abort", () => {
+    sizes.disconnect();
+    gaps.disconnect();
+    window.cancelAnimationFrame(frame);
+  });
+  return {
+    get rows() {
+      return rows;
+    },
+    draw,
+    /** @param {{sortBy: string, descending: boolean, query: string}} wish */
+    arrange(wish) {
+      rows = tableRows(store.tokens, wish);
+      draw();
+    },
+    showCurrent() {
+      const at = store.current === null ? -1 : rows.indexOf(store.current);
+      if (at >= 0) showRow(scroller, at);
+    },
+    /** How many rows a page is. */
+    get page() {
+      return Math.max(1, Math.floor(scroller.clientHeight / ROW_HEIGHT) - 2);
+    },
+  };
+}
+
+/** Stands for rows that are off the screen. @param {number} columns */
+function spacer(columns) {
+  const cell = h("td", { colspan: columns, class: "wb-spacer-cell" });
+  const root = h("tr", { class: "wb-spacer-row", "aria-hidden": "true" }, cell);
+  return {
+    root,
+    /** @param {number} rows */
+    stand(rows) {
+      root.hidden = rows <= 0;
+      cell.style.height = `${Math.max(0, rows) * ROW_HEIGHT}px`;
+    },
+  };
+}
+
+/** @param {any} token @param {any[] | null} alternatives @param {number} position @param {number} at @param {string} id */
+function rowOf(token, alternatives, position, at, id) {
+  const instead = alternatives?.slice(0, SHOWN_ALTERNATIVES) ?? [];
+  const cell = (/** @type {string} */ text) => h("td", { text });
+  return h(
+    "tr",
+    { id, "aria-rowindex": at + 2, "data-wb-position": position },
+    cell(String(position)),
+    h("td", {}, h("code", { text: visible(token.label) })),
+    cell(String(token.id)),
+    cell(percentOf(token.logprob)),
+    cell(fixed(token.logprob, 2)),
+    cell(token.rank ? String(token.rank) : "–"),
+    cell(fixed(token.entropy, 2)),
+    h("td", { class: "wb-instead" }, ...instead.map((/** @type {any} */ item) => h("code", { text: `${visible(item.label)} ${percentOf(item.logprob)}` }))),
+  );
+}
+
+/** @param {HTMLElement} row @param {boolean} isSelected */
+function mark(row, isSelected) {
+  row.classList.toggle("wb-selected", isSelected);
+  row.setAttribute("aria-selected", String(isSelected));
+}
+
+/** Those that stay are not touched, so that the browser has only the others to lay out. @param {HTMLElement} parent @param {HTMLElement[]} children */
+function putChildren(parent, children) {
+  const wanted = new Set(children);
+  for (const child of [.../** @type {any} */ (parent.children)]) if (!wanted.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const child of children) {
+    if (child === next) next = next.nextElementSibling;
+    else parent.insertBefore(child, next);
+  }
+}
+
+/** @param {HTMLElement} scroller @param {number} at */
+function showRow(scroller, at) {
+  const top = at * ROW_HEIGHT;
+  const room = scroller.clientHeight - 2 * ROW_HEIGHT;
+  const isFar = top < scroller.scrollTop - room || top > scroller.scrollTop + 2 * room;
+  // A step scrolls by a row; a jump shows what stands around it.
+  if (isFar) scroller.scrollTop = top - room / 2;
+  else if (top < scroller.scrollTop) scroller.scrollTop = top;
+  else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
+}

@@ -23,24 +23,23 @@ TEXT = "text"
 
 
 def call_steps(
-    tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttempt], opening: str, inspector: Inspector | None
+    tokens: Sequence[TokenRecord],
+    parts: Sequence[str | CallAttempt],
+    openers: Openers,
+    inspector: Inspector | None,
 ) -> list[CallStep]:
     """One step for each token.
 
     Args:
         parts: plain text and calls of the answer, in order.
-        opening: what a call begins with.
+        openers: what a call begins with; kept from look to look by whoever looks again as the run goes on.
         inspector: of the run; without one there are bounds alone.
-
-    Raises:
-        InvalidRequestError: there are no tools whose calls are read from the text, and so no ``opening``.
     """
-    if not opening:
-        raise InvalidRequestError("tools", "none", "those of a run whose calls are read here, from the model's text")
-    openers = _Openers(opening, inspector)
     steps, inside = [], False
     for token, state in zip(tokens, parse_states(tokens, parts), strict=True):
-        probability, is_exact = (math.nan, True) if inside and state != "started" else openers.probability(token)
+        probability, is_exact = (
+            (math.nan, True) if inside and state != "started" else openers.probability(token, inspector)
+        )
         inside = state in ("started", "in_progress")
         steps.append(
             CallStep(
@@ -102,19 +101,31 @@ def _ends(tokens: Sequence[TokenRecord]) -> list[int]:
     return ends
 
 
-class _Openers:
-    """The tokens that a call may begin with."""
+class Openers:
+    """The tokens that a call of one run may begin with, and how probable they were where that is known exactly.
 
-    def __init__(self, opening: str, inspector: Inspector | None) -> None:
+    Raises:
+        InvalidRequestError: there are no tools whose calls are read from the text, and so no ``opening``.
+    """
+
+    def __init__(self, opening: str) -> None:
+        if not opening:
+            raise InvalidRequestError(
+                "tools", "none", "those of a run whose calls are read here, from the model's text"
+            )
         self._opening = opening
-        self._inspector = inspector
         self._token_ids: list[int] | None = None
+        self._exact: dict[int, float] = {}
+        """By position; its logits may be gone when somebody looks again."""
 
-    def probability(self, token: TokenRecord) -> tuple[float, bool]:
+    def probability(self, token: TokenRecord, inspector: Inspector | None) -> tuple[float, bool]:
         """Of all of them together at a token's position, and whether that is exact."""
-        if self._inspector is not None:
+        if inspector is not None and token.position not in self._exact:
             with suppress(WorkbenchError):  # no longer kept, or its model was closed
-                return self._over_vocabulary(self._inspector.logprobs(token.position), self._inspector), True
+                logprobs = inspector.logprobs(token.position)
+                self._exact[token.position] = self._over_vocabulary(logprobs, inspector)
+        if token.position in self._exact:
+            return self._exact[token.position], True
         if not math.isfinite(token.logprob):
             return math.nan, False
         known: list[TokenRecord | Alternative] = [token, *token.alternatives]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from workbench.call_steps import call_steps
+from workbench.call_steps import Openers, call_steps
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
@@ -30,6 +30,7 @@ class Looking:
     """Answers for single positions, where the model runs in this process."""
     call_opening: str
     """What a tool call begins with in the model's text; empty without tools whose calls are read here."""
+    _openers: Openers | None = None
     _render: Callable[[], Prompt]
 
     def render(self) -> Prompt:
@@ -83,13 +84,16 @@ class Looking:
     def call_steps(self) -> list[CallStep]:
         """For every token so far: how probable a tool call was to begin here, its parse state, what a schema removed.
 
-        Of positions whose logits are no longer kept, the probability is a lower bound.
+        Of positions whose logits are no longer kept, and that were not looked at while they were, the probability is
+        a lower bound.
 
         Raises:
             InvalidRequestError: the run has no tools whose calls are read here.
         """
         parts = self._parts()  # before the tokens, which may be newer then and never older
-        return call_steps(list(self.tokens), parts, self.call_opening, self.inspector)
+        if self._openers is None:
+            self._openers = Openers(self.call_opening)
+        return call_steps(list(self.tokens), parts, self._openers, self.inspector)
 
     def call_frame(self) -> pd.DataFrame:
         """`call_steps` as a table, one row per token."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from tests.browser.jupyterlab import Lab
@@ -21,6 +22,7 @@ pg = playground(session)
 pg"""
 
 
+THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
 CHROMIUM = os.environ.get("WORKBENCH_CHROMIUM", "/usr/bin/chromium")
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -86,6 +88,23 @@ class NotebookPage:
         self.page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
         # JupyterLab takes its splash away twice, and complains, where another theme comes before it is gone.
         self.page.wait_for_selector("#jupyterlab-splash", state="detached")
+
+    def serious_findings(self, root: str) -> list[tuple[str, Any]]:
+        """What axe finds in a widget of ours; JupyterLab has findings of its own."""
+        found = Axe().run(self.page, context=root).response["violations"]
+        return [
+            (finding["id"], [node["target"] for node in finding["nodes"]])
+            for finding in found
+            if finding["impact"] in ("serious", "critical")
+        ]
+
+    def check_in_every_theme(self, root: str, picture: Path) -> None:
+        """Have axe look at a widget in each theme, the light one last, and take a picture named after it."""
+        for theme in reversed(THEMES):
+            self.theme(theme)
+            assert self.serious_findings(root) == []
+            name = theme.removeprefix("JupyterLab ").replace(" ", "-").lower()
+            self.page.locator(root).last.screenshot(path=picture.with_name(f"{picture.name}-{name}.png"))
 
     def python(self, expression: str, *, before: str = "") -> str:
         """The repr of an expression in the notebook's kernel."""

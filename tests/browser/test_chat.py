@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, expect
 
 from tests.browser.module_host import ModuleHost
@@ -169,6 +168,24 @@ def test_the_tokens_of_an_earlier_answer_are_shown_on_demand(modules: ModuleHost
     expect(turns(modules).nth(3).locator(".wb-said")).to_have_text(str(view.messages[3].content))
 
 
+def test_how_a_call_came_about_and_the_prompt_open_below_the_answer(modules: ModuleHost) -> None:
+    view = shown(modules, [CALL], tokens_per_s=0)
+    write(modules, "How is Rome?", until="document.querySelector('.wb-chat').dataset.wbState === 'answering'")
+    calls = modules.browser.get_by_role("button", name="How the call came about")
+    expect(calls).to_be_hidden()  # no call has begun
+    step(view, 5)
+    modules.wait("document.querySelectorAll('.wb-call').length === 1")
+    calls.click()
+    modules.wait("document.querySelectorAll('.wb-scope tbody tr').length === 5")
+    step(view, 100)
+    modules.wait(f"document.querySelector('.wb-scope [data-wb-state=success]') !== null && {DECIDING}")
+    expect(calls).to_have_attribute("aria-expanded", "true")
+    modules.browser.get_by_role("button", name="Prompt", exact=True).press("Enter")
+    modules.wait("document.querySelectorAll('.wb-given-lines .wb-given-control').length === 3")
+    expect(modules.browser.locator(".wb-scope")).to_be_hidden()
+    assert (view.detail, view.microscope.active, view.prompt_view.active) == ("prompt", False, True)
+
+
 def test_an_alternative_that_is_chosen_takes_the_answer_on_from_there(modules: ModuleHost) -> None:
     view = shown(modules)
     write(modules, "Why is the sky blue?")
@@ -263,12 +280,9 @@ def test_in_jupyterlab_a_call_is_approved_and_another_declined(
     assert notebook.python(told) == "['Rome is warm for 2 days.', 'The user did not approve this call.']"
     box.locator(".wb-token").nth(25).click()
     expect(box.locator(".wb-alternative")).to_have_count(6)
-    for theme in ("JupyterLab Dark High Contrast", "JupyterLab Dark", "JupyterLab Light"):
-        notebook.theme(theme)
-        found = Axe().run(notebook.page, context=".wb-chat").response["violations"]
-        assert [finding["id"] for finding in found if finding["impact"] in ("serious", "critical")] == []
-        name = theme.removeprefix("JupyterLab ").replace(" ", "-").lower()
-        box.screenshot(path=screenshots / f"chat-{name}.png")
+    box.get_by_role("button", name="How the call came about").first.click()
+    expect(box.locator(".wb-scope tbody tr[data-wb-state='success']")).to_have_count(1)
+    notebook.check_in_every_theme(".wb-chat", screenshots / "chat")
     notebook.save()
     notebook.open()
     expect(box).to_have_attribute("data-wb-state", "idle", timeout=60_000)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.notebook_page import FAKE_PLAYGROUND, NotebookPage
+from tests.browser.notebook_page import FAKE_PLAYGROUND, THEMES, NotebookPage
 from tests.unit.widgets.fake_session import wait_until
 
 Open = Callable[..., NotebookPage]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_playground.ipynb"
-THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +38,6 @@ def another_run(notebook: NotebookPage) -> Iterator[None]:
     yield
     expect(view).not_to_have_attribute("data-wb-run", str(before))
     notebook.wait_for("finished")
-
-
-def serious_findings(notebook: NotebookPage) -> list[tuple[str, Any]]:
-    # On our own root alone: JupyterLab has findings of its own.
-    found = Axe().run(notebook.page, context=".wb-playground").response["violations"]
-    return [
-        (finding["id"], [node["target"] for node in finding["nodes"]])
-        for finding in found
-        if finding["impact"] in ("serious", "critical")
-    ]
 
 
 def test_run_streams_an_answer_and_fills_the_token_table(notebook: NotebookPage, screenshots: Path) -> None:
@@ -109,7 +96,7 @@ def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_
     box.get_by_role("tab", name="Tree (2)").click()
     expect(box.locator(".wb-branch")).to_have_count(2)
     notebook.screenshot(screenshots / "tree-light.png")
-    assert serious_findings(notebook) == []
+    assert notebook.serious_findings(".wb-playground") == []
     box.locator(".wb-branch").first.click()
     expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("3")
     wait_until(lambda: notebook.python("pg.run is pg.feed.runs[2]") == "True")
@@ -220,7 +207,7 @@ def theme(notebook: NotebookPage, request: pytest.FixtureRequest) -> Iterator[st
 
 
 def test_every_theme_passes_axe_before_and_after_a_run(notebook: NotebookPage, theme: str, screenshots: Path) -> None:
-    assert serious_findings(notebook) == []
+    assert notebook.serious_findings(".wb-playground") == []
     notebook.playground.locator(".wb-run").click()
     notebook.wait_for("finished")
     notebook.playground.get_by_role("radio", name="Greedy").check()
@@ -228,15 +215,15 @@ def test_every_theme_passes_axe_before_and_after_a_run(notebook: NotebookPage, t
     notebook.playground.get_by_role("textbox", name="Max tokens").fill("-1")
     notebook.playground.locator("tr[data-wb-position='42']").click()
     expect(notebook.playground.locator(".wb-sampled ~ *, * ~ .wb-sampled").first).to_be_visible()
-    assert serious_findings(notebook) == []
+    assert notebook.serious_findings(".wb-playground") == []
     name = theme.removeprefix("JupyterLab ").replace(" ", "-").lower()
     notebook.screenshot(screenshots / f"details-{name}.png")
     notebook.playground.get_by_role("tab", name="Code").click()
-    assert serious_findings(notebook) == []
+    assert notebook.serious_findings(".wb-playground") == []
     notebook.screenshot(screenshots / f"code-{name}.png")
     notebook.playground.get_by_role("tab", name="Prompt").click()
     expect(notebook.playground.locator(".wb-given-lines .wb-given-control")).to_have_count(3)
-    assert serious_findings(notebook) == []
+    assert notebook.serious_findings(".wb-playground") == []
     notebook.screenshot(screenshots / f"prompt-{name}.png")
 
 

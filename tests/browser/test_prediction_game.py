@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
@@ -110,13 +109,7 @@ def test_in_jupyterlab_it_reads_well_in_every_theme(
     box.get_by_role("button", name="Bet").click()
     page.wait_for_selector(".wb-game[data-wb-state='told']")
     assert notebook.python("game.rounds[0].bet[2]") == "0.6"
-    for theme in ("JupyterLab Dark High Contrast", "JupyterLab Dark", "JupyterLab Light"):
-        notebook.theme(theme)
-        found = Axe().run(page, context=".wb-game").response["violations"]
-        serious = [finding for finding in found if finding["impact"] in ("serious", "critical")]
-        assert [(finding["id"], [node["target"] for node in finding["nodes"]]) for finding in serious] == []
-        name = theme.removeprefix("JupyterLab ").replace(" ", "-").lower()
-        box.screenshot(path=screenshots / f"game-{name}.png")
+    notebook.check_in_every_theme(".wb-game", screenshots / "game")
     page.set_viewport_size({"width": 480, "height": 1400})
     box.screenshot(path=screenshots / "game-narrow.png")
     assert notebook.problems == []

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
@@ -221,12 +220,7 @@ def test_in_jupyterlab_the_waterfall_follows_the_sliders_with_the_same_draw(
     expect(box.locator(".wb-fall-stage").nth(1)).to_have_text("Temperature 0.4")
     expect(box.locator(".wb-fall-said")).to_contain_text("With these settings the same number")
     assert notebook.python("pg.waterfall.trace.number") == number
-    for theme in ("JupyterLab Dark High Contrast", "JupyterLab Dark", "JupyterLab Light"):
-        notebook.theme(theme)
-        found = Axe().run(notebook.page, context=".wb-waterfall").response["violations"]
-        assert [finding["id"] for finding in found if finding["impact"] in ("serious", "critical")] == []
-        name = theme.removeprefix("JupyterLab ").replace(" ", "-").lower()
-        notebook.screenshot(screenshots / f"waterfall-{name}.png")
+    notebook.check_in_every_theme(".wb-waterfall", screenshots / "waterfall")
     box.get_by_role("slider", name="Random number").press("Home")
     expect(box.locator(".wb-fall-said")).to_contain_text("The number 0.0000 picks “")
     assert notebook.python("pg.waterfall.number") == "0.0"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.call_steps import call_steps, parse_states
+from workbench.call_steps import Openers, call_steps, parse_states
 from workbench.errors import InvalidRequestError
 from workbench.records import Alternative, CallAttempt, TokenRecord
 
@@ -92,7 +92,7 @@ def test_however_a_text_is_cut_into_tokens_the_states_cover_the_call(cuts: list[
 
 def test_a_start_is_as_probable_as_all_tokens_that_it_may_begin_with() -> None:
     vocabulary: Any = Vocabulary(brace=0.3, x=0.5, brace2=0.2)
-    (step,) = call_steps(tokens("x"), ["x"], "{", vocabulary)
+    (step,) = call_steps(tokens("x"), ["x"], Openers("{"), vocabulary)
     assert step.start_probability == pytest.approx(0.5)
     assert step.is_exact
 
@@ -102,22 +102,31 @@ def test_without_the_whole_distribution_the_probability_is_a_bound() -> None:
     made = [token(7, '{"', probability=0.25, alternatives=beside)]
     vocabulary: Any = Vocabulary(brace=0.3)
     for inspector in (None, vocabulary):
-        (step,) = call_steps(made, ['{"'], "{", inspector)
+        (step,) = call_steps(made, ['{"'], Openers("{"), inspector)
         assert step.start_probability == pytest.approx(0.45)
         assert not step.is_exact
 
 
 def test_inside_a_call_no_other_begins() -> None:
-    steps = call_steps(tokens('{"name', '": ', '"f"}', "x"), [CallAttempt("success", CALL), "x"], "{", None)
+    steps = call_steps(tokens('{"name', '": ', '"f"}', "x"), [CallAttempt("success", CALL), "x"], Openers("{"), None)
     assert [math.isnan(step.start_probability) for step in steps] == [False, True, True, False]
 
 
 def test_what_the_schema_did_is_the_tokens_own() -> None:
     made = [token(0, "x", removed_mass=0.75, is_forced=True)]
-    (step,) = call_steps(made, ["x"], "{", None)
+    (step,) = call_steps(made, ["x"], Openers("{"), None)
     assert (step.removed_mass, step.is_forced, step.text, step.token_id) == (0.75, True, "x", 0)
 
 
 def test_a_run_without_tools_has_no_calls_to_look_at() -> None:
     with pytest.raises(InvalidRequestError, match="tools"):
-        call_steps(tokens("x"), ["x"], "", None)
+        Openers("")
+
+
+def test_what_was_exact_once_stays_so_when_its_logits_are_gone() -> None:
+    vocabulary: Any = Vocabulary(brace=0.3, x=0.5, brace2=0.2)
+    openers = Openers("{")
+    call_steps(tokens("x"), ["x"], openers, vocabulary)
+    (step,) = call_steps(tokens("x"), ["x"], openers, None)
+    assert step.start_probability == pytest.approx(0.5)
+    assert step.is_exact

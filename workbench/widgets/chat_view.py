@@ -30,13 +30,16 @@ from workbench.widgets.chat_wire import Transcript, Turn
 from workbench.widgets.composing import logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
+from workbench.widgets.prompt_view import PromptView
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.stream_view import ALTERNATIVES
 from workbench.widgets.token_inspector import TokenInspector
+from workbench.widgets.tool_call_microscope import ToolCallMicroscope
 from workbench.widgets.wire import in_words
 
 STATES = ("idle", "answering", "deciding", "calling")
+DETAILS = ("none", "calls", "prompt")
 _STOPPED = "The user stopped this call before it had a result."
 
 Tools = Sequence[ToolDefinition | Callable[..., Any]]
@@ -62,6 +65,11 @@ class ChatView(WorkbenchWidget):
     controls = Part("How the next token is chosen.")
     feed = Part("The run feed of the answer whose tokens are shown.")
     inspector = Part("Everything about the selected token.")
+    microscope = Part("How the calls of the answer came about whose tokens are shown; looks while it is open.")
+    prompt_view = Part("What the model was given for that answer; looks while it is open.")
+    detail = traitlets.Enum(DETAILS, "none", help="What is open below that answer: none, calls or prompt.").tag(
+        sync=True
+    )
     turns: traitlets.List[Turn] = traitlets.List(help="The conversation as it is shown, a dictionary a turn.").tag(
         sync=True
     )
@@ -99,10 +107,13 @@ class ChatView(WorkbenchWidget):
                 picker=until_made(made, ModelPicker(session, value=model)),
                 controls=until_made(made, SamplingControls(sampling_params)),
                 inspector=until_made(made, TokenInspector(feed=feed)),
+                microscope=until_made(made, ToolCallMicroscope(feed=feed, active=False)),
+                prompt_view=until_made(made, PromptView(feed=feed, active=False)),
                 system=system or "",
             )
             made.pop_all()
         self.feed.observe(self._after_run, "snapshot")
+        self.observe(self._open_detail, "detail")
         self.on_msg(self._answer)
 
     # ------------------------------------------------------------------------------------------------ reading
@@ -229,9 +240,13 @@ class ChatView(WorkbenchWidget):
         run = self._transcript.pending
         if run is not None and not run.done:
             run.cancel()
-        for part in (self.inspector, self.controls, self.picker, self.feed):
+        for part in (self.microscope, self.prompt_view, self.inspector, self.controls, self.picker, self.feed):
             part.close()
         self._rests.set()
+
+    def _open_detail(self, change: Any) -> None:
+        self.microscope.active = change.new == "calls"
+        self.prompt_view.active = change.new == "prompt"
 
     def _check_open(self) -> None:
         if self.closed:

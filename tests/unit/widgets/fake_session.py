@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
-from workbench.call_steps import call_steps
+from workbench.call_steps import Openers, call_steps
 from workbench.conversing import Conversation, function_tools
 from workbench.errors import InsufficientMemoryError, InvalidRequestError, ModelNotFoundError, UnknownModelError
 from workbench.protocol import (
@@ -297,7 +297,7 @@ class FakeRun:
         if not self._calls:
             raise InvalidRequestError("tools", "none", "those of a run whose calls are read here")
         parts: list[str | CallAttempt] = [self.text, *self.call_attempts]
-        steps = call_steps(self.tokens, parts, call_text(self._calls[0])[:8], None)
+        steps = call_steps(list(self.tokens), parts, Openers(call_text(self._calls[0])[:8]), None)
         return [
             replace(
                 step, start_probability=0.9 / (1 + abs(step.position - self._words)), is_exact=step.position % 2 == 0

@@ -1,10 +1,10 @@
-"""The microscope shows the calls of a run that has ended, and says in words why there is nothing to see."""
+"""The microscope shows the calls of a run as it goes on and once it has ended, or says why there is nothing to see."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.unit.widgets.fake_session import FakeRun
+from tests.unit.widgets.fake_session import FakeRun, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.protocol import ToolCall
@@ -35,14 +35,37 @@ def test_every_token_of_a_run_has_a_step(page: Page) -> None:
     assert repr(scope) == "ToolCallMicroscope(tokens=8, calls=1)"
 
 
-def test_the_picture_comes_when_the_run_has_ended(page: Page) -> None:
-    run = FakeRun(calls=[CALL])
+def test_the_picture_fills_in_with_what_has_changed_and_is_whole_at_the_end(page: Page) -> None:
+    run = FakeRun(texts=["Let", " me", " see."], calls=[CALL])
     scope = ToolCallMicroscope(run)
-    assert (scope.steps, scope.message) == ([], "The picture comes when the answer has ended.")
+    wait_until(lambda: scope.message == "No token yet.")
+    drawn: dict[int, list[object]] = {}
+    for count in (2, 5):
+        run.step(count - len(run.tokens))
+        wait_until(lambda: len(scope.call_steps) == count)  # noqa: B023 - it ends within the round
+    for message in page.customs(scope, "steps"):
+        drawn |= dict(message["changes"])
+    assert [step[3] for step in drawn.values()] == ["text", "text", "text", "started", "in_progress"]
+    assert sum(len(message["changes"]) for message in page.customs(scope, "steps")) == len(drawn)
+    assert scope.steps == []
+    page.send(scope, {"kind": "steps"})
+    assert page.customs(scope, "steps")[-1] == {"kind": "steps", "run": run.id, "changes": [*map(list, drawn.items())]}
     run.step(10_000)
-    assert scope.feed.wait(PATIENCE_S)
     assert scope.wait(PATIENCE_S)
     assert len(scope.steps) == len(run.tokens)
+
+
+def test_it_says_at_once_that_a_run_has_no_tools_and_sleeps_while_nobody_looks(page: Page) -> None:
+    run = FakeRun()
+    scope = ToolCallMicroscope(run, active=False)
+    assert scope.message == "No run yet."
+    scope.active = True
+    run.step()
+    wait_until(lambda: "There are no calls to look at" in scope.message)
+    scope.active = False
+    assert scope.wait(PATIENCE_S)
+    run.cancel()
+    run.step()
 
 
 def test_it_follows_the_feed_of_another_widget(page: Page) -> None:

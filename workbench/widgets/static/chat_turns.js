@@ -1,5 +1,6 @@
 // The turns of a chat: what was said, the tokens of one answer, and calls that wait for a person.
 
+import { CALLS_TEXT, answerDetail } from "./answer_detail.js";
 import { callCard } from "./call_card.js";
 import { h, uniqueId } from "./dom.js";
 import { fixed } from "./format.js";
@@ -40,6 +41,7 @@ export function chatTurns(context) {
   // The marks at the end of a turn say nothing that the turns do not.
   const tokens = tokenText(store, signal, { label: "Answer", look: { ...PLAIN_LOOK, special: false } });
   const live = h("div", { class: "wb-calls" });
+  const detail = answerDetail(model);
   /** @type {{key: string, item: HTMLElement}[]} */ let shown = [];
   /** @type {number | null} */ let edited = null;
   let follows = true;
@@ -58,7 +60,7 @@ export function chatTurns(context) {
       const isEdited = turn.role === "user" && turn.turn === edited;
       const key = JSON.stringify([turn, isTold, isLast, isEdited, isBusy(model)]);
       if (before[i]?.key === key) return before[i];
-      const item = turn.role === "user" ? userTurn(turn, isEdited, edit, context) : answer(turn, { isTold, isLast, turns, tokens: tokens.root, live, context });
+      const item = turn.role === "user" ? userTurn(turn, isEdited, edit, context) : answer(turn, { isTold, isLast, turns, tokens: tokens.root, live, detail: detail.root, context });
       return { key, item };
     });
     const hadFocus = list.contains(document.activeElement) && edited === null;
@@ -70,6 +72,8 @@ export function chatTurns(context) {
   const showLive = () => {
     // What is still being written is told by the feed; once it has ended, by the turns.
     live.replaceChildren(...(store.active ? store.calls.map((/** @type {any} */ call) => callCard({ ...call, arguments: call.args, decision: null }, context)) : []));
+    const told = model.get("turns").find((/** @type {Turn} */ turn) => turn.run !== undefined && turn.run === store.run);
+    detail.calls(store.calls.length > 0 || Boolean(told?.calls?.length));
     if (follows) root.scrollTop = root.scrollHeight;
   };
   let lastRun = store.run;
@@ -88,7 +92,7 @@ export function chatTurns(context) {
   });
   model.on("change:state", show);
   show();
-  return { root };
+  return { root, slots: detail.slots };
 }
 
 /** Put the items into the list; those that are there already stay, so that nothing loses its focus. @param {HTMLElement} list @param {HTMLElement[]} items */
@@ -134,14 +138,20 @@ function editor(turn, cancel, { model, request }) {
   return [h("label", { class: "wb-sr", for: id, text: "Edit the message" }), box, h("div", { class: "wb-row" }, sendButton, cancelButton, hint)];
 }
 
-/** @param {Turn} turn @param {{isTold: boolean, isLast: boolean, turns: Turn[], tokens: HTMLElement, live: HTMLElement, context: Context}} how */
-function answer(turn, { isTold, isLast, turns, tokens, live, context }) {
+/** @param {Turn} turn @param {{isTold: boolean, isLast: boolean, turns: Turn[], tokens: HTMLElement, live: HTMLElement, detail: HTMLElement, context: Context}} how */
+function answer(turn, { isTold, isLast, turns, tokens, live, detail, context }) {
   const { model, request } = context;
   const asked = turns.findLast((one) => one.role === "user");
   const again = h("button", { type: "button", class: "wb-button wb-ghost wb-small", text: "Regenerate" });
   again.addEventListener("click", () => request({ kind: "say", text: asked?.text, system: model.get("system"), turn: asked?.turn }));
   const tell = h("button", { type: "button", class: "wb-button wb-ghost wb-small", text: "Tokens", title: "Show the tokens of this answer" });
   tell.addEventListener("click", () => request({ kind: "show", run: turn.run }));
+  const how = h("button", { type: "button", class: "wb-button wb-toggle", text: CALLS_TEXT, "aria-expanded": "false" });
+  how.addEventListener("click", () => {
+    model.set("detail", "calls");
+    model.save_changes();
+    request({ kind: "show", run: turn.run });
+  });
   const busy = isBusy(model);
   return h(
     "li",
@@ -159,6 +169,8 @@ function answer(turn, { isTold, isLast, turns, tokens, live, context }) {
     turn.error ? h("p", { class: "wb-message", text: turn.error }) : null,
     h("div", { class: "wb-calls" }, ...(turn.calls ?? []).map((call) => callCard(call, context))),
     isTold ? live : null,
+    isTold ? detail : null,
+    !isTold && !busy && turn.calls?.length ? h("div", { class: "wb-detail-bar" }, how) : null,
     ...(turn.notes ?? []).map((note) => h("p", { class: "wb-quiet wb-note", text: note })),
   );
 }

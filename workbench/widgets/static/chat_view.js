@@ -6,9 +6,10 @@ import { h, keepKeys, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} State of the widget model
- * @property {string} picker, controls, feed, inspector  references of the parts
+ * @property {string} picker, controls, feed, inspector, microscope, prompt_view  references of the parts
  * @property {any[]} turns  see chat_turns.js
  * @property {"idle" | "answering" | "deciding" | "calling"} state
+ * @property {"none" | "calls" | "prompt"} detail  what is open below the answer whose tokens are shown
  * @property {string} system
  * @property {string} draft
  *
@@ -38,7 +39,7 @@ async function render({ model, el, host, signal }) {
   const said = h("p", { class: "wb-sr", role: "status" });
   el.append(settings.bar, settings.panel, h("div", { class: "wb-chat-grid" }, h("div", { class: "wb-chat-main" }, turns.root, problem, composer.root), inspector), said);
 
-  for (const [name, element] of Object.entries({ ...settings.slots, inspector })) {
+  for (const [name, element] of Object.entries({ ...settings.slots, ...turns.slots, inspector })) {
     const part = await host.getWidget(model.get(name));
     if (signal.aborted) return;
     await part.render({ el: element, signal });

@@ -14,8 +14,11 @@ import { percent, visible } from "./format.js";
  *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed, which holds the selection
- * @property {any[][]} steps
+ * @property {any[][]} steps  of a run that has ended
  * @property {string} message  why there is nothing to show; empty where there is
+ *
+ * While a run goes on: `{kind: "steps", run, changes: [[position, step], ...]}` from the kernel, and all of them where
+ * the page asks with `{kind: "steps"}`.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -40,7 +43,8 @@ async function render({ model, el, host, signal }) {
   const table = h("table", { class: "wb-number" }, h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", text: name })))), body);
   const scroller = h("div", { class: "wb-scope-scroller", role: "region", tabindex: 0, "aria-label": "Tokens of the run as a table" }, table);
   el.append(h("h3", { text: "Tool calls, token by token" }), said, chart, legend(), scroller);
-  /** @type {Step[]} */ let steps = [];
+  /** @type {Step[]} */ const steps = [];
+  /** What was drawn of each, as it came. @type {string[]} */ const drawn = [];
   /** @type {((position: number | null) => void)[]} */ let marks = [];
 
   const showSelected = () => {
@@ -50,19 +54,32 @@ async function render({ model, el, host, signal }) {
     const row = current === null ? null : body.children[current];
     row?.classList.add("wb-selected");
     if (row) scrollTo(scroller, /** @type {HTMLElement} */ (row));
-    said.textContent = model.get("message") || (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
+    const words = model.get("message") || (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
+    // Sums that change with every token are not spoken.
+    said.setAttribute("aria-live", store.active && current === null ? "off" : "polite");
+    if (said.textContent !== words) said.textContent = words;
   };
-  const show = () => {
-    steps = model.get("steps").map(stepOf);
+  /** Draw what is new among steps. @param {[number, any[]][]} changes @param {number} count  of all of them */
+  const draw = (changes, count) => {
+    steps.length = drawn.length = Math.min(steps.length, count);
+    while (body.children.length > count) body.lastElementChild?.remove();
+    for (const [position, wire] of changes) {
+      const key = JSON.stringify(wire);
+      if (drawn[position] === key || position > steps.length) continue;
+      [steps[position], drawn[position]] = [stepOf(wire), key];
+      const row = tableRow(steps[position], position, `${idPrefix}-${position}`);
+      if (body.children[position]) body.children[position].replaceWith(row);
+      else body.append(row);
+    }
     const isEmpty = steps.length === 0;
     for (const part of [chart, scroller]) part.hidden = isEmpty;
     el.setAttribute("data-wb-steps", String(steps.length));
     const lanes = isEmpty ? [] : [startLane(steps), stateLane(steps), removedLane(steps)];
     marks = lanes.map((lane) => lane.mark);
     chart.replaceChildren(...lanes.map((lane) => lane.root));
-    body.replaceChildren(...steps.map((step, i) => tableRow(step, i, `${idPrefix}-${i}`)));
     showSelected();
   };
+  const show = () => draw(model.get("steps").map((/** @type {any[]} */ wire, /** @type {number} */ i) => [i, wire]), model.get("steps").length);
   chart.addEventListener("click", (/** @type {MouseEvent} */ event) => {
     const svg = /** @type {Element} */ (event.target).closest("svg");
     if (!svg) return;
@@ -76,8 +93,17 @@ async function render({ model, el, host, signal }) {
   for (const part of [chart, scroller]) part.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, store, steps.length));
   model.on("change:steps", show);
   model.on("change:message", showSelected);
-  store.listen((/** @type {any} */ change) => change.kind === "selected" && showSelected(), signal);
+  model.on("msg:custom", (/** @type {any} */ message) => {
+    if (message.kind === "steps" && message.run === store.run && store.active) draw(message.changes, Infinity);
+  });
+  let run = store.run;
+  store.listen((/** @type {any} */ change) => {
+    if (store.run !== run) show();
+    else if (change.kind === "selected") showSelected();
+    run = store.run;
+  }, signal);
   show();
+  if (store.active) model.send({ kind: "steps" });
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 

@@ -6,6 +6,7 @@ Each case runs a lesson up to the cell that notices, so all of them take minutes
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,10 @@ from nbclient.exceptions import CellExecutionError
 
 from scripts.notebooks import FOLDER, ROOT, executed
 from tests.notebooks.breaks import BREAKS, Break
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_CELL_STATEMENT = re.compile(r"^Cell In\[\d+\].*(?:\n.*)*?\n-+> *\d+ (.*)$", re.MULTILINE)
+"""The line of the lesson at which IPython's traceback points."""
 
 
 @pytest.mark.bench
@@ -27,14 +32,16 @@ def test_a_broken_claim_turns_its_lesson_red(fault: Break, monkeypatch: pytest.M
     (lesson,) = FOLDER.glob(f"{fault.lesson}_*.ipynb")
     notebook = json.loads(lesson.read_text(encoding="utf-8"))
     name = fault.by.__name__
-    breaking = f"from tests.notebooks.breaks import {name}\n\n{name}()"
+    breaking = f"from {fault.by.__module__} import {name}\n\n{name}()"
     first: dict[str, Any] = {"cell_type": "code", "id": "break", "execution_count": None, "metadata": {}, "outputs": []}
     notebook["cells"].insert(0, first | {"source": breaking})
     with pytest.raises(CellExecutionError) as noticed:
         executed(notebook)
-    assert "tests/notebooks/breaks.py" not in str(noticed.value), "the break itself is broken"
-    lines = str(noticed.value).strip().splitlines()
-    print(f"\n{fault.name}: {lines[-1][:150]}")
+    told = _COLOURS.sub("", str(noticed.value))
+    assert "tests/notebooks/" not in told, "the break itself is broken"
+    statement = _CELL_STATEMENT.findall(told)[-1]
+    print(f"\n{fault.name}: {statement.strip()}  # {told.strip().splitlines()[-1][:150]}")
+    assert re.search(r"\b(assert|expect)\b", statement), "the lesson fails, and not at what it claims"
 
 
 def test_every_break_finds_what_it_breaks() -> None:

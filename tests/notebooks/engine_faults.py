@@ -1,0 +1,172 @@
+"""Faults of the engine that a change might bring in: in drawing, measuring, reading and keeping tokens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tests.notebooks.changing import change
+
+
+def _change_draws(altered: Callable[[Any], Any]) -> None:
+    """Of what chooses the tokens; what looks back at it sees the request as it was."""
+
+    def made_of(original: Any) -> Any:
+        return lambda self, asked, *more: original(self, asked if asked.greedy else altered(asked), *more)
+
+    change("workbench.engine.sampling:Sampler", "__init__", made_of)
+
+
+def _change_cuts(**neutral: Any) -> None:
+    """Of drawing and of looking back alike."""
+    change(
+        "workbench.engine.sampling",
+        "_drawn_places",
+        lambda original: lambda logits, asked, number: original(logits, replace(asked, **neutral), number),
+    )
+
+
+def _change_load(precision: str) -> None:
+    change(
+        "workbench.providers.transformers.served",
+        "load",
+        lambda original: lambda folder, **options: original(folder, **options | {"precision": precision}),
+    )
+
+
+def the_seed_is_ignored() -> None:
+    _change_draws(lambda asked: replace(asked, seed=None))
+
+
+def the_temperature_is_ignored() -> None:
+    _change_draws(lambda asked: replace(asked, temperature=1.0))
+
+
+def every_draw_is_cut_to_five_tokens() -> None:
+    _change_draws(lambda asked: replace(asked, top_k=5))
+
+
+def top_k_is_ignored() -> None:
+    _change_cuts(top_k=0)
+
+
+def top_p_is_ignored() -> None:
+    _change_cuts(top_p=1.0)
+
+
+def greedy_takes_the_second_best() -> None:
+    def made_of(original: Any) -> Any:
+        def second(self: Any, logits: Any, *more: Any, **known: Any) -> Any:
+            if not self.sampling.greedy:
+                return original(self, logits, *more, **known)
+            token_id = int(logits.topk(2).indices[1])
+            self.take(token_id)
+            return token_id, None
+
+        return second
+
+    change("workbench.engine.sampling:Sampler", "choose", made_of)
+
+
+def looking_back_draws_anew() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda logits, asked, seen_ids, _, mask=None: original(logits, asked, seen_ids, random.random(), mask)
+
+    change("workbench.engine.inspection", "trace", made_of)
+
+
+def logprobs_are_those_of_the_next_token_id() -> None:
+    def made_of(original: Any) -> Any:
+        def wrong(row: Any, token_id: int, *more: Any) -> Any:
+            return replace(original(row, (token_id + 1) % len(row), *more), token_id=token_id)
+
+        return wrong
+
+    change("workbench.engine.logprobs", "_measured", made_of)
+
+
+def stop_strings_are_ignored() -> None:
+    change("workbench.engine.stopping:StopMatcher", "__init__", lambda original: lambda self, _: original(self, ()))
+
+
+def scores_are_in_the_order_of_probability() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda *asked: sorted(original(*asked), key=lambda tokens: sum(one.logprob for one in tokens))
+
+    change("workbench.engine.scheduler", "score", made_of)
+
+
+def vectors_come_in_another_order() -> None:
+    change(
+        "workbench.engine.embeddings:EmbeddingModel",
+        "_embed",
+        lambda original: lambda self, texts: original(self, texts)[::-1],
+    )
+
+
+def vectors_are_twice_as_long() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda self, texts: [[2 * number for number in vector] for vector in original(self, texts)]
+
+    change("workbench.engine.embeddings:EmbeddingModel", "_embed", made_of)
+
+
+def every_precision_is_fp8() -> None:
+    _change_load("fp8")
+
+
+def logprobs_are_not_normalised() -> None:
+    change("workbench.engine.logprobs", "_logprob", lambda _: lambda logit, whole: logit - whole.top)
+
+
+def scores_leave_out_the_first_token() -> None:
+    """Of each continuation that has others."""
+
+    def made_of(original: Any) -> Any:
+        return lambda *asked: [tokens[1:] or tokens for tokens in original(*asked)]
+
+    change("workbench.engine.scheduler", "score", made_of)
+
+
+def tokens_become_text_one_by_one() -> None:
+    change(
+        "workbench.engine.detokenizer:_Bytes",
+        "decode",
+        lambda _: lambda self, token_id: self._vocabulary.text(token_id),
+    )
+
+
+def bytes_are_those_of_the_shown_text() -> None:
+    change("workbench.engine.detokenizer:Vocabulary", "bytes", lambda _: lambda self, at: self.text(at).encode())
+
+
+def nothing_is_said_to_be_removed() -> None:
+    change("workbench.engine.logprobs", "_removed_mass", lambda _: lambda row, whole, mask: 0.0)
+
+
+def no_prefix_is_reused() -> None:
+    change("workbench.engine.kv_cache:PrefixCache", "take", lambda _: lambda self, token_ids: None)
+
+
+def any_text_is_taken_for_a_prefix() -> None:
+    change("workbench.engine.kv_cache", "common_prefix", lambda _: lambda one, other: min(len(one), len(other) - 1))
+
+
+def a_step_mixes_up_its_rows() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda self, group, logits: original(self, group[::-1], logits)
+
+    change("workbench.engine.decode_loop:DecodeLoop", "_choose", made_of)
+
+
+def every_request_waits_for_the_one_before() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda *asked, **options: original(*asked, **options | {"max_active": 1})
+
+    change("workbench.engine.scheduler:Engine", "__init__", made_of)
+
+
+def quantization_is_ignored() -> None:
+    _change_load("float32")

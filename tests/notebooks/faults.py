@@ -1,0 +1,163 @@
+"""Faults above the engine that a change might bring in: in prompts, records, tools, providers and widgets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.notebooks.changing import change
+
+
+def another_model_answers() -> None:
+    """A tiny one of random weights, under the name of the embedded one."""
+    from tests.tiny_models import bpe_tokenizer, save_model
+
+    folder = Path(tempfile.mkdtemp()) / "model"
+    save_model(folder, "llama", bpe_tokenizer())
+    change(
+        "workbench.catalog",
+        "resolve",
+        lambda original: lambda name, **options: folder if "smollm2" in name else original(name, **options),
+    )
+
+
+def the_template_is_dropped() -> None:
+    def plain(self: Any, messages: Any, *_: Any, **__: Any) -> Any:
+        return self.text_prompt("\n".join(str(message.content) for message in messages))
+
+    change("workbench.prompts.encoding:PromptEncoder", "chat_prompt", lambda _: plain)
+
+
+def a_batch_mixes_up_its_rows() -> None:
+    def made_of(original: Any) -> Any:
+        async def mixed(self: Any, requests: Any) -> Any:
+            return (await original(self, requests))[::-1]
+
+        return mixed
+
+    change("workbench.providers.transformers:TransformersProvider", "generate_batch", made_of)
+
+
+def changed_capsules_are_taken() -> None:
+    change("workbench.capsule", "_check_seals", lambda _: lambda data, seals: None)
+
+
+def a_replay_finds_no_difference() -> None:
+    change("workbench.replaying", "first_difference", lambda _: lambda one, other: None)
+
+
+def a_trace_answers_whatever_it_is_asked() -> None:
+    def first(self: Any, method: Any, *_: Any) -> Any:
+        return next(calls[0] for calls in self._calls.values() if calls[0].method == method)
+
+    change("workbench.providers.trace.playing:Playlist", "take", lambda _: first)
+
+
+def a_provider_is_asked_for_what_it_does_not_offer() -> None:
+    change("workbench.stack.router", "refuse_undeclared", lambda _: lambda provider, request: None)
+
+
+def registrations_are_forgotten() -> None:
+    change("workbench.stack.registrations:RegistrationStore", "put", lambda _: lambda self, row: None)
+
+
+def surprises_lose_their_minus() -> None:
+    change("workbench.records:TokenRecord", "surprisal_bits", lambda bits: property(lambda self: -bits.fget(self)))
+
+
+def surprises_are_in_nats() -> None:
+    change("workbench.records:TokenRecord", "surprisal_bits", lambda _: property(lambda self: -self.logprob))
+
+
+def scores_are_not_divided_by_the_length() -> None:
+    change("workbench.records:Score", "logprob_per_token", lambda _: property(lambda self: self.logprob))
+
+
+def texts_lose_the_space_at_their_end() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda content, field: original(content, field).rstrip(" ") or " "
+
+    change("workbench.prompts.encoding", "plain_text", made_of)
+
+
+def typed_control_tokens_are_taken_for_real() -> None:
+    """In a plain text, and in a message."""
+    change(
+        "workbench.prompts.control_tokens:ControlTokens",
+        "encode_text",
+        lambda _: lambda self, text, **_: self.encode_disguised(text, self.disguise()),
+    )
+    change(
+        "workbench.prompts.control_tokens:ControlTokens",
+        "disguise",
+        lambda original: lambda self, *_: replace(original(self), respelled={}),
+    )
+
+
+def _change_turns(altered: Callable[[list[Any]], list[Any]]) -> None:
+    """Of the messages that the template is given; there is always one."""
+
+    def made_of(original: Any) -> Any:
+        return lambda messages, *more, **options: original(altered(messages) or messages, *more, **options)
+
+    change("workbench.prompts.encoding", "worded_turns", made_of)
+
+
+def system_messages_are_ignored() -> None:
+    _change_turns(lambda messages: [one for one in messages if one.role != "system"])
+
+
+def only_the_last_message_is_sent() -> None:
+    _change_turns(lambda messages: [one for one in messages[:-1] if one.role == "system"] + messages[-1:])
+
+
+def the_assistant_is_not_asked_to_speak() -> None:
+    """The prompt ends with the user's turn."""
+
+    def made_of(original: Any) -> Any:
+        def cut(self: Any, *asked: Any) -> Any:
+            whole = original(self, *asked)
+            opened = max(at for at, is_control in enumerate(whole.is_control) if is_control)
+            text = whole.text[: whole.text.rindex("<|im_start|>")]
+            return replace(whole, text=text, token_ids=whole.token_ids[:opened], is_control=whole.is_control[:opened])
+
+        return cut
+
+    change("workbench.prompts.templates:ChatTemplate", "prompt", made_of)
+
+
+def formats_are_ignored() -> None:
+    change("workbench.providers.transformers.asking", "asked_grammar", lambda _: lambda response_format: None)
+
+
+def tools_run_without_approval() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda self, ask, tools, approve, max_rounds: original(self, ask, tools, True, max_rounds)
+
+    change("workbench.conversing:Loop", "__init__", made_of)
+
+
+def approved_tools_do_not_run() -> None:
+    change("workbench.conversing:Conversation", "result", lambda _: lambda self, call: "")
+
+
+def bets_are_paid_for_another_word() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda *asked: [replace(one, came=(one.came + 1) % len(one.choices)) for one in original(*asked)]
+
+    change("workbench.widgets.prediction_rounds", "_round", made_of)
+
+
+def the_rest_of_a_bet_is_lost() -> None:
+    """What is not on the chosen word is on no other."""
+
+    def made_of(original: Any) -> Any:
+        def spread(self: Any, choice: Any, confidence: float) -> Any:
+            return tuple(1.0 if share == confidence else 1e-9 for share in original(self, choice, confidence))
+
+        return spread
+
+    change("workbench.widgets.prediction_rounds:Round", "spread", made_of)

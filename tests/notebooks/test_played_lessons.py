@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ from tests.conftest import traces_of
 from workbench.providers.trace.folder import PLAY_VARIABLE, RECORD_VARIABLE
 
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def played_s() -> Iterator[list[float]]:
+    """What each lesson took, told together when all were played."""
+    seconds: list[float] = []
+    yield seconds
+    print(f"\n{len(seconds)} lessons: {sum(seconds):.0f} s from traces")
 
 
 def recorded(lesson: Path, notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,7 +43,7 @@ def recorded(lesson: Path, notebook: Notebook, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.real_model
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
 def test_a_lesson_shows_the_same_from_its_traces_with_no_model(
-    lesson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lesson: Path, played_s: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = json.loads(lesson.read_text(encoding="utf-8"))
     traces = recorded(lesson, stored, monkeypatch)
@@ -43,6 +52,7 @@ def test_a_lesson_shows_the_same_from_its_traces_with_no_model(
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # and none is to be had
     began = time.perf_counter()
     played = executed(stored)
-    print(f"{lesson.stem}: {time.perf_counter() - began:.1f} s from traces")
+    played_s.append(time.perf_counter() - began)
+    print(f"{lesson.stem}: {played_s[-1]:.1f} s from traces")
     for (_, before), (_, now) in zip(code_cells(stored), code_cells(played), strict=True):
         assert said(now) == said(before), source(now)

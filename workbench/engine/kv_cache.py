@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PREFIX_CACHE_BYTES = 64 * 2**20
+"""That a model may keep of past sequences, unless it is said otherwise."""
 SHORTEST_REUSE = 16
 """Prefixes below this many tokens are computed again: copying them costs as much."""
 

@@ -18,7 +18,7 @@ from workbench.engine.decode_loop import Call, DecodeLoop
 from workbench.engine.generation import Generation
 from workbench.engine.images import PlacedImage, check_images
 from workbench.engine.inspection import Kept, KeptLogits, Trace, trace_again
-from workbench.engine.kv_cache import PrefixCache
+from workbench.engine.kv_cache import PREFIX_CACHE_BYTES, PrefixCache
 from workbench.engine.logprobs import TokenStats
 from workbench.engine.requests import Event, GenerationRequest, Handle
 from workbench.engine.sampling import Sampling
@@ -42,7 +42,6 @@ T = TypeVar("T")
 
 MAX_ACTIVE = 16
 MAX_WAITING = 1024
-PREFIX_CACHE_BYTES = 64 * 2**20
 KEPT_LOGITS_BYTES = 32 * 2**20
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from workbench.protocol import Provider
+    from workbench.protocol import ConfigModel, Provider
     from workbench.providers.interface import InferenceProvider
 
 ENTRY_POINT_GROUP = "workbench.providers"
@@ -30,6 +30,9 @@ PROVIDER_TYPES: dict[str, str] = {
     "remote::vllm": "workbench.providers.openai:VllmProvider",
 }
 """Provider type to ``module:class``; imported when a run config names it, so that torch is loaded only where needed."""
+
+_CONFIGS = {"inline::transformers": "workbench.providers.transformers.config:TransformersConfig"}
+"""Of types whose class brings torch, which a config can be checked without."""
 
 
 def create(provider: Provider) -> InferenceProvider:
@@ -72,6 +75,15 @@ def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceP
     if not (isinstance(found, type) and issubclass(found, InferenceProvider)):
         raise ConfigError(f"{who}provider_type {provider_type!r} is no subclass of InferenceProvider: {found!r}")
     return found
+
+
+def config_class(provider_type: str) -> type[ConfigModel]:
+    """What the part of a provider in a run config is read into; raises as `provider_class` does."""
+    if target := _CONFIGS.get(provider_type):
+        module, _, name = target.partition(":")
+        found: type[ConfigModel] = getattr(importlib.import_module(module), name)
+        return found
+    return provider_class(provider_type).Config
 
 
 def _brought() -> dict[str, EntryPoint]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 from pydantic import Field
 
@@ -49,13 +49,17 @@ if TYPE_CHECKING:
     from workbench.records import Prompt, Score
 
 Response = TypeVar("Response")
+
+ModelName: TypeAlias = Annotated[str, Field(min_length=1)]
+"""In a config; the empty one would be the current folder."""
+
 _DEFAULT = SamplingParams()
 
 
 class ProviderConfig(ConfigModel):
     """What a run config may say under ``config``; a provider with more to say derives from it."""
 
-    models: list[str] = Field(default_factory=list)
+    models: list[ModelName] = Field(default_factory=list)
     """Models served from the start."""
 
 

@@ -62,7 +62,7 @@ def _checked(provider: Provider) -> Provider:
         )
     if provider.provider_type not in (types := providers.provider_types()):
         raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")
-    config_type = providers.provider_class(provider.provider_type).Config
+    config_type = providers.config_class(provider.provider_type)
     known = hidden(provider, config_type)
     redacted(known, lambda: _check_content(revealed(known), config_type))
     return known

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,25 @@ def test_while_traces_are_played_no_model_is_loaded(
         {"providers": {"inference": [{"provider_id": "e", "provider_type": "inline::echo", "config": {}}]}}
     ) as bench:
         assert bench.completion("still here").result().completion_message.content
+
+
+def test_to_play_needs_no_torch(fake_models: FakeModels, traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_models.add("random")
+    with Workbench(fake_models.config) as bench:
+        run = bench.completion("a b", sampling_params=SamplingParams(max_tokens=3))
+        run.result()
+    play(traces, monkeypatch)
+    program = f"""
+import sys
+from workbench import SamplingParams, Workbench
+with Workbench({fake_models.config!r}) as bench:
+    run = bench.completion("a b", sampling_params=SamplingParams(max_tokens=3))
+    run.result()
+print(repr(run.text))
+assert not {{"torch", "transformers"}} & sys.modules.keys()
+"""
+    played = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert played == f"{run.text!r}\n"
 
 
 def test_models_that_were_registered_can_be_registered_again_from_wherever_they_lie(

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator
 from workbench.errors import InvalidRequestError
 from workbench.protocol import ConfigModel, SamplingStrategy
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.interface import ModelName
 
 Ability = Literal[
     "completion",
@@ -40,9 +41,9 @@ class OpenAIConfig(ConfigModel):
     """Where the API begins, such as ``http://host:8000/v1``; without a user name, a query or a fragment."""
     api_token: SecretStr | None = None
     """Sent as a bearer token; best as ``${env.NAME}``."""
-    models: list[str] = Field(default_factory=list)
+    models: list[ModelName] = Field(default_factory=list)
     """The server's names of the models to serve; empty for all that it lists."""
-    embedding_models: list[str] = Field(default_factory=list)
+    embedding_models: list[ModelName] = Field(default_factory=list)
     """Those of them that make embeddings only."""
     lacks: list[Ability] = Field(default_factory=list)
     """What the server does not do, so that requests for it are refused here by name instead of being dropped there."""

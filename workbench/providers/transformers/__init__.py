@@ -1,7 +1,21 @@
-"""``inline::transformers``: models of Hugging Face transformers, run by the engine in this process."""
+"""``inline::transformers``: models of Hugging Face transformers, run by the engine in this process.
+
+The provider brings torch, and is loaded when it is asked for: its config can be read without.
+"""
 
 from __future__ import annotations
 
-from workbench.providers.transformers.provider import TransformersProvider
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.providers.transformers.provider import TransformersProvider
 
 __all__ = ["TransformersProvider"]
+
+if not TYPE_CHECKING:  # type checkers would take any misspelt name for this function's
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.provider"), name)

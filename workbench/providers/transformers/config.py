@@ -1,21 +1,23 @@
-"""The config of an ``inline::transformers`` provider."""
+"""The config of an ``inline::transformers`` provider; to read it, torch is not loaded."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from workbench.engine.precision import Precision
-from workbench.engine.scheduler import PREFIX_CACHE_BYTES
+from workbench.engine.kv_cache import PREFIX_CACHE_BYTES
 from workbench.errors import InvalidRequestError
+from workbench.paths import typed_path
 from workbench.prompts.image_fetching import WebImages
 from workbench.prompts.images import ImageSources
 from workbench.protocol import QuantizationConfig
-from workbench.providers.interface import ProviderConfig
+from workbench.providers.interface import ModelName, ProviderConfig
+
+if TYPE_CHECKING:
+    from workbench.engine.precision import Precision
 
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?", re.ASCII)
 
@@ -23,7 +25,7 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-
 class TransformersConfig(ProviderConfig):
     """What a run config may say under ``config`` of this provider."""
 
-    models: list[str] = Field(default_factory=list)
+    models: list[ModelName] = Field(default_factory=list)
     """Catalog names, local folders or hub ids; a folder is served under its own name."""
     quantization: QuantizationConfig | None = None
     """None is float32, the reference."""
@@ -50,14 +52,14 @@ class TransformersConfig(ProviderConfig):
         """Where images of requests may come from."""
         networks = tuple(map(ip_network, self.image_networks))
         return ImageSources(
-            root=Path(self.image_root).expanduser() if self.image_root else None,
+            root=typed_path(self.image_root, "image_root") if self.image_root else None,
             web=WebImages(frozenset(self.image_hosts), networks) if self.image_hosts else None,
         )
 
     @field_validator("image_root")
     @classmethod
     def _folder(cls, value: str | None) -> str | None:
-        if value is not None and not (value and Path(value).expanduser().is_dir()):
+        if value is not None and not (value and typed_path(value, "image_root").is_dir()):
             raise InvalidRequestError("image_root", value, "a folder that is there")
         return value
 

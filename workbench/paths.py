@@ -1,0 +1,15 @@
+"""Paths as people type them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import InvalidRequestError
+
+
+def typed_path(path: str | Path, field: str) -> Path:
+    """The path with a home folder in place of its ``~``; the field is named where nobody has that home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InvalidRequestError(field, str(path), "a path whose ~ is somebody's home folder here") from None

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from workbench import catalog
 from workbench.engine.machine import processor, processor_features, thread_count
 from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
+from workbench.paths import typed_path
 from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
 from workbench.protocol.base import ProtocolModel
 
@@ -139,7 +140,7 @@ class Capsule(_Part):
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write it into a file; raises `InvalidRequestError` where that is there already, or cannot be written."""
-        target = Path(path).expanduser()
+        target = typed_path(path, "path")
         try:
             with target.open("w" if overwrite else "x", encoding="utf-8") as file:
                 file.write(self.to_json() + "\n")
@@ -283,7 +284,7 @@ def _has_messages(asked: object) -> bool:
 
 def _text(path: str | Path) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return typed_path(path, "path").read_text(encoding="utf-8")
     except OSError as error:
         allowed = f"a file that can be read ({error.strerror or error})"
         raise InvalidRequestError("path", str(path), allowed) from None

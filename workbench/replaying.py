@@ -111,7 +111,7 @@ class Replay:
         lines = [f"the first token that differs is number {self.position} of the {self.where}, counted from 0"]
         if self.where == "prompt":
             then, now = (_at(one.prompt_ids or [], self.position) for one in (self.capsule, self.again))
-            lines += [f"it was token {then}, and is {now}"]
+            lines += [f"it was {_numbered(then)}, and is {_numbered(now)}"]
         else:
             then, now = (_at(one.tokens, self.position) for one in (self.capsule, self.again))
             lines += [f"it was {_named(then)}, and is {_named(now)}", *self._evidence(then)]
@@ -223,6 +223,11 @@ def _circumstances(capsule: Capsule) -> list[tuple[str, dict[str, Any]]]:
 
 def _at(items: list[Any], position: int | None) -> Any:
     return items[position] if position is not None and position < len(items) else None
+
+
+def _numbered(token_id: int | None) -> str:
+    """A token of a prompt, of which a capsule has the number alone."""
+    return "the end" if token_id is None else f"token {token_id}"
 
 
 def _named(token: CapsuleToken | None) -> str:

@@ -346,7 +346,8 @@ class Workbench:
     def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
         """Write every call of this workbench into a trace from now on, which ``inline::trace`` plays without a model.
 
-        Calls are written when they end. Close what is returned, or use it in a ``with``.
+        Calls are written when they end. Close what is returned, or use it in a ``with``. Folders above the file that
+        are not there yet are made.
 
         Raises:
             InvalidRequestError: the file is there already and ``overwrite`` is false, or a recording goes on already.

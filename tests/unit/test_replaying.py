@@ -96,8 +96,10 @@ def test_a_prompt_that_is_read_otherwise_is_named_before_the_answer(bench: Workb
     ids = [*capsule.prompt_ids[:2], 77, *capsule.prompt_ids[3:]]
     replay = wb.replay(capsule.model_copy(update={"prompt_ids": ids}), bench)
     assert (replay.where, replay.position) == ("prompt", 2)
-    assert f"it was token 77, and is {capsule.prompt_ids[2]}" in repr(replay)
+    assert f"it was token 77, and is token {capsule.prompt_ids[2]}" in repr(replay)
     assert replay.drift is None
+    longer = wb.replay(capsule.model_copy(update={"prompt_ids": [*capsule.prompt_ids, 77]}), bench)
+    assert "it was token 77, and is the end" in repr(longer)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ def test_an_unregistered_model_of_the_config_gives_its_memory_back_and_returns_w
         (("third", "/no/such/folder"), UnknownModelError, "/no/such/folder"),
         (("no-such-model",), UnknownModelError, "no-such-model"),
         (("",), InvalidRequestError, "identifier"),
+        (("~nobody-here/x",), InvalidRequestError, "identifier must be a path whose ~ is somebody's home"),
+        (("third", "~nobody-here/x"), InvalidRequestError, "source must be a path whose ~ is somebody's home"),
         (("", "smollm2-135m-instruct"), InvalidRequestError, "identifier"),
         ((5,), InvalidRequestError, "identifier"),
         (("x" * 300,), InvalidRequestError, "identifier"),

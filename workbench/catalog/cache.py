@@ -27,6 +27,7 @@ from workbench.catalog.downloading import sha256_of
 from workbench.catalog.entry import CatalogEntry
 from workbench.catalog.progress import Progress
 from workbench.errors import ChecksumError
+from workbench.paths import typed_path
 
 CONVERTER_VERSION = 1
 """Raised whenever a converted model would differ from what an older converter made; older ones are made anew."""
@@ -55,7 +56,7 @@ class ModelStatus:
 def cache_dir() -> Path:
     """``WORKBENCH_CACHE``, else the platform's cache folder of this user; it may not exist yet."""
     if chosen := os.environ.get("WORKBENCH_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return typed_path(chosen, "WORKBENCH_CACHE").absolute()
     from platformdirs import user_cache_path
 
     return user_cache_path("inference-workbench", appauthor=False)

@@ -9,6 +9,7 @@ from workbench.catalog.entry import entries, find_entry
 from workbench.catalog.folders import check_folder
 from workbench.catalog.hub import fetch_snapshot
 from workbench.errors import ModelFormatError, UnknownModelError
+from workbench.paths import typed_path
 
 _HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
@@ -42,7 +43,7 @@ def _is_folder(text: str) -> bool:
 def _local(text: str) -> Path:
     if len(text) > _LONGEST_NAME or not text.isprintable():
         raise UnknownModelError(f"{text[:200]!r} is no folder's path: it is too long or has control characters.")
-    path = Path(text).expanduser()
+    path = typed_path(text, "model")
     if ".." in path.parts:
         raise UnknownModelError(f"{text!r}: a model's folder must be given without '..'; write its absolute path.")
     if path.is_file():

@@ -15,6 +15,7 @@ from workbench.commands.conversation import Conversation
 from workbench.commands.parsing import add_command
 from workbench.commands.sampling_options import add_sampling_options, sampling_params
 from workbench.errors import InvalidRequestError, WorkbenchError
+from workbench.paths import typed_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +77,9 @@ def read_tools(path: Path) -> list[ToolDefinition]:
     from workbench.prompts.tools.definitions import Toolset
     from workbench.protocol import ToolDefinition
 
+    file = typed_path(path, "--tools")
     try:
-        listed = json.loads(path.expanduser().read_text(encoding="utf-8"))
+        listed = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequestError("--tools", str(path), f"a file with JSON ({error})") from None
     if not isinstance(listed, list):
@@ -166,7 +168,7 @@ class Repl:
             conversation.set_params(argument)
             print(", ".join(f"{field}={value}" for field, value in conversation.params.model_dump(mode="json").items()))
         elif name == "/save" and argument:
-            conversation.save(Path(argument).expanduser())
+            conversation.save(typed_path(argument, "/save"))
             print(f"saved to {argument}")
         elif name == "/reset":
             conversation.reset()

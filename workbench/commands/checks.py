@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from workbench.commands.output import human_size
-from workbench.errors import WorkbenchError
+from workbench.errors import InvalidRequestError, WorkbenchError
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -107,6 +109,38 @@ def disk() -> Finding:
     if free < _GIGABYTE:
         return Finding("disk", "warn", message, "make room, or set WORKBENCH_CACHE to a folder on another disk")
     return Finding("disk", "ok", message)
+
+
+def settings() -> Iterator[Finding]:
+    """What the environment says: the run config, and the folders that are written to."""
+    from workbench.catalog import cache_dir
+    from workbench.stack import load_run_config
+    from workbench.stack.registrations import state_dir
+
+    if chosen := os.environ.get("WORKBENCH_CONFIG"):
+        yield _told("WORKBENCH_CONFIG", chosen, load_run_config, "mend or unset it")
+    for name, folder in (("WORKBENCH_CACHE", cache_dir), ("WORKBENCH_STATE", state_dir)):
+        advice = f"set {name} to a folder that can be written"
+        yield _told(
+            name, os.environ.get(name, "the platform's own folder"), partial(_check_writable, name, folder), advice
+        )
+
+
+def _told(name: str, value: str, check: Callable[[], object], advice: str) -> Finding:
+    """What came of a check that raises."""
+    try:
+        check()
+    except WorkbenchError as error:
+        return Finding(name, "fail", str(error), advice)
+    return Finding(name, "ok", value)
+
+
+def _check_writable(name: str, chosen: Callable[[], Path]) -> None:
+    """Of a folder that may not exist yet."""
+    folder = chosen()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InvalidRequestError(name, str(folder), "a folder that can be written")
 
 
 def models() -> Iterator[Finding]:

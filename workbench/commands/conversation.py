@@ -104,9 +104,13 @@ class Conversation:
         self.params = type(self.params)(**fields)
 
     def save(self, path: Path) -> None:
-        """Write the messages as JSON, each as the protocol has it."""
+        """Write the messages as JSON, each as the protocol has it; raises `InvalidRequestError` where that fails."""
         document = [message.model_dump(mode="json") for message in self.messages]
-        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            allowed = f"a file that can be written ({error.strerror or error})"
+            raise InvalidRequestError("/save", str(path), allowed) from None
 
 
 def _stream(run: ChatRun, write: Callable[[str], None]) -> bool:

@@ -23,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     checks.cpu,
     checks.memory,
     checks.disk,
+    checks.settings,
     checks.models,
     checks.notebook,
     checks.widgets,

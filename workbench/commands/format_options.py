@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
+from workbench.paths import typed_path
 
 if TYPE_CHECKING:
     from workbench.protocol import ResponseFormat
@@ -40,8 +40,9 @@ def response_format(args: argparse.Namespace) -> ResponseFormat | None:
 def _schema(given: str) -> dict[str, object]:
     text = given
     if not given.lstrip().startswith("{"):
+        path = typed_path(given, "--json-schema")
         try:
-            text = Path(given).expanduser().read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidRequestError(
                 "--json-schema", given, f"a readable file, or a schema itself ({error})"

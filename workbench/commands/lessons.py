@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError, InvalidRequestError
+from workbench.paths import typed_path
 
 _EXAM = "exam"
 _ANSWER = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
@@ -36,7 +37,7 @@ def traces_of(folder: Path, lesson: str, *, made: bool) -> Path:
     Raises:
         ConfigError: they must, and are not.
     """
-    traces = folder.expanduser().absolute() / lesson.removesuffix(".ipynb")
+    traces = typed_path(folder, "--exam" if made else "--record").absolute() / lesson.removesuffix(".ipynb")
     if made and not any(traces.glob("*.jsonl")):
         how = f"`workbench lab --lesson {lesson[:2]} --record {folder}`, then run its cells"
         raise ConfigError(f"{folder} has no recording of {lesson}; to make one: {how}")

@@ -64,8 +64,10 @@ def register(args: argparse.Namespace) -> int:
 def unregister(args: argparse.Namespace) -> int:
     with opening.open_workbench(args.config) as bench:
         for name in args.names:
+            is_listed = bench.models.is_listed(name)
             bench.unregister_model(name)
-            print(f"{name}: unregistered", flush=True)
+            told = "still served, because its provider's config or server names it" if is_listed else "unregistered"
+            print(f"{name}: {told}", flush=True)
     return 0
 
 

@@ -61,6 +61,10 @@ class EmbeddingModel:
         with self._lock:
             return compute_apart(partial(self._embed, texts))
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens that are read of all texts together, each cut off where it is too long."""
+        return sum(map(len, self._encode(texts)))
+
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         with torch.inference_mode():
             token_ids = self._encode(texts)

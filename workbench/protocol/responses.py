@@ -84,7 +84,7 @@ class BatchChatCompletionResponse(ProtocolModel):
     completion_message_batch: list[CompletionMessage]
 
 
-class EmbeddingsResponse(ProtocolModel):
+class EmbeddingsResponse(DetailedModel):
     """One vector for each content, in the order of the request; ``(contents, dimensions)``."""
 
     embeddings: list[list[float]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from workbench.paths import typed_path
 from workbench.protocol import ModelDefWithProvider
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def model_from(
     A folder is written in full, because the next start may be elsewhere, and gives its own name to what has no other.
     """
     named = source if source is not None else identifier
-    if folder := _folder(named):
+    if folder := _folder(named, "identifier" if source is None else "source"):
         named = str(folder)
         identifier = folder.name if source is None else identifier
     return ModelDefWithProvider(
@@ -54,11 +55,11 @@ def model_from(
     )
 
 
-def _folder(named: object) -> Path | None:
+def _folder(named: object, field: str) -> Path | None:
     if named == "" or not isinstance(named, str | Path):  # the empty path would be the current folder
         return None
     try:
-        folder = Path(named).expanduser()
+        folder = typed_path(named, field)
         return folder.resolve() if folder.is_dir() else None
     except OSError:  # longer than a path may be
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import StateError
+from workbench.paths import typed_path
 
 FILE_NAME = "registrations.sqlite3"
 
@@ -41,7 +42,7 @@ SELECT provider_id, provider_type, identifier, llama_model, metadata FROM regist
 def state_dir() -> Path:
     """``WORKBENCH_STATE``, else the platform's state folder of this user; it may not exist yet."""
     if chosen := os.environ.get("WORKBENCH_STATE"):
-        return Path(chosen).expanduser().absolute()
+        return typed_path(chosen, "WORKBENCH_STATE").absolute()
     from platformdirs import user_state_path
 
     return user_state_path("inference-workbench", appauthor=False)

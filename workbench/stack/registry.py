@@ -61,6 +61,14 @@ class Registry:
             raise self._not_found(identifier)
         return found
 
+    def is_listed(self, identifier: str) -> bool:
+        """Whether its provider serves a model by itself, as from its config; every start brings it back.
+
+        Raises:
+            ModelNotFoundError: nobody serves it.
+        """
+        return self._key_of(identifier) in self._listed
+
     def registrations(self) -> list[Registration]:
         """Every model with its provider, in the order of registration."""
         return list(self._served.registrations)

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, InvalidRequestError
+from workbench.paths import typed_path
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -18,10 +19,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, is no YAML or no mapping; without the text, which may hold a secret.
     """
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
+        text = typed_path(path, "the path").read_text(encoding="utf-8")
         content = yaml.load(text, _StrictLoader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise ConfigError(f"it cannot be read: {error.strerror or error}") from None
+    except InvalidRequestError as error:
+        raise ConfigError(str(error)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"it is not in UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:

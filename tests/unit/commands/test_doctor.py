@@ -84,6 +84,22 @@ def test_a_full_disk_is_said_with_the_folder(monkeypatch: pytest.MonkeyPatch, tm
     assert str(tmp_path) in finding.message
 
 
+def test_what_the_environment_names_wrongly_is_a_failure_with_the_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert {finding.status for finding in checks.settings()} == {"ok"}
+    file = tmp_path / "file"
+    file.write_text("providers: 7")
+    wrong = {"WORKBENCH_CONFIG": str(file), "WORKBENCH_CACHE": f"{file}/below", "WORKBENCH_STATE": "~nobody-here/state"}
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    found = {finding.name: finding for finding in checks.settings()}
+    assert {finding.status for finding in found.values()} == {"fail"}
+    assert str(file) in found["WORKBENCH_CONFIG"].message
+    assert found["WORKBENCH_CACHE"].message.startswith("WORKBENCH_CACHE must be a folder that can be written")
+    assert "whose ~ is somebody's home" in found["WORKBENCH_STATE"].message
+
+
 class FullDisk:
     free = 10**6
 

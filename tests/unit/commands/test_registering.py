@@ -45,6 +45,14 @@ def test_a_registered_model_is_listed_until_it_is_unregistered(cli: Cli) -> None
     assert served(cli) == ["own", "b/own"]
 
 
+def test_a_model_of_the_run_config_is_said_to_be_served_still(cli: Cli) -> None:
+    assert (
+        cli("models", "unregister", "own").out
+        == "own: still served, because its provider's config or server names it\n"
+    )
+    assert served(cli) == ["own", "b/own"]
+
+
 @pytest.mark.parametrize(
     "arguments,words",
     [

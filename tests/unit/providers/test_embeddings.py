@@ -18,7 +18,7 @@ from workbench.errors import (
     NumericalError,
     UnsupportedContentError,
 )
-from workbench.protocol import URL, ImageMedia, UserMessage
+from workbench.protocol import URL, ImageMedia, UserMessage, detail_of
 from workbench.providers.transformers import TransformersProvider
 
 Make = Callable[..., TransformersProvider]
@@ -52,6 +52,18 @@ async def test_a_causal_model_gives_unit_vectors_that_do_not_depend_on_the_other
     assert [math.hypot(*vector) for vector in vectors] == pytest.approx([1] * len(texts), abs=1e-6)
     assert (await provider.embeddings(model, texts[::-1])).embeddings == vectors[::-1]
     assert vectors[0] == vectors[2]
+
+
+@pytest.mark.parametrize("model", ["tiny-bert", "tiny-llama"])
+async def test_the_tokens_that_were_read_are_counted(provider: TransformersProvider, model: str) -> None:
+    async def read(*texts: str) -> int:
+        detail = detail_of(await provider.embeddings(model, list(texts)))
+        assert detail is not None
+        assert detail.usage is not None
+        return detail.usage.prompt_tokens
+
+    assert await read("a quick", "brown dog") == await read("a quick") + await read("brown dog")
+    assert 0 < await read("a") < await read("a quick brown dog")
 
 
 async def test_both_kinds_write_finite_numbers_as_json(provider: TransformersProvider) -> None:

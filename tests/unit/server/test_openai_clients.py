@@ -171,6 +171,7 @@ def test_embeddings_are_the_same_in_both_encodings(echo: openai.OpenAI) -> None:
     assert [one.index for one in packed.data] == [0, 1]
     for one, other in zip(packed.data, plain.data, strict=True):
         assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+    assert (plain.usage.prompt_tokens, plain.usage.total_tokens) == (2, 2)
     single = echo.embeddings.create(model="echo-embedding", input="one", encoding_format="float")
     assert single.data[0].embedding == plain.data[0].embedding
 

@@ -28,11 +28,11 @@ from workbench.providers.chat_events import chat_chunks
 from workbench.providers.echo.calls import called_text, syntax_of
 from workbench.providers.echo.planning import planned
 from workbench.providers.echo.words import embedding, prompt_token, token_record, words_of
-from workbench.providers.interface import InferenceProvider, ProviderConfig
+from workbench.providers.interface import InferenceProvider, ModelName, ProviderConfig
 from workbench.providers.pausing import pausable
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, texts_of
-from workbench.providers.usage import UsageMeter
+from workbench.providers.usage import UsageMeter, embeddings_response
 from workbench.records import ModelCard, Prompt, PromptToken, Score
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ Chunks = AsyncIterator[CompletionResponseStreamChunk]
 class EchoConfig(ProviderConfig):
     """What a run config may say under ``config`` of this provider."""
 
-    models: list[str] = Field(default_factory=lambda: ["echo"])
+    models: list[ModelName] = Field(default_factory=lambda: ["echo"])
     """Models that continue texts and answer in chats."""
-    embedding_models: list[str] = Field(default_factory=lambda: ["echo-embedding"])
+    embedding_models: list[ModelName] = Field(default_factory=lambda: ["echo-embedding"])
     """Models that make embeddings, and nothing else."""
     context_length: int = Field(default=8192, ge=1)
     """Of prompt and answer together, in words."""
@@ -135,7 +135,7 @@ class EchoProvider(InferenceProvider):
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         self.get_model(model)
         texts = texts_of(contents)
-        return EmbeddingsResponse(embeddings=[embedding(text) for text in texts])
+        return embeddings_response([embedding(text) for text in texts], sum(len(words_of(text)) for text in texts))
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0

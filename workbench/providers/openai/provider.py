@@ -18,6 +18,7 @@ from workbench.providers.openai.asking import Asked, asked, with_messages
 from workbench.providers.openai.config import OpenAIConfig, narrowed
 from workbench.providers.openai.wire import Listing, Part, ServedModel, Vectors
 from workbench.providers.requests import Request, texts_of
+from workbench.providers.usage import embeddings_response
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Provider
@@ -63,13 +64,14 @@ class OpenAIProvider(InferenceProvider):
         name = self.get_model(model).llama_model
         texts = texts_of(contents)
         body = {"model": name, "input": texts, "encoding_format": "float"}
-        vectors = self._failures.checked(Vectors, await self._clients.post("/embeddings", body, harmless=True)).data
-        by_index = {vector.index: vector.embedding for vector in vectors}
+        told = self._failures.checked(Vectors, await self._clients.post("/embeddings", body, harmless=True))
+        by_index = {vector.index: vector.embedding for vector in told.data}
         if sorted(by_index) != list(range(len(texts))):
             raise self._failures.wrong_answer(f"vectors {sorted(by_index)[:8]} for {len(texts)} texts")
         if not all(math.isfinite(value) for vector in by_index.values() for value in vector):
             raise NumericalError(f"{model} computed NaN or infinity for a text")
-        return EmbeddingsResponse(embeddings=[by_index[index] for index in range(len(texts))])
+        read = told.usage.prompt_tokens if told.usage else 0
+        return embeddings_response([by_index[index] for index in range(len(texts))], read or 0)
 
     async def list_models(self) -> list[ModelDef]:
         """The models of the config; where it names none, those that the server lists now."""

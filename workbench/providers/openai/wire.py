@@ -114,6 +114,7 @@ class Vector(Answer):
 
 class Vectors(Answer):
     data: list[Vector]
+    usage: UsageCounts | None = None
 
 
 class ModelMeta(Answer):

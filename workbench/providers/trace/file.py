@@ -1,13 +1,14 @@
 """The file of a trace: JSON Lines, a header first, then models, calls, looks and vocabularies as they came.
 
-``docs/traces.md`` describes each kind of line. A line that breaks off at the end of the file is left out: that
-recording was interrupted while it was written.
+``docs/traces.md`` describes each kind of line. A line that breaks off at the end of the file is left out with a
+warning: that recording was interrupted while it was written.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from workbench._version import __version__
 from workbench.errors import ConfigError, InvalidRequestError
+from workbench.paths import typed_path
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.trace.calls import RecordedCall
@@ -74,7 +76,7 @@ class TraceWriter:
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path).expanduser()
+        self.path = typed_path(path, "path")
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,15 +122,14 @@ def read_trace(path: str | Path) -> Trace:
     Raises:
         ConfigError: it cannot be read, is no trace, or a line of it is damaged; the message names the line.
     """
-    path = Path(path).expanduser()
+    path = typed_path(path, "path")
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"trace {path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"trace {path} is no UTF-8 text") from None
-    whole, _, _ = text.rpartition("\n")
-    lines = whole.split("\n")
+    lines = _whole_lines(path, text)
     _check_header(path, lines[0])
     trace = Trace()
     for number, line in enumerate(lines[1:], 2):
@@ -137,6 +138,25 @@ def read_trace(path: str | Path) -> Trace:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"trace {path}, line {number}: no record of a model or a call ({error})") from None
     return trace
+
+
+def _whole_lines(path: Path, text: str) -> list[str]:
+    """The lines, without one that breaks off at the end, which is a Python warning."""
+    *lines, last = text.split("\n")
+    if _is_json(last):  # an editor may have taken the last line's end away
+        return [*lines, last]
+    if last and lines:
+        why = "the recording was interrupted while it was written"
+        warnings.warn(f"trace {path}: line {len(lines) + 1} breaks off and is left out; {why}", stacklevel=3)
+    return lines or [last]
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check_header(path: Path, line: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.engine.constraints import Constraint
 from workbench.errors import InvalidRequestError
+from workbench.paths import typed_path
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.protocol import EmbeddingsResponse, ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.protocol.sampling import is_count
@@ -26,6 +26,7 @@ from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
+from workbench.providers.usage import embeddings_response
 from workbench.records import Score
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class TransformersProvider(InferenceProvider):
         """
         self.get_model(model)
         texts = texts_of(contents)
-        return EmbeddingsResponse(embeddings=await asyncio.to_thread(self._models.embed, model, texts))
+        return embeddings_response(*await asyncio.to_thread(self._models.embed, model, texts))
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -160,7 +161,7 @@ class TransformersProvider(InferenceProvider):
 
 def identifier_of(source: str) -> str:
     """The name under which a source is served: a folder's own name, else the source as it stands."""
-    path = Path(source).expanduser()
+    path = typed_path(source, "models")
     return path.resolve().name if path.is_dir() else source
 
 

@@ -131,13 +131,16 @@ class ServedModels:
             )
         return model
 
-    def embed(self, identifier: str, texts: Sequence[str]) -> list[list[float]]:
-        """One vector per text, from a sentence model or from a causal model's hidden states."""
+    def embed(self, identifier: str, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """One vector per text, from a sentence model or from a causal model's hidden states; and the tokens read."""
         model = self.ready(identifier)
-        vectors = model.model.embed(texts) if isinstance(model, SentenceModel) else _causal_vectors(model, texts)
+        if isinstance(model, SentenceModel):
+            vectors, read = model.model.embed(texts), model.model.count_tokens(texts)
+        else:
+            vectors, read = _causal_vectors(model, texts)
         if not all(math.isfinite(sum(vector)) for vector in vectors):
             raise NumericalError(f"{identifier} computed NaN for a text; its weights are damaged or overflow")
-        return vectors
+        return vectors, read
 
     def close(self) -> None:
         with self._closing:
@@ -166,10 +169,10 @@ class ServedModels:
         return VisionEncoder(model.tokenizer, model.name, model.context_length, reader=model.images, sources=sources)
 
 
-def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> list[list[float]]:
+def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> tuple[list[list[float]], int]:
     """All texts are checked before the first is computed, so that one bad text costs nothing."""
     prompts = []
     for index, text in enumerate(texts):
         prompts.append(model.encoder.encode_text(text, f"contents[{index}]"))
         model.engine.check(prompts[-1], f"contents[{index}]")
-    return model.engine.embed(prompts)
+    return model.engine.embed(prompts), sum(map(len, prompts))

@@ -15,6 +15,7 @@ from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionResponse,
     CompletionResponseStreamChunk,
+    EmbeddingsResponse,
     StopReason,
     TokenLogProb,
     TokenLogProbs,
@@ -126,13 +127,15 @@ def usage(items: Sequence[DetailedModel]) -> Json:
     }
 
 
-def embeddings(model: str, vectors: Sequence[Sequence[float]], encoding: str) -> Json:
-    """Vectors in their order, as numbers or as the base64 of little-endian float32. Their tokens are not counted."""
+def embeddings(model: str, response: EmbeddingsResponse, encoding: str) -> Json:
+    """Vectors in their order, as numbers or as the base64 of little-endian float32."""
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if encoding == "base64" else vector}
-        for index, vector in enumerate(vectors)
+        for index, vector in enumerate(response.embeddings)
     ]
-    return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": 0, "total_tokens": 0}}
+    counts = usage([response])
+    read = {name: counts[name] for name in ("prompt_tokens", "total_tokens")}
+    return {"object": "list", "data": data, "model": model, "usage": read}
 
 
 def _base64(vector: Sequence[float]) -> str:

@@ -126,7 +126,7 @@ class _Routes:
 
         async def whole() -> dict[str, Any]:
             response = await self._stack.inference.embeddings(**arguments)
-            return embeddings(asked.model, response.embeddings, asked.encoding_format or "float")
+            return embeddings(asked.model, response, asked.encoding_format or "float")
 
         return whole()
 

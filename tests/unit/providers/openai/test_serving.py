@@ -40,11 +40,13 @@ from workbench.protocol import (
     ToolCall,
     ToolResponseMessage,
     UserMessage,
+    detail_of,
 )
 from workbench.providers.capabilities import refuse_undeclared
 from workbench.providers.openai.config import Ability, OpenAIConfig
 from workbench.providers.openai.dialects import LLAMA_CPP, OLLAMA, OPENAI, TGI, VLLM
 from workbench.providers.requests import chat_request, completion_request
+from workbench.records import Usage
 
 DIALECTS = {"openai": OPENAI, "vllm": VLLM, "tgi": TGI, "ollama": OLLAMA, "llama_cpp": LLAMA_CPP}
 HELLO: list[Message] = [UserMessage(content="Hello")]
@@ -103,9 +105,13 @@ async def test_health_is_asked_where_the_server_tells_it(
 
 async def test_embeddings_come_in_the_order_of_their_texts(server: ScriptedServer, make: MakeProvider) -> None:
     vectors = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
-    server.script("/v1/embeddings", Reply({"data": vectors}))
+    server.script("/v1/embeddings", Reply({"data": vectors, "usage": {"prompt_tokens": 5, "total_tokens": 5}}))
     provider = make(embedding_models=["vectors"])
-    assert (await provider.embeddings("vectors", ["a", ["b", "c"]])).embeddings == [[1.0, 0.0], [0.0, 1.0]]
+    response = await provider.embeddings("vectors", ["a", ["b", "c"]])
+    assert response.embeddings == [[1.0, 0.0], [0.0, 1.0]]
+    detail = detail_of(response)
+    assert detail is not None
+    assert detail.usage == Usage(prompt_tokens=5)
     assert server.bodies("/v1/embeddings") == [{"model": "vectors", "input": ["a", "bc"], "encoding_format": "float"}]
     assert provider.card("vectors").kind == "embedding"
     with pytest.raises(InvalidRequestError):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError, WorkbenchError
@@ -61,19 +62,48 @@ def parse_states(tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttemp
 
     What stands between two parts, such as a closing tag, belongs to neither: it is text.
     """
-    ends = _ends(tokens)
-    text = "".join(_pieces(tokens))
+    pieces = decoded(tokens)
+    ends = list(accumulate(map(len, pieces)))
     states = [TEXT] * len(tokens)
-    cursor = 0
-    for part in parts:
-        raw = part if isinstance(part, str) else part.text
-        start = text.find(raw, cursor)
-        if not raw or start < 0:
-            continue
-        cursor = start + len(raw)
+    for part, start, stop in located("".join(pieces), parts):
         if isinstance(part, CallAttempt):
-            _mark(states, ends, start, cursor, part.status)
+            _mark(states, ends, start, stop, part.status)
     return states
+
+
+def decoded(tokens: Sequence[TokenRecord]) -> list[str]:
+    """The characters that each token completes; control tokens as they are called, for a tag may be one."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return [token.text if token.is_special else decoder.decode(token.bytes) for token in tokens]
+
+
+def located(text: str, parts: Sequence[str | CallAttempt]) -> Iterator[tuple[str | CallAttempt, int, int]]:
+    """Where each part of an answer lies in the text of its tokens; what is not found there is left out.
+
+    Args:
+        text: of all tokens, also of those that belong to no part, such as a closing tag.
+    """
+    cursor = 0
+    joined = _joined(parts)
+    for index, part in enumerate(joined):
+        raw = part if isinstance(part, str) else part.text
+        # After a call a short text may be found in the closing tag too; the last one is what the tokens end with.
+        is_last_text = index > 0 and index == len(joined) - 1 and isinstance(part, str)
+        start = text.rfind(raw, cursor) if is_last_text else text.find(raw, cursor)
+        if raw and start >= 0:
+            cursor = start + len(raw)
+            yield part, start, cursor
+
+
+def _joined(parts: Sequence[str | CallAttempt]) -> list[str | CallAttempt]:
+    """The parts, neighbouring texts as one: the longer a text, the surer the place at which it is found."""
+    joined: list[str | CallAttempt] = []
+    for part in parts:
+        if joined and isinstance(part, str) and isinstance(before := joined[-1], str):
+            joined[-1] = before + part
+        else:
+            joined.append(part)
+    return joined
 
 
 def _mark(states: list[str], ends: Sequence[int], start: int, stop: int, status: str) -> None:
@@ -85,20 +115,6 @@ def _mark(states: list[str], ends: Sequence[int], start: int, stop: int, status:
         states[inside[-1]] = status
     if len(inside) > 1 or (inside and status in ("started", "in_progress")):
         states[inside[0]] = "started"
-
-
-def _pieces(tokens: Sequence[TokenRecord]) -> list[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    return [token.text if token.is_special else decoder.decode(token.bytes) for token in tokens]
-
-
-def _ends(tokens: Sequence[TokenRecord]) -> list[int]:
-    """Behind each token, the number of characters so far."""
-    ends, total = [], 0
-    for piece in _pieces(tokens):
-        total += len(piece)
-        ends.append(total)
-    return ends
 
 
 class Openers:

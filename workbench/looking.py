@@ -90,7 +90,7 @@ class Looking:
         Raises:
             InvalidRequestError: the run has no tools whose calls are read here.
         """
-        parts = self._parts()  # before the tokens, which may be newer then and never older
+        parts = self.parts  # before the tokens, which may be newer then and never older
         if self._openers is None:
             self._openers = Openers(self.call_opening)
         return call_steps(list(self.tokens), parts, self._openers, self.inspector)
@@ -103,7 +103,8 @@ class Looking:
         rows = [{name: getattr(step, name) for name in columns} for step in self.call_steps()]
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
-    def _parts(self) -> list[str | CallAttempt]:
+    @property
+    def parts(self) -> list[str | CallAttempt]:
         """Plain text and calls of the answer so far, in order."""
         raise NotImplementedError
 

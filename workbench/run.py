@@ -120,9 +120,11 @@ class Run(Looking, Generic[Chunk, Response]):
     @property
     def call_attempts(self) -> list[CallAttempt]:
         """Every call that the model has begun so far, with how far its reading has come; broken ones too."""
-        return [part for part in self._parts() if isinstance(part, CallAttempt)]
+        return [part for part in self.parts if isinstance(part, CallAttempt)]
 
-    def _parts(self) -> list[str | CallAttempt]:
+    @property
+    def parts(self) -> list[str | CallAttempt]:
+        """Plain text and calls of the answer so far, in order, the text in pieces as it came."""
         with self._changed:
             return self._answer.parts(ended=self.done)
 

@@ -14,7 +14,7 @@ from typing import Any
 from workbench.records import TokenRecord
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import bits
-from workbench.widgets.wire import Pieces, label, number, stop_name
+from workbench.widgets.wire import label, number, stop_name, whole_pieces
 
 # A picture of the surprisal has no more bars than it has room for.
 MOST_COLUMNS = 120
@@ -103,8 +103,8 @@ def _wire(
 
 def text_from(run: RunLike, at: int) -> str:
     """The run's text from a token on."""
-    tokens = list(run.tokens)
-    return "".join(Pieces().take(tokens, run.text, final=True)[at:]) if tokens else run.text
+    tokens, pieces = whole_pieces(run)
+    return "".join(pieces[at:]) if tokens else run.text
 
 
 def perplexity(tokens: Sequence[TokenRecord]) -> float | None:

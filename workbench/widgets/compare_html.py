@@ -15,7 +15,7 @@ from workbench.widgets.compare_wire import LETTERS, in_sentences
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import STATE_WORDS, nats, percent_of, stop_words
 from workbench.widgets.static_html import MOST_ROWS, code, document, line, prompt_block, shown
-from workbench.widgets.wire import Pieces, in_words, label
+from workbench.widgets.wire import in_words, label, whole_pieces
 
 _MARK = "background:rgba(217,119,6,0.35)"
 
@@ -47,8 +47,7 @@ def _first_difference(pairs: Sequence[Pair | None], index: int) -> int | None:
 
 
 def _text(run: RunLike, marked: int | None) -> str:
-    tokens = list(run.tokens)
-    pieces = Pieces().take(tokens, run.text, final=True)
+    tokens, pieces = whole_pieces(run)
     spans = [_span(token, piece, token.position == marked) for token, piece in zip(tokens, pieces, strict=True)]
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{"".join(spans) or escape(shown(run.text))}</pre>'

@@ -25,7 +25,7 @@ from workbench.widgets.format import (
     strength,
     visible,
 )
-from workbench.widgets.wire import Pieces, in_words, label
+from workbench.widgets.wire import in_words, label, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60
@@ -64,8 +64,7 @@ def feed_html(run: RunLike | None) -> str:
 
 def text_html(run: RunLike, color_by: str = "surprisal") -> str:
     """The text, each token with its numbers as a title and its surprisal, or another of ``COLORS``, as a background."""
-    tokens = list(run.tokens)
-    pieces = Pieces().take(tokens, run.text, final=True)
+    tokens, pieces = whole_pieces(run)
     spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
     text = "".join(spans) or escape(shown(run.text))
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"

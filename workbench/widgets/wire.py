@@ -18,6 +18,7 @@ from typing import Any
 from workbench.protocol import ToolCall
 from workbench.records import Alternative, CallAttempt, TokenRecord, Usage
 from workbench.widgets.breakpoints import breakpoint_words
+from workbench.widgets.call_pieces import pieces_beside_calls
 from workbench.widgets.contract import RunLike
 
 WireToken = list[Any]
@@ -45,16 +46,22 @@ class Pieces:
         self._waiting: list[str] = []
         self._decoded = 0
         self._covered = 0
+        self._taken = 0
         self._is_first = True
 
-    def take(self, tokens: Sequence[TokenRecord], text: str, *, final: bool) -> list[str]:
+    def take(
+        self, tokens: Sequence[TokenRecord], text: str, *, final: bool, parts: Sequence[str | CallAttempt] = ()
+    ) -> list[str]:
         """Pieces of the next tokens that ``text`` covers.
 
         Args:
             tokens: all tokens of the run so far; those decoded before are not read again.
             text: the run's text so far.
             final: no more tokens will come.
+            parts: texts and calls of the run so far; needed where there are calls, which are no part of the text.
         """
+        if any(isinstance(part, CallAttempt) for part in parts):
+            return self._take_beside_calls(tokens, text, parts, final=final)
         for token in tokens[self._decoded :]:
             self._waiting.append("" if token.is_special else self._decoded_piece(token, text))
         self._decoded = len(tokens)
@@ -66,9 +73,20 @@ class Pieces:
             taken.append(text[self._covered : end])
             self._covered = min(end, len(text))
         del self._waiting[: len(taken)]
+        self._taken += len(taken)
         if final and taken and self._covered < len(text):
             taken[-1] += text[self._covered :]
             self._covered = len(text)
+        return taken
+
+    def _take_beside_calls(
+        self, tokens: Sequence[TokenRecord], text: str, parts: Sequence[str | CallAttempt], *, final: bool
+    ) -> list[str]:
+        pieces, known = pieces_beside_calls(tokens, parts)
+        if final and pieces and text.startswith(drawn := "".join(pieces)):
+            pieces[-1] += text[len(drawn) :]
+        taken = pieces[self._taken : len(pieces) if final else known]
+        self._taken += len(taken)
         return taken
 
     def _decoded_piece(self, token: TokenRecord, text: str) -> str:
@@ -132,6 +150,12 @@ def number(value: float | None, *, digits: int) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return round(value, digits)
+
+
+def whole_pieces(run: RunLike) -> tuple[list[TokenRecord], list[str]]:
+    """The tokens of a run as it stands, and what each adds to its text."""
+    tokens = list(run.tokens)
+    return tokens, Pieces().take(tokens, run.text, final=True, parts=run.parts)
 
 
 class RunStream:
@@ -199,12 +223,11 @@ class RunStream:
 
     def _read(self) -> None:
         tokens = list(self.run.tokens)
-        for piece in self._pieces.take(tokens, self.run.text, final=False):
+        for piece in self._pieces.take(tokens, self.run.text, final=False, parts=self.run.parts):
             self._tokens.append(wire_token(tokens[len(self._tokens)], piece))
 
     def _read_whole(self) -> None:
-        tokens = list(self.run.tokens)
-        pieces = Pieces().take(tokens, self.run.text, final=True)
+        tokens, pieces = whole_pieces(self.run)
         self._tokens = [wire_token(token, piece) for token, piece in zip(tokens, pieces, strict=True)]
 
 

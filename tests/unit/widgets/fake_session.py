@@ -177,6 +177,10 @@ class FakeRun:
         return Usage(48, 36, count, 0.034 if count else None, 92.0 if count > 1 else None)
 
     @property
+    def parts(self) -> list[str | CallAttempt]:
+        return [self.text, *self.call_attempts]
+
+    @property
     def subscribers(self) -> int:
         return len(self._callbacks)
 
@@ -296,8 +300,7 @@ class FakeRun:
     def call_steps(self) -> list[CallStep]:
         if not self._calls:
             raise InvalidRequestError("tools", "none", "those of a run whose calls are read here")
-        parts: list[str | CallAttempt] = [self.text, *self.call_attempts]
-        steps = call_steps(list(self.tokens), parts, Openers(call_text(self._calls[0])[:8]), None)
+        steps = call_steps(list(self.tokens), self.parts, Openers(call_text(self._calls[0])[:8]), None)
         return [
             replace(
                 step, start_probability=0.9 / (1 + abs(step.position - self._words)), is_exact=step.position % 2 == 0

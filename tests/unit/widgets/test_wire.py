@@ -8,8 +8,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.models import FakeDecoder, answering
+from tests.fakes.serving import FakeModels
 from tests.unit.widgets.fake_session import FakeRun, token, words
-from workbench.records import TokenRecord
+from workbench import Workbench
+from workbench.protocol import UserMessage
+from workbench.records import CallAttempt, TokenRecord
 from workbench.widgets.wire import Pieces, RunStream, WireToken, label, wire_token
 
 UNICODE = [
@@ -107,3 +111,55 @@ def test_deltas_and_snapshots_join_without_a_gap_or_an_overlap() -> None:
         seen += delta["tokens"]
     assert stream.snapshot()["tokens"] == seen
     assert "".join(wire[1] for wire in seen) == run.text
+
+
+# ------------------------------------------------------------------------------------------- calls among the text
+
+CALL = '{"type": "function", "name": "get_weather", "parameters": {"location": "Rome"}}'
+
+
+def get_weather(location: str) -> str:
+    """Tell the weather.
+
+    Args:
+        location: the city.
+    """
+    return location
+
+
+@given(st.lists(st.integers(0, 200), max_size=30), st.sampled_from(["{", "to", "é😀", "</"]), st.booleans())
+def test_text_before_between_and_after_calls_stays_where_it_was_written(
+    cuts: list[int], after: str, is_broken: bool
+) -> None:
+    call = CallAttempt("failure" if is_broken else "success", "<tool_call>{a}")
+    parts: list[str | CallAttempt] = ["Let", " me ", call, "and", call, after]
+    tokens = byte_tokens(f"Let me <tool_call>{{a}}</tool_call>and<tool_call>{{a}}</tool_call>\n{after}", cuts)
+    text = "".join(part if isinstance(part, str) else part.text * is_broken for part in parts)
+    pieces = Pieces().take(tokens, text, final=True, parts=parts)
+    assert "".join(pieces) == text
+    assert all(set(piece) - set("é😀") <= set(token.text) for token, piece in zip(tokens, pieces, strict=True))
+
+
+def test_a_token_of_a_run_with_calls_adds_what_it_says_or_nothing(fake_models: FakeModels) -> None:
+    broken = CALL.replace('"Rome"', "5")
+    said = f"So: {CALL}\n{broken} and {CALL} - done"
+    fake_models.add("chat", FakeDecoder(answering(said)))
+    with Workbench(fake_models.config) as bench:
+        run = bench.chat_completion([UserMessage(content="How is Rome?")], tools=[get_weather])
+        live = RunStream(run)
+        while not run.wait(0.005):
+            live.delta()
+        told = live.delta()  # of the last tokens, as while it went on
+    drawn = [wire[6] if len(wire) > 6 else wire[1] for wire in live.snapshot()["tokens"]]
+    assert "".join(drawn) == run.text == f"So: {broken} and  - done"
+    assert all(piece in ("", token.text) for piece, token in zip(drawn, run.tokens, strict=True))
+    assert told["at"] + len(told["tokens"]) == len(run.tokens)
+    assert [index for index, piece in enumerate(drawn) if piece][:5] == [0, 1, 2, 3, len(f"So: {CALL}\n")]
+
+
+def test_tokens_of_a_call_travel_while_it_is_written() -> None:
+    tokens = byte_tokens("So <a>{1", [2, 3, 5, 6, 7])
+    parts: list[str | CallAttempt] = ["So", " ", CallAttempt("in_progress", "<a>{1")]
+    pieces = Pieces()
+    assert pieces.take(tokens[:2], "So ", final=False) == ["So", " "]
+    assert pieces.take(tokens, "So ", final=False, parts=parts) == ["", "", "", ""]

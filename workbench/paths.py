@@ -13,3 +13,8 @@ def typed_path(path: str | Path, field: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InvalidRequestError(field, str(path), "a path whose ~ is somebody's home folder here") from None
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read or written, without its number and name."""
+    return str(getattr(error, "strerror", None) or error)

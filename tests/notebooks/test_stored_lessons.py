@@ -12,8 +12,9 @@ import nbformat
 import pytest
 from nbconvert import HTMLExporter
 
-from scripts.lesson_rules import METADATA, Notebook, objections
+from scripts.lesson_rules import METADATA, Notebook, objections, source
 from scripts.notebooks import FOLDER, normalised, settled, write
+from workbench.commands.lessons import without_answers
 
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -57,6 +58,14 @@ def test_it_is_stored_in_the_form_in_which_make_notebooks_stores_it(path: Path, 
     nbformat.validate(nbformat.reads(text, as_version=4))  # type: ignore[no-untyped-call]
     (tmp_path / "lesson").write_text(text, encoding="utf-8")
     assert not write(tmp_path / "lesson", normalised(json.loads(text)))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.name)
+def test_an_exam_of_it_has_no_answer_to_its_questions(path: Path) -> None:
+    cells = without_answers(json.loads(path.read_text(encoding="utf-8")))["cells"]
+    texts = [source(cell) for cell in cells]
+    asked = next(at for at, text in enumerate(texts) if "## Your turn" in text)
+    assert not re.search(r"<details>|\bassert\b|\bexpect\b", "\n".join(texts[asked:]))
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.name)

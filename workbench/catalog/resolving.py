@@ -18,7 +18,7 @@ _LONGEST_NAME = 1000
 
 def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
     """The folder of a model that the catalog does not have; a local folder comes before a hub id of the same name."""
-    if _looks_like_path(llama_model) or _is_folder(llama_model):
+    if _looks_like_path(llama_model) or _is_there(llama_model):
         return check_folder(_local(llama_model))
     if _HUB_ID.fullmatch(llama_model) and ".." not in llama_model and "--" not in llama_model:
         return check_folder(fetch_snapshot(llama_model, allow_download=allow_download))
@@ -36,8 +36,9 @@ def _looks_like_path(text: str) -> bool:
     )
 
 
-def _is_folder(text: str) -> bool:
-    return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and Path(text).is_dir()
+def _is_there(text: str) -> bool:
+    """As a folder, or as a file, which is one of a model's at best."""
+    return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and Path(text).exists()
 
 
 def _local(text: str) -> Path:

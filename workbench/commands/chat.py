@@ -15,7 +15,7 @@ from workbench.commands.conversation import Conversation
 from workbench.commands.parsing import add_command
 from workbench.commands.sampling_options import add_sampling_options, sampling_params
 from workbench.errors import InvalidRequestError, WorkbenchError
-from workbench.paths import typed_path
+from workbench.paths import reason, typed_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def read_tools(path: Path) -> list[ToolDefinition]:
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidRequestError("--tools", str(path), f"a file with JSON ({error})") from None
+        raise InvalidRequestError("--tools", str(path), f"a file with JSON ({reason(error)})") from None
     if not isinstance(listed, list):
         raise InvalidRequestError("--tools", str(path), "a file with a JSON list of tool definitions")
     try:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
-from workbench.paths import typed_path
+from workbench.paths import reason, typed_path
 
 if TYPE_CHECKING:
     from workbench.protocol import ResponseFormat
@@ -45,7 +45,7 @@ def _schema(given: str) -> dict[str, object]:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidRequestError(
-                "--json-schema", given, f"a readable file, or a schema itself ({error})"
+                "--json-schema", given, f"a readable file, or a schema itself ({reason(error)})"
             ) from None
     try:
         schema = json.loads(text)

@@ -11,6 +11,7 @@ from workbench.errors import ConfigError, InvalidRequestError
 from workbench.paths import typed_path
 
 _EXAM = "exam"
+_ANSWER_TAG = "answer"
 _ANSWER = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
 
 
@@ -59,13 +60,16 @@ def exam_copy(lesson: Path, folder: Path) -> Path:
 
 
 def without_answers(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook without folded answers, cells whose source is hidden, and everything that running it would show."""
+    """A notebook without folded answers, cells that are tagged as one, and everything that running it would show.
+
+    What is hidden for another reason, such as how a picture is drawn, stays: later cells need it.
+    """
     cells = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             source = _ANSWER.sub("", source)
-        if not source.strip() or cell["metadata"].get("jupyter", {}).get("source_hidden"):
+        if not source.strip() or _ANSWER_TAG in cell["metadata"].get("tags", ()):
             continue
         fresh: dict[str, Any] = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
         cells.append(cell | {"source": source} | fresh)

@@ -139,6 +139,8 @@ def test_what_is_no_name_folder_or_hub_id_is_refused_before_any_work(
     assert len(str(caught.value)) < 1000
 
 
-def test_a_file_in_place_of_a_folder_is_refused(folder: Path) -> None:
-    with pytest.raises(ModelFormatError, match="is a file; give the folder"):
-        catalog.resolve(str(folder / "model.safetensors"))
+def test_a_file_in_place_of_a_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for file in (str(folder / "model.safetensors"), "./model.safetensors", "model.safetensors"):
+        with pytest.raises(ModelFormatError, match="is a file; give the folder"):
+            catalog.resolve(file)

@@ -26,7 +26,8 @@ LESSON: dict[str, Any] = {
         cell("markdown", "# Sampling\nWhich?\n\n<details>\n<summary>Answer</summary>\nThe first.\n</details>\nGo on."),
         cell("markdown", "<details>only an answer</details>"),
         cell("code", "1 + 1", execution_count=1, outputs=[{"output_type": "stream", "name": "stdout", "text": "2"}]),
-        cell("code", "answer = 2", execution_count=2, outputs=[], metadata={"jupyter": {"source_hidden": True}}),
+        cell("code", "draw()", execution_count=2, outputs=[], metadata={"jupyter": {"source_hidden": True}}),
+        cell("code", "answer = 2", execution_count=3, outputs=[], metadata={"tags": ["answer"]}),
     ],
     "metadata": {},
     "nbformat": 4,
@@ -96,9 +97,9 @@ def test_an_exam_has_the_questions_alone_and_answers_from_the_recording(
     assert questions.read_text() == "what a student wrote"
 
 
-def test_the_copy_has_no_answer_no_hidden_cell_and_no_output() -> None:
+def test_the_copy_has_no_answer_and_no_output_and_keeps_what_is_hidden_for_its_length() -> None:
     copy = without_answers(LESSON)
-    assert ["".join(one["source"]) for one in copy["cells"]] == ["# Sampling\nWhich?\n\nGo on.", "1 + 1"]
+    assert ["".join(one["source"]) for one in copy["cells"]] == ["# Sampling\nWhich?\n\nGo on.", "1 + 1", "draw()"]
     assert (copy["cells"][1]["outputs"], copy["cells"][1]["execution_count"]) == ([], None)
     assert LESSON["cells"][2]["outputs"]  # the lesson itself stays as it is
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -40,7 +39,7 @@ class CompareView(WorkbenchWidget):
         prompt: what stands in the prompt box.
         models: identifiers, one for all sides or one for each.
         sampling_params: one for all sides or one for each. Sides that draw and name no seed get the same one, so that
-            nothing but what is compared differs.
+            nothing but what is compared differs: 1 at the first start, 2 at the second.
         mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
         alternatives: how many other tokens are kept at each position.
 
@@ -162,7 +161,8 @@ class CompareView(WorkbenchWidget):
             feed.close()
 
     def _launch(self) -> list[RunLike]:
-        seed = secrets.randbelow(2**31)
+        # The number of the start, and no random one: a recording of it has to be asked the same again.
+        seed = self.differences["number"] + 1
         with ExitStack() as started:  # where one is refused, the others must not go on
             runs = []
             for model, params in zip(self._models, self._params, strict=True):

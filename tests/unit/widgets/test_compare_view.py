@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ipywidgets.widgets import widget as ipywidget
 
+from tests.fakes.serving import FakeModels
 from tests.unit.widgets.fake_answers import MODELS, PARTED, SEA, AnsweringSession
 from tests.unit.widgets.fake_session import FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from tests.unit.widgets.test_static_html import Reader, shown
-from workbench import expect
+from workbench import Workbench, expect
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import SamplingParams, SamplingStrategy, UserMessage
 from workbench.widgets import CompareView, compare
@@ -26,6 +28,28 @@ WARM = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.9, top_p=0.
 def ended(view: CompareView) -> CompareView:
     assert view.wait(10)
     return view
+
+
+def test_a_comparison_is_played_from_a_recording_with_its_distances(
+    page: Page, fake_models: FakeModels, tmp_path: Path
+) -> None:
+    fake_models.add("random")
+    path, tape = tmp_path / "trace.jsonl", {"provider_id": "tape", "provider_type": "inline::trace"}
+    sides = {"sampling_params": [WARM, WARM.model_copy(update={"temperature": 1.4})], "mode": "completion"}
+    seen = []
+    with Workbench(fake_models.config) as bench, bench.record(path):
+        seen.append(read(bench.compare("once upon a time", **sides)))
+    played = {"providers": {"inference": [{**tape, "config": {"path": str(path), "timing": "skipped"}}]}}
+    with Workbench(played) as bench:
+        seen.append(read(bench.compare("once upon a time", **sides)))
+    assert seen[1] == seen[0]
+    assert seen[0][1]
+
+
+def read(view: CompareView) -> tuple[Any, ...]:
+    assert view.comparison is not None
+    (pair,) = ended(view).comparison.pairs  # type: ignore[union-attr]
+    return view.divergence, pair.kl_nats, pair.why, [run.text for run in view.runs]
 
 
 # ------------------------------------------------------------------------------------------------------- the sides

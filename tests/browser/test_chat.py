@@ -180,7 +180,7 @@ def test_how_a_call_came_about_and_the_prompt_open_below_the_answer(modules: Mod
     step(view, 100)
     modules.wait(f"document.querySelector('.wb-scope [data-wb-state=success]') !== null && {DECIDING}")
     expect(calls).to_have_attribute("aria-expanded", "true")
-    modules.browser.get_by_role("button", name="Prompt", exact=True).press("Enter")
+    modules.browser.get_by_role("button", name="Prompt tokens").press("Enter")
     modules.wait("document.querySelectorAll('.wb-given-lines .wb-given-control').length === 3")
     expect(modules.browser.locator(".wb-scope")).to_be_hidden()
     assert (view.detail, view.microscope.active, view.prompt_view.active) == ("prompt", False, True)

@@ -11,7 +11,7 @@ export const CALLS_TEXT = "How the call came about";
 export function answerDetail(model) {
   const panels = {
     calls: { text: CALLS_TEXT, slot: h("div", { id: uniqueId("calls") }) },
-    prompt: { text: "Prompt", slot: h("div", { id: uniqueId("prompt") }) },
+    prompt: { text: "Prompt tokens", slot: h("div", { id: uniqueId("prompt") }) },
   };
   const toggle = (/** @type {string} */ name, /** @type {{text: string, slot: HTMLElement}} */ { text, slot }) => {
     const click = () => {

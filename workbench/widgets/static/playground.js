@@ -21,7 +21,7 @@ async function render({ model, el, host, signal }) {
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
     { value: "tree", text: "Tree", panel: slots.tree },
-    { value: "prompt", text: "Prompt", panel: slots.prompt_view },
+    { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel },
   ]);
   el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);

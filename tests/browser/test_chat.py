@@ -12,7 +12,6 @@ from playwright.sync_api import Locator, expect
 from tests.browser.module_host import ModuleHost
 from tests.browser.notebook_page import NotebookPage
 from tests.unit.widgets.fake_session import FakeRun, FakeSession
-from tests.unit.widgets.hostile import PAYLOADS
 from workbench.protocol import ToolCall, ToolDefinition
 from workbench.widgets import ChatView
 
@@ -217,19 +216,6 @@ def test_the_system_prompt_of_the_page_is_the_next_answers(modules: ModuleHost) 
     modules.browser.get_by_label("System prompt").fill("Be brief.")
     write(modules, "Hello")
     assert [message.content for message in view.messages[:2]] == ["Be brief.", "Hello"]
-
-
-def test_whatever_anybody_says_is_text(modules: ModuleHost) -> None:
-    payload = "".join(PAYLOADS)
-    call = ToolCall(call_id="c", tool_name="give", arguments={payload: payload})
-    view = ChatView(FakeSession([payload], tokens_per_s=1e6, calls=[[call]]), tools=[ToolDefinition(tool_name="give")])
-    modules.show(view)
-    view.say(payload)
-    modules.wait(DECIDING)
-    view.decide(0, approved=True, result=payload)
-    modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
-    assert modules.browser.evaluate("window.wbHit") is None
-    assert modules.browser.locator(".wb-turns").locator("script, img, svg, iframe, a, object, form, style").count() == 0
 
 
 @pytest.mark.parametrize("width", [320, 700, 1600])

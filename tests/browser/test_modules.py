@@ -12,7 +12,6 @@ from tests.browser.module_host import ModuleHost
 from tests.unit.widgets.fake_session import FakeRun, FakeSession
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.protocol import SamplingParams, SamplingStrategy
-from workbench.records import Alternative, TokenRecord
 from workbench.widgets import (
     ModelPicker,
     SamplingControls,
@@ -204,30 +203,6 @@ def test_the_form_is_left_by_escape_and_kept_while_a_model_is_fetched(modules: M
 
 
 # ----------------------------------------------------------------------------------------------------- all together
-
-
-def test_whatever_a_model_prints_is_text_in_every_view(modules: ModuleHost) -> None:
-    records = [
-        TokenRecord(i, i, text, text.encode(), -3.0, 2, 1.0, (Alternative(i, text, text.encode(), -1.0, 1),))
-        for i, text in enumerate(PAYLOADS)
-    ]
-    session = FakeSession()
-    shown = playground(session, prompt=PAYLOADS[0])
-    modules.show(shown)
-    shown.feed.follow(finished(FakeRun(records=records, prompt=PAYLOADS[0])))
-    modules.wait("document.querySelectorAll('.wb-token').length > 40")
-    assert modules.browser.locator(".wb-output").text_content() == "".join(PAYLOADS)
-    for position, payload in enumerate(PAYLOADS):
-        shown.selected = position
-        modules.wait(f"document.querySelector('.wb-inspector').dataset.wbToken === '{position}'")
-        assert texts(modules, ".wb-big") == [python_format.visible(payload)]
-        modules.browser.locator(f".wb-token[data-wb-position='{position}']").dispatch_event("pointerover")
-    modules.wait("document.querySelectorAll('.wb-instead code').length > 5")
-    shown.controls.value = SamplingParams(stop=PAYLOADS[:16])
-    shown.feed.report("".join(PAYLOADS))
-    modules.carry()
-    assert modules.browser.evaluate("window.wbHit") is None
-    assert modules.browser.locator(".wb-playground").locator("script, img, iframe, a, object, form").count() == 0
 
 
 @pytest.mark.parametrize("width", [360, 1090])

@@ -3,12 +3,16 @@
 The model's folder says how, in the files of sentence-transformers: which pooling, whether to normalise, and at how
 many tokens a text is cut off. Texts are sorted by length and padded only to the longest of their batch, so that little
 is computed for padding; the order of the answers is that of the texts.
+
+Where the processor has matrix tiles, a BERT's texts are not padded at all (`unpadded`), and each thread computes
+batches of its own. Elsewhere all threads share in torch's products of one batch.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,35 +24,47 @@ from transformers import AutoModel
 
 from workbench.engine.compute_thread import compute_apart
 from workbench.engine.loading import context_length, damage_named, load_config, load_tokenizer, load_weights
+from workbench.engine.machine import thread_count
 from workbench.engine.memory import predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json, read_json_list
+from workbench.engine.unpadded import fits, hidden_states, remove_padding
 from workbench.errors import ModelFormatError
 
 BATCH_TOKENS = 1024
 """Padded tokens computed together; more would leave the processor's caches, fewer would not fill its units."""
 
+UNPADDED_TOKENS = 512
+"""The same for one thread, without padding."""
+
 
 class EmbeddingModel:
     """A sentence model in float32; `embed` may be called from any thread.
+
+    Args:
+        fast: compute without padding where the model and the processor allow it; False always takes torch's products.
 
     Raises:
         ModelFormatError: the folder is damaged, or asks for a pooling other than mean or first token.
     """
 
-    def __init__(self, folder: Path, *, name: str | None = None) -> None:
+    def __init__(self, folder: Path, *, name: str | None = None, fast: bool = True) -> None:
         check_folder(folder)
         self.name = name or folder.name
         self.tokenizer = load_tokenizer(folder)
         config = load_config(folder)
+        self._pooling = _pooling(folder)
+        self._normalises = any("Normalize" in module["type"] for module in _modules(folder))
         with damage_named(folder, "a sentence model"):
             # The pooler is made for another task than embedding; some files leave it out.
             self._model = load_weights(AutoModel, folder, torch.float32, unused="pooler").eval()
-        self._pooling = _pooling(folder)
-        self._normalises = any("Normalize" in module["type"] for module in _modules(folder))
         self.max_tokens = min(text_limit(folder), context_length(config))
         """Longer texts are cut off here."""
         self.dimensions = int(config.hidden_size)
         self.parameters = self._model.num_parameters()
+        # Vectors that are not of unit length are asked for their numbers, and not for their direction alone.
+        self._unpadded = fast and self._normalises and fits(config)
+        if self._unpadded:
+            compute_apart(partial(remove_padding, self._model))
         self.memory_bytes = int(self._model.get_memory_footprint())
         self.predicted_memory_bytes = predict(tensor_shapes(folder), "float32", packed=False)
         self._lock = threading.Lock()
@@ -66,12 +82,23 @@ class EmbeddingModel:
         return sum(map(len, self._encode(texts)))
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
-        with torch.inference_mode():
-            token_ids = self._encode(texts)
-            vectors = torch.empty(len(texts), self.dimensions)
-            for batch in _batches(token_ids):
-                vectors[batch] = self._forward([token_ids[index] for index in batch])
-            return cast("list[list[float]]", vectors.tolist())
+        token_ids = self._encode(texts)
+        batches = list(_batches(token_ids, UNPADDED_TOKENS if self._unpadded else BATCH_TOKENS))
+        vectors = torch.empty(len(texts), self.dimensions)
+        computed = self._computed([[token_ids[index] for index in batch] for batch in batches])
+        for batch, rows in zip(batches, computed, strict=True):
+            vectors[batch] = rows
+        return cast("list[list[float]]", vectors.tolist())
+
+    def _computed(self, batches: list[list[list[int]]]) -> list[Tensor]:
+        """Vectors of each batch, shape (rows, dimensions)."""
+        if not self._unpadded:
+            return list(map(self._forward, batches))
+        try:
+            with ThreadPoolExecutor(thread_count(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
+                return list(threads.map(self._forward_unpadded, batches))
+        finally:
+            torch.set_num_threads(thread_count())  # a thread that has not computed yet begins with the last number set
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -81,8 +108,13 @@ class EmbeddingModel:
         )
         return cast("list[list[int]]", encoded["input_ids"])
 
+    @torch.inference_mode()
+    def _forward_unpadded(self, rows: list[list[int]]) -> Tensor:
+        states = hidden_states(self._model, rows)
+        return self._scaled(torch.stack([one[0] if self._pooling == "first" else one.mean(0) for one in states]))
+
+    @torch.inference_mode()
     def _forward(self, rows: list[list[int]]) -> Tensor:
-        """Vectors of one batch, shape (rows, dimensions)."""
         longest = max(map(len, rows))
         input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])  # (rows, tokens)
         lengths = torch.tensor([len(row) for row in rows])
@@ -94,6 +126,9 @@ class EmbeddingModel:
             pooled = hidden[:, 0]
         else:
             pooled = (hidden * mask.unsqueeze(-1)).sum(1) / lengths.unsqueeze(1)
+        return self._scaled(pooled)
+
+    def _scaled(self, pooled: Tensor) -> Tensor:
         return F.normalize(pooled, dim=-1) if self._normalises else pooled
 
 
@@ -109,12 +144,12 @@ def text_limit(folder: Path) -> int:
     return int(limit or 512)
 
 
-def _batches(token_ids: list[list[int]]) -> Iterator[list[int]]:
+def _batches(token_ids: list[list[int]], most_tokens: int) -> Iterator[list[int]]:
     """Indices of texts of similar length, longest first, so that padding is rare."""
     batch: list[int] = []
     longest = 0
     for index in sorted(range(len(token_ids)), key=lambda index: -len(token_ids[index])):
-        if batch and (len(batch) + 1) * longest > BATCH_TOKENS:
+        if batch and (len(batch) + 1) * longest > most_tokens:
             yield batch
             batch = []
         longest = longest if batch else len(token_ids[index])

@@ -247,7 +247,7 @@ def test_weights_of_another_shape_are_an_error(sentence_folder: Path) -> None:
 
 def test_little_is_computed_for_padding(sentence_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of one length fill their batches; short ones are not padded to the longest of all."""
-    model = EmbeddingModel(sentence_folder)
+    model = EmbeddingModel(sentence_folder, fast=False)
     batches: list[list[int]] = []
     forward = model._forward
 

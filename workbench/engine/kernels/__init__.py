@@ -1,8 +1,9 @@
-"""The arithmetic of a decode step, compiled by numba for the processor at hand.
+"""The arithmetic of a decode step, and of sentence models, compiled by numba for the processor at hand.
 
 ``step`` is the whole step as one function that a ``team`` of threads runs, ``rows`` what is asked of its logits. Their
 inner loops are the ``vectors``, written with the vector instructions of ``lanes``; a ``matrix`` holds weights in the
-form in which they are read. Compiled code is kept beside these files, or in the user's cache, for the next process.
+form in which they are read. ``split`` is the linear layers of sentence models in the processor's ``tiles``. Compiled
+code is kept beside these files, or in the user's cache, for the next process.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def _permitted() -> bool:
     return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
 
 
-_COMPILES = FEATURES.get("amx-tile", False) and FEATURES.get("amx-bf16", False)
-AVAILABLE = _COMPILES and _permitted()
+COMPILES = FEATURES.get("amx-tile", False) and FEATURES.get("amx-bf16", False)
+AVAILABLE = COMPILES and _permitted()
 """Whether this process may use tiles; code that is kept from one process to the next may have them all the same."""
 
 SHAPES = np.zeros(64, np.uint8)
@@ -56,12 +56,30 @@ def _number(register: int) -> Any:
     return ir.Constant(I8, register)
 
 
+def clear(v: Vectors, register: int) -> None:
+    _call(v.builder, "tilezero", _number(register))
+
+
+def load(v: Vectors, register: int, address: Any, step: Any) -> None:
+    """Read the rows of a tile, which lie ``step`` bytes apart."""
+    _call(v.builder, "tileloadd64", _number(register), v.builder.inttoptr(address, I8.as_pointer()), step)
+
+
+def store(v: Vectors, register: int, address: Any, step: Any) -> None:
+    _call(v.builder, "tilestored64", _number(register), v.builder.inttoptr(address, I8.as_pointer()), step)
+
+
+def add_product(v: Vectors, sums: int, rows: int, columns: int) -> None:
+    """Add 16 rows of 32 bf16 numbers times 16 columns, which stand as pairs."""
+    _call(v.builder, "tdpbf16ps", *map(_number, (sums, rows, columns)))
+
+
 @intrinsic
 def begin(_typing: Any, shapes: Any) -> Any:
     """Set the tiles up for this thread; ``shapes`` is the address of `SHAPES`."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        if _COMPILES:
+        if COMPILES:
             _call(builder, "ldtilecfg", builder.inttoptr(args[0], I8.as_pointer()))
         return context.get_dummy_value()
 
@@ -73,7 +91,7 @@ def end(_typing: Any) -> Any:
     """Let the tiles go, so that nobody else finds or saves them."""
 
     def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        if _COMPILES:
+        if COMPILES:
             _call(builder, "tilerelease")
         return context.get_dummy_value()
 
@@ -94,13 +112,13 @@ def multiply_tiles(
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (count, weights, step, groups, x, out, out_step) = Vectors(builder), args
-        if not _COMPILES:
+        if not COMPILES:
             return context.get_dummy_value()
         _sum(v, weights, step, groups, x)
         space = builder.ptrtoint(cgutils.alloca_once(builder, VF, BLOCKS * TILE), I64)
         for block in range(BLOCKS):
             start = v.at(space, 4 * LANES * TILE * block)
-            _store(v, block, start, ir.Constant(I64, 4 * LANES))
+            store(v, block, start, ir.Constant(I64, 4 * LANES))
             rows = [v.load(v.at(start, 4 * LANES * row)) for row in range(TILE)]
             for vector, numbers in enumerate(_transposed(v, rows)):
                 v.store(numbers, v.at(start, 4 * LANES * vector))
@@ -124,10 +142,10 @@ def mix_tiles(_typing: Any, weights: Any, step: Any, groups: Any, x: Any, out: A
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (weights, step, groups, x, out, out_step) = Vectors(builder), args
-        if _COMPILES:
+        if COMPILES:
             _sum(v, weights, step, groups, x)
             for block in range(BLOCKS):
-                _store(v, block, v.at(out, 4 * TILE * block), out_step)
+                store(v, block, v.at(out, 4 * TILE * block), out_step)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), codegen
@@ -135,20 +153,14 @@ def mix_tiles(_typing: Any, weights: Any, step: Any, groups: Any, x: Any, out: A
 
 def _sum(v: Vectors, weights: Any, step: Any, groups: Any, x: Any) -> None:
     """The products of all groups, added up in the first tiles."""
-    b, bytes_ = v.builder, I8.as_pointer()
     for block in range(BLOCKS):
-        _call(b, "tilezero", _number(block))
-    with cgutils.for_range(b, groups, intp=I64) as loop:
-        row = b.inttoptr(v.at(weights, v.times(loop.index, 2 * GROUP)), bytes_)
-        _call(b, "tileloadd64", _number(_WEIGHTS), row, step)
+        clear(v, block)
+    with cgutils.for_range(v.builder, groups, intp=I64) as loop:
+        load(v, _WEIGHTS, v.at(weights, v.times(loop.index, 2 * GROUP)), step)
         for block in range(BLOCKS):
             start = v.at(x, v.times(v.at(v.times(groups, block), loop.index), 2 * GROUP * TILE))
-            _call(b, "tileloadd64", _number(_VECTORS), b.inttoptr(start, bytes_), ir.Constant(I64, 4 * TILE))
-            _call(b, "tdpbf16ps", _number(block), _number(_WEIGHTS), _number(_VECTORS))
-
-
-def _store(v: Vectors, register: int, address: Any, step: Any) -> None:
-    _call(v.builder, "tilestored64", _number(register), v.builder.inttoptr(address, I8.as_pointer()), step)
+            load(v, _VECTORS, start, ir.Constant(I64, 4 * TILE))
+            add_product(v, block, _WEIGHTS, _VECTORS)
 
 
 def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:

@@ -141,7 +141,7 @@ class FusedDecoder:
         self._root_eps = torch.tensor(shape.eps**0.5)
         self._team = Team(threads)
         self._lock = threading.Lock()  # two engines may share a decoder; its team and scratch serve one at a time
-        self._weights = _weights(blocks, norm, head)
+        self._weights = _weights(blocks, norm, embedding, head)
         self._scratch: dict[int, Scratch] = {}
         self._has_tiles = AVAILABLE and dtype == torch.bfloat16
         self._wide = WideMatrices(self._team)
@@ -199,22 +199,24 @@ class FusedDecoder:
         rows, longest = len(token_ids), max(positions) + 1
         for cache, position in zip(caches, positions, strict=True):
             cache.reserve(position + 1 - cache.length)
-        cos, sin = self._rotary.rows(positions)  # (rows, head_dim)
-        scratch = self._scratch_of(rows, longest)
-        scratch.hidden[:, : self._shape.hidden] = self._embedding.take(torch.tensor(token_ids)).numpy()
+        if not 0 <= min(token_ids) <= max(token_ids) < self._shape.vocab:  # the step reads by address
+            raise IndexError(f"of the tokens {min(token_ids)} to {max(token_ids)} some are not in the vocabulary")
+        places = np.array(positions)
+        cos, sin = self._rotary.rows(places)  # (rows, head_dim)
         past = Past(
             BF16 if self._dtype == torch.bfloat16 else FLOAT32,
             np.array([cache.kv.data_ptr() for cache in caches]),
             np.array([cache.capacity for cache in caches]),
-            np.array(positions),
+            places,
             together=rows > 1 and caches[0] is caches[-1],
             in_tiles=in_tiles,
         )
         logits = torch.empty(asked, padded(self._shape.vocab, BLOCK))
         if outlines is None:
             outlines = Outlines.empty(0, self._shape.vocab)
+        scratch = self._scratch_of(rows, longest)
         self._team.run(
-            step, self._shape, self._weights, past, cos.numpy(), sin.numpy(), scratch, logits.numpy(), outlines
+            step, self._shape, self._weights, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), outlines
         )
         return logits[:, : self._shape.vocab]
 
@@ -331,12 +333,13 @@ class _RotaryTable:
         self._reach(first + count)
         return self._cos[first : first + count], self._sin[first : first + count]
 
-    def rows(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        if len(positions) == 1:
-            return self.span(positions[0], 1)
-        self._reach(max(positions) + 1)
-        index = torch.tensor(positions)
-        return self._cos[index], self._sin[index]
+    def rows(self, positions: Any) -> tuple[Any, Any]:
+        """The same, of any positions, as arrays: numpy picks them on this thread, torch would wake others for it."""
+        if len(positions) == 1:  # a view is had sooner
+            cos, sin = self.span(int(positions[0]), 1)
+            return cos.numpy(), sin.numpy()
+        self._reach(int(positions.max()) + 1)
+        return self._cos.numpy()[positions], self._sin.numpy()[positions]
 
     def _reach(self, length: int) -> None:
         if length <= len(self._cos):
@@ -346,7 +349,7 @@ class _RotaryTable:
         self._cos, self._sin = cos[0], torch.cat((-sin[0, :, : self._half], sin[0, :, self._half :]), dim=-1)
 
 
-def _weights(blocks: Sequence[Block], norm: Tensor, head: Matrix) -> Weights:
+def _weights(blocks: Sequence[Block], norm: Tensor, embedding: Matrix, head: Matrix) -> Weights:
     """Where everything is; the decoder keeps the tensors alive."""
     norms = [
         [block.attention_norm.data_ptr(), block.mlp_norm.data_ptr(), 0 if qk is None else qk.data_ptr()]
@@ -356,6 +359,7 @@ def _weights(blocks: Sequence[Block], norm: Tensor, head: Matrix) -> Weights:
     return Weights(
         linears=np.array([[matrix.place for matrix in block.matrices] for block in blocks], np.int64).reshape(-1, 4, 5),
         norms=np.array([*norms, [norm.data_ptr(), 0, 0]], np.int64),
+        embedding=np.array(embedding.place, np.int64),
         head=np.array(head.place, np.int64),
     )
 

@@ -196,6 +196,8 @@ class Weights(NamedTuple):
     """int64 (layers, 4, 5): qkv, output, gate and up, down; each form, data, scale, groups, bias or 0."""
     norms: Any
     """int64 (layers + 1, 3): before attention, before the MLP, of queries and keys or 0; last, before the head."""
+    embedding: Any
+    """int64 (5,): the matrix whose rows are tokens."""
     head: Any
     """int64 (5,): the output matrix."""
 
@@ -265,6 +267,19 @@ def _linear(place, x, out, shift, first, last, memory, tiles):
         for row in range(count):
             for column in range(first, last):
                 out[row, shift + column] += get(place[4] + 4 * column)
+
+
+@_compiled
+def _embed(place, token_ids, hidden, thread, threads):
+    """Begin the stream of each token with its row of the embedding matrix, each token by one thread."""
+    form, data, scale, groups = place[0], place[1], place[2], place[3]
+    for row in range(thread, len(token_ids), threads):
+        first, out = token_ids[row] * groups, _address(hidden) + row * hidden.strides[0]
+        for index in range(groups):
+            group = first + index
+            unpacked(
+                form, data + group * _BYTES[form], scale + group * _SCALE_BYTES[form], 0, 0, out + index * 4 * GROUP
+            )  # fmt: skip
 
 
 @_compiled
@@ -440,7 +455,7 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
     """What is called from outside."""
 
     @entry_point
-    def step(shape, weights, past, cos, sin, scratch, logits, outlines, thread, threads):
+    def step(shape, weights, token_ids, past, cos, sin, scratch, logits, outlines, thread, threads):
         """One token for each row: every thread of a team calls it with the same arguments and its own number.
 
         Rows may be sequences, or tokens of one sequence one after the other.
@@ -448,10 +463,11 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         Args:
             shape: a `Shape`.
             weights: a `Weights`.
+            token_ids: int64 (rows,), each of which the embedding matrix has.
             past: a `Past`; the new tokens' keys and values are written to their positions.
             cos: float32 (rows, head_dim), of each row's position.
             sin: the same, with the minus of the rotation in its first half.
-            scratch: a `Scratch`, whose ``hidden`` holds the tokens' embeddings.
+            scratch: a `Scratch`.
             logits: float32 (rows or the last few, vocab padded to `BLOCK`), the result.
             outlines: an `Outlines` to write to, of as many rows, or of none.
         """
@@ -459,6 +475,8 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         barrier, tiles = _address(scratch.barrier), _tile_memory(past, scratch, thread)
         if tiles:
             begin(tiles - 64)
+        _embed(weights.embedding, token_ids, scratch.hidden, thread, threads)
+        _meet(barrier, threads)
         for layer in range(shape.layers):
             _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 0], shape.eps, scratch.normed[thread])
             _project(shape, weights, layer, past, cos, sin, scratch, thread, threads)

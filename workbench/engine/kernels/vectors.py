@@ -262,7 +262,7 @@ def unpacked(_typing: Any, form: Any, data: Any, scale: Any, ahead: Any, scale_a
         v, (form, data, scale, ahead, scale_ahead, out) = Vectors(builder), args
         v.fetch(v.at(data, ahead))
         v.fetch(v.at(scale, scale_ahead))
-        for known in (BF16, FP8, INT8, INT4):
+        for known in (FLOAT32, BF16, FP8, INT8, INT4):
             with builder.if_then(builder.icmp_signed("==", form, ir.Constant(I64, known))):
                 for half, value in enumerate(v.group(known, data, scale)):
                     v.store(value, v.at(out, 4 * LANES * half))

@@ -144,12 +144,18 @@ def widget_attributes(kind: type[WorkbenchWidget]) -> str:
     rows = [(f"`{name}`", _line(trait.help)) for name, trait in own.items() if not name.startswith("_")]
     called = [
         (name, value)
-        for name, value in vars(kind).items()
+        for name, value in _members(kind)
         if not name.startswith("_") and name not in _EVERYWHERE and inspect.getdoc(value)
     ]
     rows += [(f"`{name}`", _summary(value)) for name, value in called if isinstance(value, property)]
     rows += [(f"`{name}()`", _summary(value)) for name, value in called if inspect.isfunction(value)]
     return _table(("attribute", "what it is"), rows)
+
+
+def _members(kind: type[WorkbenchWidget]) -> list[tuple[str, Any]]:
+    """What a class has of its own, and of a base that has a part of what several widgets are."""
+    bases = [base for base in kind.__mro__ if issubclass(base, WorkbenchWidget) and base is not WorkbenchWidget]
+    return [member for base in bases for member in vars(base).items()]
 
 
 WIDGETS: dict[str, type[WorkbenchWidget]] = {

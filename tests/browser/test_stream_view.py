@@ -152,7 +152,7 @@ def test_one_button_runs_and_stops_and_the_next_holds_goes_on_and_continues(modu
     session.runs[0].step()
     modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'cancelled'")
     expect(hold).to_have_text("Continue")
-    hold.click()
+    hold.dblclick()  # goes on once
     modules.wait("document.querySelector('.wb-hold').textContent === 'Pause'")
     session.runs[1].step(1000)
     modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")

@@ -24,10 +24,10 @@ from workbench.protocol import (
 )
 from workbench.widgets import static_chat
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part
 from workbench.widgets.calling import Calling
 from workbench.widgets.chat_wire import Transcript, Turn
-from workbench.widgets.composing import logprobs_with, take_the_place, until_made
+from workbench.widgets.composing import Choosing, logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.prompt_view import PromptView
@@ -45,7 +45,7 @@ _STOPPED = "The user stopped this call before it had a result."
 Tools = Sequence[ToolDefinition | Callable[..., Any]]
 
 
-class ChatView(WorkbenchWidget):
+class ChatView(Choosing):
     """Holds a conversation with a model; ``messages``, ``run`` and ``sampling_params`` can be read at any time.
 
     Args:
@@ -61,8 +61,6 @@ class ChatView(WorkbenchWidget):
     _esm = module_source("chat_view")
     _css = style_source("chat_view")
 
-    picker = Part("Which model answers.")
-    controls = Part("How the next token is chosen.")
     feed = Part("The run feed of the answer whose tokens are shown.")
     inspector = Part("Everything about the selected token.")
     microscope = Part("How the calls of the answer came about whose tokens are shown; looks while it is open.")
@@ -130,24 +128,6 @@ class ChatView(WorkbenchWidget):
         """The run of the last answer, also while it goes on; None before the first."""
         pending = self._transcript.pending
         return next(reversed(self._transcript.runs), None) if pending is None else pending
-
-    @property
-    def model(self) -> str | None:
-        """Identifier of the model that gives the next answer; may be set."""
-        return self.picker.value  # type: ignore[no-any-return]
-
-    @model.setter
-    def model(self, identifier: str) -> None:
-        self.picker.value = identifier
-
-    @property
-    def sampling_params(self) -> SamplingParams:
-        """The parameters of the next answer; may be set."""
-        return self.controls.value  # type: ignore[no-any-return]
-
-    @sampling_params.setter
-    def sampling_params(self, params: SamplingParams) -> None:
-        self.controls.value = params
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the model has answered, or asks for calls that somebody has to decide on; True if it is so."""

@@ -7,12 +7,37 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from workbench.errors import InvalidRequestError
-from workbench.protocol import LogProbConfig
-from workbench.widgets.base import WorkbenchWidget
+from workbench.protocol import LogProbConfig, SamplingParams
+from workbench.widgets.base import Part, WorkbenchWidget
 
 Made = TypeVar("Made", bound=WorkbenchWidget)
 
 _OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[WorkbenchWidget]]] = weakref.WeakKeyDictionary()
+
+
+class Choosing(WorkbenchWidget):
+    """A widget whose picker and controls say what is asked next."""
+
+    picker = Part("Which model answers.")
+    controls = Part("How the next token is chosen.")
+
+    @property
+    def model(self) -> str | None:
+        """Identifier of the model that is asked next; may be set."""
+        return self.picker.value  # type: ignore[no-any-return]
+
+    @model.setter
+    def model(self, identifier: str) -> None:
+        self.picker.value = identifier
+
+    @property
+    def sampling_params(self) -> SamplingParams:
+        """The parameters with which it is asked next; may be set."""
+        return self.controls.value  # type: ignore[no-any-return]
+
+    @sampling_params.setter
+    def sampling_params(self, params: SamplingParams) -> None:
+        self.controls.value = params
 
 
 def until_made(made: ExitStack, part: Made) -> Made:

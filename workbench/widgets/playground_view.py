@@ -13,9 +13,9 @@ from workbench.records import TokenRecord
 from workbench.steering import Breakpoint
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part
 from workbench.widgets.code import call_code
-from workbench.widgets.composing import logprobs_with, take_the_place, until_made
+from workbench.widgets.composing import Choosing, logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.prompt_view import PromptView
@@ -31,7 +31,7 @@ TABS = ("tokens", "waterfall", "tree", "prompt", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
-class Playground(WorkbenchWidget):
+class Playground(Choosing):
     """One widget made of parts that work alone too.
 
     They are ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree`` and
@@ -41,8 +41,6 @@ class Playground(WorkbenchWidget):
     _esm = module_source("playground")
     _css = style_source("playground")
 
-    picker = Part("Which model answers.")
-    controls = Part("How the next token is chosen.")
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")
     waterfall = Part("How the selected token was drawn, and how it would be where the controls stand now.")
@@ -97,15 +95,6 @@ class Playground(WorkbenchWidget):
         return self.feed.run  # type: ignore[no-any-return]
 
     @property
-    def model(self) -> str | None:
-        """Identifier of the model that the next run asks; may be set."""
-        return self.picker.value  # type: ignore[no-any-return]
-
-    @model.setter
-    def model(self, identifier: str) -> None:
-        self.picker.value = identifier
-
-    @property
     def prompt(self) -> str:
         """The text of the prompt box; may be set."""
         return self.stream.prompt  # type: ignore[no-any-return]
@@ -113,15 +102,6 @@ class Playground(WorkbenchWidget):
     @prompt.setter
     def prompt(self, text: str) -> None:
         self.stream.prompt = text
-
-    @property
-    def sampling_params(self) -> SamplingParams:
-        """The parameters of the next run; may be set."""
-        return self.controls.value  # type: ignore[no-any-return]
-
-    @sampling_params.setter
-    def sampling_params(self, params: SamplingParams) -> None:
-        self.controls.value = params
 
     @property
     def breakpoints(self) -> list[Breakpoint]:

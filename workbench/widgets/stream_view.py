@@ -153,8 +153,10 @@ class StreamView(WorkbenchWidget):
         return self._follow(self._shown().extend())
 
     def again(self) -> RunLike:
-        """Make the run that is shown anew, with another seed where it samples."""
-        return self._follow(self._shown().again())
+        """Make the run that is shown anew, with another seed where it samples; it is stopped if it still goes on."""
+        run = self._shown().again()
+        self.stop()
+        return self._follow(run)
 
     def static_html(self) -> str:
         return static_html.stream_html(self.run, self.prompt, self.color_by)

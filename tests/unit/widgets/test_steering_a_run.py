@@ -48,6 +48,18 @@ def test_what_was_stopped_goes_on_and_what_was_said_is_said_again(page: Page) ->
     assert view.feed.runs == tuple(session.runs)
 
 
+def test_a_run_that_is_made_anew_while_it_goes_on_is_stopped(page: Page) -> None:
+    session = FakeSession(tokens_per_s=0)
+    view = StreamView(session)
+    view.start("Hello")
+    session.runs[0].step(2)
+    view.again()
+    session.runs[0].step()
+    assert (session.runs[0].state, view.run) == ("cancelled", session.runs[1])
+    view.close()
+    session.runs[1].step()
+
+
 def test_without_a_run_there_is_nothing_to_go_on_with(page: Page) -> None:
     view = StreamView(FakeSession())
     for act in (view.pause, view.resume, view.extend, view.again):

@@ -145,7 +145,8 @@ function startButton(store, signal, canRun, run, stop) {
 function holdButton(store, signal, canRun, ask) {
   const button = h("button", { type: "button", class: "wb-button wb-hold" });
   let kind = "pause";
-  button.addEventListener("click", () => ask(kind));
+  // The second half of a double click was meant for what stood here before.
+  button.addEventListener("click", (event) => event.detail < 2 && ask(kind));
   const show = () => {
     const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
     kind = store.state === "paused" ? "resume" : store.active ? "pause" : "extend";

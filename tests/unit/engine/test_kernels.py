@@ -161,6 +161,17 @@ def test_a_batch_equals_its_rows_alone_bit_for_bit_in_every_precision(folder: Pa
     assert together.outlines == [outline for one in alone for outline in one.outlines]
 
 
+@pytest.mark.parametrize("token_id", [-1, 384, 2**40])
+def test_a_token_beyond_the_vocabulary_is_refused_before_anything_is_read(folder: Path, token_id: int) -> None:
+    decoder = decoder_of(folder, "int8")
+    cache = decoder.new_cache()
+    with torch.inference_mode():
+        for refused in (lambda: decoder.decode([5, token_id], [cache] * 2), lambda: decoder.prefill([token_id], cache)):
+            with pytest.raises(IndexError, match="not in the vocabulary"):
+                refused()
+    assert cache.length == 0
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("vocab", [384, 401])
 def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_computed_it(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from workbench.branching import branched, extended, repeated
+from workbench.chunks import Chunk, Chunks, Response, StreamChunk
 from workbench.errors import UnsupportedFieldError
 from workbench.looking import Looking
 from workbench.protocol import (
-    ChatCompletionResponse,
-    ChatCompletionResponseStreamChunk,
-    CompletionResponse,
     CompletionResponseStreamChunk,
     SamplingParams,
     StopReason,
@@ -37,12 +35,8 @@ if TYPE_CHECKING:
 
 RunState = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
 
-StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
-Chunk = TypeVar("Chunk", bound=StreamChunk)
-Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse)
 
-
-class Run(Looking, Generic[Chunk, Response]):
+class Run(Looking, Chunks[Chunk, Response]):
     """What `Workbench.completion` and `Workbench.chat_completion` return at once, while the model works.
 
     Read it as it grows (``text``, ``tokens``, ``usage``), loop over its protocol chunks with ``for`` or ``async for``,
@@ -260,70 +254,6 @@ class Run(Looking, Generic[Chunk, Response]):
         if ended:
             self._call(callback)
         return partial(self._forget, callback)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place.
-
-        Interrupting the wait cancels the run; leaving the loop does not.
-        """
-        position = 0
-        while True:
-            try:
-                fresh = self._wait_beyond(position)
-            except KeyboardInterrupt:
-                self.cancel()
-                raise
-            if not fresh:
-                break
-            yield from fresh
-            position += len(fresh)
-        if self.error is not None:
-            raise self.error
-
-    def _wait_beyond(self, position: int) -> list[Chunk]:
-        """The chunks from ``position`` on, at least one unless the run has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._chunks) > position or self.done)
-            return self._chunks[position:]
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """As iterating, for ``async for`` in any event loop."""
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def wake(_: Run[Any, Any]) -> None:
-            loop.call_soon_threadsafe(changed.set)
-
-        unsubscribe = self.subscribe(wake)
-        position = 0
-        try:
-            while True:
-                changed.clear()
-                ended = self.done
-                fresh = self._chunks[position:]
-                for chunk in fresh:
-                    yield chunk
-                position += len(fresh)
-                if ended and position == len(self._chunks):
-                    break
-                if not ended:
-                    await changed.wait()
-        finally:
-            unsubscribe()
-        if self.error is not None:
-            raise self.error
-
-    def __await__(self) -> Generator[Any, None, Response]:
-        return self._finished().__await__()
-
-    async def _finished(self) -> Response:
-        try:
-            async for _ in self:
-                pass
-        except asyncio.CancelledError:
-            self.cancel()  # whoever awaited it was cancelled
-            raise
-        return self._fold(self._chunks)
 
     # ------------------------------------------------------------------------------------------------ writing
 

@@ -1,0 +1,103 @@
+"""A run as the protocol's chunks: looped over from any thread or event loop, and awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from workbench.protocol import (
+    ChatCompletionResponse,
+    ChatCompletionResponseStreamChunk,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+)
+
+StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
+Chunk = TypeVar("Chunk", bound=StreamChunk)
+Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse)
+
+
+class Chunks(Generic[Chunk, Response]):
+    """What a run offers to whoever reads it as a stream."""
+
+    error: BaseException | None
+    _changed: threading.Condition
+    _chunks: list[Chunk]
+    """So far; only ever appended to."""
+    _fold: Callable[[Sequence[Chunk]], Response]
+
+    @property
+    def done(self) -> bool:
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        raise NotImplementedError
+
+    def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place.
+
+        Interrupting the wait cancels the run; leaving the loop does not.
+        """
+        position = 0
+        while True:
+            try:
+                fresh = self._wait_beyond(position)
+            except KeyboardInterrupt:
+                self.cancel()
+                raise
+            if not fresh:
+                break
+            yield from fresh
+            position += len(fresh)
+        if self.error is not None:
+            raise self.error
+
+    def _wait_beyond(self, position: int) -> list[Chunk]:
+        """The chunks from ``position`` on, at least one unless the run has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._chunks) > position or self.done)
+            return self._chunks[position:]
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """As iterating, for ``async for`` in any event loop."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def wake(_: object) -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        unsubscribe = self.subscribe(wake)
+        position = 0
+        try:
+            while True:
+                changed.clear()
+                ended = self.done
+                fresh = self._chunks[position:]
+                for chunk in fresh:
+                    yield chunk
+                position += len(fresh)
+                if ended and position == len(self._chunks):
+                    break
+                if not ended:
+                    await changed.wait()
+        finally:
+            unsubscribe()
+        if self.error is not None:
+            raise self.error
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        return self._finished().__await__()
+
+    async def _finished(self) -> Response:
+        try:
+            async for _ in self:
+                pass
+        except asyncio.CancelledError:
+            self.cancel()  # whoever awaited it was cancelled
+            raise
+        return self._fold(self._chunks)

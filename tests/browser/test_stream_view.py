@@ -46,8 +46,23 @@ def test_a_view_that_missed_messages_asks_for_everything(modules: ModuleHost) ->
     run.step()
     modules.wait("document.querySelectorAll('.wb-token').length === 13")
     assert texts(modules, ".wb-output") == [run.text]
-    run.end()
-    assert view.feed.wait(5)
+    before = view.feed._stream._sequence
+    run.step(4)
+    wait_until(lambda: view.feed._stream._sequence > before)
+    modules.drop()
+    run.end()  # of which the page is told the rest alone
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")
+    assert texts(modules, ".wb-output") == [run.text]
+
+
+def test_a_page_that_was_told_the_end_alone_keeps_the_whole_run(modules: ModuleHost) -> None:
+    run = FakeRun()
+    view = StreamView(run=run)
+    modules.show(view)
+    run.step(100)
+    modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")
+    kept = modules.browser.evaluate("(ref) => wb.model(ref).get('snapshot')", f"anywidget:{view.feed.model_id}")
+    assert (kept["state"], kept["tokens"]) == ("finished", view.feed.snapshot["tokens"])
 
 
 def test_a_token_is_as_warm_as_it_was_surprising(modules: ModuleHost) -> None:

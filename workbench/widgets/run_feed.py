@@ -3,9 +3,11 @@
 Views name their feed, so a token crosses to the browser once however many of them are open, and a selection made
 in one is seen by the others without the kernel. Traffic of a run:
 
-* one write of ``snapshot`` when it starts and one when it ends, the last with the whole result (a reload finds it);
+* one write of ``snapshot`` when it starts; when it ends, that trait is the whole result (a reload finds it), and a
+  page that has seen the run is told the rest: ``{kind: "end", at, tokens, ...}`` and all else that a snapshot has;
 * one write of ``forks`` where that changes: the positions at which other runs of the same prompt part from it;
-* between them custom messages ``{kind: "delta", run, sequence, at, tokens, usage}``, at most twenty a second;
+* between them custom messages ``{kind: "delta", news: [run, sequence, at, tokens, tokens_per_s]}`` with what else has
+  changed, at most twenty a second;
 * replies to a page: ``{kind: "snapshot"}`` for one that is new or has seen a gap, ``{kind: "alternatives"}`` for the
   positions that it shows (they would be three quarters of the traffic, and few are looked at).
 """
@@ -72,6 +74,7 @@ class RunFeed(WorkbenchWidget):
         self._runs: list[RunLike] = []
         self._stream: RunStream | None = None
         self._ticker: threading.Thread | None = None
+        self._is_told = False
         super().__init__(snapshot=dict(IDLE))
         self.on_msg(self._answer)
         if run is not None:
@@ -169,8 +172,23 @@ class RunFeed(WorkbenchWidget):
             if self.closed:
                 return
             if self._stream is stream:
-                self.snapshot = stream.snapshot()
+                self._keep(*stream.end())
             self._recount()
+
+    def _keep(self, whole: dict[str, Any], rest: dict[str, Any] | None) -> None:
+        """Have the whole run as ``snapshot``, and tell the page what it lacks of it."""
+        if rest is not None:
+            self.send(rest)
+        self._is_told = rest is not None
+        try:
+            self.snapshot = whole
+        finally:
+            self._is_told = False
+
+    def _should_send_property(self, key: str, value: Any) -> bool:
+        # A long result would cross twice: token by token, and once more as a whole.
+        is_told = key == "snapshot" and self._is_told
+        return not is_told and bool(super()._should_send_property(key, value))
 
     def _remember(self, run: RunLike) -> None:
         if self._runs and not _is_same_prompt(self._runs[-1], run):

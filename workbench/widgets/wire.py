@@ -5,6 +5,9 @@ characters that the token completed. Pieces concatenate to ``run.text``, whateve
 
 Wire token: ``[token_id, label, logprob, rank, entropy]`` and then, only where they differ from the usual,
 ``is_special`` (0 or 1) and ``piece`` (when it is not the label). NaN travels as null, because JSON has none.
+
+A slow run is a message a token, so what a message has besides its tokens is most of what is sent: its ``news`` are an
+array, and what stays as it was is left out.
 """
 
 from __future__ import annotations
@@ -167,24 +170,39 @@ class RunStream:
         self._tokens: list[WireToken] = []
         self._calls: list[CallAttempt] = []
         self._sequence = 0
+        self._told_usage: list[Any] = []
 
     def delta(self) -> dict[str, Any]:
-        """The tokens that came since the last call; ``at`` is the position of the first of them."""
+        """What came since the last call, as ``news``: run, sequence, place of the first token, tokens, tokens a second.
+
+        Beside them, where it is not the usual: ``usage`` where more of it has changed than these tokens tell, ``state``
+        where the run is not running, ``calls`` and ``paused_by``.
+        """
         at = len(self._tokens)
         self._read()
         self._sequence += 1
-        calls = self._fresh_calls()
-        return {
-            **({"calls": calls} if calls else {}),
+        usage = wire_usage(self.run.usage)
+        told, self._told_usage = self._told_usage, usage
+        is_told = [*told[:2], len(self._tokens), *told[3:4]] == usage[:4]
+        parts = {
+            "usage": None if is_told else usage,
+            "state": None if self.run.state == "running" else _active(self.run.state),
+            "calls": self._fresh_calls() or None,
             **_pause(self.run),
-            "kind": "delta",
-            "run": self.run.id,
-            "sequence": self._sequence,
-            "state": _active(self.run.state),
-            "at": at,
-            "tokens": self._tokens[at:],
-            "usage": wire_usage(self.run.usage),
         }
+        news = [self.run.id, self._sequence, at, self._tokens[at:], usage[4]]
+        return {"kind": "delta", "news": news, **{name: part for name, part in parts.items() if part is not None}}
+
+    def end(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The whole run, and what a page that was told all deltas lacks of it, with the position ``at`` of its tokens.
+
+        None in its place where the run has become another one at its end, so that a page needs the whole.
+        """
+        told = self._tokens
+        whole = self.snapshot()
+        if whole["tokens"][: len(told)] != told:
+            return whole, None
+        return whole, {**whole, "kind": "end", "at": len(told), "tokens": whole["tokens"][len(told) :]}
 
     def snapshot(self) -> dict[str, Any]:
         """The whole run as it stands; only a snapshot tells that a run has ended, and how."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,9 +10,10 @@ import pandas as pd
 import pytest
 import traitlets
 
-from tests.unit.widgets.fake_session import FakeRun, token
+from tests.unit.widgets.fake_session import FakeRun, token, wait_until
 from tests.unit.widgets.recorded_page import Page
 from workbench.widgets import RunFeed
+from workbench.widgets.wire import RunStream
 
 
 def text_of(tokens: list[list[Any]]) -> str:
@@ -25,15 +27,52 @@ def finished(page: Page, run: FakeRun, tokens_per_s: float = 5000) -> RunFeed:
     return feed
 
 
-def test_a_run_is_one_write_at_its_start_deltas_and_one_write_at_its_end(page: Page) -> None:
+def test_a_run_is_one_write_at_its_start_deltas_and_what_is_left_at_its_end(page: Page) -> None:
     run = FakeRun()
     feed = finished(page, run, tokens_per_s=400)
-    start, end = page.writes(feed, "snapshot")
+    (start,) = page.writes(feed, "snapshot")
     assert (start["state"], start["tokens"]) == ("queued", [])
-    assert (end["state"], end["stop_reason"], text_of(end["tokens"])) == ("finished", "end_of_turn", run.text)
-    deltas = page.customs(feed, "delta")
-    assert [delta["sequence"] for delta in deltas] == list(range(1, len(deltas) + 1))
-    assert run.text.startswith(text_of([wire for delta in deltas for wire in delta["tokens"]]))
+    news = [delta["news"] for delta in page.customs(feed, "delta")]
+    assert [(run_id, sequence) for run_id, sequence, *_ in news] == [("run-1", i + 1) for i in range(len(news))]
+    told = [wire for _, _, _, tokens, _ in news for wire in tokens]
+    (end,) = page.customs(feed, "end")
+    assert (end["state"], end["stop_reason"], end["at"]) == ("finished", "end_of_turn", len(told))
+    assert text_of(told + end["tokens"]) == run.text
+    assert feed.get_state("snapshot")["snapshot"]["tokens"] == told + end["tokens"]
+
+
+def test_a_run_whose_tokens_turn_out_otherwise_at_its_end_is_written_as_a_whole(page: Page) -> None:
+    run = FakeRun(texts=["one", " two"])
+    feed = RunFeed(run)
+    run.step(2)
+    wait_until(lambda: sum(len(delta["news"][3]) for delta in page.customs(feed, "delta")) == 2)
+    run._text = "one to"
+    run.end()
+    assert feed.wait(5)
+    assert page.customs(feed, "end") == []
+    assert text_of(page.writes(feed, "snapshot")[-1]["tokens"]) == "one to"
+
+
+def test_a_message_says_only_what_has_changed(page: Page) -> None:
+    run = FakeRun()
+    stream = RunStream(run)
+    run.step()
+    assert stream.delta()["usage"] == [48, 36, 1, 0.034, None]
+    run.step(3)
+    assert set(stream.delta()) == {"kind", "news"}
+    run.pause()
+    assert stream.delta()["state"] == "paused"
+
+
+def test_a_thousand_tokens_that_come_one_by_one_are_a_hundred_and_fifty_kilobytes_at_most(page: Page) -> None:
+    run = FakeRun(texts=[f" word{i % 97}" for i in range(1000)])
+    stream = RunStream(run)
+    size = 0
+    for _ in range(1000):
+        run.step()
+        size += len(json.dumps({"method": "custom", "content": stream.delta()}))
+    run.end()
+    assert size + len(json.dumps({"method": "custom", "content": stream.end()[1]})) < 150_000
 
 
 def test_two_thousand_fast_tokens_stay_below_thirty_messages_and_a_hundred_kilobytes_a_second(page: Page) -> None:
@@ -43,7 +82,7 @@ def test_two_thousand_fast_tokens_stay_below_thirty_messages_and_a_hundred_kilob
     elapsed_s = max(1.0, time.monotonic() - began_s)
     assert len(page.messages) / elapsed_s < 30
     assert page.size(feed) < 150_000 * 2
-    assert text_of(page.writes(feed, "snapshot")[-1]["tokens"]) == run.text
+    assert text_of(feed.snapshot["tokens"]) == run.text
 
 
 def test_a_page_that_missed_something_asks_and_gets_everything(page: Page) -> None:
@@ -98,14 +137,14 @@ def test_a_new_run_takes_over_and_the_old_one_is_silent(page: Page) -> None:
     first.step(100)
     second.step(100)
     assert feed.wait(5)
-    assert page.writes(feed, "snapshot")[-1]["run"] == "run-2"
-    assert {delta["run"] for delta in page.customs(feed, "delta")} <= {"run-2"}
+    assert page.customs(feed, "end")[-1]["run"] == "run-2"
+    assert {delta["news"][0] for delta in page.customs(feed, "delta")} <= {"run-2"}
 
 
 def test_a_failure_is_told_in_words(page: Page) -> None:
     run = FakeRun(texts=["a"], error=MemoryError("memory ran out during a step"))
     feed = finished(page, run)
-    end = page.writes(feed, "snapshot")[-1]
+    end = page.customs(feed, "end")[-1]
     assert (end["state"], end["error"]) == ("failed", "memory ran out during a step")
 
 

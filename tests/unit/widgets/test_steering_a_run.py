@@ -19,7 +19,7 @@ def test_a_run_is_held_and_goes_on_from_the_page(page: Page) -> None:
     run = view.start("Hello")
     wait_until(lambda: len(run.tokens) > 1)
     page.send(view, {"kind": "pause", "id": 1})
-    wait_until(lambda: [delta["state"] for delta in page.customs(view.feed, "delta")][-1:] == ["paused"])
+    wait_until(lambda: [delta.get("state") for delta in page.customs(view.feed, "delta")][-1:] == ["paused"])
     held = len(run.tokens)
     page.send(view, {"kind": "resume", "id": 2})
     wait_until(lambda: len(run.tokens) > held + 1)

@@ -55,7 +55,7 @@ def test_stop_in_the_page_stops_the_run(page: Page) -> None:
     assert run.wait(5)
     assert run.state == "cancelled"
     assert view.feed.wait(5)
-    assert page.writes(view.feed, "snapshot")[-1]["state"] == "cancelled"
+    assert page.customs(view.feed, "end")[-1]["state"] == "cancelled"
 
 
 def test_a_second_start_stops_the_first_run(page: Page) -> None:

@@ -56,7 +56,7 @@ def test_a_stop_string_cut_off_at_the_end_is_not_drawn() -> None:
     stream = RunStream(run)
     run.step(4)
     run.text = "one two"
-    assert [wire[1] for wire in stream.delta()["tokens"]] == ["one", " two"]
+    assert [wire[1] for wire in stream.delta()["news"][3]] == ["one", " two"]
     run.end()
     final = stream.snapshot()["tokens"]
     assert [wire[6] if len(wire) > 6 else wire[1] for wire in final] == ["one", " two", "", ""]
@@ -92,7 +92,7 @@ def test_numbers_that_nobody_knows_travel_as_null() -> None:
 def test_a_token_takes_a_few_dozen_bytes() -> None:
     run = FakeRun(texts=words("the quick brown fox jumps over the lazy dog " * 20))
     run.step(200)
-    assert len(str(RunStream(run).delta()["tokens"])) / 180 < 40
+    assert len(str(RunStream(run).delta()["news"][3])) / 180 < 40
 
 
 def test_only_bytes_that_are_no_character_are_labelled_by_their_bytes() -> None:
@@ -106,9 +106,9 @@ def test_deltas_and_snapshots_join_without_a_gap_or_an_overlap() -> None:
     seen: list[WireToken] = []
     for step in (3, 0, 5, 1, 40):
         run.step(step)
-        delta = stream.delta()
-        assert delta["at"] == len(seen)
-        seen += delta["tokens"]
+        delta = stream.delta()["news"]
+        assert delta[2] == len(seen)
+        seen += delta[3]
     assert stream.snapshot()["tokens"] == seen
     assert "".join(wire[1] for wire in seen) == run.text
 
@@ -149,11 +149,11 @@ def test_a_token_of_a_run_with_calls_adds_what_it_says_or_nothing(fake_models: F
         live = RunStream(run)
         while not run.wait(0.005):
             live.delta()
-        told = live.delta()  # of the last tokens, as while it went on
+        _, _, at, told, _ = live.delta()["news"]  # of the last tokens, as while it went on
     drawn = [wire[6] if len(wire) > 6 else wire[1] for wire in live.snapshot()["tokens"]]
     assert "".join(drawn) == run.text == f"So: {broken} and  - done"
     assert all(piece in ("", token.text) for piece, token in zip(drawn, run.tokens, strict=True))
-    assert told["at"] + len(told["tokens"]) == len(run.tokens)
+    assert at + len(told) == len(run.tokens)
     assert [index for index, piece in enumerate(drawn) if piece][:5] == [0, 1, 2, 3, len(f"So: {CALL}\n")]
 
 

@@ -55,6 +55,7 @@ class RunStore {
   /** @type {Set<number>} */ #wanted = new Set();
   /** @type {number} */ #timer = 0;
   /** @type {number} */ #frame = 0;
+  /** The tokens as they came. @type {any[][]} */ #wire = [];
 
   /** @param {any} model @param {AbortSignal} signal */
   constructor(model, signal) {
@@ -147,6 +148,7 @@ class RunStore {
   /** @param {any} message */
   #receive(message) {
     if (message.kind === "delta") this.#append(message);
+    else if (message.kind === "end") this.#end(message);
     else if (message.kind === "snapshot") {
       this.#waitingForSnapshot = false;
       this.#restore(message.snapshot);
@@ -161,21 +163,38 @@ class RunStore {
 
   /** @param {any} delta */
   #append(delta) {
-    if (delta.run !== this.run || delta.sequence > this.#sequence + 1 || delta.at > this.tokens.length) {
+    const [run, sequence, at, tokens, tokensPerS] = delta.news;
+    if (run !== this.run || sequence > this.#sequence + 1 || at > this.tokens.length) {
       this.#askForSnapshot();
       return;
     }
-    if (delta.sequence <= this.#sequence) return;
-    this.#sequence = delta.sequence;
-    this.state = delta.state;
+    if (sequence <= this.#sequence) return;
+    this.#sequence = sequence;
+    this.state = delta.state ?? "running";
     this.pausedBy = delta.paused_by ?? null;
-    this.usage = usageOf(delta.usage);
     const from = this.tokens.length;
-    this.tokens.push(...delta.tokens.slice(from - delta.at).map(tokenOf));
+    const fresh = tokens.slice(from - at);
+    this.#wire.push(...fresh);
+    this.tokens.push(...fresh.map(tokenOf));
+    if (delta.usage) this.usage = usageOf(delta.usage);
+    else if (this.usage) this.usage = { ...this.usage, generated: this.tokens.length, tokensPerS };
     for (const [place, status, text, ...read] of delta.calls ?? []) {
       this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
     }
     this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
+  }
+
+  /** @param {any} end */
+  #end(end) {
+    if (end.run !== this.run || end.sequence > this.#sequence || end.at > this.tokens.length) {
+      this.#askForSnapshot();
+      return;
+    }
+    const whole = { ...end, tokens: [...this.#wire.slice(0, end.at), ...end.tokens] };
+    // What the page has of the model, and may save with the notebook, is the whole run from now on. It is no change that
+    // the kernel would have to be told.
+    Object.assign(this.#model.get("snapshot"), whole);
+    this.#restore(whole);
   }
 
   /** @param {any} snapshot */
@@ -187,6 +206,7 @@ class RunStore {
     this.run = snapshot.run;
     this.state = snapshot.state;
     this.#sequence = snapshot.sequence;
+    this.#wire = [...snapshot.tokens];
     this.tokens = snapshot.tokens.map(tokenOf);
     this.calls = (snapshot.calls ?? []).map(callOf);
     this.usage = usageOf(snapshot.usage);

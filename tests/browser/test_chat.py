@@ -160,7 +160,7 @@ def test_the_tokens_of_an_earlier_answer_are_shown_on_demand(modules: ModuleHost
         write(modules, "Hello")
         modules.wait(f"document.querySelectorAll('.wb-turn').length === {count} && {IDLE}")
     expect(turns(modules).nth(3).locator(".wb-output")).to_have_count(1)
-    modules.browser.get_by_role("button", name="Tokens").click()
+    modules.browser.get_by_role("button", name="Tokens", exact=True).click()
     modules.wait("document.querySelectorAll('.wb-turn')[1].querySelector('.wb-token') !== null")
     assert view.feed.run is not None
     assert view.feed.run.id == "run-1"

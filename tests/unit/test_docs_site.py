@@ -48,7 +48,7 @@ def test_the_site_names_every_call_of_a_session_and_of_a_run(site: Path) -> None
     from workbench import Run, Workbench
 
     for kind in (Workbench, Run):
-        public = [name for name in vars(kind) if not name.startswith("_")]
+        public = [name for name in dir(kind) if not name.startswith("_")]
         missing = [name for name in public if f'id="{kind.__module__}.{kind.__name__}.{name}"' not in page]
         assert missing == []
 

@@ -58,7 +58,7 @@ class WorkbenchContestant:
         cache = decoder.new_cache()
         yield self._engine.call(partial(decoder.prefill, prompt_ids, cache)).result()[0].log_softmax(-1)
         for token_id in token_ids[:-1]:
-            yield self._engine.call(partial(decoder.decode, [token_id], [cache])).result()[0].log_softmax(-1)
+            yield self._engine.call(partial(decoder.decode, [token_id], [cache])).result().logits[0].log_softmax(-1)
 
     def close(self) -> None:
         self._engine.close()

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from workbench import catalog
 from workbench.engine.machine import processor, processor_features, thread_count
 from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
-from workbench.paths import typed_path
+from workbench.paths import reason, typed_path
 from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
 from workbench.protocol.base import ProtocolModel
 
@@ -148,7 +148,7 @@ class Capsule(_Part):
             allowed = "a file that is not there yet; overwrite=True writes over this one"
             raise InvalidRequestError("path", str(path), allowed) from None
         except OSError as error:
-            allowed = f"a file that can be written ({error.strerror or error})"
+            allowed = f"a file that can be written ({reason(error)})"
             raise InvalidRequestError("path", str(path), allowed) from None
 
     @classmethod
@@ -286,7 +286,7 @@ def _text(path: str | Path) -> str:
     try:
         return typed_path(path, "path").read_text(encoding="utf-8")
     except OSError as error:
-        allowed = f"a file that can be read ({error.strerror or error})"
+        allowed = f"a file that can be read ({reason(error)})"
         raise InvalidRequestError("path", str(path), allowed) from None
     except UnicodeDecodeError:
         raise InvalidRequestError("path", str(path), "a file of UTF-8 text") from None

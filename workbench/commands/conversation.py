@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
+from workbench.paths import reason
 
 if TYPE_CHECKING:
     from workbench.protocol import (
@@ -109,7 +110,7 @@ class Conversation:
         try:
             path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
-            allowed = f"a file that can be written ({error.strerror or error})"
+            allowed = f"a file that can be written ({reason(error)})"
             raise InvalidRequestError("/save", str(path), allowed) from None
 
 

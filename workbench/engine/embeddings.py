@@ -74,17 +74,26 @@ class EmbeddingModel:
 
         The empty text has a vector too: that of the model's begin and end tokens alone.
         """
+        return self.embed_ids(self.encode(texts))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens that are read of each text, cut off where it is too long."""
+        if not texts:
+            return []
         with self._lock:
-            return compute_apart(partial(self._embed, texts))
+            encoded = self.tokenizer(
+                list(texts), truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
+            )
+        return cast("list[list[int]]", encoded["input_ids"])
 
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """Tokens that are read of all texts together, each cut off where it is too long."""
-        return sum(map(len, self._encode(texts)))
+    def embed_ids(self, token_ids: Sequence[list[int]]) -> list[list[float]]:
+        """One vector per text that was encoded."""
+        with self._lock:
+            return compute_apart(partial(self._embed, token_ids))
 
-    def _embed(self, texts: Sequence[str]) -> list[list[float]]:
-        token_ids = self._encode(texts)
+    def _embed(self, token_ids: Sequence[list[int]]) -> list[list[float]]:
         batches = list(_batches(token_ids, UNPADDED_TOKENS if self._unpadded else BATCH_TOKENS))
-        vectors = torch.empty(len(texts), self.dimensions)
+        vectors = torch.empty(len(token_ids), self.dimensions)
         computed = self._computed([[token_ids[index] for index in batch] for batch in batches])
         for batch, rows in zip(batches, computed, strict=True):
             vectors[batch] = rows
@@ -99,14 +108,6 @@ class EmbeddingModel:
                 return list(threads.map(self._forward_unpadded, batches))
         finally:
             torch.set_num_threads(thread_count())  # a thread that has not computed yet begins with the last number set
-
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded = self.tokenizer(
-            list(texts), truncation=True, max_length=self.max_tokens, padding=False, return_attention_mask=False
-        )
-        return cast("list[list[int]]", encoded["input_ids"])
 
     @torch.inference_mode()
     def _forward_unpadded(self, rows: list[list[int]]) -> Tensor:
@@ -144,7 +145,7 @@ def text_limit(folder: Path) -> int:
     return int(limit or 512)
 
 
-def _batches(token_ids: list[list[int]], most_tokens: int) -> Iterator[list[int]]:
+def _batches(token_ids: Sequence[list[int]], most_tokens: int) -> Iterator[list[int]]:
     """Indices of texts of similar length, longest first, so that padding is rare."""
     batch: list[int] = []
     longest = 0

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from workbench.errors import ConfigError, InvalidRequestError
-from workbench.paths import typed_path
+from workbench.paths import reason, typed_path
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         text = typed_path(path, "the path").read_text(encoding="utf-8")
         content = yaml.load(text, _StrictLoader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
-        raise ConfigError(f"it cannot be read: {error.strerror or error}") from None
+        raise ConfigError(f"it cannot be read: {reason(error)}") from None
     except InvalidRequestError as error:
         raise ConfigError(str(error)) from None
     except UnicodeDecodeError as error:

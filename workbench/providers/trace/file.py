@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench._version import __version__
 from workbench.errors import ConfigError, InvalidRequestError
-from workbench.paths import typed_path
+from workbench.paths import reason, typed_path
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.trace.calls import RecordedCall
@@ -85,7 +85,7 @@ class TraceWriter:
             allowed = "a file that is not there yet; overwrite=True writes over this one"
             raise InvalidRequestError("path", str(path), allowed) from None
         except OSError as error:
-            allowed = f"a file that can be written ({error.strerror or error})"
+            allowed = f"a file that can be written ({reason(error)})"
             raise InvalidRequestError("path", str(path), allowed) from None
         self._write({"format": FORMAT, "version": VERSION, "workbench": __version__})
 
@@ -126,7 +126,7 @@ def read_trace(path: str | Path) -> Trace:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"trace {path} cannot be read: {error.strerror or error}") from None
+        raise ConfigError(f"trace {path} cannot be read: {reason(error)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"trace {path} is no UTF-8 text") from None
     lines = _whole_lines(path, text)

@@ -135,7 +135,8 @@ class ServedModels:
         """One vector per text, from a sentence model or from a causal model's hidden states; and the tokens read."""
         model = self.ready(identifier)
         if isinstance(model, SentenceModel):
-            vectors, read = model.model.embed(texts), model.model.count_tokens(texts)
+            token_ids = model.model.encode(texts)
+            vectors, read = model.model.embed_ids(token_ids), sum(map(len, token_ids))
         else:
             vectors, read = _causal_vectors(model, texts)
         if not all(math.isfinite(sum(vector)) for vector in vectors):

@@ -13,6 +13,7 @@ from workbench.protocol import (
     CompletionResponse,
     CompletionResponseStreamChunk,
 )
+from workbench.providers.streams import Stream
 
 StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 Chunk = TypeVar("Chunk", bound=StreamChunk)
@@ -63,8 +64,11 @@ class Chunks(Generic[Chunk, Response]):
             self._changed.wait_for(lambda: len(self._chunks) > position or self.done)
             return self._chunks[position:]
 
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
+    def __aiter__(self) -> Stream[Chunk]:
         """As iterating, for ``async for`` in any event loop."""
+        return Stream(self._read())
+
+    async def _read(self) -> AsyncIterator[Chunk]:
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

@@ -23,6 +23,7 @@ from workbench.protocol import (
 )
 from workbench.providers.folding import Answer
 from workbench.providers.requests import Request
+from workbench.providers.streams import closed_after
 from workbench.records import CallAttempt, Inspector, TokenRecord, Usage
 from workbench.steering import Breakpoint, Control
 
@@ -259,13 +260,9 @@ class Run(Looking, Chunks[Chunk, Response]):
 
     async def _consume(self, chunks: AsyncIterator[Chunk]) -> None:
         self._set_state("running")
-        try:
+        async with closed_after(chunks):
             async for chunk in chunks:
                 self._add(chunk)
-        finally:
-            # An abandoned stream must stop computing now, not when it is collected.
-            if (close := getattr(chunks, "aclose", None)) is not None:
-                await close()
 
     def _add(self, chunk: Chunk) -> None:
         with self._changed:

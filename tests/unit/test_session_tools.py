@@ -239,7 +239,9 @@ def test_a_call_that_is_cut_off_or_does_not_fit_is_an_attempt_that_failed(saying
     assert [attempt.text for attempt in run.call_attempts] == [BROKEN, CALL[:30]]
 
 
-@pytest.mark.parametrize("tools", [[get_weather, get_weather], [no_annotation], [5], "x"], ids=str)
+@pytest.mark.parametrize(
+    "tools", [[get_weather, get_weather], [no_annotation], [5], "x"], ids=["twice", "untyped", "number", "text"]
+)
 def test_tools_of_a_conversation_are_checked_before_anything_is_said(saying: Any, tools: Any) -> None:
     with pytest.raises(InvalidRequestError, match="tools"):
         saying("x").conversation(tools=tools)

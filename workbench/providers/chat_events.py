@@ -25,7 +25,8 @@ from workbench.protocol import (
     attach_detail,
     detail_of,
 )
-from workbench.providers.pieces import Piece, TextPieces, closed_after
+from workbench.providers.pieces import Piece, TextPieces
+from workbench.providers.streams import closed_after
 from workbench.records import TokenRecord
 
 _EVENT = ChatCompletionResponseEventType

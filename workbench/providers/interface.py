@@ -30,6 +30,7 @@ from workbench.providers.chat_events import chat_chunks
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.pieces import Piece, completion_chunks
 from workbench.providers.requests import Request, chat_request, completion_request
+from workbench.providers.streams import Stream
 from workbench.records import ModelCard
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class InferenceProvider:
     ) -> Any:
         self.get_model(model)
         request = completion_request(model, content, sampling_params, logprobs, response_format)
-        chunks = _completion_chunks(request, self.generate(request))
+        chunks = Stream(_completion_chunks(request, self.generate(request)))
         return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
 
     def chat_completion(
@@ -217,14 +218,14 @@ class InferenceProvider:
         request = chat_request(
             model, messages, sampling_params, tools, tool_choice, tool_prompt_format, logprobs, response_format
         )
-        events = _chat_chunks(request, self.generate(request))
+        events = Stream(_chat_chunks(request, self.generate(request)))
         return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
 
     def stream(self, request: Request) -> AsyncIterator[Any]:
         """The chunks of a request, which may go beyond the protocol: see the last fields of `Request`."""
         self.get_model(request.model)
         pieces = self.generate(request)
-        return _chat_chunks(request, pieces) if request.is_chat else _completion_chunks(request, pieces)
+        return Stream(_chat_chunks(request, pieces) if request.is_chat else _completion_chunks(request, pieces))
 
     async def batch_completion(
         self,

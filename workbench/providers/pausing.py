@@ -13,8 +13,8 @@ from workbench.protocol import (
     ToolCallParseStatus,
     detail_of,
 )
-from workbench.providers.pieces import closed_after
 from workbench.providers.requests import Request
+from workbench.providers.streams import closed_after
 from workbench.steering import Breakpoint, Control
 
 Chunk = TypeVar("Chunk", bound=CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk)

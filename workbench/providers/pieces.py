@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from workbench.protocol import (
@@ -16,6 +15,7 @@ from workbench.protocol import (
     ToolCallDelta,
     attach_detail,
 )
+from workbench.providers.streams import closed_after
 from workbench.providers.usage import UsageMeter
 from workbench.records import TokenRecord
 
@@ -71,13 +71,3 @@ async def completion_chunks(
             if chunk.stop_reason is not None:
                 return
     yield texts.end()
-
-
-@asynccontextmanager
-async def closed_after(pieces: AsyncIterator[Piece]) -> AsyncIterator[None]:
-    """Close the provider's generator whenever its reader leaves, so that nothing is computed for nobody."""
-    try:
-        yield
-    finally:
-        if close := getattr(pieces, "aclose", None):
-            await close()

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from workbench.errors import ClosedError
+from workbench.providers.streams import closed_after
 from workbench.server.faults import error_body, error_response
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         last = self._last
         try:
-            await _while_connected(receive, self._told(send))
+            async with closed_after(self._rest):  # a stream that is left must stop computing now
+                await _while_connected(receive, self._told(send))
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 (told to the client in its stream)
@@ -76,15 +78,10 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": last})
 
     async def _told(self, send: Send) -> None:
-        try:
-            if self._first is not None:
-                await send({"type": "http.response.body", "body": event(self._first), "more_body": True})
-            async for item in self._rest:
-                await send({"type": "http.response.body", "body": event(item), "more_body": True})
-        finally:
-            # Left in the middle, it has to stop computing now, and not when somebody collects it.
-            if (close := getattr(self._rest, "aclose", None)) is not None:
-                await close()
+        if self._first is not None:
+            await send({"type": "http.response.body", "body": event(self._first), "more_body": True})
+        async for item in self._rest:
+            await send({"type": "http.response.body", "body": event(item), "more_body": True})
 
 
 class ClientGone(Exception):  # noqa: N818 (no fault of anybody's, and never told)

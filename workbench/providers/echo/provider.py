@@ -32,6 +32,7 @@ from workbench.providers.interface import InferenceProvider, ModelName, Provider
 from workbench.providers.pausing import pausable
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, texts_of
+from workbench.providers.streams import Stream
 from workbench.providers.usage import UsageMeter, embeddings_response
 from workbench.records import ModelCard, Prompt, PromptToken, Score
 
@@ -102,7 +103,7 @@ class EchoProvider(InferenceProvider):
         return chat_chunks(chunks, parser)
 
     def stream(self, request: Request) -> AsyncIterator[Any]:
-        return pausable(super().stream(request), request)
+        return Stream(pausable(super().stream(request), request))
 
     async def _chunks(self, request: Request, prompt: list[PromptToken], words: list[str]) -> Chunks:
         asked_at, meter = time.perf_counter(), UsageMeter(prompt_tokens=len(prompt))

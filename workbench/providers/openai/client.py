@@ -14,10 +14,10 @@ import ssl
 import threading
 from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -75,7 +75,7 @@ class Clients:
         Args:
             is_lines: they are a JSON object a line, not server-sent events.
         """
-        kind = _Lines if is_lines else openai.AsyncStream[object]
+        kind = _Lines if is_lines else _Events
         failure: Exception | None = None
         try:
             async with self._lent() as client:
@@ -85,8 +85,8 @@ class Clients:
                     ),
                     harmless=False,
                 )
-                async with stream:
-                    async for event in stream:
+                async with stream, aclosing(stream.source) as source:
+                    async for event in source:
                         yield event
         except _FAILURES as error:
             failure = error
@@ -173,19 +173,44 @@ class Clients:
         )
 
 
-class _Lines(openai.AsyncStream[object]):
-    """A stream that is a JSON object a line; an error is one with the key ``error``."""
+class _Events(openai.AsyncStream[object]):
+    """Server-sent events, from an iterator that can be closed: the client's own leaves it to the collector."""
 
-    async def __stream__(self) -> AsyncIterator[object]:
+    source: AsyncGenerator[object, None]
+
+    def __stream__(self) -> AsyncIterator[object]:
+        self.source = self._parsed()
+        return self.source
+
+    def _parsed(self) -> AsyncGenerator[object, None]:
+        return cast("AsyncGenerator[object, None]", super().__stream__())
+
+
+class _Lines(_Events):
+    """A JSON object a line; an error is one with the key ``error``."""
+
+    async def _parsed(self) -> AsyncGenerator[object, None]:
         try:
-            async for line in self.response.aiter_lines():
-                event = json.loads(line) if line.strip() else {}
-                if isinstance(event, dict) and "error" in event:
-                    raise openai.APIError(str(event["error"]), self.response.request, body=event)
-                if event:
-                    yield event
+            async with aclosing(_lines(self.response)) as lines:
+                async for line in lines:
+                    event = json.loads(line) if line.strip() else {}
+                    if isinstance(event, dict) and "error" in event:
+                        raise openai.APIError(str(event["error"]), self.response.request, body=event)
+                    if event:
+                        yield event
         finally:
             await self.response.aclose()
+
+
+async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    """The lines of a body, which end at a line feed alone: in JSON, other separators stand for themselves."""
+    rest = b""
+    async with aclosing(response.aiter_bytes()) as parts:
+        async for part in parts:
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                yield line
+    yield rest
 
 
 @dataclass(slots=True)

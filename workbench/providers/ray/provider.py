@@ -24,11 +24,12 @@ from workbench.protocol import (
 )
 from workbench.providers import provider_class
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece, closed_after
+from workbench.providers.pieces import Piece
 from workbench.providers.ray.config import RayConfig
 from workbench.providers.ray.pool import ActorLostError, Pool
 from workbench.providers.ray.wire import chunk_from_wire, request_to_json
 from workbench.providers.requests import Request, check_list, check_tools, texts_of
+from workbench.providers.streams import closed_after
 from workbench.providers.wire import Json, from_wire
 from workbench.records import ModelCard, Prompt, Score
 

@@ -25,6 +25,7 @@ from workbench.providers.interface import InferenceProvider
 from workbench.providers.pausing import pausable
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list
+from workbench.providers.streams import Stream
 from workbench.providers.trace.calls import (
     Method,
     RecordedCall,
@@ -77,7 +78,7 @@ class TraceProvider(InferenceProvider):
                 self.serve(model.definition)
 
     def stream(self, request: Request) -> AsyncIterator[Any]:
-        return pausable(super().stream(request), request)
+        return Stream(pausable(super().stream(request), request))
 
     def generate(self, request: Request) -> AsyncIterator[Piece]:
         method: Method = "chat_completion" if request.is_chat else "completion"

@@ -21,8 +21,9 @@ from workbench.protocol import (
     detail_of,
 )
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece, closed_after
+from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
+from workbench.providers.streams import closed_after
 from workbench.providers.trace.calls import (
     Method,
     RecordedCall,

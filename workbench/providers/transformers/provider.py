@@ -16,8 +16,9 @@ from workbench.protocol.sampling import is_count
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.chat_events import chat_chunks
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece, closed_after
+from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, check_tools, texts_of
+from workbench.providers.streams import closed_after
 from workbench.providers.transformers import cards
 from workbench.providers.transformers.asking import Asked, checked
 from workbench.providers.transformers.chunks import completion_chunks

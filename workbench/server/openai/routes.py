@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +11,7 @@ from fastapi.responses import Response
 
 from workbench.protocol import ModelDefWithProvider
 from workbench.providers.interface import gathered
+from workbench.providers.streams import Stream, closed_after
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body
 from workbench.server.description import PostTypes
@@ -96,7 +96,9 @@ class _Routes:
         answer, top = Answer("chat.completion", asked.model, bool(asked.stream)), asked.top_logprobs or 0
         begin = partial(self._stack.inference.chat_completion, **arguments)
         if asked.stream:
-            return _told(begin(), lambda chunk: answer.chat_chunk(chunk, top), answer, wants_usage=asked.wants_usage)
+            return Stream(
+                _told(begin(), lambda chunk: answer.chat_chunk(chunk, top), answer, wants_usage=asked.wants_usage)
+            )
 
         async def whole() -> dict[str, Any]:
             return answer.chat(await begin(), top)
@@ -113,7 +115,7 @@ class _Routes:
         begin: Any = partial(self._stack.inference.completion, stream=bool(asked.stream), **arguments)
         answer = Answer("text_completion", asked.model, bool(asked.stream))
         if asked.stream:
-            return _told(begin(content=prompts[0]), _text_chunks(answer), answer, wants_usage=asked.wants_usage)
+            return Stream(_told(begin(content=prompts[0]), _text_chunks(answer), answer, wants_usage=asked.wants_usage))
 
         async def whole() -> dict[str, Any]:
             return answer.texts(await gathered([begin(content=prompt) for prompt in prompts]))
@@ -150,7 +152,7 @@ async def _told(
     chunks: AsyncIterator[Any], tell: Callable[[Any], dict[str, Any]], answer: Answer, *, wants_usage: bool
 ) -> AsyncIterator[dict[str, Any]]:
     last = None
-    async with aclosing(chunks):  # type: ignore[type-var]  # every provider's iterator is a generator
+    async with closed_after(chunks):
         async for chunk in chunks:
             last = chunk
             yield tell(chunk)

@@ -293,7 +293,11 @@ def test_a_parameter_that_cannot_be_described_is_refused_by_name(refused: Callab
         tool_definitions([bare, refused])
 
 
-@pytest.mark.parametrize("refused", [5, "bare", None, int, lambda: 1, functools.partial(bare, "x"), Unit], ids=str)
+@pytest.mark.parametrize(
+    "refused",
+    [5, "bare", None, int, lambda: 1, functools.partial(bare, "x"), Unit],
+    ids=["number", "text", "None", "int", "lambda", "partial", "enum"],
+)
 def test_what_is_no_named_function_is_refused(refused: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"^tools\[0\] must be a named function, or a ToolDefinition"):
         tool_definitions([refused])

@@ -1,10 +1,12 @@
 # Everything a person or a machine runs here; `make help` lists it.
 # PYTHON     the interpreter that makes .venv (3.11 or newer)
 # ARGS       handed to the program that the target starts:  make play ARGS="--no-browser --port 8899"
+# WORKERS    processes that share the tests; each has its share of the cores
 # PIP_ARGS   handed to pip; where its index has no CPU build of torch, name a source of one here
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 PIP_ARGS ?=
 
 PIP_VERSION := 26.3# the one that Python brings may be too old to tell how far a pull is
@@ -15,11 +17,15 @@ KERNELS := $(wildcard workbench/engine/kernels/*.py)
 PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
+# Tests that share what takes long to start are a group, and stay together; see tests/grouping.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+QUICK := not (bench or browser or kernel or ray or real_model or server)
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup play lab test lint bench notebooks docs models chromium clean
+.PHONY: help setup play lab test check lint bench notebooks docs models chromium clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +39,10 @@ lab: setup ## set up, then open JupyterLab in notebooks/
 	@$(BIN)/workbench lab $(ARGS)
 
 test: $(STAMPS)/test chromium models lint ## set up, then run every gate, test and notebook; ARGS are pytest's
-	@$(BIN)/python -m pytest --nbval tests notebooks $(ARGS)
+	@$(PYTEST) --nbval tests notebooks $(ARGS)
+
+check: lint ## the gates, and every test that needs no model, browser, kernel, Ray or server: what a push runs
+	@$(PYTEST) -m "$(QUICK)" tests $(ARGS)
 
 lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
 	@$(BIN)/ruff format --check .
@@ -96,5 +105,5 @@ chromium:
 	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; \
 	  else \
 	    echo "make: the browser tests need chromium: sudo apt-get install chromium." \
-	         "Without it: make lint, then $(BIN)/python -m pytest -m 'not browser and not bench'" >&2; exit 1; \
+	         "Without it: make lint, then $(BIN)/python -m pytest -m 'not (browser or bench)'" >&2; exit 1; \
 	  fi; }

@@ -12,40 +12,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.grouping import arrange, share_cores
+
 if TYPE_CHECKING:
     from tests.fakes.serving import FakeModels
     from workbench.engine.scheduler import Engine
 
 # Set before anything imports the workbench, so that kernels and processes that tests start see the same: no hub, no
 # registrations or run config of the user. The cache stays the user's: a model that is there is not pulled again.
+share_cores()
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WORKBENCH_STATE"] = tempfile.mkdtemp(prefix="workbench-state-")
 os.environ.pop("WORKBENCH_CONFIG", None)
 
-BROWSER_TESTS = Path(__file__).parent / "browser"
-NOTEBOOK_TESTS = Path(__file__).parent / "notebooks"
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
-
-REAL_MODEL_FIXTURES = {"smollm2_path", "minilm_path"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses a real model's fixture is marked ``real_model``, so that nobody forgets it."""
-    for item in items:
-        if REAL_MODEL_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.real_model)
-    items.sort(key=_turn)
-
-
-def _turn(item: pytest.Item) -> int:
-    """Lessons are played after they were recorded, which happens while they are run.
-
-    The browser's driver leaves an event loop running on this thread until the session ends; tests that start one of
-    their own come before it.
-    """
-    if BROWSER_TESTS in item.path.parents:
-        return 3
-    return 2 if NOTEBOOK_TESTS in item.path.parents else int(item.path.suffix == ".ipynb")
+    arrange(items)
 
 
 def traces_of(lesson: Path) -> Path:

@@ -9,7 +9,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,20 @@ from tests.unit.widgets.recorded_page import recorded_page
 expect.set_options(timeout=20_000)  # a machine that runs other tests beside these is slow
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.browser)
+_running: list[Browser] = []
+_at_the_end = ExitStack()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """End the browser with the last test that needs it: its driver keeps an event loop running on this thread.
+
+    Tests that start a loop of their own could not come after it.
+    """
+    yield
+    if nextitem is None or nextitem.get_closest_marker("browser") is None:
+        _running.clear()
+        _at_the_end.close()
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +49,11 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with running_chromium() as started:
-        yield started
+@pytest.fixture(scope="module")
+def browser() -> Browser:
+    if not _running:
+        _running.append(_at_the_end.enter_context(running_chromium()))
+    return _running[0]
 
 
 @pytest.fixture

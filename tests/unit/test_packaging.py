@@ -63,7 +63,7 @@ def test_make_help_lists_every_target_a_person_would_call() -> None:
         ["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     targets = {line.split()[1] for line in listed.splitlines()}
-    assert {"help", "setup", "play", "lab", "test", "lint", "bench", "notebooks", "docs", "clean"} == targets
+    assert {"help", "setup", "play", "lab", "test", "check", "lint", "bench", "notebooks", "docs", "clean"} == targets
 
 
 def test_every_listed_target_is_phony() -> None:

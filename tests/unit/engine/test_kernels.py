@@ -62,13 +62,15 @@ def test_the_rows_of_a_matrix_are_as_near_as_its_form_allows(form: str, rows: in
 
 
 @forms
-@pytest.mark.parametrize("rows,columns", [(1, 1), (3, 7), (4, 32), (37, 33), (130, 320)])
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 9, 21])
-def test_a_product_is_that_of_the_rows_in_float32(team: Team, form: str, rows: int, columns: int, count: int) -> None:
-    bias = torch.linspace(-1, 1, rows)
-    matrix, x = FORMS[form](random_matrix(rows, columns), bias), random_matrix(count, columns, 1)
-    exact = x.double() @ matrix.take(torch.arange(rows)).double().T + bias
-    torch.testing.assert_close(matrix.exactly_times(x, team).double(), exact, rtol=1e-5, atol=1e-5)
+def test_a_product_is_that_of_the_rows_in_float32(team: Team, form: str) -> None:
+    for height, columns in [(1, 1), (3, 7), (4, 32), (37, 33), (130, 320)]:
+        bias = torch.linspace(-1, 1, height)
+        matrix = FORMS[form](random_matrix(height, columns), bias)
+        dense = matrix.take(torch.arange(height)).double()
+        for count in (1, 2, 3, 4, 7, 8, 9, 21):
+            x = random_matrix(count, columns, 1)
+            exact = x.double() @ dense.T + bias
+            torch.testing.assert_close(matrix.exactly_times(x, team).double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @forms

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.assistant_texts import PROSE, corpus, tools
+from tests.assistant_texts import PROSE, AssistantText, corpus, tools
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.openings import WINDOW
 from workbench.prompts.tools.parsing import ToolCallParser
@@ -20,6 +21,7 @@ from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus, Too
 
 TOOLS = tools()
 TEXTS_OF_A_SYNTAX = 200  # times five syntaxes
+CUTS_OF_A_SYNTAX = 400
 SYNTAXES = pytest.mark.parametrize("syntax", ToolSyntax)
 STARTED, IN_PROGRESS, SUCCESS, FAILURE = (
     ToolCallParseStatus[name] for name in ("started", "in_progress", "success", "failure")
@@ -27,6 +29,11 @@ STARTED, IN_PROGRESS, SUCCESS, FAILURE = (
 
 Event = str | ToolCallDelta
 Normal = list[tuple[str, Any]]
+
+
+@cache
+def texts(syntax: ToolSyntax) -> Sequence[AssistantText]:
+    return corpus(syntax, TEXTS_OF_A_SYNTAX)
 
 
 def parser(syntax: ToolSyntax, tools: Toolset = TOOLS) -> ToolCallParser:
@@ -71,19 +78,18 @@ def cut(text: str, *places: int) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------- laws
 
 
-@pytest.mark.timeout(600)  # a hundred thousand texts to read
 @SYNTAXES
-def test_every_cut_of_a_text_in_two_gives_what_the_whole_gives(syntax: ToolSyntax) -> None:
-    for one in corpus(syntax, TEXTS_OF_A_SYNTAX):
-        whole = read(one.text, syntax)
-        for place in range(1, len(one.text)):
-            assert normal(events(cut(one.text, place), syntax)) == whole, (one.text, place)
+@settings(max_examples=CUTS_OF_A_SYNTAX, deadline=None)
+@given(index=st.integers(0, TEXTS_OF_A_SYNTAX - 1), place=st.floats(0, 1))
+def test_any_cut_of_a_text_in_two_gives_what_the_whole_gives(syntax: ToolSyntax, index: int, place: float) -> None:
+    text = texts(syntax)[index].text
+    assert normal(events(cut(text, int(place * len(text))), syntax)) == read(text, syntax), (text, place)
 
 
 @SYNTAXES
 def test_any_number_of_cuts_gives_what_the_whole_gives(syntax: ToolSyntax) -> None:
     draw = random.Random(1)
-    for one in corpus(syntax, TEXTS_OF_A_SYNTAX):
+    for one in texts(syntax):
         whole = read(one.text, syntax)
         assert normal(events(one.text, syntax)) == whole, one.text
         for _ in range(8):
@@ -93,7 +99,7 @@ def test_any_number_of_cuts_gives_what_the_whole_gives(syntax: ToolSyntax) -> No
 
 @SYNTAXES
 def test_whole_calls_are_read_as_they_were_written_and_prose_stays(syntax: ToolSyntax) -> None:
-    known = [one for one in corpus(syntax, TEXTS_OF_A_SYNTAX) if one.calls is not None]
+    known = [one for one in texts(syntax) if one.calls is not None]
     assert sum(len(one.calls or ()) for one in known) > TEXTS_OF_A_SYNTAX / 2
     for one in known:
         found = read(one.text, syntax)
@@ -103,7 +109,7 @@ def test_whole_calls_are_read_as_they_were_written_and_prose_stays(syntax: ToolS
 
 @SYNTAXES
 def test_a_call_is_started_goes_on_and_ends_once(syntax: ToolSyntax) -> None:
-    for one in corpus(syntax, TEXTS_OF_A_SYNTAX):
+    for one in texts(syntax):
         kinds = [kind for kind, _ in read(one.text, syntax) if kind != "text"]
         assert len(kinds) % 3 == 0
         for begun, going_on, ended in zip(kinds[::3], kinds[1::3], kinds[2::3], strict=True):
@@ -114,7 +120,7 @@ def test_a_call_is_started_goes_on_and_ends_once(syntax: ToolSyntax) -> None:
 @SYNTAXES
 def test_a_failure_holds_the_raw_text_that_was_in_progress_and_nothing_is_lost(syntax: ToolSyntax) -> None:
     failures = 0
-    for one in corpus(syntax, TEXTS_OF_A_SYNTAX):
+    for one in texts(syntax):
         found = read(one.text, syntax)
         for (_, going_on), (kind, content) in itertools.pairwise(found):
             if kind == "failure":

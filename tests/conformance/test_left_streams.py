@@ -15,6 +15,7 @@ import pytest
 
 from tests.conformance.conftest import Served
 from tests.conformance.test_providers import PROMPT, completed, params
+from tests.fakes.tasks import other_tasks_ended
 from workbench.protocol import UserMessage
 from workbench.providers.requests import completion_request
 
@@ -73,11 +74,6 @@ def threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
 
 
-async def all_tasks_ended() -> None:
-    while others := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(others)
-
-
 @pytest.mark.timeout(300)
 async def test_streams_that_are_left_anywhere_leave_nothing_behind(served: Served) -> None:
     alone = (await completed(served)).completion_message
@@ -90,7 +86,7 @@ async def test_streams_that_are_left_anywhere_leave_nothing_behind(served: Serve
             for one in range(4):
                 await leave(served, draw, index + one)
             assert (await bystander).completion_message == alone
-        await all_tasks_ended()
+        await other_tasks_ended()
     assert faults == []
     assert threads() <= before
 

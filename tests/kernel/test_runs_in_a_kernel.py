@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,16 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("smollm2_path", "bench")]
 
 LONG = "bench.completion('Once upon a time', sampling_params=wb.SamplingParams(max_tokens=4000))"
+
+TELL_WHEN_WAITING = """
+import sys, threading, time
+def tell():
+    while sys._current_frames()[threading.main_thread().ident].f_code.co_name not in ('wait', 'select'):
+        time.sleep(0.01)
+    print('it waits', flush=True)
+threading.Thread(target=tell).start()
+"""
+"""What a cell says from another thread once its own one stands still: in a lock, or in the event loop's selector."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +57,8 @@ def test_a_run_can_be_looped_over_with_async_for(kernel: Kernel) -> None:
 @pytest.mark.parametrize("wait", ["run.result()", "await run", "[chunk for chunk in run]"])
 def test_interrupting_a_cell_that_waits_stops_the_run_and_the_next_cell_works(kernel: Kernel, wait: str) -> None:
     kernel.run(f"run = {LONG}")
-    cell = kernel.start(wait)
-    time.sleep(1)  # the cell must be waiting already; there is nothing to see of that from outside
+    cell = kernel.start(f"{TELL_WHEN_WAITING}\n{wait}")
+    kernel.wait_for(cell, "it waits")
     kernel.interrupt()
     assert kernel.finish(cell, timeout_s=20).error in ("KeyboardInterrupt", "CancelledError")
     assert kernel.run("run.wait(10), run.state").text == "(True, 'cancelled')"

@@ -39,5 +39,5 @@ def test_of_64_streams_16_are_dropped_and_48_are_exact(fake_models: FakeModels) 
         assert eventually(lambda: tasks_of(served) <= tasks)
         assert threads() <= others
         done = len(decoder.decodes)
-        time.sleep(0.2)
-        assert len(decoder.decodes) == done
+        client.post("/inference/completion", json=bodies[0])
+        assert len(decoder.decodes) - done <= 40, "nothing but the last request is computed"

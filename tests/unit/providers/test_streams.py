@@ -50,7 +50,7 @@ async def test_an_error_of_the_source_is_raised_at_its_place_and_ends_the_stream
 
     async def read_all() -> None:
         async for number in stream:
-            read.append(number)  # noqa: PERF401 - what came before the error is what is looked at
+            read.append(number)
 
     with pytest.raises(ValueError, match="broken"):
         await read_all()

@@ -56,13 +56,17 @@ class Workbench:
     Args:
         config: a run config as a YAML file, a dict or a `RunConfig`; None takes the file named by
             ``WORKBENCH_CONFIG``, else the embedded models.
+        precision: of the embedded models: ``float32`` (the reference, whose numbers are the same on every processor),
+            ``bf16``, ``fp8``, ``int8`` or ``int4`` (the default). A run config says it for each provider instead.
 
     Raises:
         ConfigError: the run config is wrong; nothing was started.
     """
 
-    def __init__(self, config: RunConfig | dict[str, Any] | str | Path | None = None) -> None:
-        self._stack = Stack(config)
+    def __init__(
+        self, config: RunConfig | dict[str, Any] | str | Path | None = None, *, precision: str | None = None
+    ) -> None:
+        self._stack = Stack(config, precision)
         self.config = self._stack.config
         """With ``${env.NAME}`` as written; it holds no secret that can be read."""
         self._loop = BackgroundLoop("workbench")

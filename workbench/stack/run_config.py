@@ -6,18 +6,19 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from workbench.errors import ConfigError
 from workbench.protocol import RunConfig
 from workbench.stack.checking import checked
 from workbench.stack.yaml_file import read_mapping
 
+Precision: TypeAlias = Literal["float32", "bf16", "fp8", "int8", "int4"]
 CONFIG_VARIABLE = "WORKBENCH_CONFIG"
 
 
-def default_run_config() -> RunConfig:
-    """The embedded models on this machine, in the precision that suits a laptop."""
+def default_run_config(precision: str = "int4") -> RunConfig:
+    """Return the config of the embedded models on this machine; int4 suits a laptop."""
     return RunConfig.model_validate(
         {
             "built_at": datetime(2026, 1, 1, tzinfo=UTC),
@@ -29,7 +30,7 @@ def default_run_config() -> RunConfig:
                         "provider_type": "inline::transformers",
                         "config": {
                             "models": ["smollm2-135m-instruct", "all-minilm-l6-v2"],
-                            "quantization": {"type": "int4"},
+                            "quantization": None if precision == "float32" else {"type": precision},
                         },
                     }
                 ]
@@ -38,7 +39,9 @@ def default_run_config() -> RunConfig:
     )
 
 
-def load_run_config(source: str | Path | Mapping[str, Any] | RunConfig | None = None) -> RunConfig:
+def load_run_config(
+    source: str | Path | Mapping[str, Any] | RunConfig | None = None, precision: str | None = None
+) -> RunConfig:
     """A run config that is right as a whole: every provider is known and accepts its part.
 
     It holds ``${env.NAME}`` as written, and every other secret as a ``SecretStr``; the provider alone sees the values.
@@ -46,14 +49,20 @@ def load_run_config(source: str | Path | Mapping[str, Any] | RunConfig | None = 
     Args:
         source: a YAML file, its content as a dict, or a finished config. None takes the file that the environment
             variable ``WORKBENCH_CONFIG`` names, else the default.
+        precision: of the default's models; a file that ``WORKBENCH_CONFIG`` names says it itself.
 
     Raises:
         ConfigError: with a line for everything that is wrong: the path of the key, and what is allowed there.
     """
+    if precision is not None and source is not None:
+        allowed = "None beside a run config, which says it under config.quantization of its providers"
+        raise ConfigError(f"precision must be {allowed}; got {precision!r}")
+    if precision is not None and precision not in get_args(Precision):
+        raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}; got {precision!r}")
     if source is None and (path := os.environ.get(CONFIG_VARIABLE)):
         source = path
     if source is None:
-        return checked(default_run_config())
+        return checked(default_run_config(precision or "int4"))
     if isinstance(source, RunConfig):
         return checked(source)
     if isinstance(source, str | Path):

@@ -25,14 +25,16 @@ class Stack:
     """Builds every provider of the config; nothing is loaded before a request asks for it.
 
     Args:
-        config: as for `load_run_config`.
+        config, precision: as for `load_run_config`.
 
     Raises:
         ConfigError: something is wrong with the config; no provider was made.
     """
 
-    def __init__(self, config: RunConfig | Mapping[str, Any] | str | Path | None = None) -> None:
-        self.config = load_run_config(config)
+    def __init__(
+        self, config: RunConfig | Mapping[str, Any] | str | Path | None = None, precision: str | None = None
+    ) -> None:
+        self.config = load_run_config(config, precision)
         """With ``${env.NAME}`` as written; it holds no secret that can be read."""
         self.apis = {api: SERVED_APIS[api] for api in SERVED_APIS if api in (self.config.apis or SERVED_APIS)}
         """The protocols to serve, by API; all of them unless the config chooses."""

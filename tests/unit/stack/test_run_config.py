@@ -226,3 +226,19 @@ def test_a_config_given_is_left_as_it_was() -> None:
     before = given.model_copy(deep=True)
     load_run_config(given)
     assert given == before
+
+
+# ------------------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("precision,kept", [(None, "int4"), ("int4", "int4"), ("bf16", "bf16"), ("float32", None)])
+def test_the_embedded_models_come_in_the_precision_that_is_asked_for(precision: str | None, kept: str | None) -> None:
+    (provider,) = load_run_config(None, precision).providers["inference"]
+    assert (provider.config["quantization"] or {"type": None})["type"] == kept
+
+
+def test_a_precision_is_refused_by_name_beside_a_config_and_where_it_is_none_of_ours() -> None:
+    with pytest.raises(ConfigError, match="precision must be None beside a run config"):
+        load_run_config(CONFIG, "int4")
+    with pytest.raises(ConfigError, match=r"precision must be one of float32, .*; got 'q4'"):
+        load_run_config(None, "q4")

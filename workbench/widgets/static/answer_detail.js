@@ -22,7 +22,12 @@ export function answerDetail(model) {
   };
   const buttons = { calls: toggle("calls", panels.calls), prompt: toggle("prompt", panels.prompt) };
   const slots = { microscope: panels.calls.slot, prompt_view: panels.prompt.slot };
-  const root = h("div", { class: "wb-detail" }, h("div", { class: "wb-detail-bar" }, buttons.calls, buttons.prompt), ...Object.values(slots));
+  const root = h(
+    "div",
+    { class: "wb-detail" },
+    h("div", { class: "wb-detail-bar" }, buttons.calls, buttons.prompt),
+    ...Object.values(slots),
+  );
   let hasCalls = false;
   const show = () => {
     const open = model.get("detail");

@@ -19,7 +19,10 @@ export function requester(model, signal, show) {
     id += 1;
     show(null);
     window.clearTimeout(timer);
-    timer = window.setTimeout(() => show("The kernel is busy: this takes effect when the running cell ends."), PATIENCE_MS);
+    timer = window.setTimeout(
+      () => show("The kernel is busy: this takes effect when the running cell ends."),
+      PATIENCE_MS,
+    );
     model.send({ id, ...content });
   };
 }

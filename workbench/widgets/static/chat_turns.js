@@ -37,7 +37,12 @@ export function chatTurns(context) {
   const { model, store, signal } = context;
   const list = h("ol", { class: "wb-turns" });
   const empty = h("p", { class: "wb-quiet wb-chat-empty", text: "Nothing has been said yet." });
-  const root = h("div", { class: "wb-chat-log", role: "region", tabindex: 0, "aria-label": "Conversation" }, empty, list);
+  const root = h(
+    "div",
+    { class: "wb-chat-log", role: "region", tabindex: 0, "aria-label": "Conversation" },
+    empty,
+    list,
+  );
   // The marks at the end of a turn say nothing that the turns do not.
   const tokens = tokenText(store, signal, { label: "Answer", look: { ...PLAIN_LOOK, special: false } });
   const live = h("div", { class: "wb-calls" });
@@ -60,19 +65,33 @@ export function chatTurns(context) {
       const isEdited = turn.role === "user" && turn.turn === edited;
       const key = JSON.stringify([turn, isTold, isLast, isEdited, isBusy(model)]);
       if (before[i]?.key === key) return before[i];
-      const item = turn.role === "user" ? userTurn(turn, isEdited, edit, context) : answer(turn, { isTold, isLast, turns, tokens: tokens.root, live, detail: detail.root, context });
+      const item =
+        turn.role === "user"
+          ? userTurn(turn, isEdited, edit, context)
+          : answer(turn, { isTold, isLast, turns, tokens: tokens.root, live, detail: detail.root, context });
       return { key, item };
     });
     const hadFocus = list.contains(document.activeElement) && edited === null;
-    place(list, shown.map(({ item }) => item));
+    place(
+      list,
+      shown.map(({ item }) => item),
+    );
     if (hadFocus && !list.contains(document.activeElement)) context.leave();
     empty.hidden = turns.length > 0;
     showLive();
   };
   const showLive = () => {
     // What is still being written is told by the feed; once it has ended, by the turns.
-    live.replaceChildren(...(store.active ? store.calls.map((/** @type {any} */ call) => callCard({ ...call, arguments: call.args, decision: null }, context)) : []));
-    const told = model.get("turns").find((/** @type {Turn} */ turn) => turn.run !== undefined && turn.run === store.run);
+    live.replaceChildren(
+      ...(store.active
+        ? store.calls.map((/** @type {any} */ call) =>
+            callCard({ ...call, arguments: call.args, decision: null }, context),
+          )
+        : []),
+    );
+    const told = model
+      .get("turns")
+      .find((/** @type {Turn} */ turn) => turn.run !== undefined && turn.run === store.run);
     detail.calls(store.calls.length > 0 || Boolean(told?.calls?.length));
     if (follows) root.scrollTop = root.scrollHeight;
   };
@@ -113,9 +132,24 @@ function userTurn(turn, isEdited, edit, context) {
     item.append(...editor(turn, () => edit(null), context));
     return item;
   }
-  const button = h("button", { type: "button", class: "wb-button wb-ghost wb-small", text: "Edit", disabled: isBusy(context.model), "aria-label": `Edit: ${turn.text.slice(0, 40)}` });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost wb-small",
+    text: "Edit",
+    disabled: isBusy(context.model),
+    "aria-label": `Edit: ${turn.text.slice(0, 40)}`,
+  });
   button.addEventListener("click", () => edit(turn.turn ?? null));
-  item.append(h("div", { class: "wb-turn-head" }, h("span", { class: "wb-speaker", text: "You" }), h("span", { class: "wb-spacer" }), button), h("div", { class: "wb-said", dir: "auto", text: turn.text }));
+  item.append(
+    h(
+      "div",
+      { class: "wb-turn-head" },
+      h("span", { class: "wb-speaker", text: "You" }),
+      h("span", { class: "wb-spacer" }),
+      button,
+    ),
+    h("div", { class: "wb-said", dir: "auto", text: turn.text }),
+  );
   return item;
 }
 
@@ -132,10 +166,19 @@ function editor(turn, cancel, { model, request }) {
     event.preventDefault();
     event.stopPropagation();
   });
-  const sendButton = h("button", { type: "button", class: "wb-button wb-primary", text: "Send again", on: { click: send } });
+  const sendButton = h("button", {
+    type: "button",
+    class: "wb-button wb-primary",
+    text: "Send again",
+    on: { click: send },
+  });
   const cancelButton = h("button", { type: "button", class: "wb-button", text: "Cancel", on: { click: cancel } });
   const hint = h("span", { class: "wb-quiet wb-chat-hint", text: "What came after it is forgotten." });
-  return [h("label", { class: "wb-sr", for: id, text: "Edit the message" }), box, h("div", { class: "wb-row" }, sendButton, cancelButton, hint)];
+  return [
+    h("label", { class: "wb-sr", for: id, text: "Edit the message" }),
+    box,
+    h("div", { class: "wb-row" }, sendButton, cancelButton, hint),
+  ];
 }
 
 /** @param {Turn} turn @param {{isTold: boolean, isLast: boolean, turns: Turn[], tokens: HTMLElement, live: HTMLElement, detail: HTMLElement, context: Context}} how */
@@ -143,8 +186,15 @@ function answer(turn, { isTold, isLast, turns, tokens, live, detail, context }) 
   const { model, request } = context;
   const asked = turns.findLast((one) => one.role === "user");
   const again = h("button", { type: "button", class: "wb-button wb-ghost wb-small", text: "Regenerate" });
-  again.addEventListener("click", () => request({ kind: "say", text: asked?.text, system: model.get("system"), turn: asked?.turn }));
-  const tell = h("button", { type: "button", class: "wb-button wb-ghost wb-small", text: "Tokens", title: "Show the tokens of this answer" });
+  again.addEventListener("click", () =>
+    request({ kind: "say", text: asked?.text, system: model.get("system"), turn: asked?.turn }),
+  );
+  const tell = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost wb-small",
+    text: "Tokens",
+    title: "Show the tokens of this answer",
+  });
   tell.addEventListener("click", () => request({ kind: "show", run: turn.run }));
   const how = h("button", { type: "button", class: "wb-button wb-toggle", text: CALLS_TEXT, "aria-expanded": "false" });
   how.addEventListener("click", () => {
@@ -155,7 +205,12 @@ function answer(turn, { isTold, isLast, turns, tokens, live, detail, context }) 
   const busy = isBusy(model);
   return h(
     "li",
-    { class: "wb-turn wb-turn-answer", "data-wb-role": "assistant", "data-wb-run": turn.run, "data-wb-state": turn.state },
+    {
+      class: "wb-turn wb-turn-answer",
+      "data-wb-role": "assistant",
+      "data-wb-run": turn.run,
+      "data-wb-state": turn.state,
+    },
     h(
       "div",
       { class: "wb-turn-head" },
@@ -179,7 +234,10 @@ function answer(turn, { isTold, isLast, turns, tokens, live, detail, context }) 
 function facts(turn) {
   if (["queued", "running"].includes(turn.state ?? "")) return "";
   const states = { cancelled: "stopped by you", failed: "failed" };
-  const end = turn.state === "finished" ? /** @type {any} */ (ENDS)[turn.stop_reason ?? ""] : /** @type {any} */ (states)[turn.state ?? ""];
+  const end =
+    turn.state === "finished"
+      ? /** @type {any} */ (ENDS)[turn.stop_reason ?? ""]
+      : /** @type {any} */ (states)[turn.state ?? ""];
   const speed = turn.tokens_per_s ?? null;
   return [`${turn.generated} tokens`, speed !== null && `${fixed(speed, 0)} tokens/s`, end].filter(Boolean).join(" · ");
 }

@@ -37,7 +37,17 @@ async function render({ model, el, host, signal }) {
   const settings = settingsPanel(model, signal);
   const inspector = h("div", { class: "wb-chat-side" });
   const said = h("p", { class: "wb-sr", role: "status" });
-  el.append(settings.bar, settings.panel, h("div", { class: "wb-chat-grid" }, h("div", { class: "wb-chat-main" }, turns.root, problem, composer.root), inspector), said);
+  el.append(
+    settings.bar,
+    settings.panel,
+    h(
+      "div",
+      { class: "wb-chat-grid" },
+      h("div", { class: "wb-chat-main" }, turns.root, problem, composer.root),
+      inspector,
+    ),
+    said,
+  );
 
   for (const [name, element] of Object.entries({ ...settings.slots, ...turns.slots, inspector })) {
     const part = await host.getWidget(model.get(name));
@@ -118,7 +128,13 @@ function messageBox(model, request, signal) {
   });
   box.addEventListener("change", flush);
   button.addEventListener("click", () => (isBusy() ? stop() : send()));
-  const root = h("div", { class: "wb-chat-composer" }, h("label", { class: "wb-sr", for: id, text: "Message" }), box, h("div", { class: "wb-row" }, button, hint));
+  const root = h(
+    "div",
+    { class: "wb-chat-composer" },
+    h("label", { class: "wb-sr", for: id, text: "Message" }),
+    box,
+    h("div", { class: "wb-row" }, button, hint),
+  );
   root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     // Enter that ends the writing of a character with an input method is no Enter.
     if (event.key === "Enter" && event.target === box && !event.shiftKey && !event.isComposing) send();
@@ -144,9 +160,20 @@ function settingsPanel(model, signal) {
   const panelId = uniqueId("settings");
   const systemId = uniqueId("system");
   const slots = { picker: h("div", { class: "wb-slot-bar" }), controls: h("div", { class: "wb-slot-bar" }) };
-  const system = h("textarea", { class: "wb-field wb-chat-system", id: systemId, rows: 2, placeholder: "None: the model's own template decides" });
+  const system = h("textarea", {
+    class: "wb-field wb-chat-system",
+    id: systemId,
+    rows: 2,
+    placeholder: "None: the model's own template decides",
+  });
   const summary = h("p", { class: "wb-chat-summary wb-quiet" });
-  const disclose = h("button", { type: "button", class: "wb-button wb-ghost", "aria-expanded": "false", "aria-controls": panelId, text: "Settings" });
+  const disclose = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost",
+    "aria-expanded": "false",
+    "aria-controls": panelId,
+    text: "Settings",
+  });
   const panel = h(
     "div",
     { class: "wb-chat-settings", id: panelId, hidden: true },
@@ -177,7 +204,11 @@ function settingsPanel(model, signal) {
   model.on("change:system", show);
   show();
   signal.addEventListener("abort", () => window.clearTimeout(timer));
-  return { slots, panel, bar: h("div", { class: "wb-bar wb-chat-bar" }, summary, h("span", { class: "wb-spacer" }), disclose) };
+  return {
+    slots,
+    panel,
+    bar: h("div", { class: "wb-bar wb-chat-bar" }, summary, h("span", { class: "wb-spacer" }), disclose),
+  };
 }
 
 export default { render };

@@ -23,7 +23,15 @@ import { scrollInto } from "./token_text.js";
  */
 
 const STOPPED = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
-const STATES = { idle: "ready", queued: "waiting for the model", running: "running", paused: "paused", cancelled: "stopped by you", failed: "failed", finished: "finished" };
+const STATES = {
+  idle: "ready",
+  queued: "waiting for the model",
+  running: "running",
+  paused: "paused",
+  cancelled: "stopped by you",
+  failed: "failed",
+  finished: "finished",
+};
 
 /** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
 async function render({ model, el, host, signal }) {
@@ -39,10 +47,18 @@ async function render({ model, el, host, signal }) {
     model.save_changes();
   };
   const sides = /** @type {Side[]} */ (model.get("sides"));
-  const columns = stores.map((store, i) => column({ store, side: sides[i], index: i, model, differences, look, signal }));
+  const columns = stores.map((store, i) =>
+    column({ store, side: sides[i], index: i, model, differences, look, signal }),
+  );
   const grid = h("div", { class: "wb-compare-columns" }, ...columns.map((one) => one.root));
   grid.style.setProperty("--wb-sides", String(sides.length));
-  el.append(promptForm(model, stores, signal), grid, summary({ model, differences, look, signal }), strips({ stores, sides, model, differences, look, signal }), candidates({ stores, sides, model, differences, signal }));
+  el.append(
+    promptForm(model, stores, signal),
+    grid,
+    summary({ model, differences, look, signal }),
+    strips({ stores, sides, model, differences, look, signal }),
+    candidates({ stores, sides, model, differences, signal }),
+  );
 
   const showState = () => {
     const { state, pairs } = differences.value;
@@ -76,7 +92,11 @@ function differencesOf(model, signal) {
       model.send({ kind: "look", id: number });
       return;
     }
-    const joined = pairs.map((pair, i) => ({ ...pair, from: 0, kl: [...(before.pairs[i]?.kl ?? []).slice(0, pair.from), ...pair.kl] }));
+    const joined = pairs.map((pair, i) => ({
+      ...pair,
+      from: 0,
+      kl: [...(before.pairs[i]?.kl ?? []).slice(0, pair.from), ...pair.kl],
+    }));
     known.value = { ...before, pairs: joined };
     tell();
   };
@@ -98,9 +118,25 @@ function markedIn(pairs, index) {
 /** @param {any} model @param {any[]} stores @param {AbortSignal} signal */
 function promptForm(model, stores, signal) {
   const promptId = uniqueId("prompt");
-  const prompt = h("textarea", { class: "wb-field wb-prompt", id: promptId, rows: 2, spellcheck: "false", placeholder: "Ask them all the same" });
-  const runButton = h("button", { type: "button", class: "wb-button wb-primary wb-run" }, h("span", { text: "Run" }), h("kbd", { text: "Ctrl ⏎" }));
-  const stopButton = h("button", { type: "button", class: "wb-button wb-stop" }, h("span", { text: "Stop" }), h("kbd", { text: "Esc" }));
+  const prompt = h("textarea", {
+    class: "wb-field wb-prompt",
+    id: promptId,
+    rows: 2,
+    spellcheck: "false",
+    placeholder: "Ask them all the same",
+  });
+  const runButton = h(
+    "button",
+    { type: "button", class: "wb-button wb-primary wb-run" },
+    h("span", { text: "Run" }),
+    h("kbd", { text: "Ctrl ⏎" }),
+  );
+  const stopButton = h(
+    "button",
+    { type: "button", class: "wb-button wb-stop" },
+    h("span", { text: "Stop" }),
+    h("kbd", { text: "Esc" }),
+  );
   const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
   const request = requester(model, signal, (text) => {
     message.textContent = text ?? "";
@@ -138,7 +174,15 @@ function promptForm(model, stores, signal) {
     { class: "wb-compare-form" },
     h("label", { class: "wb-sr", for: promptId, text: "Prompt" }),
     prompt,
-    h("div", { class: "wb-row" }, runButton, stopButton, h("span", { class: "wb-quiet wb-compare-common", text: model.get("common") }), h("span", { class: "wb-spacer" }), legend()),
+    h(
+      "div",
+      { class: "wb-row" },
+      runButton,
+      stopButton,
+      h("span", { class: "wb-quiet wb-compare-common", text: model.get("common") }),
+      h("span", { class: "wb-spacer" }),
+      legend(),
+    ),
     message,
   );
   form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -166,8 +210,19 @@ function legend() {
  */
 function column({ store, side, index, model, differences, look, signal }) {
   const titleId = uniqueId("side");
-  const title = h("h3", { id: titleId }, h("span", { class: "wb-compare-letter", text: side.letter }), h("span", { text: side.model }));
-  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": `Text of ${side.letter}; arrow keys walk through its tokens`, dir: "auto" });
+  const title = h(
+    "h3",
+    { id: titleId },
+    h("span", { class: "wb-compare-letter", text: side.letter }),
+    h("span", { text: side.model }),
+  );
+  const output = h("div", {
+    class: "wb-output",
+    tabindex: 0,
+    role: "group",
+    "aria-label": `Text of ${side.letter}; arrow keys walk through its tokens`,
+    dir: "auto",
+  });
   const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
   const error = h("p", { class: "wb-message wb-compare-error", role: "alert", hidden: true });
   /** @type {HTMLElement[]} */ const spans = [];
@@ -178,7 +233,12 @@ function column({ store, side, index, model, differences, look, signal }) {
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
     const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) =>
-      h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": from + i, text: token.special ? token.label : token.piece }));
+      h("span", {
+        class: token.special ? "wb-special" : "wb-token",
+        "data-wb-position": from + i,
+        text: token.special ? token.label : token.piece,
+      }),
+    );
     spans.push(...fresh);
     output.append(...fresh);
     if (follows) output.scrollTop = output.scrollHeight;
@@ -229,24 +289,42 @@ function column({ store, side, index, model, differences, look, signal }) {
   walk(output, { position: () => model.get("position"), count: () => store.tokens.length, look });
   reset();
   showFoot();
-  const root = h("section", { class: "wb-compare-side", "aria-labelledby": titleId, "data-wb-side": side.letter }, title, h("p", { class: "wb-quiet wb-compare-settings", text: side.settings }), output, error, foot);
+  const root = h(
+    "section",
+    { class: "wb-compare-side", "aria-labelledby": titleId, "data-wb-side": side.letter },
+    title,
+    h("p", { class: "wb-quiet wb-compare-settings", text: side.settings }),
+    output,
+    error,
+    foot,
+  );
   return { root };
 }
 
 /** @param {any} store */
 function footOf(store) {
-  const state = store.state === "finished" ? (/** @type {any} */ (STOPPED)[store.stopReason] ?? "finished") : (/** @type {any} */ (STATES)[store.state] ?? store.state);
+  const state =
+    store.state === "finished"
+      ? (/** @type {any} */ (STOPPED)[store.stopReason] ?? "finished")
+      : (/** @type {any} */ (STATES)[store.state] ?? store.state);
   const usage = store.usage;
   const speed = usage?.tokensPerS == null ? null : `${fixed(usage.tokensPerS, usage.tokensPerS < 10 ? 1 : 0)} tokens/s`;
   const first = usage?.firstTokenS == null ? null : `first token ${duration(usage.firstTokenS)}`;
-  return [store.tokens.length ? `${store.tokens.length} tokens` : null, speed, first, state].filter(Boolean).join(" · ");
+  return [store.tokens.length ? `${store.tokens.length} tokens` : null, speed, first, state]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /** Arrow keys, Home, End and Escape. @param {HTMLElement} box @param {{position: () => number | null, count: () => number, look: (position: number | null) => void}} spec */
 function walk(box, { position, count, look }) {
   box.addEventListener("keydown", (event) => {
     const at = position();
-    const targets = { ArrowRight: at === null ? 0 : at + 1, ArrowLeft: at === null ? count() - 1 : at - 1, Home: 0, End: count() - 1 };
+    const targets = {
+      ArrowRight: at === null ? 0 : at + 1,
+      ArrowLeft: at === null ? count() - 1 : at - 1,
+      Home: 0,
+      End: count() - 1,
+    };
     const target = /** @type {Record<string, number>} */ (targets)[event.key];
     if (event.key === "Escape" && at !== null) look(null);
     else if (target !== undefined && !event.shiftKey && !event.ctrlKey && !event.metaKey) look(target);

@@ -11,7 +11,9 @@ export function h(tag, props = {}, ...children) {
     if (value === false || value === null || value === undefined) continue;
     if (name === "class") element.className = value;
     else if (name === "text") element.textContent = value;
-    else if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, /** @type {any} */ (listener));
+    else if (name === "on")
+      for (const [event, listener] of Object.entries(value))
+        element.addEventListener(event, /** @type {any} */ (listener));
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   for (const child of children) if (child) element.append(child);
@@ -32,7 +34,9 @@ export function uniqueId(what) {
  */
 export function segments({ label, options, onChange }) {
   const name = uniqueId("segments");
-  const inputs = options.map((option) => h("input", { type: "radio", name, value: option.value, on: { change: () => onChange(option.value) } }));
+  const inputs = options.map((option) =>
+    h("input", { type: "radio", name, value: option.value, on: { change: () => onChange(option.value) } }),
+  );
   const root = h(
     "div",
     { class: "wb-segments", role: "radiogroup", "aria-label": label },

@@ -7,13 +7,18 @@ const UNCERTAIN_BITS = 2;
 
 /** @param {any} store @returns {number[]} */
 export function uncertainPositions(store) {
-  return store.tokens.flatMap((/** @type {any} */ token, /** @type {number} */ i) => ((bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : []));
+  return store.tokens.flatMap((/** @type {any} */ token, /** @type {number} */ i) =>
+    (bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : [],
+  );
 }
 
 /** Select the next of some positions, or the one before; beyond the last comes the first. @param {any} store @param {number[]} positions @param {1 | -1} step */
 export function jump(store, positions, step) {
   const current = store.current;
-  const beyond = step > 0 ? positions.find((i) => current === null || i > current) : positions.findLast((i) => current === null || i < current);
+  const beyond =
+    step > 0
+      ? positions.find((i) => current === null || i > current)
+      : positions.findLast((i) => current === null || i < current);
   const target = beyond ?? positions.at(step > 0 ? 0 : -1);
   if (target !== undefined) store.select([target]);
 }

@@ -43,14 +43,25 @@ function render({ model, el, signal }) {
   const cardId = uniqueId("card");
   const select = h("select", { class: "wb-field wb-model", "aria-label": "Model" });
   const facts = h("span", { class: "wb-quiet wb-number wb-model-facts" });
-  const disclose = h("button", { type: "button", class: "wb-button wb-ghost", "aria-expanded": "false", "aria-controls": cardId, text: "Card" });
+  const disclose = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost",
+    "aria-expanded": "false",
+    "aria-controls": cardId,
+    text: "Card",
+  });
   const rows = h("dl", { class: "wb-card wb-number" });
   const outcome = outcomeLine(model);
   const request = requester(model, signal, outcome.refuse);
   const removal = removalButtons(model, request);
   const card = h("div", { id: cardId, hidden: true }, rows, removal.root);
   const form = registrationForm(model, request);
-  el.append(h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener), card, form.root, outcome.root);
+  el.append(
+    h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener),
+    card,
+    form.root,
+    outcome.root,
+  );
 
   const show = () => {
     const cards = /** @type {Card[]} */ (model.get("cards"));
@@ -135,14 +146,23 @@ function cardRows(card) {
     ["Precision", card.precision],
     ["Device", card.device],
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
-    ["Chat template", card.template_sha256 === null ? (card.has_chat_template ? "yes" : "no") : `SHA-256 ${card.template_sha256.slice(0, 12)}`],
+    [
+      "Chat template",
+      card.template_sha256 === null
+        ? card.has_chat_template
+          ? "yes"
+          : "no"
+        : `SHA-256 ${card.template_sha256.slice(0, 12)}`,
+    ],
     ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "as the request asks" : card.tool_syntax],
     ["Licence", card.licence],
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Memory predicted", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],
   ];
-  return rows.flatMap(([term, value]) => (value === null ? [] : [h("div", {}, h("dt", { text: term }), h("dd", { text: value }))]));
+  return rows.flatMap(([term, value]) =>
+    value === null ? [] : [h("div", {}, h("dt", { text: term }), h("dd", { text: value }))],
+  );
 }
 
 /** What is going on, and what came of it; a refusal at once is said in the same place. @param {any} model */
@@ -200,21 +220,66 @@ function removalButtons(model, request) {
 /** Source, name and provider of one more model. @param {any} model @param {(content: any) => void} request */
 function registrationForm(model, request) {
   const formId = uniqueId("register");
-  const opener = h("button", { type: "button", class: "wb-button wb-ghost wb-register", "aria-expanded": "false", "aria-controls": formId, text: "Register…" });
-  const source = field("Source", h("input", { class: "wb-field", type: "text", spellcheck: "false", autocomplete: "off", placeholder: "catalog name, folder or hub id" }));
-  const name = field("Name", h("input", { class: "wb-field", type: "text", spellcheck: "false", autocomplete: "off", placeholder: "the source's own" }));
-  const providers = model.get("providers").map((/** @type {any} */ one) => h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }));
+  const opener = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost wb-register",
+    "aria-expanded": "false",
+    "aria-controls": formId,
+    text: "Register…",
+  });
+  const source = field(
+    "Source",
+    h("input", {
+      class: "wb-field",
+      type: "text",
+      spellcheck: "false",
+      autocomplete: "off",
+      placeholder: "catalog name, folder or hub id",
+    }),
+  );
+  const name = field(
+    "Name",
+    h("input", {
+      class: "wb-field",
+      type: "text",
+      spellcheck: "false",
+      autocomplete: "off",
+      placeholder: "the source's own",
+    }),
+  );
+  const providers = model
+    .get("providers")
+    .map((/** @type {any} */ one) =>
+      h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }),
+    );
   const provider = field("Provider", h("select", { class: "wb-field" }, ...providers));
   const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
-  const help = h("p", { class: "wb-quiet wb-register-help", text: "Weights that are not here yet are fetched. What could not fit this machine's memory is refused, with what would." });
-  const root = h("div", { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true }, source.root, name.root, provider.root, submit, help);
+  const help = h("p", {
+    class: "wb-quiet wb-register-help",
+    text: "Weights that are not here yet are fetched. What could not fit this machine's memory is refused, with what would.",
+  });
+  const root = h(
+    "div",
+    { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true },
+    source.root,
+    name.root,
+    provider.root,
+    submit,
+    help,
+  );
   const open = (/** @type {boolean} */ isOpen) => {
     root.hidden = !isOpen;
     opener.setAttribute("aria-expanded", String(isOpen));
     (isOpen ? source.input : opener).focus();
   };
   const send = () => {
-    if (!submit.disabled) request({ kind: "register", source: source.input.value, name: name.input.value, provider_id: provider.input.value || null });
+    if (!submit.disabled)
+      request({
+        kind: "register",
+        source: source.input.value,
+        name: name.input.value,
+        provider_id: provider.input.value || null,
+      });
   };
   opener.addEventListener("click", () => open(root.hidden));
   opener.hidden = providers.length === 0;
@@ -246,7 +311,15 @@ function registrationForm(model, request) {
 /** @param {string} label @param {any} input */
 function field(label, input) {
   input.id = uniqueId("field");
-  return { input, root: h("div", { class: "wb-register-field" }, h("label", { class: "wb-quiet", for: input.id, text: label }), input) };
+  return {
+    input,
+    root: h(
+      "div",
+      { class: "wb-register-field" },
+      h("label", { class: "wb-quiet", for: input.id, text: label }),
+      input,
+    ),
+  };
 }
 
 export default { render };

@@ -14,9 +14,23 @@ import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
 async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-playground");
   keepKeys(el);
-  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table"), waterfall: slot("waterfall"), tree: slot("tree"), prompt_view: slot("prompt") };
+  const slots = {
+    picker: slot("bar"),
+    controls: slot("bar"),
+    stream: slot("stream"),
+    inspector: slot("inspector"),
+    table: slot("table"),
+    waterfall: slot("waterfall"),
+    tree: slot("tree"),
+    prompt_view: slot("prompt"),
+  };
   const code = h("code");
-  const codePanel = h("div", { class: "wb-code" }, copyButton("Copy", () => model.get("code")), h("pre", { tabindex: 0, "aria-label": "Python code" }, code));
+  const codePanel = h(
+    "div",
+    { class: "wb-code" },
+    copyButton("Copy", () => model.get("code")),
+    h("pre", { tabindex: 0, "aria-label": "Python code" }, code),
+  );
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
@@ -55,8 +69,19 @@ function slot(name) {
 function tabList(model, tabs) {
   const buttons = tabs.map(({ value, text, panel }) => {
     const id = uniqueId("tab");
-    const holder = h("div", { role: "tabpanel", id: `${id}-panel`, "aria-labelledby": id, "data-wb-panel": value }, panel);
-    const button = h("button", { type: "button", role: "tab", id, "aria-controls": holder.id, text, on: { click: () => choose(value) } });
+    const holder = h(
+      "div",
+      { role: "tabpanel", id: `${id}-panel`, "aria-labelledby": id, "data-wb-panel": value },
+      panel,
+    );
+    const button = h("button", {
+      type: "button",
+      role: "tab",
+      id,
+      "aria-controls": holder.id,
+      text,
+      on: { click: () => choose(value) },
+    });
     return { value, button, holder };
   });
   const choose = (/** @type {string} */ value) => {
@@ -71,7 +96,11 @@ function tabList(model, tabs) {
       holder.hidden = !isChosen;
     }
   };
-  const list = h("div", { class: "wb-tabs", role: "tablist", "aria-label": "Views of the run" }, ...buttons.map(({ button }) => button));
+  const list = h(
+    "div",
+    { class: "wb-tabs", role: "tablist", "aria-label": "Views of the run" },
+    ...buttons.map(({ button }) => button),
+  );
   list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     const at = buttons.findIndex(({ value }) => value === model.get("tab"));
     const targets = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 };

@@ -64,8 +64,14 @@ function render({ model, el, signal }) {
 
 /** @param {GamePage} page */
 function scoreParts(page) {
-  const parts = [["You", page.bits], ["Model", page.model_bits], ["Even bets", page.even_bits]];
-  return parts.map(([name, bits]) => h("span", {}, `${name} `, h("b", { text: fixed(/** @type {number} */ (bits), 1) }), " bits"));
+  const parts = [
+    ["You", page.bits],
+    ["Model", page.model_bits],
+    ["Even bets", page.even_bits],
+  ];
+  return parts.map(([name, bits]) =>
+    h("span", {}, `${name} `, h("b", { text: fixed(/** @type {number} */ (bits), 1) }), " bits"),
+  );
 }
 
 /** Where the token will stand; then the token. @param {GamePage} page */
@@ -77,7 +83,8 @@ function gap(page) {
 /** @param {GamePage} page @param {boolean} isOver */
 function inSentences(page, isOver) {
   const { came, bet, model } = /** @type {Told} */ (page.told);
-  const cost = (/** @type {number[]} */ shares) => `${percent(shares[came])}, ${fixed(Math.log2(1 / shares[came]), 1)} bits`;
+  const cost = (/** @type {number[]} */ shares) =>
+    `${percent(shares[came])}, ${fixed(Math.log2(1 / shares[came]), 1)} bits`;
   const told = `“${page.choices[came]}” came. You had given it ${cost(bet)}; the model ${cost(model)}.`;
   if (!isOver) return told;
   const best = page.bits < page.model_bits ? "You have beaten the model." : "The model was the better gambler.";
@@ -91,8 +98,17 @@ function betForm(model, ask) {
   const sure = h("input", { type: "range", class: "wb-game-sure", id: uniqueId("sure"), step: 0.01, max: 0.99 });
   const price = h("output", { class: "wb-number wb-quiet", for: sure.id });
   const button = h("button", { type: "submit", class: "wb-button wb-primary" });
-  const hint = h("span", { class: "wb-quiet wb-game-hint", text: "Digits choose, arrow keys change how sure you are, Enter bets." });
-  const slider = h("div", { class: "wb-game-slider" }, h("label", { for: sure.id, text: "How sure are you?" }), sure, price);
+  const hint = h("span", {
+    class: "wb-quiet wb-game-hint",
+    text: "Digits choose, arrow keys change how sure you are, Enter bets.",
+  });
+  const slider = h(
+    "div",
+    { class: "wb-game-slider" },
+    h("label", { for: sure.id, text: "How sure are you?" }),
+    sure,
+    price,
+  );
   const root = h("form", { class: "wb-game-form" }, list, slider, h("div", { class: "wb-game-foot" }, button, hint));
   /** @type {ReturnType<typeof choiceRow>[]} */ let rows = [];
   /** @type {GamePage} */ let page = model.get("page");
@@ -102,8 +118,11 @@ function betForm(model, ask) {
   const draw = () => {
     const confidence = Number(sure.value);
     const others = (1 - confidence) / (rows.length - 1);
-    const mine = page.told?.bet ?? rows.map((_, i) => (chosen < 0 ? 1 / rows.length : i === chosen ? confidence : others));
-    rows.forEach((row, i) => row.show(mine[i], page.told ? page.told.model[i] : null, page.told?.came === i, i === chosen));
+    const mine =
+      page.told?.bet ?? rows.map((_, i) => (chosen < 0 ? 1 / rows.length : i === chosen ? confidence : others));
+    rows.forEach((row, i) =>
+      row.show(mine[i], page.told ? page.told.model[i] : null, page.told?.came === i, i === chosen),
+    );
     const costs = `${fixed(Math.log2(1 / confidence), 1)} bits if you are right, ${fixed(Math.log2(1 / others), 1)} if not`;
     price.textContent = `${Math.round(100 * confidence)} %: ${costs}`;
     sure.setAttribute("aria-valuetext", price.textContent);
@@ -155,8 +174,20 @@ function choiceRow(text, index, name, choose) {
   const you = bar("wb-game-you");
   const model = bar("wb-game-model");
   const mark = h("span", { class: "wb-game-mark" });
-  const label = h("span", { class: "wb-game-name" }, h("kbd", { text: String(index + 1), "aria-hidden": "true" }), h("code", { text }), mark);
-  const root = h("label", { class: "wb-game-choice" }, input, label, h("span", { class: "wb-game-bars" }, you.root, model.root));
+  const label = h(
+    "span",
+    { class: "wb-game-name" },
+    h("kbd", { text: String(index + 1), "aria-hidden": "true" }),
+    h("code", { text }),
+    mark,
+  );
+  const root = h(
+    "label",
+    { class: "wb-game-choice" },
+    input,
+    label,
+    h("span", { class: "wb-game-bars" }, you.root, model.root),
+  );
   return {
     root,
     input,
@@ -176,7 +207,12 @@ function choiceRow(text, index, name, choose) {
 function bar(kind) {
   const fill = h("span", { class: "wb-fill" });
   const said = h("span", { class: "wb-game-share wb-number" });
-  const root = h("span", { class: `wb-game-bar ${kind}` }, h("span", { class: "wb-track", "aria-hidden": "true" }, fill), said);
+  const root = h(
+    "span",
+    { class: `wb-game-bar ${kind}` },
+    h("span", { class: "wb-track", "aria-hidden": "true" }, fill),
+    said,
+  );
   return {
     root,
     /** @param {string} who @param {number} share */

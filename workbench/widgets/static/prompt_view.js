@@ -15,7 +15,12 @@ function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-given");
   keepKeys(el);
   const said = h("p", { class: "wb-given-said wb-quiet wb-number" });
-  const legend = h("p", { class: "wb-given-legend wb-quiet" }, box([0, "<|…|>", true], false), h("span", { text: "control token: no text that anybody writes becomes one" }));
+  const legend = h(
+    "p",
+    { class: "wb-given-legend wb-quiet" },
+    box([0, "<|…|>", true], false),
+    h("span", { text: "control token: no text that anybody writes becomes one" }),
+  );
   const lines = h("ol", { class: "wb-given-lines", tabindex: 0, "aria-label": "Tokens of the prompt, line by line" });
   el.append(said, legend, lines);
   const show = () => {

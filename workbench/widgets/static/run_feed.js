@@ -126,7 +126,8 @@ class RunStore {
 
   /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
   want(from, to) {
-    for (let i = from; i < Math.min(to, this.tokens.length); i += 1) if (!this.#alternatives.has(i)) this.#wanted.add(i);
+    for (let i = from; i < Math.min(to, this.tokens.length); i += 1)
+      if (!this.#alternatives.has(i)) this.#wanted.add(i);
     if (this.#wanted.size && !this.#timer) {
       this.#timer = window.setTimeout(() => this.#askForAlternatives(), this.active ? 250 : 30);
     }
@@ -137,9 +138,14 @@ class RunStore {
     const positions = [...this.#wanted].filter((i) => !this.#alternatives.has(i)).sort((a, b) => a - b);
     this.#wanted.clear();
     // One request a stretch of neighbours; rarely more than two stretches are on the screen.
-    for (let i = 0; i < positions.length; ) {
+    for (let i = 0; i < positions.length;) {
       let end = i;
-      while (end + 1 < positions.length && positions[end + 1] - positions[i] < 100 && positions[end + 1] - positions[end] < 20) end += 1;
+      while (
+        end + 1 < positions.length &&
+        positions[end + 1] - positions[i] < 100 &&
+        positions[end + 1] - positions[end] < 20
+      )
+        end += 1;
       this.#send({ kind: "alternatives", run: this.run, from: positions[i], to: positions[end] + 1 });
       i = end + 1;
     }
@@ -219,7 +225,10 @@ class RunStore {
       this.#alternatives.clear();
       this.#wanted.clear();
     }
-    const continues = isSameRun && before.length <= this.tokens.length && before.every((token, i) => token.piece === this.tokens[i].piece);
+    const continues =
+      isSameRun &&
+      before.length <= this.tokens.length &&
+      before.every((token, i) => token.piece === this.tokens[i].piece);
     if (!continues) this.#tell({ kind: "reset", from: 0 });
     else this.#tell({ kind: this.tokens.length > before.length ? "append" : "state", from: before.length });
   }

@@ -4,7 +4,13 @@ import { h } from "./dom.js";
 import { duration, fixed } from "./format.js";
 
 const STOPPED = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
-const STATES = { idle: "ready", queued: "waiting for the model", running: "running", cancelled: "stopped by you", failed: "failed" };
+const STATES = {
+  idle: "ready",
+  queued: "waiting for the model",
+  running: "running",
+  cancelled: "stopped by you",
+  failed: "failed",
+};
 
 /** The line, whose changes of state are spoken. @param {any} store @param {AbortSignal} signal */
 export function metricsLine(store, signal) {
@@ -34,7 +40,11 @@ export function metrics(store) {
     metric(["prompt ", String(usage.prompt), ""], reusedOf(usage)),
     metric(["generated ", String(usage.generated || store.tokens.length), ""]),
     perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
-    metric(store.stopReason && store.state === "finished" ? ["stopped: ", stateInWords(store), ""] : ["", stateInWords(store), ""]),
+    metric(
+      store.stopReason && store.state === "finished"
+        ? ["stopped: ", stateInWords(store), ""]
+        : ["", stateInWords(store), ""],
+    ),
   ].filter(Boolean);
 }
 

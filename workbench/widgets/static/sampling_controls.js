@@ -35,29 +35,52 @@ import { copyButton, h, keepKeys, segments, uniqueId } from "./dom.js";
 /** @type {Field[]} */
 const FIELDS = [
   {
-    name: "temperature", label: "Temperature", step: 0.05, decimals: 2, slider: [0, 2], usedBy: ["top_p", "top_k"],
+    name: "temperature",
+    label: "Temperature",
+    step: 0.05,
+    decimals: 2,
+    slider: [0, 2],
+    usedBy: ["top_p", "top_k"],
     help: "Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
-    allowed: "0 to 1,000,000", isAllowed: (value) => value >= 0 && value <= 1e6,
+    allowed: "0 to 1,000,000",
+    isAllowed: (value) => value >= 0 && value <= 1e6,
   },
   {
-    name: "top_p", label: "Top-p", step: 0.01, decimals: 2, slider: [0.01, 1], usedBy: ["top_p"],
+    name: "top_p",
+    label: "Top-p",
+    step: 0.01,
+    decimals: 2,
+    slider: [0.01, 1],
+    usedBy: ["top_p"],
     help: "Keeps the most probable tokens that together reach this share. 1 keeps all.",
-    allowed: "above 0 and at most 1", isAllowed: (value) => value > 0 && value <= 1,
+    allowed: "above 0 and at most 1",
+    isAllowed: (value) => value > 0 && value <= 1,
   },
   {
-    name: "top_k", label: "Top-k", step: 1, usedBy: ["top_k"],
+    name: "top_k",
+    label: "Top-k",
+    step: 1,
+    usedBy: ["top_k"],
     help: "Keeps this many of the most probable tokens. 0 keeps all.",
-    allowed: "a whole number, 0 or above", isAllowed: isCount,
+    allowed: "a whole number, 0 or above",
+    isAllowed: isCount,
   },
   {
-    name: "max_tokens", label: "Max tokens", step: 16,
+    name: "max_tokens",
+    label: "Max tokens",
+    step: 16,
     help: "Stops after this many tokens. 0: at the end of the turn or of the context.",
-    allowed: "a whole number, 0 or above", isAllowed: isCount,
+    allowed: "a whole number, 0 or above",
+    isAllowed: isCount,
   },
   {
-    name: "repetition_penalty", label: "Repetition penalty", step: 0.05, decimals: 2,
+    name: "repetition_penalty",
+    label: "Repetition penalty",
+    step: 0.05,
+    decimals: 2,
     help: "Above 1, tokens that have occurred get less likely. 1 is off.",
-    allowed: "above 0", isAllowed: (value) => value > 0,
+    allowed: "above 0",
+    isAllowed: (value) => value > 0,
   },
 ];
 const STRATEGIES = [
@@ -80,7 +103,11 @@ function render({ model, el, signal }) {
     model.set("params", { ...model.get("params"), ...part });
     model.save_changes();
   };
-  const strategy = segments({ label: "Strategy", options: STRATEGIES, onChange: (value) => change({ strategy: /** @type {any} */ (value) }) });
+  const strategy = segments({
+    label: "Strategy",
+    options: STRATEGIES,
+    onChange: (value) => change({ strategy: /** @type {any} */ (value) }),
+  });
   const fields = FIELDS.map((field) => numberControl(field, (value) => change({ [field.name]: value })));
   const seed = seedControl(model.get("limits"), change);
   const stop = stopControl(model.get("limits"), () => model.get("params").stop, change);
@@ -143,8 +170,23 @@ function control(label, help) {
 /** @param {Field} field @param {(value: number) => void} onChange */
 function numberControl(field, onChange) {
   const { root, message, attributes, setHelp, setError } = control(field.label, field.help);
-  const input = h("input", { ...attributes, type: "text", inputmode: field.decimals ? "decimal" : "numeric", class: "wb-field wb-amount", autocomplete: "off" });
-  const slider = field.slider ? h("input", { type: "range", class: "wb-slider", "aria-label": `${field.label}, slider`, min: field.slider[0], max: field.slider[1], step: "any" }) : null;
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    inputmode: field.decimals ? "decimal" : "numeric",
+    class: "wb-field wb-amount",
+    autocomplete: "off",
+  });
+  const slider = field.slider
+    ? h("input", {
+        type: "range",
+        class: "wb-slider",
+        "aria-label": `${field.label}, slider`,
+        min: field.slider[0],
+        max: field.slider[1],
+        step: "any",
+      })
+    : null;
   root.append(...[slider, input, message].filter((part) => part !== null));
   let good = 0;
 
@@ -199,8 +241,18 @@ function numberControl(field, onChange) {
 /** @param {any} limits @param {(part: Partial<Params>) => void} change */
 function seedControl(limits, change) {
   const largest = BigInt(limits.largest_seed);
-  const { root, message, attributes, setError } = control("Seed", "The same request with the same seed gives the same tokens. Empty: another one each time.");
-  const input = h("input", { ...attributes, type: "text", inputmode: "numeric", class: "wb-field wb-amount", placeholder: "any", autocomplete: "off" });
+  const { root, message, attributes, setError } = control(
+    "Seed",
+    "The same request with the same seed gives the same tokens. Empty: another one each time.",
+  );
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    inputmode: "numeric",
+    class: "wb-field wb-amount",
+    placeholder: "any",
+    autocomplete: "off",
+  });
   root.append(input, message);
   let good = "";
   input.addEventListener("input", () => {
@@ -229,7 +281,13 @@ function stopControl(limits, current, change) {
   const help = "Generation ends before the first of these texts. Type one and press Enter; \\n is a new line.";
   const { root, message, attributes, setError } = control("Stop", help);
   const chips = h("span", { class: "wb-chips", role: "list", "aria-label": "Stop strings" });
-  const input = h("input", { ...attributes, type: "text", class: "wb-field wb-stop-text", placeholder: "text, Enter", autocomplete: "off" });
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    class: "wb-field wb-stop-text",
+    placeholder: "text, Enter",
+    autocomplete: "off",
+  });
   root.append(chips, input, message);
   const add = () => {
     const text = input.value.replace(/\\n/g, "\n").replace(/\\t/g, "\t");
@@ -245,7 +303,8 @@ function stopControl(limits, current, change) {
     if (event.key === "Enter") {
       add();
       event.preventDefault();
-    } else if (event.key === "Backspace" && input.value === "" && current().length) change({ stop: current().slice(0, -1) });
+    } else if (event.key === "Backspace" && input.value === "" && current().length)
+      change({ stop: current().slice(0, -1) });
   });
   input.addEventListener("change", add);
   return {
@@ -256,7 +315,13 @@ function stopControl(limits, current, change) {
       chips.replaceChildren(
         ...params.stop.map((text, i) => {
           const written = JSON.stringify(text);
-          const remove = h("button", { type: "button", class: "wb-remove", "aria-label": `Remove ${written}`, text: "×", on: { click: () => change({ stop: params.stop.filter((_, k) => k !== i) }) } });
+          const remove = h("button", {
+            type: "button",
+            class: "wb-remove",
+            "aria-label": `Remove ${written}`,
+            text: "×",
+            on: { click: () => change({ stop: params.stop.filter((_, k) => k !== i) }) },
+          });
           return h("span", { class: "wb-chip", role: "listitem" }, h("code", { text: written }), remove);
         }),
       );
@@ -268,7 +333,10 @@ function stopControl(limits, current, change) {
 function presetControl(model) {
   const select = h("select", { class: "wb-field wb-ghost wb-preset", "aria-label": "Preset" });
   const presets = /** @type {Record<string, Params>} */ (model.get("presets"));
-  select.append(h("option", { value: "", text: "Preset", disabled: true }), ...Object.keys(presets).map((name) => h("option", { value: name, text: name })));
+  select.append(
+    h("option", { value: "", text: "Preset", disabled: true }),
+    ...Object.keys(presets).map((name) => h("option", { value: name, text: name })),
+  );
   select.addEventListener("change", () => {
     model.set("params", { ...model.get("params"), ...presets[select.value] });
     model.save_changes();
@@ -277,7 +345,8 @@ function presetControl(model) {
     root: select,
     /** @param {Params} params */
     show(params) {
-      const same = ([, preset]) => Object.entries(preset).every(([name, value]) => /** @type {any} */ (params)[name] === value);
+      const same = ([, preset]) =>
+        Object.entries(preset).every(([name, value]) => /** @type {any} */ (params)[name] === value);
       select.value = Object.entries(presets).find(same)?.[0] ?? "";
     },
   };

@@ -32,10 +32,18 @@ async function render({ model, el, host, signal }) {
   const { store } = (await host.getWidget(model.get("feed"))).exports;
   el.classList.add("wb-root", "wb-stream");
   keepKeys(el);
-  const look = () => ({ colorBy: model.get("color_by"), whitespace: model.get("show_whitespace"), special: model.get("show_special") });
+  const look = () => ({
+    colorBy: model.get("color_by"),
+    whitespace: model.get("show_whitespace"),
+    special: model.get("show_special"),
+  });
   const text = tokenText(store, signal, { look: look() });
-  for (const name of ["color_by", "show_whitespace", "show_special"]) model.on(`change:${name}`, () => text.show(look()));
-  el.append(h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root), metricsLine(store, signal));
+  for (const name of ["color_by", "show_whitespace", "show_special"])
+    model.on(`change:${name}`, () => text.show(look()));
+  el.append(
+    h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root),
+    metricsLine(store, signal),
+  );
 
   const showState = () => {
     el.setAttribute("data-wb-state", store.state);
@@ -98,7 +106,13 @@ function promptForm(model, store, signal) {
 
 /** @param {any} model @param {AbortSignal} signal */
 function promptBox(model, signal) {
-  const root = h("textarea", { class: "wb-field wb-prompt", id: uniqueId("prompt"), rows: 2, spellcheck: "false", placeholder: "Ask the model something" });
+  const root = h("textarea", {
+    class: "wb-field wb-prompt",
+    id: uniqueId("prompt"),
+    rows: 2,
+    spellcheck: "false",
+    placeholder: "Ask the model something",
+  });
   let timer = 0;
   const flush = () => {
     window.clearTimeout(timer);
@@ -162,7 +176,13 @@ function holdButton(store, signal, canRun, ask) {
 
 /** @param {any} store @param {AbortSignal} signal @param {() => void} again */
 function againButton(store, signal, again) {
-  const button = h("button", { type: "button", class: "wb-button wb-again", text: "Regenerate", title: "The same request again, with another seed", on: { click: again } });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-again",
+    text: "Regenerate",
+    title: "The same request again, with another seed",
+    on: { click: again },
+  });
   const show = () => {
     button.hidden = store.active || store.run === null;
   };
@@ -183,7 +203,10 @@ function modeChoice(model, prompt) {
   });
   const show = () => {
     mode.set(model.get("mode"));
-    prompt.setAttribute("aria-description", model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is");
+    prompt.setAttribute(
+      "aria-description",
+      model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is",
+    );
   };
   model.on("change:mode", show);
   show();
@@ -193,7 +216,11 @@ function modeChoice(model, prompt) {
 /** What the colour tells, its legend, and what is made visible. @param {any} model */
 function lookBar(model) {
   const id = uniqueId("color");
-  const choice = h("select", { class: "wb-field wb-color", id }, ...[...Object.keys(LEGENDS), "none"].map((value) => h("option", { value, text: value })));
+  const choice = h(
+    "select",
+    { class: "wb-field wb-color", id },
+    ...[...Object.keys(LEGENDS), "none"].map((value) => h("option", { value, text: value })),
+  );
   choice.addEventListener("change", () => save(model, "color_by", choice.value));
   const from = h("span");
   const gradient = h("span", { class: "wb-gradient" });
@@ -225,7 +252,13 @@ function lookBar(model) {
 
 /** @param {any} model @param {string} name @param {string} text @param {string} title */
 function toggle(model, name, text, title) {
-  const button = h("button", { type: "button", class: "wb-button wb-toggle", text, title, on: { click: () => save(model, name, !model.get(name)) } });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-toggle",
+    text,
+    title,
+    on: { click: () => save(model, name, !model.get(name)) },
+  });
   const show = () => button.setAttribute("aria-pressed", String(model.get(name)));
   model.on(`change:${name}`, show);
   show();

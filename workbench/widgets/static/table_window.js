@@ -30,7 +30,8 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     const seen = rows.slice(first, last);
     const selected = new Set(store.selected);
     for (const position of seen) store.want(position, position + 1);
-    if (!rows.length) none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
+    if (!rows.length)
+      none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
     above.stand(first);
     below.stand(rows.length - last);
     drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));
@@ -38,7 +39,8 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     putChildren(body, [above.root, ...(rows.length ? [...drawn.values()].map((row) => row.root) : [none]), below.root]);
     table.setAttribute("aria-rowcount", String(rows.length + 1));
     const current = store.current;
-    if (current !== null && seen.includes(current)) table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
+    if (current !== null && seen.includes(current))
+      table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
     else table.removeAttribute("aria-activedescendant");
   };
   const keptOrNew = (/** @type {number} */ position, /** @type {number} */ at) => {
@@ -55,7 +57,9 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
   // A hidden table learns its height when it is shown, and a page may move it without a scroll event (a theme that
   // loads does): where a spacer can be seen, rows are missing.
   const sizes = new ResizeObserver(drawSoon);
-  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), { root: scroller });
+  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), {
+    root: scroller,
+  });
   sizes.observe(scroller);
   gaps.observe(above.root);
   gaps.observe(below.root);
@@ -113,7 +117,13 @@ function rowOf(token, alternatives, position, at, id) {
     cell(fixed(token.logprob, 2)),
     cell(token.rank ? String(token.rank) : "–"),
     cell(fixed(token.entropy, 2)),
-    h("td", { class: "wb-instead" }, ...instead.map((/** @type {any} */ item) => h("code", { text: `${visible(item.label)} ${percentOf(item.logprob)}` }))),
+    h(
+      "td",
+      { class: "wb-instead" },
+      ...instead.map((/** @type {any} */ item) =>
+        h("code", { text: `${visible(item.label)} ${percentOf(item.logprob)}` }),
+      ),
+    ),
   );
 }
 

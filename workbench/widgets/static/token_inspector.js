@@ -39,7 +39,17 @@ async function render({ model, el, host, signal }) {
     said.textContent = `Goes on from token ${position} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
   };
-  el.append(h("div", { class: "wb-inspector-head" }, title, jumps.root), big, say, list.root, message, rest, stripTitle, strip.root, said);
+  el.append(
+    h("div", { class: "wb-inspector-head" }, title, jumps.root),
+    big,
+    say,
+    list.root,
+    message,
+    rest,
+    stripTitle,
+    strip.root,
+    said,
+  );
 
   let shown = /** @type {number | null} */ (null);
   const showFacts = () => {
@@ -52,7 +62,8 @@ async function render({ model, el, host, signal }) {
     say.textContent = facts.say;
     list.name(facts.listed);
     // What is on its way will take as much room as what was there.
-    list.root.style.minHeight = shown !== null && store.alternatives(shown) === null ? `${list.root.offsetHeight}px` : "";
+    list.root.style.minHeight =
+      shown !== null && store.alternatives(shown) === null ? `${list.root.offsetHeight}px` : "";
     list.fill(facts.options);
     list.root.hidden = facts.options.length === 0;
     rest.textContent = facts.rest;
@@ -78,7 +89,12 @@ async function render({ model, el, host, signal }) {
 
 /** Back and on to the next improbable token, and to the next fork where there are any. @param {any} store */
 function jumpButtons(store) {
-  const group = (/** @type {string} */ name, /** @type {string} */ what, /** @type {string} */ keys, /** @type {() => number[]} */ positions) => {
+  const group = (
+    /** @type {string} */ name,
+    /** @type {string} */ what,
+    /** @type {string} */ keys,
+    /** @type {() => number[]} */ positions,
+  ) => {
     const button = (/** @type {1 | -1} */ step) =>
       h("button", {
         type: "button",
@@ -111,9 +127,15 @@ function onListKey(event, store) {
 /** What there is to say before a token is chosen: where the model was least sure. @param {any} store */
 function runFacts(store) {
   const count = store.tokens.length;
-  const known = store.tokens.map((/** @type {any} */ token, /** @type {number} */ position) => ({ position, bits: bits(token.logprob) ?? 0 }));
+  const known = store.tokens.map((/** @type {any} */ token, /** @type {number} */ position) => ({
+    position,
+    bits: bits(token.logprob) ?? 0,
+  }));
   const sum = known.reduce((/** @type {number} */ all, /** @type {any} */ item) => all + item.bits, 0);
-  const worst = known.sort((/** @type {any} */ a, /** @type {any} */ b) => b.bits - a.bits).slice(0, MOST_SURPRISING).filter((/** @type {any} */ item) => item.bits > 0);
+  const worst = known
+    .sort((/** @type {any} */ a, /** @type {any} */ b) => b.bits - a.bits)
+    .slice(0, MOST_SURPRISING)
+    .filter((/** @type {any} */ item) => item.bits > 0);
   const options = worst.map(({ position, bits: surprisal }) => ({
     key: `position-${position}`,
     kind: "wb-alternative wb-improbable",
@@ -125,7 +147,9 @@ function runFacts(store) {
   return {
     title: count ? `${count} tokens` : "Token",
     big: worst.length ? `${fixed(sum / known.length, 2)} bits per token` : "",
-    say: count ? "Choose a token to see what else could have come there. These surprised most:" : "Each token's probability and its alternatives are shown here.",
+    say: count
+      ? "Choose a token to see what else could have come there. These surprised most:"
+      : "Each token's probability and its alternatives are shown here.",
     listed: "The most surprising tokens",
     options,
     rest: "",
@@ -155,7 +179,9 @@ function tokenFacts(store, position, goOn) {
 /** @param {any} token @param {any[]} alternatives the sampled token among them, most probable first */
 function ranked(token, alternatives) {
   const self = { id: token.id, label: token.label, logprob: token.logprob, isSelf: true };
-  return [self, ...alternatives].map((item) => ({ ...item, probability: Math.exp(item.logprob ?? -Infinity) })).sort((a, b) => b.probability - a.probability);
+  return [self, ...alternatives]
+    .map((item) => ({ ...item, probability: Math.exp(item.logprob ?? -Infinity) }))
+    .sort((a, b) => b.probability - a.probability);
 }
 
 /** @param {any} item @param {number} most @param {() => void} goOn */
@@ -165,7 +191,10 @@ function alternativeOption(item, most, goOn) {
     kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
     title: item.isSelf ? `id ${item.id}` : `id ${item.id}; go on from here`,
     isChosen: Boolean(item.isSelf),
-    parts: [...row(item.label, item.probability / most, percent(item.probability)), item.isSelf && h("span", { class: "wb-sr", text: "sampled" })],
+    parts: [
+      ...row(item.label, item.probability / most, percent(item.probability)),
+      item.isSelf && h("span", { class: "wb-sr", text: "sampled" }),
+    ],
     choose: item.isSelf ? null : goOn,
   };
 }
@@ -174,7 +203,11 @@ function alternativeOption(item, most, goOn) {
 function row(label, length, share) {
   const fill = h("span", { class: "wb-fill" });
   fill.style.width = `${100 * length}%`;
-  return [h("code", { text: visible(label) }), h("span", { class: "wb-track", "aria-hidden": "true" }, fill), h("span", { class: "wb-share wb-number", text: share })];
+  return [
+    h("code", { text: visible(label) }),
+    h("span", { class: "wb-track", "aria-hidden": "true" }, fill),
+    h("span", { class: "wb-share wb-number", text: share }),
+  ];
 }
 
 /** @param {any} token */

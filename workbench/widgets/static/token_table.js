@@ -15,12 +15,36 @@ import { ROW_HEIGHT, tableWindow } from "./table_window.js";
 // `first` is the direction that shows the interesting end: what was improbable, what was uncertain.
 const COLUMNS = [
   { name: "#", field: "position", first: "ascending", width: 56, help: "Position among the generated tokens, from 0" },
-  { name: "token", field: "text", first: "ascending", width: 132, help: "The token alone, with white space made visible" },
+  {
+    name: "token",
+    field: "text",
+    first: "ascending",
+    width: 132,
+    help: "The token alone, with white space made visible",
+  },
   { name: "id", field: "token_id", first: "ascending", width: 72, help: "Its number in the vocabulary" },
-  { name: "probability", field: "probability", first: "ascending", width: 112, help: "Under the model's raw distribution, before temperature and cuts" },
+  {
+    name: "probability",
+    field: "probability",
+    first: "ascending",
+    width: 112,
+    help: "Under the model's raw distribution, before temperature and cuts",
+  },
   { name: "logprob", field: "logprob", first: "ascending", width: 88, help: "Natural logarithm of the probability" },
-  { name: "rank", field: "rank", first: "descending", width: 64, help: "1 is the most probable token of the vocabulary" },
-  { name: "entropy", field: "entropy", first: "descending", width: 84, help: "Of the raw distribution at this position, in nats, as in run.to_frame()" },
+  {
+    name: "rank",
+    field: "rank",
+    first: "descending",
+    width: 64,
+    help: "1 is the most probable token of the vocabulary",
+  },
+  {
+    name: "entropy",
+    field: "entropy",
+    first: "descending",
+    width: 84,
+    help: "Of the raw distribution at this position, in nats, as in run.to_frame()",
+  },
   { name: "instead", field: null, first: "", width: 0, help: "The most probable other tokens" },
 ];
 
@@ -83,14 +107,20 @@ async function render({ model, el, host, signal }) {
 function tableHead(model) {
   const heads = COLUMNS.map(({ name, field, help }) => {
     if (!field) return h("th", { scope: "col", title: help, text: name });
-    const button = h("button", { type: "button", class: "wb-sort", title: `${help}. Sorts.`, on: { click: () => sortBy(model, field) } }, h("span", { text: name }), h("span", { class: "wb-sort-mark", "aria-hidden": "true" }));
+    const button = h(
+      "button",
+      { type: "button", class: "wb-sort", title: `${help}. Sorts.`, on: { click: () => sortBy(model, field) } },
+      h("span", { text: name }),
+      h("span", { class: "wb-sort-mark", "aria-hidden": "true" }),
+    );
     return h("th", { scope: "col" }, button);
   });
   return {
     root: h("tr", { "aria-rowindex": 1 }, ...heads),
     show() {
       COLUMNS.forEach(({ field }, i) => {
-        const isSorted = field !== null && field === model.get("sort_by") && !(field === "position" && !model.get("descending"));
+        const isSorted =
+          field !== null && field === model.get("sort_by") && !(field === "position" && !model.get("descending"));
         const direction = model.get("descending") ? "descending" : "ascending";
         if (isSorted) heads[i].setAttribute("aria-sort", direction);
         else heads[i].removeAttribute("aria-sort");
@@ -103,7 +133,8 @@ function tableHead(model) {
 
 /** @param {any} model @param {string} field */
 function sortBy(model, field) {
-  const descendsFirst = COLUMNS.find((column) => column.field === field)?.first === "descending" || field === "position";
+  const descendsFirst =
+    COLUMNS.find((column) => column.field === field)?.first === "descending" || field === "position";
   const isSame = model.get("sort_by") === field;
   const isTurned = isSame && model.get("descending") !== descendsFirst && field !== "position";
   model.set("sort_by", isTurned ? "position" : field);
@@ -114,7 +145,14 @@ function sortBy(model, field) {
 /** @param {any} model @param {AbortSignal} signal */
 function filterBar(model, signal) {
   const id = uniqueId("filter");
-  const field = h("input", { class: "wb-field wb-query", id, type: "search", spellcheck: "false", autocomplete: "off", placeholder: "word   rank>3   probability<10%" });
+  const field = h("input", {
+    class: "wb-field wb-query",
+    id,
+    type: "search",
+    spellcheck: "false",
+    autocomplete: "off",
+    placeholder: "word   rank>3   probability<10%",
+  });
   const count = h("span", { class: "wb-quiet wb-number", role: "status" });
   let timer = 0;
   const show = () => {
@@ -145,7 +183,12 @@ function chooseRows(table, store, view) {
   let anchor = 0;
   const choose = (/** @type {number} */ target, /** @type {MouseEvent | KeyboardEvent} */ event) => {
     const at = Math.max(0, Math.min(view.rows.length - 1, target));
-    if (event.shiftKey) store.select(stretch(anchor, at).map((i) => view.rows[i]).filter((position) => position !== undefined));
+    if (event.shiftKey)
+      store.select(
+        stretch(anchor, at)
+          .map((i) => view.rows[i])
+          .filter((position) => position !== undefined),
+      );
     else {
       anchor = at;
       store.select([view.rows[at]]);

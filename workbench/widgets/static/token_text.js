@@ -20,7 +20,13 @@ export const PLAIN_LOOK = { colorBy: "surprisal", whitespace: false, special: tr
  * @param {{label?: string, look?: Look, emptyText?: (store: any) => string}} [options]
  */
 export function tokenText(store, signal, { label = "Generated text", look = PLAIN_LOOK, emptyText = whyEmpty } = {}) {
-  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": `${label}; arrow keys walk through its tokens`, dir: "auto" });
+  const output = h("div", {
+    class: "wb-output",
+    tabindex: 0,
+    role: "group",
+    "aria-label": `${label}; arrow keys walk through its tokens`,
+    dir: "auto",
+  });
   keepKeys(output);
   const empty = h("p", { class: "wb-quiet wb-empty" });
   /** @type {HTMLElement[]} */ const spans = [];
@@ -29,7 +35,9 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) => tokenSpan(token, from + i, shown));
+    const fresh = store.tokens
+      .slice(from)
+      .map((/** @type {any} */ token, /** @type {number} */ i) => tokenSpan(token, from + i, shown));
     spans.push(...fresh);
     output.append(...fresh);
     showForks();
@@ -123,12 +131,17 @@ function framed(text) {
 
 /** The text itself, with marks that are drawn and not copied. @param {string} text */
 function withMarks(text) {
-  return text.split(/([\s\p{Cc}\p{Cf}])/u).filter(Boolean).map((part) => {
-    if (!/^[\s\p{Cc}\p{Cf}]$/u.test(part)) return part;
-    const code = /** @type {number} */ (part.codePointAt(0));
-    const mark = /** @type {Record<string, string>} */ ({ " ": "·", "\n": "⏎", "\t": "⇥" })[part] ?? `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-    return h("span", { class: part === " " ? "wb-mark wb-mark-space" : "wb-mark", "data-wb-mark": mark, text: part });
-  });
+  return text
+    .split(/([\s\p{Cc}\p{Cf}])/u)
+    .filter(Boolean)
+    .map((part) => {
+      if (!/^[\s\p{Cc}\p{Cf}]$/u.test(part)) return part;
+      const code = /** @type {number} */ (part.codePointAt(0));
+      const mark =
+        /** @type {Record<string, string>} */ ({ " ": "·", "\n": "⏎", "\t": "⇥" })[part] ??
+        `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+      return h("span", { class: part === " " ? "wb-mark wb-mark-space" : "wb-mark", "data-wb-mark": mark, text: part });
+    });
 }
 
 /** Mouse and keyboard select tokens. @param {HTMLElement} output @param {any} store */
@@ -148,7 +161,8 @@ function walkTokens(output, store) {
     if (token && token.logprob !== null) {
       const rank = token.rank ? `, rank ${token.rank}` : "";
       const fork = store.forks.includes(position) ? "; branches part here" : "";
-      /** @type {any} */ (event.target).title = `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits${fork}`;
+      /** @type {any} */ (event.target).title =
+        `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits${fork}`;
     }
   });
   output.addEventListener("keydown", (event) => {

@@ -34,14 +34,25 @@ const MOST_BITS = 8;
 const PLANE_HEIGHT = 28;
 const ROW = "var(--wb-row)";
 const SVG = "http://www.w3.org/2000/svg";
-const ENDS = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit", cancelled: "stopped", failed: "failed", running: "running", queued: "waiting" };
+const ENDS = {
+  end_of_turn: "end of turn",
+  end_of_message: "end of message",
+  out_of_tokens: "length limit",
+  cancelled: "stopped",
+  failed: "failed",
+  running: "running",
+  queued: "waiting",
+};
 
 /** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
 async function render({ model, el, host, signal }) {
   const { store } = (await host.getWidget(model.get("feed"))).exports;
   el.classList.add("wb-root", "wb-tree");
   keepKeys(el);
-  const empty = h("p", { class: "wb-quiet wb-tree-empty", text: "Each run of the prompt becomes a branch. Run it again, and see here where the answers part." });
+  const empty = h("p", {
+    class: "wb-quiet wb-tree-empty",
+    text: "Each run of the prompt becomes a branch. Run it again, and see here where the answers part.",
+  });
   const message = h("p", { class: "wb-message", role: "alert", hidden: true });
   const ask = requester(model, signal, (text) => {
     message.textContent = text ?? "";
@@ -59,7 +70,11 @@ async function render({ model, el, host, signal }) {
     empty.hidden = branches.length > 1;
     list.root.hidden = branches.length === 0;
     const path = litPath(branches);
-    list.fill(branches.map((branch, row) => branchOption(branch, row, path.get(row) ?? 0, () => branch.shown || ask({ kind: "choose", run: branch.run }))));
+    list.fill(
+      branches.map((branch, row) =>
+        branchOption(branch, row, path.get(row) ?? 0, () => branch.shown || ask({ kind: "choose", run: branch.run })),
+      ),
+    );
   };
   model.on("change:branches", show);
   show();
@@ -71,7 +86,7 @@ function litPath(branches) {
   /** @type {Map<number, number>} */ const ends = new Map();
   let row = branches.findIndex((branch) => branch.shown);
   let end = branches[row]?.count ?? 0;
-  for (let next = /** @type {number | null} */ (row < 0 ? null : row); next !== null; ) {
+  for (let next = /** @type {number | null} */ (row < 0 ? null : row); next !== null;) {
     ends.set(next, end);
     end = branches[next].at;
     next = branches[next].parent;
@@ -111,7 +126,8 @@ function plane(branch, row, litTo) {
     return `M${((first + i) * width + 0.1 * width).toFixed(2)} ${PLANE_HEIGHT - 2}v${(-height).toFixed(1)}h${(0.8 * width).toFixed(2)}v${height.toFixed(1)}z`;
   });
   path("wb-branch-bars", bars.join(""));
-  const line = (/** @type {number} */ from, /** @type {number} */ to) => `M${from} ${PLANE_HEIGHT - 2}H${to}v2H${from}z`;
+  const line = (/** @type {number} */ from, /** @type {number} */ to) =>
+    `M${from} ${PLANE_HEIGHT - 2}H${to}v2H${from}z`;
   path("wb-branch-line", line(at, count));
   if (litTo > at) path("wb-branch-lit", line(at, litTo));
   const root = h("div", { class: "wb-branch-plane", "aria-hidden": "true" });
@@ -130,18 +146,33 @@ function words(branch) {
   const { own, instead, at } = branch;
   const name = h("span", { class: "wb-branch-name", text: String(branch.name) });
   const parting = own
-    ? [` at ${at} `, h("code", { class: "wb-branch-own", text: visible(own[0]) }), ` ${percentOf(own[1])}`, ...(instead ? [" instead of ", h("code", { text: visible(instead[0]) }), ` ${percentOf(instead[1])}`] : [])]
+    ? [
+        ` at ${at} `,
+        h("code", { class: "wb-branch-own", text: visible(own[0]) }),
+        ` ${percentOf(own[1])}`,
+        ...(instead ? [" instead of ", h("code", { text: visible(instead[0]) }), ` ${percentOf(instead[1])}`] : []),
+      ]
     : [" from the start"];
   const line = h("div", { class: "wb-quiet wb-number" }, name);
   line.append(...parting);
-  return h("div", { class: "wb-branch-words" }, line, h("div", { class: "wb-branch-text", dir: "auto", text: branch.text.trim() }));
+  return h(
+    "div",
+    { class: "wb-branch-words" },
+    line,
+    h("div", { class: "wb-branch-text", dir: "auto", text: branch.text.trim() }),
+  );
 }
 
 /** @param {Branch} branch */
 function facts(branch) {
   const end = /** @type {any} */ (ENDS)[branch.stop ?? branch.state] ?? branch.state;
   const perplexity = branch.perplexity === null ? "" : `, perplexity ${fixed(branch.perplexity, 2)}`;
-  return h("div", { class: "wb-branch-facts wb-number" }, h("div", { text: `${branch.count} tokens${perplexity}` }), h("div", { text: branch.shown ? `${end}, shown` : end }));
+  return h(
+    "div",
+    { class: "wb-branch-facts wb-number" },
+    h("div", { text: `${branch.count} tokens${perplexity}` }),
+    h("div", { text: branch.shown ? `${end}, shown` : end }),
+  );
 }
 
 export default { render };

@@ -37,11 +37,25 @@ async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-scope");
   keepKeys(el);
   const said = h("p", { class: "wb-scope-said", role: "status" });
-  const chart = h("div", { class: "wb-scope-chart", role: "group", tabindex: 0, "aria-label": "Tokens of the run; arrow keys walk through them" });
+  const chart = h("div", {
+    class: "wb-scope-chart",
+    role: "group",
+    tabindex: 0,
+    "aria-label": "Tokens of the run; arrow keys walk through them",
+  });
   const idPrefix = uniqueId("step");
   const body = h("tbody");
-  const table = h("table", { class: "wb-number" }, h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", text: name })))), body);
-  const scroller = h("div", { class: "wb-scope-scroller", role: "region", tabindex: 0, "aria-label": "Tokens of the run as a table" }, table);
+  const table = h(
+    "table",
+    { class: "wb-number" },
+    h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", text: name })))),
+    body,
+  );
+  const scroller = h(
+    "div",
+    { class: "wb-scope-scroller", role: "region", tabindex: 0, "aria-label": "Tokens of the run as a table" },
+    table,
+  );
   el.append(h("h3", { text: "Tool calls, token by token" }), said, chart, legend(), scroller);
   /** @type {Step[]} */ const steps = [];
   /** What was drawn of each, as it came. @type {string[]} */ const drawn = [];
@@ -54,7 +68,9 @@ async function render({ model, el, host, signal }) {
     const row = current === null ? null : body.children[current];
     row?.classList.add("wb-selected");
     if (row) scrollTo(scroller, /** @type {HTMLElement} */ (row));
-    const words = model.get("message") || (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
+    const words =
+      model.get("message") ||
+      (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
     // Sums that change with every token are not spoken.
     said.setAttribute("aria-live", store.active && current === null ? "off" : "polite");
     if (said.textContent !== words) said.textContent = words;
@@ -79,7 +95,11 @@ async function render({ model, el, host, signal }) {
     chart.replaceChildren(...lanes.map((lane) => lane.root));
     showSelected();
   };
-  const show = () => draw(model.get("steps").map((/** @type {any[]} */ wire, /** @type {number} */ i) => [i, wire]), model.get("steps").length);
+  const show = () =>
+    draw(
+      model.get("steps").map((/** @type {any[]} */ wire, /** @type {number} */ i) => [i, wire]),
+      model.get("steps").length,
+    );
   chart.addEventListener("click", (/** @type {MouseEvent} */ event) => {
     const svg = /** @type {Element} */ (event.target).closest("svg");
     if (!svg) return;
@@ -90,7 +110,8 @@ async function render({ model, el, host, signal }) {
     const row = /** @type {Element} */ (event.target).closest("[data-wb-position]");
     if (row) store.walkTo(Number(row.getAttribute("data-wb-position")));
   });
-  for (const part of [chart, scroller]) part.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, store, steps.length));
+  for (const part of [chart, scroller])
+    part.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, store, steps.length));
   model.on("change:steps", show);
   model.on("change:message", showSelected);
   model.on("msg:custom", (/** @type {any} */ message) => {
@@ -110,7 +131,14 @@ async function render({ model, el, host, signal }) {
 /** @param {KeyboardEvent} event @param {any} store @param {number} count */
 function walk(event, store, count) {
   const at = store.current;
-  const targets = { ArrowRight: at === null ? 0 : at + 1, ArrowDown: at === null ? 0 : at + 1, ArrowLeft: at === null ? count - 1 : at - 1, ArrowUp: at === null ? count - 1 : at - 1, Home: 0, End: count - 1 };
+  const targets = {
+    ArrowRight: at === null ? 0 : at + 1,
+    ArrowDown: at === null ? 0 : at + 1,
+    ArrowLeft: at === null ? count - 1 : at - 1,
+    ArrowUp: at === null ? count - 1 : at - 1,
+    Home: 0,
+    End: count - 1,
+  };
   const target = /** @type {Record<string, number>} */ (targets)[event.key];
   if (event.key === "Escape" && at !== null) store.select([]);
   else if (target !== undefined && !event.ctrlKey && !event.metaKey) store.walkTo(target);
@@ -122,7 +150,8 @@ function walk(event, store, count) {
 /** Scroll the box alone. @param {HTMLElement} box @param {HTMLElement} row */
 function scrollTo(box, row) {
   const top = row.offsetTop - /** @type {HTMLElement} */ (row.parentElement).offsetTop;
-  if (top < box.scrollTop || top + 2 * row.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
+  if (top < box.scrollTop || top + 2 * row.offsetHeight > box.scrollTop + box.clientHeight)
+    box.scrollTop = top - box.clientHeight / 2;
 }
 
 /** @param {Step[]} steps */
@@ -190,29 +219,50 @@ function bar(position, share, height) {
 
 /** @param {Step[]} steps */
 function startLane(steps) {
-  const made = lane("a call begins", "Probability that a call begins, for each token outside of calls", BAR_HEIGHT, steps.length);
-  made.path("wb-scope-start", steps.map((step, i) => (step.isExact ? bar(i, step.start ?? 0, BAR_HEIGHT) : "")).join(""));
-  made.path("wb-scope-start wb-scope-bound", steps.map((step, i) => (step.isExact ? "" : bar(i, step.start ?? 0, BAR_HEIGHT))).join(""));
+  const made = lane(
+    "a call begins",
+    "Probability that a call begins, for each token outside of calls",
+    BAR_HEIGHT,
+    steps.length,
+  );
+  made.path(
+    "wb-scope-start",
+    steps.map((step, i) => (step.isExact ? bar(i, step.start ?? 0, BAR_HEIGHT) : "")).join(""),
+  );
+  made.path(
+    "wb-scope-start wb-scope-bound",
+    steps.map((step, i) => (step.isExact ? "" : bar(i, step.start ?? 0, BAR_HEIGHT))).join(""),
+  );
   return made;
 }
 
 /** @param {Step[]} steps */
 function stateLane(steps) {
   const made = lane("parse state", "Parse state after each token", BAND_HEIGHT, steps.length);
-  for (const state of STATES) made.path(`wb-scope-${state}`, steps.map((step, i) => (step.state === state ? `M${i} 0h1v${BAND_HEIGHT}h-1z` : "")).join(""));
+  for (const state of STATES)
+    made.path(
+      `wb-scope-${state}`,
+      steps.map((step, i) => (step.state === state ? `M${i} 0h1v${BAND_HEIGHT}h-1z` : "")).join(""),
+    );
   return made;
 }
 
 /** @param {Step[]} steps */
 function removedLane(steps) {
-  const made = lane("removed by the schema", "Probability that the schema removed at each token", BAR_HEIGHT, steps.length);
+  const made = lane(
+    "removed by the schema",
+    "Probability that the schema removed at each token",
+    BAR_HEIGHT,
+    steps.length,
+  );
   made.path("wb-scope-removed", steps.map((step, i) => bar(i, step.removed, BAR_HEIGHT)).join(""));
   made.path("wb-scope-forced", steps.map((step, i) => (step.isForced ? `M${i + 0.1} 0h0.8v3h-0.8z` : "")).join(""));
   return made;
 }
 
 function legend() {
-  const item = (/** @type {string} */ kind, /** @type {string} */ text) => h("span", { class: "wb-scope-key" }, h("span", { class: `wb-scope-swatch ${kind}`, "aria-hidden": "true" }), text);
+  const item = (/** @type {string} */ kind, /** @type {string} */ text) =>
+    h("span", { class: "wb-scope-key" }, h("span", { class: `wb-scope-swatch ${kind}`, "aria-hidden": "true" }), text);
   return h(
     "div",
     { class: "wb-scope-legend wb-quiet" },

@@ -10,6 +10,7 @@ PIP_ARGS ?=
 PIP_VERSION := 26.3# the one that Python brings may be too old to tell how far a pull is
 VENV := .venv
 BIN := $(VENV)/bin
+NPM := $(BIN)/npm --silent run
 STAMPS := $(VENV)/.stamps
 KERNELS := $(wildcard workbench/engine/kernels/*.py)
 PINS := pyproject.toml constraints.txt
@@ -35,11 +36,12 @@ lab: setup ## set up, then open JupyterLab in notebooks/
 test: $(STAMPS)/test chromium models lint ## set up, then run every gate, test and notebook; ARGS are pytest's
 	@$(BIN)/python -m pytest --nbval tests notebooks $(ARGS)
 
-lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
+lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction of imports, of Python and of JavaScript
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(NPM) format
 
 bench: $(STAMPS)/bench models ## measure this machine, and break what the lessons claim: the tests marked bench
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)
@@ -53,7 +55,7 @@ docs: $(STAMPS)/test ## build the documentation as a site, into build/docs
 	@echo "build/docs/index.html"
 
 clean: ## remove .venv, caches and build outputs; pulled models stay in the user's cache
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than the files that pin the versions as long as what they pin is installed.
@@ -78,6 +80,11 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
 	@echo "Compiling the decode step for this processor (half a minute, once) ..."
 	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
+	@touch $@
+
+$(STAMPS)/node: package.json package-lock.json | $(STAMPS)/test
+	@echo "Installing what checks the JavaScript, into node_modules ..."
+	@$(BIN)/npm ci --loglevel error >/dev/null
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test

@@ -42,6 +42,7 @@ lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(NPM) format
+	@$(NPM) types
 
 bench: $(STAMPS)/bench models ## measure this machine, and break what the lessons claim: the tests marked bench
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)

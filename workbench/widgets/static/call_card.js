@@ -3,6 +3,10 @@
 import { h, uniqueId } from "./dom.js";
 
 /**
+ * @import { Ask } from "./asking.js"
+ *
+ * @typedef {{approved: boolean, result?: string}} Decision
+ *
  * @typedef {object} Call
  * @property {"started" | "in_progress" | "success" | "failure"} status  as the protocol names the parse states
  * @property {string} text  as the model wrote it
@@ -16,9 +20,9 @@ import { h, uniqueId } from "./dom.js";
 
 const STEPS = ["started", "in_progress", "success"];
 
-/** @param {Call} call @param {{request: (content: any) => void}} context */
+/** @param {Call} call @param {{request: Ask}} context */
 export function callCard(call, { request }) {
-  const decide = (/** @type {any} */ decision) => request({ kind: "decide", place: call.place, ...decision });
+  const decide = (/** @type {Decision} */ decision) => request({ kind: "decide", place: call.place, ...decision });
   const name = call.name ?? "call";
   return h(
     "section",
@@ -76,7 +80,7 @@ function argumentList(call) {
   );
 }
 
-/** @param {Call} call @param {(decision: any) => void} decide */
+/** @param {Call} call @param {(decision: Decision) => void} decide */
 function decision(call, decide) {
   const label = `the call of ${call.name}`;
   const decline = h("button", {

@@ -1,34 +1,35 @@
 // Below the texts of a comparison: how far apart the distributions are along the tokens, and at one of them.
 
-import { h } from "./dom.js";
+import { firstDifference, peaksOf } from "./compare_differences.js";
+import { around, h } from "./dom.js";
 import { nats, percent, percentOf, visible } from "./format.js";
 
 /**
+ * @import { AnyModel } from "@anywidget/types"
+ * @import { Differences, Known, Pair } from "./compare_differences.js"
+ * @import { Store } from "./run_feed.js"
+ * @import { Alternative, Token } from "./run_wire.js"
+ *
  * @typedef {{letter: string, model: string, settings: string}} Side
- * @typedef {{from: number, kl: (number | null)[], at: [number, number] | null, why: string | null, said: string}} Pair
- *   `kl` from position `from` on; `at`: the first difference in the reference and in the other run
+ * @typedef {{token: Token, alternatives: Alternative[]}} Held  what a side held possible at a position
+ *
+ * @typedef {object} Comparison  what all parts of the view are made of
+ * @property {AnyModel<{position: number | null, differences: Differences}>} model
+ * @property {Store[]} stores
+ * @property {Side[]} sides
+ * @property {Known} differences
+ * @property {(position: number | null) => void} look
+ * @property {AbortSignal} signal
  */
 
-// As many as have room at 320 pixels, with a gap between each two.
-const MOST_BARS = 64;
-
-/** Where the reference is first left. @param {Pair[]} pairs @returns {number | null} */
-export function firstDifference(pairs) {
-  const found = pairs.flatMap((pair) => (pair.at ? [pair.at[0]] : []));
-  return found.length ? Math.min(...found) : null;
-}
-
-/**
- * KL along the tokens, one strip for each side but the first.
- * @param {{stores: any[], sides: Side[], model: any, differences: any, look: (position: number) => void, signal: AbortSignal}} spec
- */
+/** KL along the tokens, one strip for each side but the first. @param {Comparison} comparison */
 export function strips({ sides, model, differences, look }) {
   const root = h("div", { class: "wb-compare-strips" });
   const show = () => {
     const { pairs } = differences.value;
-    const most = Math.max(0, ...pairs.flatMap((/** @type {Pair} */ pair) => pair.kl.map((value) => value ?? 0)));
+    const most = Math.max(0, ...pairs.flatMap((pair) => pair.kl.map((value) => value ?? 0)));
     const position = model.get("position");
-    const rows = pairs.flatMap((/** @type {Pair} */ pair, /** @type {number} */ i) =>
+    const rows = pairs.flatMap((pair, i) =>
       most > 0 && pair.kl.length > 1
         ? [strip(pair, `KL(${sides[0].letter}‖${sides[i + 1].letter})`, most, position, look)]
         : [],
@@ -42,7 +43,11 @@ export function strips({ sides, model, differences, look }) {
   return root;
 }
 
-/** Bars, the largest of a stretch where there are more tokens than room. @param {Pair} pair @param {string} name @param {number} most @param {number | null} position @param {(position: number) => void} look */
+/**
+ * Bars, the largest of a stretch where there are more tokens than room.
+ * @param {Pair} pair @param {string} name @param {number} most
+ * @param {number | null} position @param {Comparison["look"]} look
+ */
 function strip(pair, name, most, position, look) {
   const peaks = peaksOf(pair.kl);
   const stretchOf = (/** @type {number | null | undefined} */ at) =>
@@ -68,7 +73,7 @@ function strip(pair, name, most, position, look) {
     ...slots,
   );
   plane.addEventListener("click", (event) => {
-    const slot = /** @type {any} */ (event.target).closest("[data-wb-at]");
+    const slot = around(event, "[data-wb-at]");
     if (slot) look(Number(slot.getAttribute("data-wb-at")));
   });
   return h(
@@ -80,21 +85,7 @@ function strip(pair, name, most, position, look) {
   );
 }
 
-/** Position of the largest value of every stretch. @param {(number | null)[]} values */
-function peaksOf(values) {
-  /** @type {number[]} */ const peaks = [];
-  const count = Math.min(values.length, MOST_BARS);
-  values.forEach((value, at) => {
-    const stretch = Math.floor((at * count) / values.length);
-    if (peaks[stretch] === undefined || (value ?? 0) > (values[peaks[stretch]] ?? 0)) peaks[stretch] = at;
-  });
-  return peaks;
-}
-
-/**
- * What each side held possible at the position that is looked at.
- * @param {{stores: any[], sides: Side[], model: any, differences: any, signal: AbortSignal}} spec
- */
+/** What each side held possible at the position that is looked at. @param {Comparison} comparison */
 export function candidates({ stores, sides, model, differences, signal }) {
   const root = h("div", { class: "wb-compare-candidates" });
   const said = h("p", { class: "wb-sr", role: "status" });
@@ -103,10 +94,10 @@ export function candidates({ stores, sides, model, differences, signal }) {
     const position = model.get("position");
     const here = position === null ? [] : stores.map((store) => sideAt(store, position));
     root.hidden = here.every((one) => one === null);
-    if (root.hidden) return;
+    if (root.hidden || position === null) return;
     for (const store of stores) store.want(position, position + 1);
     const { pairs } = differences.value;
-    const kl = pairs.flatMap((/** @type {Pair} */ pair, /** @type {number} */ i) =>
+    const kl = pairs.flatMap((pair, i) =>
       pair.kl[position] === undefined
         ? []
         : [`KL(${sides[0].letter}‖${sides[i + 1].letter}) ${nats(pair.kl[position])} nat`],
@@ -130,25 +121,26 @@ export function candidates({ stores, sides, model, differences, signal }) {
   model.on("change:position", show);
   differences.listen(show);
   for (const store of stores)
-    store.listen(
-      (/** @type {any} */ change) => (change.kind === "alternatives" || change.kind === "reset") && show(),
-      signal,
-    );
+    store.listen((change) => (change.kind === "alternatives" || change.kind === "reset") && show(), signal);
   show();
   return holder;
 }
 
-/** @param {any} store @param {number} position */
+/** @param {Store} store @param {number} position @returns {Held | null} */
 function sideAt(store, position) {
   const token = store.tokens[position];
   return token ? { token, alternatives: store.alternatives(position) ?? [] } : null;
 }
 
-/** One row for each token that any side told of, the most probable first. @param {any[]} here @param {Side[]} sides */
+/**
+ * One row for each token that any side told of, the most probable first.
+ * @param {(Held | null)[]} here @param {Side[]} sides
+ */
 function candidateTable(here, sides) {
   /** @type {Map<string, {label: string, shares: (number | null)[], picked: boolean[]}>} */ const rows = new Map();
   here.forEach((one, i) => {
-    for (const item of one ? [one.token, ...one.alternatives] : []) {
+    if (!one) return;
+    for (const item of [one.token, ...one.alternatives]) {
       const row = rows.get(item.label) ?? {
         label: item.label,
         shares: sides.map(() => null),

@@ -1,6 +1,6 @@
 // A list in which one thing is chosen, by mouse or keyboard. The list keeps the focus while its options are replaced.
 
-import { h, uniqueId } from "./dom.js";
+import { around, h, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} Option
@@ -32,7 +32,7 @@ export function listbox(label, otherKey) {
     show();
   };
   root.addEventListener("click", (event) => {
-    const at = items.indexOf(/** @type {any} */ (event.target).closest("[role=option]"));
+    const at = items.findIndex((item) => item === around(event, "[role=option]"));
     if (at < 0 || window.getSelection()?.isCollapsed === false) return;
     move(at);
     options[at].choose?.();

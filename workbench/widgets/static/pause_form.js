@@ -3,13 +3,15 @@
 import { h, uniqueId } from "./dom.js";
 
 /**
+ * @import { AnyModel } from "@anywidget/types"
+ *
  * @typedef {object} Pauses  the trait `pauses`; null or false: not there
  * @property {number | null} entropy_above  in nats
  * @property {string | null} text
  * @property {boolean} tool_call
  */
 
-/** A button, and the form that it opens. @param {any} model */
+/** A button, and the form that it opens. @param {AnyModel<{pauses: Pauses, no_pause: string}>} model */
 export function pauseForm(model) {
   const id = uniqueId("pauses");
   const entropy = h("input", {
@@ -87,7 +89,7 @@ export function pauseForm(model) {
   text.addEventListener("change", () => change({ text: text.value || null }));
   call.addEventListener("change", () => change({ tool_call: call.checked }));
   const show = () => {
-    const pauses = /** @type {Pauses} */ (model.get("pauses"));
+    const pauses = model.get("pauses");
     const count = [pauses.entropy_above !== null, pauses.text !== null, pauses.tool_call].filter(Boolean).length;
     if (document.activeElement !== entropy)
       entropy.value = pauses.entropy_above === null ? "" : String(pauses.entropy_above);

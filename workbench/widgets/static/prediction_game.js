@@ -1,28 +1,19 @@
 // A round of the prediction game: choose what comes, say how sure you are, and see what it costs.
 
 import { requester } from "./asking.js";
+import { betInSentences, priceInWords, shares } from "./bet_words.js";
 import { h, keepKeys, uniqueId } from "./dom.js";
 import { fixed, percent } from "./format.js";
 
 /**
- * @typedef {object} Told  what is known after the bet
- * @property {number} came  index of the choice that came
- * @property {number[]} bet  the player's probability of each choice
- * @property {number[]} model  the model's
- *
- * @typedef {object} GamePage
- * @property {number} number  of the round that is shown, from 1 on
- * @property {number} of
- * @property {number} played
- * @property {string} context
- * @property {string[]} choices
- * @property {Told | null} told  null before the bet
- * @property {number} bits  paid so far by the player
- * @property {number} model_bits
- * @property {number} even_bits
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { Ask } from "./asking.js"
+ * @import { GamePage } from "./bet_words.js"
  *
  * @typedef {object} State of the widget model
  * @property {GamePage} page
+ *
+ * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "bet", id, number, choice, confidence}`, `{kind: "next", id}` and
  * `{kind: "again", id}`; each is answered by `{kind: "reply", id, error}`.
@@ -30,7 +21,7 @@ import { fixed, percent } from "./format.js";
 
 const SURE = 0.6;
 
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-game");
   keepKeys(el);
@@ -47,14 +38,14 @@ function render({ model, el, signal }) {
   el.append(h("div", { class: "wb-game-head" }, title, scores), text, form.root, said, message);
 
   const show = () => {
-    const page = /** @type {GamePage} */ (model.get("page"));
+    const page = model.get("page");
     const isOver = page.told !== null && page.played === page.of;
     el.setAttribute("data-wb-state", isOver ? "over" : page.told ? "told" : "open");
     el.setAttribute("data-wb-round", String(page.number));
     title.textContent = `Round ${page.number} of ${page.of}`;
     scores.replaceChildren(...scoreParts(page));
     text.replaceChildren(page.context, gap(page));
-    said.textContent = page.told ? inSentences(page, isOver) : "";
+    said.textContent = betInSentences(page, isOver);
     form.show(page, isOver);
   };
   model.on("change:page", show);
@@ -64,14 +55,13 @@ function render({ model, el, signal }) {
 
 /** @param {GamePage} page */
 function scoreParts(page) {
+  /** @type {[string, number][]} */
   const parts = [
     ["You", page.bits],
     ["Model", page.model_bits],
     ["Even bets", page.even_bits],
   ];
-  return parts.map(([name, bits]) =>
-    h("span", {}, `${name} `, h("b", { text: fixed(/** @type {number} */ (bits), 1) }), " bits"),
-  );
+  return parts.map(([name, bits]) => h("span", {}, `${name} `, h("b", { text: fixed(bits, 1) }), " bits"));
 }
 
 /** Where the token will stand; then the token. @param {GamePage} page */
@@ -80,18 +70,7 @@ function gap(page) {
   return h("mark", { class: "wb-game-came", text: ` ${page.choices[page.told.came]}` });
 }
 
-/** @param {GamePage} page @param {boolean} isOver */
-function inSentences(page, isOver) {
-  const { came, bet, model } = /** @type {Told} */ (page.told);
-  const cost = (/** @type {number[]} */ shares) =>
-    `${percent(shares[came])}, ${fixed(Math.log2(1 / shares[came]), 1)} bits`;
-  const told = `“${page.choices[came]}” came. You had given it ${cost(bet)}; the model ${cost(model)}.`;
-  if (!isOver) return told;
-  const best = page.bits < page.model_bits ? "You have beaten the model." : "The model was the better gambler.";
-  return `${told} The game is over. ${best}`;
-}
-
-/** @param {any} model @param {(content: any) => void} ask */
+/** @param {Model} model @param {Ask} ask */
 function betForm(model, ask) {
   const name = uniqueId("choice");
   const list = h("div", { class: "wb-game-choices", role: "radiogroup", "aria-label": "What comes next?" });
@@ -111,20 +90,17 @@ function betForm(model, ask) {
   );
   const root = h("form", { class: "wb-game-form" }, list, slider, h("div", { class: "wb-game-foot" }, button, hint));
   /** @type {ReturnType<typeof choiceRow>[]} */ let rows = [];
-  /** @type {GamePage} */ let page = model.get("page");
+  let page = model.get("page");
   let chosen = -1;
   let drawn = -1;
 
   const draw = () => {
     const confidence = Number(sure.value);
-    const others = (1 - confidence) / (rows.length - 1);
-    const mine =
-      page.told?.bet ?? rows.map((_, i) => (chosen < 0 ? 1 / rows.length : i === chosen ? confidence : others));
+    const mine = page.told?.bet ?? shares(rows.length, chosen, confidence);
     rows.forEach((row, i) =>
       row.show(mine[i], page.told ? page.told.model[i] : null, page.told?.came === i, i === chosen),
     );
-    const costs = `${fixed(Math.log2(1 / confidence), 1)} bits if you are right, ${fixed(Math.log2(1 / others), 1)} if not`;
-    price.textContent = `${Math.round(100 * confidence)} %: ${costs}`;
+    price.textContent = priceInWords(rows.length, confidence);
     sure.setAttribute("aria-valuetext", price.textContent);
     button.disabled = !page.told && chosen < 0;
   };

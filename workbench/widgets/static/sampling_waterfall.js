@@ -4,6 +4,8 @@ import { h, keepKeys, uniqueId } from "./dom.js";
 import { percent, visible } from "./format.js";
 
 /**
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ *
  * @typedef {object} Stage
  * @property {string} name
  * @property {string} title
@@ -32,7 +34,7 @@ import { percent, visible } from "./format.js";
 const LAST_NUMBER = 0.999;
 const STEP = 0.001;
 
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-waterfall");
   keepKeys(el);
@@ -74,7 +76,9 @@ function tableParts(picture) {
   const most = Math.max(...picture.others.shares, ...picture.rows.flatMap(([, , shares]) => shares));
   const rows = picture.rows.map(([id, label, shares]) => {
     const isChosen = id === picture.chosen[0];
-    const marks = [isChosen && "picked", id === picture.token[0] && !isChosen && "in the run"].filter(Boolean);
+    const marks = [isChosen && "picked", id === picture.token[0] && !isChosen && "in the run"].filter(
+      (mark) => mark !== false,
+    );
     const name = h(
       "th",
       { scope: "row", title: `id ${id}` },
@@ -139,7 +143,10 @@ function cell(text, length, kind) {
   );
 }
 
-/** The candidates that are left, end to end; the number is a line on them and can be moved. @param {any} model */
+/**
+ * The candidates that are left, end to end; the number is a line on them and can be moved.
+ * @param {AnyModel<State>} model
+ */
 function cumulativeAxis(model) {
   const stretches = h("div", { class: "wb-fall-stretches", "aria-hidden": "true" });
   const line = h("div", { class: "wb-fall-line", "aria-hidden": "true" });

@@ -20,7 +20,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup play lab test lint bench notebooks docs models chromium clean
+.PHONY: help setup play lab test test-js lint bench notebooks docs models chromium clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browse
 lab: setup ## set up, then open JupyterLab in notebooks/
 	@$(BIN)/workbench lab $(ARGS)
 
-test: $(STAMPS)/test chromium models lint ## set up, then run every gate, test and notebook; ARGS are pytest's
+test: $(STAMPS)/test chromium models lint test-js ## set up, then run every gate, test and notebook; ARGS are pytest's
 	@$(BIN)/python -m pytest --nbval tests notebooks $(ARGS)
 
 lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction of imports, of Python and of JavaScript
@@ -43,6 +43,9 @@ lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction
 	@$(BIN)/lint-imports --no-logo
 	@$(NPM) format
 	@$(NPM) types
+
+test-js: $(STAMPS)/node
+	@$(NPM) test
 
 bench: $(STAMPS)/bench models ## measure this machine, and break what the lessons claim: the tests marked bench
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)

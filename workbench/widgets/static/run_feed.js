@@ -184,6 +184,8 @@ class RunStore {
   /** @param {End} end */
   #end(end) {
     if (end.run !== this.run || end.sequence > this.#sequence || end.at > this.tokens.length) {
+      // What was asked for before may be lost itself, and nothing comes after the end.
+      this.#waitingForSnapshot = false;
       this.#askForSnapshot();
       return;
     }
@@ -251,7 +253,7 @@ class RunStore {
 }
 
 export default {
-  /** @param {InitializeProps<State>} context */
+  /** @param {Pick<InitializeProps<State>, "model" | "signal">} context */
   initialize({ model, signal }) {
     return { store: new RunStore(model, signal) };
   },

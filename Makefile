@@ -12,6 +12,7 @@ PIP_ARGS ?=
 PIP_VERSION := 26.3# the one that Python brings may be too old to tell how far a pull is
 VENV := .venv
 BIN := $(VENV)/bin
+NPM := $(BIN)/npm --silent run
 STAMPS := $(VENV)/.stamps
 KERNELS := $(wildcard workbench/engine/kernels/*.py)
 PINS := pyproject.toml constraints.txt
@@ -25,7 +26,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup play lab test check lint bench notebooks docs models chromium clean
+.PHONY: help setup play lab test test-js check lint bench notebooks docs models chromium clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,17 +39,22 @@ play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browse
 lab: setup ## set up, then open JupyterLab in notebooks/
 	@$(BIN)/workbench lab $(ARGS)
 
-test: $(STAMPS)/test chromium models lint ## set up, then run every gate, test and notebook; ARGS are pytest's
+test: $(STAMPS)/test chromium models lint test-js ## set up, then run every gate, test and notebook; ARGS are pytest's
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
-check: lint ## the gates, and every test that needs no model, browser, kernel, Ray or server: what a push runs
-	@$(PYTEST) -m "$(QUICK)" tests $(ARGS)
+check: lint test-js ## the gates, and every test that needs no model, browser, kernel, Ray or server: what a push runs
+	@$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
 
-lint: $(STAMPS)/test ## formatting, lint, types and the direction of imports
+lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction of imports, of Python and of JavaScript
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(NPM) format
+	@$(NPM) types
+
+test-js: $(STAMPS)/node
+	@$(NPM) test
 
 bench: $(STAMPS)/bench models ## measure this machine, and break what the lessons claim: the tests marked bench
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)
@@ -62,7 +68,7 @@ docs: $(STAMPS)/test ## build the documentation as a site, into build/docs
 	@echo "build/docs/index.html"
 
 clean: ## remove .venv, caches and build outputs; pulled models stay in the user's cache
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than the files that pin the versions as long as what they pin is installed.
@@ -87,6 +93,11 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
 	@echo "Compiling the decode step for this processor (half a minute, once) ..."
 	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
+	@touch $@
+
+$(STAMPS)/node: package.json package-lock.json | $(STAMPS)/test
+	@echo "Installing what checks the JavaScript, into node_modules ..."
+	@$(BIN)/npm ci --loglevel error >/dev/null
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test

@@ -46,7 +46,10 @@ const host = {
   async getWidget(ref) {
     const widget = widgets.get(ref);
     if (!widget) throw new Error(`no widget ${ref}`);
-    return { exports: widget.exports, render: ({ el, signal }) => widget.module.render({ model: widget.model, el, host, signal }) };
+    return {
+      exports: widget.exports,
+      render: ({ el, signal }) => widget.module.render({ model: widget.model, el, host, signal }),
+    };
   },
 };
 

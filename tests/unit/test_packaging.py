@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -56,6 +57,17 @@ def test_the_versions_that_run_these_tests_are_the_pinned_ones() -> None:
         if installed.get(canonical(name), version) != version
     }
     assert not differing, f"installed, pinned: {differing}; run `make setup`"
+
+
+def test_what_checks_the_javascript_is_pinned_by_checksum_from_no_registry_in_particular() -> None:
+    package = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
+    locked = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert package["private"] is True
+    assert locked[""]["devDependencies"] == package["devDependencies"]
+    assert all(re.fullmatch(r"[\d.]+", version) for version in package["devDependencies"].values())
+    assert all(
+        item["integrity"].startswith("sha512-") and "resolved" not in item for key, item in locked.items() if key
+    )
 
 
 def test_make_help_lists_every_target_a_person_would_call() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 STATE_WORDS = {
     "idle": "ready",
@@ -17,6 +18,8 @@ STATE_WORDS = {
 _STOP_WORDS = {"end_of_turn": "end of turn", "end_of_message": "end of message", "out_of_tokens": "length limit"}
 COLORS = ("surprisal", "probability", "entropy", "none")
 """What the colour of a token may tell."""
+# As JavaScript rounds: of a value that lies just between two, away from zero. The precision holds any double.
+_ROUNDING = Context(prec=400, rounding=ROUND_HALF_UP)
 _ZERO_WIDTH_JOINER = "\u200d"
 
 
@@ -42,14 +45,16 @@ def to_precision(value: float, digits: int) -> str:
     """A number with that many significant digits, trailing zeros kept; not for values that need an exponent."""
     if value == 0:
         return f"{0:.{digits - 1}f}"
-    magnitude = math.floor(math.log10(float(f"{value:.{digits - 1}e}")))
-    return f"{value:.{max(0, digits - 1 - magnitude)}f}"
+    exact = Decimal(value)
+    magnitude = Context(prec=digits, rounding=ROUND_HALF_UP).plus(exact).adjusted()
+    return _rounded(exact, max(0, digits - 1 - magnitude))
 
 
 def fixed(value: float | None, digits: int) -> str:
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # the sum makes zero of minus zero
+    text = _rounded(Decimal(value), digits)
+    return text.removeprefix("-") if not text.strip("-0.") else text
 
 
 def bits(logprob: float) -> float | None:
@@ -69,7 +74,7 @@ def nats(value: float) -> str:
         return "∞" if value > 0 else "–"
     if 0 < value < 1e-4:
         return "< 0.0001"
-    return "0" if value == 0 else to_precision(value, 2) if value < 10 else f"{value:.0f}"
+    return "0" if value == 0 else to_precision(value, 2) if value < 10 else fixed(value, 0)
 
 
 def strength(logprob: float, entropy: float, color_by: str) -> float:
@@ -82,13 +87,13 @@ def strength(logprob: float, entropy: float, color_by: str) -> float:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+    return f"{fixed(seconds * 1000, 0)} ms" if seconds < 0.9995 else f"{fixed(seconds, 1)} s"
 
 
 def parameter_count(count: int) -> str:
     if count >= 999.5e6:
         return f"{_trimmed(count / 1e9)} B"
-    return f"{count / 1e6:.0f} M" if count >= 999.5e3 else f"{count:,}"
+    return f"{fixed(count / 1e6, 0)} M" if count >= 999.5e3 else f"{count:,}"
 
 
 def stop_words(stop_reason: object) -> str | None:
@@ -111,4 +116,8 @@ def _visible_char(char: str, *, alone: bool) -> str:
 
 
 def _trimmed(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    return fixed(value, 1).removesuffix(".0")
+
+
+def _rounded(value: Decimal, digits: int) -> str:
+    return f"{value.quantize(Decimal(1).scaleb(-digits), context=_ROUNDING):f}"

@@ -34,6 +34,12 @@ def test_a_module_needs_no_other_file(name: str) -> None:
     assert source.count("export ") == 1
 
 
+@pytest.mark.parametrize("name", WIDGETS)
+def test_siblings_that_share_a_scope_share_no_name(name: str) -> None:
+    names = re.findall(r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", module_source(name), re.MULTILINE)
+    assert len(names) == len(set(names)), sorted(one for one in set(names) if names.count(one) > 1)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_text_becomes_no_html_and_nothing_is_loaded(path: object) -> None:
     source = STATIC.joinpath(getattr(path, "name")).read_text(encoding="utf-8")  # noqa: B009

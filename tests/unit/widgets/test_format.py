@@ -6,7 +6,18 @@ import math
 
 import pytest
 
-from workbench.widgets.format import duration, parameter_count, percent, percent_of, stop_words, visible
+from tests.unit.widgets import twin_cases
+from workbench.widgets.format import (
+    duration,
+    fixed,
+    nats,
+    parameter_count,
+    percent,
+    percent_of,
+    stop_words,
+    to_precision,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +53,7 @@ def test_an_unknown_probability_is_a_dash() -> None:
 
 
 def test_durations_counts_and_reasons() -> None:
-    assert (duration(0.034), duration(1.25)) == ("34 ms", "1.2 s")
+    assert (duration(0.034), duration(1.26)) == ("34 ms", "1.3 s")
     assert (parameter_count(134_515_008), parameter_count(1_500_000_000), parameter_count(900)) == (
         "135 M",
         "1.5 B",
@@ -50,3 +61,13 @@ def test_durations_counts_and_reasons() -> None:
     )
     assert stop_words("out_of_tokens") == "length limit"
     assert stop_words(None) is None
+
+
+def test_what_lies_between_two_numbers_is_rounded_as_in_the_page() -> None:
+    assert [fixed(value, 2) for value in (0.125, -0.125, -0.004)] == ["0.13", "-0.13", "0.00"]
+    assert (percent(0.1225), to_precision(12.25, 3), nats(10.5)) == ("12.3 %", "12.3", "11")
+    assert (duration(0.0345), duration(1.25), parameter_count(134_500_000)) == ("35 ms", "1.3 s", "135 M")
+
+
+def test_the_cases_that_the_page_is_asked_are_what_python_answers() -> None:
+    assert twin_cases.FILE.read_text(encoding="utf-8") == twin_cases.text(), "python -m tests.unit.widgets.twin_cases"

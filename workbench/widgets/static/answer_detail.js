@@ -2,18 +2,24 @@
 
 import { h, uniqueId } from "./dom.js";
 
+/**
+ * @import { AnyModel } from "@anywidget/types"
+ *
+ * @typedef {"none" | "calls" | "prompt"} Detail  what is open
+ */
+
 export const CALLS_TEXT = "How the call came about";
 
 /**
  * Two buttons, one of which may be pressed, and the widget that it opens. The kernel looks while it is open.
- * @param {any} model  its trait `detail` is "none", "calls" or "prompt"
+ * @param {AnyModel<{detail: Detail}>} model
  */
 export function answerDetail(model) {
   const panels = {
     calls: { text: CALLS_TEXT, slot: h("div", { id: uniqueId("calls") }) },
     prompt: { text: "Prompt tokens", slot: h("div", { id: uniqueId("prompt") }) },
   };
-  const toggle = (/** @type {string} */ name, /** @type {{text: string, slot: HTMLElement}} */ { text, slot }) => {
+  const toggle = (/** @type {Detail} */ name, /** @type {{text: string, slot: HTMLElement}} */ { text, slot }) => {
     const click = () => {
       model.set("detail", model.get("detail") === name ? "none" : name);
       model.save_changes();
@@ -22,7 +28,12 @@ export function answerDetail(model) {
   };
   const buttons = { calls: toggle("calls", panels.calls), prompt: toggle("prompt", panels.prompt) };
   const slots = { microscope: panels.calls.slot, prompt_view: panels.prompt.slot };
-  const root = h("div", { class: "wb-detail" }, h("div", { class: "wb-detail-bar" }, buttons.calls, buttons.prompt), ...Object.values(slots));
+  const root = h(
+    "div",
+    { class: "wb-detail" },
+    h("div", { class: "wb-detail-bar" }, buttons.calls, buttons.prompt),
+    ...Object.values(slots),
+  );
   let hasCalls = false;
   const show = () => {
     const open = model.get("detail");

@@ -2,16 +2,27 @@
 
 import { requester } from "./asking.js";
 import { chatTurns } from "./chat_turns.js";
+import { chatInWords, isWorking, lastAsked } from "./chat_words.js";
 import { h, keepKeys, uniqueId } from "./dom.js";
+import { storeOf } from "./feed_store.js";
 
 /**
- * @typedef {object} State of the widget model
- * @property {string} picker, controls, feed, inspector, microscope, prompt_view  references of the parts
- * @property {any[]} turns  see chat_turns.js
- * @property {"idle" | "answering" | "deciding" | "calling"} state
- * @property {"none" | "calls" | "prompt"} detail  what is open below the answer whose tokens are shown
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { Detail } from "./answer_detail.js"
+ * @import { Ask } from "./asking.js"
+ * @import { ChatState, Turn } from "./chat_words.js"
+ *
+ * @typedef {"picker" | "controls" | "feed" | "inspector" | "microscope" | "prompt_view"} Part
+ *
+ * @typedef {object} Said
+ * @property {Turn[]} turns
+ * @property {ChatState} state
+ * @property {Detail} detail  what is open below the answer whose tokens are shown
  * @property {string} system
  * @property {string} draft
+ *
+ * @typedef {Said & Record<Part, string>} State  of the widget model, with references of the parts
+ * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel, each answered by `{kind: "reply", id, error}` with `error` null or in words:
  * `{kind: "say", id, text, system, turn}` (`turn` null, or the turn of the user that is said anew), `{kind: "stop", id}`,
@@ -20,9 +31,9 @@ import { h, keepKeys, uniqueId } from "./dom.js";
 
 const TYPING_MS = 300;
 
-/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  const store = await storeOf(host, model.get("feed"));
   if (signal.aborted) return;
   el.classList.add("wb-root", "wb-chat");
   keepKeys(el);
@@ -37,16 +48,27 @@ async function render({ model, el, host, signal }) {
   const settings = settingsPanel(model, signal);
   const inspector = h("div", { class: "wb-chat-side" });
   const said = h("p", { class: "wb-sr", role: "status" });
-  el.append(settings.bar, settings.panel, h("div", { class: "wb-chat-grid" }, h("div", { class: "wb-chat-main" }, turns.root, problem, composer.root), inspector), said);
+  el.append(
+    settings.bar,
+    settings.panel,
+    h(
+      "div",
+      { class: "wb-chat-grid" },
+      h("div", { class: "wb-chat-main" }, turns.root, problem, composer.root),
+      inspector,
+    ),
+    said,
+  );
 
-  for (const [name, element] of Object.entries({ ...settings.slots, ...turns.slots, inspector })) {
+  const slots = { ...settings.slots, ...turns.slots, inspector };
+  for (const name of /** @type {(keyof typeof slots)[]} */ (Object.keys(slots))) {
     const part = await host.getWidget(model.get(name));
     if (signal.aborted) return;
-    await part.render({ el: element, signal });
+    await part.render({ el: slots[name], signal });
   }
   const showState = () => {
     el.setAttribute("data-wb-state", model.get("state"));
-    const words = stateInWords(model.get("state"), model.get("turns"));
+    const words = chatInWords(model.get("state"), model.get("turns"));
     if (said.textContent !== words) said.textContent = words; // what is set anew is spoken anew
   };
   model.on("change:state", showState);
@@ -57,21 +79,9 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** @param {string} state @param {any[]} turns */
-function stateInWords(state, turns) {
-  const last = turns.at(-1);
-  const open = (last?.calls ?? []).filter((call) => call.decision === "open").map((call) => call.name);
-  if (state === "answering") return "The model answers.";
-  if (state === "deciding") return `The model asks to call ${open.join(", ")}. Approve or decline.`;
-  if (state === "calling") return "The function runs.";
-  if (last?.role !== "assistant") return "";
-  const ends = { finished: "The answer is there", cancelled: "Stopped by you", failed: "The answer failed" };
-  return `${/** @type {any} */ (ends)[last.state] ?? ""}, ${last.generated} tokens.`;
-}
-
 /**
  * The box that one types in; its button sends, or stops what goes on.
- * @param {any} model @param {(content: any) => void} request @param {AbortSignal} signal
+ * @param {Model} model @param {Ask} request @param {AbortSignal} signal
  */
 function messageBox(model, request, signal) {
   const id = uniqueId("message");
@@ -83,7 +93,7 @@ function messageBox(model, request, signal) {
   /** @type {string | null} */ let sent = null;
   let timer = 0;
 
-  const isBusy = () => ["answering", "calling"].includes(model.get("state"));
+  const isBusy = () => isWorking(model.get("state"));
   const flush = () => {
     window.clearTimeout(timer);
     if (model.get("draft") === box.value) return;
@@ -98,7 +108,7 @@ function messageBox(model, request, signal) {
   };
   const stop = () => isBusy() && request({ kind: "stop" });
   const emptyOnceSaid = () => {
-    const last = model.get("turns").findLast((/** @type {any} */ turn) => turn.role === "user");
+    const last = lastAsked(model.get("turns"));
     if (sent === null || last?.text !== sent) return;
     if (box.value === sent) box.value = "";
     sent = null;
@@ -118,7 +128,13 @@ function messageBox(model, request, signal) {
   });
   box.addEventListener("change", flush);
   button.addEventListener("click", () => (isBusy() ? stop() : send()));
-  const root = h("div", { class: "wb-chat-composer" }, h("label", { class: "wb-sr", for: id, text: "Message" }), box, h("div", { class: "wb-row" }, button, hint));
+  const root = h(
+    "div",
+    { class: "wb-chat-composer" },
+    h("label", { class: "wb-sr", for: id, text: "Message" }),
+    box,
+    h("div", { class: "wb-row" }, button, hint),
+  );
   root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     // Enter that ends the writing of a character with an input method is no Enter.
     if (event.key === "Enter" && event.target === box && !event.shiftKey && !event.isComposing) send();
@@ -139,14 +155,28 @@ function messageBox(model, request, signal) {
   return { root, focus: () => box.focus() };
 }
 
-/** One line that says who answers and how, and behind it what can be set. @param {any} model @param {AbortSignal} signal */
+/**
+ * One line that says who answers and how, and behind it what can be set.
+ * @param {Model} model @param {AbortSignal} signal
+ */
 function settingsPanel(model, signal) {
   const panelId = uniqueId("settings");
   const systemId = uniqueId("system");
   const slots = { picker: h("div", { class: "wb-slot-bar" }), controls: h("div", { class: "wb-slot-bar" }) };
-  const system = h("textarea", { class: "wb-field wb-chat-system", id: systemId, rows: 2, placeholder: "None: the model's own template decides" });
+  const system = h("textarea", {
+    class: "wb-field wb-chat-system",
+    id: systemId,
+    rows: 2,
+    placeholder: "None: the model's own template decides",
+  });
   const summary = h("p", { class: "wb-chat-summary wb-quiet" });
-  const disclose = h("button", { type: "button", class: "wb-button wb-ghost", "aria-expanded": "false", "aria-controls": panelId, text: "Settings" });
+  const disclose = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost",
+    "aria-expanded": "false",
+    "aria-controls": panelId,
+    text: "Settings",
+  });
   const panel = h(
     "div",
     { class: "wb-chat-settings", id: panelId, hidden: true },
@@ -177,7 +207,11 @@ function settingsPanel(model, signal) {
   model.on("change:system", show);
   show();
   signal.addEventListener("abort", () => window.clearTimeout(timer));
-  return { slots, panel, bar: h("div", { class: "wb-bar wb-chat-bar" }, summary, h("span", { class: "wb-spacer" }), disclose) };
+  return {
+    slots,
+    panel,
+    bar: h("div", { class: "wb-bar wb-chat-bar" }, summary, h("span", { class: "wb-spacer" }), disclose),
+  };
 }
 
 export default { render };

@@ -2,13 +2,19 @@
 // them held possible at one position.
 
 import { requester } from "./asking.js";
-import { candidates, firstDifference, strips } from "./compare_detail.js";
-import { h, keepKeys, uniqueId } from "./dom.js";
-import { duration, fixed } from "./format.js";
+import { candidates, strips } from "./compare_detail.js";
+import { differencesOf, firstDifference, markedIn } from "./compare_differences.js";
+import { around, h, keepKeys, uniqueId } from "./dom.js";
+import { storeOf } from "./feed_store.js";
+import { duration } from "./format.js";
+import { speed, stateInWords } from "./run_words.js";
 import { scrollInto } from "./token_text.js";
 
 /**
- * @typedef {{number: number, state: "idle" | "running" | "done", pairs: Pair[]}} Differences  `Pair` and `Side`: compare_detail.js
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { Comparison, Side } from "./compare_detail.js"
+ * @import { Differences, Known } from "./compare_differences.js"
+ * @import { Store } from "./run_feed.js"
  *
  * @typedef {object} State of the widget model
  * @property {string[]} feeds  references of the run feeds, the reference run's first
@@ -18,17 +24,15 @@ import { scrollInto } from "./token_text.js";
  * @property {Differences} differences
  * @property {number | null} position  the token that is looked at
  *
+ * @typedef {AnyModel<State>} Model
+ *
  * Messages to the kernel: `{kind: "run", id, prompt}` and `{kind: "stop", id}`, answered by `{kind: "reply", id, error}`;
  * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From it: `{kind: "differences", number, pairs}`.
  */
 
-const STOPPED = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
-const STATES = { idle: "ready", queued: "waiting for the model", running: "running", paused: "paused", cancelled: "stopped by you", failed: "failed", finished: "finished" };
-
-/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  const feeds = await Promise.all(model.get("feeds").map((/** @type {string} */ ref) => host.getWidget(ref)));
-  const stores = feeds.map((feed) => feed.exports.store);
+  const stores = await Promise.all(model.get("feeds").map((ref) => storeOf(host, ref)));
   if (signal.aborted) return;
   el.classList.add("wb-root", "wb-compare");
   keepKeys(el);
@@ -38,11 +42,12 @@ async function render({ model, el, host, signal }) {
     model.set("position", position === null || !longest ? null : Math.max(0, Math.min(longest - 1, position)));
     model.save_changes();
   };
-  const sides = /** @type {Side[]} */ (model.get("sides"));
-  const columns = stores.map((store, i) => column({ store, side: sides[i], index: i, model, differences, look, signal }));
+  const sides = model.get("sides");
+  const comparison = { stores, sides, model, differences, look, signal };
+  const columns = stores.map((store, i) => column({ ...comparison, store, side: sides[i], index: i }));
   const grid = h("div", { class: "wb-compare-columns" }, ...columns.map((one) => one.root));
   grid.style.setProperty("--wb-sides", String(sides.length));
-  el.append(promptForm(model, stores, signal), grid, summary({ model, differences, look, signal }), strips({ stores, sides, model, differences, look, signal }), candidates({ stores, sides, model, differences, signal }));
+  el.append(promptForm(model, stores, signal), grid, summary(comparison), strips(comparison), candidates(comparison));
 
   const showState = () => {
     const { state, pairs } = differences.value;
@@ -56,51 +61,28 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** What is known of the differences: the whole when it was written, and what was added since. @param {any} model @param {AbortSignal} signal */
-function differencesOf(model, signal) {
-  /** @type {(() => void)[]} */ const listeners = [];
-  const known = {
-    value: /** @type {Differences} */ (structuredClone(model.get("differences"))),
-    listen: (/** @type {() => void} */ listener) => listeners.push(listener),
-  };
-  const tell = () => listeners.forEach((listener) => !signal.aborted && listener());
-  const take = (/** @type {Differences} */ whole) => {
-    if (whole.number < known.value.number) return;
-    known.value = structuredClone(whole);
-    tell();
-  };
-  const add = (/** @type {{number: number, pairs: Pair[]}} */ { number, pairs }) => {
-    const before = known.value;
-    const fits = number === before.number && pairs.every((pair, i) => pair.from <= (before.pairs[i]?.kl.length ?? 0));
-    if (!fits) {
-      model.send({ kind: "look", id: number });
-      return;
-    }
-    const joined = pairs.map((pair, i) => ({ ...pair, from: 0, kl: [...(before.pairs[i]?.kl ?? []).slice(0, pair.from), ...pair.kl] }));
-    known.value = { ...before, pairs: joined };
-    tell();
-  };
-  model.on("change:differences", () => take(model.get("differences")));
-  model.on("msg:custom", (/** @type {any} */ message) => {
-    if (message.kind === "whole") take(message.differences);
-    else if (message.kind === "differences" && known.value.state === "running") add(message);
-  });
-  // A page that is loaded in the middle has missed what came since the start was stored.
-  if (known.value.state === "running") model.send({ kind: "look", id: known.value.number });
-  return known;
-}
-
-/** Position of the first token of a side that another one does not have. @param {Pair[]} pairs @param {number} index */
-function markedIn(pairs, index) {
-  return index === 0 ? firstDifference(pairs) : (pairs[index - 1]?.at?.[1] ?? null);
-}
-
-/** @param {any} model @param {any[]} stores @param {AbortSignal} signal */
+/** @param {Model} model @param {Store[]} stores @param {AbortSignal} signal */
 function promptForm(model, stores, signal) {
   const promptId = uniqueId("prompt");
-  const prompt = h("textarea", { class: "wb-field wb-prompt", id: promptId, rows: 2, spellcheck: "false", placeholder: "Ask them all the same" });
-  const runButton = h("button", { type: "button", class: "wb-button wb-primary wb-run" }, h("span", { text: "Run" }), h("kbd", { text: "Ctrl ⏎" }));
-  const stopButton = h("button", { type: "button", class: "wb-button wb-stop" }, h("span", { text: "Stop" }), h("kbd", { text: "Esc" }));
+  const prompt = h("textarea", {
+    class: "wb-field wb-prompt",
+    id: promptId,
+    rows: 2,
+    spellcheck: "false",
+    placeholder: "Ask them all the same",
+  });
+  const runButton = h(
+    "button",
+    { type: "button", class: "wb-button wb-primary wb-run" },
+    h("span", { text: "Run" }),
+    h("kbd", { text: "Ctrl ⏎" }),
+  );
+  const stopButton = h(
+    "button",
+    { type: "button", class: "wb-button wb-stop" },
+    h("span", { text: "Stop" }),
+    h("kbd", { text: "Esc" }),
+  );
   const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
   const request = requester(model, signal, (text) => {
     message.textContent = text ?? "";
@@ -138,7 +120,15 @@ function promptForm(model, stores, signal) {
     { class: "wb-compare-form" },
     h("label", { class: "wb-sr", for: promptId, text: "Prompt" }),
     prompt,
-    h("div", { class: "wb-row" }, runButton, stopButton, h("span", { class: "wb-quiet wb-compare-common", text: model.get("common") }), h("span", { class: "wb-spacer" }), legend()),
+    h(
+      "div",
+      { class: "wb-row" },
+      runButton,
+      stopButton,
+      h("span", { class: "wb-quiet wb-compare-common", text: model.get("common") }),
+      h("span", { class: "wb-spacer" }),
+      legend(),
+    ),
     message,
   );
   form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -162,12 +152,23 @@ function legend() {
 
 /**
  * One side: its name, its text, and how it went.
- * @param {{store: any, side: Side, index: number, model: any, differences: any, look: (position: number | null) => void, signal: AbortSignal}} spec
+ * @param {Comparison & {store: Store, side: Side, index: number}} spec
  */
 function column({ store, side, index, model, differences, look, signal }) {
   const titleId = uniqueId("side");
-  const title = h("h3", { id: titleId }, h("span", { class: "wb-compare-letter", text: side.letter }), h("span", { text: side.model }));
-  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": `Text of ${side.letter}; arrow keys walk through its tokens`, dir: "auto" });
+  const title = h(
+    "h3",
+    { id: titleId },
+    h("span", { class: "wb-compare-letter", text: side.letter }),
+    h("span", { text: side.model }),
+  );
+  const output = h("div", {
+    class: "wb-output",
+    tabindex: 0,
+    role: "group",
+    "aria-label": `Text of ${side.letter}; arrow keys walk through its tokens`,
+    dir: "auto",
+  });
   const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
   const error = h("p", { class: "wb-message wb-compare-error", role: "alert", hidden: true });
   /** @type {HTMLElement[]} */ const spans = [];
@@ -177,8 +178,13 @@ function column({ store, side, index, model, differences, look, signal }) {
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) =>
-      h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": from + i, text: token.special ? token.label : token.piece }));
+    const fresh = store.tokens.slice(from).map((token, i) =>
+      h("span", {
+        class: token.special ? "wb-special" : "wb-token",
+        "data-wb-position": from + i,
+        text: token.special ? token.label : token.piece,
+      }),
+    );
     spans.push(...fresh);
     output.append(...fresh);
     if (follows) output.scrollTop = output.scrollHeight;
@@ -212,7 +218,7 @@ function column({ store, side, index, model, differences, look, signal }) {
     showMarks();
     showPosition();
   };
-  store.listen((/** @type {any} */ change) => {
+  store.listen((change) => {
     if (change.kind === "reset") reset();
     else if (change.kind === "append") {
       append(change.from);
@@ -223,31 +229,50 @@ function column({ store, side, index, model, differences, look, signal }) {
   differences.listen(showMarks);
   model.on("change:position", showPosition);
   output.addEventListener("click", (event) => {
-    const span = /** @type {any} */ (event.target).closest?.("[data-wb-position]");
+    const span = around(event, "[data-wb-position]");
     if (span && window.getSelection()?.isCollapsed !== false) look(Number(span.getAttribute("data-wb-position")));
   });
   walk(output, { position: () => model.get("position"), count: () => store.tokens.length, look });
   reset();
   showFoot();
-  const root = h("section", { class: "wb-compare-side", "aria-labelledby": titleId, "data-wb-side": side.letter }, title, h("p", { class: "wb-quiet wb-compare-settings", text: side.settings }), output, error, foot);
+  const root = h(
+    "section",
+    { class: "wb-compare-side", "aria-labelledby": titleId, "data-wb-side": side.letter },
+    title,
+    h("p", { class: "wb-quiet wb-compare-settings", text: side.settings }),
+    output,
+    error,
+    foot,
+  );
   return { root };
 }
 
-/** @param {any} store */
+/** @param {Store} store */
 function footOf(store) {
-  const state = store.state === "finished" ? (/** @type {any} */ (STOPPED)[store.stopReason] ?? "finished") : (/** @type {any} */ (STATES)[store.state] ?? store.state);
-  const usage = store.usage;
-  const speed = usage?.tokensPerS == null ? null : `${fixed(usage.tokensPerS, usage.tokensPerS < 10 ? 1 : 0)} tokens/s`;
-  const first = usage?.firstTokenS == null ? null : `first token ${duration(usage.firstTokenS)}`;
-  return [store.tokens.length ? `${store.tokens.length} tokens` : null, speed, first, state].filter(Boolean).join(" · ");
+  const { tokens, usage } = store;
+  const pace = usage && usage.tokensPerS !== null ? `${speed(usage.tokensPerS)} tokens/s` : null;
+  const first = usage && usage.firstTokenS !== null ? `first token ${duration(usage.firstTokenS)}` : null;
+  return [tokens.length ? `${tokens.length} tokens` : null, pace, first, stateInWords(store)]
+    .filter(Boolean)
+    .join(" · ");
 }
 
-/** Arrow keys, Home, End and Escape. @param {HTMLElement} box @param {{position: () => number | null, count: () => number, look: (position: number | null) => void}} spec */
+/**
+ * Arrow keys, Home, End and Escape.
+ * @param {HTMLElement} box
+ * @param {{position: () => number | null, count: () => number, look: Comparison["look"]}} spec
+ */
 function walk(box, { position, count, look }) {
   box.addEventListener("keydown", (event) => {
     const at = position();
-    const targets = { ArrowRight: at === null ? 0 : at + 1, ArrowLeft: at === null ? count() - 1 : at - 1, Home: 0, End: count() - 1 };
-    const target = /** @type {Record<string, number>} */ (targets)[event.key];
+    /** @type {Record<string, number>} */
+    const targets = {
+      ArrowRight: at === null ? 0 : at + 1,
+      ArrowLeft: at === null ? count() - 1 : at - 1,
+      Home: 0,
+      End: count() - 1,
+    };
+    const target = targets[event.key];
     if (event.key === "Escape" && at !== null) look(null);
     else if (target !== undefined && !event.shiftKey && !event.ctrlKey && !event.metaKey) look(target);
     else return;
@@ -256,7 +281,7 @@ function walk(box, { position, count, look }) {
   });
 }
 
-/** The sentences, and the way to the first difference. @param {{model: any, differences: any, look: (position: number) => void, signal: AbortSignal}} spec */
+/** The sentences, and the way to the first difference. @param {Comparison} comparison */
 function summary({ differences, look }) {
   const list = h("div", { class: "wb-compare-said", role: "status" });
   const button = h("button", { type: "button", class: "wb-button wb-compare-jump", text: "Show the first difference" });
@@ -265,7 +290,7 @@ function summary({ differences, look }) {
     const { pairs, state } = differences.value;
     // What grows is not read aloud at every step; the end is.
     list.setAttribute("aria-busy", String(state === "running"));
-    list.replaceChildren(...pairs.map((/** @type {Pair} */ pair) => h("p", { text: pair.said })));
+    list.replaceChildren(...pairs.map((pair) => h("p", { text: pair.said })));
     button.hidden = firstDifference(pairs) === null;
   };
   differences.listen(show);

@@ -1,21 +1,37 @@
 // Building elements: text only ever enters the page through textContent.
 
 /**
- * @param {string} tag
- * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners by event), attributes by name; false or null: left out
- * @param {(Node | null | false)[]} children
+ * @typedef {{[Name in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[Name]) => unknown}} Listeners
+ * @typedef {string | number | boolean | null | undefined} Attribute
+ *
+ * @typedef {object} Words  what is no attribute of that name
+ * @property {string | false | null} [class]
+ * @property {string | null} [text]
+ * @property {Listeners} [on]
+ *
+ * @typedef {Words & {[name: string]: Attribute | Listeners}} Props  false, null and undefined: left out
  */
-export function h(tag, props = {}, ...children) {
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Props} [props]
+ * @param {(Node | string | null | undefined | false)[]} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function h(tag, { class: kind, text, on, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
+  if (kind) element.className = kind;
+  if (typeof text === "string") element.textContent = text;
+  for (const [event, listener] of Object.entries(on ?? {})) {
+    element.addEventListener(event, /** @type {EventListener} */ (listener));
+  }
+  for (const [name, value] of Object.entries(attributes)) {
     if (value === false || value === null || value === undefined) continue;
-    if (name === "class") element.className = value;
-    else if (name === "text") element.textContent = value;
-    else if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, /** @type {any} */ (listener));
-    else element.setAttribute(name, value === true ? "" : String(value));
+    element.setAttribute(name, value === true ? "" : String(value));
   }
   for (const child of children) if (child) element.append(child);
-  return /** @type {any} */ (element);
+  return element;
 }
 
 let lastId = 0;
@@ -27,12 +43,20 @@ export function uniqueId(what) {
 }
 
 /**
+ * @template {string} Value
+ * @typedef {{value: Value, text: string, title?: string}} Choice
+ */
+
+/**
  * Radio buttons drawn as one segmented control; arrow keys are the browser's own.
- * @param {{label: string, options: {value: string, text: string, title?: string}[], onChange: (value: string) => void}} spec
+ * @template {string} Value
+ * @param {{label: string, options: Choice<Value>[], onChange: (value: Value) => void}} spec
  */
 export function segments({ label, options, onChange }) {
   const name = uniqueId("segments");
-  const inputs = options.map((option) => h("input", { type: "radio", name, value: option.value, on: { change: () => onChange(option.value) } }));
+  const inputs = options.map((option) =>
+    h("input", { type: "radio", name, value: option.value, on: { change: () => onChange(option.value) } }),
+  );
   const root = h(
     "div",
     { class: "wb-segments", role: "radiogroup", "aria-label": label },
@@ -40,7 +64,7 @@ export function segments({ label, options, onChange }) {
   );
   return {
     root,
-    /** @param {string} value */
+    /** @param {Value} value */
     set(value) {
       for (const input of inputs) input.checked = input.value === value;
     },
@@ -83,6 +107,11 @@ export function copyButton(text, source) {
     }, 1500);
   });
   return h("span", { class: "wb-copy" }, button, said);
+}
+
+/** The element around what an event came from. @param {Event} event @param {string} selector */
+export function around(event, selector) {
+  return /** @type {Element | null} */ (event.target)?.closest(selector) ?? null;
 }
 
 /** JupyterLab would take arrow keys, Escape and Ctrl+Enter for itself. @param {HTMLElement} root */

@@ -52,9 +52,11 @@ export function nats(value) {
   return value < 10 ? value.toPrecision(2) : value.toFixed(0);
 }
 
+/** @typedef {"surprisal" | "probability" | "entropy" | "none"} ColorBy  what the colour of a token tells */
+
 /**
  * How strongly a token is coloured, 0 to 1.
- * @param {number | null} logprob @param {number | null} entropy in nats @param {string} colorBy surprisal, probability, entropy or none
+ * @param {number | null} logprob @param {number | null} entropy in nats @param {ColorBy} colorBy
  */
 export function strength(logprob, entropy, colorBy) {
   if (colorBy === "surprisal") return heat(logprob);

@@ -2,28 +2,46 @@
 
 import { bits } from "./format.js";
 
+/**
+ * @import { Store } from "./run_feed.js"
+ *
+ * @typedef {Pick<Store, "tokens" | "current" | "forks" | "select" | "walkTo">} Walked
+ */
+
 // Two bits: the model gave the token a quarter or less.
 const UNCERTAIN_BITS = 2;
 
-/** @param {any} store @returns {number[]} */
-export function uncertainPositions(store) {
-  return store.tokens.flatMap((/** @type {any} */ token, /** @type {number} */ i) => ((bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : []));
+/** @param {Pick<Walked, "tokens">} run */
+export function uncertainPositions({ tokens }) {
+  return tokens.flatMap((token, i) => ((bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : []));
 }
 
-/** Select the next of some positions, or the one before; beyond the last comes the first. @param {any} store @param {number[]} positions @param {1 | -1} step */
+/**
+ * Select the next of some positions, or the one before; beyond the last comes the first.
+ * @param {Pick<Walked, "current" | "select">} store @param {number[]} positions  in their order @param {1 | -1} step
+ */
 export function jump(store, positions, step) {
   const current = store.current;
-  const beyond = step > 0 ? positions.find((i) => current === null || i > current) : positions.findLast((i) => current === null || i < current);
+  const beyond =
+    step > 0
+      ? positions.find((i) => current === null || i > current)
+      : positions.findLast((i) => current === null || i < current);
   const target = beyond ?? positions.at(step > 0 ? 0 : -1);
   if (target !== undefined) store.select([target]);
 }
 
-/** The keys of every view of a run: arrows, ends, n and p for uncertain tokens, f for forks. @param {KeyboardEvent} event @param {any} store @returns {boolean} whether it was one of them */
+/**
+ * The keys of every view of a run: arrows, ends, n and p for uncertain tokens, f for forks.
+ * @param {Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">} event
+ * @param {Walked} store
+ * @returns {boolean} whether it was one of them
+ */
 export function walkedBy(event, store) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
   const current = store.current;
   const last = store.tokens.length - 1;
-  const walks = /** @type {Record<string, () => void>} */ ({
+  /** @type {Record<string, () => void>} */
+  const walks = {
     ArrowRight: () => store.walkTo(current === null ? 0 : current + 1),
     ArrowLeft: () => store.walkTo(current === null ? last : current - 1),
     Home: () => store.walkTo(0),
@@ -32,7 +50,7 @@ export function walkedBy(event, store) {
     p: () => jump(store, uncertainPositions(store), -1),
     f: () => jump(store, store.forks, 1),
     F: () => jump(store, store.forks, -1),
-  });
+  };
   const walk = event.shiftKey && event.key !== "F" ? undefined : walks[event.key];
   walk?.();
   return walk !== undefined;

@@ -1,6 +1,6 @@
 // A list in which one thing is chosen, by mouse or keyboard. The list keeps the focus while its options are replaced.
 
-import { h, uniqueId } from "./dom.js";
+import { around, h, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} Option
@@ -32,7 +32,7 @@ export function listbox(label, otherKey) {
     show();
   };
   root.addEventListener("click", (event) => {
-    const at = items.indexOf(/** @type {any} */ (event.target).closest("[role=option]"));
+    const at = items.findIndex((item) => item === around(event, "[role=option]"));
     if (at < 0 || window.getSelection()?.isCollapsed === false) return;
     move(at);
     options[at].choose?.();
@@ -53,14 +53,29 @@ export function listbox(label, otherKey) {
       const before = options[active]?.key;
       options = fresh;
       items = fresh.map(({ parts, isChosen, kind, title, choose }, i) => {
-        const props = { class: kind, role: "option", id: `${id}-${i}`, title, "aria-selected": String(isChosen), "aria-disabled": choose === null && "true" };
+        const props = {
+          class: kind,
+          role: "option",
+          id: `${id}-${i}`,
+          title,
+          "aria-selected": String(isChosen),
+          "aria-disabled": choose === null && "true",
+        };
         return h("li", props, ...parts);
       });
       root.replaceChildren(...items);
       const kept = options.findIndex((option) => option.key === before);
       // Else what is chosen, or what can be.
       const start = options.findIndex((option) => option.choose !== null && option.isChosen);
-      active = kept >= 0 ? kept : start >= 0 ? start : Math.max(0, options.findIndex((option) => option.choose !== null));
+      active =
+        kept >= 0
+          ? kept
+          : start >= 0
+            ? start
+            : Math.max(
+                0,
+                options.findIndex((option) => option.choose !== null),
+              );
       show();
     },
     /** @param {string} text */

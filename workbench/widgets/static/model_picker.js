@@ -2,65 +2,63 @@
 
 import { requester } from "./asking.js";
 import { h, keepKeys, uniqueId } from "./dom.js";
-import { byteSize, parameterCount } from "./format.js";
+import { parameterCount } from "./format.js";
+import { cardRows, memoryInWords } from "./model_facts.js";
 
 /**
- * @typedef {object} Card facts of one model; null where nobody knows
- * @property {string} value  what `value` becomes when it is chosen
- * @property {string} identifier
- * @property {string} provider_id
- * @property {string} provider_type
- * @property {string} source
- * @property {string} kind
- * @property {string | null} architecture
- * @property {number | null} parameters
- * @property {string | null} precision
- * @property {string | null} device
- * @property {number | null} context_length
- * @property {boolean} has_chat_template
- * @property {string | null} template_sha256
- * @property {string | null} tool_syntax
- * @property {string | null} licence
- * @property {boolean} loaded
- * @property {number | null} memory_bytes
- * @property {number | null} predicted_memory_bytes
- * @property {number | null} memory_limit_bytes
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { Ask } from "./asking.js"
+ * @import { Card } from "./model_facts.js"
  *
  * @typedef {object} State of the widget model
  * @property {Card[]} cards
  * @property {string | null} value
  * @property {{provider_id: string, provider_type: string}[]} providers
- * @property {{state: "idle" | "working" | "done" | "failed", said: string}} registration  the last change, and what came of it
+ * @property {Registration} registration  the last change, and what came of it
+ *
+ * @typedef {{state: "idle" | "working" | "done" | "failed", said: string}} Registration
+ * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "register", id, source, name, provider_id}` and `{kind: "unregister", id, value}`; each is
  * answered by `{kind: "reply", id, error}` when it has begun, and `registration` tells the rest.
  */
 
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-picker");
   keepKeys(el);
   const cardId = uniqueId("card");
   const select = h("select", { class: "wb-field wb-model", "aria-label": "Model" });
   const facts = h("span", { class: "wb-quiet wb-number wb-model-facts" });
-  const disclose = h("button", { type: "button", class: "wb-button wb-ghost", "aria-expanded": "false", "aria-controls": cardId, text: "Card" });
+  const disclose = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost",
+    "aria-expanded": "false",
+    "aria-controls": cardId,
+    text: "Card",
+  });
   const rows = h("dl", { class: "wb-card wb-number" });
   const outcome = outcomeLine(model);
   const request = requester(model, signal, outcome.refuse);
   const removal = removalButtons(model, request);
   const card = h("div", { id: cardId, hidden: true }, rows, removal.root);
   const form = registrationForm(model, request);
-  el.append(h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener), card, form.root, outcome.root);
+  el.append(
+    h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener),
+    card,
+    form.root,
+    outcome.root,
+  );
 
   const show = () => {
-    const cards = /** @type {Card[]} */ (model.get("cards"));
+    const cards = model.get("cards");
     const value = model.get("value");
     select.replaceChildren(...groups(cards));
     select.value = value ?? "";
     select.disabled = cards.length === 0;
     const chosen = cards.find((item) => item.value === value);
     facts.replaceChildren(...(chosen ? factsLine(chosen) : ["No model is served."]));
-    rows.replaceChildren(...(chosen ? cardRows(chosen) : []));
+    rows.replaceChildren(...(chosen ? rowsOf(chosen) : []));
     disclose.hidden = !chosen;
     if (!chosen) card.hidden = true;
     removal.reset();
@@ -91,61 +89,33 @@ function render({ model, el, signal }) {
 
 /** @param {Card[]} cards */
 function groups(cards) {
-  const byProvider = new Map();
+  /** @type {Map<string, HTMLOptGroupElement>} */ const byProvider = new Map();
   for (const card of cards) {
-    if (!byProvider.has(card.provider_id)) byProvider.set(card.provider_id, h("optgroup", { label: card.provider_id }));
-    byProvider.get(card.provider_id).append(h("option", { value: card.value, text: card.identifier }));
+    const group = byProvider.get(card.provider_id) ?? h("optgroup", { label: card.provider_id });
+    group.append(h("option", { value: card.value, text: card.identifier }));
+    byProvider.set(card.provider_id, group);
   }
   return [...byProvider.values()];
 }
 
 /** @param {Card} card @returns {(string | HTMLElement)[]} */
 function factsLine(card) {
-  const memory = card.loaded ? card.memory_bytes : card.predicted_memory_bytes;
+  const memory = memoryInWords(card);
   const facts = [
-    card.parameters === null ? null : [strong(parameterCount(card.parameters))],
+    card.parameters === null ? null : [h("b", { text: parameterCount(card.parameters) })],
     card.precision === null ? null : [card.precision],
     card.context_length === null ? null : [`${card.context_length.toLocaleString("en-US")} context`],
-    memory === null ? null : [card.loaded ? "" : "about ", strong(byteSize(memory)), limitOf(card)],
+    memory === null ? null : [memory[0], h("b", { text: memory[1] }), memory[2]],
   ];
-  const known = facts.filter((fact) => fact !== null);
-  return known.flatMap((fact, i) => (i ? [" · ", ...fact] : fact));
+  return facts.filter((fact) => fact !== null).flatMap((fact, i) => (i ? [" · ", ...fact] : fact));
 }
 
 /** @param {Card} card */
-function limitOf(card) {
-  const limit = card.memory_limit_bytes === null ? "" : ` of ${byteSize(card.memory_limit_bytes)}`;
-  return card.loaded ? limit : `${limit} when loaded`;
+function rowsOf(card) {
+  return cardRows(card).map(({ term, value }) => h("div", {}, h("dt", { text: term }), h("dd", { text: value })));
 }
 
-/** @param {string} text */
-function strong(text) {
-  return h("b", { text });
-}
-
-/** @param {Card} card */
-function cardRows(card) {
-  const size = (/** @type {number | null} */ bytes) => (bytes === null ? null : byteSize(bytes));
-  /** @type {[string, string | null][]} */
-  const rows = [
-    ["Provider", `${card.provider_id} (${card.provider_type})`],
-    ["Weights from", card.source],
-    ["Architecture", card.architecture],
-    ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
-    ["Precision", card.precision],
-    ["Device", card.device],
-    ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
-    ["Chat template", card.template_sha256 === null ? (card.has_chat_template ? "yes" : "no") : `SHA-256 ${card.template_sha256.slice(0, 12)}`],
-    ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "as the request asks" : card.tool_syntax],
-    ["Licence", card.licence],
-    ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
-    ["Memory predicted", size(card.predicted_memory_bytes)],
-    ["Memory limit", size(card.memory_limit_bytes)],
-  ];
-  return rows.flatMap(([term, value]) => (value === null ? [] : [h("div", {}, h("dt", { text: term }), h("dd", { text: value }))]));
-}
-
-/** What is going on, and what came of it; a refusal at once is said in the same place. @param {any} model */
+/** What is going on, and what came of it; a refusal at once is said in the same place. @param {Model} model */
 function outcomeLine(model) {
   const said = h("p", { class: "wb-quiet", role: "status" });
   const error = h("p", { class: "wb-message", role: "alert", hidden: true });
@@ -163,7 +133,7 @@ function outcomeLine(model) {
   return { root, show, refuse: (/** @type {string | null} */ text) => (text ? tell("", text) : show()) };
 }
 
-/** Taking a model back asks once more. @param {any} model @param {(content: any) => void} request */
+/** Taking a model back asks once more. @param {Model} model @param {Ask} request */
 function removalButtons(model, request) {
   const begin = h("button", { type: "button", class: "wb-button wb-ghost wb-unregister", text: "Unregister…" });
   const question = h("span", { class: "wb-quiet" });
@@ -197,26 +167,69 @@ function removalButtons(model, request) {
   };
 }
 
-/** Source, name and provider of one more model. @param {any} model @param {(content: any) => void} request */
+/** Source, name and provider of one more model. @param {Model} model @param {Ask} request */
 function registrationForm(model, request) {
   const formId = uniqueId("register");
-  const opener = h("button", { type: "button", class: "wb-button wb-ghost wb-register", "aria-expanded": "false", "aria-controls": formId, text: "Register…" });
-  const source = field("Source", h("input", { class: "wb-field", type: "text", spellcheck: "false", autocomplete: "off", placeholder: "catalog name, folder or hub id" }));
-  const name = field("Name", h("input", { class: "wb-field", type: "text", spellcheck: "false", autocomplete: "off", placeholder: "the source's own" }));
-  const providers = model.get("providers").map((/** @type {any} */ one) => h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }));
+  const opener = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost wb-register",
+    "aria-expanded": "false",
+    "aria-controls": formId,
+    text: "Register…",
+  });
+  const source = field(
+    "Source",
+    h("input", {
+      class: "wb-field",
+      type: "text",
+      spellcheck: "false",
+      autocomplete: "off",
+      placeholder: "catalog name, folder or hub id",
+    }),
+  );
+  const name = field(
+    "Name",
+    h("input", {
+      class: "wb-field",
+      type: "text",
+      spellcheck: "false",
+      autocomplete: "off",
+      placeholder: "the source's own",
+    }),
+  );
+  const providers = model
+    .get("providers")
+    .map((one) => h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }));
   const provider = field("Provider", h("select", { class: "wb-field" }, ...providers));
   const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
-  const help = h("p", { class: "wb-quiet wb-register-help", text: "Weights that are not here yet are fetched. What could not fit this machine's memory is refused, with what would." });
-  const root = h("div", { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true }, source.root, name.root, provider.root, submit, help);
+  const help = h("p", {
+    class: "wb-quiet wb-register-help",
+    text: "Weights that are not here yet are fetched. What could not fit this machine's memory is refused, with what would.",
+  });
+  const root = h(
+    "div",
+    { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true },
+    source.root,
+    name.root,
+    provider.root,
+    submit,
+    help,
+  );
   const open = (/** @type {boolean} */ isOpen) => {
     root.hidden = !isOpen;
     opener.setAttribute("aria-expanded", String(isOpen));
     (isOpen ? source.input : opener).focus();
   };
   const send = () => {
-    if (!submit.disabled) request({ kind: "register", source: source.input.value, name: name.input.value, provider_id: provider.input.value || null });
+    if (!submit.disabled)
+      request({
+        kind: "register",
+        source: source.input.value,
+        name: name.input.value,
+        provider_id: provider.input.value || null,
+      });
   };
-  opener.addEventListener("click", () => open(root.hidden));
+  opener.addEventListener("click", () => open(Boolean(root.hidden)));
   opener.hidden = providers.length === 0;
   submit.addEventListener("click", send);
   root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -243,10 +256,18 @@ function registrationForm(model, request) {
   };
 }
 
-/** @param {string} label @param {any} input */
+/** @template {HTMLInputElement | HTMLSelectElement} Input @param {string} label @param {Input} input */
 function field(label, input) {
   input.id = uniqueId("field");
-  return { input, root: h("div", { class: "wb-register-field" }, h("label", { class: "wb-quiet", for: input.id, text: label }), input) };
+  return {
+    input,
+    root: h(
+      "div",
+      { class: "wb-register-field" },
+      h("label", { class: "wb-quiet", for: input.id, text: label }),
+      input,
+    ),
+  };
 }
 
 export default { render };

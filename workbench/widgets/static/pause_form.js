@@ -3,29 +3,69 @@
 import { h, uniqueId } from "./dom.js";
 
 /**
+ * @import { AnyModel } from "@anywidget/types"
+ *
  * @typedef {object} Pauses  the trait `pauses`; null or false: not there
  * @property {number | null} entropy_above  in nats
  * @property {string | null} text
  * @property {boolean} tool_call
  */
 
-/** A button, and the form that it opens. @param {any} model */
+/** A button, and the form that it opens. @param {AnyModel<{pauses: Pauses, no_pause: string}>} model */
 export function pauseForm(model) {
   const id = uniqueId("pauses");
-  const entropy = h("input", { class: "wb-field wb-pause-number", id: `${id}-entropy`, inputmode: "decimal", autocomplete: "off", placeholder: "off", title: "After a token at which the raw distribution had more entropy than this; even odds between two are 0.69 nats" });
-  const text = h("input", { class: "wb-field wb-pause-text", id: `${id}-text`, autocomplete: "off", spellcheck: "false", placeholder: "off", title: "After the token that completes this text in the answer" });
-  const call = h("input", { type: "checkbox", id: `${id}-call`, title: "After the token with which a call has begun; for requests with tools" });
-  const label = (/** @type {HTMLElement} */ field, /** @type {string} */ words) => h("label", { for: field.id, class: "wb-quiet", text: words });
+  const entropy = h("input", {
+    class: "wb-field wb-pause-number",
+    id: `${id}-entropy`,
+    inputmode: "decimal",
+    autocomplete: "off",
+    placeholder: "off",
+    title:
+      "After a token at which the raw distribution had more entropy than this; even odds between two are 0.69 nats",
+  });
+  const text = h("input", {
+    class: "wb-field wb-pause-text",
+    id: `${id}-text`,
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "off",
+    title: "After the token that completes this text in the answer",
+  });
+  const call = h("input", {
+    type: "checkbox",
+    id: `${id}-call`,
+    title: "After the token with which a call has begun; for requests with tools",
+  });
+  const label = (/** @type {HTMLElement} */ field, /** @type {string} */ words) =>
+    h("label", { for: field.id, class: "wb-quiet", text: words });
   const reason = h("p", { class: "wb-quiet wb-pause-reason", role: "status", id: `${id}-reason` });
   const root = h(
     "div",
-    { class: "wb-pauses", id, role: "group", "aria-label": "Where the next run pauses", "aria-describedby": reason.id, hidden: true },
-    h("span", { class: "wb-pause" }, label(entropy, "Entropy above"), entropy, h("span", { class: "wb-quiet", text: "nats" })),
+    {
+      class: "wb-pauses",
+      id,
+      role: "group",
+      "aria-label": "Where the next run pauses",
+      "aria-describedby": reason.id,
+      hidden: true,
+    },
+    h(
+      "span",
+      { class: "wb-pause" },
+      label(entropy, "Entropy above"),
+      entropy,
+      h("span", { class: "wb-quiet", text: "nats" }),
+    ),
     h("span", { class: "wb-pause" }, label(text, "Text"), text),
     h("span", { class: "wb-pause" }, call, label(call, "Tool call")),
     reason,
   );
-  const button = h("button", { type: "button", class: "wb-button wb-toggle", "aria-expanded": "false", "aria-controls": id });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-toggle",
+    "aria-expanded": "false",
+    "aria-controls": id,
+  });
   button.addEventListener("click", () => {
     root.hidden = !root.hidden;
     button.setAttribute("aria-expanded", String(!root.hidden));
@@ -49,9 +89,10 @@ export function pauseForm(model) {
   text.addEventListener("change", () => change({ text: text.value || null }));
   call.addEventListener("change", () => change({ tool_call: call.checked }));
   const show = () => {
-    const pauses = /** @type {Pauses} */ (model.get("pauses"));
+    const pauses = model.get("pauses");
     const count = [pauses.entropy_above !== null, pauses.text !== null, pauses.tool_call].filter(Boolean).length;
-    if (document.activeElement !== entropy) entropy.value = pauses.entropy_above === null ? "" : String(pauses.entropy_above);
+    if (document.activeElement !== entropy)
+      entropy.value = pauses.entropy_above === null ? "" : String(pauses.entropy_above);
     if (document.activeElement !== text) text.value = pauses.text ?? "";
     call.checked = pauses.tool_call;
     // What was asked of another model can still be taken back.

@@ -1,22 +1,46 @@
 // The parts put together: they are widgets of their own, and this one only gives each its place.
 
 import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
+import { storeOf } from "./feed_store.js";
 
 /**
- * @typedef {object} State of the widget model
- * @property {string} picker, controls, stream, inspector, table, waterfall, tree, prompt_view, feed  references of the parts
- * @property {"tokens" | "waterfall" | "tree" | "prompt" | "code"} tab
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ *
+ * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "tree" | "prompt_view"} Part
+ * @typedef {"tokens" | "waterfall" | "tree" | "prompt" | "code"} Tab
+ *
+ * @typedef {object} Shown
+ * @property {string} feed  reference of the run feed
+ * @property {Tab} tab
  * @property {number} branches  of the tree
  * @property {string} code  the Python call that gives this run
+ *
+ * @typedef {Shown & Record<Part, string>} State  of the widget model, with references of the parts
+ * @typedef {AnyModel<State>} Model
  */
 
-/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   el.classList.add("wb-root", "wb-playground");
   keepKeys(el);
-  const slots = { picker: slot("bar"), controls: slot("bar"), stream: slot("stream"), inspector: slot("inspector"), table: slot("table"), waterfall: slot("waterfall"), tree: slot("tree"), prompt_view: slot("prompt") };
+  /** @type {Record<Part, HTMLElement>} */
+  const slots = {
+    picker: slot("bar"),
+    controls: slot("bar"),
+    stream: slot("stream"),
+    inspector: slot("inspector"),
+    table: slot("table"),
+    waterfall: slot("waterfall"),
+    tree: slot("tree"),
+    prompt_view: slot("prompt"),
+  };
   const code = h("code");
-  const codePanel = h("div", { class: "wb-code" }, copyButton("Copy", () => model.get("code")), h("pre", { tabindex: 0, "aria-label": "Python code" }, code));
+  const codePanel = h(
+    "div",
+    { class: "wb-code" },
+    copyButton("Copy", () => model.get("code")),
+    h("pre", { tabindex: 0, "aria-label": "Python code" }, code),
+  );
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
@@ -34,12 +58,12 @@ async function render({ model, el, host, signal }) {
   model.on("change:branches", showBranches);
   showBranches();
 
-  for (const [name, element] of Object.entries(slots)) {
+  for (const name of /** @type {Part[]} */ (Object.keys(slots))) {
     const part = await host.getWidget(model.get(name));
     if (signal.aborted) return;
-    await part.render({ el: element, signal });
+    await part.render({ el: slots[name], signal });
   }
-  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  const store = await storeOf(host, model.get("feed"));
   const showState = () => el.setAttribute("data-wb-state", store.state);
   store.listen(showState, signal);
   showState();
@@ -51,15 +75,26 @@ function slot(name) {
   return h("div", { class: `wb-slot wb-slot-${name}` });
 }
 
-/** @param {any} model @param {{value: string, text: string, panel: HTMLElement}[]} tabs */
+/** @param {Model} model @param {{value: Tab, text: string, panel: HTMLElement}[]} tabs */
 function tabList(model, tabs) {
   const buttons = tabs.map(({ value, text, panel }) => {
     const id = uniqueId("tab");
-    const holder = h("div", { role: "tabpanel", id: `${id}-panel`, "aria-labelledby": id, "data-wb-panel": value }, panel);
-    const button = h("button", { type: "button", role: "tab", id, "aria-controls": holder.id, text, on: { click: () => choose(value) } });
+    const holder = h(
+      "div",
+      { role: "tabpanel", id: `${id}-panel`, "aria-labelledby": id, "data-wb-panel": value },
+      panel,
+    );
+    const button = h("button", {
+      type: "button",
+      role: "tab",
+      id,
+      "aria-controls": holder.id,
+      text,
+      on: { click: () => choose(value) },
+    });
     return { value, button, holder };
   });
-  const choose = (/** @type {string} */ value) => {
+  const choose = (/** @type {Tab} */ value) => {
     model.set("tab", value);
     model.save_changes();
   };
@@ -71,11 +106,16 @@ function tabList(model, tabs) {
       holder.hidden = !isChosen;
     }
   };
-  const list = h("div", { class: "wb-tabs", role: "tablist", "aria-label": "Views of the run" }, ...buttons.map(({ button }) => button));
+  const list = h(
+    "div",
+    { class: "wb-tabs", role: "tablist", "aria-label": "Views of the run" },
+    ...buttons.map(({ button }) => button),
+  );
   list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     const at = buttons.findIndex(({ value }) => value === model.get("tab"));
+    /** @type {Record<string, number>} */
     const targets = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 };
-    const target = /** @type {Record<string, number>} */ (targets)[event.key];
+    const target = targets[event.key];
     if (target === undefined) return;
     const next = buttons[(target + buttons.length) % buttons.length];
     choose(next.value);
@@ -87,7 +127,7 @@ function tabList(model, tabs) {
   show();
   return {
     root: h("div", { class: "wb-views" }, list, ...buttons.map(({ holder }) => holder)),
-    /** @param {string} value @param {string} text */
+    /** @param {Tab} value @param {string} text */
     name(value, text) {
       for (const tab of buttons) if (tab.value === value) tab.button.textContent = text;
     },

@@ -1,28 +1,19 @@
 // A round of the prediction game: choose what comes, say how sure you are, and see what it costs.
 
 import { requester } from "./asking.js";
+import { betInSentences, priceInWords, shares } from "./bet_words.js";
 import { h, keepKeys, uniqueId } from "./dom.js";
 import { fixed, percent } from "./format.js";
 
 /**
- * @typedef {object} Told  what is known after the bet
- * @property {number} came  index of the choice that came
- * @property {number[]} bet  the player's probability of each choice
- * @property {number[]} model  the model's
- *
- * @typedef {object} GamePage
- * @property {number} number  of the round that is shown, from 1 on
- * @property {number} of
- * @property {number} played
- * @property {string} context
- * @property {string[]} choices
- * @property {Told | null} told  null before the bet
- * @property {number} bits  paid so far by the player
- * @property {number} model_bits
- * @property {number} even_bits
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { Ask } from "./asking.js"
+ * @import { GamePage } from "./bet_words.js"
  *
  * @typedef {object} State of the widget model
  * @property {GamePage} page
+ *
+ * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "bet", id, number, choice, confidence}`, `{kind: "next", id}` and
  * `{kind: "again", id}`; each is answered by `{kind: "reply", id, error}`.
@@ -30,7 +21,7 @@ import { fixed, percent } from "./format.js";
 
 const SURE = 0.6;
 
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-game");
   keepKeys(el);
@@ -47,14 +38,14 @@ function render({ model, el, signal }) {
   el.append(h("div", { class: "wb-game-head" }, title, scores), text, form.root, said, message);
 
   const show = () => {
-    const page = /** @type {GamePage} */ (model.get("page"));
+    const page = model.get("page");
     const isOver = page.told !== null && page.played === page.of;
     el.setAttribute("data-wb-state", isOver ? "over" : page.told ? "told" : "open");
     el.setAttribute("data-wb-round", String(page.number));
     title.textContent = `Round ${page.number} of ${page.of}`;
     scores.replaceChildren(...scoreParts(page));
     text.replaceChildren(page.context, gap(page));
-    said.textContent = page.told ? inSentences(page, isOver) : "";
+    said.textContent = betInSentences(page, isOver);
     form.show(page, isOver);
   };
   model.on("change:page", show);
@@ -64,8 +55,13 @@ function render({ model, el, signal }) {
 
 /** @param {GamePage} page */
 function scoreParts(page) {
-  const parts = [["You", page.bits], ["Model", page.model_bits], ["Even bets", page.even_bits]];
-  return parts.map(([name, bits]) => h("span", {}, `${name} `, h("b", { text: fixed(/** @type {number} */ (bits), 1) }), " bits"));
+  /** @type {[string, number][]} */
+  const parts = [
+    ["You", page.bits],
+    ["Model", page.model_bits],
+    ["Even bets", page.even_bits],
+  ];
+  return parts.map(([name, bits]) => h("span", {}, `${name} `, h("b", { text: fixed(bits, 1) }), " bits"));
 }
 
 /** Where the token will stand; then the token. @param {GamePage} page */
@@ -74,38 +70,37 @@ function gap(page) {
   return h("mark", { class: "wb-game-came", text: ` ${page.choices[page.told.came]}` });
 }
 
-/** @param {GamePage} page @param {boolean} isOver */
-function inSentences(page, isOver) {
-  const { came, bet, model } = /** @type {Told} */ (page.told);
-  const cost = (/** @type {number[]} */ shares) => `${percent(shares[came])}, ${fixed(Math.log2(1 / shares[came]), 1)} bits`;
-  const told = `“${page.choices[came]}” came. You had given it ${cost(bet)}; the model ${cost(model)}.`;
-  if (!isOver) return told;
-  const best = page.bits < page.model_bits ? "You have beaten the model." : "The model was the better gambler.";
-  return `${told} The game is over. ${best}`;
-}
-
-/** @param {any} model @param {(content: any) => void} ask */
+/** @param {Model} model @param {Ask} ask */
 function betForm(model, ask) {
   const name = uniqueId("choice");
   const list = h("div", { class: "wb-game-choices", role: "radiogroup", "aria-label": "What comes next?" });
   const sure = h("input", { type: "range", class: "wb-game-sure", id: uniqueId("sure"), step: 0.01, max: 0.99 });
   const price = h("output", { class: "wb-number wb-quiet", for: sure.id });
   const button = h("button", { type: "submit", class: "wb-button wb-primary" });
-  const hint = h("span", { class: "wb-quiet wb-game-hint", text: "Digits choose, arrow keys change how sure you are, Enter bets." });
-  const slider = h("div", { class: "wb-game-slider" }, h("label", { for: sure.id, text: "How sure are you?" }), sure, price);
+  const hint = h("span", {
+    class: "wb-quiet wb-game-hint",
+    text: "Digits choose, arrow keys change how sure you are, Enter bets.",
+  });
+  const slider = h(
+    "div",
+    { class: "wb-game-slider" },
+    h("label", { for: sure.id, text: "How sure are you?" }),
+    sure,
+    price,
+  );
   const root = h("form", { class: "wb-game-form" }, list, slider, h("div", { class: "wb-game-foot" }, button, hint));
   /** @type {ReturnType<typeof choiceRow>[]} */ let rows = [];
-  /** @type {GamePage} */ let page = model.get("page");
+  let page = model.get("page");
   let chosen = -1;
   let drawn = -1;
 
   const draw = () => {
     const confidence = Number(sure.value);
-    const others = (1 - confidence) / (rows.length - 1);
-    const mine = page.told?.bet ?? rows.map((_, i) => (chosen < 0 ? 1 / rows.length : i === chosen ? confidence : others));
-    rows.forEach((row, i) => row.show(mine[i], page.told ? page.told.model[i] : null, page.told?.came === i, i === chosen));
-    const costs = `${fixed(Math.log2(1 / confidence), 1)} bits if you are right, ${fixed(Math.log2(1 / others), 1)} if not`;
-    price.textContent = `${Math.round(100 * confidence)} %: ${costs}`;
+    const mine = page.told?.bet ?? shares(rows.length, chosen, confidence);
+    rows.forEach((row, i) =>
+      row.show(mine[i], page.told ? page.told.model[i] : null, page.told?.came === i, i === chosen),
+    );
+    price.textContent = priceInWords(rows.length, confidence);
     sure.setAttribute("aria-valuetext", price.textContent);
     button.disabled = !page.told && chosen < 0;
   };
@@ -155,8 +150,20 @@ function choiceRow(text, index, name, choose) {
   const you = bar("wb-game-you");
   const model = bar("wb-game-model");
   const mark = h("span", { class: "wb-game-mark" });
-  const label = h("span", { class: "wb-game-name" }, h("kbd", { text: String(index + 1), "aria-hidden": "true" }), h("code", { text }), mark);
-  const root = h("label", { class: "wb-game-choice" }, input, label, h("span", { class: "wb-game-bars" }, you.root, model.root));
+  const label = h(
+    "span",
+    { class: "wb-game-name" },
+    h("kbd", { text: String(index + 1), "aria-hidden": "true" }),
+    h("code", { text }),
+    mark,
+  );
+  const root = h(
+    "label",
+    { class: "wb-game-choice" },
+    input,
+    label,
+    h("span", { class: "wb-game-bars" }, you.root, model.root),
+  );
   return {
     root,
     input,
@@ -176,7 +183,12 @@ function choiceRow(text, index, name, choose) {
 function bar(kind) {
   const fill = h("span", { class: "wb-fill" });
   const said = h("span", { class: "wb-game-share wb-number" });
-  const root = h("span", { class: `wb-game-bar ${kind}` }, h("span", { class: "wb-track", "aria-hidden": "true" }, fill), said);
+  const root = h(
+    "span",
+    { class: `wb-game-bar ${kind}` },
+    h("span", { class: "wb-track", "aria-hidden": "true" }, fill),
+    said,
+  );
   return {
     root,
     /** @param {string} who @param {number} share */

@@ -4,22 +4,31 @@ import { h, keepKeys } from "./dom.js";
 import { visible } from "./format.js";
 
 /**
+ * @import { RenderProps } from "@anywidget/types"
+ *
+ * @typedef {[number, string, boolean]} PromptToken  id, label, whether it is a control token
+ *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed
- * @property {[number, string, boolean][]} tokens  id, label, whether it is a control token
+ * @property {PromptToken[]} tokens
  * @property {string} message
  */
 
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-given");
   keepKeys(el);
   const said = h("p", { class: "wb-given-said wb-quiet wb-number" });
-  const legend = h("p", { class: "wb-given-legend wb-quiet" }, box([0, "<|…|>", true], false), h("span", { text: "control token: no text that anybody writes becomes one" }));
+  const legend = h(
+    "p",
+    { class: "wb-given-legend wb-quiet" },
+    box([0, "<|…|>", true], false),
+    h("span", { text: "control token: no text that anybody writes becomes one" }),
+  );
   const lines = h("ol", { class: "wb-given-lines", tabindex: 0, "aria-label": "Tokens of the prompt, line by line" });
   el.append(said, legend, lines);
   const show = () => {
-    const tokens = /** @type {[number, string, boolean][]} */ (model.get("tokens"));
+    const tokens = model.get("tokens");
     said.textContent = model.get("message");
     legend.hidden = !tokens.some(([, , isControl]) => isControl);
     lines.hidden = tokens.length === 0;
@@ -32,9 +41,9 @@ function render({ model, el, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** A token that ends with a line end is the last of its line. @param {[number, string, boolean][]} tokens */
+/** A token that ends with a line end is the last of its line. @param {PromptToken[]} tokens */
 function linesOf(tokens) {
-  /** @type {[number, string, boolean][][]} */ const lines = [];
+  /** @type {PromptToken[][]} */ const lines = [];
   let isEnded = true;
   for (const token of tokens) {
     if (isEnded) lines.push([]);
@@ -44,7 +53,7 @@ function linesOf(tokens) {
   return lines;
 }
 
-/** @param {[number, string, boolean]} token @param {boolean} hasId */
+/** @param {PromptToken} token @param {boolean} hasId */
 function box([id, label, isControl], hasId) {
   return h(
     "span",

@@ -1,32 +1,23 @@
 // The run that several views show. This model has no view: its exports are the store that the views read.
 
+import { callOf, tokenOf, usageOf } from "./run_wire.js";
+
 /**
- * @typedef {{id: number, label: string, logprob: number | null, rank: number, entropy: number | null, special: boolean, piece: string}} Token
- *   `label` is the token decoded alone; `piece` the characters it adds to the text; logprob and entropy in nats
- * @typedef {{id: number, label: string, logprob: number | null, rank: number}} Alternative
- * @typedef {{prompt: number, reused: number, generated: number, firstTokenS: number | null, tokensPerS: number | null}} Usage
- * @typedef {{status: "started" | "in_progress" | "success" | "failure", text: string, name: string | null, args: string | null}} Call
- *   a tool call that the model has begun: its raw text so far; name and arguments, as JSON, once it is read
- * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed"} RunState
- * @typedef {{kind: "reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "focus", from: number, place?: "text" | "token"}} Change
+ * @import { AnyModel, InitializeProps } from "@anywidget/types"
+ * @import { Alternative, Call, Delta, End, Message, RunState, Snapshot, Token, Usage, WireToken } from "./run_wire.js"
+ *
+ * @typedef {object} Change
+ * @property {"reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "focus"} kind
+ * @property {number} from
+ * @property {"text" | "token"} [place]
+ *
+ * @typedef {object} State of the widget model
+ * @property {Snapshot} snapshot
+ * @property {number[]} selected
+ * @property {number[]} forks
+ *
+ * @typedef {RunStore} Store
  */
-
-/** @param {any[]} wire @returns {Token} */
-function tokenOf([id, label, logprob, rank, entropy, special = 0, piece = label]) {
-  return { id, label, logprob, rank, entropy, special: special === 1, piece };
-}
-
-/** @param {any[]} wire @returns {Call} */
-function callOf([status, text, name = null, args = null]) {
-  return { status, text, name, args };
-}
-
-/** @param {any[] | null} wire @returns {Usage | null} */
-function usageOf(wire) {
-  if (!wire) return null;
-  const [prompt, reused, generated, firstTokenS, tokensPerS] = wire;
-  return { prompt, reused, generated, firstTokenS, tokensPerS };
-}
 
 /** @param {RunState} state */
 function isActive(state) {
@@ -46,7 +37,7 @@ class RunStore {
   /** Text of a run whose server tells no tokens. */
   text = "";
 
-  #model;
+  /** @type {AnyModel<State>} */ #model;
   #sequence = 0;
   #requests = 0;
   #waitingForSnapshot = false;
@@ -55,12 +46,12 @@ class RunStore {
   /** @type {Set<number>} */ #wanted = new Set();
   /** @type {number} */ #timer = 0;
   /** @type {number} */ #frame = 0;
-  /** The tokens as they came. @type {any[][]} */ #wire = [];
+  /** The tokens as they came. @type {WireToken[]} */ #wire = [];
 
-  /** @param {any} model @param {AbortSignal} signal */
+  /** @param {AnyModel<State>} model @param {AbortSignal} signal */
   constructor(model, signal) {
     this.#model = model;
-    model.on("msg:custom", (/** @type {any} */ message) => this.#receive(message));
+    model.on("msg:custom", (/** @type {Message} */ message) => this.#receive(message));
     model.on("change:snapshot", () => {
       this.#waitingForSnapshot = false;
       this.#restore(model.get("snapshot"));
@@ -126,7 +117,8 @@ class RunStore {
 
   /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
   want(from, to) {
-    for (let i = from; i < Math.min(to, this.tokens.length); i += 1) if (!this.#alternatives.has(i)) this.#wanted.add(i);
+    for (let i = from; i < Math.min(to, this.tokens.length); i += 1)
+      if (!this.#alternatives.has(i)) this.#wanted.add(i);
     if (this.#wanted.size && !this.#timer) {
       this.#timer = window.setTimeout(() => this.#askForAlternatives(), this.active ? 250 : 30);
     }
@@ -137,15 +129,20 @@ class RunStore {
     const positions = [...this.#wanted].filter((i) => !this.#alternatives.has(i)).sort((a, b) => a - b);
     this.#wanted.clear();
     // One request a stretch of neighbours; rarely more than two stretches are on the screen.
-    for (let i = 0; i < positions.length; ) {
+    for (let i = 0; i < positions.length;) {
       let end = i;
-      while (end + 1 < positions.length && positions[end + 1] - positions[i] < 100 && positions[end + 1] - positions[end] < 20) end += 1;
+      while (
+        end + 1 < positions.length &&
+        positions[end + 1] - positions[i] < 100 &&
+        positions[end + 1] - positions[end] < 20
+      )
+        end += 1;
       this.#send({ kind: "alternatives", run: this.run, from: positions[i], to: positions[end] + 1 });
       i = end + 1;
     }
   }
 
-  /** @param {any} message */
+  /** @param {Message} message */
   #receive(message) {
     if (message.kind === "delta") this.#append(message);
     else if (message.kind === "end") this.#end(message);
@@ -153,7 +150,7 @@ class RunStore {
       this.#waitingForSnapshot = false;
       this.#restore(message.snapshot);
     } else if (message.kind === "alternatives" && !message.error && message.run === this.run) {
-      message.items.forEach((/** @type {any[][]} */ items, /** @type {number} */ i) => {
+      message.items.forEach((items, i) => {
         const alternatives = items.map(([id, label, logprob, rank]) => ({ id, label, logprob, rank }));
         this.#alternatives.set(message.from + i, alternatives);
       });
@@ -161,7 +158,7 @@ class RunStore {
     }
   }
 
-  /** @param {any} delta */
+  /** @param {Delta} delta */
   #append(delta) {
     const [run, sequence, at, tokens, tokensPerS] = delta.news;
     if (run !== this.run || sequence > this.#sequence + 1 || at > this.tokens.length) {
@@ -184,9 +181,11 @@ class RunStore {
     this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
   }
 
-  /** @param {any} end */
+  /** @param {End} end */
   #end(end) {
     if (end.run !== this.run || end.sequence > this.#sequence || end.at > this.tokens.length) {
+      // What was asked for before may be lost itself, and nothing comes after the end.
+      this.#waitingForSnapshot = false;
       this.#askForSnapshot();
       return;
     }
@@ -197,7 +196,7 @@ class RunStore {
     this.#restore(whole);
   }
 
-  /** @param {any} snapshot */
+  /** @param {Snapshot} snapshot */
   #restore(snapshot) {
     const isSameRun = snapshot.run !== null && snapshot.run === this.run;
     // A reply may cross the end of its run: what is older than what is shown says nothing new.
@@ -219,7 +218,10 @@ class RunStore {
       this.#alternatives.clear();
       this.#wanted.clear();
     }
-    const continues = isSameRun && before.length <= this.tokens.length && before.every((token, i) => token.piece === this.tokens[i].piece);
+    const continues =
+      isSameRun &&
+      before.length <= this.tokens.length &&
+      before.every((token, i) => token.piece === this.tokens[i].piece);
     if (!continues) this.#tell({ kind: "reset", from: 0 });
     else this.#tell({ kind: this.tokens.length > before.length ? "append" : "state", from: before.length });
   }
@@ -230,7 +232,7 @@ class RunStore {
     this.#send({ kind: "snapshot" });
   }
 
-  /** @param {any} message */
+  /** @param {{kind: string} & Record<string, unknown>} message */
   #send(message) {
     this.#requests += 1;
     this.#model.send({ id: this.#requests, ...message });
@@ -251,7 +253,7 @@ class RunStore {
 }
 
 export default {
-  /** @param {{model: any, signal: AbortSignal}} context */
+  /** @param {Pick<InitializeProps<State>, "model" | "signal">} context */
   initialize({ model, signal }) {
     return { store: new RunStore(model, signal) };
   },

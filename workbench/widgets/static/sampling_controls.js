@@ -2,77 +2,34 @@
 // range is explained beside its field, and the last good one stays in force.
 
 import { copyButton, h, keepKeys, segments, uniqueId } from "./dom.js";
+import {
+  FIELDS,
+  STRATEGIES,
+  numberIn,
+  presetOf,
+  rounded,
+  seedIn,
+  stopError,
+  stopIn,
+  written,
+} from "./sampling_fields.js";
 
 /**
- * @typedef {object} Params  protocol.SamplingParams; `seed` travels as text, because it may exceed 2**53
- * @property {"greedy" | "top_p" | "top_k"} strategy
- * @property {number} temperature
- * @property {number} top_p
- * @property {number} top_k
- * @property {number} max_tokens
- * @property {number} repetition_penalty
- * @property {string | null} seed
- * @property {string[]} stop
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { Field, Limits, Params } from "./sampling_fields.js"
  *
  * @typedef {object} State of the widget model
  * @property {Params} params
- * @property {Record<string, Params>} presets  by name
+ * @property {Record<string, Partial<Params>>} presets  by name
  * @property {string} code  the Python expression for the params
- * @property {{most_stops: number, stop_length: number, largest_seed: string}} limits
+ * @property {Limits} limits
  *
- * @typedef {object} Field
- * @property {keyof Params} name
- * @property {string} label
- * @property {string} help
- * @property {string} allowed
- * @property {(value: number) => boolean} isAllowed
- * @property {number} step
- * @property {number} [decimals]
- * @property {[number, number]} [slider]
- * @property {string[]} [usedBy]  strategies; all of them where it is absent
+ * @typedef {AnyModel<State>} Model
  */
 
-/** @type {Field[]} */
-const FIELDS = [
-  {
-    name: "temperature", label: "Temperature", step: 0.05, decimals: 2, slider: [0, 2], usedBy: ["top_p", "top_k"],
-    help: "Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
-    allowed: "0 to 1,000,000", isAllowed: (value) => value >= 0 && value <= 1e6,
-  },
-  {
-    name: "top_p", label: "Top-p", step: 0.01, decimals: 2, slider: [0.01, 1], usedBy: ["top_p"],
-    help: "Keeps the most probable tokens that together reach this share. 1 keeps all.",
-    allowed: "above 0 and at most 1", isAllowed: (value) => value > 0 && value <= 1,
-  },
-  {
-    name: "top_k", label: "Top-k", step: 1, usedBy: ["top_k"],
-    help: "Keeps this many of the most probable tokens. 0 keeps all.",
-    allowed: "a whole number, 0 or above", isAllowed: isCount,
-  },
-  {
-    name: "max_tokens", label: "Max tokens", step: 16,
-    help: "Stops after this many tokens. 0: at the end of the turn or of the context.",
-    allowed: "a whole number, 0 or above", isAllowed: isCount,
-  },
-  {
-    name: "repetition_penalty", label: "Repetition penalty", step: 0.05, decimals: 2,
-    help: "Above 1, tokens that have occurred get less likely. 1 is off.",
-    allowed: "above 0", isAllowed: (value) => value > 0,
-  },
-];
-const STRATEGIES = [
-  { value: "greedy", text: "Greedy", title: "Always the most probable token" },
-  { value: "top_p", text: "Top-p", title: "Draws from the most probable tokens that together reach top-p" },
-  { value: "top_k", text: "Top-k", title: "Draws from the top-k most probable tokens" },
-];
 const STRATEGY_NAMES = { greedy: "greedy", top_p: "top-p", top_k: "top-k" };
 
-/** @param {number} value */
-function isCount(value) {
-  return Number.isSafeInteger(value) && value >= 0;
-}
-
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-controls");
   keepKeys(el);
@@ -80,7 +37,11 @@ function render({ model, el, signal }) {
     model.set("params", { ...model.get("params"), ...part });
     model.save_changes();
   };
-  const strategy = segments({ label: "Strategy", options: STRATEGIES, onChange: (value) => change({ strategy: /** @type {any} */ (value) }) });
+  const strategy = segments({
+    label: "Strategy",
+    options: STRATEGIES,
+    onChange: (value) => change({ strategy: value }),
+  });
   const fields = FIELDS.map((field) => numberControl(field, (value) => change({ [field.name]: value })));
   const seed = seedControl(model.get("limits"), change);
   const stop = stopControl(model.get("limits"), () => model.get("params").stop, change);
@@ -99,7 +60,7 @@ function render({ model, el, signal }) {
     ),
   );
   const show = () => {
-    const params = /** @type {Params} */ (model.get("params"));
+    const params = model.get("params");
     strategy.set(params.strategy);
     for (const part of [...fields, seed, stop]) part.show(params);
     preset.show(params);
@@ -143,8 +104,23 @@ function control(label, help) {
 /** @param {Field} field @param {(value: number) => void} onChange */
 function numberControl(field, onChange) {
   const { root, message, attributes, setHelp, setError } = control(field.label, field.help);
-  const input = h("input", { ...attributes, type: "text", inputmode: field.decimals ? "decimal" : "numeric", class: "wb-field wb-amount", autocomplete: "off" });
-  const slider = field.slider ? h("input", { type: "range", class: "wb-slider", "aria-label": `${field.label}, slider`, min: field.slider[0], max: field.slider[1], step: "any" }) : null;
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    inputmode: field.decimals ? "decimal" : "numeric",
+    class: "wb-field wb-amount",
+    autocomplete: "off",
+  });
+  const slider = field.slider
+    ? h("input", {
+        type: "range",
+        class: "wb-slider",
+        "aria-label": `${field.label}, slider`,
+        min: field.slider[0],
+        max: field.slider[1],
+        step: "any",
+      })
+    : null;
   root.append(...[slider, input, message].filter((part) => part !== null));
   let good = 0;
 
@@ -178,7 +154,7 @@ function numberControl(field, onChange) {
     root,
     /** @param {Params} params */
     show(params) {
-      const value = /** @type {number} */ (params[field.name]);
+      const value = params[field.name];
       const isNew = value !== good;
       good = value;
       // What is being typed is left alone while it means the same ("0." on the way to "0.5").
@@ -196,18 +172,27 @@ function numberControl(field, onChange) {
   };
 }
 
-/** @param {any} limits @param {(part: Partial<Params>) => void} change */
+/** @param {Limits} limits @param {(part: Partial<Params>) => void} change */
 function seedControl(limits, change) {
-  const largest = BigInt(limits.largest_seed);
-  const { root, message, attributes, setError } = control("Seed", "The same request with the same seed gives the same tokens. Empty: another one each time.");
-  const input = h("input", { ...attributes, type: "text", inputmode: "numeric", class: "wb-field wb-amount", placeholder: "any", autocomplete: "off" });
+  const { root, message, attributes, setError } = control(
+    "Seed",
+    "The same request with the same seed gives the same tokens. Empty: another one each time.",
+  );
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    inputmode: "numeric",
+    class: "wb-field wb-amount",
+    placeholder: "any",
+    autocomplete: "off",
+  });
   root.append(input, message);
   let good = "";
   input.addEventListener("input", () => {
-    const text = input.value.trim();
-    if (text === "" || (/^\d{1,19}$/.test(text) && BigInt(text) <= largest)) {
+    const typed = seedIn(input.value, limits);
+    if (typed !== undefined) {
       setError(input, "");
-      change({ seed: text === "" ? null : String(BigInt(text)) });
+      change({ seed: typed });
     } else setError(input, `a whole number, 0 or above, or empty; ${good || "empty"} stays`);
   });
   return {
@@ -224,20 +209,25 @@ function seedControl(limits, change) {
   };
 }
 
-/** @param {any} limits @param {() => string[]} current @param {(part: Partial<Params>) => void} change */
+/** @param {Limits} limits @param {() => string[]} current @param {(part: Partial<Params>) => void} change */
 function stopControl(limits, current, change) {
   const help = "Generation ends before the first of these texts. Type one and press Enter; \\n is a new line.";
   const { root, message, attributes, setError } = control("Stop", help);
   const chips = h("span", { class: "wb-chips", role: "list", "aria-label": "Stop strings" });
-  const input = h("input", { ...attributes, type: "text", class: "wb-field wb-stop-text", placeholder: "text, Enter", autocomplete: "off" });
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    class: "wb-field wb-stop-text",
+    placeholder: "text, Enter",
+    autocomplete: "off",
+  });
   root.append(chips, input, message);
   const add = () => {
-    const text = input.value.replace(/\\n/g, "\n").replace(/\\t/g, "\t");
-    if (text === "") return setError(input, "");
-    if ([...text].length > limits.stop_length) return setError(input, `at most ${limits.stop_length} characters`);
+    const text = stopIn(input.value);
     const stops = current();
-    if (stops.length >= limits.most_stops) return setError(input, `at most ${limits.most_stops} stop strings`);
-    setError(input, "");
+    const error = stopError(text, stops, limits);
+    setError(input, error);
+    if (error || text === "") return;
     input.value = "";
     if (!stops.includes(text)) change({ stop: [...stops, text] });
   };
@@ -245,7 +235,8 @@ function stopControl(limits, current, change) {
     if (event.key === "Enter") {
       add();
       event.preventDefault();
-    } else if (event.key === "Backspace" && input.value === "" && current().length) change({ stop: current().slice(0, -1) });
+    } else if (event.key === "Backspace" && input.value === "" && current().length)
+      change({ stop: current().slice(0, -1) });
   });
   input.addEventListener("change", add);
   return {
@@ -255,20 +246,29 @@ function stopControl(limits, current, change) {
       chips.hidden = params.stop.length === 0;
       chips.replaceChildren(
         ...params.stop.map((text, i) => {
-          const written = JSON.stringify(text);
-          const remove = h("button", { type: "button", class: "wb-remove", "aria-label": `Remove ${written}`, text: "×", on: { click: () => change({ stop: params.stop.filter((_, k) => k !== i) }) } });
-          return h("span", { class: "wb-chip", role: "listitem" }, h("code", { text: written }), remove);
+          const quoted = JSON.stringify(text);
+          const remove = h("button", {
+            type: "button",
+            class: "wb-remove",
+            "aria-label": `Remove ${quoted}`,
+            text: "×",
+            on: { click: () => change({ stop: params.stop.filter((_, k) => k !== i) }) },
+          });
+          return h("span", { class: "wb-chip", role: "listitem" }, h("code", { text: quoted }), remove);
         }),
       );
     },
   };
 }
 
-/** @param {any} model */
+/** @param {Model} model */
 function presetControl(model) {
   const select = h("select", { class: "wb-field wb-ghost wb-preset", "aria-label": "Preset" });
-  const presets = /** @type {Record<string, Params>} */ (model.get("presets"));
-  select.append(h("option", { value: "", text: "Preset", disabled: true }), ...Object.keys(presets).map((name) => h("option", { value: name, text: name })));
+  const presets = model.get("presets");
+  select.append(
+    h("option", { value: "", text: "Preset", disabled: true }),
+    ...Object.keys(presets).map((name) => h("option", { value: name, text: name })),
+  );
   select.addEventListener("change", () => {
     model.set("params", { ...model.get("params"), ...presets[select.value] });
     model.save_changes();
@@ -277,27 +277,9 @@ function presetControl(model) {
     root: select,
     /** @param {Params} params */
     show(params) {
-      const same = ([, preset]) => Object.entries(preset).every(([name, value]) => /** @type {any} */ (params)[name] === value);
-      select.value = Object.entries(presets).find(same)?.[0] ?? "";
+      select.value = presetOf(presets, params);
     },
   };
-}
-
-/** @param {string} text @returns {number | null} null where it is no number; a comma may be the decimal point */
-function numberIn(text) {
-  const plain = text.trim().replace(",", ".");
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) && Number.isFinite(Number(plain)) ? Number(plain) : null;
-}
-
-/** @param {number} value @param {Field} field */
-function written(value, field) {
-  const short = field.decimals ? value.toFixed(field.decimals) : String(value);
-  return Number(short) === value ? short : String(value);
-}
-
-/** @param {number} value @param {number} [decimals] */
-function rounded(value, decimals = 2) {
-  return Number(value.toFixed(decimals));
 }
 
 export default { render };

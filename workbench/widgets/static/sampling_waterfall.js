@@ -4,6 +4,8 @@ import { h, keepKeys, uniqueId } from "./dom.js";
 import { percent, visible } from "./format.js";
 
 /**
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ *
  * @typedef {object} Stage
  * @property {string} name
  * @property {string} title
@@ -32,14 +34,18 @@ import { percent, visible } from "./format.js";
 const LAST_NUMBER = 0.999;
 const STEP = 0.001;
 
-/** @param {{model: any, el: HTMLElement, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   el.classList.add("wb-root", "wb-waterfall");
   keepKeys(el);
   const title = h("h3");
   const said = h("p", { class: "wb-fall-said", role: "status" });
   const table = h("table", { class: "wb-fall-table wb-number" });
-  const scroller = h("div", { class: "wb-fall-scroller", role: "region", tabindex: 0, "aria-label": "Candidates by stage" }, table);
+  const scroller = h(
+    "div",
+    { class: "wb-fall-scroller", role: "region", tabindex: 0, "aria-label": "Candidates by stage" },
+    table,
+  );
   const axis = cumulativeAxis(model);
   el.append(title, said, scroller, axis.root);
 
@@ -49,7 +55,9 @@ function render({ model, el, signal }) {
     const isShown = !isEmpty && picture.error === undefined;
     el.setAttribute("data-wb-position", isEmpty ? "none" : String(picture.position));
     title.textContent = isEmpty ? "How a token is chosen" : `How token ${picture.position} was chosen`;
-    said.textContent = isEmpty ? "Choose a token to see what each step of sampling left to draw from." : picture.error ?? picture.summary;
+    said.textContent = isEmpty
+      ? "Choose a token to see what each step of sampling left to draw from."
+      : (picture.error ?? picture.summary);
     said.classList.toggle("wb-quiet", !isShown);
     scroller.hidden = !isShown;
     axis.root.hidden = !isShown;
@@ -68,12 +76,24 @@ function tableParts(picture) {
   const most = Math.max(...picture.others.shares, ...picture.rows.flatMap(([, , shares]) => shares));
   const rows = picture.rows.map(([id, label, shares]) => {
     const isChosen = id === picture.chosen[0];
-    const marks = [isChosen && "picked", id === picture.token[0] && !isChosen && "in the run"].filter(Boolean);
-    const name = h("th", { scope: "row", title: `id ${id}` }, h("code", { text: visible(label) }), ...marks.map((text) => h("span", { class: "wb-fall-mark", text })));
+    const marks = [isChosen && "picked", id === picture.token[0] && !isChosen && "in the run"].filter(
+      (mark) => mark !== false,
+    );
+    const name = h(
+      "th",
+      { scope: "row", title: `id ${id}` },
+      h("code", { text: visible(label) }),
+      ...marks.map((text) => h("span", { class: "wb-fall-mark", text })),
+    );
     return h("tr", { class: isChosen && "wb-fall-chosen" }, name, ...cells(shares, picture.stages, most));
   });
   const { count, shares } = picture.others;
-  const others = h("tr", { class: "wb-fall-others" }, h("th", { scope: "row", text: `${count.toLocaleString("en-US")} others` }), ...cells(shares, picture.stages, most));
+  const others = h(
+    "tr",
+    { class: "wb-fall-others" },
+    h("th", { scope: "row", text: `${count.toLocaleString("en-US")} others` }),
+    ...cells(shares, picture.stages, most),
+  );
   return [
     h("caption", { class: "wb-sr", text: "Probability of each candidate after each stage" }),
     h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Token" }), ...picture.stages.map(stageHead))),
@@ -101,7 +121,8 @@ function stageHead(stage) {
 function cells(shares, stages, most) {
   return shares.map((share, i) => {
     const before = i === 0 ? 1 : shares[i - 1];
-    if (share === 0 && stages[i].cuts) return before > 0 ? cell("cut", before / most, "wb-fall-cut") : h("td", { class: "wb-fall-none", text: "–" });
+    if (share === 0 && stages[i].cuts)
+      return before > 0 ? cell("cut", before / most, "wb-fall-cut") : h("td", { class: "wb-fall-none", text: "–" });
     return cell(percent(share), share / most, "");
   });
 }
@@ -110,16 +131,35 @@ function cells(shares, stages, most) {
 function cell(text, length, kind) {
   const fill = h("span", { class: "wb-fill" });
   fill.style.width = `${100 * length}%`;
-  return h("td", { class: kind }, h("span", { class: "wb-fall-cell" }, h("span", { class: "wb-track", "aria-hidden": "true" }, fill), h("span", { class: "wb-fall-share", text })));
+  return h(
+    "td",
+    { class: kind },
+    h(
+      "span",
+      { class: "wb-fall-cell" },
+      h("span", { class: "wb-track", "aria-hidden": "true" }, fill),
+      h("span", { class: "wb-fall-share", text }),
+    ),
+  );
 }
 
-/** The candidates that are left, end to end; the number is a line on them and can be moved. @param {any} model */
+/**
+ * The candidates that are left, end to end; the number is a line on them and can be moved.
+ * @param {AnyModel<State>} model
+ */
 function cumulativeAxis(model) {
   const stretches = h("div", { class: "wb-fall-stretches", "aria-hidden": "true" });
   const line = h("div", { class: "wb-fall-line", "aria-hidden": "true" });
   const tag = h("span", { class: "wb-fall-tag wb-number" });
   line.append(tag);
-  const slider = h("input", { type: "range", class: "wb-fall-slider", "aria-label": "Random number", min: 0, max: LAST_NUMBER, step: STEP });
+  const slider = h("input", {
+    type: "range",
+    class: "wb-fall-slider",
+    "aria-label": "Random number",
+    min: 0,
+    max: LAST_NUMBER,
+    step: STEP,
+  });
   const drawn = h("button", { type: "button", class: "wb-button", text: "Number of the run" });
   const hint = h("span", { class: "wb-quiet", id: uniqueId("hint") });
   slider.setAttribute("aria-describedby", hint.id);
@@ -132,19 +172,32 @@ function cumulativeAxis(model) {
     set(null);
     slider.focus(); // the button is disabled now, and focus would be lost
   });
-  const scale = h("div", { class: "wb-fall-scale wb-quiet wb-number", "aria-hidden": "true" }, ...["0", "0.25", "0.5", "0.75", "1"].map((text) => h("span", { text })));
-  const root = h("div", { class: "wb-fall-axis" }, h("div", { class: "wb-fall-plane" }, stretches, line, slider), scale, h("div", { class: "wb-fall-foot" }, hint, drawn));
+  const scale = h(
+    "div",
+    { class: "wb-fall-scale wb-quiet wb-number", "aria-hidden": "true" },
+    ...["0", "0.25", "0.5", "0.75", "1"].map((text) => h("span", { text })),
+  );
+  const root = h(
+    "div",
+    { class: "wb-fall-axis" },
+    h("div", { class: "wb-fall-plane" }, stretches, line, slider),
+    scale,
+    h("div", { class: "wb-fall-foot" }, hint, drawn),
+  );
 
   return {
     root,
     /** @param {Picture} picture */
     show(picture) {
-      const number = picture.number === null ? null : model.get("number") ?? picture.number;
+      const number = picture.number === null ? null : (model.get("number") ?? picture.number);
       stretches.replaceChildren(...axisStretches(picture));
       line.hidden = number === null;
       slider.disabled = number === null;
       drawn.disabled = number === null || model.get("number") === null;
-      hint.textContent = number === null ? "No random number takes part here." : "Move the number to draw again; the settings above move the candidates.";
+      hint.textContent =
+        number === null
+          ? "No random number takes part here."
+          : "Move the number to draw again; the settings above move the candidates.";
       if (number === null) return;
       line.style.left = `${100 * number}%`;
       line.classList.toggle("wb-fall-late", number > 0.85);
@@ -177,7 +230,11 @@ function axisStretches(picture) {
 
 /** @param {number} share @param {string} kind @param {string} text */
 function stretch(share, kind, text) {
-  const part = h("span", { class: kind, title: `${text} ${percent(share)}` }, h("code", { text: share > 0.03 ? text : "" }));
+  const part = h(
+    "span",
+    { class: kind, title: `${text} ${percent(share)}` },
+    h("code", { text: share > 0.03 ? text : "" }),
+  );
   part.style.width = `${100 * share}%`;
   return part;
 }

@@ -2,40 +2,58 @@
 
 import { requester } from "./asking.js";
 import { h, keepKeys, segments, uniqueId } from "./dom.js";
+import { storeOf } from "./feed_store.js";
 import { pauseForm } from "./pause_form.js";
 import { metricsLine } from "./run_metrics.js";
 import { tokenText } from "./token_text.js";
 
 /**
+ * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { ColorBy } from "./format.js"
+ * @import { Pauses } from "./pause_form.js"
+ * @import { Store } from "./run_feed.js"
+ *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed
  * @property {string} prompt
  * @property {"chat" | "completion"} mode
  * @property {boolean} can_run  false: the view only shows a run
  * @property {string} no_pause  why the next run cannot pause; empty where it can
- * @property {string} color_by  surprisal, probability, entropy or none
+ * @property {Pauses} pauses
+ * @property {ColorBy} color_by
  * @property {boolean} show_whitespace
  * @property {boolean} show_special
+ *
+ * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "run", id, prompt, mode}`, and `{kind, id}` with stop, pause, resume, extend or again;
  * each is answered by `{kind: "reply", id, error}` with `error` null or in words.
  */
 
+/** @type {Partial<Record<ColorBy, {from: string, to: string, said: string}>>} */
 const LEGENDS = {
   surprisal: { from: "0", to: "8 bits", said: "Colour and underline show surprisal, from 0 to 8 bits" },
   probability: { from: "100 %", to: "0 %", said: "Colour and underline show probability, from 100 % down to 0 %" },
   entropy: { from: "0", to: "8 bits", said: "Colour and underline show the entropy at each token, from 0 to 8 bits" },
 };
 
-/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  const store = await storeOf(host, model.get("feed"));
   el.classList.add("wb-root", "wb-stream");
   keepKeys(el);
-  const look = () => ({ colorBy: model.get("color_by"), whitespace: model.get("show_whitespace"), special: model.get("show_special") });
+  const look = () => ({
+    colorBy: model.get("color_by"),
+    whitespace: model.get("show_whitespace"),
+    special: model.get("show_special"),
+  });
   const text = tokenText(store, signal, { look: look() });
-  for (const name of ["color_by", "show_whitespace", "show_special"]) model.on(`change:${name}`, () => text.show(look()));
-  el.append(h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root), metricsLine(store, signal));
+  for (const name of ["color_by", "show_whitespace", "show_special"])
+    model.on(`change:${name}`, () => text.show(look()));
+  el.append(
+    h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root),
+    metricsLine(store, signal),
+  );
 
   const showState = () => {
     el.setAttribute("data-wb-state", store.state);
@@ -46,7 +64,7 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** @param {any} model @param {any} store @param {AbortSignal} signal */
+/** @param {Model} model @param {Store} store @param {AbortSignal} signal */
 function promptForm(model, store, signal) {
   const canRun = model.get("can_run");
   const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
@@ -96,9 +114,15 @@ function promptForm(model, store, signal) {
   return form;
 }
 
-/** @param {any} model @param {AbortSignal} signal */
+/** @param {Model} model @param {AbortSignal} signal */
 function promptBox(model, signal) {
-  const root = h("textarea", { class: "wb-field wb-prompt", id: uniqueId("prompt"), rows: 2, spellcheck: "false", placeholder: "Ask the model something" });
+  const root = h("textarea", {
+    class: "wb-field wb-prompt",
+    id: uniqueId("prompt"),
+    rows: 2,
+    spellcheck: "false",
+    placeholder: "Ask the model something",
+  });
   let timer = 0;
   const flush = () => {
     window.clearTimeout(timer);
@@ -120,7 +144,11 @@ function promptBox(model, signal) {
   return { root, flush };
 }
 
-/** Run, which is Stop while a run goes on. @param {any} store @param {AbortSignal} signal @param {boolean} canRun @param {() => void} run @param {() => void} stop */
+/**
+ * Run, which is Stop while a run goes on.
+ * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {() => void} run
+ * @param {() => void} stop
+ */
 function startButton(store, signal, canRun, run, stop) {
   const name = h("span");
   const key = h("kbd");
@@ -141,7 +169,10 @@ function startButton(store, signal, canRun, run, stop) {
   return button;
 }
 
-/** Pause, which is Resume while a run is paused, and Continue after it was stopped or cut off. @param {any} store @param {AbortSignal} signal @param {boolean} canRun @param {(kind: string) => void} ask */
+/**
+ * Pause, which is Resume while a run is paused, and Continue after it was stopped or cut off.
+ * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {(kind: string) => void} ask
+ */
 function holdButton(store, signal, canRun, ask) {
   const button = h("button", { type: "button", class: "wb-button wb-hold" });
   let kind = "pause";
@@ -160,9 +191,15 @@ function holdButton(store, signal, canRun, ask) {
   return button;
 }
 
-/** @param {any} store @param {AbortSignal} signal @param {() => void} again */
+/** @param {Store} store @param {AbortSignal} signal @param {() => void} again */
 function againButton(store, signal, again) {
-  const button = h("button", { type: "button", class: "wb-button wb-again", text: "Regenerate", title: "The same request again, with another seed", on: { click: again } });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-again",
+    text: "Regenerate",
+    title: "The same request again, with another seed",
+    on: { click: again },
+  });
   const show = () => {
     button.hidden = store.active || store.run === null;
   };
@@ -171,7 +208,7 @@ function againButton(store, signal, again) {
   return button;
 }
 
-/** @param {any} model @param {HTMLElement} prompt */
+/** @param {Model} model @param {HTMLElement} prompt */
 function modeChoice(model, prompt) {
   const mode = segments({
     label: "How the prompt is sent",
@@ -183,25 +220,32 @@ function modeChoice(model, prompt) {
   });
   const show = () => {
     mode.set(model.get("mode"));
-    prompt.setAttribute("aria-description", model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is");
+    prompt.setAttribute(
+      "aria-description",
+      model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is",
+    );
   };
   model.on("change:mode", show);
   show();
   return mode.root;
 }
 
-/** What the colour tells, its legend, and what is made visible. @param {any} model */
+/** What the colour tells, its legend, and what is made visible. @param {Model} model */
 function lookBar(model) {
   const id = uniqueId("color");
-  const choice = h("select", { class: "wb-field wb-color", id }, ...[...Object.keys(LEGENDS), "none"].map((value) => h("option", { value, text: value })));
-  choice.addEventListener("change", () => save(model, "color_by", choice.value));
+  const choice = h(
+    "select",
+    { class: "wb-field wb-color", id },
+    ...[...Object.keys(LEGENDS), "none"].map((value) => h("option", { value, text: value })),
+  );
+  choice.addEventListener("change", () => save(model, "color_by", /** @type {ColorBy} */ (choice.value)));
   const from = h("span");
   const gradient = h("span", { class: "wb-gradient" });
   const to = h("span");
   const legend = h("span", { class: "wb-legend wb-number", role: "img" }, from, gradient, to);
   const show = () => {
     const name = model.get("color_by");
-    const words = /** @type {any} */ (LEGENDS)[name];
+    const words = LEGENDS[name];
     choice.value = name;
     legend.hidden = !words;
     gradient.setAttribute("data-wb-color", name);
@@ -223,16 +267,22 @@ function lookBar(model) {
   );
 }
 
-/** @param {any} model @param {string} name @param {string} text @param {string} title */
+/** @param {Model} model @param {"show_whitespace" | "show_special"} name @param {string} text @param {string} title */
 function toggle(model, name, text, title) {
-  const button = h("button", { type: "button", class: "wb-button wb-toggle", text, title, on: { click: () => save(model, name, !model.get(name)) } });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-toggle",
+    text,
+    title,
+    on: { click: () => save(model, name, !model.get(name)) },
+  });
   const show = () => button.setAttribute("aria-pressed", String(model.get(name)));
   model.on(`change:${name}`, show);
   show();
   return button;
 }
 
-/** @param {any} model @param {string} name @param {any} value */
+/** @template {keyof State} Name @param {Model} model @param {Name} name @param {State[Name]} value */
 function save(model, name, value) {
   model.set(name, value);
   model.save_changes();

@@ -2,13 +2,15 @@
 
 import { bits } from "./format.js";
 
+/** @import { Store } from "./run_feed.js" */
+
 const STRIP_WIDTH = 292;
 const STRIP_HEIGHT = 44;
 const WIDEST_BAR = 8;
 const MOST_BITS = 8;
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Choosing a bar selects its token; `point` shows another token, `draw` other tokens. @param {any} store */
+/** Choosing a bar selects its token; `point` shows another token, `draw` other tokens. @param {Store} store */
 export function surprisalStrip(store) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "wb-strip");
@@ -42,7 +44,7 @@ export function surprisalStrip(store) {
     svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
     if (count === 0) return;
     heights = new Float64Array(count);
-    store.tokens.forEach((/** @type {any} */ token, /** @type {number} */ i) => {
+    store.tokens.forEach((token, i) => {
       const column = columnOf(i);
       heights[column] = Math.max(heights[column], Math.min(MOST_BITS, bits(token.logprob) ?? 0));
     });

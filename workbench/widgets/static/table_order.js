@@ -2,6 +2,13 @@
 
 import { visible } from "./format.js";
 
+/**
+ * @import { Token } from "./run_wire.js"
+ * @import { SortField } from "./table_columns.js"
+ *
+ * @typedef {{sortBy: SortField, descending: boolean, query: string}} Wish
+ */
+
 const COMPARISON = /^(position|id|token_id|probability|logprob|rank|entropy)(<=|>=|<|>|=)(-?\d+(?:\.\d+)?)(%?)$/;
 /** @type {Record<string, (one: number, other: number) => boolean>} */
 const COMPARE = {
@@ -12,20 +19,22 @@ const COMPARE = {
   "=": (one, other) => one === other,
 };
 
-/** @param {any[]} tokens @param {{sortBy: string, descending: boolean, query: string}} wish @returns {number[]} positions */
+/** @param {Token[]} tokens @param {Wish} wish @returns {number[]} positions */
 export function tableRows(tokens, { sortBy, descending, query }) {
   const terms = query.split(/\s+/).filter(Boolean).map(termOf);
   const kept = tokens.flatMap((token, i) => (terms.every((term) => term(token, i)) ? [i] : []));
   if (sortBy === "position") return descending ? kept.reverse() : kept;
-  const value = (/** @type {number} */ i) => valueOf(tokens[i], i, sortBy);
-  const known = kept.filter((i) => value(i) !== null);
-  const unknown = kept.filter((i) => value(i) === null);
+  const unknown = kept.filter((i) => valueOf(tokens[i], i, sortBy) === null);
+  const known = kept.flatMap((position) => {
+    const value = valueOf(tokens[position], position, sortBy);
+    return value === null ? [] : [{ position, value }];
+  });
   const sign = descending ? -1 : 1;
-  known.sort((i, j) => (value(i) < value(j) ? -sign : value(i) > value(j) ? sign : 0));
-  return [...known, ...unknown];
+  known.sort((one, other) => (one.value < other.value ? -sign : one.value > other.value ? sign : 0));
+  return [...known.map(({ position }) => position), ...unknown];
 }
 
-/** @param {string} word @returns {(token: any, position: number) => boolean} */
+/** @param {string} word @returns {(token: Token, position: number) => boolean} */
 function termOf(word) {
   const [, name, sign, digits, share] = COMPARISON.exec(word) ?? [];
   if (!name) {
@@ -34,12 +43,15 @@ function termOf(word) {
   }
   const limit = Number(digits) / (share ? 100 : 1);
   return (token, position) => {
-    const value = valueOf(token, position, name === "id" ? "token_id" : name);
-    return value !== null && COMPARE[sign](value, limit);
+    const value = valueOf(token, position, /** @type {SortField} */ (name === "id" ? "token_id" : name));
+    return typeof value === "number" && COMPARE[sign](value, limit);
   };
 }
 
-/** @param {any} token @param {number} position @param {string} name @returns {any} null where there is none */
+/**
+ * @param {Token} token @param {number} position @param {SortField} name
+ * @returns {number | string | null} null where there is none
+ */
 function valueOf(token, position, name) {
   if (name === "position") return position;
   if (name === "token_id") return token.id;

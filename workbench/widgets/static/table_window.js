@@ -9,11 +9,15 @@ const OVERSCAN = 8;
 const SHOWN_ALTERNATIVES = 3;
 
 /**
- * @typedef {{root: HTMLElement, token: any, alternatives: any[] | null, at: number}} Row  what it was made of
+ * @import { Store } from "./run_feed.js"
+ * @import { Alternative, Token } from "./run_wire.js"
+ * @import { Wish } from "./table_order.js"
+ *
+ * @typedef {{root: HTMLElement, token: Token, alternatives: Alternative[] | null, at: number}} Row  what it was made of
  * @typedef {{scroller: HTMLElement, table: HTMLElement, body: HTMLElement, columns: number}} Parts
  */
 
-/** Draws the rows that can be seen. @param {any} store @param {Parts} parts @param {AbortSignal} signal */
+/** Draws the rows that can be seen. @param {Store} store @param {Parts} parts @param {AbortSignal} signal */
 export function tableWindow(store, { scroller, table, body, columns }, signal) {
   const idPrefix = uniqueId("row");
   const above = spacer(columns);
@@ -30,7 +34,8 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     const seen = rows.slice(first, last);
     const selected = new Set(store.selected);
     for (const position of seen) store.want(position, position + 1);
-    if (!rows.length) none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
+    if (!rows.length)
+      none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
     above.stand(first);
     below.stand(rows.length - last);
     drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));
@@ -38,14 +43,15 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     putChildren(body, [above.root, ...(rows.length ? [...drawn.values()].map((row) => row.root) : [none]), below.root]);
     table.setAttribute("aria-rowcount", String(rows.length + 1));
     const current = store.current;
-    if (current !== null && seen.includes(current)) table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
+    if (current !== null && seen.includes(current))
+      table.setAttribute("aria-activedescendant", `${idPrefix}-${current}`);
     else table.removeAttribute("aria-activedescendant");
   };
   const keptOrNew = (/** @type {number} */ position, /** @type {number} */ at) => {
     const token = store.tokens[position];
     const alternatives = store.alternatives(position);
     const kept = drawn.get(position);
-    if (kept?.token === token && kept.alternatives === alternatives && kept.at === at) return kept;
+    if (kept && kept.token === token && kept.alternatives === alternatives && kept.at === at) return kept;
     return { root: rowOf(token, alternatives, position, at, `${idPrefix}-${position}`), token, alternatives, at };
   };
   const drawSoon = () => {
@@ -55,7 +61,9 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
   // A hidden table learns its height when it is shown, and a page may move it without a scroll event (a theme that
   // loads does): where a spacer can be seen, rows are missing.
   const sizes = new ResizeObserver(drawSoon);
-  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), { root: scroller });
+  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), {
+    root: scroller,
+  });
   sizes.observe(scroller);
   gaps.observe(above.root);
   gaps.observe(below.root);
@@ -69,7 +77,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
       return rows;
     },
     draw,
-    /** @param {{sortBy: string, descending: boolean, query: string}} wish */
+    /** @param {Wish} wish */
     arrange(wish) {
       rows = tableRows(store.tokens, wish);
       draw();
@@ -99,7 +107,10 @@ function spacer(columns) {
   };
 }
 
-/** @param {any} token @param {any[] | null} alternatives @param {number} position @param {number} at @param {string} id */
+/**
+ * @param {Token} token @param {Alternative[] | null} alternatives @param {number} position @param {number} at
+ * @param {string} id
+ */
 function rowOf(token, alternatives, position, at, id) {
   const instead = alternatives?.slice(0, SHOWN_ALTERNATIVES) ?? [];
   const cell = (/** @type {string} */ text) => h("td", { text });
@@ -113,7 +124,11 @@ function rowOf(token, alternatives, position, at, id) {
     cell(fixed(token.logprob, 2)),
     cell(token.rank ? String(token.rank) : "–"),
     cell(fixed(token.entropy, 2)),
-    h("td", { class: "wb-instead" }, ...instead.map((/** @type {any} */ item) => h("code", { text: `${visible(item.label)} ${percentOf(item.logprob)}` }))),
+    h(
+      "td",
+      { class: "wb-instead" },
+      ...instead.map((item) => h("code", { text: `${visible(item.label)} ${percentOf(item.logprob)}` })),
+    ),
   );
 }
 
@@ -123,10 +138,13 @@ function mark(row, isSelected) {
   row.setAttribute("aria-selected", String(isSelected));
 }
 
-/** Those that stay are not touched, so that the browser has only the others to lay out. @param {HTMLElement} parent @param {HTMLElement[]} children */
+/**
+ * Those that stay are not touched, so that the browser has only the others to lay out.
+ * @param {Element} parent @param {Element[]} children
+ */
 function putChildren(parent, children) {
   const wanted = new Set(children);
-  for (const child of [.../** @type {any} */ (parent.children)]) if (!wanted.has(child)) child.remove();
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
   let next = parent.firstElementChild;
   for (const child of children) {
     if (child === next) next = next.nextElementSibling;

@@ -2,12 +2,18 @@
 
 import { requester } from "./asking.js";
 import { h, keepKeys } from "./dom.js";
-import { bits, fixed, inWords, percent, percentOf, visible } from "./format.js";
+import { storeOf } from "./feed_store.js";
+import { fixed, inWords, percent, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { surprisalStrip } from "./surprisal_strip.js";
+import { announcement, factsInWords, ranked, spoken, surprisals } from "./token_words.js";
 
 /**
+ * @import { RenderProps } from "@anywidget/types"
+ * @import { Store } from "./run_feed.js"
+ * @import { Candidate } from "./token_words.js"
+ *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed
  *
@@ -16,9 +22,9 @@ import { surprisalStrip } from "./surprisal_strip.js";
 
 const MOST_SURPRISING = 6;
 
-/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  const store = await storeOf(host, model.get("feed"));
   el.classList.add("wb-root", "wb-inspector");
   keepKeys(el);
   const title = h("h3");
@@ -35,11 +41,21 @@ async function render({ model, el, host, signal }) {
     message.textContent = text ?? "";
     message.hidden = !text;
   });
-  const goOn = (/** @type {number} */ position, /** @type {any} */ item) => {
+  const goOn = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
     said.textContent = `Goes on from token ${position} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
   };
-  el.append(h("div", { class: "wb-inspector-head" }, title, jumps.root), big, say, list.root, message, rest, stripTitle, strip.root, said);
+  el.append(
+    h("div", { class: "wb-inspector-head" }, title, jumps.root),
+    big,
+    say,
+    list.root,
+    message,
+    rest,
+    stripTitle,
+    strip.root,
+    said,
+  );
 
   let shown = /** @type {number | null} */ (null);
   const showFacts = () => {
@@ -52,7 +68,8 @@ async function render({ model, el, host, signal }) {
     say.textContent = facts.say;
     list.name(facts.listed);
     // What is on its way will take as much room as what was there.
-    list.root.style.minHeight = shown !== null && store.alternatives(shown) === null ? `${list.root.offsetHeight}px` : "";
+    list.root.style.minHeight =
+      shown !== null && store.alternatives(shown) === null ? `${list.root.offsetHeight}px` : "";
     list.fill(facts.options);
     list.root.hidden = facts.options.length === 0;
     rest.textContent = facts.rest;
@@ -62,7 +79,7 @@ async function render({ model, el, host, signal }) {
     strip.draw();
     jumps.show();
   };
-  store.listen((/** @type {any} */ change) => {
+  store.listen((change) => {
     if (change.kind === "focus") return change.place === "token" && list.root.focus();
     // While text comes in, the facts of a chosen token stay as they are.
     if (change.kind !== "append" || store.current === null || store.current !== shown) showFacts();
@@ -76,9 +93,14 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** Back and on to the next improbable token, and to the next fork where there are any. @param {any} store */
+/** Back and on to the next improbable token, and to the next fork where there are any. @param {Store} store */
 function jumpButtons(store) {
-  const group = (/** @type {string} */ name, /** @type {string} */ what, /** @type {string} */ keys, /** @type {() => number[]} */ positions) => {
+  const group = (
+    /** @type {string} */ name,
+    /** @type {string} */ what,
+    /** @type {string} */ keys,
+    /** @type {() => number[]} */ positions,
+  ) => {
     const button = (/** @type {1 | -1} */ step) =>
       h("button", {
         type: "button",
@@ -101,19 +123,17 @@ function jumpButtons(store) {
   };
 }
 
-/** @param {KeyboardEvent} event @param {any} store */
+/** @param {KeyboardEvent} event @param {Store} store */
 function onListKey(event, store) {
   if (event.key !== "Escape") return walkedBy(event, store);
   store.focus("text");
   return true;
 }
 
-/** What there is to say before a token is chosen: where the model was least sure. @param {any} store */
+/** What there is to say before a token is chosen: where the model was least sure. @param {Store} store */
 function runFacts(store) {
   const count = store.tokens.length;
-  const known = store.tokens.map((/** @type {any} */ token, /** @type {number} */ position) => ({ position, bits: bits(token.logprob) ?? 0 }));
-  const sum = known.reduce((/** @type {number} */ all, /** @type {any} */ item) => all + item.bits, 0);
-  const worst = known.sort((/** @type {any} */ a, /** @type {any} */ b) => b.bits - a.bits).slice(0, MOST_SURPRISING).filter((/** @type {any} */ item) => item.bits > 0);
+  const { mean, worst } = surprisals(store.tokens, MOST_SURPRISING);
   const options = worst.map(({ position, bits: surprisal }) => ({
     key: `position-${position}`,
     kind: "wb-alternative wb-improbable",
@@ -124,15 +144,17 @@ function runFacts(store) {
   }));
   return {
     title: count ? `${count} tokens` : "Token",
-    big: worst.length ? `${fixed(sum / known.length, 2)} bits per token` : "",
-    say: count ? "Choose a token to see what else could have come there. These surprised most:" : "Each token's probability and its alternatives are shown here.",
+    big: worst.length ? `${fixed(mean, 2)} bits per token` : "",
+    say: count
+      ? "Choose a token to see what else could have come there. These surprised most:"
+      : "Each token's probability and its alternatives are shown here.",
     listed: "The most surprising tokens",
     options,
     rest: "",
   };
 }
 
-/** @param {any} store @param {number} position @param {(position: number, item: any) => void} goOn */
+/** @param {Store} store @param {number} position @param {(position: number, item: Candidate) => void} goOn */
 function tokenFacts(store, position, goOn) {
   const token = store.tokens[position];
   const alternatives = store.alternatives(position);
@@ -152,20 +174,17 @@ function tokenFacts(store, position, goOn) {
   };
 }
 
-/** @param {any} token @param {any[]} alternatives the sampled token among them, most probable first */
-function ranked(token, alternatives) {
-  const self = { id: token.id, label: token.label, logprob: token.logprob, isSelf: true };
-  return [self, ...alternatives].map((item) => ({ ...item, probability: Math.exp(item.logprob ?? -Infinity) })).sort((a, b) => b.probability - a.probability);
-}
-
-/** @param {any} item @param {number} most @param {() => void} goOn */
+/** @param {Candidate} item @param {number} most @param {() => void} goOn */
 function alternativeOption(item, most, goOn) {
   return {
     key: `id-${item.id}`,
     kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
     title: item.isSelf ? `id ${item.id}` : `id ${item.id}; go on from here`,
-    isChosen: Boolean(item.isSelf),
-    parts: [...row(item.label, item.probability / most, percent(item.probability)), item.isSelf && h("span", { class: "wb-sr", text: "sampled" })],
+    isChosen: item.isSelf,
+    parts: [
+      ...row(item.label, item.probability / most, percent(item.probability)),
+      item.isSelf && h("span", { class: "wb-sr", text: "sampled" }),
+    ],
     choose: item.isSelf ? null : goOn,
   };
 }
@@ -174,27 +193,11 @@ function alternativeOption(item, most, goOn) {
 function row(label, length, share) {
   const fill = h("span", { class: "wb-fill" });
   fill.style.width = `${100 * length}%`;
-  return [h("code", { text: visible(label) }), h("span", { class: "wb-track", "aria-hidden": "true" }, fill), h("span", { class: "wb-share wb-number", text: share })];
-}
-
-/** @param {any} token */
-function factsInWords(token) {
-  const entropy = token.entropy === null ? null : `entropy here ${fixed(token.entropy / Math.LN2, 1)} bits`;
-  if (token.logprob === null) return ["the server tells no probability", entropy].filter(Boolean).join(", ");
-  const rank = token.rank ? `rank ${token.rank}` : null;
-  return [percentOf(token.logprob), rank, `${fixed(bits(token.logprob), 1)} bits`, entropy].filter(Boolean).join(", ");
-}
-
-/** @param {{label: string}} token */
-function spoken({ label }) {
-  return label.trim() === "" ? visible(label) : label.trim();
-}
-
-/** @param {any} store @param {number} position */
-function announcement(store, position) {
-  const token = store.tokens[position];
-  const fork = store.forks.includes(position) ? " Branches part here." : "";
-  return `Token ${position} of ${store.tokens.length}: ${spoken(token)}. ${factsInWords(token)}.${fork}`;
+  return [
+    h("code", { text: visible(label) }),
+    h("span", { class: "wb-track", "aria-hidden": "true" }, fill),
+    h("span", { class: "wb-share wb-number", text: share }),
+  ];
 }
 
 export default { render };

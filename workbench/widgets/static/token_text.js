@@ -1,12 +1,16 @@
 // The text of a run as it comes: each token a span, whose strength of colour and underline say one thing about it.
 
-import { h, keepKeys } from "./dom.js";
+import { around, h, keepKeys } from "./dom.js";
 import { bits, fixed, percentOf, strength } from "./format.js";
 import { walkedBy } from "./jumping.js";
 
 /**
+ * @import { Store } from "./run_feed.js"
+ * @import { Token } from "./run_wire.js"
+ * @import { ColorBy } from "./format.js"
+ *
  * @typedef {object} Look
- * @property {string} colorBy  surprisal, probability, entropy or none
+ * @property {ColorBy} colorBy
  * @property {boolean} whitespace  marks on white space and unseen characters
  * @property {boolean} special  control tokens are shown
  */
@@ -15,12 +19,18 @@ import { walkedBy } from "./jumping.js";
 export const PLAIN_LOOK = { colorBy: "surprisal", whitespace: false, special: true };
 
 /**
- * @param {any} store of a run feed
+ * @param {Store} store of a run feed
  * @param {AbortSignal} signal
- * @param {{label?: string, look?: Look, emptyText?: (store: any) => string}} [options]
+ * @param {{label?: string, look?: Look, emptyText?: (store: Store) => string}} [options]
  */
 export function tokenText(store, signal, { label = "Generated text", look = PLAIN_LOOK, emptyText = whyEmpty } = {}) {
-  const output = h("div", { class: "wb-output", tabindex: 0, role: "group", "aria-label": `${label}; arrow keys walk through its tokens`, dir: "auto" });
+  const output = h("div", {
+    class: "wb-output",
+    tabindex: 0,
+    role: "group",
+    "aria-label": `${label}; arrow keys walk through its tokens`,
+    dir: "auto",
+  });
   keepKeys(output);
   const empty = h("p", { class: "wb-quiet wb-empty" });
   /** @type {HTMLElement[]} */ const spans = [];
@@ -29,17 +39,17 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-    const fresh = store.tokens.slice(from).map((/** @type {any} */ token, /** @type {number} */ i) => tokenSpan(token, from + i, shown));
+    const fresh = store.tokens.slice(from).map((token, i) => tokenSpan(token, from + i, shown));
     spans.push(...fresh);
     output.append(...fresh);
     showForks();
     // What was selected before it came, as after a token that was chosen in another's place.
-    if (store.selected.some((/** @type {number} */ position) => position >= from)) showSelected();
+    if (store.selected.some((position) => position >= from)) showSelected();
     if (follows) output.scrollTop = output.scrollHeight;
   };
   const showSelected = () => {
     for (const span of marked) select(span, false);
-    marked = store.selected.map((/** @type {number} */ i) => spans[i]).filter(Boolean);
+    marked = store.selected.map((i) => spans[i]).filter(Boolean);
     for (const span of marked) select(span, true);
     if (store.current !== null && spans[store.current]) scrollInto(output, spans[store.current]);
   };
@@ -63,7 +73,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     showSelected();
     showState();
   };
-  store.listen((/** @type {any} */ change) => {
+  store.listen((change) => {
     if (change.kind === "focus") change.place === "text" && output.focus();
     else if (change.kind === "selected") showSelected();
     else if (change.kind === "forks") showForks();
@@ -85,14 +95,14 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
   };
 }
 
-/** @param {any} store */
+/** @param {Store} store */
 function whyEmpty(store) {
   if (store.state === "idle") return "The answer appears here, token by token.";
   if (store.active) return store.usage?.prompt ? "Reading the prompt …" : "Waiting for the model …";
   return store.state === "finished" ? "The model ended its turn without a token." : "";
 }
 
-/** @param {any} token @param {number} position @param {Look} look */
+/** @param {Token} token @param {number} position @param {Look} look */
 export function tokenSpan(token, position, look) {
   const span = h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": position });
   if (token.special) span.textContent = token.label;
@@ -123,32 +133,38 @@ function framed(text) {
 
 /** The text itself, with marks that are drawn and not copied. @param {string} text */
 function withMarks(text) {
-  return text.split(/([\s\p{Cc}\p{Cf}])/u).filter(Boolean).map((part) => {
-    if (!/^[\s\p{Cc}\p{Cf}]$/u.test(part)) return part;
-    const code = /** @type {number} */ (part.codePointAt(0));
-    const mark = /** @type {Record<string, string>} */ ({ " ": "·", "\n": "⏎", "\t": "⇥" })[part] ?? `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-    return h("span", { class: part === " " ? "wb-mark wb-mark-space" : "wb-mark", "data-wb-mark": mark, text: part });
-  });
+  return text
+    .split(/([\s\p{Cc}\p{Cf}])/u)
+    .filter(Boolean)
+    .map((part) => {
+      if (!/^[\s\p{Cc}\p{Cf}]$/u.test(part)) return part;
+      const code = /** @type {number} */ (part.codePointAt(0));
+      const mark =
+        /** @type {Record<string, string>} */ ({ " ": "·", "\n": "⏎", "\t": "⇥" })[part] ??
+        `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+      return h("span", { class: part === " " ? "wb-mark wb-mark-space" : "wb-mark", "data-wb-mark": mark, text: part });
+    });
 }
 
-/** Mouse and keyboard select tokens. @param {HTMLElement} output @param {any} store */
+/** Mouse and keyboard select tokens. @param {HTMLElement} output @param {Store} store */
 function walkTokens(output, store) {
-  const positionAt = (/** @type {any} */ target) => {
-    const span = target.closest?.("[data-wb-position]");
+  const positionAt = (/** @type {Event} */ event) => {
+    const span = around(event, "[data-wb-position]");
     return span ? Number(span.getAttribute("data-wb-position")) : null;
   };
   output.addEventListener("click", (event) => {
-    const position = positionAt(event.target);
+    const position = positionAt(event);
     // Marking text with the mouse is not a click on a token.
     if (position !== null && window.getSelection()?.isCollapsed !== false) store.select([position]);
   });
   output.addEventListener("pointerover", (event) => {
-    const position = positionAt(event.target);
-    const token = position === null ? null : store.tokens[position];
-    if (token && token.logprob !== null) {
+    const position = positionAt(event);
+    const token = position === null ? undefined : store.tokens[position];
+    if (position !== null && token && token.logprob !== null) {
       const rank = token.rank ? `, rank ${token.rank}` : "";
       const fork = store.forks.includes(position) ? "; branches part here" : "";
-      /** @type {any} */ (event.target).title = `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits${fork}`;
+      /** @type {HTMLElement} */ (event.target).title =
+        `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits${fork}`;
     }
   });
   output.addEventListener("keydown", (event) => {
@@ -160,7 +176,10 @@ function walkTokens(output, store) {
   });
 }
 
-/** Scroll the box alone; scrollIntoView would move the notebook too. @param {HTMLElement} box @param {HTMLElement} item */
+/**
+ * Scroll the box alone; scrollIntoView would move the notebook too.
+ * @param {HTMLElement} box @param {HTMLElement} item
+ */
 export function scrollInto(box, item) {
   const outer = box.getBoundingClientRect();
   const inner = item.getBoundingClientRect();

@@ -1,47 +1,57 @@
 // The tool calls of a run token by token: three lanes over the same tokens, and a table that says the same in numbers.
 
-import { h, keepKeys, uniqueId } from "./dom.js";
-import { percent, visible } from "./format.js";
+import { removedInWords, startInWords, stepInWords, stepOf, summary } from "./call_step_words.js";
+import { around, h, keepKeys, uniqueId } from "./dom.js";
+import { storeOf } from "./feed_store.js";
+import { visible } from "./format.js";
 
 /**
- * @typedef {object} Step
- * @property {string} label
- * @property {number | null} start  probability that a call begins here; null inside a call, and where nobody tells
- * @property {boolean} isExact  false: a lower bound
- * @property {"text" | "started" | "in_progress" | "success" | "failure"} state
- * @property {number} removed  mass that the schema took away
- * @property {boolean} isForced
+ * @import { RenderProps } from "@anywidget/types"
+ * @import { ParseState, Step, WireStep } from "./call_step_words.js"
+ * @import { Store } from "./run_feed.js"
  *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed, which holds the selection
- * @property {any[][]} steps  of a run that has ended
+ * @property {WireStep[]} steps  of a run that has ended
  * @property {string} message  why there is nothing to show; empty where there is
  *
  * While a run goes on: `{kind: "steps", run, changes: [[position, step], ...]}` from the kernel, and all of them where
  * the page asks with `{kind: "steps"}`.
+ *
+ * @typedef {[number, WireStep]} StepChange
  */
 
 const SVG = "http://www.w3.org/2000/svg";
+/** @type {ParseState[]} */
 const STATES = ["started", "in_progress", "success", "failure"];
 const COLUMNS = ["#", "token", "a call begins", "parse state", "removed by the schema"];
 
-/** @param {any[]} wire @returns {Step} */
-function stepOf([label, start, isExact, state, removed, isForced]) {
-  return { label, start, isExact, state, removed, isForced };
-}
-
-/** @param {{model: any, el: HTMLElement, host: any, signal: AbortSignal}} context */
+/** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  const { store } = (await host.getWidget(model.get("feed"))).exports;
+  const store = await storeOf(host, model.get("feed"));
   if (signal.aborted) return;
   el.classList.add("wb-root", "wb-scope");
   keepKeys(el);
   const said = h("p", { class: "wb-scope-said", role: "status" });
-  const chart = h("div", { class: "wb-scope-chart", role: "group", tabindex: 0, "aria-label": "Tokens of the run; arrow keys walk through them" });
+  const chart = h("div", {
+    class: "wb-scope-chart",
+    role: "group",
+    tabindex: 0,
+    "aria-label": "Tokens of the run; arrow keys walk through them",
+  });
   const idPrefix = uniqueId("step");
   const body = h("tbody");
-  const table = h("table", { class: "wb-number" }, h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", text: name })))), body);
-  const scroller = h("div", { class: "wb-scope-scroller", role: "region", tabindex: 0, "aria-label": "Tokens of the run as a table" }, table);
+  const table = h(
+    "table",
+    { class: "wb-number" },
+    h("thead", {}, h("tr", {}, ...COLUMNS.map((name) => h("th", { scope: "col", text: name })))),
+    body,
+  );
+  const scroller = h(
+    "div",
+    { class: "wb-scope-scroller", role: "region", tabindex: 0, "aria-label": "Tokens of the run as a table" },
+    table,
+  );
   el.append(h("h3", { text: "Tool calls, token by token" }), said, chart, legend(), scroller);
   /** @type {Step[]} */ const steps = [];
   /** What was drawn of each, as it came. @type {string[]} */ const drawn = [];
@@ -54,12 +64,14 @@ async function render({ model, el, host, signal }) {
     const row = current === null ? null : body.children[current];
     row?.classList.add("wb-selected");
     if (row) scrollTo(scroller, /** @type {HTMLElement} */ (row));
-    const words = model.get("message") || (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
+    const words =
+      model.get("message") ||
+      (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
     // Sums that change with every token are not spoken.
     said.setAttribute("aria-live", store.active && current === null ? "off" : "polite");
     if (said.textContent !== words) said.textContent = words;
   };
-  /** Draw what is new among steps. @param {[number, any[]][]} changes @param {number} count  of all of them */
+  /** Draw what is new among steps. @param {StepChange[]} changes @param {number} count  of all of them */
   const draw = (changes, count) => {
     steps.length = drawn.length = Math.min(steps.length, count);
     while (body.children.length > count) body.lastElementChild?.remove();
@@ -79,25 +91,30 @@ async function render({ model, el, host, signal }) {
     chart.replaceChildren(...lanes.map((lane) => lane.root));
     showSelected();
   };
-  const show = () => draw(model.get("steps").map((/** @type {any[]} */ wire, /** @type {number} */ i) => [i, wire]), model.get("steps").length);
+  const show = () =>
+    draw(
+      model.get("steps").map((wire, i) => [i, wire]),
+      model.get("steps").length,
+    );
   chart.addEventListener("click", (/** @type {MouseEvent} */ event) => {
-    const svg = /** @type {Element} */ (event.target).closest("svg");
+    const svg = around(event, "svg");
     if (!svg) return;
     const box = svg.getBoundingClientRect();
     store.walkTo(Math.floor(((event.clientX - box.left) / box.width) * steps.length));
   });
   body.addEventListener("click", (/** @type {MouseEvent} */ event) => {
-    const row = /** @type {Element} */ (event.target).closest("[data-wb-position]");
+    const row = around(event, "[data-wb-position]");
     if (row) store.walkTo(Number(row.getAttribute("data-wb-position")));
   });
-  for (const part of [chart, scroller]) part.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, store, steps.length));
+  for (const part of [chart, scroller])
+    part.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, store, steps.length));
   model.on("change:steps", show);
   model.on("change:message", showSelected);
-  model.on("msg:custom", (/** @type {any} */ message) => {
+  model.on("msg:custom", (/** @type {{kind: string, run: string, changes: StepChange[]}} */ message) => {
     if (message.kind === "steps" && message.run === store.run && store.active) draw(message.changes, Infinity);
   });
   let run = store.run;
-  store.listen((/** @type {any} */ change) => {
+  store.listen((change) => {
     if (store.run !== run) show();
     else if (change.kind === "selected") showSelected();
     run = store.run;
@@ -107,11 +124,19 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** @param {KeyboardEvent} event @param {any} store @param {number} count */
+/** @param {KeyboardEvent} event @param {Store} store @param {number} count */
 function walk(event, store, count) {
   const at = store.current;
-  const targets = { ArrowRight: at === null ? 0 : at + 1, ArrowDown: at === null ? 0 : at + 1, ArrowLeft: at === null ? count - 1 : at - 1, ArrowUp: at === null ? count - 1 : at - 1, Home: 0, End: count - 1 };
-  const target = /** @type {Record<string, number>} */ (targets)[event.key];
+  /** @type {Record<string, number>} */
+  const targets = {
+    ArrowRight: at === null ? 0 : at + 1,
+    ArrowDown: at === null ? 0 : at + 1,
+    ArrowLeft: at === null ? count - 1 : at - 1,
+    ArrowUp: at === null ? count - 1 : at - 1,
+    Home: 0,
+    End: count - 1,
+  };
+  const target = targets[event.key];
   if (event.key === "Escape" && at !== null) store.select([]);
   else if (target !== undefined && !event.ctrlKey && !event.metaKey) store.walkTo(target);
   else return;
@@ -122,33 +147,8 @@ function walk(event, store, count) {
 /** Scroll the box alone. @param {HTMLElement} box @param {HTMLElement} row */
 function scrollTo(box, row) {
   const top = row.offsetTop - /** @type {HTMLElement} */ (row.parentElement).offsetTop;
-  if (top < box.scrollTop || top + 2 * row.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
-}
-
-/** @param {Step[]} steps */
-function summary(steps) {
-  const count = (/** @type {string} */ state) => steps.filter((step) => step.state === state).length;
-  const broken = count("failure") ? `, ${count("failure")} that could not be read` : "";
-  const calls = `${count("success")} whole call${count("success") === 1 ? "" : "s"}${broken}`;
-  return `${steps.length} tokens: ${calls}; the schema left no choice at ${steps.filter((step) => step.isForced).length} of them.`;
-}
-
-/** @param {Step} step @param {number} position */
-function stepInWords(step, position) {
-  const parts = [
-    `Token ${position}, ${visible(step.label)}`,
-    step.state === "text" ? "text" : `call ${step.state.replace("_", " ")}`,
-    step.start !== null && `a call begins here with ${startInWords(step)}`,
-    step.removed > 0 && `the schema removed ${percent(step.removed)}`,
-    step.isForced && "and left no choice",
-  ];
-  return `${parts.filter(Boolean).join(", ")}.`;
-}
-
-/** @param {Step} step */
-function startInWords(step) {
-  if (step.start === null) return "–";
-  return step.isExact ? percent(step.start) : `≥ ${percent(step.start)}`;
+  if (top < box.scrollTop || top + 2 * row.offsetHeight > box.scrollTop + box.clientHeight)
+    box.scrollTop = top - box.clientHeight / 2;
 }
 
 /**
@@ -190,29 +190,50 @@ function bar(position, share, height) {
 
 /** @param {Step[]} steps */
 function startLane(steps) {
-  const made = lane("a call begins", "Probability that a call begins, for each token outside of calls", BAR_HEIGHT, steps.length);
-  made.path("wb-scope-start", steps.map((step, i) => (step.isExact ? bar(i, step.start ?? 0, BAR_HEIGHT) : "")).join(""));
-  made.path("wb-scope-start wb-scope-bound", steps.map((step, i) => (step.isExact ? "" : bar(i, step.start ?? 0, BAR_HEIGHT))).join(""));
+  const made = lane(
+    "a call begins",
+    "Probability that a call begins, for each token outside of calls",
+    BAR_HEIGHT,
+    steps.length,
+  );
+  made.path(
+    "wb-scope-start",
+    steps.map((step, i) => (step.isExact ? bar(i, step.start ?? 0, BAR_HEIGHT) : "")).join(""),
+  );
+  made.path(
+    "wb-scope-start wb-scope-bound",
+    steps.map((step, i) => (step.isExact ? "" : bar(i, step.start ?? 0, BAR_HEIGHT))).join(""),
+  );
   return made;
 }
 
 /** @param {Step[]} steps */
 function stateLane(steps) {
   const made = lane("parse state", "Parse state after each token", BAND_HEIGHT, steps.length);
-  for (const state of STATES) made.path(`wb-scope-${state}`, steps.map((step, i) => (step.state === state ? `M${i} 0h1v${BAND_HEIGHT}h-1z` : "")).join(""));
+  for (const state of STATES)
+    made.path(
+      `wb-scope-${state}`,
+      steps.map((step, i) => (step.state === state ? `M${i} 0h1v${BAND_HEIGHT}h-1z` : "")).join(""),
+    );
   return made;
 }
 
 /** @param {Step[]} steps */
 function removedLane(steps) {
-  const made = lane("removed by the schema", "Probability that the schema removed at each token", BAR_HEIGHT, steps.length);
+  const made = lane(
+    "removed by the schema",
+    "Probability that the schema removed at each token",
+    BAR_HEIGHT,
+    steps.length,
+  );
   made.path("wb-scope-removed", steps.map((step, i) => bar(i, step.removed, BAR_HEIGHT)).join(""));
   made.path("wb-scope-forced", steps.map((step, i) => (step.isForced ? `M${i + 0.1} 0h0.8v3h-0.8z` : "")).join(""));
   return made;
 }
 
 function legend() {
-  const item = (/** @type {string} */ kind, /** @type {string} */ text) => h("span", { class: "wb-scope-key" }, h("span", { class: `wb-scope-swatch ${kind}`, "aria-hidden": "true" }), text);
+  const item = (/** @type {string} */ kind, /** @type {string} */ text) =>
+    h("span", { class: "wb-scope-key" }, h("span", { class: `wb-scope-swatch ${kind}`, "aria-hidden": "true" }), text);
   return h(
     "div",
     { class: "wb-scope-legend wb-quiet" },
@@ -224,7 +245,6 @@ function legend() {
 
 /** @param {Step} step @param {number} position @param {string} id */
 function tableRow(step, position, id) {
-  const removed = `${step.removed > 0 ? percent(step.removed) : "–"}${step.isForced ? ", no choice left" : ""}`;
   return h(
     "tr",
     { id, "data-wb-position": position, "data-wb-state": step.state },
@@ -232,7 +252,7 @@ function tableRow(step, position, id) {
     h("td", {}, h("code", { text: visible(step.label) })),
     h("td", { text: startInWords(step) }),
     h("td", { text: step.state.replace("_", " ") }),
-    h("td", { text: removed }),
+    h("td", { text: removedInWords(step) }),
   );
 }
 

@@ -1,0 +1,50 @@
+// Messages to the kernel that are answered.
+
+import assert from "node:assert/strict";
+import { beforeEach, mock, test } from "node:test";
+
+import { requester } from "../../workbench/widgets/static/asking.js";
+import { FakeModel, stillWindow } from "./fake_page.js";
+
+function asked() {
+  const fake = new FakeModel({});
+  const controller = new AbortController();
+  /** @type {(string | null)[]} */ const shown = [];
+  const ask = requester(fake.model, controller.signal, (text) => shown.push(text));
+  return { fake, ask, shown, controller };
+}
+
+beforeEach(stillWindow);
+
+test("what is wished for is sent with an id, and its own answer alone is shown", () => {
+  const { fake, ask, shown } = asked();
+  ask({ kind: "run", prompt: "Hi" });
+  ask({ kind: "stop" });
+  assert.deepEqual(fake.take(), [
+    { id: 1, kind: "run", prompt: "Hi" },
+    { id: 2, kind: "stop" },
+  ]);
+  fake.receive({ kind: "reply", id: 1, error: "too late" });
+  fake.receive({ kind: "other", id: 2, error: "not mine" });
+  assert.deepEqual(shown, [null, null]);
+  fake.receive({ kind: "reply", id: 2, error: "no" });
+  assert.deepEqual(shown, [null, null, "no"]);
+});
+
+test("a kernel that is busy is said to be, until it answers or the view is closed", () => {
+  const busy = "The kernel is busy: this takes effect when the running cell ends.";
+  const first = asked();
+  first.ask({ kind: "stop" });
+  mock.timers.tick(1499);
+  assert.deepEqual(first.shown, [null]);
+  mock.timers.tick(1);
+  first.fake.receive({ kind: "reply", id: 1, error: null });
+  assert.deepEqual(first.shown, [null, busy, null]);
+  const second = asked();
+  second.ask({ kind: "stop" });
+  second.fake.receive({ kind: "reply", id: 1, error: null });
+  second.ask({ kind: "stop" });
+  second.controller.abort();
+  mock.timers.tick(5000);
+  assert.ok(!second.shown.includes(busy));
+});

@@ -1,0 +1,111 @@
+// What the fields of the sampling controls take, refuse and show.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import {
+  FIELDS,
+  STRATEGIES,
+  numberIn,
+  presetOf,
+  rounded,
+  seedIn,
+  stopError,
+  stopIn,
+  written,
+} from "../../workbench/widgets/static/sampling_fields.js";
+import { random } from "./random.js";
+
+/** @import { Params } from "../../workbench/widgets/static/sampling_fields.js" */
+
+const LIMITS = { most_stops: 2, stop_length: 3, largest_seed: "9223372036854775807" };
+/** @type {Params} */
+const PARAMS = {
+  strategy: "top_p",
+  temperature: 0.7,
+  top_p: 0.9,
+  top_k: 40,
+  max_tokens: 0,
+  repetition_penalty: 1,
+  seed: null,
+  stop: [],
+};
+
+/** Whether a field takes what is typed. @param {string} label @param {string} typed */
+function takes(label, typed) {
+  const field = FIELDS.find((one) => one.label === label) ?? assert.fail(label);
+  const value = numberIn(typed);
+  return value !== null && field.isAllowed(value);
+}
+
+test("a field takes what is in its range and nothing else", () => {
+  /** @type {Record<string, {good: string[], bad: string[]}>} */
+  const typed = {
+    Temperature: { good: ["0", "1e6", "0,9", ".5", "1.", " 2 "], bad: ["-1", "nan", "1e999", "1000001", "", "1.2.3"] },
+    "Top-p": { good: ["1", "0.01", "1e-9"], bad: ["1.5", "0", "-0.1", "Infinity"] },
+    "Top-k": { good: ["0", "40"], bad: ["-1", "0.5", "9007199254740993"] },
+    "Max tokens": { good: ["0", "70", "1e3"], bad: ["2.5", "-1", "0x10", "١"] },
+    "Repetition penalty": { good: ["1", "0.1"], bad: ["0", "-1", "one"] },
+  };
+  assert.deepEqual(Object.keys(typed).sort(), FIELDS.map(({ label }) => label).sort());
+  for (const [label, { good, bad }] of Object.entries(typed)) {
+    for (const text of good) assert.ok(takes(label, text), `${label}: ${text}`);
+    for (const text of bad) assert.ok(!takes(label, text), `${label}: ${text}`);
+  }
+});
+
+test("what is written is read back as the same number", () => {
+  const draw = random(3);
+  for (const field of FIELDS) {
+    for (let i = 0; i < 300; i += 1) {
+      const value = draw() * 10 ** Math.floor(draw() * 12 - 6);
+      assert.equal(numberIn(written(value, field)), value);
+    }
+  }
+  assert.deepEqual(
+    [written(0.7, { decimals: 2 }), written(0.123, { decimals: 2 }), written(40, {})],
+    ["0.70", "0.123", "40"],
+  );
+});
+
+test("steps by arrow key add up to round numbers", () => {
+  for (const { step } of FIELDS) {
+    let value = 0;
+    for (let i = 1; i <= 200; i += 1) {
+      value = rounded(value + step);
+      assert.ok(Math.abs(value - i * step) < 1e-9);
+      assert.ok(String(value).length <= 6, String(value));
+    }
+  }
+});
+
+test("a seed is a whole number up to the largest, told without leading zeros, or none", () => {
+  assert.equal(seedIn("  ", LIMITS), null);
+  assert.equal(seedIn("9223372036854775807", LIMITS), "9223372036854775807");
+  assert.equal(seedIn(" 007", LIMITS), "7");
+  for (const typed of ["-3", "9223372036854775808", "99999999999999999999", "1.5", "1e3", "x", "٣"]) {
+    assert.equal(seedIn(typed, LIMITS), undefined, typed);
+  }
+});
+
+test("a stop string may be a line end, and is refused where it is too long or one too many", () => {
+  assert.equal(stopIn("\\nUser:\\t\\\\"), "\nUser:\t\\\\");
+  assert.equal(stopError("", ["a", "b"], LIMITS), "");
+  assert.equal(stopError("😀😀😀", [], LIMITS), "");
+  assert.equal(stopError("abcd", [], LIMITS), "at most 3 characters");
+  assert.equal(stopError("a", ["a", "b"], LIMITS), "at most 2 stop strings");
+});
+
+test("a preset is recognised by all that it sets", () => {
+  const presets = { Exact: { strategy: /** @type {const} */ ("greedy") }, Neutral: { temperature: 1, top_p: 1 } };
+  assert.equal(presetOf(presets, PARAMS), "");
+  assert.equal(presetOf(presets, { ...PARAMS, temperature: 1, top_p: 1 }), "Neutral");
+  assert.equal(presetOf(presets, { ...PARAMS, temperature: 1 }), "");
+  assert.equal(presetOf(presets, { ...PARAMS, strategy: "greedy", temperature: 1, top_p: 1 }), "Exact");
+});
+
+test("every strategy is used by a field or is greedy", () => {
+  for (const { value } of STRATEGIES) {
+    assert.equal(value === "greedy", !FIELDS.some(({ usedBy }) => usedBy?.includes(value)));
+  }
+});

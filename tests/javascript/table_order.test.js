@@ -1,0 +1,78 @@
+// Which rows of a token table are shown, in which order.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { tokenOf } from "../../workbench/widgets/static/run_wire.js";
+import { COLUMNS, orderAfter, sortedAs, stretch } from "../../workbench/widgets/static/table_columns.js";
+import { tableRows } from "../../workbench/widgets/static/table_order.js";
+
+/**
+ * @import { WireToken } from "../../workbench/widgets/static/run_wire.js"
+ * @import { Order, SortField } from "../../workbench/widgets/static/table_columns.js"
+ */
+
+/** @type {{table: {tokens: WireToken[], rows: [string, SortField, boolean, number[]][]}}} */
+const { table } = JSON.parse(readFileSync(new URL("cases/twins.json", import.meta.url), "utf8"));
+const TOKENS = table.tokens.map(tokenOf);
+const FIELDS = COLUMNS.flatMap(({ field }) => (field === null ? [] : [field]));
+
+test("the page and Python agree on which rows are shown and in which order", () => {
+  for (const [query, sortBy, descending, expected] of table.rows) {
+    const rows = tableRows(TOKENS, { sortBy, descending, query });
+    assert.deepEqual(rows, expected, `${JSON.stringify(query)} by ${sortBy}${descending ? ", descending" : ""}`);
+  }
+  assert.deepEqual(new Set(table.rows.map(([, sortBy]) => sortBy)), new Set(FIELDS));
+});
+
+test("an order loses no row, and turning it round leaves the unknown at the end", () => {
+  for (const sortBy of FIELDS) {
+    const up = tableRows(TOKENS, { sortBy, descending: false, query: "" });
+    const down = tableRows(TOKENS, { sortBy, descending: true, query: "" });
+    for (const rows of [up, down])
+      assert.deepEqual(
+        [...rows].sort((a, b) => a - b),
+        [...TOKENS.keys()],
+      );
+    if (["probability", "logprob", "entropy", "rank"].includes(sortBy)) {
+      assert.deepEqual([up.at(-1), down.at(-1)], [TOKENS.length - 1, TOKENS.length - 1]);
+    }
+  }
+});
+
+test("a query leaves what each of its words leaves", () => {
+  const rows = (/** @type {string} */ query) => tableRows(TOKENS, { sortBy: "position", descending: false, query });
+  for (const one of ["a", "rank=1", "entropy>1"]) {
+    for (const other of ["␣", "position<40", "probability>10%"]) {
+      const both = rows(other).filter((row) => rows(one).includes(row));
+      assert.deepEqual(rows(`${one}  ${other}`), both);
+    }
+  }
+});
+
+test("a press sorts, a second turns the order round, a third gives it up", () => {
+  /** @type {Order} */ const given = { sortBy: "position", descending: false };
+  for (const field of FIELDS) {
+    const first = orderAfter(given, field);
+    const second = orderAfter(first, field);
+    assert.equal(second.descending, !first.descending);
+    assert.deepEqual(field === "position" ? second : orderAfter(second, field), given);
+    assert.equal(sortedAs(first, field), first.descending ? "descending" : "ascending");
+    assert.deepEqual(
+      FIELDS.filter((other) => sortedAs(first, other) !== null),
+      [field],
+    );
+  }
+  assert.deepEqual(
+    FIELDS.filter((field) => orderAfter({ sortBy: "text", descending: false }, field).descending),
+    ["position", "text", "rank", "entropy"],
+  );
+  assert.equal(sortedAs(given, "position"), null);
+  assert.equal(sortedAs(given, null), null);
+  assert.deepEqual(orderAfter({ sortBy: "text", descending: true }, "rank"), { sortBy: "rank", descending: true });
+});
+
+test("a stretch ends where the last press was", () => {
+  assert.deepEqual([stretch(2, 4), stretch(4, 2), stretch(3, 3)], [[2, 3, 4], [4, 3, 2], [3]]);
+});

@@ -1,0 +1,226 @@
+// What is said of runs, tokens, chats, calls, bets and models.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { betInSentences, priceInWords, shares } from "../../workbench/widgets/static/bet_words.js";
+import {
+  removedInWords,
+  startInWords,
+  stepInWords,
+  stepOf,
+  summary,
+} from "../../workbench/widgets/static/call_step_words.js";
+import { answerFacts, chatInWords, isWorking, lastAsked } from "../../workbench/widgets/static/chat_words.js";
+import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
+import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
+import { announcement, factsInWords, ranked, spoken, surprisals } from "../../workbench/widgets/static/token_words.js";
+import { token, tokens } from "./tokens.js";
+
+/**
+ * @import { GamePage } from "../../workbench/widgets/static/bet_words.js"
+ * @import { AnswerTurn, UserTurn } from "../../workbench/widgets/static/chat_words.js"
+ * @import { Card } from "../../workbench/widgets/static/model_facts.js"
+ */
+
+test("a run's state is told with its reason where there is one", () => {
+  const said = (/** @type {string} */ state, /** @type {string | null} */ stopReason = null, pausedBy = null) =>
+    stateInWords({ state, stopReason, pausedBy });
+  assert.equal(said("queued"), "waiting for the model");
+  assert.equal(said("finished", "out_of_tokens"), "length limit");
+  assert.equal(said("finished", "something new"), "finished");
+  assert.equal(said("cancelled", "end_of_turn"), "stopped by you");
+  assert.equal(said("a state of tomorrow"), "a state of tomorrow");
+  assert.equal(stateInWords({ state: "paused", stopReason: null, pausedBy: "a tool call" }), "paused: a tool call");
+  assert.equal(said("paused"), "paused");
+});
+
+test("perplexity is the inverse geometric mean of what is known", () => {
+  assert.equal(perplexityOf([]), null);
+  assert.equal(perplexityOf(tokens(null, null)), null);
+  assert.ok(Math.abs(/** @type {number} */ (perplexityOf(tokens(Math.log(0.5), null, Math.log(0.125)))) - 4) < 1e-12);
+  assert.deepEqual([speed(9.94), speed(10), speed(10.2)], ["9.9", "10", "10"]);
+});
+
+test("the sampled token and its alternatives stand in the order of their probability", () => {
+  const others = [
+    { id: 1, label: " b", logprob: -0.2, rank: 1 },
+    { id: 2, label: " c", logprob: null, rank: 0 },
+  ];
+  const candidates = ranked(token({ id: 7, logprob: -2 }), others);
+  assert.deepEqual(
+    candidates.map(({ id, isSelf }) => [id, isSelf]),
+    [
+      [1, false],
+      [7, true],
+      [2, false],
+    ],
+  );
+  assert.equal(candidates[2].probability, 0);
+});
+
+test("the most surprising tokens come first, and certain ones are none", () => {
+  const { mean, worst } = surprisals(tokens(-Math.LN2, 0, -3 * Math.LN2, null), 2);
+  assert.deepEqual(worst, [
+    { position: 2, bits: 3 },
+    { position: 0, bits: 1 },
+  ]);
+  assert.equal(mean, 1);
+  assert.deepEqual(surprisals(tokens(0, null), 6).worst, []);
+});
+
+test("a token is told with what is known of it", () => {
+  assert.equal(
+    factsInWords(token({ logprob: -Math.LN2, entropy: Math.LN2, rank: 2 })),
+    "50.0 %, rank 2, 1.0 bits, entropy here 1.0 bits",
+  );
+  assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 })), "50.0 %, 1.0 bits");
+  assert.equal(factsInWords(token({ logprob: null, entropy: null })), "the server tells no probability");
+  assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
+  const run = { tokens: tokens(0, 0), forks: [1] };
+  assert.match(announcement(run, 0), /^Token 0 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
+  assert.ok(announcement(run, 1).endsWith(" Branches part here."));
+});
+
+/** @param {Partial<AnswerTurn>} facts @returns {AnswerTurn} */
+function answer(facts = {}) {
+  return {
+    role: "assistant",
+    text: "",
+    run: "r1",
+    model: "m",
+    state: "finished",
+    stop_reason: "end_of_turn",
+    generated: 12,
+    tokens_per_s: 20.4,
+    notes: [],
+    error: null,
+    calls: [],
+    ...facts,
+  };
+}
+
+test("an answer is told by its length, its speed and what cut it short", () => {
+  assert.equal(answerFacts(answer()), "12 tokens · 20 tokens/s");
+  assert.equal(answerFacts(answer({ stop_reason: "out_of_tokens", tokens_per_s: null })), "12 tokens · length limit");
+  assert.equal(answerFacts(answer({ state: "cancelled" })), "12 tokens · 20 tokens/s · stopped by you");
+  assert.equal(answerFacts(answer({ state: "running" })), "");
+});
+
+test("a chat says who is to move", () => {
+  /** @type {UserTurn} */ const asked = { role: "user", text: "Hi", turn: 0 };
+  const open = {
+    status: /** @type {const} */ ("success"),
+    text: "",
+    name: "get",
+    arguments: "{}",
+    decision: /** @type {const} */ ("open"),
+  };
+  const calls = [open, { ...open, name: "put", decision: /** @type {const} */ ("done") }];
+  assert.equal(chatInWords("idle", []), "");
+  assert.equal(chatInWords("answering", [asked]), "The model answers.");
+  assert.equal(chatInWords("deciding", [asked, answer({ calls })]), "The model asks to call get. Approve or decline.");
+  assert.equal(chatInWords("idle", [asked, answer()]), "The answer is there, 12 tokens.");
+  assert.equal(chatInWords("idle", [asked, answer({ state: "failed" })]), "The answer failed, 12 tokens.");
+  assert.equal(chatInWords("idle", [answer(), asked]), "");
+  assert.deepEqual([lastAsked([asked, answer()]), lastAsked([answer()])], [asked, undefined]);
+  assert.deepEqual(/** @type {const} */ (["idle", "answering", "deciding", "calling"]).map(isWorking), [
+    false,
+    true,
+    false,
+    true,
+  ]);
+});
+
+test("the steps of calls are told one by one and together", () => {
+  const steps = [
+    stepOf(["a", 0.25, true, "text", 0, false]),
+    stepOf(["<", 0.5, false, "started", 0, false]),
+    stepOf(["{", null, true, "in_progress", 0.75, true]),
+    stepOf(["}", null, true, "success", 0, true]),
+  ];
+  assert.equal(summary(steps), "4 tokens: 1 whole call; the schema left no choice at 2 of them.");
+  assert.equal(
+    summary([...steps, stepOf(["x", null, true, "failure", 0, false])]),
+    "5 tokens: 1 whole call, 1 that could not be read; the schema left no choice at 2 of them.",
+  );
+  assert.equal(summary([]), "0 tokens: 0 whole calls; the schema left no choice at 0 of them.");
+  assert.equal(stepInWords(steps[1], 1), "Token 1, <, call started, a call begins here with ≥ 50.0 %.");
+  assert.equal(
+    stepInWords(steps[2], 2),
+    "Token 2, {, call in progress, the schema removed 75.0 %, and left no choice.",
+  );
+  assert.deepEqual(steps.map(startInWords), ["25.0 %", "≥ 50.0 %", "–", "–"]);
+  assert.deepEqual(steps.map(removedInWords), ["–", "–", "75.0 %, no choice left", "–, no choice left"]);
+});
+
+test("a bet shares out one whole, and costs what it says", () => {
+  for (let count = 2; count <= 9; count += 1) {
+    for (const confidence of [0.3, 0.6, 0.99]) {
+      for (let chosen = -1; chosen < count; chosen += 1) {
+        const given = shares(count, chosen, confidence);
+        assert.ok(Math.abs(given.reduce((sum, share) => sum + share, 0) - 1) < 1e-12);
+        if (chosen >= 0) assert.equal(given[chosen], confidence);
+      }
+    }
+  }
+  assert.equal(priceInWords(2, 0.5), "50 %: 1.0 bits if you are right, 1.0 if not");
+  const page = /** @type {GamePage} */ ({ choices: ["a", "b"], told: null, bits: 1, model_bits: 2 });
+  assert.equal(betInSentences(page, false), "");
+  const told = { ...page, told: { came: 1, bet: [0.5, 0.5], model: [0.75, 0.25] } };
+  const said = "“b” came. You had given it 50.0 %, 1.0 bits; the model 25.0 %, 2.0 bits.";
+  assert.equal(betInSentences(told, false), said);
+  assert.equal(betInSentences(told, true), `${said} The game is over. You have beaten the model.`);
+  assert.equal(
+    betInSentences({ ...told, bits: 2 }, true),
+    `${said} The game is over. The model was the better gambler.`,
+  );
+});
+
+test("a model's card leaves out what nobody knows", () => {
+  /** @type {Card} */
+  const card = {
+    value: "m",
+    identifier: "m",
+    provider_id: "local",
+    provider_type: "inline::transformers",
+    source: "m",
+    kind: "llm",
+    architecture: null,
+    parameters: null,
+    precision: null,
+    device: null,
+    context_length: null,
+    has_chat_template: false,
+    template_sha256: null,
+    tool_syntax: null,
+    licence: null,
+    loaded: false,
+    memory_bytes: null,
+    predicted_memory_bytes: null,
+    memory_limit_bytes: null,
+  };
+  assert.deepEqual(cardRows(card), [
+    { term: "Provider", value: "local (inline::transformers)" },
+    { term: "Weights from", value: "m" },
+    { term: "Chat template", value: "no" },
+    { term: "Memory now", value: "not loaded" },
+  ]);
+  const known = {
+    ...card,
+    parameters: 134_515_008,
+    context_length: 8192,
+    template_sha256: "0123456789abcdef",
+    tool_syntax: "tool_prompt_format",
+  };
+  assert.deepEqual(
+    cardRows(known)
+      .map(({ value }) => value)
+      .slice(2, 6),
+    ["134,515,008", "8,192 tokens", "SHA-256 0123456789ab", "as the request asks"],
+  );
+  assert.equal(memoryInWords(card), null);
+  const memory = { predicted_memory_bytes: 600e6, memory_limit_bytes: 2e9, memory_bytes: 500e6 };
+  assert.deepEqual(memoryInWords({ ...card, ...memory }), ["about ", "600 MB", " of 2 GB when loaded"]);
+  assert.deepEqual(memoryInWords({ ...card, ...memory, loaded: true }), ["", "500 MB", " of 2 GB"]);
+});

@@ -1,0 +1,52 @@
+// What a bet of the prediction game shares out, what it costs, and how it went.
+
+import { fixed, percent } from "./format.js";
+
+/**
+ * @typedef {object} Told  what is known after the bet
+ * @property {number} came  index of the choice that came
+ * @property {number[]} bet  the player's probability of each choice
+ * @property {number[]} model  the model's
+ *
+ * @typedef {object} GamePage
+ * @property {number} number  of the round that is shown, from 1 on
+ * @property {number} of
+ * @property {number} played
+ * @property {string} context
+ * @property {string[]} choices
+ * @property {Told | null} told  null before the bet
+ * @property {number} bits  paid so far by the player
+ * @property {number} model_bits
+ * @property {number} even_bits
+ */
+
+/**
+ * What each of some choices gets, the chosen one as much as one is sure; all the same before one is.
+ * @param {number} count @param {number} chosen  -1: none yet @param {number} confidence
+ */
+export function shares(count, chosen, confidence) {
+  const others = (1 - confidence) / (count - 1);
+  return Array.from({ length: count }, (_, i) => (chosen < 0 ? 1 / count : i === chosen ? confidence : others));
+}
+
+/** @param {number} share */
+function cost(share) {
+  return fixed(Math.log2(1 / share), 1);
+}
+
+/** What a bet would cost. @param {number} count  of choices @param {number} confidence */
+export function priceInWords(count, confidence) {
+  const others = (1 - confidence) / (count - 1);
+  return `${Math.round(100 * confidence)} %: ${cost(confidence)} bits if you are right, ${cost(others)} if not`;
+}
+
+/** @param {GamePage} page  after the bet @param {boolean} isOver */
+export function betInSentences({ told, choices, bits, model_bits }, isOver) {
+  if (!told) return "";
+  const { came, bet, model } = told;
+  const given = (/** @type {number[]} */ all) => `${percent(all[came])}, ${cost(all[came])} bits`;
+  const said = `“${choices[came]}” came. You had given it ${given(bet)}; the model ${given(model)}.`;
+  if (!isOver) return said;
+  const best = bits < model_bits ? "You have beaten the model." : "The model was the better gambler.";
+  return `${said} The game is over. ${best}`;
+}

@@ -1,0 +1,76 @@
+// The branches of a prompt as lines: how far each is lit, and its surprisal in bars.
+
+import { fixed } from "./format.js";
+
+/**
+ * @typedef {object} Branch
+ * @property {string} run  id of the run
+ * @property {number} name  from 1, in the order in which the runs began
+ * @property {number | null} parent  index of the branch that it leaves
+ * @property {number} at  position of its first own token
+ * @property {number} count  tokens from the start on
+ * @property {number} total  tokens of the longest branch
+ * @property {string} state
+ * @property {string | null} stop
+ * @property {[string, number | null] | null} own  label and logprob of the token that parts it
+ * @property {[string, number | null] | null} instead  the parent's there
+ * @property {string} text  from that token on
+ * @property {number[]} bits  surprisal, a column each
+ * @property {number | null} perplexity
+ * @property {boolean} shown
+ */
+
+const MOST_COLUMNS = 120;
+const MOST_BITS = 8;
+export const PLANE_HEIGHT = 28;
+/** @type {Record<string, string>} */
+const BRANCH_ENDS = {
+  end_of_turn: "end of turn",
+  end_of_message: "end of message",
+  out_of_tokens: "length limit",
+  cancelled: "stopped",
+  failed: "failed",
+  running: "running",
+  queued: "waiting",
+};
+
+/**
+ * How far each branch is part of the one that is shown: to its end, or to where the next one leaves it.
+ * @param {Branch[]} branches
+ */
+export function litPath(branches) {
+  /** @type {Map<number, number>} */ const ends = new Map();
+  const row = branches.findIndex((branch) => branch.shown);
+  let end = branches[row]?.count ?? 0;
+  for (let next = /** @type {number | null} */ (row < 0 ? null : row); next !== null;) {
+    ends.set(next, end);
+    end = branches[next].at;
+    next = branches[next].parent;
+  }
+  return ends;
+}
+
+/** Path of the bars on the scale of all branches: one a column, from where the branch begins. @param {Branch} branch */
+export function barsPath({ at, total, bits }) {
+  const width = total / Math.max(1, Math.min(MOST_COLUMNS, total));
+  const first = total <= MOST_COLUMNS ? at : Math.floor((at * MOST_COLUMNS) / total);
+  const foot = PLANE_HEIGHT - 2;
+  const bars = bits.map((surprisal, i) => {
+    const height = (Math.min(MOST_BITS, surprisal) / MOST_BITS) * (PLANE_HEIGHT - 3);
+    const left = ((first + i) * width + 0.1 * width).toFixed(2);
+    return `M${left} ${foot}v${(-height).toFixed(1)}h${(0.8 * width).toFixed(2)}v${height.toFixed(1)}z`;
+  });
+  return bars.join("");
+}
+
+/** Path of a line from one token to another. @param {number} from @param {number} to */
+export function linePath(from, to) {
+  return `M${from} ${PLANE_HEIGHT - 2}H${to}v2H${from}z`;
+}
+
+/** How long the branch is and how it ended, a line each. @param {Branch} branch */
+export function branchFacts({ count, perplexity, stop, state, shown }) {
+  const end = BRANCH_ENDS[stop ?? state] ?? state;
+  const said = perplexity === null ? "" : `, perplexity ${fixed(perplexity, 2)}`;
+  return [`${count} tokens${said}`, shown ? `${end}, shown` : end];
+}

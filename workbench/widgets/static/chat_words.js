@@ -1,0 +1,65 @@
+// The turns of a chat as data, and what is said of them.
+
+import { fixed } from "./format.js";
+
+/**
+ * @import { Call } from "./call_card.js"
+ *
+ * @typedef {"idle" | "answering" | "deciding" | "calling"} ChatState
+ *
+ * @typedef {object} UserTurn
+ * @property {"user"} role
+ * @property {string} text
+ * @property {number} turn  its place among the messages
+ *
+ * @typedef {object} AnswerTurn
+ * @property {"assistant"} role
+ * @property {string} text
+ * @property {string} run
+ * @property {string} model
+ * @property {string} state
+ * @property {string | null} stop_reason
+ * @property {number} generated
+ * @property {number | null} tokens_per_s
+ * @property {string[]} notes
+ * @property {string | null} error
+ * @property {Call[]} calls
+ *
+ * @typedef {UserTurn | AnswerTurn} Turn
+ */
+
+/** @type {Record<string, string>} */
+const CUT_WORDS = { out_of_tokens: "length limit" };
+/** @type {Record<string, string>} */
+const BROKEN_WORDS = { cancelled: "stopped by you", failed: "failed" };
+/** @type {Record<string, string>} */
+const SPOKEN_ENDS = { finished: "The answer is there", cancelled: "Stopped by you", failed: "The answer failed" };
+
+/** Whether the model or a function is at work. @param {ChatState} state */
+export function isWorking(state) {
+  return state === "answering" || state === "calling";
+}
+
+/** What was asked last. @param {Turn[]} turns */
+export function lastAsked(turns) {
+  return turns.findLast((turn) => turn.role === "user");
+}
+
+/** How long an answer is, how fast it came, and why it ended. @param {AnswerTurn} turn */
+export function answerFacts({ state, stop_reason, generated, tokens_per_s }) {
+  if (state === "queued" || state === "running") return "";
+  const end = state === "finished" ? CUT_WORDS[stop_reason ?? ""] : BROKEN_WORDS[state];
+  const speed = tokens_per_s === null ? null : `${fixed(tokens_per_s, 0)} tokens/s`;
+  return [`${generated} tokens`, speed, end].filter(Boolean).join(" · ");
+}
+
+/** What is spoken of a chat's state. @param {ChatState} state @param {Turn[]} turns */
+export function chatInWords(state, turns) {
+  const last = turns.at(-1);
+  const answer = last?.role === "assistant" ? last : null;
+  const open = (answer?.calls ?? []).filter((call) => call.decision === "open").map((call) => call.name);
+  if (state === "answering") return "The model answers.";
+  if (state === "deciding") return `The model asks to call ${open.join(", ")}. Approve or decline.`;
+  if (state === "calling") return "The function runs.";
+  return answer ? `${SPOKEN_ENDS[answer.state] ?? ""}, ${answer.generated} tokens.` : "";
+}

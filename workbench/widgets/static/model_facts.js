@@ -1,0 +1,66 @@
+// What is known of a model, in the words of its card.
+
+import { byteSize } from "./format.js";
+
+/**
+ * @typedef {object} Card facts of one model; null where nobody knows
+ * @property {string} value  what `value` becomes when it is chosen
+ * @property {string} identifier
+ * @property {string} provider_id
+ * @property {string} provider_type
+ * @property {string} source
+ * @property {string} kind
+ * @property {string | null} architecture
+ * @property {number | null} parameters
+ * @property {string | null} precision
+ * @property {string | null} device
+ * @property {number | null} context_length
+ * @property {boolean} has_chat_template
+ * @property {string | null} template_sha256
+ * @property {string | null} tool_syntax
+ * @property {string | null} licence
+ * @property {boolean} loaded
+ * @property {number | null} memory_bytes
+ * @property {number | null} predicted_memory_bytes
+ * @property {number | null} memory_limit_bytes
+ */
+
+/**
+ * The memory that a model takes or would take: words before its size, the size, words behind it; null if unknown.
+ * @param {Card} card
+ * @returns {[string, string, string] | null}
+ */
+export function memoryInWords({ loaded, memory_bytes, predicted_memory_bytes, memory_limit_bytes }) {
+  const memory = loaded ? memory_bytes : predicted_memory_bytes;
+  if (memory === null) return null;
+  const limit = memory_limit_bytes === null ? "" : ` of ${byteSize(memory_limit_bytes)}`;
+  return loaded ? ["", byteSize(memory), limit] : ["about ", byteSize(memory), `${limit} when loaded`];
+}
+
+/** Terms and what stands beside them, without those that nobody knows. @param {Card} card */
+export function cardRows(card) {
+  const size = (/** @type {number | null} */ bytes) => (bytes === null ? null : byteSize(bytes));
+  /** @type {[string, string | null][]} */
+  const rows = [
+    ["Provider", `${card.provider_id} (${card.provider_type})`],
+    ["Weights from", card.source],
+    ["Architecture", card.architecture],
+    ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
+    ["Precision", card.precision],
+    ["Device", card.device],
+    ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
+    ["Chat template", templateInWords(card)],
+    ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "as the request asks" : card.tool_syntax],
+    ["Licence", card.licence],
+    ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
+    ["Memory predicted", size(card.predicted_memory_bytes)],
+    ["Memory limit", size(card.memory_limit_bytes)],
+  ];
+  return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
+}
+
+/** @param {Card} card */
+function templateInWords({ template_sha256, has_chat_template }) {
+  if (template_sha256 !== null) return `SHA-256 ${template_sha256.slice(0, 12)}`;
+  return has_chat_template ? "yes" : "no";
+}

@@ -1,0 +1,67 @@
+// The columns of the token table, and which order a press on their heads asks for.
+
+/**
+ * @typedef {"position" | "text" | "token_id" | "probability" | "logprob" | "rank" | "entropy"} SortField
+ * @typedef {{sortBy: SortField, descending: boolean}} Order
+ *
+ * @typedef {object} Column
+ * @property {string} name
+ * @property {SortField | null} field  null: no order
+ * @property {number} [width]  in pixels; the rest where it is absent
+ * @property {boolean} [descendsFirst]  the end that is interesting: what was improbable, what was uncertain
+ * @property {string} help
+ */
+
+/** @type {Column[]} */
+export const COLUMNS = [
+  { name: "#", field: "position", width: 56, help: "Position among the generated tokens, from 0" },
+  { name: "token", field: "text", width: 132, help: "The token alone, with white space made visible" },
+  { name: "id", field: "token_id", width: 72, help: "Its number in the vocabulary" },
+  {
+    name: "probability",
+    field: "probability",
+    width: 112,
+    help: "Under the model's raw distribution, before temperature and cuts",
+  },
+  { name: "logprob", field: "logprob", width: 88, help: "Natural logarithm of the probability" },
+  {
+    name: "rank",
+    field: "rank",
+    descendsFirst: true,
+    width: 64,
+    help: "1 is the most probable token of the vocabulary",
+  },
+  {
+    name: "entropy",
+    field: "entropy",
+    descendsFirst: true,
+    width: 84,
+    help: "Of the raw distribution at this position, in nats, as in run.to_frame()",
+  },
+  { name: "instead", field: null, help: "The most probable other tokens" },
+];
+
+/**
+ * One press sorts, a second turns the order round, a third gives it up.
+ * @param {Order} order @param {SortField} field
+ * @returns {Order}
+ */
+export function orderAfter({ sortBy, descending }, field) {
+  // The order of position is there without a press, so that the first one turns it.
+  if (field === "position") return { sortBy: field, descending: sortBy !== field || !descending };
+  const first = COLUMNS.find((column) => column.field === field)?.descendsFirst ?? false;
+  if (sortBy !== field) return { sortBy: field, descending: first };
+  return descending === first ? { sortBy: field, descending: !first } : { sortBy: "position", descending: false };
+}
+
+/** How a column is sorted, null where it is not. @param {Order} order @param {SortField | null} field */
+export function sortedAs({ sortBy, descending }, field) {
+  if (field !== sortBy || (field === "position" && !descending)) return null;
+  return descending ? "descending" : "ascending";
+}
+
+/** From one to the other, the other last. @param {number} from @param {number} to */
+export function stretch(from, to) {
+  const step = from <= to ? 1 : -1;
+  return Array.from({ length: Math.abs(to - from) + 1 }, (_, i) => from + i * step);
+}

@@ -73,6 +73,7 @@ class EmbeddingModel:
         with damage_named(folder, "a sentence model"):
             # The pooler is made for another task than embedding; some files leave it out.
             self._model = load_weights(AutoModel, folder, torch.float32, unused="pooler").eval()
+            self._vocab_size = self._model.get_input_embeddings().weight.shape[0]
         self._model.config.use_cache = False
         self._pad_id = self.tokenizer.pad_token_id or 0
         names, known = self.tokenizer.model_input_names, inspect.signature(self._model.forward).parameters
@@ -87,7 +88,7 @@ class EmbeddingModel:
         if self._unpadded:
             compute_apart(partial(remove_padding, self._model))
         with damage_named(folder, "a sentence model"):
-            width, self._pads = compute_apart(self._tried)
+            width, self._pads = compute_apart(self._try)
         self._cut = settings.dimensions
         self.dimensions = len(range(self._pipeline.dimensions(width))[: self._cut])
         self.parameters = self._model.num_parameters() + self._pipeline.parameters
@@ -108,12 +109,12 @@ class EmbeddingModel:
             InvalidRequestError: a text has no token, or one that the model does not know; named by its place.
         """
         inputs = self._encoded([self._prompt + text for text in texts])
-        known = self._model.get_input_embeddings().num_embeddings
         for index, (text, one) in enumerate(zip(texts, inputs, strict=True)):
             if not one["input_ids"]:
                 raise InvalidRequestError(f"contents[{index}]", text, "at least one token of text")
-            if (most := max(one["input_ids"])) >= known:
-                raise InvalidRequestError(f"contents[{index}]", f"token id {most}", f"token ids from 0 to {known - 1}")
+            if (most := max(one["input_ids"])) >= self._vocab_size:
+                allowed = f"token ids from 0 to {self._vocab_size - 1}"
+                raise InvalidRequestError(f"contents[{index}]", f"token id {most}", allowed)
         return inputs
 
     def embed_encoded(self, inputs: Sequence[Inputs]) -> list[list[float]]:
@@ -182,15 +183,24 @@ class EmbeddingModel:
         hidden: Tensor = self._model(**inputs, attention_mask=_mask(rows).long()).last_hidden_state
         return hidden
 
-    @torch.inference_mode()
-    def _tried(self) -> tuple[int, bool]:
+    def _try(self) -> tuple[int, bool]:
         """How wide the model's vectors are, and whether a text's stay the same beside a longer one.
 
         There are models that mix padding into a text; theirs are computed beside texts of the same length alone.
         """
+        torch.set_num_threads(1)  # there is too little to compute for a team
+        try:
+            return self._tried()
+        except (AttributeError, IndexError, TypeError) as error:
+            raise ValueError(f"it does not make vectors of token ids alone: {error}") from error
+        finally:
+            torch.set_num_threads(thread_count())
+
+    @torch.inference_mode()
+    def _tried(self) -> tuple[int, bool]:
         most = min(7, self.max_tokens or 7)
-        known = self._model.get_input_embeddings().num_embeddings
-        long: Inputs = {name: [0] * most for name in self._inputs} | {"input_ids": [one % known for one in range(most)]}
+        long: Inputs = {name: [0] * most for name in self._inputs}
+        long["input_ids"] = [one % self._vocab_size for one in range(most)]
         short = {name: values[: most // 2 + 1] for name, values in long.items()}
         if self._unpadded:
             return self._unpadded_states([short]).shape[-1], True

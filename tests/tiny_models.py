@@ -234,7 +234,19 @@ def save_sentence_model(folder: Path) -> Path:
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + index) for index in range(26))]
     vocab += [f"##{letter}" for letter in vocab[5:]]
     make_bert_tokenizer(vocab={token: index for index, token in enumerate(vocab)}).save_pretrained(folder)
-    kinds = [{"type": f"sentence_transformers.models.{kind}"} for kind in ("Transformer", "Normalize")]
-    (folder / "modules.json").write_text(json.dumps(kinds))
+    save_modules(folder, Pooling={"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}, Normalize={})
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
     return folder
+
+
+def save_modules(folder: Path, **configs: dict[str, Any]) -> None:
+    """Write which parts follow the Transformer of a sentence model, each with its config; without weights."""
+    paths = {"Transformer": ""} | {kind: f"{index}_{kind}" for index, kind in enumerate(configs, 1)}
+    kinds = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, path) in enumerate(paths.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(kinds))
+    for kind, config in configs.items():
+        (folder / paths[kind]).mkdir(exist_ok=True)
+        (folder / paths[kind] / "config.json").write_text(json.dumps(config))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path, PurePath
 
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.sentence_parts import LIST, read_parts
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
@@ -15,9 +16,11 @@ def check_folder(folder: Path) -> Path:
     """``folder``, if it holds config, safetensors weights and a tokenizer; looks at names and headers only.
 
     Raises:
-        ModelFormatError: something is missing, damaged, or cut off.
+        ModelFormatError: something is missing, damaged, or cut off, or a part of a sentence model is not supported.
         UnsafeModelError: the weights are there only as pickles, which can run code when they are read.
     """
+    if (folder / LIST).is_file():
+        read_parts(folder)
     _check_config(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

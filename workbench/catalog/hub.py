@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench.catalog.progress import wants_bar
 from workbench.errors import DownloadError, GatedModelError, OfflineError, UnknownModelError
+from workbench.sentence_parts import LIST, part_files, read_parts
 
 # Weights come as safetensors or not at all; the rest is what a tokenizer, a chat template, a
-# processor of images or pooling is read from.
+# processor of images or a sentence model is read from.
 _WANTED = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -24,36 +27,34 @@ _WANTED = (
     "processor_config.json",
     "preprocessor_config.json",
     "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "modules.json",
-    "1_Pooling/config.json",
+    "sentence_*_config.json",
+    "adapter_config.json",  # a model with one is refused by that name
+    LIST,
 )
 _UNWANTED = ("consolidated*", "*/*.safetensors")  # the same weights a second time, in another layout
 
 
 def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
-    """The repository's snapshot in the hub's own cache, downloaded if need be and allowed.
+    """The repository's snapshot in the hub's own cache, downloaded if need be and allowed, parts included.
 
     Raises:
+        ModelFormatError: it is a sentence model with a part that is not supported.
         UnknownModelError: the hub has no such repository, or does not show it to this account.
         GatedModelError: its terms must be accepted first.
         OfflineError: it is not in the hub's cache, and the network is missing, switched off, or not allowed.
         DownloadError: anything else that the hub answers.
     """
     import httpx
-    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub import constants, errors
 
     switched_off = constants.is_offline_mode()
+    local = switched_off or not allow_download
     try:
-        return Path(
-            snapshot_download(
-                repo_id,
-                allow_patterns=list(_WANTED),
-                ignore_patterns=list(_UNWANTED),
-                local_files_only=switched_off or not allow_download,
-                tqdm_class=None if wants_bar() else _silent_bar(),
-            )
-        )
+        snapshot = _download(repo_id, _WANTED, local=local)
+        if not local and (snapshot / LIST).exists():
+            parts = [glob.escape(name) for name in part_files(read_parts(snapshot))]
+            _download(repo_id, parts, local=local, revision=snapshot.name, unwanted=())
+        return snapshot
     except errors.GatedRepoError as error:
         raise GatedModelError(
             f"the hub gives {repo_id} only to accounts that accepted its terms. Accept them at "
@@ -74,6 +75,27 @@ def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
         raise DownloadError(_refusal(repo_id, error)) from error
     except OSError as error:
         raise DownloadError(f"{repo_id} could not be stored in the hub's cache: {error}.") from error
+
+
+def _download(
+    repo_id: str,
+    wanted: Sequence[str],
+    *,
+    local: bool,
+    revision: str | None = None,
+    unwanted: Sequence[str] = _UNWANTED,
+) -> Path:
+    from huggingface_hub import snapshot_download
+
+    snapshot = snapshot_download(
+        repo_id,
+        revision=revision,
+        allow_patterns=list(wanted),
+        ignore_patterns=list(unwanted),
+        local_files_only=local,
+        tqdm_class=None if wants_bar() else _silent_bar(),
+    )
+    return Path(snapshot)
 
 
 def _refusal(repo_id: str, error: Exception) -> str:

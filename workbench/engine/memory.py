@@ -89,9 +89,13 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights of a folder, read from the headers of its safetensors files."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in shards(folder):
-        header = _header(path)
-        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        shapes |= file_shapes(path)
     return shapes
+
+
+def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of one safetensors file, read from its header."""
+    return {name: tuple(entry["shape"]) for name, entry in _header(path).items() if name != "__metadata__"}
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.sentence_parts import LIST
+
+_OTHER_TASKS = (
+    *("ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+    *("ForMultipleChoice", "ForNextSentencePrediction"),
+)
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
@@ -24,6 +31,8 @@ def check_folder(folder: Path) -> None:
         raise ModelFormatError(
             f"{folder} holds an encoder-decoder model; only causal (decoder-only) models are supported"
         )
+    if not (folder / LIST).exists():
+        _refuse_encoder(folder, config)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
@@ -35,6 +44,17 @@ def check_folder(folder: Path) -> None:
         raise ModelFormatError(f"{folder} has no weights: a model.safetensors file is needed")
     for path in weights:
         _check_header(path)
+
+
+def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse what would be loaded as a model that generates, and would make up nonsense from both sides of a token."""
+    name = str(next(iter(config.get("architectures") or ()), ""))
+    is_encoder = config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
+    if name.endswith(_OTHER_TASKS) or (is_encoder and name.endswith("Model") and not name.endswith("HeadModel")):
+        raise ModelFormatError(
+            f"{folder} holds a {name}, which generates no text, and it has no {LIST}, so it is no sentence model; save "
+            f"it with sentence-transformers, which writes how its vectors are pooled, to make embeddings"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

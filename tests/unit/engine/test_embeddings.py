@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.fakes.models import EOS, FakeDecoder
-from tests.tiny_models import save_sentence_model
-from workbench.engine.embeddings import BATCH_TOKENS, EmbeddingModel, is_sentence_model
+from tests.tiny_models import save_modules, save_sentence_model
+from workbench.engine.embeddings import BATCH_TOKENS, EmbeddingModel, Inputs, is_sentence_model
 from workbench.engine.loading import LoadedModel
 from workbench.engine.scheduler import Engine
 from workbench.errors import ContextLengthError, InvalidRequestError, ModelFormatError
@@ -183,13 +183,10 @@ LETTERS = ["a", "abc", "", "the quick brown fox", "a b c d e f g h i j k l m n o
 def test_pooling_length_and_limit_are_those_that_the_folder_asks_for(
     sentence_folder: Path, first: bool, normalised: bool, limit: int
 ) -> None:
-    write(
-        sentence_folder / "1_Pooling" / "config.json",
-        {"pooling_mode_cls_token": first, "pooling_mode_mean_tokens": not first},
-    )
+    """Without sentence-transformers' help; more of its pipelines are in `test_sentence_pipelines`."""
+    pooling = {"pooling_mode_cls_token": first, "pooling_mode_mean_tokens": not first}
+    save_modules(sentence_folder, Pooling=pooling, **({"Normalize": {}} if normalised else {}))
     write(sentence_folder / "sentence_bert_config.json", {"max_seq_length": limit})
-    if not normalised:
-        write(sentence_folder / "modules.json", [{"type": "sentence_transformers.models.Transformer"}])
     vectors = EmbeddingModel(sentence_folder).embed(LETTERS)
     for text, vector in zip(LETTERS, vectors, strict=True):
         hidden = hidden_of(sentence_folder, text, limit)
@@ -198,13 +195,7 @@ def test_pooling_length_and_limit_are_those_that_the_folder_asks_for(
         torch.testing.assert_close(torch.tensor(vector), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_pooling_that_we_do_not_have_is_refused(sentence_folder: Path) -> None:
-    write(sentence_folder / "1_Pooling" / "config.json", {"pooling_mode_max_tokens": True})
-    with pytest.raises(ModelFormatError, match="pooling"):
-        EmbeddingModel(sentence_folder)
-
-
-def test_without_files_of_its_own_a_folder_is_pooled_by_the_mean_up_to_its_positions(sentence_folder: Path) -> None:
+def test_without_a_limit_of_its_own_a_model_reads_as_many_tokens_as_it_has_positions(sentence_folder: Path) -> None:
     (sentence_folder / "sentence_bert_config.json").unlink()
     model = EmbeddingModel(sentence_folder)
     assert model.max_tokens == 40
@@ -251,8 +242,8 @@ def test_little_is_computed_for_padding(sentence_folder: Path, monkeypatch: pyte
     batches: list[list[int]] = []
     forward = model._forward
 
-    def watched(rows: list[list[int]]) -> Tensor:
-        batches.append([len(row) for row in rows])
+    def watched(rows: list[Inputs]) -> Tensor:
+        batches.append([len(row["input_ids"]) for row in rows])
         return forward(rows)
 
     monkeypatch.setattr(model, "_forward", watched)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from sentence_transformers.base.modules import Dense, Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
 
+from tests.sentence_models import Judge, save_base, save_pipeline
 from workbench.errors import (
     ContextLengthError,
     InvalidRequestError,
@@ -41,6 +46,23 @@ async def test_a_sentence_model_gives_one_unit_vector_per_content_in_order(provi
     for text, vector in zip(TEXTS, vectors, strict=True):
         (alone,) = (await provider.embeddings("tiny-bert", [text])).embeddings
         assert vector == pytest.approx(alone, abs=1e-6)
+
+
+async def test_a_sentence_models_own_pipeline_is_applied(provider_of: Make, tmp_path: Path) -> None:
+    modules = [Pooling(32, ("mean", "max")), Dense(64, 12), Normalize()]
+    prompts: dict[str, Any] = {"prompts": {"query": "quick "}, "default_prompt_name": "query"}
+    folder = save_pipeline(tmp_path / "mine", save_base(tmp_path / "base", "roberta"), *modules, **prompts)
+    provider = provider_of(folder)
+    texts: list[Any] = ["fox", "", "a quick brown dog", "z " * 120]
+    assert provider.card("mine").context_length == 42
+    vectors = torch.tensor((await provider.embeddings("mine", texts)).embeddings)
+    judge = Judge(folder)
+    judge.model.max_seq_length = 40
+    torch.testing.assert_close(vectors, judge(texts), atol=1e-5, rtol=0)
+    card = provider.card("mine")
+    assert card.context_length == 40, "what RoBERTa has places for"
+    assert card.parameters is not None
+    assert card.parameters > 64 * 12
 
 
 @pytest.mark.parametrize("model", ["tiny-llama", "tiny-gpt2"])
@@ -144,8 +166,7 @@ async def test_a_sentence_model_that_is_asked_for_text_says_what_it_is(
 async def test_a_damaged_model_gives_an_error_and_no_vector_of_nan(
     provider_of: Make, tiny_folders: Folders, tmp_path: Path, kind: str
 ) -> None:
-    for path in tiny_folders[kind].iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_folders[kind], tmp_path, dirs_exist_ok=True)
     tensors = load_file(tmp_path / "model.safetensors")
     name = next(
         name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,38 @@ async def test_what_could_not_be_loaded_is_refused_at_registration_and_not_serve
     with pytest.raises(error, match="model"):
         await provider.register_model(ModelDef(identifier="mine", llama_model=str(folder)))
     assert await provider.list_models() == []
+
+
+def add_part(folder: Path, kind: str, path: str) -> None:
+    listed = json.loads((folder / "modules.json").read_text())
+    listed.append({"type": f"sentence_transformers.models.{kind}", "path": path})
+    (folder / "modules.json").write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize(
+    "kind,error", [("Asym", ModelFormatError), ("LSTM", ModelFormatError), ("Dense", UnsafeModelError)]
+)
+async def test_a_part_of_a_sentence_model_that_could_not_be_computed_is_refused_at_registration_by_its_name(
+    provider_of: Make, tiny_folders: Folders, tmp_path: Path, kind: str, error: type[Exception]
+) -> None:
+    folder = shutil.copytree(tiny_folders["bert"], tmp_path / "model")
+    add_part(folder, kind, f"3_{kind}")
+    (folder / f"3_{kind}").mkdir()
+    (folder / f"3_{kind}" / "config.json").write_text(json.dumps({"in_features": 32, "out_features": 8}))
+    (folder / f"3_{kind}" / "pytorch_model.bin").write_bytes(b"pickle")
+    provider = provider_of()
+    with pytest.raises(error, match=kind):
+        await provider.register_model(ModelDef(identifier="mine", llama_model=str(folder)))
+    assert await provider.list_models() == []
+
+
+async def test_a_part_that_leaves_its_folder_without_a_config_is_named_all_the_same(
+    provider_of: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "modules.json").write_text("[]")
+    add_part(tmp_path, "StaticEmbedding", "0_StaticEmbedding")
+    with pytest.raises(ModelFormatError, match="StaticEmbedding"):
+        await provider_of().register_model(ModelDef(identifier="mine", llama_model=str(tmp_path)))
 
 
 async def test_what_could_never_fit_is_refused_at_registration_with_what_would(

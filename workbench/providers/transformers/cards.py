@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from workbench import catalog
-from workbench.engine.embeddings import is_sentence_model, text_limit
+from workbench.engine.embeddings import check_sentence_model, is_sentence_model, text_limit
 from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
+from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
 from workbench.prompts.templates import template_sha256, template_sources
@@ -27,6 +28,8 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
     """Fetch a model if need be and refuse what could not be loaded later."""
     folder = catalog.resolve(model.llama_model)
     check_folder(folder)
+    if is_sentence_model(folder):
+        check_sentence_model(folder)
     precision, packed = _form(folder, config)
     check_limit(folder, precision, model.identifier, packed=packed)
 
@@ -63,10 +66,10 @@ def _facts(source: str, config: TransformersConfig) -> dict[str, Any]:
 
 
 def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
-    shapes = tensor_shapes(folder)
+    embeds = is_sentence_model(folder)
+    shapes = weight_shapes(folder) if embeds else tensor_shapes(folder)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
-    embeds = is_sentence_model(folder)
     precision, packed = _form(folder, config)
     sees = model_config.get("model_type") in FAMILIES
     positions = text_config.get("max_position_embeddings") or text_config.get("n_positions")
@@ -76,7 +79,7 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_wide=True),
-        "context_length": min(text_limit(folder), positions or 512) if embeds else positions,
+        "context_length": text_limit(folder) if embeds else positions,
         "reads_images": sees,
         **template_facts(_template_sources(folder, sees=sees)),
     }

@@ -67,6 +67,7 @@ class SentenceModel:
         return replace(
             card,
             loaded=True,
+            context_length=self.model.max_tokens,
             parameters=self.model.parameters,
             memory_bytes=self.model.memory_bytes,
             predicted_memory_bytes=self.model.predicted_memory_bytes,
@@ -135,8 +136,8 @@ class ServedModels:
         """One vector per text, from a sentence model or from a causal model's hidden states; and the tokens read."""
         model = self.ready(identifier)
         if isinstance(model, SentenceModel):
-            token_ids = model.model.encode(texts)
-            vectors, read = model.model.embed_ids(token_ids), sum(map(len, token_ids))
+            inputs = model.model.encode(texts)
+            vectors, read = model.model.embed_encoded(inputs), sum(len(one["input_ids"]) for one in inputs)
         else:
             vectors, read = _causal_vectors(model, texts)
         if not all(math.isfinite(sum(vector)) for vector in vectors):

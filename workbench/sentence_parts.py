@@ -1,0 +1,88 @@
+"""The parts of a sentence model, as modules.json lists them, and the files that each of them is read from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from workbench.errors import ModelFormatError
+
+LIST = "modules.json"
+"""What sentence-transformers writes into every folder; a folder without it is no sentence model."""
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_FILES = {
+    "Transformer": (),  # what every folder in Hugging Face layout has
+    "Pooling": (_CONFIG,),
+    "Dense": (_CONFIG, _WEIGHTS),
+    "LayerNorm": (_CONFIG, _WEIGHTS),
+    "Normalize": (_CONFIG,),
+    "Dropout": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One step from a text to its vector."""
+
+    kind: str
+    """Name of sentence-transformers' class, such as ``Pooling``."""
+    path: str
+    """Below the model's folder; empty for the folder itself."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.path or 'the folder itself'})"
+
+
+def read_parts(folder: Path) -> list[Part]:
+    """Return the parts of a sentence model in their order, a Transformer first.
+
+    Raises:
+        ModelFormatError: the list is damaged, or names a part that is not supported.
+    """
+    path = folder / LIST
+    try:
+        return parse_parts(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ModelFormatError(f"{path} cannot be read: {error}") from error
+
+
+def parse_parts(content: bytes, place: str) -> list[Part]:
+    """Return the parts that the bytes of a list name; `read_parts` says what is refused."""
+    try:
+        listed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{place} cannot be read as JSON: {error}") from error
+    if not isinstance(listed, list):
+        raise ModelFormatError(f"{place} must hold a JSON list of modules")
+    parts = [_part(entry, place) for entry in listed]
+    if [index for index, part in enumerate(parts) if part.kind == "Transformer"] != [0]:
+        raise ModelFormatError(f"{place} must have one Transformer, as its first module")
+    if parts[0].path:
+        raise ModelFormatError(
+            f"{place} has its Transformer in {parts[0].path!r}; move the files of that folder up beside {LIST}, and "
+            f"make its path empty"
+        )
+    return parts
+
+
+def part_files(parts: list[Part]) -> list[str]:
+    """Return the files that the parts are read from, below the model's folder; some kinds can do without theirs."""
+    return [f"{part.path}/{name}" for part in parts if part.path for name in _FILES[part.kind]]
+
+
+def _part(entry: object, place: str) -> Part:
+    kind, path = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(kind, str) or not isinstance(path, str):
+        raise ModelFormatError(f"{place} must hold a list of modules, each with a type and a path")
+    library, _, name = kind.partition(".")
+    name = name.rpartition(".")[2]
+    if library != "sentence_transformers" or name not in _FILES:
+        raise ModelFormatError(
+            f"{place} asks for the module {kind}, which is not supported; those of sentence_transformers that are: "
+            f"{', '.join(_FILES)}"
+        )
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
+        raise ModelFormatError(f"{place} has a module outside its folder: {path!r}")
+    return Part(name, "" if path == "." else path.rstrip("/"))

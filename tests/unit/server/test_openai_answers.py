@@ -29,6 +29,7 @@ from workbench.server.openai.requests import ChatRequest, CompletionRequest
 HI: Any = [{"role": "user", "content": "Hi"}]
 TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 OTHER: Any = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
+NAMELESS: Any = {"type": "function", "function": {"name": "a b"}}
 LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n"
 
 

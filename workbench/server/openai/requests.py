@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.prompts.tools.definitions import Toolset
 from workbench.protocol import (
     JsonSchemaResponseFormat,
     LogProbConfig,
@@ -142,7 +143,7 @@ class ChatRequest(GenerationRequest):
     parallel_tool_calls: bool | None = True
     """Where false, the answer ends with its first call."""
     response_format: OpenAIResponseFormat | None = None
-    """`text`, `json_object` or `json_schema`, strict or not: the answer always fits."""
+    """`text`, `json_object` or `json_schema`; enforced while the answer is generated, `strict` or not."""
     metadata: Annotated[dict[str, str] | None, NoEffect()] = None
     store: Annotated[bool | None, NoEffect()] = None
     service_tier: Annotated[str | None, NoEffect()] = None
@@ -196,6 +197,7 @@ class ChatRequest(GenerationRequest):
         tools = [tool_definition(tool, f"tools[{index}]") for index, tool in enumerate(self.tools)]
         if not isinstance(self.tool_choice, NamedTool | AllowedTools):
             return tools
+        Toolset.of(tools)  # as long as each has its place in the whole list, for errors
         names = callable_names(self.tool_choice, {str(tool.tool_name) for tool in tools})
         return [tool for tool in tools if tool.tool_name in names]
 

@@ -38,7 +38,7 @@ from workbench.protocol import (  # noqa: E402
 )
 from workbench.providers.capabilities import Capabilities  # noqa: E402
 from workbench.providers.openai.provider import OpenAIProvider  # noqa: E402
-from workbench.server.openai.fields import NoEffect, Refused  # noqa: E402
+from workbench.server.openai.fields import NoEffect, OpenAIRequest, Refused  # noqa: E402
 from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest  # noqa: E402
 from workbench.widgets.base import WorkbenchWidget  # noqa: E402
 
@@ -133,7 +133,11 @@ def routes() -> str:
 
 def openai_fields() -> str:
     """What becomes of each field of OpenAI's requests, with the requests that have it in this way."""
-    requests = {"chat": ChatRequest, "completions": CompletionRequest, "embeddings": EmbeddingsRequest}
+    requests: dict[str, type[OpenAIRequest]] = {
+        "chat": ChatRequest,
+        "completions": CompletionRequest,
+        "embeddings": EmbeddingsRequest,
+    }
     rows: dict[tuple[str, str], list[str]] = {}
     for request, model in requests.items():
         for name, field in model.model_fields.items():

@@ -91,8 +91,8 @@ class CallReader:
             return True
         if not name or not call.name:  # every call begins with its name
             return False
-        if part.id and call.id and part.id != call.id:
-            return True
+        if part.id and call.id and part.id != call.id and (None in (part.index, call.index) or call.is_whole):
+            return True  # else the place says more: some servers make a new id for every part
         if call.arguments:  # behind them no name goes on
             return name != call.name or (call.is_whole and bool(arguments.strip()))
         return (
@@ -151,7 +151,7 @@ class _Written:
 
     def add(self, call_id: str | None, name: str, arguments: str) -> str:
         """Add a part with the name as it is by then; returns what is new in it."""
-        news = "" if self.arguments else name[len(self.name) :]
+        news = "" if self.name and self.arguments else name[len(self.name) :]
         self.id = self.id or call_id
         self.name += news
         self.arguments += arguments

@@ -251,7 +251,7 @@ class EmbeddingsRequest(OpenAIRequest):
     user: Annotated[str | None, NoEffect()] = None
 
     def names(self) -> Mapping[str, str]:
-        return {r"contents\b": "input"}
+        return {r"contents(\[0\])?$" if isinstance(self.input, str) else r"contents\b": "input"}
 
     def texts(self) -> list[str]:
         return _texts("input", self.input)

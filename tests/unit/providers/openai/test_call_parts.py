@@ -76,6 +76,11 @@ CALLS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, dict[str, Any]]]]] 
         + [part(None, piece, index=0, call_id=str(piece)) for piece in ('{"city"', ': "Rome"}')],
         [IN_ROME],
     ),
+    "all of it but the place new in every part": (
+        [part("get_weather", piece, index=0, call_id=f"call{piece}") for piece in ("", ROME[:5], ROME[5:], "")],
+        [IN_ROME],
+    ),
+    "name behind the arguments": ([part(None, ROME, index=0), part("get_weather", "", index=0)], [IN_ROME]),
     "name in two pieces": (
         [part("get_", index=0, call_id="1"), part("weather", index=0), part(None, ROME, index=0)],
         [IN_ROME],

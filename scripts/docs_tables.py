@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,8 @@ from workbench.protocol import (  # noqa: E402
 )
 from workbench.providers.capabilities import Capabilities  # noqa: E402
 from workbench.providers.openai.provider import OpenAIProvider  # noqa: E402
+from workbench.server.openai.fields import NoEffect, OpenAIRequest, Refused  # noqa: E402
+from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest  # noqa: E402
 from workbench.widgets.base import WorkbenchWidget  # noqa: E402
 
 DOCS = ROOT / "docs"
@@ -128,6 +131,31 @@ def routes() -> str:
     return _table(("method", "route", "what it does"), rows)
 
 
+def openai_fields() -> str:
+    """What becomes of each field of OpenAI's requests, with the requests that have it in this way."""
+    requests: dict[str, type[OpenAIRequest]] = {
+        "chat": ChatRequest,
+        "completions": CompletionRequest,
+        "embeddings": EmbeddingsRequest,
+    }
+    rows: dict[tuple[str, str], list[str]] = {}
+    for request, model in requests.items():
+        for name, field in model.model_fields.items():
+            rows.setdefault((name, _openai_field(field)), []).append(request)
+    told = [(f"`{name}`", ", ".join(having), what) for (name, what), having in rows.items()]
+    return _table(("field", "of", "what becomes of it"), sorted(told))
+
+
+def _openai_field(field: Any) -> str:
+    for mark in field.metadata:
+        if isinstance(mark, NoEffect):
+            return "taken, without effect"
+        if isinstance(mark, Refused):
+            neutral = ["null", *(f"`{json.dumps(value)}`" for value in mark.neutral)]
+            return f"refused, but for {' and '.join(neutral)}"
+    return _line(field.description or "")
+
+
 def error_tree() -> str:
     _, _, tree = (errors.__doc__ or "").partition("::\n\n")
     lines = [line.removeprefix("    ") for line in tree.splitlines()]
@@ -172,6 +200,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "additions": additions,
     "routes": routes,
+    "openai-fields": openai_fields,
     "errors": error_tree,
     **{f"widget-{name}": partial(widget_attributes, kind) for name, kind in WIDGETS.items()},
 }

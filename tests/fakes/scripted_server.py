@@ -35,7 +35,7 @@ class Stream:
     """
 
     events: Sequence[Any]
-    """JSON, or text as it is."""
+    """JSON, or text or bytes as they are; each is a packet of its own."""
     ending: Literal["done", "closed", "cut", "silent"] = "done"
 
 
@@ -151,8 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for event in stream.events:
-            text = event if isinstance(event, str) else f"data: {json.dumps(event)}\n\n"
-            self._chunk(text.encode())
+            text = event if isinstance(event, str | bytes) else f"data: {json.dumps(event)}\n\n"
+            self._chunk(text.encode() if isinstance(text, str) else text)
         if stream.ending == "silent":
             self._wait_for_the_client(scripted)
         if stream.ending in ("silent", "cut"):

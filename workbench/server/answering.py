@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from workbench.errors import ClosedError
+from workbench.providers.json_lines import one_line
 from workbench.providers.streams import closed_after
 from workbench.server.faults import error_body, error_response
 
@@ -89,8 +90,8 @@ class ClientGone(Exception):  # noqa: N818 (no fault of anybody's, and never tol
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event; JSON has no line breaks of its own."""
-    return b"data: " + to_json(value) + b"\n\n"
+    """One server-sent event, which no client takes for several lines."""
+    return b"data: " + one_line(to_json(value)) + b"\n\n"
 
 
 async def _while_connected(receive: Receive, work: Awaitable[T]) -> T:

@@ -58,9 +58,9 @@ def test_a_body_of_unknown_length_is_refused_where_the_limit_is_passed(limited: 
         ("/inference/embeddings", {"contents": ["a"] * 4}, "contents"),
         ("/inference/completion", {"content": "a", "sampling_params": {"max_tokens": 6}}, "sampling_params.max_tokens"),
         ("/inference/completion", {"content": "a", "logprobs": {"top_k": 3}}, "logprobs.top_k"),
-        ("/v1/embeddings", {"input": ["a"] * 4}, "contents"),
-        ("/v1/completions", {"prompt": ["a"] * 4}, "content_batch"),
-        ("/v1/completions", {"prompt": "a", "max_tokens": 6}, "sampling_params.max_tokens"),
+        ("/v1/embeddings", {"input": ["a"] * 4}, "input"),
+        ("/v1/completions", {"prompt": ["a"] * 4}, "prompt"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": 6}, "max_tokens"),
     ],
 )
 def test_what_asks_for_more_than_the_server_gives_is_refused_by_name(

@@ -304,7 +304,6 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "two lengths": ({"max_tokens": 2, "max_completion_tokens": 3}, 400, "max_tokens"),
     "no schema": ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema"),
     "options of no stream": ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
-    "one call at most": ({"parallel_tool_calls": False}, 501, "parallel_tool_calls"),
     "a bias": ({"logit_bias": {"7": 1.0}}, 501, "logit_bias"),
     "both strategies": ({"top_k": 5, "top_p": 0.5}, 400, "top_k"),
 }

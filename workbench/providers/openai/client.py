@@ -179,11 +179,38 @@ class _Events(openai.AsyncStream[object]):
     source: AsyncGenerator[object, None]
 
     def __stream__(self) -> AsyncIterator[object]:
+        self._decoder = cast("Any", _Decoder(self._decoder))
         self.source = self._parsed()
         return self.source
 
     def _parsed(self) -> AsyncGenerator[object, None]:
         return cast("AsyncGenerator[object, None]", super().__stream__())
+
+
+class _Decoder:
+    """The client's own, without the two kinds of events that it makes of no data: keep-alives, and half an event."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    async def aiter_bytes(self, parts: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+        is_over = False
+
+        async def ended() -> AsyncGenerator[bytes, None]:
+            nonlocal is_over
+            async for part in parts:
+                yield part
+            is_over = True
+            yield b"\n\n"  # which some servers leave out behind their last event
+
+        async with aclosing(ended()) as whole, aclosing(self._decoder.aiter_bytes(whole)) as events:
+            try:
+                async for event in events:
+                    if event.data and not (is_over and not _is_json(event.data)):
+                        yield event
+            except UnicodeDecodeError:
+                if not is_over:  # else it breaks off inside a character
+                    raise
 
 
 class _Lines(_Events):
@@ -194,7 +221,7 @@ class _Lines(_Events):
             async with aclosing(_lines(self.response)) as lines:
                 async for line in lines:
                     event = json.loads(line) if line.strip() else {}
-                    if isinstance(event, dict) and "error" in event:
+                    if isinstance(event, dict) and event.get("error"):
                         raise openai.APIError(str(event["error"]), self.response.request, body=event)
                     if event:
                         yield event
@@ -210,7 +237,16 @@ async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
                 yield line
-    yield rest
+    if _is_json(rest):  # else it breaks off there
+        yield rest
+
+
+def _is_json(text: str | bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 @dataclass(slots=True)

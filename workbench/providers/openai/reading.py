@@ -28,12 +28,14 @@ from workbench.records import TokenRecord
 # A turn that ends in calls is made one that waits for them where the events of a chat are made.
 _STOP_REASONS = {
     "stop": StopReason.end_of_turn,
+    "eos": StopReason.end_of_turn,
     "eos_token": StopReason.end_of_turn,
     "stop_sequence": StopReason.end_of_turn,
     "tool_calls": StopReason.end_of_turn,
     "function_call": StopReason.end_of_turn,
     "content_filter": StopReason.end_of_turn,
     "length": StopReason.out_of_tokens,
+    "model_length": StopReason.out_of_tokens,
 }
 
 
@@ -148,10 +150,11 @@ class AnswerReader:
             self._meter.first_s = elapsed_s if self._meter.first_s is None else self._meter.first_s
 
     def _take_counts(self, counts: UsageCounts) -> None:
-        """What the server counted is right, whatever could be seen of it."""
-        self._meter.prompt_tokens = counts.prompt_tokens or 0
-        if counts.prompt_tokens_details is not None:
-            self._meter.reused_tokens = counts.prompt_tokens_details.cached_tokens or 0
+        """What the server counted is right, whatever could be seen of it; what it leaves out stays as it was."""
+        if counts.prompt_tokens is not None:
+            self._meter.prompt_tokens = counts.prompt_tokens
+        if counts.prompt_tokens_details is not None and counts.prompt_tokens_details.cached_tokens is not None:
+            self._meter.reused_tokens = counts.prompt_tokens_details.cached_tokens
         if counts.completion_tokens is not None:
             self._counted = self._meter.generated_tokens = counts.completion_tokens
 

@@ -5,9 +5,23 @@ Fields that are not named here are passed over, and those that some servers leav
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _joined(content: object) -> object:
+    """The text of content that is told as a list of texts; anything else as it is."""
+    if not isinstance(content, list):
+        return content
+    texts: list[Any] = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    is_text = len(texts) == len(content) and all(isinstance(text, str) for text in texts)
+    return "".join(texts) if is_text else content
+
+
+def _null_is(empty: object) -> BeforeValidator:
+    """Reads null as if the field were absent, which is then ``empty``."""
+    return BeforeValidator(lambda value: empty if value is None else value)
 
 
 class Answer(BaseModel):
@@ -51,13 +65,13 @@ class CallPart(Answer):
 
     index: int | None = None
     id: str | None = None
-    function: Function = Field(default_factory=Function)
+    function: Annotated[Function, _null_is({})] = Field(default_factory=Function)
 
 
 class Message(Answer):
     """What is new in an answer, or the whole of it."""
 
-    content: str | None = None
+    content: Annotated[str | None, BeforeValidator(_joined)] = None
     refusal: str | None = None
     tool_calls: list[CallPart] | None = None
 
@@ -101,7 +115,7 @@ class UsageCounts(Answer):
 class Part(Answer):
     """One event of a stream, or a whole answer."""
 
-    choices: list[Choice] = Field(default_factory=list)
+    choices: Annotated[list[Choice], _null_is([])] = Field(default_factory=list)
     usage: UsageCounts | None = None
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: list[dict[int, PromptCandidate] | None] | None = None

@@ -19,6 +19,7 @@ from workbench.errors import ConfigError, InvalidRequestError
 from workbench.paths import reason, typed_path
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.json_lines import one_line
 from workbench.providers.trace.calls import RecordedCall
 from workbench.providers.trace.looks import kept_to_wire, texts_to_wire
 from workbench.providers.wire import Json, from_wire, to_wire
@@ -109,7 +110,7 @@ class TraceWriter:
     def _write(self, line: Json) -> None:
         text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         # Half a surrogate pair is no UTF-8; JSON can escape it.
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        text = one_line(text.encode("utf-8", "backslashreplace")).decode("utf-8")
         with self._lock:
             if not self._file.closed:
                 self._file.write(text + "\n")

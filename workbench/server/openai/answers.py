@@ -25,6 +25,7 @@ from workbench.protocol import (
     detail_of,
 )
 from workbench.protocol.detail import DetailedModel
+from workbench.server.openai.offsets import TextLogprobs, sampled_of
 from workbench.server.openai.tools import openai_call
 
 Json = dict[str, Any]
@@ -86,26 +87,33 @@ class Answer:
         # OpenAI streams a call only once it is certain to be one; what turned out to be none is text after all.
         return {"content": delta.content} if delta.parse_status is ToolCallParseStatus.failure else {}
 
-    def texts(self, responses: Sequence[CompletionResponse]) -> Json:
+    def texts(self, responses: Sequence[CompletionResponse], alternatives: int | None) -> Json:
+        """Args:
+        alternatives: of each token; None where no logprobs were asked for.
+        """
         choices = [
             {
                 "index": index,
-                "text": response.completion_message.content,
-                "logprobs": _text_logprobs(response.logprobs, 0),
+                "text": (text := str(response.completion_message.content)),
+                "logprobs": _text_logprobs(TextLogprobs(alternatives), text, response, ended=True)
+                if alternatives is not None
+                else None,
                 "finish_reason": _finish_reason(response.completion_message.stop_reason),
             }
             for index, response in enumerate(responses)
         ]
         return self._framed(choices, usage=usage(responses))
 
-    def text_chunk(self, chunk: CompletionResponseStreamChunk, offset: int) -> Json:
+    def text_chunk(self, chunk: CompletionResponseStreamChunk, logprobs: TextLogprobs | None) -> Json:
         """Args:
-        offset: characters that were told before.
+        logprobs: those of the chunks before, where they were asked for.
         """
+        ended = chunk.stop_reason is not None
+        told = _text_logprobs(logprobs, chunk.delta, chunk, ended=ended) if logprobs else None
         choice = {
             "index": 0,
             "text": chunk.delta,
-            "logprobs": _text_logprobs(chunk.logprobs, offset),
+            "logprobs": told if told and told["tokens"] else None,
             "finish_reason": _finish_reason(chunk.stop_reason) if chunk.stop_reason else None,
         }
         return self._framed([choice])
@@ -151,11 +159,11 @@ def _finish_reason(reason: StopReason, calls: int = 0) -> str:
 def _chat_logprobs(entries: Sequence[TokenLogProbs] | None, top: int) -> Json | None:
     if entries is None:
         return None
-    return {"content": [_token(entry, top) for entry in entries if entry.tokens], "refusal": None}
+    told = [_token(entry, sampled, top) for entry in entries if (sampled := sampled_of(entry))]
+    return {"content": told, "refusal": None}
 
 
-def _token(entry: TokenLogProbs, top: int) -> Json:
-    sampled = _sampled(entry)
+def _token(entry: TokenLogProbs, sampled: TokenLogProb, top: int) -> Json:
     return {**_candidate(sampled), "top_logprobs": [_candidate(one) for one in entry.tokens[:top]]}
 
 
@@ -163,21 +171,8 @@ def _candidate(one: TokenLogProb) -> Json:
     return {"token": one.text, "logprob": one.logprob, "bytes": one.bytes}
 
 
-def _sampled(entry: TokenLogProbs) -> TokenLogProb:
-    return next(one for one in entry.tokens if one.is_sampled)
-
-
-def _text_logprobs(entries: Sequence[TokenLogProbs] | None, offset: int) -> Json | None:
-    if entries is None:
-        return None
-    told = [(entry, _sampled(entry)) for entry in entries if entry.tokens]
-    offsets = []
-    for _, sampled in told:
-        offsets.append(offset)
-        offset += len(sampled.text)
-    return {
-        "tokens": [sampled.text for _, sampled in told],
-        "token_logprobs": [sampled.logprob for _, sampled in told],
-        "top_logprobs": [entry.logprobs_by_token for entry, _ in told],
-        "text_offset": offsets,
-    }
+def _text_logprobs(
+    logprobs: TextLogprobs, text: str, told: CompletionResponse | CompletionResponseStreamChunk, *, ended: bool
+) -> Json:
+    detail = detail_of(told)
+    return logprobs.feed(text, told.logprobs or (), detail.tokens if detail else (), ended=ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -11,7 +11,6 @@ from workbench.protocol import (
     URL,
     CompletionMessage,
     ImageMedia,
-    InterleavedTextMedia,
     Message,
     StopReason,
     SystemMessage,
@@ -25,39 +24,54 @@ from workbench.server.openai.tools import OpenAIToolCall
 class TextPart(RequestModel):
     type: Literal["text"]
     text: str
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+
+
+class RefusalPart(RequestModel):
+    """What the model said in place of an answer."""
+
+    type: Literal["refusal"]
+    refusal: str
 
 
 class ImageAddress(RequestModel):
     url: str
-    detail: Literal["auto"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
+    """Has no effect: a model reads images in the one way of its own."""
 
 
 class ImagePart(RequestModel):
     type: Literal["image_url"]
     image_url: ImageAddress
+    prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-Parts: TypeAlias = list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+UserParts: TypeAlias = list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+AssistantParts: TypeAlias = list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]]
 
 
 class OpenAISystem(RequestModel):
     role: Literal["system", "developer"]
     content: str | list[TextPart]
+    name: str | None = None
 
 
 class OpenAIUser(RequestModel):
     role: Literal["user"]
-    content: str | Parts
+    content: str | UserParts
+    name: str | None = None
 
 
 class OpenAIAssistant(RequestModel):
     """What the model said; the fields that are None alone are there because clients send back what they received."""
 
     role: Literal["assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | AssistantParts | None = None
     tool_calls: list[OpenAIToolCall] | None = None
-    refusal: None = None
-    annotations: None = None
+    refusal: str | None = None
+    """Said in place of content, or after it."""
+    name: str | None = None
+    annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
 
@@ -66,6 +80,8 @@ class OpenAIToolResult(RequestModel):
     role: Literal["tool"]
     tool_call_id: str
     content: str | list[TextPart]
+    name: str | None = None
+    """Has no effect: the id says which tool was called."""
 
 
 OpenAIMessage: TypeAlias = Annotated[
@@ -108,12 +124,20 @@ def protocol_messages(messages: list[OpenAIMessage]) -> list[Message]:
 def _said(message: OpenAIAssistant, field: str) -> CompletionMessage:
     calls = [call.protocol_form(f"{field}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ())]
     stop_reason = StopReason.end_of_message if calls else StopReason.end_of_turn
-    return CompletionMessage(content=_content(message.content or ""), stop_reason=stop_reason, tool_calls=calls)
+    content = _content(message.content or "")
+    if message.refusal:
+        content = f"{content}{message.refusal}" if isinstance(content, str) else [*content, message.refusal]
+    return CompletionMessage(content=content, stop_reason=stop_reason, tool_calls=calls)
 
 
-def _content(content: str | list[TextPart] | Parts) -> InterleavedTextMedia:
-    if isinstance(content, str):
-        return content
-    return [
-        part.text if isinstance(part, TextPart) else ImageMedia(image=URL(uri=part.image_url.url)) for part in content
-    ]
+def _content(content: str | list[TextPart] | UserParts | AssistantParts) -> str | list[str | ImageMedia]:
+    return content if isinstance(content, str) else [_part(part) for part in content]
+
+
+def _part(part: TextPart | ImagePart | RefusalPart) -> str | ImageMedia:
+    match part:
+        case TextPart():
+            return part.text
+        case RefusalPart():
+            return part.refusal
+    return ImageMedia(image=URL(uri=part.image_url.url))

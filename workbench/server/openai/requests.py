@@ -1,16 +1,18 @@
 """Bodies of OpenAI's requests, and the protocol's parameters that they amount to.
 
 A field that would change the answer and cannot be honoured is refused by name; one that only tells OpenAI about the
-caller is taken and has no effect.
+caller is taken and has no effect. The table of `docs/serving.md` is made of the fields here.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.prompts.tools.definitions import Toolset
 from workbench.protocol import (
     JsonSchemaResponseFormat,
     LogProbConfig,
@@ -20,55 +22,64 @@ from workbench.protocol import (
     ToolChoice,
     ToolDefinition,
 )
-from workbench.server.bodies import RequestModel
+from workbench.protocol.sampling import MAX_SEED
+from workbench.server.openai.fields import NoEffect, OpenAIModel, OpenAIRequest, Refused
 from workbench.server.openai.messages import OpenAIMessage
-from workbench.server.openai.tools import NamedTool, OpenAITool, tool_definition
+from workbench.server.openai.tools import AllowedTools, NamedTool, OpenAITool, callable_names, tool_definition
 
 _COMPLETION_MAX_TOKENS = 16
 """OpenAI's default where a text is continued; a conversation has none."""
 
 
-class StreamOptions(RequestModel):
+class StreamOptions(OpenAIModel):
     """What a stream tells beside its text."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class GenerationRequest(RequestModel):
+class GenerationRequest(OpenAIRequest):
     """What both ways of generating have in common."""
 
     model: str
+    """The name of a served model."""
     temperature: float | None = 1.0
-    """0 is greedy."""
+    """0 is greedy; null is 1."""
     top_p: float | None = 1.0
+    """0 leaves the most probable token alone; null is 1."""
     top_k: int | None = None
-    """Not OpenAI's, but of most servers with this API; in place of ``top_p``."""
+    """Not OpenAI's, but of most servers with this API: in place of `top_p`, 0 is off."""
     repetition_penalty: float | None = None
-    """Likewise."""
-    seed: int | None = None
+    """Not OpenAI's either: above 0, 1 is off."""
+    seed: Annotated[int | None, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] = None
+    """The same seed gives the same answer. Negative ones, which the protocol has not, count from the end of its range:
+    -1 is the seed 2<sup>63</sup> - 1."""
     stop: str | list[str] | None = None
-    max_tokens: int | None = None
+    """One text or up to 16, of 1 to 256 characters each; null and an empty list are none."""
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    """1 or above; in conversations absent is as many as fit, in completions 16."""
     stream: bool | None = False
+    """Event by event, from the first token on."""
     stream_options: StreamOptions | None = None
-    n: int | None = 1
-    frequency_penalty: float | None = 0.0
-    presence_penalty: float | None = 0.0
-    logit_bias: dict[str, float] | None = None
-    user: str | None = None
+    """`include_usage` adds the counts as a last event; `include_obfuscation` has no effect. Only where `stream` is
+    true."""
+    n: Annotated[int | None, Field(ge=1), Refused(1)] = 1
+    frequency_penalty: Annotated[float | None, Refused(0)] = 0.0
+    presence_penalty: Annotated[float | None, Refused(0)] = 0.0
+    logit_bias: Annotated[dict[str, float] | None, Refused({})] = None
+    user: Annotated[str | None, NoEffect()] = None
+
+    def names(self) -> Mapping[str, str]:
+        strategy = "top_k" if self.top_k else "temperature"
+        return {r"sampling_params\.strategy": strategy, r"sampling_params\.": ""}
 
     @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def check(self) -> None:
-        """Raises `InvalidRequestError` for the first field that contradicts another or cannot be honoured."""
-        if self.max_tokens == 0:  # which the protocol has for as many as fit
-            raise InvalidRequestError("max_tokens", 0, "1 or above; absent for OpenAI's default")
-        _neutral("n", self.n, 1)
-        _neutral("frequency_penalty", self.frequency_penalty, 0)
-        _neutral("presence_penalty", self.presence_penalty, 0)
-        _neutral("logit_bias", self.logit_bias or None)
+        """Raise `InvalidRequestError` for the first field that contradicts another or cannot be honoured."""
+        super().check()
         if self.stream_options is not None and not self.stream:
             raise InvalidRequestError("stream_options", self.stream_options, "absent where stream is not true")
 
@@ -76,28 +87,28 @@ class GenerationRequest(RequestModel):
         by_top_k = bool(self.top_k)
         if by_top_k and self.top_p not in {None, 1.0}:
             raise InvalidRequestError("top_k", self.top_k, "absent where top_p is given: a strategy uses one of them")
-        temperature = 1.0 if self.temperature is None else self.temperature
+        is_greedy = self.temperature == 0 or self.top_p == 0
         strategy = SamplingStrategy.top_k if by_top_k else SamplingStrategy.top_p
         return SamplingParams(
-            strategy=SamplingStrategy.greedy if temperature == 0 else strategy,
-            temperature=temperature,
-            top_p=1.0 if self.top_p is None else self.top_p,
+            strategy=SamplingStrategy.greedy if is_greedy else strategy,
+            temperature=0.0 if is_greedy else 1.0 if self.temperature is None else self.temperature,
+            top_p=self.top_p or 1.0,
             top_k=self.top_k,
             max_tokens=max_tokens,
             repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
+            seed=None if self.seed is None else self.seed % (MAX_SEED + 1),
             stop=[self.stop] if isinstance(self.stop, str) else self.stop,
         )
 
 
-class JsonSchema(RequestModel):
+class JsonSchema(OpenAIModel):
     name: str = ""
     description: str | None = None
     schema_: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
 
 
-class OpenAIResponseFormat(RequestModel):
+class OpenAIResponseFormat(OpenAIModel):
     """How the answer has to look."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -117,23 +128,41 @@ class ChatRequest(GenerationRequest):
     """A conversation to answer."""
 
     messages: list[OpenAIMessage]
-    max_completion_tokens: int | None = None
+    """Of every role but the old `function`, each with texts or parts. `name` and `detail` have no effect: templates of
+    models have no place for them; a result belongs to the call of its `tool_call_id`. Audio and files are refused."""
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    """The newer name of `max_tokens`: one of them."""
     logprobs: bool | None = False
-    top_logprobs: int | None = None
+    """Of each token of the answer."""
+    top_logprobs: Annotated[int | None, Field(ge=0)] = None
+    """0 to 100, where the server and the model's provider allow as many; above 0 only where `logprobs` is true."""
     tools: list[OpenAITool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    """Functions; those of the type `custom` are refused."""
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
+    """Every form for functions: `none`, `auto`, `required`, the one that is named, or `allowed_tools`."""
     parallel_tool_calls: bool | None = True
+    """Where false, the answer ends with its first call."""
     response_format: OpenAIResponseFormat | None = None
-    # What tells OpenAI about the caller, and changes no answer.
-    metadata: dict[str, str] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    """`text`, `json_object` or `json_schema`; enforced while the answer is generated, `strict` or not."""
+    metadata: Annotated[dict[str, str] | None, NoEffect()] = None
+    store: Annotated[bool | None, NoEffect()] = None
+    service_tier: Annotated[str | None, NoEffect()] = None
+    safety_identifier: Annotated[str | None, NoEffect()] = None
+    prediction: Annotated[dict[str, Any] | None, NoEffect()] = None
+    prompt_cache_key: Annotated[str | None, NoEffect()] = None
+    prompt_cache_options: Annotated[dict[str, Any] | None, NoEffect()] = None
+    prompt_cache_retention: Annotated[str | None, NoEffect()] = None
+    audio: Annotated[Any, Refused()] = None
+    function_call: Annotated[Any, Refused()] = None
+    functions: Annotated[Any, Refused()] = None
+    modalities: Annotated[list[str] | None, Refused(["text"])] = None
+    moderation: Annotated[Any, Refused()] = None
+    reasoning_effort: Annotated[str | None, Refused()] = None
+    verbosity: Annotated[str | None, Refused("medium")] = None
+    web_search_options: Annotated[Any, Refused()] = None
 
     def check(self) -> None:
         super().check()
-        _neutral("parallel_tool_calls", self.parallel_tool_calls, True)
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise InvalidRequestError("max_tokens", self.max_tokens, "absent where max_completion_tokens is given")
         if self.top_logprobs and not self.logprobs:
@@ -145,38 +174,56 @@ class ChatRequest(GenerationRequest):
     def logprob_config(self) -> LogProbConfig | None:
         return LogProbConfig(top_k=self.top_logprobs or 0) if self.logprobs else None
 
+    def names(self) -> Mapping[str, str]:
+        length = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return {
+            r"sampling_params\.max_tokens": length,
+            **super().names(),
+            r"logprobs\.top_k": "top_logprobs",
+            r"(tools\[\d+\])\.(parameters|description)": r"\1.function.\2",
+            r"(tools\[\d+\])\.tool_name": r"\1.function.name",
+            r"(messages\[\d+\]\.tool_calls\[\d+\])\.arguments": r"\1.function.arguments",
+        }
+
+    @property
+    def has_one_call(self) -> bool:
+        """Whether the answer ends with its first call."""
+        return bool(self.tools) and self.parallel_tool_calls is False
+
     def tool_definitions(self) -> list[ToolDefinition] | None:
         """Those that may be called."""
         if not self.tools or self.tool_choice == "none":
             return None
         tools = [tool_definition(tool, f"tools[{index}]") for index, tool in enumerate(self.tools)]
-        if not isinstance(self.tool_choice, NamedTool):
+        if not isinstance(self.tool_choice, NamedTool | AllowedTools):
             return tools
-        named = [tool for tool in tools if tool.tool_name == self.tool_choice.function.name]
-        if not named:
-            raise InvalidRequestError("tool_choice.function.name", self.tool_choice.function.name, "one of the tools")
-        return named
+        Toolset.of(tools)  # as long as each has its place in the whole list, for errors
+        names = callable_names(self.tool_choice, {str(tool.tool_name) for tool in tools})
+        return [tool for tool in tools if tool.tool_name in names]
 
     def protocol_tool_choice(self) -> ToolChoice:
-        must = isinstance(self.tool_choice, NamedTool) or self.tool_choice == "required"
-        return ToolChoice.required if must else ToolChoice.auto
+        match self.tool_choice:
+            case "required" | NamedTool():
+                return ToolChoice.required
+            case AllowedTools(allowed_tools=allowed):
+                return ToolChoice(allowed.mode)
+        return ToolChoice.auto
 
 
 class CompletionRequest(GenerationRequest):
     """Texts to continue."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    max_tokens: int | None = _COMPLETION_MAX_TOKENS
-    logprobs: int | None = None
-    best_of: int | None = 1
-    echo: bool | None = False
-    suffix: str | None = None
+    """A text, or a list of them where `stream` is not true; token ids are refused."""
+    logprobs: Annotated[int | None, Field(ge=0)] = None
+    """So many of the most probable tokens, and the one that was sampled: 0 is that one alone, null is none. A token is
+    told with the text that it is part of, and `text_offset` counts characters of that text."""
+    best_of: Annotated[int | None, Field(ge=1), Refused(1)] = 1
+    echo: Annotated[bool | None, Refused(False)] = False
+    suffix: Annotated[str | None, Refused("")] = None
 
-    def check(self) -> None:
-        super().check()
-        _neutral("best_of", self.best_of, 1)
-        _neutral("echo", self.echo, False)
-        _neutral("suffix", self.suffix or None)
+    def names(self) -> Mapping[str, str]:
+        return {**super().names(), r"logprobs\.top_k": "logprobs", r"content(_batch)?\b": "prompt"}
 
     def prompts(self) -> list[str]:
         texts = _texts("prompt", self.prompt)
@@ -191,17 +238,20 @@ class CompletionRequest(GenerationRequest):
         return None if self.logprobs is None else LogProbConfig(top_k=self.logprobs)
 
 
-class EmbeddingsRequest(RequestModel):
+class EmbeddingsRequest(OpenAIRequest):
     """Texts to embed."""
 
     model: str
+    """The name of a served model that makes embeddings."""
     input: str | list[str] | list[int] | list[list[int]]
+    """A text, or a list of at least one; token ids are refused."""
     encoding_format: Literal["float", "base64"] | None = "float"
-    dimensions: int | None = None
-    user: str | None = None
+    """`base64` is that of little-endian float32."""
+    dimensions: Annotated[int | None, Refused()] = None
+    user: Annotated[str | None, NoEffect()] = None
 
-    def check(self) -> None:
-        _neutral("dimensions", self.dimensions)
+    def names(self) -> Mapping[str, str]:
+        return {r"contents(\[0\])?$" if isinstance(self.input, str) else r"contents\b": "input"}
 
     def texts(self) -> list[str]:
         return _texts("input", self.input)
@@ -214,8 +264,3 @@ def _texts(field: str, given: str | list[str] | list[int] | list[list[int]]) -> 
     if not isinstance(given, str) and len(texts) != len(given):
         raise UnsupportedFieldError(field, given, "text: token ids belong to one tokenizer, and are not taken here")
     return texts
-
-
-def _neutral(field: str, value: object, neutral: object = None) -> None:
-    if value is not None and value != neutral:
-        raise UnsupportedFieldError(field, value, "absent" if neutral is None else f"absent or {neutral}")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from fastapi.responses import Response
 
 from workbench.protocol import ModelDefWithProvider
+from workbench.providers.folding import chat_response
 from workbench.providers.interface import gathered
 from workbench.providers.streams import Stream, closed_after
 from workbench.server.answering import answer
-from workbench.server.bodies import RequestModel, read_body
+from workbench.server.bodies import read_body
 from workbench.server.description import PostTypes
 from workbench.server.openai.answers import Answer, embeddings
+from workbench.server.openai.calls import until_first_call
+from workbench.server.openai.fields import OpenAIRequest
 from workbench.server.openai.messages import protocol_messages
-from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest
+from workbench.server.openai.offsets import TextLogprobs
+from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest, GenerationRequest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -25,14 +29,13 @@ if TYPE_CHECKING:
     from workbench.server.limits import Limits
     from workbench.stack import Stack
 
-Asked = TypeVar("Asked", bound=RequestModel)
 _DONE = b"data: [DONE]\n\n"
 
 
 def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, PostTypes]:
     """Serve the stack's models; returns what the POST routes read, by path."""
     routes = _Routes(stack, limits)
-    posts: dict[str, tuple[type[RequestModel], Callable[[Any], Any], str]] = {
+    posts: dict[str, tuple[type[OpenAIRequest], Callable[[Any], Any], str]] = {
         "/v1/chat/completions": (ChatRequest, routes.chat, "Answer a conversation."),
         "/v1/completions": (CompletionRequest, routes.complete, "Continue texts."),
         "/v1/embeddings": (EmbeddingsRequest, routes.embed, "One vector for each text."),
@@ -52,9 +55,11 @@ def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, P
     return {path: PostTypes(body=model) for path, (model, _, _) in posts.items()}
 
 
-def _endpoint(model: type[RequestModel], respond: Callable[[Any], Any], limits: Limits) -> Callable[[Request], Any]:
+def _endpoint(model: type[OpenAIRequest], respond: Callable[[Any], Any], limits: Limits) -> Callable[[Request], Any]:
     async def ask(request: Request) -> Any:
-        return respond(await read_body(request, model, limits.max_body_bytes))
+        asked = await read_body(request, model, limits.max_body_bytes)
+        with asked.named():
+            return respond(asked)
 
     async def endpoint(request: Request) -> Response:
         return await answer(request, ask, _DONE)
@@ -94,14 +99,17 @@ class _Routes:
             }
         )
         answer, top = Answer("chat.completion", asked.model, bool(asked.stream)), asked.top_logprobs or 0
-        begin = partial(self._stack.inference.chat_completion, **arguments)
+        begin: Any = partial(self._stack.inference.chat_completion, **arguments)
         if asked.stream:
-            return Stream(
-                _told(begin(), lambda chunk: answer.chat_chunk(chunk, top), answer, wants_usage=asked.wants_usage)
-            )
+            chunks = until_first_call(begin()) if asked.has_one_call else begin()
+            return Stream(_told(chunks, lambda chunk: answer.chat_chunk(chunk, top), answer, asked))
 
         async def whole() -> dict[str, Any]:
-            return answer.chat(await begin(), top)
+            with asked.named():
+                if not asked.has_one_call:
+                    return answer.chat(await begin(), top)
+                chunks = [chunk async for chunk in until_first_call(begin(stream=True))]
+                return answer.chat(chat_response(chunks, wants_logprobs=asked.logprobs is True), top)
 
         return whole()
 
@@ -115,10 +123,14 @@ class _Routes:
         begin: Any = partial(self._stack.inference.completion, stream=bool(asked.stream), **arguments)
         answer = Answer("text_completion", asked.model, bool(asked.stream))
         if asked.stream:
-            return Stream(_told(begin(content=prompts[0]), _text_chunks(answer), answer, wants_usage=asked.wants_usage))
+            logprobs = None if asked.logprobs is None else TextLogprobs(asked.logprobs)
+            chunks = begin(content=prompts[0])
+            return Stream(_told(chunks, lambda chunk: answer.text_chunk(chunk, logprobs), answer, asked))
 
         async def whole() -> dict[str, Any]:
-            return answer.texts(await gathered([begin(content=prompt) for prompt in prompts]))
+            with asked.named():
+                responses = await gathered([begin(content=prompt) for prompt in prompts])
+            return answer.texts(responses, asked.logprobs)
 
         return whole()
 
@@ -127,7 +139,8 @@ class _Routes:
         arguments = self._limits.applied({"model": asked.model, "contents": asked.texts()})
 
         async def whole() -> dict[str, Any]:
-            response = await self._stack.inference.embeddings(**arguments)
+            with asked.named():
+                response = await self._stack.inference.embeddings(**arguments)
             return embeddings(asked.model, response, asked.encoding_format or "float")
 
         return whole()
@@ -137,24 +150,14 @@ def _model(name: str, model: ModelDefWithProvider) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": model.provider_id}
 
 
-def _text_chunks(answer: Answer) -> Callable[[Any], dict[str, Any]]:
-    told = 0
-
-    def chunk(one: Any) -> dict[str, Any]:
-        nonlocal told
-        told, before = told + len(one.delta), told
-        return answer.text_chunk(one, before)
-
-    return chunk
-
-
 async def _told(
-    chunks: AsyncIterator[Any], tell: Callable[[Any], dict[str, Any]], answer: Answer, *, wants_usage: bool
+    chunks: AsyncIterator[Any], tell: Callable[[Any], dict[str, Any]], answer: Answer, asked: GenerationRequest
 ) -> AsyncIterator[dict[str, Any]]:
     last = None
-    async with closed_after(chunks):
-        async for chunk in chunks:
-            last = chunk
-            yield tell(chunk)
-    if wants_usage:
+    with asked.named():
+        async with closed_after(chunks):
+            async for chunk in chunks:
+                last = chunk
+                yield tell(chunk)
+    if asked.wants_usage:
         yield answer.usage_chunk(last)

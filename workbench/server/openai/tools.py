@@ -36,6 +36,18 @@ class NamedTool(RequestModel):
     function: FunctionName
 
 
+class AllowedNames(RequestModel):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool]
+
+
+class AllowedTools(RequestModel):
+    """Those of the tools that may be called, and whether one of them has to be."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedNames
+
+
 class CalledFunction(RequestModel):
     name: str
     arguments: str
@@ -64,6 +76,25 @@ def openai_call(call: ToolCall) -> dict[str, Any]:
     """A call of the protocol as OpenAI tells it."""
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return {"id": call.call_id, "type": "function", "function": {"name": call.tool_name, "arguments": arguments}}
+
+
+def callable_names(choice: NamedTool | AllowedTools, known: set[str]) -> list[str]:
+    """The names of the tools that a choice leaves.
+
+    Raises:
+        InvalidRequestError: one of them is none of the ``known``.
+    """
+    if isinstance(choice, NamedTool):
+        named = {"tool_choice.function.name": choice.function.name}
+    else:
+        place = "tool_choice.allowed_tools.tools"
+        if not choice.allowed_tools.tools:
+            raise InvalidRequestError(place, [], "a list of at least one of the tools")
+        named = {f"{place}[{i}].function.name": one.function.name for i, one in enumerate(choice.allowed_tools.tools)}
+    for field, name in named.items():
+        if name not in known:
+            raise InvalidRequestError(field, name, "one of the tools")
+    return list(named.values())
 
 
 def tool_definition(tool: OpenAITool, field: str) -> ToolDefinition:

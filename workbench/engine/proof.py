@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from workbench.engine.decoders import GeneralCache
     from workbench.engine.precision import Precision
 
-TOKENS = 40
+TOKENS = 32
 """Read in the proof; fewer where the context is shorter."""
 
-_FIRST, _SECOND, _STEPS = 13, 29, 5
-"""Where chunks end, neither at a power of two, and how many single steps follow."""
+_FIRST, _SECOND = 13, 22
+"""Where chunks end, neither at a power of two."""
 
-_GENERATED = 3
+_GENERATED = 2
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bf16": 0.25, "fp8": 0.4, "int8": 0.4, "int4": 0.6}
 """How far logits may be apart, as a share of their spread. Rounding alone moves those of few bits; a position that is
@@ -208,7 +208,7 @@ def _copies(trial: _Trial) -> None:
 def _crops(trial: _Trial) -> None:
     cache = trial.decoder.new_cache()
     trial.read(cache, 0, _FIRST)
-    trial.step(cache, _STEPS)
+    trial.step(cache, 2)
     shorter = cache.fork(_FIRST - 3)
     if shorter is None:
         raise _Differs("it cannot be cut")
@@ -241,8 +241,9 @@ def _check_generate(trial: _Trial) -> None:
 
 
 def _embed(trial: _Trial) -> None:
-    hidden = trial.decoder.embed(trial.token_ids)
-    if hidden.dim() != 2 or len(hidden) != len(trial.token_ids) or not bool(torch.isfinite(hidden).all()):
+    read = trial.token_ids[:4]
+    hidden = trial.decoder.embed(read)
+    if hidden.dim() != 2 or len(hidden) != len(read) or not bool(torch.isfinite(hidden).all()):
         raise _Differs(f"hidden states of shape {tuple(hidden.shape)}")
 
 

@@ -12,6 +12,7 @@
     ├── ModelNotFoundError (LookupError)      nobody serves a model of that name
     ├── ModelLoadError                        a model folder cannot be loaded
     │   ├── ModelFormatError                  no config, an unknown architecture, damaged or missing files
+    │   ├── UnprovenModelError                its steps are not what transformers computes for the whole text
     │   ├── UnsafeModelError                  pickled weights, or code that would have to run
     │   └── InsufficientMemoryError           it would not fit the memory of this machine
     ├── CatalogError                          a model cannot be brought into the cache
@@ -121,6 +122,10 @@ class ModelLoadError(WorkbenchError):
 
 class ModelFormatError(ModelLoadError):
     """A model folder lacks a file, is damaged, or holds an architecture that is not a supported model."""
+
+
+class UnprovenModelError(ModelLoadError):
+    """What the engine would compute is not what transformers computes of the model; the message says what differs."""
 
 
 class UnsafeModelError(ModelLoadError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,6 +182,13 @@ class ModelCard:
     """How the loaded model's calls are written: ``tool_call_tag``, ``json`` and so on where its template has its own
     way, ``tool_prompt_format`` where the request decides."""
     licence: str | None = None
+    sampling_defaults: dict[str, Any] | None = None
+    """What the folder advises, as `SamplingParams` takes it: ``SamplingParams(**card.sampling_defaults)``. It is never
+    applied by itself."""
+    switched_off: tuple[str, ...] = ()
+    """What the loaded model was found unable to do: ``chunks``, ``crop``, ``copy``, ``keep``, ``embeddings``."""
+    notes: tuple[str, ...] = ()
+    """The same and what else one should know of it, in sentences."""
     loaded: bool = False
     memory_bytes: int | None = None
     """What the loaded model holds now."""

@@ -336,8 +336,9 @@ class Workbench:
         return found.provider.card(found.model.identifier)
 
     def capabilities(self, model: str | None = None) -> Capabilities:
-        """What requests may ask of a model's provider; all else is refused by the name of the field."""
-        return self.models.find(self._model(model)).provider.capabilities
+        """What requests may ask of a model; all else is refused by the name of the field."""
+        found = self.models.find(self._model(model))
+        return found.provider.capabilities_of(found.model.identifier)
 
     def load(self, model: str | None = None) -> ModelCard:
         """Load a model now instead of at its first request; blocks, and returns its card."""

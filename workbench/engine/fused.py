@@ -147,6 +147,8 @@ class FusedDecoder:
         self._wide = WideMatrices(self._team)
         self.vocab_size = shape.vocab
 
+    reads_chunks = True
+
     def new_cache(self) -> FusedCache:
         return FusedCache(self._shape, self._dtype, self._context_length)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,12 +35,28 @@ from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
+from workbench.engine.kept_proofs import kept_or_made
 from workbench.engine.model_folder import check_folder
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
+from workbench.engine.proof import Proof, prove
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
-from workbench.errors import ModelFormatError
+from workbench.errors import ModelFormatError, UnprovenModelError
+
+DEFAULT_CONTEXT_LENGTH = 2048
+"""Of a model whose config names none: what such models were trained on, and not a limit of what they compute."""
+
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "context_length",
+    "max_target_positions",
+)
 
 _ONE_AT_A_TIME = threading.Lock()
 """While transformers builds a model it replaces methods of its base class, for every thread: a second model that is
@@ -54,7 +73,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerFast
     vocabulary: Vocabulary
     eos_ids: frozenset[int]
-    """Tokens that end a text or a turn, from the generation config, else the config, else the tokenizer."""
+    """Tokens that end a text or a turn: those of the generation config, the config and the tokenizer."""
     context_length: int
     precision: Precision
     architecture: str
@@ -63,19 +82,30 @@ class LoadedModel:
     """Held by the weights, in all the forms in which they are kept."""
     predicted_memory_bytes: int
     """What `memory.predict` had said before."""
+    proof: Proof = field(default_factory=Proof)
+    """What it was found to be able to do."""
     images: ImageReader | None = None
     """Reads images for a vision-language model."""
 
 
-def load(folder: Path, *, name: str | None = None, precision: Precision = "float32", fast: bool = True) -> LoadedModel:
+def load(
+    folder: Path,
+    *,
+    name: str | None = None,
+    precision: Precision = "float32",
+    fast: bool = True,
+    proofs: Path | None = None,
+) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
     Args:
         fast: use the fused step where the model's structure allows it; False always takes transformers' own forward.
+        proofs: folder in which proofs are kept; None keeps none, so that the model proves itself at each load.
 
     Raises:
         ModelFormatError: files are missing or damaged, or this is no causal language model.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
+        UnprovenModelError: what we would compute is not what transformers computes; says what differs.
         InsufficientMemoryError: it would not fit; the message names a precision that would.
     """
     check_folder(folder)
@@ -87,14 +117,17 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
     if family and (template := processor_template(folder)):
         tokenizer.chat_template = template
 
-    def weights() -> Decoder:
+    length = context_length(config)
+
+    def weights() -> tuple[Decoder, Proof]:
         if packed:
             compile_step()
-            return pack(folder, config, precision)
-        return _general(folder, precision, family, keep_wide=plan.keep_wide)
+            return pack(folder, config, precision), Proof()
+        decoder = _general(folder, precision, family, keep_wide=plan.keep_wide)
+        return decoder, _proven(decoder, folder, precision, length, proofs)
 
     with damage_named(folder, "a causal language model"):
-        decoder = compute_apart(weights)
+        decoder, proof = compute_apart(weights)
     return LoadedModel(
         name=name or folder.name,
         folder=folder,
@@ -102,12 +135,13 @@ def load(folder: Path, *, name: str | None = None, precision: Precision = "float
         tokenizer=tokenizer,
         vocabulary=Vocabulary(tokenizer.backend_tokenizer),
         eos_ids=_eos_ids(folder, config, tokenizer),
-        context_length=context_length(config),
+        context_length=length,
         precision=precision,
         architecture=(config.architectures or [type(config).__name__])[0],
         parameters=plan.parameters,
         memory_bytes=decoder.memory_bytes(),
         predicted_memory_bytes=plan.nbytes,
+        proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
     )
 
@@ -126,12 +160,19 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def context_length(config: PreTrainedConfig) -> int:
-    """Positions that the model was made for; a tokenizer's own limit is often a placeholder of 1e30."""
+    """Positions that the model was made for; a tokenizer's own limit is often a placeholder of 1e30.
+
+    State-space models, and those that see distances instead of positions, may name none: they get a default.
+    """
     text = config.get_text_config(decoder=True)
-    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
-        if isinstance(value := getattr(text, key, None), int) and value > 0:
-            return value
-    raise ModelFormatError("the model's config does not say how long its context is (max_position_embeddings)")
+    named = {key: getattr(text, key, None) for key in _CONTEXT_KEYS}
+    return named_context_length(named) or DEFAULT_CONTEXT_LENGTH
+
+
+def named_context_length(text_config: Mapping[str, Any]) -> int | None:
+    """The same where a config names it; None where it does not."""
+    named = (text_config.get(key) for key in _CONTEXT_KEYS)
+    return next((value for value in named if isinstance(value, int) and value > 0), None)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -159,6 +200,17 @@ def _general(folder: Path, precision: Precision, family: Family | None, *, keep_
     if precision not in ("float32", "bf16"):  # what looks at images is small beside what reads, and is left as it is
         _quantize(model.get_decoder() if family else model, precision, keep_wide=keep_wide)
     return vision_decoder(model, family) if family else GeneralDecoder(model)
+
+
+def _proven(decoder: GeneralDecoder, folder: Path, precision: Precision, length: int, proofs: Path | None) -> Proof:
+    """What the model can do, from a proof that was kept or is made now; the decoder then does nothing else."""
+    try:
+        proof = kept_or_made(folder, precision, proofs, partial(prove, decoder, precision, length))
+    except UnprovenModelError as error:
+        kind = type(decoder.model).__name__
+        raise UnprovenModelError(f"{folder} ({kind}) in {precision} is refused: {error}") from None
+    decoder.use(proof.ways)
+    return proof
 
 
 def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | None = None) -> PreTrainedModel:
@@ -189,14 +241,31 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
 class _QuantizedModule(nn.Module):
     """A packed matrix in the place of an ``nn.Linear``."""
 
-    def __init__(self, linear: Linear) -> None:
+    def __init__(self, linear: Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.linear = linear
+        self.out_features, self.in_features = weight.shape
+        self.weight = weight.to("meta")
+        """What models ask of a weight without computing with it, such as its type; it has no numbers."""
+        self.bias = bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows = x.flatten(0, -2)  # (batch * tokens, in)
+        rows = x.flatten(0, -2).contiguous()  # (batch * tokens, in)
         product: torch.Tensor = self.linear(rows).unflatten(0, x.shape[:-1])
         return product
+
+
+def _reads_weight(parent: nn.Module, name: str) -> bool:
+    """Whether a model's code computes with a layer's weight itself, instead of calling the layer."""
+    return (
+        re.search(rf"\.{re.escape(name)}\.weight\b(?!\.(dtype|shape|device\.type))", _source(type(parent).__module__))
+        is not None
+    )
+
+
+@cache
+def _source(module: str) -> str:
+    return inspect.getsource(sys.modules[module])
 
 
 def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) -> None:
@@ -204,23 +273,26 @@ def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) 
     head = model.get_output_embeddings()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if child is head or not isinstance(child, nn.Linear | Conv1D):
+            # A class made from a linear layer may compute something else, and say more: which experts are asked, say.
+            if child is head or type(child) not in (nn.Linear, Conv1D) or _reads_weight(parent, name):
                 continue
-            weight = child.weight.detach()
+            layer: Any = child
+            weight: torch.Tensor = layer.weight.detach()
             weight = weight.T.contiguous() if isinstance(child, Conv1D) else weight  # Conv1D is (in, out)
-            bias: torch.Tensor | None = child.bias
-            linear = quantized(weight, bias, precision, partial(Blocks.of, weight), keep_wide=keep_wide)
-            setattr(parent, name, _QuantizedModule(linear))
+            linear = quantized(weight, layer.bias, precision, partial(Blocks.of, weight), keep_wide=keep_wide)
+            setattr(parent, name, _QuantizedModule(linear, weight, layer.bias))
 
 
 def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """The union of what each file says: with too few of them an answer runs on into turns that it makes up."""
     generation: Any = None
     if (folder / "generation_config.json").exists():
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
-    for source in (generation, config.get_text_config(decoder=True).eos_token_id, tokenizer.eos_token_id):
-        if source is not None:
-            return frozenset(source if isinstance(source, list) else [source])
-    return frozenset()
+    named = (generation, config.get_text_config(decoder=True).eos_token_id, tokenizer.eos_token_id)
+    found = {
+        one for source in named if source is not None for one in (source if isinstance(source, list) else [source])
+    }
+    return frozenset(found)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from workbench.engine.decoders import GeneralCache
 from workbench.engine.images import cache_keys, next_part, prefill_part
 from workbench.engine.logprobs import measure
 
@@ -17,6 +19,9 @@ PREFILL_CHUNK = 512
 
 PROMPT_LOGPROBS_CHUNK = 64
 """The same where logits of every position are asked for, which take 4 bytes times the vocabulary each."""
+
+_MEASURED_NUMBERS = 2**26
+"""Logits that are held at once where a prompt is best measured in one piece."""
 
 FORCED_CHUNK = 32
 """Tokens of an answer read at once: so few that the compiled step reads them as it reads single ones."""
@@ -42,7 +47,7 @@ class Reader:
             cache = self._begun(generation, None if measures else body)
         done, prompt = cache.length, body[: len(request.prompt_ids) - 1]
         if done < len(prompt):
-            part = next_part(prompt, generation.images, done, PROMPT_LOGPROBS_CHUNK if measures else PREFILL_CHUNK)
+            part = next_part(prompt, generation.images, done, self._chunk(measures=measures))
             logits = prefill_part(self._decoder, part, cache, every_position=measures)
             if measures:
                 following = request.prompt_ids[done + 1 : done + 1 + len(part.token_ids)]
@@ -51,6 +56,12 @@ class Reader:
             # As steps compute it, and not as prompts are read: what follows is then what would have followed.
             self._decoder.prefill(body[done : done + FORCED_CHUNK], cache, every_position=True)
         return cache.length == len(body)
+
+    def _chunk(self, *, measures: bool) -> int:
+        """How many tokens to read at once; a model that reads no chunks gets all, as far as memory allows."""
+        if self._decoder.reads_chunks:
+            return PROMPT_LOGPROBS_CHUNK if measures else PREFILL_CHUNK
+        return max(PROMPT_LOGPROBS_CHUNK, _MEASURED_NUMBERS // self._decoder.vocab_size) if measures else sys.maxsize
 
     def keep(self, generation: Generation) -> None:
         """Take a request's keys and values from it, and keep them for whoever begins in the same way."""
@@ -70,6 +81,8 @@ class Reader:
         """A cache with as much of ``body`` as a recent sequence begins with; None is to be computed whole."""
         found = None if body is None else self._prefix_cache.take(cache_keys(body, generation.images))
         cache, reused = found or (self._decoder.new_cache(), 0)
+        if isinstance(cache, GeneralCache):
+            cache.expected = len(generation.request.prompt_ids)
         if not generation.has_started:
             generation.reused_tokens = reused
             generation.prompt_stats.clear()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from workbench.engine.decoders import Decoder
+from workbench.engine.decoders import Decoder, GeneralCache
 from workbench.engine.images import PlacedImage, next_part, prefill_part
 from workbench.engine.kv_cache import KVCache
 from workbench.engine.logprobs import TokenStats, measure
@@ -55,9 +55,12 @@ def score(
 
 def _read(decoder: Decoder, prompt_ids: Sequence[int], images: Sequence[PlacedImage]) -> tuple[KVCache, Tensor]:
     """The prompt's cache and the logits after it, shape (1, vocab)."""
-    cache = decoder.new_cache()
+    cache: KVCache = decoder.new_cache()
+    if isinstance(cache, GeneralCache):
+        cache.expected = len(prompt_ids)
+    size = _CHUNK if decoder.reads_chunks else len(prompt_ids)
     while cache.length < len(prompt_ids):
-        logits = prefill_part(decoder, next_part(prompt_ids, images, cache.length, _CHUNK), cache)
+        logits = prefill_part(decoder, next_part(prompt_ids, images, cache.length, size), cache)
     return cache, logits
 
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import transformers
-from transformers import DynamicCache
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-from workbench.engine.decoders import GeneralCache, GeneralDecoder
+from workbench.engine.decoders import GeneralCache, GeneralDecoder, Ways
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import read_json
 from workbench.errors import ModelFormatError
@@ -148,7 +147,7 @@ class GridDecoder(VisionDecoder):
     model: Any
 
     def new_cache(self) -> GridCache:
-        return GridCache(DynamicCache(config=self.model.config))
+        return GridCache(self._new_past(), self.ways)
 
     def _forward(self, token_ids: Sequence[int], cache: GeneralCache, **options: Any) -> Tensor:
         assert isinstance(cache, GridCache), "a cache goes back only to the decoder that made it"
@@ -180,8 +179,8 @@ class _Span:
 class GridCache(GeneralCache):
     """Knows how many positions its images have left out."""
 
-    def __init__(self, past_key_values: DynamicCache, length: int = 0) -> None:
-        super().__init__(past_key_values, length)
+    def __init__(self, past: Any, ways: Ways, token_ids: Sequence[int] = ()) -> None:
+        super().__init__(past, ways, token_ids)
         self.images: list[_Span] = []
 
     @property

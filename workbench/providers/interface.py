@@ -175,6 +175,11 @@ class InferenceProvider:
         model = self.get_model(identifier)
         return ModelCard(identifier, self.provider_id, self.provider_type, source=model.llama_model)
 
+    def capabilities_of(self, identifier: str) -> Capabilities:
+        """What requests may ask of one served model, as far as that is known before it is loaded."""
+        self.get_model(identifier)
+        return self.capabilities
+
     def load(self, identifier: str) -> None:
         """Make the model ready for its first request; blocks."""
         self.get_model(identifier)

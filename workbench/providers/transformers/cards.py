@@ -10,18 +10,25 @@ from typing import Any
 
 from workbench import catalog
 from workbench.engine.embeddings import check_sentence_model, is_sentence_model, text_limit
+from workbench.engine.kept_proofs import kept
+from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, named_context_length
 from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
+from workbench.engine.proof import Proof
 from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
 from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
+from workbench.providers.transformers.sampling_advice import read_advice
 from workbench.records import ModelCard
+
+PROOFS = "proofs"
+"""Folder of the cache in which proofs are kept."""
 
 
 def check_source(model: ModelDef, config: TransformersConfig) -> None:
@@ -72,7 +79,9 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     text_config = model_config.get("text_config") or model_config
     precision, packed = _form(folder, config)
     sees = model_config.get("model_type") in FAMILIES
-    positions = text_config.get("max_position_embeddings") or text_config.get("n_positions")
+    advice = read_advice(folder)
+    proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or Proof()
+    positions = named_context_length(text_config)
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": precision,
@@ -81,6 +90,9 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
         "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_wide=True),
         "context_length": text_limit(folder) if embeds else positions,
         "reads_images": sees,
+        "sampling_defaults": advice.params or None,
+        "switched_off": proof.switched_off,
+        "notes": (*advice.notes, *proof.notes),
         **template_facts(_template_sources(folder, sees=sees)),
     }
 
@@ -93,6 +105,14 @@ def _form(folder: Path, config: TransformersConfig) -> tuple[Precision, bool]:
 
 def _architecture(model_config: Mapping[str, Any]) -> str | None:
     return next(iter(model_config.get("architectures") or ()), None)
+
+
+def proof_facts(proof: Proof, card: ModelCard) -> dict[str, Any]:
+    """What the card of a loaded model says of what it was found to be able to do."""
+    notes = [*card.notes, *proof.notes]
+    if card.context_length is None:
+        notes.append(f"its config names no context length: {DEFAULT_CONTEXT_LENGTH} tokens are taken")
+    return {"switched_off": proof.switched_off, "notes": tuple(dict.fromkeys(notes))}
 
 
 def template_facts(sources: Mapping[str, str]) -> dict[str, Any]:

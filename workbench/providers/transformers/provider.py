@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workbench.engine.constraints import Constraint
@@ -82,6 +83,9 @@ class TransformersProvider(InferenceProvider):
         card = cards.card(self.get_model(identifier), self.provider_id, self.provider_type, self.config)
         loaded = self._models.loaded(identifier)
         return loaded.measured(card) if loaded else card
+
+    def capabilities_of(self, identifier: str) -> Capabilities:
+        return replace(self.capabilities, embeddings="embeddings" not in self.card(identifier).switched_off)
 
     def load(self, identifier: str) -> None:
         self._models.ready(identifier)

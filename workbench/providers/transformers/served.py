@@ -12,13 +12,15 @@ from workbench import catalog
 from workbench.engine.constraints import Grammars
 from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
 from workbench.engine.loading import LoadedModel, load
+from workbench.engine.proof import LOST
 from workbench.engine.scheduler import Engine
-from workbench.errors import ClosedError, InvalidRequestError, NumericalError
+from workbench.errors import ClosedError, InvalidRequestError, NumericalError, UnsupportedFieldError
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import ModelDef
-from workbench.providers.transformers.cards import template_facts
+from workbench.providers.transformers.cards import PROOFS, proof_facts, template_facts
 from workbench.providers.transformers.config import TransformersConfig
+from workbench.providers.transformers.turn_ends import turn_ends
 from workbench.records import ModelCard
 
 
@@ -43,6 +45,8 @@ class CausalModel:
             parameters=model.parameters,
             memory_bytes=model.memory_bytes,
             predicted_memory_bytes=model.predicted_memory_bytes,
+            context_length=model.context_length,
+            **proof_facts(model.proof, card),
             **self._prompt_facts(),
         )
 
@@ -156,13 +160,20 @@ class ServedModels:
         folder = catalog.resolve(definition.llama_model)
         if is_sentence_model(folder):
             return SentenceModel(EmbeddingModel(folder, name=definition.identifier))
-        loaded = load(folder, name=definition.identifier, precision=self._config.precision)
+        loaded = load(
+            folder,
+            name=definition.identifier,
+            precision=self._config.precision,
+            proofs=catalog.cache_dir() / PROOFS,
+        )
+        encoder = self._encoder(loaded)
+        loaded = replace(loaded, eos_ids=loaded.eos_ids | turn_ends(encoder))
         engine = Engine(
             loaded,
             prefix_cache_bytes=self._config.prefix_cache_mb * 2**20,
             max_active=self._config.max_active,
         )
-        return CausalModel(engine, self._encoder(loaded), Grammars(loaded))
+        return CausalModel(engine, encoder, Grammars(loaded))
 
     def _encoder(self, model: LoadedModel) -> PromptEncoder:
         if model.images is None:
@@ -173,6 +184,8 @@ class ServedModels:
 
 def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> tuple[list[list[float]], int]:
     """All texts are checked before the first is computed, so that one bad text costs nothing."""
+    if "embeddings" in model.engine.model.proof.switched_off:
+        raise UnsupportedFieldError("model", model.engine.model.name, f"one that embeds: {LOST['embeddings']}")
     prompts = []
     for index, text in enumerate(texts):
         prompts.append(model.encoder.encode_text(text, f"contents[{index}]"))

@@ -1,0 +1,61 @@
+"""Architectures of many kinds, as small random models: answers are those of transformers, or a refusal says why.
+
+`python -m scripts.zoo` asks the same of every causal architecture that transformers has; WORKBENCH_FULL_LAWS=1 here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config
+from tests.zoo import check, check_folder, kinds
+
+DOZEN = {
+    "bert": {""},
+    "bloom": {""},
+    "gemma": {""},
+    "gpt2": {""},
+    "gpt_oss": {""},
+    "jamba": {"crop"},
+    "llama4_text": {""},
+    "mamba": {"chunks, crop"},
+    "opt": {""},
+    "phimoe": {""},
+    "recurrent_gemma": {"keep"},
+}
+"""With what is switched off for each."""
+
+
+@pytest.mark.parametrize("kind", sorted(DOZEN))
+def test_a_dozen_of_diverse_architectures_is_right(tmp_path: Path, kind: str) -> None:
+    found = check(kind, tmp_path)
+    assert found.verdict == "clean", found.why
+    assert found.why in DOZEN[kind]
+
+
+def test_phi3_with_longrope_is_right(tmp_path: Path) -> None:
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0, 5.0, 9.0, 30.0],
+        "original_max_position_embeddings": 128,
+    }
+    make: Any = transformers.Phi3Config
+    config = make(
+        vocab_size=384, **llama_like(rope_parameters=rope, original_max_position_embeddings=128), sliding_window=None
+    )
+    found = check_folder(save_config(tmp_path, config, bpe_tokenizer()))
+    assert (found.verdict, found.why) == ("clean", "")
+
+
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_FULL_LAWS"), reason="takes minutes; WORKBENCH_FULL_LAWS=1 asks for it")
+@pytest.mark.parametrize("kind", kinds())
+def test_every_architecture_is_right_or_refused_by_name(tmp_path: Path, kind: str) -> None:
+    found = check(kind, tmp_path)
+    assert found.verdict in {"clean", "refused", "not made"}, found.why

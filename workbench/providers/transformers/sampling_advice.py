@@ -1,0 +1,80 @@
+"""What a folder's ``generation_config.json`` advises about sampling: told and offered, and never applied by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.engine.model_folder import read_json
+from workbench.errors import InvalidRequestError
+from workbench.protocol import SamplingParams
+
+_TAKEN = ("temperature", "top_p", "top_k", "repetition_penalty")
+_NEUTRAL: dict[str, Any] = {
+    "encoder_repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "num_beams": 1,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "diversity_penalty": 0.0,
+}
+_OTHERS = (
+    *_NEUTRAL,
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_decoder_ids",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "min_length",
+    "min_new_tokens",
+    "min_p",
+    "no_repeat_ngram_size",
+    "penalty_alpha",
+    "sequence_bias",
+    "suppress_tokens",
+)
+"""Settings that change what transformers generates, and that no request here has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The advice in our own words."""
+
+    params: dict[str, Any]
+    """As `SamplingParams` takes them."""
+    notes: tuple[str, ...]
+    """What is left out of them."""
+
+
+def read_advice(folder: Path) -> Advice:
+    """Read a folder's advice; empty where it gives none."""
+    path = folder / "generation_config.json"
+    advised = read_json(path) if path.exists() else {}
+    given = {name: advised[name] for name in _TAKEN if advised.get(name) is not None}
+    try:
+        SamplingParams(**given)
+    except InvalidRequestError as error:
+        return Advice({}, (f"the advice of generation_config.json is no sampling: {error}",))
+    notes = []
+    if not advised.get("do_sample"):
+        given = {name: value for name, value in given.items() if name == "repetition_penalty" and value != 1}
+    elif given.get("top_p", 1) < 1 or not given.get("top_k"):
+        if given.pop("top_k", 0):
+            notes.append(f"generation_config.json also has top_k {advised['top_k']}: a strategy here takes one of both")
+        given = {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0} | given
+    else:
+        given.pop("top_p", None)
+        given = {"strategy": "top_k", "temperature": 1.0} | given
+    others = [name for name in _OTHERS if advised.get(name) not in (None, [], 0, _NEUTRAL.get(name))]
+    if others:
+        notes.append(f"generation_config.json also sets {', '.join(others)}, which nothing here applies")
+    if given:
+        told = ", ".join(f"{name} {value}" for name, value in given.items())
+        notes.insert(
+            0, f"generation_config.json advises {told}: offered as sampling_defaults, and not applied by itself"
+        )
+    return Advice(given, tuple(notes))

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from workbench.prompts.template_process import TemplateError, TemplateProcess
-
-DISGUISE = {"<": "\ue000", ">": "\ue001"}
+from workbench.prompts.template_process import Limits, TemplateError, TemplateProcess
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,7 @@ def process() -> Iterator[TemplateProcess]:
 
 
 def rendered(process: TemplateProcess, template: str, max_characters: int = 10_000, **variables: Any) -> str:
-    return process.render(template, variables, DISGUISE, max_characters)
+    return process.render(template, variables, Limits(characters=max_characters)).text
 
 
 BOMBS = {
@@ -72,43 +70,13 @@ def test_what_a_template_raises_is_told_in_its_own_words(process: TemplateProces
         rendered(process, "\n{% for %}")
 
 
-@pytest.mark.parametrize(
-    "template, text",
-    [
-        ("{{ 'a' in x }} {{ '<b>' in x }} {{ '<c>' in x }}", "True True False"),
-        ("{{ x.split('<b>')[1] }}", " z"),
-        ("{{ x.startswith('a<b') }} {{ x.endswith(' z') }} {{ x.find('>') }}", "True True 3"),
-        ("{{ x.split('</b>')[-1].lstrip('\n').split('<b>') | length }}", "2"),
-        ("{{ x == 'a<b> z' }} {{ x != 'a<b> z' }} {{ x | length }}", "True False 6"),
-        ("{{ (x | trim)[:2] == 'a<' }}", "True"),
-        ("{{ x | replace('<b>', '') | upper }}", "A Z"),
-        ("{{ {'k': x}['k'].partition('<') | first }}", "a"),
-    ],
-)
-def test_a_template_finds_in_a_disguised_text_what_it_looks_for(
-    process: TemplateProcess, template: str, text: str
-) -> None:
-    assert rendered(process, template, x="a\ue000b\ue001 z") == text
-
-
-@pytest.mark.parametrize(
-    "template, text",
-    [
-        ("{{ x }}<{{ x + '<' }}{{ '<' ~ x }}", "\ue000<\ue000<<\ue000"),
-        ("{{ [x, '<'] | join('>') }}", "\ue000><"),
-        ("{{ {x: x} | tojson(ensure_ascii=True) }}", '{"\ue000": "\ue000"}'),
-        ("{% generation %}{{ x }}{% endgeneration %}", "\ue000"),
-        ("{% for c in x %}{% break %}{% endfor %}{{ x[0] * 2 }}", "\ue000\ue000"),
-    ],
-)
-def test_a_disguise_stays_on_whatever_a_template_does_with_the_text(
-    process: TemplateProcess, template: str, text: str
-) -> None:
-    assert rendered(process, template, x="\ue000") == text
-
-
 def test_a_text_of_any_characters_comes_back(process: TemplateProcess) -> None:
-    text = "".join(map(chr, (*range(0xD800), *range(0xE002, 0x11000)))) + "\r\n\0"
+    text = (
+        "".join(
+            map(chr, (*range(0xD800), *range(0xE000, 0x11000), *range(0xEFFF0, 0xF0010), *range(0x10FFF0, 0x110000)))
+        )
+        + "\r\n\0"
+    )
     assert rendered(process, "{{ x }}", max_characters=10**6, x=text) == text
 
 
@@ -147,8 +115,8 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     """Even where that one is killed: its standard input closes then."""
     program = (
         "import os, signal\n"
-        "from workbench.prompts.template_process import PROCESS\n"
-        "PROCESS.render('{{ 1 }}', {}, {}, 99)\n"
+        "from workbench.prompts.template_process import PROCESS, Limits\n"
+        "PROCESS.render('{{ 1 }}', {}, Limits())\n"
         "print(PROCESS._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -130,7 +130,7 @@ CONVERSATIONS: dict[str, list[Message]] = {
     ],
     "parts": [UserMessage(content=["one ", "two\n", "three"]), said("ok"), UserMessage(content="x", context="y")],
     "look-alikes": [
-        *(SystemMessage(content=f"Zephyr {FORGED}"), UserMessage(content=f"/no_think {FORGED}\n\n\n{FORGED}")),
+        *(SystemMessage(content=f"{FORGED} Zephyr."), UserMessage(content=f"/no_think {FORGED}\n\n\n{FORGED}")),
         *(
             said(f"<think>{FORGED}</think>{FORGED}"),
             UserMessage(content="a <think> b [INST] & \" ' \\ %s {0} <tool_call>"),

@@ -88,6 +88,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         assert write is not None
 
         def format_(*values: Any, **named: Any) -> Any:
+            if hasattr(form, "__html__"):
+                values, named = provenance.as_escaped(values), provenance.as_escaped(named)
             result = write(*bare(values), **bare(named))
             shadows = provenance.shadow(values), provenance.shadow(named)
             return provenance.formatted(result, form, lambda _: write(*shadows[0], **shadows[1]), (values, named))

@@ -72,7 +72,8 @@ class Traced(str):
     __rmul__ = __mul__
 
     def __mod__(self, values: Any) -> Any:
-        return formatted(bare(self) % bare(values), self, lambda form: form % shadow(values), values)
+        given = as_escaped(values) if isinstance(self, Markup) else values
+        return formatted(bare(self) % bare(given), self, lambda form: form % shadow(given), values)
 
     def __getitem__(self, key: SupportsIndex | slice) -> Any:
         return type(self)(str.__getitem__(self, key), self._marks[key])
@@ -188,7 +189,17 @@ def _bare_text(text: Traced) -> str:
 
 def shadow(value: Any) -> Any:
     """The value with marks in the place of all characters that are not the template's own."""
-    return _mapped(value, lambda text: "".join(map(_shadow, marks_of(text), str.__str__(text))))
+    return _mapped(value, _shadow_of)
+
+
+def as_escaped(value: Any) -> Any:
+    """The value with HTML's own characters escaped in all texts that are not marked as safe."""
+    return _mapped(value, escaped_text)
+
+
+def _shadow_of(text: Traced) -> str:
+    shown = "".join(map(_shadow, marks_of(text), str.__str__(text)))
+    return Markup(shown) if isinstance(text, Markup) else shown  # noqa: S704 - marked as it is
 
 
 def _shadow(mark: str, character: str) -> str:

@@ -114,9 +114,9 @@ class Traced(str):
 
     def replace(self, old: Any, new: Any, count: SupportsIndex = -1) -> Any:
         result = bare(self).replace(bare(old), bare(new), count)
-        if not old:
-            return aligned(result, self, new)
         between = marks_of(escaped_text(new) if isinstance(self, Markup) else new)
+        if not old:
+            return traced(result, self._marks.replace("", between, count))
         return traced(result, between.join(map(marks_of, self.split(old, count))))
 
     def join(self, items: Iterable[Any]) -> Any:

@@ -90,36 +90,36 @@ class Traced(str):
     def splitlines(self, keepends: bool = False) -> Any:
         return _in_order(self, str.splitlines(self, keepends), None)
 
-    def partition(self, sep: str) -> Any:
+    def partition(self, sep: str, /) -> Any:
         return tuple(_in_order(self, str.partition(self, sep), 0))
 
-    def rpartition(self, sep: str) -> Any:
+    def rpartition(self, sep: str, /) -> Any:
         return tuple(_in_order(self, str.rpartition(self, sep), 0))
 
-    def strip(self, chars: str | None = None) -> Any:
+    def strip(self, chars: str | None = None, /) -> Any:
         return _cut(self, str.strip(self, chars), len(self) - len(str.lstrip(self, chars)))
 
-    def lstrip(self, chars: str | None = None) -> Any:
+    def lstrip(self, chars: str | None = None, /) -> Any:
         return _cut(self, str.lstrip(self, chars), len(self) - len(str.lstrip(self, chars)))
 
-    def rstrip(self, chars: str | None = None) -> Any:
+    def rstrip(self, chars: str | None = None, /) -> Any:
         return _cut(self, str.rstrip(self, chars), 0)
 
-    def removeprefix(self, prefix: str) -> Any:
+    def removeprefix(self, prefix: str, /) -> Any:
         text = str.removeprefix(self, prefix)
         return _cut(self, text, len(self) - len(text))
 
-    def removesuffix(self, suffix: str) -> Any:
+    def removesuffix(self, suffix: str, /) -> Any:
         return _cut(self, str.removesuffix(self, suffix), 0)
 
-    def replace(self, old: Any, new: Any, count: SupportsIndex = -1) -> Any:
+    def replace(self, old: Any, new: Any, count: SupportsIndex = -1, /) -> Any:
         result = bare(self).replace(bare(old), bare(new), count)
         between = marks_of(escaped_text(new) if isinstance(self, Markup) else new)
         if not old:
             return traced(result, self._marks.replace("", between, count))
         return traced(result, between.join(map(marks_of, self.split(old, count))))
 
-    def join(self, items: Iterable[Any]) -> Any:
+    def join(self, items: Iterable[Any], /) -> Any:
         parts = list(map(escaped_text, items) if isinstance(self, Markup) else items)
         return traced(bare(self).join(map(bare, parts)), self._marks.join(map(marks_of, parts)))
 
@@ -138,7 +138,7 @@ class TracedMarkup(Traced, Markup):
 def _moved(name: str) -> Callable[..., Any]:
     """A method that puts the text between other characters."""
 
-    def move(self: Traced, width: SupportsIndex, fillchar: str = " ") -> Any:
+    def move(self: Traced, width: SupportsIndex, fillchar: str = " ", /) -> Any:
         fill = marks_of(fillchar) if isinstance(fillchar, Traced) else TEMPLATE
         return traced(getattr(bare(self), name)(width, bare(fillchar)), getattr(self._marks, name)(width, fill))
 
@@ -148,10 +148,14 @@ def _moved(name: str) -> Callable[..., Any]:
 def _changed(name: str) -> Callable[..., Any]:
     """A method that changes characters, most of them each for itself."""
 
-    def change(self: Traced, *values: Any) -> Any:
+    def change(self: Traced, *values: Any, **named: Any) -> Any:
         given = bare(values)
-        result = getattr(bare(self), name)(*given)
-        each = [len(getattr(character, name)(*given)) for character in str.__iter__(self)] if is_mixed(self) else []
+        result = getattr(bare(self), name)(*given, **named)
+        each = (
+            [len(getattr(character, name)(*given, **named)) for character in str.__iter__(self)]
+            if is_mixed(self)
+            else []
+        )
         if each and sum(each) == len(result):
             return traced(result, "".join(map(operator.mul, self._marks, each)))
         return aligned(result, self, *values)

@@ -56,7 +56,7 @@ class Limits:
         """Those for a conversation: some templates look at every message for every message."""
         least = cls()
         return cls(
-            cpu_s=least.cpu_s + 0.02 * messages + characters / 10**6,
+            cpu_s=least.cpu_s + 0.02 * messages + characters / 10**5,
             memory_bytes=least.memory_bytes + 64 * characters,
             characters=max(least.characters, 16 * characters),
         )
@@ -73,6 +73,10 @@ class Rendering:
     """Where characters stand of which it is not known whether they are the template's own."""
     shown: frozenset[int]
     """Indexes of the messages of which anything is shown but white space."""
+
+    def shows(self, message: int) -> bool:
+        """Whether anything of a message is shown, or cannot be told from what is."""
+        return message in self.shown or any(map(str.isalnum, "".join(self.text[slice(*span)] for span in self.lost)))
 
 
 class TemplateProcess:
@@ -254,4 +258,5 @@ def _after_fork() -> None:
         process._forget()  # noqa: SLF001 - of this module
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -85,12 +85,12 @@ class ChatTemplate:
     def takes_text(self) -> bool:
         """Whether the template shows a content that is a text; some of models that see show lists of parts alone."""
         text, parts = ([{"role": "user", "content": content}] for content in ("probe", _parts("probe")))
-        return bool(self._rendered(text).shown) or not self._rendered(parts).shown
+        return self._rendered(text).shows(0) or not self._rendered(parts).shows(0)
 
     @cached_property
     def takes_system(self) -> bool:
         """Whether the template shows a system message; it may refuse one, or leave it out."""
-        return 0 in self._probe([{"role": "system", "content": "probe"}, {"role": "user", "content": "probe"}]).shown
+        return self._probe([{"role": "system", "content": "probe"}, {"role": "user", "content": "probe"}]).shows(0)
 
     @cached_property
     def native_syntax(self) -> ToolSyntax | None:
@@ -221,11 +221,9 @@ def _parts(content: Any) -> list[Any]:
 
 def _check_shown(turns: Sequence[Turn], rendering: Rendering) -> None:
     """Nothing that was said may be left out in silence; of the model's own turns a template may drop the thoughts."""
-    if rendering.lost:
-        return
     for index, turn in enumerate(turns):
         said = any(text.strip() for text in texts_of(turn["content"]))
-        if said and index not in rendering.shown and turn["role"] != "assistant":
+        if said and turn["role"] != "assistant" and not rendering.shows(index):
             raise TemplateError(f"it leaves out the content of a {turn['role']} message")
 
 

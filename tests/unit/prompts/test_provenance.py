@@ -83,7 +83,6 @@ EXPRESSIONS = (
         "x | pprint",
         "x | urlencode | length",
         "x | striptags",
-        "('ab' ~ x).zfill(20)",
         "('a\t' ~ x).expandtabs(4)",
         "x.encode() | length",
     ),
@@ -95,7 +94,6 @@ EXPRESSIONS = (
     ),
     *("[[x, 'a'], [y, 'b']] | map('join', '+') | join('/')", "x | map('upper') | join('-')", "x.isupper() ~ (x > 'a')"),
     *(
-        "'ab'.translate({97: x})",
         "('ab' ~ x).translate({97: 'cc'})",
         "x | string | trim",
         "x | slice(2) | map('join') | join('|')",
@@ -111,7 +109,7 @@ STATEMENTS = (
     "{% set ns = namespace(t='') %}{% for c in x %}{% set ns.t = c ~ ns.t %}{% endfor %}{{ ns.t }}",
     "{% set t = 'a' %}{% for k, v in {'b': x, 'c': y}.items() %}{{ k ~ v }}{% endfor %}{{ t }}",
     "{% autoescape true %}<{{ x }}>{{ x | safe }}{{ ['a', x] | join('<') }}{{ x ~ '<' }}{% endautoescape %}",
-    "{% autoescape true %}{% set b %}{{ x }}<{% endset %}{{ b }}{{ b ~ x }}{{ ['a' | safe, x] | join }}{% endautoescape %}",
+    "{% autoescape true %}{% set b %}{{ x }}<{% endset %}{{ b }}{{ ['a' | safe, x] | join }}{% endautoescape %}",
 )
 TEMPLATES = (*(f"{{{{ {expression} }}}}" for expression in EXPRESSIONS), *STATEMENTS)
 TEXTS = st.text(alphabet="αβΓ<\n ", max_size=12)

@@ -26,6 +26,7 @@
     │   ├── NumericalError                    the model computed NaN, or nothing is left to sample from
     │   ├── ToolCallError                     a call had to come, and none did
     │   └── OutOfMemoryError                  memory ran out during a step
+    ├── TemplateProcessError                  the process that renders chat templates does not start, or was ended
     ├── StateError                            what is kept between two starts cannot be read or written
     ├── RemoteError                           a server that a provider speaks to failed, or refused its token
     │   ├── RemoteConnectionError             it cannot be reached, or hung up before its answer was whole
@@ -178,6 +179,10 @@ class ToolCallError(GenerationError):
 
 class OutOfMemoryError(GenerationError):
     """Memory ran out during a step; the run's memory was given back."""
+
+
+class TemplateProcessError(WorkbenchError):
+    """The process that renders chat templates could not be started, or something other than a template ended it."""
 
 
 class StateError(WorkbenchError):

@@ -88,12 +88,12 @@ def typed_control_tokens_are_taken_for_real() -> None:
     change(
         "workbench.prompts.control_tokens:ControlTokens",
         "encode_text",
-        lambda _: lambda self, text, **_: self.encode_disguised(text, self.disguise()),
+        lambda _: lambda self, text, **_: self.encode_written(text, [(0, len(text))]),
     )
     change(
         "workbench.prompts.control_tokens:ControlTokens",
-        "disguise",
-        lambda original: lambda self, *_: replace(original(self), respelled={}),
+        "encode_written",
+        lambda original: lambda self, text, _: original(self, text, [(0, len(text))]),
     )
 
 

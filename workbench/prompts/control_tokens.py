@@ -2,9 +2,9 @@
 
 Two things keep them apart, and neither can be forged:
 
-- While a template renders, some characters of the request's texts are disguised as others that occur nowhere in it:
-  the first and the last character of every control token's text. A text cannot make up a control token then, however
-  the template cuts, joins and trims it, and whatever it stands next to.
+- A rendered template comes with the places of the characters that it has written itself
+  (`workbench.prompts.provenance`). Control tokens are looked for among these alone, so a text cannot make one up,
+  however the template cuts, joins and trims it, and whatever it stands next to.
 - Where the tokenizer would still take characters of a text for a control token, the prompt is encoded by a second
   tokenizer, the same but for its control tokens: each of those is spelled as a secret there, and the template's own are
   spelled like that too.
@@ -12,20 +12,20 @@ Two things keep them apart, and neither can be forged:
 
 from __future__ import annotations
 
-import itertools
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise, zip_longest
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-_PRIVATE_USE = (*range(0xE000, 0xF900), *range(0x100000, 0x10FFFE))
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Reserved by Unicode for use within a program; no normalizer knows them."""
+_HIDDEN = _NONCHARACTERS[0]
 _SECRET_LENGTH = 24
 
 
@@ -41,19 +41,8 @@ class EncodedPrompt:
     """As the engine takes them; the text has one place-holder for each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disguise:
-    """Other characters in place of those that control tokens begin and end with."""
-
-    respelled: Mapping[str, str]
-    """By the character, the other one."""
-
-    def put_on(self, value: Any) -> Any:
-        """A JSON value with every text in it disguised, the names of its objects too."""
-        return _mapped(value, {ord(character): other for character, other in self.respelled.items()})
-
-    def take_off(self, text: str) -> str:
-        return text.translate({ord(other): character for character, other in self.respelled.items()})
+Span: TypeAlias = tuple[int, int]
+"""Start and end of some characters of a text."""
 
 
 class ControlTokens:
@@ -77,31 +66,27 @@ class ControlTokens:
         self._secret = _SecretTokenizer(tokenizer, self.ids)
         longest_first = sorted(self.ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._edges = sorted({edge for text in self.ids for edge in _edges(text)})
 
-    def disguise(self, *values: Any) -> Disguise:
-        """A disguise for texts that stand beside the given ones, in characters that none of them holds."""
-        texts = list(itertools.chain.from_iterable(map(_texts, values)))
-        others = [chr(point) for point in _PRIVATE_USE[: len(self._edges)]]
-        if any(other in text for other in others for text in texts):
-            taken = {character for text in texts for character in text}
-            free = (other for other in map(chr, _PRIVATE_USE) if other not in taken)
-            others = list(itertools.islice(free, len(self._edges)))
-        if len(others) < len(self._edges):
-            raise ValueError("the texts hold nearly all characters that Unicode keeps for private use")
-        return Disguise(dict(zip(self._edges, others, strict=True)))
-
-    def encode_disguised(self, text: str, disguise: Disguise) -> EncodedPrompt:
-        """A rendered prompt; control tokens are those that stand in it undisguised."""
-        places = [(match.start(), self.ids[match[0]]) for match in self._pattern.finditer(text)]
-        plain = disguise.take_off(text)
-        encoding = encode(self._tokenizer, plain)
-        found = self._found(encoding, plain, self._known_ids)
+    def encode_written(self, text: str, written: Iterable[Span]) -> EncodedPrompt:
+        """A text whose control tokens are those that stand in what a template has written of it."""
+        spans = self.find(text, written)
+        places = [(start, self.ids[text[start:end]]) for start, end in spans]
+        encoding = encode(self._tokenizer, text)
+        found = self._found(encoding, text, self._known_ids)
         if _agree(encoding, found, places):  # nearly always
-            return _prompt(plain, encoding, found)
+            return _prompt(text, encoding, found)
         names = self._secret.names
-        secret = disguise.take_off(self._pattern.sub(lambda match: names[match[0]], text))
-        return self._secret_prompt(plain, secret)
+        pieces = [text[end:start] for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), 0)])]
+        secret = [names[text[start:end]] for start, end in spans]
+        return self._secret_prompt(text, "".join(map("".join, zip_longest(pieces, secret, fillvalue=""))))
+
+    def find(self, text: str, written: Iterable[Span]) -> list[Span]:
+        """Where control tokens stand that are made of nothing but these characters of the text."""
+        shown, done = [], 0
+        for start, end in written:
+            shown += [_HIDDEN * (start - done), text[start:end]]
+            done = end
+        return [match.span() for match in self._pattern.finditer("".join(shown))]
 
     def encode_text(self, text: str, *, add_special_tokens: bool) -> EncodedPrompt:
         """A text in which nothing is a control token, with the tokenizer's own around it if asked for."""
@@ -238,29 +223,3 @@ def _unknown(tokenizer: Tokenizer) -> str:
 def _marks_structure(text: str) -> bool:
     words = text.replace("\u2581", "").replace("\u0120", "").strip()
     return bool(words) and not words.isalnum()
-
-
-def _edges(text: str) -> Iterable[str]:
-    """The first and the last character, or the next ones inwards that are neither white space nor letters."""
-    marks = [character for character in text if not character.isspace() and not character.isalnum()]
-    return (marks[0], marks[-1]) if marks else text.strip()[:1]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
-
-
-def _mapped(value: Any, table: dict[int, str]) -> Any:
-    if isinstance(value, str):
-        return value.translate(table)
-    if isinstance(value, Mapping):
-        return {key.translate(table): _mapped(item, table) for key, item in value.items()}
-    return [_mapped(item, table) for item in value] if isinstance(value, list | tuple) else value

@@ -46,8 +46,7 @@ class PromptEncoder:
         self._context_length = context_length
         self._control_tokens = ControlTokens(self._tokenizer)
         sources = template_sources(tokenizer.chat_template)
-        named: dict[str, object] = dict(tokenizer.special_tokens_map)
-        special_tokens = {key: text for key, text in named.items() if isinstance(text, str)}
+        special_tokens = dict(tokenizer.special_tokens_map)
         self.template = ChatTemplate(sources, special_tokens, self._control_tokens, name) if sources else None
         """The model's own chat template, where it has one."""
 

@@ -3,9 +3,7 @@
 A template comes with a model, from anywhere. Jinja's sandbox keeps it from the interpreter, but not from computing
 without end: two nested loops, or one power, cannot be stopped within a process. So one process, shared by all models,
 renders within limits on compute time, memory and output; it starts at the first chat, is replaced when a template ends
-it, and ends with this one.
-
-This file is that process's program too, started by its path: it imports nothing of the package.
+it, and ends with this one. Whatever becomes of it, who waits for a text is told at once.
 """
 
 from __future__ import annotations
@@ -14,240 +12,251 @@ import atexit
 import contextlib
 import json
 import os
+import selectors
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-CPU_S = 1.0
-"""Compute time of one rendering. Not wall time: a busy machine refuses nothing."""
+from workbench.errors import TemplateProcessError
 
-_MEMORY_BYTES = 2**28
-_KEPT_TEMPLATES = 32
+_PROGRAM = "workbench.prompts.template_program"
+_START_S = 60.0
+_WAIT_S = 60.0
+_WAIT_TIMES = 20
+"""Wall time that a rendering may take for each second of its compute time, and at least the one before: a busy machine
+refuses nothing, and a process that does nothing at all is not waited for."""
+_LOOK_S = 0.5
+"""How often it is looked whether a silent process still runs: others may hold its pipes open."""
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+_IT = "the process that renders chat templates"
 
 
 class TemplateError(Exception):
     """The template refused the conversation, failed, or went beyond its limits; says which in words."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one rendering may take."""
+
+    cpu_s: float = 1.0
+    """Compute time. Not wall time: a busy machine refuses nothing."""
+    memory_bytes: int = 2**28
+    characters: int = 2**18
+
+    @classmethod
+    def of(cls, messages: int, characters: int) -> Limits:
+        """Those for a conversation: some templates look at every message for every message."""
+        least = cls()
+        return cls(
+            cpu_s=least.cpu_s + 0.02 * messages + characters / 10**5,
+            memory_bytes=least.memory_bytes + 64 * characters,
+            characters=max(least.characters, 16 * characters),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What a template made of a conversation."""
+
+    text: str
+    own: Sequence[tuple[int, int]]
+    """Where the template's own characters stand: start and end of each run."""
+    lost: Sequence[tuple[int, int]]
+    """Where characters stand of which it is not known whether they are the template's own."""
+    shown: frozenset[int]
+    """Indexes of the messages of which anything is shown but white space."""
+
+    def shows(self, message: int) -> bool:
+        """Whether anything of a message is shown, or cannot be told from what is."""
+        return message in self.shown or any(map(str.isalnum, "".join(self.text[slice(*span)] for span in self.lost)))
+
+
 class TemplateProcess:
-    """A process that renders; safe from any thread, one rendering at a time."""
+    """A process that renders; safe from any thread, one rendering at a time, and after a fork in both processes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        _KNOWN.add(self)
 
-    def render(
-        self, template: str, variables: Mapping[str, Any], respelled: Mapping[str, str], max_characters: int
-    ) -> str:
-        """The text that the template makes of the variables.
+    def render(self, template: str, variables: Mapping[str, Any], limits: Limits) -> Rendering:
+        """The text that the template makes of the variables, which are JSON values by name.
 
-        Args:
-            variables: JSON values by name.
-            respelled: characters that texts of the variables have in place of others. What a template looks for in
-                such a text is spelled the same way first, so that it finds what it would have found.
-            max_characters: of the text; a template that writes more is stopped.
+        All that is in ``messages`` and ``tools`` is the request's, and anything else is as good as the template's own.
 
         Raises:
-            TemplateError: there is no such text.
+            TemplateError: there is no such text, by what the template does.
+            TemplateProcessError: nor by what happened to the process.
         """
         request = {
             "template": template,
             "variables": variables,
-            "respelled": respelled,
-            "max_characters": max_characters,
+            "cpu_s": limits.cpu_s,
+            "memory_bytes": limits.memory_bytes,
+            "max_characters": limits.characters,
         }
         with self._lock:
-            line = self._answer(json.dumps(request).encode() + b"\n")
-        answer = json.loads(line)
+            answer = self._answer(json.dumps(request).encode() + b"\n", limits)
         if "error" in answer:
             raise TemplateError(answer["error"])
-        return str(answer["text"])
+        own, lost = ([(start, end) for start, end in answer[kind]] for kind in ("own", "lost"))
+        return Rendering(answer["text"], own, lost, frozenset(answer["shown"]))
 
     def close(self) -> None:
         """End the process; the next rendering starts another."""
         with self._lock:
             self._end()
 
-    def _answer(self, request: bytes) -> bytes:
+    def _answer(self, request: bytes, limits: Limits) -> dict[str, Any]:
         process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
         line = b""
         try:
-            process.stdin.write(request)
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            pass
+            line = _exchanged(process, request, max(_WAIT_S, _WAIT_TIMES * limits.cpu_s))
+            if not line.endswith(b"\n"):
+                raise _end_of(process, limits)
         finally:  # an interrupt too leaves an answer behind, which the next request must not take for its own
             if not line.endswith(b"\n"):
                 self._end()
-        if not line.endswith(b"\n"):
-            raise TemplateError(f"it was stopped: it takes more than {CPU_S:g} s or {_MEMORY_BYTES >> 20} MiB")
-        return line
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self._end()
-            paths = os.pathsep.join(path for path in sys.path if path)
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this file
-                [sys.executable, "-P", __file__],
+        """The process, started where there is none that can be spoken to."""
+        process = self._process
+        if process is not None and process.poll() is None and not any(pipe.closed for pipe in _pipes(process)):
+            return process
+        self._end()
+        paths = [path for path in sys.path if path] + [str(Path(__file__).parents[2])]
+        try:
+            self._process = process = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
+                [sys.executable, "-P", "-m", _PROGRAM],
+                bufsize=0,  # nothing is left in a buffer that a fork would copy
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": paths},
+                stderr=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,  # Ctrl+C is for the notebook's kernel, which interrupts its whole group
             )
-            self._owner = os.getpid()
-        return self._process
+        except OSError as error:
+            raise TemplateProcessError(f"{_IT} cannot be started: {error}") from error
+        line = b""
+        try:
+            line = _exchanged(process, b"", _START_S)
+            if not line.endswith(b"\n"):
+                raise TemplateProcessError(f"{_IT} died at its start: {_last_words(process)}")
+        finally:
+            if not line.endswith(b"\n"):
+                self._end()
+        assert process.stderr is not None
+        process.stderr.close()  # at the other end too: it has no more to say
+        process.stderr = None
+        return process
 
     def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():  # after a fork it is still the parent's
+        if process is None:
             return
         process.kill()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # what was not written yet is for nobody
-                    pipe.close()
+        for pipe in _pipes(process):
+            with contextlib.suppress(OSError):
+                pipe.close()
         process.wait()
 
+    def _forget(self) -> None:
+        """In a child that was forked: the process is its parent's, and so is who holds the lock."""
+        self._lock = threading.Lock()
+        process, self._process = self._process, None
+        if process is not None:
+            for pipe in _pipes(process):  # open here, they would keep the process running without its parent
+                with contextlib.suppress(OSError):
+                    pipe.close()
+            process.returncode = 0  # nobody waits for it here
 
+
+def _pipes(process: subprocess.Popen[bytes]) -> list[Any]:
+    return [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
+
+
+def _exchanged(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> bytes:
+    """The line that the process answers to one; less than a line where it ended."""
+    try:
+        return b"".join(_heard(process, request, wait_s))
+    except BrokenPipeError:
+        return b""
+    except (OSError, ValueError) as error:
+        raise TemplateProcessError(f"{_IT} cannot be spoken to, for its pipes were closed ({error})") from error
+
+
+def _heard(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> Iterator[bytes]:
+    """What the process says until its line ends, while it is told the request."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    deadline, asked, piece = time.monotonic() + wait_s, memoryview(request), b""
+    with selectors.DefaultSelector() as pipes:
+        os.set_blocking(process.stdin.fileno(), False)
+        pipes.register(process.stdout, selectors.EVENT_READ)
+        if asked:
+            pipes.register(process.stdin, selectors.EVENT_WRITE)
+        while not piece.endswith(b"\n"):
+            ready = [key.fileobj for key, _ in pipes.select(_LOOK_S)]
+            if time.monotonic() > deadline:
+                raise TemplateProcessError(f"{_IT} gave no answer for {wait_s:g} s and was ended")
+            if not ready and process.poll() is not None:
+                return
+            if process.stdin in ready:
+                asked = asked[os.write(process.stdin.fileno(), asked) :]
+                if not asked:
+                    pipes.unregister(process.stdin)
+            if process.stdout in ready:
+                piece = os.read(process.stdout.fileno(), 2**16)
+                if not piece:
+                    return
+                yield piece
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    """What a process that died has written of it; where that is nothing, how it ended."""
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), False)  # others may hold the pipe open
+    written = (process.stderr.read() or b"").decode(errors="replace").strip()
+    return written.rpartition("\n")[2] or _ending(process)
+
+
+def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
+    """The error that tells why the process ended in the middle of a rendering."""
+    ending = _ending(process)
+    if ending == "SIGPROF":
+        return TemplateError(f"it takes more than {limits.cpu_s:g} s of compute time")
+    if ending in _FROM_OUTSIDE:
+        return TemplateProcessError(f"{_IT} was ended by {ending} while it rendered; the next chat starts another")
+    return TemplateError(f"the process that rendered it ended: {ending}")
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    try:
+        status = process.wait(_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return "it closed its pipes"
+    return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+
+
+_KNOWN: weakref.WeakSet[TemplateProcess] = weakref.WeakSet()
 PROCESS = TemplateProcess()
 atexit.register(PROCESS.close)
 
 
-# ------------------------------------------------------------------------------------------ the process's own program
+def _after_fork() -> None:
+    for process in list(_KNOWN):
+        process._forget()  # noqa: SLF001 - of this module
 
 
-class _Text(str):
-    """A text of the request: what it is asked about is spelled as itself is."""
-
-    __slots__ = ()
-    table: Mapping[int, str] = {}
-
-    __hash__ = str.__hash__
-
-    def __str__(self) -> str:
-        return self  # filters ask for it before they look into a value
-
-
-def _asked(name: str) -> Callable[..., Any]:
-    method = getattr(str, name)
-
-    def ask(self: _Text, *values: Any) -> Any:
-        return _marked(method(self, *map(_respelled, values)))
-
-    return ask
-
-
-def _respelled(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_respelled, value))
-    return value.translate(_Text.table) if isinstance(value, str) else value
-
-
-def _marked(value: Any) -> Any:
-    """The value with every text in it as a `_Text`."""
-    if isinstance(value, str):
-        return _Text(value)
-    if isinstance(value, list | tuple):
-        return [_marked(item) for item in value]
-    return {_Text(key): _marked(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-for _name in (
-    *("__contains__", "__eq__", "__ne__", "__getitem__", "startswith", "endswith", "find", "rfind", "index", "rindex"),
-    *("count", "split", "rsplit", "splitlines", "partition", "rpartition", "replace", "removeprefix", "removesuffix"),
-    *("strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize"),
-):
-    setattr(_Text, _name, _asked(_name))
-
-
-def _environment() -> Any:
-    """Jinja's sandbox with what chat templates expect to find, as transformers' own renderer has it."""
-    import datetime as dt
-
-    import jinja2
-    import jinja2.ext
-    import jinja2.sandbox
-
-    class Generation(jinja2.ext.Extension):
-        """``{% generation %}`` marks the assistant's text for training; it renders as what stands in it."""
-
-        tags = {"generation"}  # noqa: RUF012 - declared so by its base
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    def raise_exception(message: object) -> None:
-        raise TemplateError(str(message))
-
-    def strftime_now(form: str) -> str:
-        return dt.datetime.now().strftime(form)  # noqa: DTZ005 - the user's own day
-
-    def tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-        del ensure_ascii  # a respelled character must not be written as an escape
-        known = {key: options[key] for key in ("indent", "separators", "sort_keys") if key in options}
-        return json.dumps(value, ensure_ascii=False, **known)
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"], cache_size=0
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
-    return environment
-
-
-def _rendered(template: Any, request: dict[str, Any]) -> str:
-    _Text.table = {ord(character): other for character, other in request["respelled"].items()}
-    limit, pieces, characters = request["max_characters"], [], 0
-    for piece in template.generate(_marked(request["variables"])):
-        pieces.append(piece)
-        characters += len(piece)
-        if characters > limit:
-            raise TemplateError(f"it writes more than {limit:,} characters")
-    return "".join(pieces)
-
-
-def _answers(requests: Iterator[str]) -> Iterator[dict[str, str]]:
-    import functools
-    import signal
-
-    import jinja2
-
-    environment = _environment()
-    compiled = functools.lru_cache(_KEPT_TEMPLATES)(environment.from_string)
-    for line in requests:
-        request = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)  # its signal's default is the end of the process
-        try:
-            answer = {"text": _rendered(compiled(request["template"]), request)}
-        except TemplateError as error:
-            answer = {"error": str(error)}
-        except jinja2.TemplateSyntaxError as error:
-            answer = {"error": f"it cannot be read: {error.message} (line {error.lineno})"}
-        except Exception as error:  # noqa: BLE001 - whatever a template does wrong is told
-            answer = {"error": f"{type(error).__name__}: {error}"[:500]}
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        yield answer
-
-
-def _main(requests: TextIO, answers: TextIO) -> None:
-    import resource
-
-    limits = {resource.RLIMIT_AS: _MEMORY_BYTES}
-    limits |= dict.fromkeys((resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC), 0)
-    for kind, limit in limits.items():
-        resource.setrlimit(kind, (limit, limit))
-    for answer in _answers(iter(requests.readline, "")):
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    _main(sys.stdin, sys.stdout)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -14,17 +14,17 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from workbench.errors import InvalidRequestError
-from workbench.prompts.control_tokens import ControlTokens, Disguise, EncodedPrompt
-from workbench.prompts.template_process import PROCESS, TemplateError
+from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
+from workbench.prompts.template_process import PROCESS, Limits, Rendering, TemplateError
 from workbench.prompts.tools.definitions import ToolSyntax
 
 Turn: TypeAlias = dict[str, Any]
 """A message as templates take it: ``role``, ``content``, and what else its role has."""
 
 _MAX_TEMPLATE_CHARACTERS = 2**18
-_MIN_OUTPUT_CHARACTERS = 2**18
-_MAX_GROWTH = 16
-"""Times its input's length that a prompt may have: some templates write a description of a tool more than once."""
+_NOTHING = Rendering("", (), (), frozenset())
+_OF_ESCAPES = frozenset("&;%#=\\\"'/")
+"""What escapes write that was in no text before."""
 
 _PROBE_TOOL = {
     "type": "function",
@@ -85,23 +85,22 @@ class ChatTemplate:
     def takes_text(self) -> bool:
         """Whether the template shows a content that is a text; some of models that see show lists of parts alone."""
         text, parts = ([{"role": "user", "content": content}] for content in ("probe", _parts("probe")))
-        return "probe" in self._rendered(text) or "probe" not in self._rendered(parts)
+        return self._rendered(text).shows(0) or not self._rendered(parts).shows(0)
 
     @cached_property
     def takes_system(self) -> bool:
         """Whether the template shows a system message; it may refuse one, or leave it out."""
-        probe = self._probe([{"role": "system", "content": "probe system"}, {"role": "user", "content": "probe"}])
-        return "probe system" in probe
+        return self._probe([{"role": "system", "content": "probe"}, {"role": "user", "content": "probe"}]).shows(0)
 
     @cached_property
     def native_syntax(self) -> ToolSyntax | None:
         """How the template writes calls; None where it takes no tools, or writes calls in no syntax of ours."""
         question: list[Turn] = [{"role": "user", "content": "probe"}]
-        if "probe_tool" not in self._probe(question, [_PROBE_TOOL]):
+        if "probe_tool" not in self._probe(question, [_PROBE_TOOL]).text:
             return None
         call: Turn = {"role": "assistant", "content": "", "tool_calls": [_PROBE_CALL]}
         result = {"role": "tool", "name": "probe_tool", "tool_call_id": _PROBE_CALL["id"], "content": "probe result"}
-        shown = self._probe([*question, call, result], [_PROBE_TOOL])
+        shown = self._probe([*question, call, result], [_PROBE_TOOL]).text
         if "probe result" not in shown:
             return None
         return next((syntax for syntax, parts in _CALLS.items() if re.search(_pattern(parts), shown)), None)
@@ -109,37 +108,64 @@ class ChatTemplate:
     def prompt(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, field: str) -> EncodedPrompt:
         """The prompt, ready for the assistant's turn.
 
+        A leading system message that the template refuses, or does not show, stands at the head of the first turn of
+        the user.
+
         Raises:
-            InvalidRequestError: the template refuses the turns, leaves one out, or fails; names the roles.
+            InvalidRequestError: the template refuses the turns, shows nothing of one, or fails; names the roles.
+            TemplateProcessError: the process that renders it failed.
         """
-        own = self._shaped(turns if self.takes_system else _without_system(turns))
-        try:
-            disguise = self._control_tokens.disguise(own, tools or [], list(self.sources.values()))
-            shown = disguise.put_on(own)
-            text = self._render(shown, disguise.put_on(tools) if tools else None, disguise)
-            _check_shown(shown, text)
-            return self._control_tokens.encode_disguised(text, disguise)
-        except (TemplateError, ValueError) as error:
-            roles = [turn["role"] for turn in turns]
-            raise InvalidRequestError(
-                field, roles, f"turns that the template of {self._name} takes ({error})"
-            ) from error
+        folded = _without_system(turns)
+        ways = [turns, folded] if self.takes_system and folded != turns else [folded]
+        errors = []
+        for way in ways:
+            try:
+                return self._prompt(self._shaped(way), tools or None)
+            except (TemplateError, ValueError) as error:
+                errors.append(error)
+        roles = [turn["role"] for turn in turns]
+        allowed = f"turns that the template of {self._name} takes ({errors[0]})"
+        raise InvalidRequestError(field, roles, allowed) from errors[0]
+
+    def _prompt(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None) -> EncodedPrompt:
+        rendering = self._render(turns, tools)
+        _check_shown(turns, rendering)
+        known = [*rendering.own, *self._own_of_lost(rendering, json.dumps([turns, tools], ensure_ascii=False))]
+        return self._control_tokens.encode_written(rendering.text, sorted(known))
+
+    def _own_of_lost(self, rendering: Rendering, request: str) -> Sequence[tuple[int, int]]:
+        """Characters of unknown origin that are the template's own: those of a control token that the request cannot
+        have brought, for it lacks one of its marks.
+        """
+        if not rendering.lost:
+            return ()
+        text, lost = rendering.text, {place for span in rendering.lost for place in range(*span)}
+        found = self._control_tokens.find(text, sorted([*rendering.own, *rendering.lost]))
+        own = set(self._control_tokens.find(text, rendering.own))
+        unsure = [span for span in found if span not in own]
+        for start, end in unsure:
+            marks = {text[place] for place in range(start, end) if place in lost and not text[place].isalnum()}
+            if not marks - _OF_ESCAPES - set(request):
+                raise TemplateError(
+                    f"it is not known whether {text[start:end]!r} in its text is its own or a message's"
+                )
+        return [(place, place + 1) for span in unsure for place in range(*span) if place in lost]
 
     def _shaped(self, turns: Sequence[Turn]) -> list[Turn]:
         """The turns with contents of the form that the template takes."""
         return [turn if self.takes_text else turn | {"content": _parts(turn["content"])} for turn in turns]
 
-    def _probe(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> str:
+    def _probe(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> Rendering:
         """What the template makes of the turns; nothing where it refuses them."""
         return self._rendered(self._shaped(turns), tools)
 
-    def _rendered(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> str:
+    def _rendered(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> Rendering:
         try:
-            return self._render(turns, tools, Disguise({}))
+            return self._render(turns, tools)
         except TemplateError:
-            return ""
+            return _NOTHING
 
-    def _render(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, disguise: Disguise) -> str:
+    def _render(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None) -> Rendering:
         source = self.sources.get("tool_use") if tools else None
         source = source or self.sources.get("default")
         if source is None:
@@ -152,8 +178,7 @@ class ChatTemplate:
             "documents": None,
             "add_generation_prompt": True,
         }
-        limit = max(_MIN_OUTPUT_CHARACTERS, _MAX_GROWTH * len(json.dumps([turns, tools], ensure_ascii=False)))
-        return PROCESS.render(source, variables, disguise.respelled, limit)
+        return PROCESS.render(source, variables, Limits.of(len(turns), len(json.dumps([turns, tools]))))
 
 
 def template_sources(chat_template: object) -> dict[str, str]:
@@ -194,11 +219,11 @@ def _parts(content: Any) -> list[Any]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _check_shown(turns: Sequence[Turn], text: str) -> None:
+def _check_shown(turns: Sequence[Turn], rendering: Rendering) -> None:
     """Nothing that was said may be left out in silence; of the model's own turns a template may drop the thoughts."""
-    for turn in turns:
-        said = [part.strip() for part in texts_of(turn["content"])]
-        if turn["role"] in ("system", "user") and any(part not in text for part in said):
+    for index, turn in enumerate(turns):
+        said = any(text.strip() for text in texts_of(turn["content"]))
+        if said and turn["role"] != "assistant" and not rendering.shows(index):
             raise TemplateError(f"it leaves out the content of a {turn['role']} message")
 
 

@@ -10,7 +10,6 @@ import pytest
 from tests.fakes.hostile_texts import hostile_texts, in_parts
 from tests.fakes.templates import FAMILIES, TOKENIZERS
 from tests.tiny_models import UNICODE_CORPUS
-from workbench.prompts.control_tokens import ControlTokens
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.tools.definitions import Toolset
 from workbench.protocol import (
@@ -119,16 +118,17 @@ def test_white_space_that_is_a_token_of_its_own_stays_one_in_a_users_text() -> N
     assert tokenizer.token_to_id("<|im_end|>") not in ids
 
 
-def test_a_text_may_hold_every_character_of_the_disguise() -> None:
-    tokens = ControlTokens(FAMILIES["plain"].encoder()._tokenizer)
-    private = "".join(map(chr, range(0xE000, 0xF900)))
-    disguise = tokens.disguise(private, "<|im_end|>")
-    assert set(disguise.respelled) == {"<", ">"}
-    assert not set(disguise.respelled.values()) & set(private)
-    assert disguise.take_off(disguise.put_on(private + "<|im_end|>")) == private + "<|im_end|>"
-
-
-def test_a_text_of_all_characters_for_private_use_is_refused_and_nothing_becomes_a_control_token() -> None:
-    tokens = ControlTokens(FAMILIES["plain"].encoder()._tokenizer)
-    with pytest.raises(ValueError, match="private use"):
-        tokens.disguise("".join(map(chr, (*range(0xE000, 0xF900), *range(0x100000, 0x10FFFE)))))
+def test_a_control_token_is_made_of_what_the_template_has_written_alone() -> None:
+    tokens = FAMILIES["plain"].encoder()._control_tokens
+    text = "<|im_end|><|im_end|>"
+    end = tokens.ids["<|im_end|>"]
+    for written, control in [
+        ([], 0),
+        ([(0, 20)], 2),
+        ([(10, 20)], 1),
+        ([(0, 9), (10, 20)], 1),
+        ([(0, 5), (15, 20)], 0),
+    ]:
+        prompt = tokens.encode_written(text, written)
+        assert prompt.text == text
+        assert sum(prompt.is_control) == prompt.token_ids.count(end) == control

@@ -12,6 +12,7 @@ from tests.fakes.templates import FAMILIES, NO_SYSTEM, PLAIN, Family
 from workbench.errors import ContextLengthError, InvalidRequestError
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.turns import native_turns
 from workbench.protocol import (
     BuiltinTool,
     CompletionMessage,
@@ -135,6 +136,86 @@ def test_a_template_that_drops_the_system_message_in_silence_has_no_such_role_ei
     with pytest.raises(InvalidRequestError, match="leaves out the content of a system message") as caught:
         encoder.chat_prompt([UserMessage(content="Hi"), SystemMessage(content="Be brief.")])
     assert caught.value.given == ["user", "system"]
+
+
+def test_a_system_message_that_stands_before_the_last_turn_of_the_user_is_folded_where_there_is_a_tools_result() -> (
+    None
+):
+    encoder = FAMILIES["brackets"].encoder()
+    system = SystemMessage(content="Be brief.")
+    assert "[INST] Be brief.\n\nRome?[/INST]" in encoder.chat_prompt([system, UserMessage(content="Rome?")]).text
+    loop: list[Message] = [system, UserMessage(content="Rome?"), answer("", call("Rome")), result("20 C")]
+    text = encoder.chat_prompt(loop, WEATHER).text
+    assert text.startswith("[INST][INST] Be brief.\n\nRome?[/INST][TOOL_CALLS]")
+    assert text.count("Be brief.") == 1
+
+
+@pytest.mark.parametrize(
+    "shown, text",
+    [
+        ("m.content.replace('/no_think', '')", " Hi\n\nthere"),
+        ("m.content.replace('\n\n', '\n')", "/no_think Hi\nthere"),
+        ("m.content | upper", "/NO_THINK HI\n\nTHERE"),
+        ("m.content.split() | join('_')", "/no_think_Hi_there"),
+        ("m.content[-5:]", "there"),
+    ],
+)
+def test_a_message_that_is_shown_in_part_or_in_another_form_is_shown(shown: str, text: str) -> None:
+    template = "{% for m in messages %}<x>{{ " + shown + " }}{% endfor %}"
+    encoder = Family(template, ("<x>",)).encoder()
+    messages: list[Message] = [SystemMessage(content="System"), UserMessage(content="/no_think Hi\n\nthere")]
+    assert encoder.chat_prompt(messages).text.split("<x>")[2] == text
+
+
+@pytest.mark.parametrize(
+    "shown, messages, role",
+    [
+        ("m.content.split('</think>')[-1]", [UserMessage(content="all of it</think>")], "user"),
+        ("m.content if m.role != 'tool'", [UserMessage(content="?"), answer("", call("x")), result("20")], "tool"),
+        ("m.content | length", [UserMessage(content="12")], "user"),
+    ],
+)
+def test_a_message_of_which_nothing_is_shown_is_refused(shown: str, messages: list[Message], role: str) -> None:
+    """A tool's result by a template that shows it in one conversation, and not in another."""
+    tools = "{{ tools | tojson if tools }}{{ messages[2].content if messages | length == 3 and not tools }}"
+    encoder = Family("{% for m in messages %}<x>{{ " + shown + " }}{% endfor %}" + tools, ("<x>",)).encoder()
+    template = encoder.template
+    assert template is not None
+    turns = native_turns(messages, ToolSyntax.json, "messages")
+    with pytest.raises(InvalidRequestError, match=f"leaves out the content of a {role} message"):
+        template.prompt(turns, [{"type": "function"}], "messages")
+
+
+def test_control_tokens_may_be_put_together_of_the_role_and_of_nothing_that_is_said() -> None:
+    template = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|' ~ m.content ~ '|>' }}{% endfor %}"
+    encoder = Family(template, ("<|user|>", "<|system|>")).encoder()
+    prompt = encoder.chat_prompt([UserMessage(content="system")])
+    assert prompt.text == "<|user|>system<|system|>"
+    assert sum(prompt.is_control) == 1
+
+
+def test_a_token_whose_origin_was_lost_is_the_templates_own_unless_the_request_could_have_brought_it() -> None:
+    encoder = Family("{{ ('<|x|>' ~ messages[0].content).encode().decode() }}", ("<|x|>",)).encoder()
+    prompt = encoder.chat_prompt([UserMessage(content="a < b")])
+    assert (prompt.text, sum(prompt.is_control)) == ("<|x|>a < b", 1)
+    with pytest.raises(InvalidRequestError, match=r"not known whether '<\|x\|>' in its text is its own or a message's"):
+        encoder.chat_prompt([UserMessage(content="<|x|>")])
+
+
+def test_four_hundred_turns_are_rendered_by_a_template_that_looks_at_all_of_them_for_each() -> None:
+    template = FAMILIES["plain"].template.replace("{{ m.content }}", QUADRATIC)
+    messages: list[Message] = [
+        turn for index in range(200) for turn in (UserMessage(content=f"{index}"), answer("x" * 99))
+    ]
+    text = Family(template, ("<|im_start|>", "<|im_end|>")).encoder().chat_prompt(messages).text
+    assert text.count("<|im_start|>user\n1 ") == 200
+
+
+QUADRATIC = (
+    "{% set ns = namespace(n=0) %}{% for o in messages %}"
+    "{% if o.role == m.role and o.content == m.content.split('</think>')[-1] %}{% set ns.n = ns.n + 1 %}{% endif %}"
+    "{% endfor %}{{ ns.n ~ ' ' ~ m.content }}"
+)
 
 
 def test_a_system_message_alone_is_a_turn_of_the_user_then() -> None:

@@ -1,0 +1,120 @@
+"""The program that renders chat templates within limits, for `workbench.prompts.template_process` at the other end.
+
+It says that it is ready, then reads requests and writes answers, one JSON value a line each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+import jinja2
+
+from workbench.prompts.jinja_environment import Refusal, environment, known
+from workbench.prompts.provenance import LOST, OTHER, TEMPLATE, Traced, marks_of, message_index, message_mark
+
+_KEPT_TEMPLATES = 32
+_RUNS = re.compile(r"(.)\1*", re.DOTALL)
+_OUR_OWN = frozenset({"role", "type"})
+"""Fields of a message, and of a part of its content, whose values are a few words of ours."""
+
+
+def _marked(value: Any, mark: str) -> Any:
+    """A JSON value of the request, with that mark on every text in it."""
+    if isinstance(value, str):
+        return Traced(value, mark * len(value))
+    if isinstance(value, dict):
+        return {_marked(key, mark): _marked(item, mark) for key, item in value.items()}
+    return [_marked(item, mark) for item in value] if isinstance(value, list) else value
+
+
+def _message(message: Mapping[str, Any], mark: str) -> dict[Any, Any]:
+    """A message, or a part of one, with that mark on all that is not ours."""
+    return {known(key): known(value) if key in _OUR_OWN else _field(value, mark) for key, value in message.items()}
+
+
+def _field(value: Any, mark: str) -> Any:
+    parts = isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
+    return [_message(part, mark) for part in value] if parts else _marked(value, mark)
+
+
+def _variables(given: Mapping[str, Any]) -> dict[str, Any]:
+    messages = [_message(message, message_mark(index)) for index, message in enumerate(given.get("messages") or [])]
+    tools = _marked(given.get("tools"), OTHER)
+    return {name: known(value) for name, value in given.items()} | {"messages": messages, "tools": tools}
+
+
+def _rendered(template: jinja2.Template, request: Mapping[str, Any]) -> dict[str, Any]:
+    limit, pieces, characters = request["max_characters"], [], 0
+    for piece in template.generate(_variables(request["variables"])):
+        pieces.append(piece)
+        characters += len(piece)
+        if characters > limit:
+            raise Refusal(f"it writes more than {limit:,} characters")
+    text, marks = "".join(map(str.__str__, pieces)), "".join(map(marks_of, pieces))
+    runs = [(run[0][0], *run.span()) for run in _RUNS.finditer(marks)]
+    shown = {message_index(mark) for mark, start, end in runs if not text[start:end].isspace()} - {None}
+    own, lost = ([span for mark, *span in runs if mark == kind] for kind in (TEMPLATE, LOST))
+    return {"text": text, "own": own, "lost": lost, "shown": sorted(shown)}
+
+
+def _answer(render: Callable[[Mapping[str, Any]], dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
+    memory = request["memory_bytes"]
+    _limit("RLIMIT_AS", memory)
+    _time(request["cpu_s"])
+    try:
+        return render(request)
+    except Refusal as error:
+        return {"error": str(error)}
+    except jinja2.TemplateSyntaxError as error:
+        return {"error": f"it cannot be read: {error.message} (line {error.lineno})"}
+    except MemoryError:
+        return {"error": f"it takes more than {memory >> 20} MiB of memory"}
+    except Exception as error:  # noqa: BLE001 - whatever a template does wrong is told
+        return {"error": f"{type(error).__name__}: {error}"[:500]}
+    finally:
+        _time(0)
+
+
+def _time(cpu_s: float) -> None:
+    """End this process after so much compute time, where the system can; its other end waits no longer than it must."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # its signal's default is the end of the process
+
+
+def _limit(kind: str, limit: int) -> None:
+    """Set a limit, where the system has such a one and lets it be set."""
+    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
+        import resource
+
+        hardest = resource.getrlimit(getattr(resource, kind))[1]
+        limit = limit if hardest == resource.RLIM_INFINITY else min(limit, hardest)
+        resource.setrlimit(getattr(resource, kind), (limit, hardest if limit else 0))
+
+
+def _answers(requests: Iterator[str]) -> Iterator[dict[str, Any]]:
+    compiled = functools.lru_cache(_KEPT_TEMPLATES)(environment().from_string)
+    yield {"ready": True}
+    for line in requests:
+        yield _answer(lambda request: _rendered(compiled(request["template"]), request), json.loads(line))
+
+
+def _main(requests: TextIO, answers: TextIO) -> None:
+    for kind in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NPROC"):
+        _limit(kind, 0)
+    for answer in _answers(iter(requests.readline, "")):
+        if answer.get("ready"):  # what goes wrong from here on is told in answers
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _main(sys.stdin, sys.stdout)

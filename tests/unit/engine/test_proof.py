@@ -91,7 +91,7 @@ class BreaksInSteps(GeneralDecoder):
 
 
 @pytest.mark.parametrize(
-    ("broken", "off"),
+    "broken, off",
     [
         (GeneralDecoder, ()),
         (DropsPositions, ("keep",)),
@@ -211,9 +211,7 @@ def test_a_text_across_the_border_of_longrope_is_one_forward_over_the_whole(
 
 def test_dynamic_angles_are_those_of_the_text_and_not_of_a_longer_one_before(tmp_path: Path) -> None:
     folder = save_config(tmp_path, scaled("dynamic"), bpe_tokenizer(), seed=3)
-    fresh = [
-        transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2)
-    ]
+    fresh = [transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2)]
     decoder = GeneralDecoder(fresh[0])
     ids = [(7 * index) % 370 + 3 for index in range(60)]
     with torch.inference_mode():

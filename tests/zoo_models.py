@@ -53,7 +53,7 @@ _SIZES: tuple[tuple[str, int], ...] = (
     (r"time_step_rank|mamba_dt_rank", 8),
     (r"index_n_heads", 4),
     (r"index_head_dim", 16),
-    (r"index_topk", 8),
+    (r"index_topk", CONTEXT),
     (r"rotary_dim", 8),
     (r"(attn|expert)_layer_period", 2),
     (r"(attn|expert)_layer_offset", 1),

@@ -168,7 +168,7 @@ class GeneralDecoder:
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
         with self._angles(len(token_ids)):
-            hidden: Tensor = self.model.get_decoder()(input_ids=input_ids, **self._known(_UNKEPT)).last_hidden_state
+            hidden: Tensor = self._inner()(input_ids=input_ids, **self._known(_UNKEPT)).last_hidden_state
         return hidden[0].float()
 
     def whole(self, token_ids: Sequence[int]) -> Tensor:
@@ -222,6 +222,11 @@ class GeneralDecoder:
         cache.token_ids += token_ids
         logits: Tensor = output.logits[0, -(options["logits_to_keep"] or count) :]  # (1 or tokens, vocab)
         return logits.float()
+
+    def _inner(self) -> Any:
+        """The model without its head; some classes do not tell it by the name that they give."""
+        inner: Any = self.model.get_decoder()
+        return inner if inner is not self.model else inner.model
 
     def _known(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of the usual options that this model's forward has, and all that are its own."""

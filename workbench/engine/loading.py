@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -39,7 +39,7 @@ from workbench.engine.kept_proofs import kept_or_made
 from workbench.engine.model_folder import check_folder
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
-from workbench.engine.proof import Proof, prove
+from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError, UnprovenModelError
@@ -57,6 +57,9 @@ _CONTEXT_KEYS = (
     "context_length",
     "max_target_positions",
 )
+
+_FACTS = frozenset({"dtype", "shape", "device"})
+"""What code may ask of a weight that has no numbers."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """While transformers builds a model it replaces methods of its base class, for every thread: a second model that is
@@ -82,7 +85,7 @@ class LoadedModel:
     """Held by the weights, in all the forms in which they are kept."""
     predicted_memory_bytes: int
     """What `memory.predict` had said before."""
-    proof: Proof = field(default_factory=Proof)
+    proof: Proof = ALL_PROVEN
     """What it was found to be able to do."""
     images: ImageReader | None = None
     """Reads images for a vision-language model."""
@@ -122,7 +125,7 @@ def load(
     def weights() -> tuple[Decoder, Proof]:
         if packed:
             compile_step()
-            return pack(folder, config, precision), Proof()
+            return pack(folder, config, precision), ALL_PROVEN
         decoder = _general(folder, precision, family, keep_wide=plan.keep_wide)
         return decoder, _proven(decoder, folder, precision, length, proofs)
 
@@ -255,17 +258,15 @@ class _QuantizedModule(nn.Module):
         return product
 
 
-def _reads_weight(parent: nn.Module, name: str) -> bool:
-    """Whether a model's code computes with a layer's weight itself, instead of calling the layer."""
-    return (
-        re.search(rf"\.{re.escape(name)}\.weight\b(?!\.(dtype|shape|device\.type))", _source(type(parent).__module__))
-        is not None
-    )
-
-
 @cache
-def _source(module: str) -> str:
-    return inspect.getsource(sys.modules[module])
+def _read_weights(module: str) -> frozenset[str]:
+    """Layers with whose weights a model's code computes itself, instead of calling the layer; by their names."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    facts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in _FACTS}
+    weights = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "weight"]
+    return frozenset(
+        node.value.attr for node in weights if isinstance(node.value, ast.Attribute) and id(node) not in facts
+    )
 
 
 def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) -> None:
@@ -274,7 +275,11 @@ def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) 
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             # A class made from a linear layer may compute something else, and say more: which experts are asked, say.
-            if child is head or type(child) not in (nn.Linear, Conv1D) or _reads_weight(parent, name):
+            if (
+                child is head
+                or type(child) not in (nn.Linear, Conv1D)
+                or name in _read_weights(type(parent).__module__)
+            ):
                 continue
             layer: Any = child
             weight: torch.Tensor = layer.weight.detach()

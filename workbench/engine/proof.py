@@ -60,6 +60,10 @@ class Proof:
         return Ways(**{name: False for name in self.switched_off if name != "embeddings"})
 
 
+ALL_PROVEN = Proof()
+"""Of a model that can do everything."""
+
+
 @dataclass(slots=True)
 class _Trial:
     """The decoder on trial with the tokens that it reads and what is right for them."""

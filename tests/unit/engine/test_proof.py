@@ -91,7 +91,7 @@ class BreaksInSteps(GeneralDecoder):
 
 
 @pytest.mark.parametrize(
-    "broken,off",
+    "broken, off",
     [
         (GeneralDecoder, ()),
         (DropsPositions, ("keep",)),

@@ -17,7 +17,7 @@ from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
-from workbench.engine.proof import Proof
+from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
@@ -80,7 +80,7 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     precision, packed = _form(folder, config)
     sees = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
-    proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or Proof()
+    proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
     positions = named_context_length(text_config)
     return {
         "kind": "embedding" if embeds else "causal",

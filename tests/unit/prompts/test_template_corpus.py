@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -162,3 +163,27 @@ def test_no_hostile_text_becomes_a_control_token_in_any_template(name: str) -> N
             assert own == placed, texts
     assert shown + left_out == len(HOSTILE) / TEXTS
     assert shown > left_out
+
+
+@pytest.mark.parametrize("name", sorted(BY_CONTENT))
+def test_control_tokens_that_depend_on_a_text_are_those_of_a_template_that_spells_them_as_no_text_does(
+    name: str,
+) -> None:
+    template = TEMPLATES[name]
+    kept = {"last_question": OTHERS, "truncated": ("<|assistant|>",)}.get(name, ())  # compared, or made of a role
+    spelled = {token: token.translate(CYRILLIC) for token in TOKENS if token in template and token not in kept}
+    for token, other in spelled.items():
+        template = template.replace(token, other)
+    pattern = re.compile("|".join(map(re.escape, spelled.values())))
+    known = {token_id: text for text, token_id in encoder(name)._control_tokens.ids.items() if text in spelled}
+    for start in range(0, len(HOSTILE), TEXTS):
+        messages = [made(text) for text in HOSTILE[start : start + TEXTS] for made in (user, said)]
+        shown = tokenizer(template).apply_chat_template(
+            as_transformers_takes_them(messages), tokenize=False, add_generation_prompt=True
+        )
+        ids = encoder(name).chat_prompt(messages).token_ids
+        assert [spelled[known[token_id]] for token_id in ids if token_id in known] == pattern.findall(shown)
+
+
+TOKENS = (*SPECIALS, *OTHERS, "<|im_start|>", "<|im_end|>")
+CYRILLIC = {ord(letter): 0x430 + index for index, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}

@@ -88,8 +88,9 @@ def _lesson(item: pytest.Item) -> str:
 def _group(item: pytest.Item) -> str:
     if lesson := _lesson(item):
         return f"lesson {lesson}"  # it is played from what is recorded while it runs
-    if item.get_closest_marker("ray"):
-        return "ray"
+    for shared in ("ray", "browser"):
+        if item.get_closest_marker(shared):
+            return shared
     if provider := _conforming_provider(item):
         return f"conformance of {provider}"
     return item.path.relative_to(TESTS.parent).as_posix()

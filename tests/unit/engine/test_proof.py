@@ -144,7 +144,7 @@ def test_a_proof_is_kept_until_the_weights_change(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(loading, "prove", counted)
     for precision in ("float32", "float32", "bf16", "bf16"):
-        load(folder, precision=precision, proofs=kept)  # type: ignore[arg-type]
+        load(folder, precision=precision, proofs=kept)
     assert made == ["float32", "bf16"]
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\x00\x00\x80\x3c")
@@ -239,6 +239,6 @@ def test_end_tokens_are_the_union_of_what_the_files_name(tmp_path: Path) -> None
 def test_experts_in_stacks_run_in_every_precision(tmp_path: Path, engine_of: MakeEngine) -> None:
     folder = save_config(tmp_path, FAMILIES["mixtral"](384), bpe_tokenizer())
     for precision in ("bf16", "fp8", "int8", "int4"):
-        engine = engine_of(model=load(folder, precision=precision))  # type: ignore[arg-type]
+        engine = engine_of(model=load(folder, precision=precision))
         heard = generate(engine, GenerationRequest(prompt_ids=(5, 6, 7), max_tokens=4, stop_ids=frozenset()))
         assert len(heard.ids) == 4

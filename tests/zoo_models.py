@@ -132,7 +132,7 @@ def _shrunk(fields: dict[str, Any]) -> dict[str, Any]:
             given[name] = True
         if isinstance(value, bool) or name in {"model_type", "transformers_version", "architectures"}:
             continue
-        if isinstance(value, dict) and name.endswith("_config"):
+        if isinstance(value, dict) and name.endswith("_config") and name != "per_layer_config":
             given[name] = value | _shrunk(value)
         elif isinstance(value, int) or value is None:
             if (size := _size(name)) is not None and (value is not None or name in _NEEDED):

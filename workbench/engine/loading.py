@@ -261,12 +261,19 @@ class _QuantizedModule(nn.Module):
 @cache
 def _read_weights(module: str) -> frozenset[str]:
     """Layers with whose weights a model's code computes itself, instead of calling the layer; by their names."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    facts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in _FACTS}
-    weights = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "weight"]
-    return frozenset(
-        node.value.attr for node in weights if isinstance(node.value, ast.Attribute) and id(node) not in facts
-    )
+    found: set[str] = set()
+    facts: set[ast.AST] = set()
+    waiting: list[ast.AST] = [ast.parse(inspect.getsource(sys.modules[module]))]
+    while waiting:  # from outside in, so that it is known of each weight whether only its facts are asked
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef) and node.name == "_init_weights":
+            continue
+        if isinstance(node, ast.Attribute) and node.attr in _FACTS:
+            facts.add(node.value)
+        if isinstance(node, ast.Attribute) and node.attr == "weight" and node not in facts:
+            found |= {node.value.attr} if isinstance(node.value, ast.Attribute) else set()
+        waiting += ast.iter_child_nodes(node)
+    return frozenset(found)
 
 
 def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from tests.fakes.models import byte_tokenizer
 from tests.fakes.serving import FakeModels
 from tests.fakes.templates import FAMILIES
+from tests.tiny_models import bpe_tokenizer, save_config, save_model
 from workbench import catalog
+from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH
 from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.precision import PRECISIONS
 from workbench.errors import ModelNotFoundError
+from workbench.protocol import SamplingParams
 from workbench.providers.transformers import TransformersProvider
 
 Make = Callable[..., TransformersProvider]
@@ -174,3 +178,48 @@ def test_a_model_that_cannot_be_loaded_still_has_a_card(
 def test_an_unknown_model_has_no_card(provider_of: Make, tiny_folders: Folders) -> None:
     with pytest.raises(ModelNotFoundError, match=r"nobody.*tiny-llama"):
         provider_of(tiny_folders["llama"]).card("nobody")
+
+
+def test_a_card_tells_what_the_folder_advises_and_nothing_applies_it(provider_of: Make, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "advised", "llama")
+    advice = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1}
+    (folder / "generation_config.json").write_text(json.dumps(advice | {"eos_token_id": 0, "suppress_tokens": [5]}))
+    card = provider_of(folder).card("advised")
+    assert card.sampling_defaults == {"strategy": "top_p", "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}
+    assert SamplingParams(**card.sampling_defaults).top_p == 0.9
+    told = " ".join(card.notes)
+    assert "advises" in told
+    assert "top_k 20" in told
+    assert "suppress_tokens" in told
+
+
+def test_greedy_advice_is_no_advice(provider_of: Make, tmp_path: Path) -> None:
+    card = provider_of(save_model(tmp_path / "plain", "llama")).card("plain")
+    assert (card.sampling_defaults, card.notes) == (None, ())
+
+
+def test_a_card_tells_what_the_proof_found_even_after_a_restart(
+    provider_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    make: Any = transformers.MambaConfig
+    config = make(vocab_size=384, hidden_size=32, state_size=4, num_hidden_layers=2, initializer_range=0.4)
+    config.eos_token_id = 0
+    folder = save_config(tmp_path / "state", config, bpe_tokenizer())
+    first = provider_of(folder)
+    assert first.card("state").switched_off == ()
+    first.load("state")
+    loaded = first.card("state")
+    assert "crop" in loaded.switched_off
+    assert loaded.context_length == DEFAULT_CONTEXT_LENGTH
+    assert any("names no context length" in note for note in loaded.notes)
+    assert provider_of(folder).card("state").switched_off == loaded.switched_off
+    assert first.capabilities_of("state").embeddings
+
+
+def test_the_end_of_a_turn_in_the_template_ends_an_answer(provider_of: Make, tmp_path: Path) -> None:
+    """The files name <|endoftext|> alone, and the template ends each turn by another token."""
+    provider = provider_of(save_model(tmp_path / "chat", "llama"))
+    provider.load("chat")
+    served = provider._models.causal("chat")
+    assert served.engine.model.eos_ids == {0, 2}

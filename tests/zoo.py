@@ -27,6 +27,10 @@ _TIE = 1e-3
 """Nats between two tokens that either may be chosen of."""
 
 
+_PATIENCE_S = 300.0
+"""Some small models have many experts, and a busy machine takes its time."""
+
+
 @dataclass(frozen=True)
 class Found:
     verdict: str
@@ -67,13 +71,15 @@ def _check_answers(model: LoadedModel) -> None:
     reference = _reference(model.folder)
     cold, warm = Engine(model, prefix_cache_bytes=0), Engine(model, prefix_cache_bytes=2**26)
     try:
-        heard = {index: generate(cold, _request(prompt)) for index, prompt in enumerate(prompts)}
+        heard = {index: _answer(cold, prompt) for index, prompt in enumerate(prompts)}
         for index, prompt in enumerate(prompts):
             _check_ids(reference, prompt, heard[index])
             _check_logprobs(reference, prompt, heard[index])
         together = [submit(cold, _request(prompt))[1] for prompt in prompts]
         for index, one in enumerate(together):
-            assert one.wait().ids == heard[index].ids, f"together with others {one.ids} instead of {heard[index].ids}"
+            assert one.wait(_PATIENCE_S).ids == heard[index].ids, (
+                f"together with others {one.ids} instead of {heard[index].ids}"
+            )
         _check_prefixes(cold, warm, prompts[1], heard[1])
     finally:
         cold.close()
@@ -82,11 +88,15 @@ def _check_answers(model: LoadedModel) -> None:
 
 def _check_prefixes(cold: Engine, warm: Engine, prompt: list[int], heard: Heard) -> None:
     """A conversation that goes on, one that begins alike, and the same once more."""
-    generate(warm, _request(prompt, prompt_logprobs=False))
+    _answer(warm, prompt, prompt_logprobs=False)
     longer, other = [*prompt, *heard.ids[:20], 9, 10, 11], [*prompt[:30], 17, 18, 19, 20]
     for text in (longer, other, prompt):
-        reused, anew = (generate(engine, _request(text, prompt_logprobs=False)) for engine in (warm, cold))
+        reused, anew = (_answer(engine, text, prompt_logprobs=False) for engine in (warm, cold))
         assert reused.ids == anew.ids, f"after a kept beginning {reused.ids} instead of {anew.ids}"
+
+
+def _answer(engine: Engine, prompt: list[int], *, prompt_logprobs: bool = True) -> Heard:
+    return submit(engine, _request(prompt, prompt_logprobs=prompt_logprobs))[1].wait(_PATIENCE_S)
 
 
 def _request(prompt: list[int], *, prompt_logprobs: bool = True) -> GenerationRequest:

@@ -175,10 +175,13 @@ def _check_forward(trial: _Trial) -> None:
 
 
 def _steps(trial: _Trial) -> None:
-    """A first piece and single steps, of two texts in turn: neither may leave anything behind in the model."""
+    """A first piece, long or short, and single steps, of two texts in turn: neither may leave anything in the model."""
     decoder, other_ids = trial.decoder, trial.token_ids[::-1]
     cache, other = decoder.new_cache(), decoder.new_cache()
     trial.read(decoder.new_cache(), 0, 1)
+    nearly_all = decoder.new_cache()
+    trial.read(nearly_all, 0, len(trial.token_ids) - 2)
+    trial.step(nearly_all, 2)
     trial.read(cache, 0, _FIRST)
     found = [decoder.prefill(other_ids[: _FIRST - 4], other)]
     for token_id in other_ids[_FIRST - 4 : _FIRST - 2]:
@@ -221,7 +224,7 @@ def _crops(trial: _Trial) -> None:
 
 def _check_generate(trial: _Trial) -> None:
     """`generate` itself, for what it passes to a model beyond what its forward asks for."""
-    decoder, prompt = trial.decoder, trial.token_ids[:_FIRST]
+    decoder, prompt = trial.decoder, trial.token_ids[:-2]
     model: Any = decoder.model
 
     def same(_: _Trial) -> None:

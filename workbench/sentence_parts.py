@@ -83,6 +83,6 @@ def _part(entry: object, place: str) -> Part:
             f"{place} asks for the module {kind}, which is not supported; those of sentence_transformers that are: "
             f"{', '.join(_FILES)}"
         )
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or {"\\", "\0"} & set(path):
         raise ModelFormatError(f"{place} has a module outside its folder: {path!r}")
     return Part(name, "" if path == "." else path.rstrip("/"))

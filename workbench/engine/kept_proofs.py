@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from workbench._version import __version__
+from workbench.engine.model_folder import GENERATION
 from workbench.engine.proof import LOST, Proof
 from workbench.engine.weights import shards
 from workbench.errors import UnprovenModelError
@@ -39,10 +40,11 @@ def kept_or_made(folder: Path, precision: Precision, kept_in: Path | None, make:
     if kept_in is None:
         return make()
     place = kept_in / f"{_checksum(folder, precision, kept_in)}.json"
-    if (kept := _read(place)) is not None:
-        if problem := kept.get("refused"):
-            raise UnprovenModelError(problem)
-        return Proof(tuple(kept["switched_off"]))
+    kept = _read(place)
+    if isinstance(problem := kept.get("refused"), str):
+        raise UnprovenModelError(problem)
+    if (found := _proof(kept)) is not None:
+        return found
     try:
         proof = make()
     except UnprovenModelError as error:
@@ -55,17 +57,16 @@ def kept_or_made(folder: Path, precision: Precision, kept_in: Path | None, make:
 def kept(folder: Path, precision: Precision, kept_in: Path) -> Proof | None:
     """The proof that is kept, without reading the weights for it; None where there is none, and of refused models."""
     known = _read(_stamps_place(folder, kept_in))
-    if known is None or known.get("stamps") != _stamps(folder):
+    if known.get("stamps") != _stamps(folder):
         return None
-    found = _read(kept_in / f"{_key(known['checksum'], precision)}.json")
-    return Proof(tuple(found["switched_off"])) if found and "switched_off" in found else None
+    return _proof(_read(kept_in / f"{_key(known.get('checksum'), precision)}.json"))
 
 
 def _checksum(folder: Path, precision: Precision, kept_in: Path) -> str:
     """Of all that a proof depends on; weights are read once for it, as long as their files stay as they are."""
     place, stamps = _stamps_place(folder, kept_in), _stamps(folder)
     known = _read(place)
-    if known is None or known.get("stamps") != stamps:
+    if known.get("stamps") != stamps or not isinstance(known.get("checksum"), str):
         digest = hashlib.sha256()
         for path in _files(folder):
             with path.open("rb") as file:
@@ -76,13 +77,13 @@ def _checksum(folder: Path, precision: Precision, kept_in: Path) -> str:
     return _key(known["checksum"], precision)
 
 
-def _key(checksum: str, precision: Precision) -> str:
+def _key(checksum: object, precision: Precision) -> str:
     versions = (PROOF_VERSION, __version__, transformers.__version__, torch.__version__)
     return hashlib.sha256(repr((checksum, precision, versions)).encode()).hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:
-    configs = [folder / name for name in ("config.json", "generation_config.json")]
+    configs = [folder / name for name in ("config.json", GENERATION)]
     return [path for path in [*configs, *shards(folder)] if path.exists()]
 
 
@@ -94,14 +95,20 @@ def _stamps_place(folder: Path, kept_in: Path) -> Path:
     return kept_in / f"folder-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """What is kept there; what cannot be read, or is of another form, is made anew."""
+def _read(path: Path) -> dict[str, Any]:
+    """What is kept there; nothing where it cannot be read, so that it is made anew."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    off = kept.get("switched_off", []) if isinstance(kept, dict) else None
-    return kept if isinstance(off, list) and set(off) <= set(LOST) else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _proof(kept: dict[str, Any]) -> Proof | None:
+    """The proof that a file holds; None where it holds anything else."""
+    off = kept.get("switched_off")
+    sound = isinstance(off, list) and all(isinstance(name, str) and name in LOST for name in off)
+    return Proof(tuple(off)) if sound else None
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

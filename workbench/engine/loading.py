@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -36,13 +34,13 @@ from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.kept_proofs import kept_or_made
-from workbench.engine.model_folder import check_folder
+from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
-from workbench.errors import ModelFormatError, UnprovenModelError
+from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
 DEFAULT_CONTEXT_LENGTH = 2048
 """Of a model whose config names none: what such models were trained on, and not a limit of what they compute."""
@@ -137,7 +135,7 @@ def load(
         decoder=decoder,
         tokenizer=tokenizer,
         vocabulary=Vocabulary(tokenizer.backend_tokenizer),
-        eos_ids=_eos_ids(folder, config, tokenizer),
+        eos_ids=_eos_ids(folder, config, tokenizer, decoder.vocab_size),
         context_length=length,
         precision=precision,
         architecture=(config.architectures or [type(config).__name__])[0],
@@ -182,7 +180,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
     """The folder's config, or an error that names it."""
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a config's own checks may raise anything
         path = folder / "config.json"
         raise ModelFormatError(f"{path} is no config that transformers knows: {_first_line(error)}") from error
     return config
@@ -193,7 +191,9 @@ def damage_named(folder: Path, kind: str) -> Iterator[None]:
     """Turn what transformers and safetensors raise about bad weights into one error that names the folder."""
     try:
         yield
-    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
+    except (WorkbenchError, MemoryError):
+        raise
+    except Exception as error:  # a model's own code raises what it likes about sizes that do not fit together
         raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
 
 
@@ -295,16 +295,20 @@ def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) 
             setattr(parent, name, _QuantizedModule(linear, weight, layer.bias))
 
 
-def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-    """The union of what each file says: with too few of them an answer runs on into turns that it makes up."""
-    generation: Any = None
-    if (folder / "generation_config.json").exists():
-        generation = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+def _eos_ids(
+    folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, vocab_size: int
+) -> frozenset[int]:
+    """The union of what each file says: with too few of them an answer runs on into turns that it makes up.
+
+    Ids outside the vocabulary, which some configs keep from another model, would end nothing.
+    """
+    path = folder / GENERATION
+    generation: Any = read_json(path).get("eos_token_id") if path.exists() else None
     named = (generation, config.get_text_config(decoder=True).eos_token_id, tokenizer.eos_token_id)
     found = {
         one for source in named if source is not None for one in (source if isinstance(source, list) else [source])
     }
-    return frozenset(found)
+    return frozenset(one for one in found if 0 <= one < vocab_size)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from transformers import GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from workbench.errors import ModelFormatError, UnsafeModelError
@@ -16,6 +17,8 @@ _OTHER_TASKS = (
     *("ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
     *("ForMultipleChoice", "ForNextSentencePrediction"),
 )
+
+GENERATION = "generation_config.json"
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
@@ -27,6 +30,7 @@ def check_folder(folder: Path) -> None:
     config = read_json(folder / "config.json")
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         _refuse_code(folder / name)
+    _check_generation(folder / GENERATION)
     if config.get("is_encoder_decoder"):
         raise ModelFormatError(
             f"{folder} holds an encoder-decoder model; only causal (decoder-only) models are supported"
@@ -92,6 +96,20 @@ def _refuse_code(path: Path) -> None:
             f"{path} asks for code to be run ({', '.join(unsafe)}); "
             "only architectures that transformers itself has are loaded"
         )
+
+
+def _check_generation(path: Path) -> None:
+    """Refuse settings that transformers cannot read, and an end that is no token."""
+    if not path.exists():
+        return
+    settings = read_json(path)
+    ends = settings.get("eos_token_id")
+    if not all(one is None or type(one) is int for one in (ends if isinstance(ends, list) else [ends])):
+        raise ModelFormatError(f"{path} sets eos_token_id to {ends!r}; allowed: a token id, or a list of them")
+    try:
+        GenerationConfig.from_dict(settings)
+    except Exception as error:
+        raise ModelFormatError(f"{path} has settings that transformers does not take: {error}") from error
 
 
 def _check_header(path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import GenerationConfig
 
 from workbench.engine.decoders import GeneralDecoder, Ways
 from workbench.errors import UnprovenModelError
@@ -226,6 +227,7 @@ def _check_generate(trial: _Trial) -> None:
     """`generate` itself, for what it passes to a model beyond what its forward asks for."""
     decoder, prompt = trial.decoder, trial.token_ids[:-2]
     model: Any = decoder.model
+    make: Any = GenerationConfig
 
     def same(_: _Trial) -> None:
         answer = model.generate(
@@ -242,7 +244,12 @@ def _check_generate(trial: _Trial) -> None:
         first, said = decoder.prefill(prompt, cache), answer.sequences[0, len(prompt) : -1].tolist()
         trial.compare(torch.cat([first, *(decoder.decode([one], [cache]).logits for one in said)]), logits)
 
-    if problem := trial.problem(same):
+    settings, model.generation_config = model.generation_config, make()
+    try:  # the folder's settings choose among tokens, and some of them ask for what is not here, such as a tokenizer
+        problem = trial.problem(same)
+    finally:
+        model.generation_config = settings
+    if problem:
         raise UnprovenModelError(f"transformers' generate computes something else than its forward: {problem}")
 
 

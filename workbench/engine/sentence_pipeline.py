@@ -99,11 +99,14 @@ class Pooling(nn.Module):
         config = read_json(path)
         own = {"pooling_mode", "include_prompt", "embedding_dimension", "word_embedding_dimension"}
         check_known(path, config, own | set(_OLD_MODES))
-        found = config.get("pooling_mode", [mode for name, mode in _OLD_MODES.items() if config.get(name)] or "mean")
+        found = config.get(
+            "pooling_mode",
+            [mode for name, mode in _OLD_MODES.items() if _switch(path, config, name, default=False)] or "mean",
+        )
         self.modes: list[str] = [found] if isinstance(found, str) else found
         if not isinstance(self.modes, list) or not self.modes or not all(mode in MODES for mode in self.modes):
             raise ModelFormatError(f"{path} sets pooling_mode to {found!r}; allowed are some of {', '.join(MODES)}")
-        self.include_prompt = bool(config.get("include_prompt", True))
+        self.include_prompt = _switch(path, config, "include_prompt", default=True)
 
     def forward(self, features: dict[str, Tensor]) -> None:
         counts = features["mask"] if self.include_prompt else features["mask"] & ~features["prompt"]
@@ -120,9 +123,9 @@ class Dense(nn.Module):
         check_known(path, config, _DENSE)
         sizes = columns, outputs = _size(path, config, "in_features"), _size(path, config, "out_features")
         self.reads, self.writes = _names(path, config)
-        self.linear = nn.utils.skip_init(nn.Linear, columns, outputs, bias=bool(config.get("bias", True)))
+        self.linear = nn.utils.skip_init(nn.Linear, columns, outputs, bias=_switch(path, config, "bias", default=True))
         self.activation_function = _activation(path, config)
-        self.adds = bool(config.get("use_residual", False))
+        self.adds = _switch(path, config, "use_residual", default=False)
         if self.adds and columns != outputs:
             self.residual = nn.utils.skip_init(nn.Linear, *sizes, bias=False)
         _load(self, folder)
@@ -196,6 +199,13 @@ def _size(path: Path, config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelFormatError(f"{path} sets {name} to {value!r}; allowed: whole numbers from 1")
+    return value
+
+
+def _switch(path: Path, config: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise ModelFormatError(f"{path} sets {name} to {value!r}; allowed: true, false")
     return value
 
 

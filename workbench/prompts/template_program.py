@@ -59,6 +59,7 @@ def _rendered(template: jinja2.Template, request: Mapping[str, Any]) -> dict[str
         if characters > limit:
             raise Refusal(f"it writes more than {limit:,} characters")
     text, marks = "".join(map(str.__str__, pieces)), "".join(map(marks_of, pieces))
+    text.encode()  # raises at half of a surrogate pair, which no tokenizer reads
     runs = [(run[0][0], *run.span()) for run in _RUNS.finditer(marks)]
     shown = {message_index(mark) for mark, start, end in runs if not text[start:end].isspace()} - {None}
     own, lost = ([span for mark, *span in runs if mark == kind] for kind in (TEMPLATE, LOST))

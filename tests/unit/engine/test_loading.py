@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,32 @@ def test_an_architecture_that_is_none_of_ours_is_refused(folder: Path, values: d
     change(folder / "config.json", **values)
     with pytest.raises(ModelFormatError):
         load(folder)
+
+
+@pytest.mark.parametrize("values", [{"eos_token_id": "x"}, {"num_attention_heads": 0}, {"layer_types": 5}])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_config_of_nonsense_is_refused_by_its_folder(folder: Path, values: dict[str, Any], fast: bool) -> None:
+    change(folder / "config.json", **values)
+    with pytest.raises(ModelFormatError, match=re.escape(str(folder))):
+        load(folder, fast=fast)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *('{"eos_token_id": "2"}', '{"eos_token_id": [2, "x"]}', '{"eos_token_id": true}', '{"eos_token_id": 2.0}'),
+        *('{"suppress_tokens": 7}', '{"max_new_tokens": "x"}', "[1]", "{", "null"),
+    ],
+)
+def test_generation_settings_of_nonsense_are_refused_by_their_file(folder: Path, content: str) -> None:
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(ModelFormatError, match=r"generation_config\.json"):
+        load(folder)
+
+
+def test_an_end_outside_the_vocabulary_is_none(folder: Path) -> None:
+    change(folder / "generation_config.json", eos_token_id=[-1, 5, 99_999])
+    assert load(folder).eos_ids == {0, 5}
 
 
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:

@@ -16,6 +16,7 @@ from tests.fakes.listening import generate
 from tests.tiny_models import FAMILIES, bpe_tokenizer, llama_like, save_config, save_model
 from workbench.engine import loading
 from workbench.engine.decoders import Decoded, GeneralCache, GeneralDecoder, Ways
+from workbench.engine.kept_proofs import kept
 from workbench.engine.loading import load
 from workbench.engine.proof import prove
 from workbench.engine.requests import GenerationRequest
@@ -242,3 +243,39 @@ def test_experts_in_stacks_run_in_every_precision(tmp_path: Path, engine_of: Mak
         engine = engine_of(model=load(folder, precision=precision))
         heard = generate(engine, GenerationRequest(prompt_ids=(5, 6, 7), max_tokens=4, stop_ids=frozenset()))
         assert len(heard.ids) == 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"switched_off": [["keep"]]}', '{"switched_off": null}', '{"refused": 5}', "{}", "[]", "{", "[" * 100_000],
+    ids=lambda content: content[:24],
+)
+def test_what_is_kept_in_another_form_is_made_anew(tmp_path: Path, content: str) -> None:
+    folder, places = save_model(tmp_path / "model", "gpt2"), tmp_path / "proofs"
+    load(folder, proofs=places)
+    for path in places.iterdir():
+        whole = path.read_text()
+        stamps = {"stamps": json.loads(whole).get("stamps")}  # the right files without their checksum
+        for damaged in (content, json.dumps(stamps)):
+            path.write_text(damaged)
+            assert kept(folder, "float32", places) is None
+            assert load(folder, proofs=places).proof.switched_off == ()
+            assert path.read_text() == whole
+
+
+def test_where_nothing_can_be_kept_a_model_is_proven_all_the_same(tmp_path: Path) -> None:
+    folder, places = save_model(tmp_path / "model", "gpt2"), tmp_path / "proofs"
+    places.write_text("a file")
+    assert load(folder, proofs=places).proof.switched_off == ()
+    assert kept(folder, "float32", places) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"stop_strings": ["."]}, {"guidance_scale": 1.5}, {"repetition_penalty": 0}, {"use_cache": False}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_of_sampling_are_no_matter_of_the_proof(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = save_model(tmp_path, "gpt2")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7} | settings))
+    assert load(folder).eos_ids == {0, 7}

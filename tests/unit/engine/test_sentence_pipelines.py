@@ -449,3 +449,35 @@ def test_parts_are_counted_with_the_model(folder: Path) -> None:
     parts = [load_file(path).values() for path in folder.glob("*_*/model.safetensors")]
     assert len(parts) == 2
     assert model.parameters == model._model.num_parameters() + sum(one.numel() for part in parts for one in part)
+
+
+@pytest.mark.parametrize(
+    "part,name",
+    [
+        ("1_Pooling", "include_prompt"),
+        ("1_Pooling", "pooling_mode_cls_token"),
+        ("2_Dense", "bias"),
+        ("2_Dense", "use_residual"),
+    ],
+)
+def test_a_switch_that_is_neither_on_nor_off_is_refused(
+    base_of: Callable[..., Path], tmp_path: Path, part: str, name: str
+) -> None:
+    folder = save_pipeline(tmp_path / "model", base_of("bert"), Pooling(32), Dense(32, 8))
+    settings = folder / part / "config.json"
+    change(settings, **{name: "no"})
+    if name.startswith("pooling_mode_"):
+        change(settings, pooling_mode=None)
+        settings.write_text(
+            json.dumps({key: value for key, value in json.loads(settings.read_text()).items() if value})
+        )
+    with pytest.raises(ModelFormatError, match=rf"{part}.*{name} to 'no'"):
+        check_sentence_model(folder)
+
+
+def test_a_part_in_an_impossible_place_is_refused(folder: Path) -> None:
+    listed = json.loads((folder / "modules.json").read_text())
+    listed[1]["path"] = "1_Pooling\0"
+    write(folder / "modules.json", listed)
+    with pytest.raises(ModelFormatError, match=r"modules\.json"):
+        check_sentence_model(folder)

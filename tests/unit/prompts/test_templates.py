@@ -218,6 +218,11 @@ QUADRATIC = (
 )
 
 
+def test_half_a_surrogate_pair_in_a_template_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="surrogates not allowed"):
+        Family("\ud800{{ messages[0].content }}", ("<x>",)).encoder().chat_prompt([UserMessage(content="Hi.")])
+
+
 def test_a_system_message_alone_is_a_turn_of_the_user_then() -> None:
     encoder = FAMILIES["no system"].encoder()
     assert "user\nBe brief." in encoder.chat_prompt([SystemMessage(content="Be brief.")]).text

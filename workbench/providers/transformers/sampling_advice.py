@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.engine.model_folder import read_json
+from workbench.engine.model_folder import GENERATION, read_json
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
 
@@ -52,7 +52,7 @@ class Advice:
 
 def read_advice(folder: Path) -> Advice:
     """Read a folder's advice; empty where it gives none."""
-    path = folder / "generation_config.json"
+    path = folder / GENERATION
     advised = read_json(path) if path.exists() else {}
     given = {name: advised[name] for name in _TAKEN if advised.get(name) is not None}
     try:

@@ -24,6 +24,9 @@ MAX_SEARCHED = 3_000
 _BYTES_PER_TOKEN = 8
 """A way that may have so many tokens is looked for among those of so many bytes each."""
 
+_SPECIAL = b"\xff"
+"""Where a special token is forced, llguidance tells its number behind this byte."""
+
 _CLOSING = b'}]"'
 _FREE = 64
 """Where more bytes than these may follow, a text is being written, and its quote ends it."""
@@ -144,7 +147,7 @@ class Endings:
 
     def _forced(self, matcher: LLMatcher) -> list[int]:
         forced: bytes = matcher.compute_ff_bytes()
-        return [self._first + byte for byte in forced]
+        return [self._first + byte for byte in forced.partition(_SPECIAL)[0]]
 
     def _ways(self, matcher: LLMatcher) -> list[int]:
         """What may follow, the likeliest to lead to an end first; of bytes that are alike, a few."""

@@ -48,9 +48,9 @@ _REFUSED = {
     "dependencies": "dependentRequired or dependentSchemas",
     "additionalItems": "items beside prefixItems",
 }
-_ONE = frozenset("additionalProperties propertyNames items contains not if then else".split())
-_LISTS = frozenset("prefixItems allOf anyOf oneOf".split())
-_BY_NAME = frozenset("properties patternProperties dependentSchemas $defs definitions".split())
+ONE = frozenset("additionalProperties propertyNames items contains not if then else".split())
+LISTS = frozenset("prefixItems allOf anyOf oneOf".split())
+BY_NAME = frozenset("properties patternProperties dependentSchemas $defs definitions".split())
 
 
 class Document:
@@ -145,11 +145,11 @@ class Document:
 
 def _held(schema: dict[str, Any], key: str) -> Iterator[Schema]:
     """The schemas that stand in a keyword."""
-    if key in schema and key in _ONE:
+    if key in schema and key in ONE:
         yield schema[key]
-    elif key in _LISTS:
+    elif key in LISTS:
         yield from schema.get(key, ())
-    elif key in _BY_NAME:
+    elif key in BY_NAME:
         held: Mapping[str, Schema] = schema.get(key, {})
         yield from held.values()
 
@@ -161,5 +161,5 @@ def _subschemas(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
         schema = waiting.pop()
         if isinstance(schema, dict):
             yield schema
-            for key in (*_ONE, *_LISTS, *_BY_NAME):
+            for key in (*ONE, *LISTS, *BY_NAME):
                 waiting += _held(schema, key)

@@ -9,7 +9,6 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.prompts.texts import plain_json
 from workbench.prompts.tools.definitions import Toolset
-from workbench.prompts.tools.fitting import misfit
 from workbench.prompts.tools.parsing import random_call_id
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 from workbench.providers.openai.wire import CallPart
@@ -68,15 +67,15 @@ class CallReader:
         return bool(part.id and self._id and part.id != self._id) or bool(part.index is None and name and self._name)
 
     def _read(self) -> tuple[ToolCall | None, str]:
-        if self._name not in self._tools.schemas:
-            return None, f"there is no tool {self._name[:64]!r}; the tools are {', '.join(self._tools.schemas)}"
+        if self._name not in self._tools.read:
+            return None, f"there is no tool {self._name[:64]!r}; the tools are {', '.join(self._tools.read)}"
         try:
             arguments: Any = plain_json(json.loads(self._arguments or "{}"), "arguments")
         except (ValueError, RecursionError, WorkbenchError):
             return None, "the arguments of a call are JSON"
         if not isinstance(arguments, dict):
             return None, "the arguments of a call are one object"
-        if fault := misfit(arguments, self._tools.schemas[self._name]):
+        if fault := self._tools.read[self._name].misfit(arguments, "arguments"):
             return None, fault
         return ToolCall(call_id=self._id or random_call_id(), tool_name=self._name, arguments=arguments), ""
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits
 
+from workbench.engine.grammar_endings import Written, pattern_of, patterns_in
 from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
@@ -121,12 +123,22 @@ class Grammars:
         matcher = LLMatcher(self._vocabulary, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
         if matcher.is_error():
             raise InvalidRequestError(field, grammar.text, f"{_KIND[type(grammar)]} ({_reason(matcher)})")
-        constraint = Constraint(matcher, self._vocab_size, self._end_ids, self._endings, source)
+        over_bytes = partial(self._over_bytes, grammar, source)
+        constraint = Constraint(matcher, self._vocab_size, self._end_ids, self._endings, over_bytes)
         try:
             constraint.start().allowed()
         except GenerationError as error:
             raise InvalidRequestError(field, grammar.text, f"a grammar that can be followed ({error})") from None
         return constraint
+
+    def _over_bytes(self, grammar: Grammar, source: str) -> Written:
+        match grammar:
+            case RegexGrammar(text):
+                patterns = pattern_of(text)
+            case LarkGrammar(text) | JsonSchemaGrammar(lark=text):
+                patterns = patterns_in(text)
+        written: Written = self._endings.start(source, patterns)
+        return written
 
 
 _KIND: dict[type, str] = {
@@ -140,13 +152,19 @@ class Constraint:
     """A compiled grammar; made by `Grammars.compile`."""
 
     def __init__(
-        self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int], endings: Endings, source: str
+        self,
+        matcher: LLMatcher,
+        vocab_size: int,
+        end_ids: frozenset[int],
+        endings: Endings,
+        over_bytes: Callable[[], Written],
     ) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
-        self._endings = endings
-        self._source = source
-        self._over_bytes: LLMatcher | None = None
+        self._over_bytes = over_bytes
+        self._start: Written | None = None
+        self.endings = endings
+        """What finds ways to an end."""
         self.end_ids = end_ids
         """Tokens that end the answer where the grammar allows an end."""
 
@@ -154,15 +172,11 @@ class Constraint:
         """The state of one request, before its first token."""
         return GrammarState(self, self._matcher.deep_copy(), self._vocab_size)
 
-    def opens(self, token_id: int) -> bool:
-        """Whether a token opens a bracket."""
-        return self._endings.opens(token_id)
-
-    def over_bytes(self) -> tuple[Endings, LLMatcher]:
-        """Return the grammar over bytes, before its first one, and what finds ways to an end in it."""
-        if self._over_bytes is None:
-            self._over_bytes = self._endings.matcher(self._source)
-        return self._endings, self._over_bytes.deep_copy()
+    def over_bytes(self) -> Written:
+        """Return the grammar over bytes, before its first one."""
+        if self._start is None:
+            self._start = self._over_bytes()
+        return self._start.copy()
 
 
 class GrammarState:
@@ -174,7 +188,7 @@ class GrammarState:
         self._vocab_size = vocab_size
         self._waiting: list[int] = []
         """Tokens that the grammar over bytes does not know of yet."""
-        self._over_bytes: LLMatcher | None = None
+        self._over_bytes: Written | None = None
 
     @property
     def ended(self) -> bool:
@@ -197,18 +211,19 @@ class GrammarState:
         Args:
             room: tokens that are left for it; a way that has room need not be the shortest.
         """
+        endings = self._constraint.endings
         if self._over_bytes is None:
-            self._endings, self._over_bytes = self._constraint.over_bytes()
-        followed = self._endings.follow(self._over_bytes, self._waiting)
+            self._over_bytes = self._constraint.over_bytes()
+        followed = endings.follow(self._over_bytes, self._waiting)
         self._waiting.clear()
-        matcher = self._over_bytes.deep_copy()
-        if not followed or not self._endings.follow(matcher, token_ids):
+        written = self._over_bytes.copy()
+        if not followed or not endings.follow(written, token_ids):
             return None
-        return self._endings.shortest(matcher, room)
+        return endings.shortest(written, room)
 
     def opens(self, token_id: int) -> bool:
         """Whether a token opens a bracket, behind which much may have to follow."""
-        return self._constraint.opens(token_id)
+        return self._constraint.endings.opens(token_id)
 
     def allowed(self) -> Tensor:
         """Which tokens may come next, bool, shape (vocab,).

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from workbench.schemas.automata import Automaton, automaton
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SEARCHED = 3_000
 """States that are looked at before a search is given up."""
+
+MAX_ENDINGS = 40
+"""Of a pattern, of one length each: what else is said of the text may refuse the short ones."""
+
+_TAIL = 48
+"""Characters before the end of a text, among which a pattern without quotes may have begun to match."""
 
 _BYTES_PER_TOKEN = 8
 """A way that may have so many tokens is looked for among those of so many bytes each."""
@@ -30,7 +41,8 @@ _SPECIAL = b"\xff"
 _CLOSING = b'}]"'
 _FREE = 64
 """Where more bytes than these may follow, a text is being written, and its quote ends it."""
-_RANGES = (range(ord("0"), ord("9") + 1), range(ord("a"), ord("z") + 1), range(ord("A"), ord("Z") + 1), range(128, 248))
+_BEYOND_ASCII = 128
+_RANGES = (range(ord("0"), ord("9") + 1), range(ord("a"), ord("z") + 1), range(ord("A"), ord("Z") + 1), range(_BEYOND_ASCII, 248))
 """Bytes that a grammar rarely tells apart where it allows all of them: two of each are tried."""
 _LAST = b',-\\ {['
 """What opens or goes on is tried last."""
@@ -49,6 +61,59 @@ class _Bytes:
 
     def __call__(self, text: str) -> list[int]:
         return [self._first + byte for byte in text.encode()]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern that stands in a grammar."""
+
+    automaton: Automaton
+    is_quoted: bool
+    """Whether it speaks of what stands between quotes, in JSON."""
+
+
+class Written:
+    """How far an answer has come in its grammar over bytes."""
+
+    def __init__(self, matcher: LLMatcher, text: bytes = b"", patterns: Sequence[Pattern] = ()) -> None:
+        self.matcher = matcher
+        self._text = text
+        self._patterns = patterns
+
+    def copy(self) -> Written:
+        return Written(self.matcher.deep_copy(), self._text, self._patterns)
+
+    def take(self, ids: list[int], text: bytes) -> bool:
+        """Go on by these bytes; tells whether the grammar allows them."""
+        self._text += text
+        return bool(self.matcher.try_consume_tokens(ids) == len(ids))
+
+    def endings(self) -> Iterator[bytes]:
+        """How a text that a pattern speaks of might come to its end; whether it may is to be tried."""
+        if not self._patterns:
+            return
+        opened = _OPEN_STRING.fullmatch(self._text)
+        begun = _decoded(opened[1]) if opened else None
+        for pattern in self._patterns:
+            if pattern.is_quoted and begun is not None:
+                for ending in itertools.islice(pattern.automaton.endings(begun), MAX_ENDINGS):
+                    yield json.dumps(ending, ensure_ascii=False)[1:].encode()
+            elif not pattern.is_quoted:
+                text = self._text.decode(errors="ignore")
+                for start in {0, *range(max(0, len(text) - _TAIL), len(text) + 1)}:
+                    yield from (one.encode() for one in itertools.islice(pattern.automaton.endings(text[start:]), 1))
+
+
+_OPEN_STRING = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*+")*+"((?:[^"\\]|\\.)*)', re.DOTALL)
+"""A text that ends between quotes, and what stands behind the last one."""
+
+
+def _decoded(quoted: bytes) -> str | None:
+    try:
+        text: str = json.loads(b'"' + quoted + b'"')
+    except ValueError:  # half an escape or half a character
+        return None
+    return text
 
 
 class Endings:
@@ -76,95 +141,105 @@ class Endings:
         self._tokenizer = LLTokenizer(TokenizerWrapper(cutter), eos_token=list(end_ids) or None, slices=[])
         self._no_ways = np.array([*end_ids], dtype=np.int64)
 
-    def matcher(self, source: str) -> LLMatcher:
-        """Return the start of a grammar over bytes."""
-        return LLMatcher(self._tokenizer, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
+    def start(self, source: str, patterns: Sequence[Pattern] = ()) -> Written:
+        """Return a grammar over bytes, before its first one.
+
+        Args:
+            patterns: those that stand in it, where they are known.
+        """
+        limits = LLParserLimits(verbose_errors=False)
+        return Written(LLMatcher(self._tokenizer, source, log_level=0, limits=limits), patterns=patterns)
 
     def opens(self, token_id: int) -> bool:
         """Whether a token opens a bracket."""
         return b"{" in self._tokens[token_id] or b"[" in self._tokens[token_id]
 
-    def follow(self, matcher: LLMatcher, token_ids: Sequence[int]) -> bool:
+    def follow(self, written: Written, token_ids: Sequence[int]) -> bool:
         """Go on by tokens of the vocabulary; tells whether the grammar allows them."""
         for token_id in token_ids:
-            ids = [token_id] if token_id in self._special else [self._first + byte for byte in self._tokens[token_id]]
-            if matcher.try_consume_tokens(ids) != len(ids):
+            ids = [token_id] if token_id in self._special else self._ids(self._tokens[token_id])
+            if not written.take(ids, b"" if token_id in self._special else self._tokens[token_id]):
                 return False
         return True
 
-    def shortest(self, matcher: LLMatcher, room: int) -> list[int] | None:
+    def shortest(self, written: Written, room: int) -> list[int] | None:
         """Return the tokens of a way to an end, the shortest that is found, of any length if none has room.
 
         Returns None where no end is found.
         """
         limit = room * _BYTES_PER_TOKEN + 256
-        closed = self._closed(matcher.deep_copy(), limit)
+        closed = self._closed(written.copy(), limit)
         tokens = None if closed is None else self._in_tokens(closed)
         if tokens is not None and len(tokens) <= room:
             return tokens
-        found = self._searched(matcher, limit)
+        found = self._searched(written, limit)
         searched = None if found is None else self._in_tokens(found)
         return min((one for one in (tokens, searched) if one is not None), key=len, default=None)
 
-    def _closed(self, matcher: LLMatcher, limit: int) -> list[int] | None:
+    def _closed(self, written: Written, limit: int) -> list[int] | None:
         """The way that closes what is open and opens nothing, if that leads to an end."""
         path: list[int] = []
         while len(path) <= limit:
-            if matcher.is_accepting():
+            if written.matcher.is_accepting():
                 return path
-            following = self._forced(matcher) or self._ways(matcher)[:1]
-            if not following or not matcher.consume_tokens(following):
+            following = self._forced(written) or next(self._ways(written), None)
+            if not following or not self._take(written, following):
                 return None
             path += following
         return None
 
-    def _searched(self, matcher: LLMatcher, limit: int) -> list[int] | None:
+    def _searched(self, written: Written, limit: int) -> list[int] | None:
         """The shortest of all ways."""
         order = itertools.count()
-        waiting: list[tuple[int, int, LLMatcher, list[int]]] = [(0, next(order), matcher.deep_copy(), [])]
+        waiting: list[tuple[int, int, Written, list[int]]] = [(0, next(order), written.copy(), [])]
         seen: set[tuple[int, bytes]] = set()
         for _ in range(MAX_SEARCHED):
             if not waiting:
                 return None
             length, _, state, path = heapq.heappop(waiting)
-            if state.is_accepting():
+            if state.matcher.is_accepting():
                 return path
-            if length > limit:
-                continue
-            mask = (length, state.compute_bitmask())
-            if mask in seen:
+            mask = (length, state.matcher.compute_bitmask())
+            if mask in seen or length > limit:
                 continue
             seen.add(mask)
-            if forced := self._forced(state):
-                if state.consume_tokens(forced):
-                    heapq.heappush(waiting, (length + len(forced), next(order), state, path + forced))
-                continue
-            for way in self._ways(state):
-                following = state.deep_copy()
-                if following.consume_token(way):
-                    heapq.heappush(waiting, (length + 1, next(order), following, [*path, way]))
+            forced = self._forced(state)
+            for way in [forced] if forced else self._ways(state):
+                following = state.copy()
+                if self._take(following, way):
+                    heapq.heappush(waiting, (length + len(way), next(order), following, [*path, *way]))
         return None
 
-    def _forced(self, matcher: LLMatcher) -> list[int]:
-        forced: bytes = matcher.compute_ff_bytes()
-        return [self._first + byte for byte in forced.partition(_SPECIAL)[0]]
+    def _take(self, written: Written, ids: list[int]) -> bool:
+        return written.take(ids, bytes(one - self._first for one in ids if one >= self._first))
 
-    def _ways(self, matcher: LLMatcher) -> list[int]:
+    def _ids(self, text: bytes) -> list[int]:
+        return [self._first + byte for byte in text]
+
+    def _forced(self, written: Written) -> list[int]:
+        forced: bytes = written.matcher.compute_ff_bytes()
+        return self._ids(forced.partition(_SPECIAL)[0])
+
+    def _ways(self, written: Written) -> Iterator[list[int]]:
         """What may follow, the likeliest to lead to an end first; of bytes that are alike, a few."""
-        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+        bits = np.unpackbits(np.frombuffer(written.matcher.compute_bitmask(), np.uint8), bitorder="little")
         allowed = np.flatnonzero(bits)
-        known = allowed[allowed < self._first]
         found = (allowed[(allowed >= self._first) & (allowed < self._first + 256)] - self._first).tolist()
         if len(found) > _FREE and ord('"') in found:
-            return [self._first + ord('"')]
+            yield self._ids(b'"')
+            return
+        for ending in written.endings():
+            ids = self._ids(ending)
+            if self._take(written.copy(), ids):
+                yield ids
         left = set(found)
         for alike in _RANGES:
             if left.issuperset(alike):
                 left -= set(alike[1:-1])
-            elif alike.start == 128 and len(both := sorted(left.intersection(alike))) > 2:
-                left -= set(both[1:])
-        ordered = sorted(left, key=_rank)
-        return [self._first + byte for byte in ordered] + [int(i) for i in known if i not in self._no_ways]
+            elif alike.start == _BEYOND_ASCII:
+                left -= set(sorted(left.intersection(alike))[1:])
+        yield from (self._ids(bytes([byte])) for byte in sorted(left, key=_rank))
+        yield from ([int(one)] for one in allowed[allowed < self._first] if one not in self._no_ways)
 
     def _in_tokens(self, path: Sequence[int]) -> list[int]:
         tokens: list[int] = []
@@ -179,3 +254,23 @@ def _rank(byte: int) -> tuple[int, int]:
         return 0, _CLOSING.index(byte)
     return (2, _LAST.index(byte)) if byte in _LAST else (1, byte)
 
+
+_PATTERN = re.compile(r'"pattern": ("(?:[^"\\]|\\.)*")')
+_TERMINAL = re.compile(r"/((?:[^/\\\n]|\\.)+)/")
+_MOST_PATTERNS = 24
+
+
+def patterns_in(lark: str) -> tuple[Pattern, ...]:
+    """The patterns of a grammar in llguidance's dialect of Lark, as far as they are understood."""
+    quoted = dict.fromkeys(json.loads(found[1]) for found in _PATTERN.finditer(lark))
+    terminals = dict.fromkeys(found[1] for found in _TERMINAL.finditer(_PATTERN.sub("", lark)))
+    bare = [one.replace("\\/", "/") for one in terminals if not one.startswith(('"', "(?:"))]
+    made = [Pattern(one, is_quoted=True) for text in quoted if (one := automaton(text, searched=True))]
+    made += [one for text in bare for one in pattern_of(text)]
+    return tuple(made[:_MOST_PATTERNS])
+
+
+def pattern_of(regex: str) -> tuple[Pattern, ...]:
+    """A pattern that a whole text matches."""
+    found = automaton(regex, searched=False)
+    return (Pattern(found, is_quoted=False),) if found else ()

@@ -41,7 +41,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("model", "RegexResponseFormat", "", "matches a pattern"),
     Addition("model", "GrammarResponseFormat", "", "what a grammar allows"),
     Addition("type", "ToolCall.arguments", "dict[str, ToolArgument]", "any nested JSON"),
-    Addition("field", "ToolDefinition.json_schema", "dict[str, Any] | None = None", "all arguments in one schema"),
+    Addition("field", "ToolDefinition.json_schema", "dict[str, ToolArgument] | None = None", "of all arguments"),
     Addition("value", "QuantizationType.int8", "", "8-bit integer weights"),
     Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),

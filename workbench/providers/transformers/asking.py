@@ -12,7 +12,7 @@ from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import sampling_conflict
 from workbench.providers.requests import Request
-from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar
+from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar, cut_note
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tokens import token_stats
@@ -77,8 +77,9 @@ class Asked:
 
     def late_note(self, text: str, *, is_cut: bool) -> str | None:
         """What a caller should know of an answer that has ended."""
-        asked = self.grammar or (AskedGrammar(LarkGrammar(""), "tools") if self.use.must_call else None)
-        return asked.late_note(text, is_cut=is_cut) if asked else None
+        if self.grammar is not None:
+            return self.grammar.late_note(text, is_cut=is_cut)
+        return cut_note("tools") if is_cut and self.use.must_call else None
 
 
 def checked(request: Request) -> Asked:

@@ -29,7 +29,7 @@ class AskedGrammar:
     def late_note(self, text: str, *, is_cut: bool) -> str | None:
         """Return what is to be said of an answer that has ended, where it is not what was asked for."""
         if is_cut:
-            return f"the answer is cut: the tokens that it may have ended before what {self.field} asks for was whole"
+            return cut_note(self.field)
         if self.schema is None:
             return None
         try:
@@ -38,6 +38,11 @@ class AskedGrammar:
             return f"the answer is no whole JSON, which {self.field} asks for"
         reason = self.schema.misfit(value, "answer")
         return f"the answer does not fit {self.field}: {reason}" if reason else None
+
+
+def cut_note(field: str) -> str:
+    """Return what is said of an answer whose tokens did not reach."""
+    return f"the answer is cut: its tokens ran out before what {field} asks for was whole"
 
 
 def asked_grammar(response_format: object) -> AskedGrammar | None:

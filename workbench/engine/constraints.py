@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits
 
-from workbench.engine.grammar_endings import Written, pattern_of, patterns_in
+from workbench.engine.grammar_endings import Written, literals_in, pattern_of, patterns_in
 from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
@@ -132,12 +132,13 @@ class Grammars:
         return constraint
 
     def _over_bytes(self, grammar: Grammar, source: str) -> Written:
+        literals: tuple[bytes, ...]
         match grammar:
             case RegexGrammar(text):
-                patterns = pattern_of(text)
+                patterns, literals = pattern_of(text), ()
             case LarkGrammar(text) | JsonSchemaGrammar(lark=text):
-                patterns = patterns_in(text)
-        written: Written = self._endings.start(source, patterns)
+                patterns, literals = patterns_in(text), literals_in(text)
+        written: Written = self._endings.start(source, patterns, literals)
         return written
 
 

@@ -11,7 +11,9 @@ import heapq
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,8 +31,17 @@ MAX_SEARCHED = 3_000
 MAX_ENDINGS = 40
 """Of a pattern, of one length each: what else is said of the text may refuse the short ones."""
 
+MAX_LITERALS = 12
+"""Values of the grammar that are tried in one place: that they are like others of their kind does not show."""
+
+_ALIKE = 4
+"""Ways of one length that are followed though the same bytes may come next: what came before may tell them apart."""
+
 _TAIL = 48
 """Characters before the end of a text, among which a pattern without quotes may have begun to match."""
+
+MAX_BYTES = 16_384
+"""Of the longest way that is looked for."""
 
 _BYTES_PER_TOKEN = 8
 """A way that may have so many tokens is looked for among those of so many bytes each."""
@@ -75,13 +86,16 @@ class Pattern:
 class Written:
     """How far an answer has come in its grammar over bytes."""
 
-    def __init__(self, matcher: LLMatcher, text: bytes = b"", patterns: Sequence[Pattern] = ()) -> None:
+    def __init__(
+        self, matcher: LLMatcher, text: bytes, patterns: Sequence[Pattern], literals: Sequence[bytes]
+    ) -> None:
         self.matcher = matcher
+        self.literals = literals
         self._text = text
         self._patterns = patterns
 
     def copy(self) -> Written:
-        return Written(self.matcher.deep_copy(), self._text, self._patterns)
+        return Written(self.matcher.deep_copy(), self._text, self._patterns, self.literals)
 
     def take(self, ids: list[int], text: bytes) -> bool:
         """Go on by these bytes; tells whether the grammar allows them."""
@@ -141,14 +155,15 @@ class Endings:
         self._tokenizer = LLTokenizer(TokenizerWrapper(cutter), eos_token=list(end_ids) or None, slices=[])
         self._no_ways = np.array([*end_ids], dtype=np.int64)
 
-    def start(self, source: str, patterns: Sequence[Pattern] = ()) -> Written:
+    def start(self, source: str, patterns: Sequence[Pattern] = (), literals: Sequence[bytes] = ()) -> Written:
         """Return a grammar over bytes, before its first one.
 
         Args:
             patterns: those that stand in it, where they are known.
+            literals: values that stand in it, the shortest first.
         """
         limits = LLParserLimits(verbose_errors=False)
-        return Written(LLMatcher(self._tokenizer, source, log_level=0, limits=limits), patterns=patterns)
+        return Written(LLMatcher(self._tokenizer, source, log_level=0, limits=limits), b"", patterns, literals)
 
     def opens(self, token_id: int) -> bool:
         """Whether a token opens a bracket."""
@@ -167,7 +182,7 @@ class Endings:
 
         Returns None where no end is found.
         """
-        limit = room * _BYTES_PER_TOKEN + 256
+        limit = min(room * _BYTES_PER_TOKEN + 256, MAX_BYTES)
         closed = self._closed(written.copy(), limit)
         tokens = None if closed is None else self._in_tokens(closed)
         if tokens is not None and len(tokens) <= room:
@@ -192,7 +207,7 @@ class Endings:
         """The shortest of all ways."""
         order = itertools.count()
         waiting: list[tuple[int, int, Written, list[int]]] = [(0, next(order), written.copy(), [])]
-        seen: set[tuple[int, bytes]] = set()
+        seen: Counter[tuple[int, bytes]] = Counter()
         for _ in range(MAX_SEARCHED):
             if not waiting:
                 return None
@@ -200,9 +215,9 @@ class Endings:
             if state.matcher.is_accepting():
                 return path
             mask = (length, state.matcher.compute_bitmask())
-            if mask in seen or length > limit:
+            seen[mask] += 1
+            if seen[mask] > _ALIKE or length > limit:
                 continue
-            seen.add(mask)
             forced = self._forced(state)
             for way in [forced] if forced else self._ways(state):
                 following = state.copy()
@@ -228,11 +243,18 @@ class Endings:
         if len(found) > _FREE and ord('"') in found:
             yield self._ids(b'"')
             return
+        closing = [byte for byte in _CLOSING if byte in found]
+        yield from (self._ids(bytes([byte])) for byte in closing)
         for ending in written.endings():
             ids = self._ids(ending)
             if self._take(written.copy(), ids):
                 yield ids
-        left = set(found)
+        known = (literal for literal in written.literals if literal[0] in found)
+        for literal in itertools.islice(known, MAX_LITERALS):
+            ids = self._ids(literal)
+            if self._take(written.copy(), ids):
+                yield ids
+        left = set(found) - set(closing)
         for alike in _RANGES:
             if left.issuperset(alike):
                 left -= set(alike[1:-1])
@@ -250,13 +272,12 @@ class Endings:
 
 
 def _rank(byte: int) -> tuple[int, int]:
-    if byte in _CLOSING:
-        return 0, _CLOSING.index(byte)
-    return (2, _LAST.index(byte)) if byte in _LAST else (1, byte)
+    return (1, _LAST.index(byte)) if byte in _LAST else (0, byte)
 
 
 _PATTERN = re.compile(r'"pattern": ("(?:[^"\\]|\\.)*")')
 _TERMINAL = re.compile(r"/((?:[^/\\\n]|\\.)+)/")
+_LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _MOST_PATTERNS = 24
 
 
@@ -268,6 +289,17 @@ def patterns_in(lark: str) -> tuple[Pattern, ...]:
     made = [Pattern(one, is_quoted=True) for text in quoted if (one := automaton(text, searched=True))]
     made += [one for text in bare for one in pattern_of(text)]
     return tuple(made[:_MOST_PATTERNS])
+
+
+def literals_in(lark: str) -> tuple[bytes, ...]:
+    """The numbers and texts that stand in a grammar as they are, the shortest first."""
+    values: set[bytes] = set()
+    for found in _LITERAL.finditer(_PATTERN.sub("", lark)):
+        with suppress(ValueError):  # an escape of Lark's own
+            text = json.loads(found[0])
+            if text[:1] in "-0123456789" or (text[:1] == '"' and text.endswith('"')):
+                values.add(text.encode(errors="ignore"))
+    return tuple(sorted(values - {b""}, key=lambda one: (len(one), one)))
 
 
 def pattern_of(regex: str) -> tuple[Pattern, ...]:

@@ -102,20 +102,24 @@ class Written:
         self._text += text
         return bool(self.matcher.try_consume_tokens(ids) == len(ids))
 
-    def endings(self) -> Iterator[bytes]:
-        """How a text that a pattern speaks of might come to its end; whether it may is to be tried."""
+    def endings(self) -> Iterator[Iterable[bytes]]:
+        """For each pattern, how a text that it speaks of might come to its end; whether it may is to be tried."""
         if not self._patterns:
             return
         opened = _OPEN_STRING.fullmatch(self._text)
         begun = _decoded(opened[1]) if opened else None
         for pattern in self._patterns:
             if pattern.is_quoted and begun is not None:
-                for ending in itertools.islice(pattern.automaton.endings(begun), MAX_ENDINGS):
-                    yield json.dumps(ending, ensure_ascii=False)[1:].encode()
+                found = itertools.islice(pattern.automaton.endings(begun), MAX_ENDINGS)
+                yield (json.dumps(ending, ensure_ascii=False)[1:].encode() for ending in found)
             elif not pattern.is_quoted:
-                text = self._text.decode(errors="ignore")
-                for start in {0, *range(max(0, len(text) - _TAIL), len(text) + 1)}:
-                    yield from (one.encode() for one in itertools.islice(pattern.automaton.endings(text[start:]), 1))
+                yield self._bare(pattern.automaton)
+
+    def _bare(self, automaton: Automaton) -> Iterator[bytes]:
+        """The ending from each place where the pattern may have begun to match."""
+        text = self._text.decode(errors="ignore")
+        for start in sorted({0, *range(max(0, len(text) - _TAIL), len(text) + 1)}):
+            yield from (one.encode() for one in itertools.islice(automaton.endings(text[start:]), 1))
 
 
 _OPEN_STRING = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*+")*+"((?:[^"\\]|\\.)*)', re.DOTALL)
@@ -245,10 +249,9 @@ class Endings:
             return
         closing = [byte for byte in _CLOSING if byte in found]
         yield from (self._ids(bytes([byte])) for byte in closing)
-        for ending in written.endings():
-            ids = self._ids(ending)
-            if self._take(written.copy(), ids):
-                yield ids
+        for endings in written.endings():
+            ways = (self._ids(ending) for ending in endings)
+            yield from itertools.islice((ids for ids in ways if self._take(written.copy(), ids)), 1)
         known = (literal for literal in written.literals if literal[0] in found)
         for literal in itertools.islice(known, MAX_LITERALS):
             ids = self._ids(literal)

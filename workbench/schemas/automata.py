@@ -41,6 +41,8 @@ class Automaton:
     silent: list[list[int]] = field(default_factory=list)
     edges: list[list[tuple[Class, int]]] = field(default_factory=list)
     part: _Part = field(default_factory=lambda: _Part(0, 0))
+    _reaching: list[frozenset[int]] = field(default_factory=list)
+    """By how many characters are lacking, the states from which as many lead to the end."""
 
     def endings(self, begun: str) -> Iterator[str]:
         """Return what may follow a text so that all of it matches, one of each length, the shortest first."""
@@ -48,13 +50,22 @@ class Automaton:
         for character in begun:
             following = {to for state in states for fits, to in self.edges[state] if fits(character)}
             states = self._closed(following)
-        reaching = [frozenset(one for one in range(len(self.silent)) if self.part.last in self._closed({one}))]
+        if not states:
+            return
         for length in range(MAX_LENGTH):
+            reaching = self._reach(length)
             if states & reaching[length]:
                 yield self._written(states, reaching[: length + 1])
-            last = reaching[length]
-            direct = {one for one in range(len(self.edges)) if any(to in last for _, to in self.edges[one])}
-            reaching.append(frozenset(one for one in range(len(self.silent)) if self._closed({one}) & direct))
+
+    def _reach(self, length: int) -> list[frozenset[int]]:
+        if not self._reaching:
+            last = self.part.last
+            self._reaching.append(frozenset(one for one in range(len(self.silent)) if last in self._closed({one})))
+        while len(self._reaching) <= length:
+            goal = self._reaching[-1]
+            direct = {one for one in range(len(self.edges)) if any(to in goal for _, to in self.edges[one])}
+            self._reaching.append(frozenset(one for one in range(len(self.silent)) if self._closed({one}) & direct))
+        return self._reaching
 
     def _written(self, states: set[int], reaching: list[frozenset[int]]) -> str:
         text = ""

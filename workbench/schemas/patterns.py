@@ -31,11 +31,14 @@ def fault(pattern: str) -> str:
 
 def matches(pattern: str, text: str) -> bool:
     """Whether the pattern is found in the text, as JSON schema has it."""
+    expression = whole(pattern)
+    shown = json.dumps(text, ensure_ascii=False) if expression is None else text
     matcher = _matcher(pattern).deep_copy()
-    quoted = list(json.dumps(text, ensure_ascii=False).encode())
+    quoted = list(shown.encode())
     return bool(matcher.try_consume_tokens(quoted) == len(quoted) and matcher.is_accepting())
 
 
+@lru_cache(_KNOWN)
 def whole(pattern: str) -> str | None:
     """The pattern as one that matches a whole text without escapes; None where its anchors stand elsewhere."""
     found = _ANCHORED.fullmatch(pattern)
@@ -76,7 +79,9 @@ def _grammar(pattern: str) -> str:
 def _matcher(pattern: str) -> Any:
     from llguidance import LLMatcher
 
-    return LLMatcher(_byte_tokenizer(), _grammar(pattern), log_level=0)
+    expression = whole(pattern)
+    grammar = _grammar(pattern) if expression is None else LLMatcher.grammar_from_regex(expression)
+    return LLMatcher(_byte_tokenizer(), grammar, log_level=0)
 
 
 @lru_cache(1)

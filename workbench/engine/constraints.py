@@ -117,9 +117,7 @@ class Grammars:
     def _constraint(self, grammar: Grammar, source: str, field: str) -> Constraint:
         with self._lock:
             if self._vocabulary is None:
-                self._vocabulary, self._endings = grammar_vocabulary(
-                    self._tokenizer, self._vocab_size, self._end_ids
-                )
+                self._vocabulary, self._endings = grammar_vocabulary(self._tokenizer, self._vocab_size, self._end_ids)
         matcher = LLMatcher(self._vocabulary, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
         if matcher.is_error():
             raise InvalidRequestError(field, grammar.text, f"{_KIND[type(grammar)]} ({_reason(matcher)})")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.engine.logprobs import TokenStats
     from workbench.engine.requests import Event, FinishReason, Handle
 
+
 @dataclass(slots=True)
 class _Held:
     """A step whose text may still turn out to belong to a stop string."""

@@ -53,14 +53,18 @@ _CLOSING = b'}]"'
 _FREE = 64
 """Where more bytes than these may follow, a text is being written, and its quote ends it."""
 _BEYOND_ASCII = 128
-_RANGES = (range(ord("0"), ord("9") + 1), range(ord("a"), ord("z") + 1), range(ord("A"), ord("Z") + 1), range(_BEYOND_ASCII, 248))
+_RANGES = (
+    range(ord("a"), ord("z") + 1),
+    range(ord("A"), ord("Z") + 1),
+    range(_BEYOND_ASCII, 248),
+)
 """Bytes that a grammar rarely tells apart where it allows all of them: two of each are tried."""
-_LAST = b',-\\ {['
+_LAST = b",-\\ {["
 """What opens or goes on is tried last."""
 
 
 class _Bytes:
-    """What `llguidance.TokenizerWrapper` asks for: special tokens by their ids, and every byte behind the vocabulary."""
+    """What `llguidance.TokenizerWrapper` asks for: special tokens by their ids, and all bytes behind the vocabulary."""
 
     bos_token_id = None
 
@@ -86,9 +90,7 @@ class Pattern:
 class Written:
     """How far an answer has come in its grammar over bytes."""
 
-    def __init__(
-        self, matcher: LLMatcher, text: bytes, patterns: Sequence[Pattern], literals: Sequence[bytes]
-    ) -> None:
+    def __init__(self, matcher: LLMatcher, text: bytes, patterns: Sequence[Pattern], literals: Sequence[bytes]) -> None:
         self.matcher = matcher
         self.literals = literals
         self._text = text
@@ -201,7 +203,7 @@ class Endings:
         while len(path) <= limit:
             if written.matcher.is_accepting():
                 return path
-            following = self._forced(written) or next(self._ways(written), None)
+            following = self._forced(written) or next(self._ways(written), [])
             if not following or not self._take(written, following):
                 return None
             path += following

@@ -31,9 +31,7 @@ def grammar_tokenizer(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection
     return grammar_vocabulary(tokenizer, vocab_size, end_ids)[0]
 
 
-def grammar_vocabulary(
-    tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]
-) -> tuple[LLTokenizer, Endings]:
+def grammar_vocabulary(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> tuple[LLTokenizer, Endings]:
     """The same, and the ways to an end in its grammars."""
     ends = sorted(token_id for token_id in end_ids if token_id < vocab_size)
     cutter = _Cutter(tokenizer, vocab_size, ends)

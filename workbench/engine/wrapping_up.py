@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from workbench.engine.constraints import GrammarState
 
 _LOOKS = 8
-"""A way to an end is looked for again when so much of the tokens beyond it has been used up as one part of this many."""
+"""A way to an end is looked for again when one part in so many of the tokens beyond it has been used up."""
 
 
 class WrapUp:
@@ -28,7 +28,6 @@ class WrapUp:
         """A token that was looked at, and the way to an end after it."""
         self._next_look: int | None = None
         """How many tokens will be left when it is time to look again."""
-        self._hopeless = False
 
     def instead(self, token_id: int, left: int) -> int | None:
         """Return the token to take instead of one after which no end could be reached; None where it may stand.
@@ -36,7 +35,7 @@ class WrapUp:
         Args:
             left: tokens that may follow this one.
         """
-        if self._hopeless or token_id in self._end_ids or not self._is_time(token_id, left):
+        if token_id in self._end_ids or not self._is_time(token_id, left):
             return None
         way = self._grammar.ending(token_id, room=left)
         if way is not None and len(way) <= left:
@@ -46,7 +45,7 @@ class WrapUp:
         if self._way is None:
             self._way = self._grammar.ending(room=left + 1)
         if self._way is None or len(self._way) > left + 1:
-            self._hopeless = True
+            self._next_look = left - 1 - left // _LOOKS  # there may be a way that was not found from here
             return None
         return self._way[0] if self._way else min(self._end_ids, default=None)
 

@@ -29,7 +29,7 @@ answer without it looks on the wire as it always did:
     Int8QuantizationConfig                                model                                  config of int8
     Int4QuantizationConfig                                model                                  config of int4
     ModelsProtocolPrivate                                 protocol                               provider side of Models
-    ModelUnregistration                                   protocol                               takes a registration back
+    ModelUnregistration                                   protocol                               takes a model back
     ProviderHealth                                        protocol                               health of each provider
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None     corrected
 

@@ -47,7 +47,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),
     Addition("model", "Int4QuantizationConfig", "", "config of int4"),
     Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
-    Addition("protocol", "ModelUnregistration", "", "takes a registration back"),
+    Addition("protocol", "ModelUnregistration", "", "takes a model back"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
     # The original's default is the type ``list`` itself, which no caller can have meant.
     Addition(

@@ -23,9 +23,12 @@ FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname
 """Formats that are enforced."""
 
 ASSERTIONS = frozenset(
-    "type const enum minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern format "
-    "minItems maxItems uniqueItems items prefixItems contains minContains maxContains properties patternProperties "
-    "additionalProperties propertyNames required minProperties maxProperties".split()
+    {
+        *("type", "const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems", "items"),
+        *("prefixItems", "contains", "minContains", "maxContains", "properties", "patternProperties"),
+        *("additionalProperties", "propertyNames", "required", "minProperties", "maxProperties"),
+    }
 )
 """Keywords that speak of a value or its parts."""
 
@@ -36,8 +39,11 @@ MADE = "\0"
 """Begins the names of keywords that no schema has: those of `workbench.schemas.negation`."""
 
 _ANNOTATIONS = frozenset(
-    "title description default examples example deprecated readOnly writeOnly $comment $schema $vocabulary $anchor $id "
-    "$defs definitions contentEncoding contentMediaType contentSchema nullable discriminator xml externalDocs".split()
+    {
+        *("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"),
+        *("$comment", "$schema", "$vocabulary", "$anchor", "$id", "$defs", "definitions", "contentEncoding"),
+        *("contentMediaType", "contentSchema", "nullable", "discriminator", "xml", "externalDocs"),
+    }
 )
 _REFUSED = {
     "unevaluatedProperties": "additionalProperties",
@@ -48,9 +54,13 @@ _REFUSED = {
     "dependencies": "dependentRequired or dependentSchemas",
     "additionalItems": "items beside prefixItems",
 }
-ONE = frozenset("additionalProperties propertyNames items contains not if then else".split())
-LISTS = frozenset("prefixItems allOf anyOf oneOf".split())
-BY_NAME = frozenset("properties patternProperties dependentSchemas $defs definitions".split())
+ONE = frozenset(
+    {
+        *("additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else"),
+    }
+)
+LISTS = frozenset(["prefixItems", "allOf", "anyOf", "oneOf"])
+BY_NAME = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"])
 
 
 class Document:

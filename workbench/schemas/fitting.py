@@ -52,7 +52,9 @@ def _pattern_properties(validator: Any, patterns: dict[str, Any], value: Any, _:
 
 def _additional_properties(validator: Any, more: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     for name, member in value.items() if isinstance(value, dict) else ():
-        if name in schema.get("properties", ()) or any(matches(one, name) for one in schema.get("patternProperties", ())):
+        if name in schema.get("properties", ()) or any(
+            matches(one, name) for one in schema.get("patternProperties", ())
+        ):
             continue
         if more is False:
             known = ", ".join(schema.get("properties", ()))
@@ -61,7 +63,7 @@ def _additional_properties(validator: Any, more: Any, value: Any, schema: Any) -
             yield from validator.descend(member, more, path=name)
 
 
-_Validator = validators.extend(
+_Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {
         "pattern": _pattern,

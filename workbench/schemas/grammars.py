@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-
 _PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|, |: |[\[\]{}]|[^"\[\]{},: ]+|.', re.DOTALL)
 """Pieces that a value is written in: what a constant and a rule have in common is then cut alike."""
 
@@ -160,7 +159,7 @@ def _names(body: Sequence[Symbol]) -> list[str]:
 
 
 def _written(body: Sequence[Symbol], lengths: dict[str, float]) -> str:
-    parts = []
+    parts: list[str] = []
     for symbol in body:
         match symbol:
             case Text(text):

@@ -21,12 +21,14 @@ def moved(schema: dict[str, Any], place: str) -> dict[str, Any]:
         reference = part.get("$ref", "")
         return part | {"$ref": place + reference[1:]} if reference == "#" or reference.startswith("#/") else part
 
-    return changed(schema, follow)
+    copy: dict[str, Any] = changed(schema, follow)
+    return copy
 
 
 def untitled(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a copy without titles: pydantic names every part after itself, which only makes a prompt longer."""
-    return changed(schema, lambda part: {key: value for key, value in part.items() if key != "title"})
+    copy: dict[str, Any] = changed(schema, lambda part: {key: part[key] for key in part if key != "title"})
+    return copy
 
 
 def changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from workbench.schemas.documents import ASSERTIONS, IN_PLACE, MADE, Document, Schema
@@ -50,48 +51,41 @@ def negated(schema: Schema, document: Document, depth: int = 0) -> list[Schema]:
         return [] if schema else [True]
     if depth > MAX_DEPTH:  # of properties within properties, which references may make endless
         raise CannotNegateError("$ref")
-    return [
-        other for key, value in schema.items() for other in _opposite(key, value, schema, document, depth + 1)
-    ]
+    return [other for key, value in schema.items() for other in _opposite(key, value, schema, document, depth + 1)]
 
 
 def _opposite(key: str, value: Any, schema: dict[str, Any], document: Document, depth: int) -> list[Schema]:
     """What does not fit one keyword; empty where every value fits it."""
+    if key in _SIMPLE:
+        return _SIMPLE[key](value)
+    if key in _BOUNDS:
+        return [{"type": "number", _BOUNDS[key]: value}]
+    if key in _COUNTS:
+        kind, other, step = _COUNTS[key]
+        return [{"type": kind, other: value + step}] if value + step >= 0 else []
+    if key in _WITHOUT_FORCE and "if" not in schema and "contains" not in schema:
+        return []
+    if key in ASSERTIONS or key in IN_PLACE or key.startswith(MADE):
+        return _opposite_of_parts(key, value, schema, document, depth)
+    return []
+
+
+def _opposite_of_parts(key: str, value: Any, schema: dict[str, Any], document: Document, depth: int) -> list[Schema]:
     match key:
-        case "type":
-            return _other_types([value] if isinstance(value, str) else value)
-        case "const" | "enum":
-            return [{EXCLUDED: [value] if key == "const" else value}]
-        case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
-            return [{"type": "number", _BOUNDS[key]: value}]
-        case "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties":
-            kind, other, step = _COUNTS[key]
-            return [{"type": kind, other: value + step}] if value + step >= 0 else []
-        case "pattern":
-            return [{"type": "string", FOREIGN: [value]}]
-        case "required":
-            return [{"type": "object", "properties": {name: False}} for name in value]
         case "properties":
             return [
                 {"type": "object", "required": [name], "properties": {name: other}}
                 for name, child in value.items()
                 for other in negated(child, document, depth)
             ]
-        case "items":
-            if "prefixItems" not in schema:
-                return [{"type": "array", "contains": other} for other in negated(value, document, depth)]
+        case "items" if "prefixItems" not in schema:
+            return [{"type": "array", "contains": other} for other in negated(value, document, depth)]
         case "$ref":
             return negated(document.target(value), document, depth)
         case "allOf":
             return [other for one in value for other in negated(one, document, depth)]
         case "anyOf":
             return [{"allOf": [{"anyOf": negated(one, document, depth) or [False]} for one in value]}]
-        case "not":
-            return [value]
-        case _ if key in _WITHOUT_FORCE and "if" not in schema and "contains" not in schema:
-            return []
-        case _ if not _has_force(key):
-            return []
     raise CannotNegateError(key)
 
 
@@ -103,5 +97,11 @@ def _other_types(kinds: list[str]) -> list[Schema]:
     return found
 
 
-def _has_force(key: str) -> bool:
-    return key in ASSERTIONS or key in IN_PLACE or key.startswith(MADE)
+_SIMPLE: dict[str, Callable[[Any], list[Schema]]] = {
+    "type": lambda kinds: _other_types([kinds] if isinstance(kinds, str) else kinds),
+    "const": lambda value: [{EXCLUDED: [value]}],
+    "enum": lambda values: [{EXCLUDED: values}],
+    "pattern": lambda pattern: [{"type": "string", FOREIGN: [pattern]}],
+    "required": lambda names: [{"type": "object", "properties": {name: False}} for name in names],
+    "not": lambda schema: [schema],
+}

@@ -1,24 +1,34 @@
 """What may stand at a place: the schemas that hold there, brought together into nodes of one type each.
 
-Schemas stay what they are: a place is a tuple of them, all of which hold there. Whatever says "or" (``anyOf``, ``oneOf``,
-``if``) makes alternatives, each a list of keywords that hold together; each alternative gives a node for each type.
-A node may allow less than its schemas, never more; where it does allow more, `Normaliser.unenforced` has the keyword.
+Schemas stay what they are: a place is a tuple of them, all of which hold there. Whatever says "or" (``anyOf``,
+``oneOf``, ``if``) makes alternatives, each a list of keywords that hold together; each of them gives a node for each
+type. A node may allow less than its schemas; where one allows more, `Normaliser.unenforced` has the keyword.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 from workbench.schemas.documents import ASSERTIONS, MADE, Document, Schema
 from workbench.schemas.fitting import Judge
+from workbench.schemas.merging import (
+    Alternative,
+    Keywords,
+    counts,
+    is_among,
+    item,
+    member,
+    more_parts,
+    numbers,
+    place_of,
+    texts,
+)
 from workbench.schemas.negation import EXCLUDED, FOREIGN, FRACTION, TYPES, CannotNegateError, negated
 from workbench.schemas.nodes import Items, Members, Names, Node, Numbers, Place, Texts, Values
-from workbench.schemas.numbers import Bounds, exact, integer_regex, number_regex
+from workbench.schemas.numbers import integer_regex, number_regex
 from workbench.schemas.patterns import matches
 
 MAX_ALTERNATIVES = 256
@@ -27,10 +37,6 @@ MAX_PATTERNS = 4
 """Of names, in one object: they are told apart by which of them a name matches."""
 _LOOK_AHEAD = 3
 """Values within values that are looked at to tell whether two schemas exclude each other."""
-
-Keywords: TypeAlias = dict[str, Any]
-Alternative: TypeAlias = tuple[Keywords, ...]
-"""Keywords that hold together, none of which says "or"."""
 
 
 class Normaliser:
@@ -171,9 +177,9 @@ class Normaliser:
     def _of(self, kind: str, alternative: Alternative) -> Node:
         match kind:
             case "number":
-                return _numbers(alternative)
+                return numbers(alternative)
             case "string":
-                return _texts(alternative)
+                return texts(alternative)
             case "array":
                 return self._items(alternative)
         return self._members(alternative)
@@ -194,8 +200,8 @@ class Normaliser:
         own = [one for one in alternative if one.keys() & _OF_ARRAYS]
         self._check_excluded(alternative, list)
         length = max((len(one.get("prefixItems", ())) for one in own), default=0)
-        first = tuple(_place(_item(one, index) for one in own) for index in range(length))
-        fewest, most = _counts(own, "minItems", "maxItems")
+        first = tuple(place_of(item(one, index) for one in own) for index in range(length))
+        fewest, most = counts(own, "minItems", "maxItems")
         if length and fewest <= length and not any("items" in one for one in own):
             most = length if most is None else min(most, length)  # what is not spoken of is left out
         contains = [one for one in own if "contains" in one and (one.get("minContains", 1) or "maxContains" in one)]
@@ -204,7 +210,7 @@ class Normaliser:
             contains = []
         node = Items(
             first,
-            _place(one["items"] for one in own if "items" in one),
+            place_of(one["items"] for one in own if "items" in one),
             fewest,
             most,
             any(one.get("uniqueItems") for one in own),
@@ -216,11 +222,11 @@ class Normaliser:
         rest = node.rest
         if most is not None:
             try:
-                rest = _place((*rest, {"anyOf": negated(contains, self.document) or [False]}))
+                rest = place_of((*rest, {"anyOf": negated(contains, self.document) or [False]}))
             except CannotNegateError:
                 self.unenforced.add("maxContains")
         counted = (own.get("minContains", 1), most)
-        return Items(node.first, rest, node.fewest, node.most, node.unique, _place((*node.rest, contains)), counted)
+        return Items(node.first, rest, node.fewest, node.most, node.unique, place_of((*node.rest, contains)), counted)
 
     def _members(self, alternative: Alternative) -> Members:
         own = [one for one in alternative if one.keys() & _OF_OBJECTS]
@@ -230,14 +236,14 @@ class Normaliser:
         fitting = [one["propertyNames"] for one in own if "propertyNames" in one]
         texts = self.nodes((*fitting, {"type": "string"}))
         known = [str(value) for node in texts if isinstance(node, Values) for value in node.values]
-        fewest, most = _counts(own, "minProperties", "maxProperties")
+        fewest, most = counts(own, "minProperties", "maxProperties")
         has_patterns = any("patternProperties" in one for one in own)
         is_open = any(one.get("additionalProperties", False) is not False for one in own)
         is_open = is_open or not (names or has_patterns) or fewest > len(names)
         if is_open:
             names |= dict.fromkeys(known)
         more = self._more(own, [node for node in texts if isinstance(node, Texts)], tuple(names), is_open=is_open)
-        named = {name: _place(_member(one, name) for one in own) for name in names}
+        named = {name: place_of(member(one, name) for one in own) for name in names}
         for name in named:
             if any(not self.judge.fits(name, one) for one in fitting):
                 named[name] = (False,)
@@ -254,7 +260,7 @@ class Normaliser:
             )
         for chosen in itertools.product((False, True), repeat=len(patterns)):
             matched = tuple(itertools.compress(patterns, chosen))
-            place = _place([part for one in own for part in _more_parts(one, matched)])
+            place = place_of([part for one in own for part in more_parts(one, matched)])
             if place == (False,) or not (matched or is_open):
                 continue
             foreign = tuple(pattern for pattern in patterns if pattern not in matched)
@@ -295,101 +301,8 @@ class Normaliser:
 
 _OF_ARRAYS = frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"})
 _OF_OBJECTS = frozenset(
-    "properties patternProperties additionalProperties propertyNames required minProperties maxProperties".split()
+    {
+        *("properties", "patternProperties", "additionalProperties", "propertyNames", "required"),
+        *("minProperties", "maxProperties"),
+    }
 )
-
-
-def is_among(value: Any, values: Sequence[Any]) -> bool:
-    """Whether a JSON value equals one of the others as JSON has it: 1.0 is 1, and ``True`` is not."""
-    return any(_same(value, other) for other in values)
-
-
-def _same(value: Any, other: Any) -> bool:
-    if isinstance(value, bool) or isinstance(other, bool):
-        return value is other
-    if isinstance(value, list) and isinstance(other, list):
-        return len(value) == len(other) and all(map(_same, value, other))
-    if isinstance(value, dict) and isinstance(other, dict):
-        return value.keys() == other.keys() and all(_same(value[key], other[key]) for key in value)
-    return bool(value == other)
-
-
-def _place(schemas: Iterator[Schema] | Sequence[Schema]) -> Place:
-    """A place of these schemas, without those that say nothing."""
-    parts = [schema for schema in schemas if schema is not True and schema != {}]
-    return (False,) if any(part is False for part in parts) else tuple(parts)
-
-
-def _item(own: Keywords, index: int) -> Schema:
-    first: list[Schema] = own.get("prefixItems", [])
-    rest: Schema = own.get("items", True)
-    return first[index] if index < len(first) else rest
-
-
-def _member(own: Keywords, name: str) -> Schema:
-    """What keywords say of the member of this name."""
-    parts = [own["properties"][name]] if name in own.get("properties", ()) else []
-    parts += [part for pattern, part in own.get("patternProperties", {}).items() if matches(pattern, name)]
-    return _joined(parts, own)
-
-
-def _more_parts(own: Keywords, matched: tuple[str, ...]) -> Iterator[Schema]:
-    yield _joined([own["patternProperties"][one] for one in matched if one in own.get("patternProperties", ())], own)
-
-
-def _joined(parts: list[Schema], own: Keywords) -> Schema:
-    if not parts:
-        more: Schema = own.get("additionalProperties", True)
-        return more
-    return parts[0] if len(parts) == 1 else {"allOf": parts}
-
-
-def _counts(own: Sequence[Keywords], low: str, high: str) -> tuple[int, int | None]:
-    least = max((int(one[low]) for one in own if low in one), default=0)
-    return least, min((int(one[high]) for one in own if high in one), default=None)
-
-
-def _numbers(alternative: Alternative) -> Numbers:
-    bounds, step = Bounds(), None
-    for own in alternative:
-        for key in ("minimum", "exclusiveMinimum"):
-            if key in own:
-                bounds = bounds.above(exact(own[key]), excluded=key != "minimum")
-        for key in ("maximum", "exclusiveMaximum"):
-            if key in own:
-                bounds = bounds.below(exact(own[key]), excluded=key != "maximum")
-        if "multipleOf" in own:
-            step = _common_multiple(step, exact(own["multipleOf"]))
-    is_integer = any(_is_integer(own.get("type")) for own in alternative)
-    excluded = tuple(
-        value
-        for own in alternative
-        for value in own.get(EXCLUDED, ())
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    )
-    return Numbers(is_integer, any(FRACTION in own for own in alternative), bounds, step, excluded)
-
-
-def _is_integer(kind: Any) -> bool:
-    kinds = [kind] if isinstance(kind, str) else kind or []
-    return "integer" in kinds and "number" not in kinds
-
-
-def _common_multiple(one: Fraction | None, other: Fraction) -> Fraction:
-    if one is None:
-        return other
-    denominator = math.lcm(one.denominator, other.denominator)
-    return Fraction(math.lcm(int(one * denominator), int(other * denominator)), denominator)
-
-
-def _texts(alternative: Alternative) -> Texts:
-    shortest, longest = _counts(alternative, "minLength", "maxLength")
-    excluded = (value for own in alternative for value in own.get(EXCLUDED, ()) if isinstance(value, str))
-    return Texts(
-        shortest,
-        longest,
-        tuple(dict.fromkeys(own["pattern"] for own in alternative if "pattern" in own)),
-        tuple(dict.fromkeys(own["format"] for own in alternative if "format" in own)),
-        tuple(dict.fromkeys(pattern for own in alternative for pattern in own.get(FOREIGN, ()))),
-        tuple(dict.fromkeys(excluded)),
-    )

@@ -1,7 +1,7 @@
 """A schema as a grammar of the JSON that fits it, on one line, or of the same values as Python writes them.
 
 What a schema leaves open is bounded where the caller says so (`Limits`), so that a sampled model comes to an end. The
-schema's own ``maxLength`` or ``maxItems`` counts instead, smaller or larger. Numbers have no exponent, and always an end.
+schema's own ``maxLength`` or ``maxItems`` counts instead, smaller or larger. Numbers have no exponent, and an end.
 There is no free white space. Members come in the order of the schema, those that it does not name last; an object with
 named members has others only where the schema speaks of them.
 """
@@ -9,40 +9,21 @@ named members has others only where the schema speaks of them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-from workbench.schemas.documents import FORMATS, Document
-from workbench.schemas.grammars import Body, Leaf, Many, Rule, Rules, Symbol, Text
+from workbench.schemas.documents import Document
+from workbench.schemas.grammars import Body, Many, Rule, Rules, Symbol, Text
+from workbench.schemas.leaves import Leaves
 from workbench.schemas.nodes import Items, Members, Names, Node, Numbers, Place, Texts, Values
 from workbench.schemas.normal import Normaliser
-from workbench.schemas.numbers import integer_regex, number_regex, pointed_regex
-from workbench.schemas.patterns import whole
 
 MAX_RULES = 20_000
 MAX_COUNTED = 4_096
 """Of members or items that are counted one by one."""
 MAX_UNIQUE = 48
 """Values of which a list may hold each once."""
-_FEW = 256
-"""Multiples that are written out."""
-_EXACT = 2**53
-"""Up to it a product is exact to the grammar's compiler."""
-_NAME_CHARACTERS = r'[^"\\\x00-\x1f\x7f]'
-"""Of names that the schema does not have: none that could be written in two ways."""
-
-_YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
-_LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-_DATE = (
-    f"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    f"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
-)
-_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-_FORMATS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
-"""Days and times that there are: the compiler's own idea of them takes in others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +90,10 @@ class _Values:
         self._limits = writer.limits
         self._normaliser = normaliser
         self._document: Document = normaliser.document
+        self._leaves = Leaves(writer.rules, normaliser, writer.limits.characters)
         self._known: dict[str, Rule] = {}
         self._waiting: list[tuple[Rule, Place, int]] = []
-        """Places whose rules are still to be written; not by recursion, for they may refer to one another in a chain."""
+        """Places whose rules are still to be written; not by recursion, for they may refer to each other in a chain."""
 
     def rule(self, place: Place, depth: int | None = None) -> Rule:
         """The rule of a place; ``depth`` is how many brackets a value of any type may still open."""
@@ -139,7 +121,9 @@ class _Values:
         for node in self._normaliser.nodes((self._document.root, {"type": "object"})):
             if isinstance(node, Members):
                 if wrong := next((name for name in node.named if not is_name(name)), None):
-                    self._document.refuse(wrong, "a schema whose names can be those of arguments, in calls like Python's")
+                    self._document.refuse(
+                        wrong, "a schema whose names can be those of arguments, in calls like Python's"
+                    )
                 bodies.append((self._members(Members(node.named, node.required, (), node.fewest, node.most), "="),))
             elif isinstance(node, Values):
                 for value in node.values:
@@ -157,80 +141,15 @@ class _Values:
             case Values(values):
                 yield from ((Text(self._writer.constant(value)),) for value in values)
             case Numbers():
-                yield from self._numbers(node)
+                yield from self._leaves.numbers(node)
             case Texts():
-                yield from self._texts(node)
+                yield from self._leaves.texts(node)
             case Items():
                 yield from self._items(node, depth - 1)
             case Members():
                 yield (Text("{"), self._members(node, ": ", depth - 1), Text("}"))
 
     # ------------------------------------------------------------------------------------------------ numbers, texts
-
-    def _numbers(self, node: Numbers) -> Iterator[Body]:
-        if node.step is not None:
-            yield from self._multiples(node)
-            return
-        if node.is_integer:
-            regex = None if node.is_fraction else integer_regex(node.bounds)
-        else:
-            regex = pointed_regex(node.bounds) if node.is_fraction else number_regex(node.bounds)
-        if regex is not None and node.excluded:
-            others = " & ".join(f"~/{_spellings(value)}/" for value in node.excluded)
-            yield (self._rules.terminal(f"/{regex}/ & {others}"),)
-        elif regex is not None:
-            yield (Leaf(f"/{regex}/"),)
-
-    def _multiples(self, node: Numbers) -> Iterator[Body]:
-        assert node.step is not None
-        step = Fraction(node.step.numerator) if node.is_integer else node.step
-        least, most = node.bounds.whole(step)
-        if most - least < _FEW:
-            for factor in range(least, most + 1):
-                if factor * step not in node.excluded and not (node.is_fraction and (factor * step).denominator == 1):
-                    yield (Text(_decimal(factor * step)),)
-            return
-        if node.excluded or node.is_fraction:
-            self._normaliser.unenforced.add("not")
-        least, most = max(least, int(-_EXACT / step)), min(most, int(_EXACT / step))
-        if least > most:
-            self._document.refuse({"multipleOf": float(step)}, f"a schema whose multiples lie within {_EXACT:,}")
-        bounds = f'"minimum": {_decimal(least * step)}, "maximum": {_decimal(most * step)}'
-        kind = "integer" if step.denominator == 1 else "number"
-        yield (Leaf(f'%json {{"type": "{kind}", "multipleOf": {_decimal(step)}, {bounds}}}'),)
-
-    def _texts(self, node: Texts) -> Iterator[Body]:
-        longest = node.longest if node.longest is not None else self._limits.characters
-        longest = None if longest is None or node.longest is None and longest < node.shortest else longest
-        if longest is not None and node.shortest > longest:
-            return
-        if node.foreign or node.excluded:
-            if not set(node.formats) & FORMATS:
-                yield (self._plain(node, longest),)
-                return
-            self._normaliser.unenforced.add("not")
-        schema: dict[str, Any] = {"type": "string"}
-        schema |= {"minLength": node.shortest} if node.shortest else {}
-        schema |= {} if longest is None else {"maxLength": longest}
-        parts = [*({"pattern": one} for one in node.patterns), *map(_format, sorted(set(node.formats) & FORMATS))]
-        schema |= parts[0] if len(parts) == 1 else {"allOf": parts} if parts else {}
-        yield (Leaf(f"%json {json.dumps(schema)}"),)
-
-    def _plain(self, node: Texts, longest: int | None) -> Leaf:
-        """A text that needs no escapes, so that it has one spelling and others can be excluded."""
-        count = f"{{{node.shortest},{'' if longest is None else longest}}}"
-        parts = [f'/"{_NAME_CHARACTERS}{count}"/']
-        parts += [f'/"{self._whole(pattern)}"/' for pattern in node.patterns]
-        parts += [f'~/"{self._whole(pattern)}"/' for pattern in node.foreign]
-        if node.excluded:
-            parts.append(f'~/"(?:{"|".join(map(_escaped, node.excluded))})"/')
-        return self._rules.terminal(" & ".join(parts))
-
-    def _whole(self, pattern: str) -> str:
-        expression = whole(pattern)
-        if expression is None:
-            self._document.refuse({"pattern": pattern}, "a pattern of names with anchors at its beginning and end alone")
-        return _slashes(expression)
 
     # ------------------------------------------------------------------------------------------------ arrays
 
@@ -333,7 +252,7 @@ class _Values:
             limit = 64 if self._limits.characters is not None else None
             longest = one.texts.longest if one.texts.longest is not None else limit
             if longest is None or longest >= one.texts.shortest:
-                bodies.append((self._plain(one.texts, longest), Text(": "), self.rule(one.place, depth)))
+                bodies.append((self._leaves.plain(one.texts, longest), Text(": "), self.rule(one.place, depth)))
         return self._rules.of(bodies) if bodies else None
 
     def _tails(self, more: Rule | None, fewest: int, most: int | None, cap: int) -> list[Rule]:
@@ -360,34 +279,3 @@ def _anything(depth: int) -> Iterator[Node]:
     if depth > 0:
         yield Items()
         yield Members(more=(Names(Texts(), ()),))
-
-
-def _format(name: str) -> dict[str, str]:
-    return {"pattern": _FORMATS[name]} if name in _FORMATS else {"format": name}
-
-
-def _decimal(number: Fraction) -> str:
-    """A number as it is written, without an exponent."""
-    digits = 0
-    while (number * 10**digits).denominator != 1:
-        digits += 1
-    scaled = int(number * 10**digits)
-    text = str(abs(scaled)).zfill(digits + 1)
-    return ("-" if scaled < 0 else "") + (f"{text[:-digits]}.{text[-digits:]}" if digits else text)
-
-
-def _spellings(value: float) -> str:
-    """All ways to write a number without an exponent."""
-    whole_part, _, rest = f"{value:f}".partition(".") if isinstance(value, float) else (str(value), "", "")
-    rest = rest.rstrip("0")
-    sign = "-?" if not value else ""
-    return rf"{sign}{whole_part}(?:\.{rest}0*)?" if not rest else rf"{sign}{whole_part}\.{rest}0*"
-
-
-def _escaped(text: str) -> str:
-    return _slashes(re.escape(text))
-
-
-def _slashes(expression: str) -> str:
-    """An expression as it stands between slashes, on one line."""
-    return re.sub(r"\\.|/|\n", lambda found: {"/": r"\/", "\n": r"\n"}.get(found[0], found[0]), expression)

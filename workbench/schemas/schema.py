@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from workbench.schemas.documents import Document
@@ -26,7 +27,7 @@ class JsonSchema:
     """Of the values that fit, in llguidance's dialect of Lark."""
     notes: tuple[str, ...]
     """What of it has no effect, or is judged once the answer is whole."""
-    _judge: Judge = field(repr=False, compare=False)
+    _judge: Judge = dataclasses.field(repr=False, compare=False)
 
     @classmethod
     def of(cls, root: object, field: str) -> JsonSchema:

@@ -55,7 +55,6 @@ def compiled(schema: Schema) -> tuple[JsonSchema, Constraint] | InvalidRequestEr
         read = JsonSchema.of(schema, FIELD)
         return read, grammars().compile(JsonSchemaGrammar.of(read, FIELD), FIELD)
     except InvalidRequestError as error:
-        assert error.field == FIELD
         return error
 
 
@@ -97,7 +96,9 @@ def test_an_answer_fits_its_schema_or_the_run_says_otherwise(engine_of: MakeEngi
 def test_tools_and_response_formats_take_and_refuse_the_same_schemas() -> None:
     refused = 0
     for index, schema in enumerate(json_schemas(300 if IS_FULL else 60, seed=1)):
-        arguments = schema | {"type": "object"} if index % 2 else {"type": "object", "properties": {"x": schema}}
+        arguments: Schema = (
+            schema | {"type": "object"} if index % 2 else {"type": "object", "properties": {"x": schema}}
+        )
         arguments |= {"$defs": schema["$defs"]}
         found = compiled(arguments)
         definition = ToolDefinition(tool_name="mcp/do.it", json_schema=arguments)

@@ -177,7 +177,10 @@ AT_ONCE: list[tuple[Any, str]] = [
     (JsonSchemaResponseFormat(json_schema={"enum": ["x" * 2**20]}), "response_format.json_schema"),
     (JsonSchemaResponseFormat(json_schema={"$ref": "#"}), "response_format.json_schema"),
     (JsonSchemaResponseFormat(json_schema={"unevaluatedItems": False}), "response_format.json_schema"),
-    (JsonSchemaResponseFormat(json_schema={"type": "integer", "minimum": 2, "maximum": 1}), "response_format.json_schema"),
+    (
+        JsonSchemaResponseFormat(json_schema={"type": "integer", "minimum": 2, "maximum": 1}),
+        "response_format.json_schema",
+    ),
     (without_check(JsonSchemaResponseFormat(json_schema={}), "json_schema", [1]), "response_format.json_schema"),
     (RegexResponseFormat(regex="a" * 2**20), "response_format.regex"),
     (without_check(RegexResponseFormat(regex="a"), "regex", ""), "response_format.regex"),

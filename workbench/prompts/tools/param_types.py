@@ -43,7 +43,8 @@ def parameter_schema(param_type: str, field: str) -> Schema:
     """
     text = param_type.strip()
     if text.startswith("{"):
-        return _parsed(text, field)
+        schema: Schema = _parsed(text, field)
+        return schema
     allowed = f"a type ({', '.join(JSON_TYPES)}, list[int], int | None ...) or a JSON schema as JSON"
     if len(text) > MAX_TYPE_NAME_CHARACTERS:
         raise InvalidRequestError(field, param_type, allowed)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import enum
 import functools
+import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NotRequired, Optional, TypedDict
 
@@ -94,7 +94,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "place": PLACE,
     "trip": {
         "type": "object",
-        "properties": {"places": {"type": "array", "items": PLACE}, "unit": {"enum": ["c", "f"], "type": "string", "default": "c"}},
+        "properties": {
+            "places": {"type": "array", "items": PLACE},
+            "unit": {"enum": ["c", "f"], "type": "string", "default": "c"},
+        },
         "required": ["places"],
         "description": "A journey.",
     },

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import ToolCall, ToolDefinition
+from workbench.schemas.schema import JsonSchema
 from workbench.server.bodies import RequestModel
 
 
@@ -70,10 +71,11 @@ def tool_definition(tool: OpenAITool, field: str) -> ToolDefinition:
     """The protocol's form of a tool; its schema stays whole.
 
     Raises:
-        InvalidRequestError: its parameters are no schema of an object.
+        InvalidRequestError: its parameters are no schema of an object, or of what cannot be kept.
     """
     function = tool.function
     if (kind := (function.parameters or {}).get("type", "object")) != "object":
         raise InvalidRequestError(f"{field}.function.parameters.type", kind, "object")
     schema = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+    JsonSchema.of(schema, f"{field}.function.parameters")  # refused, if so, under the name that the caller knows
     return ToolDefinition(tool_name=function.name, description=function.description, json_schema=schema)

@@ -28,6 +28,7 @@ os.environ.pop("WORKBENCH_CONFIG", None)
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
 
 
+@pytest.hookimpl(tryfirst=True)  # groups are read by the hook of pytest-xdist
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
 

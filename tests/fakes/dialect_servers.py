@@ -16,7 +16,6 @@ from typing import Any
 from tests.fakes.scripted_server import Asked, Reply, Stream, scripted_server
 from workbench import providers
 from workbench.errors import WorkbenchError
-from workbench.prompts.tools.param_types import parameter_schema
 from workbench.protocol import (
     CompletionMessage,
     GrammarResponseFormat,
@@ -29,7 +28,6 @@ from workbench.protocol import (
     SystemMessage,
     ToolChoice,
     ToolDefinition,
-    ToolParamDefinition,
     UserMessage,
     detail_of,
 )
@@ -265,13 +263,9 @@ def _response_format(body: dict[str, Any]) -> Any:
 
 
 def _tool(function: dict[str, Any]) -> ToolDefinition:
-    schema = function["parameters"]
-    parameters = {
-        name: ToolParamDefinition(param_type=json.dumps(one), required=name in schema["required"])
-        for name, one in schema["properties"].items()
-    }
-    assert all(parameter_schema(one.param_type, "param_type") for one in parameters.values())
-    return ToolDefinition(tool_name=function["name"], description=function["description"], parameters=parameters)
+    return ToolDefinition(
+        tool_name=function["name"], description=function["description"], json_schema=function["parameters"]
+    )
 
 
 def _messages(messages: list[dict[str, Any]]) -> list[Any]:

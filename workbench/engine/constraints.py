@@ -10,30 +10,30 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits
 
-from workbench.engine.grammar_limits import check_size, schema_text
-from workbench.engine.grammar_tokens import grammar_tokenizer
+from workbench.engine.grammar_endings import Written, literals_in, pattern_of, patterns_in
+from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
+from workbench.schemas.limits import check_size
+from workbench.schemas.schema import JsonSchema
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
+    from workbench.engine.grammar_endings import Endings
     from workbench.engine.loading import LoadedModel
 
 KEPT_GRAMMARS = 64
 """Compiled grammars that a model keeps, least recently used first to go."""
-
-JSON_STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
-"""How JSON is written: on one line, as ``json.dumps`` does. Free white space would let a model write it without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,14 @@ class JsonSchemaGrammar:
 
     text: str
     """The schema as JSON."""
-    has_brackets = True
+    lark: str
+    """What fits it, as a grammar."""
 
     @classmethod
     def of(cls, schema: object, field: str) -> JsonSchemaGrammar:
-        """From a schema as Python values; raises `InvalidRequestError` where it is no JSON or too large or too deep."""
-        return cls(schema_text(schema, field))
+        """From a schema as Python values; raises `InvalidRequestError` where it cannot be kept."""
+        read = schema if isinstance(schema, JsonSchema) else JsonSchema.of(schema, field)
+        return cls(read.text, read.grammar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,6 @@ class RegexGrammar:
     """A text that the regular expression matches as a whole; Rust's syntax, without look-around."""
 
     text: str
-    has_brackets = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,7 @@ class LarkGrammar:
     """A sentence of a context-free grammar, whose first rule is ``start``; ``%json {...}`` stands for a schema."""
 
     text: str
-    has_brackets: bool = False
-    """Whether it is JSON, or calls: what is open is closed by quotes and brackets, and may be so at most places."""
 
-
-Closing: TypeAlias = tuple["NDArray[np.bool_]", ...]
-"""Kinds of tokens that bring JSON nearer to its end, those that close the most first; each of shape (vocab,)."""
 
 Grammar: TypeAlias = JsonSchemaGrammar | RegexGrammar | LarkGrammar
 
@@ -83,9 +79,8 @@ class Grammars:
         self._tokenizer = model.tokenizer.backend_tokenizer
         self._vocab_size = model.decoder.vocab_size
         self._end_ids = model.eos_ids
-        self._text_of = model.vocabulary.text
         self._vocabulary: Any = None
-        self._closing: Closing = ()
+        self._endings: Any = None
         self._compiled: OrderedDict[str, Constraint] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -101,7 +96,7 @@ class Grammars:
         """
         check_size(grammar.text, field)
         source = _source(grammar, field)
-        key = hashlib.sha256(f"{type(grammar).__name__}\0{grammar.has_brackets}\0{source}".encode()).hexdigest()
+        key = hashlib.sha256(f"{type(grammar).__name__}\0{source}".encode()).hexdigest()
         with self._lock:
             if key in self._compiled:
                 self._compiled.move_to_end(key)
@@ -122,18 +117,27 @@ class Grammars:
     def _constraint(self, grammar: Grammar, source: str, field: str) -> Constraint:
         with self._lock:
             if self._vocabulary is None:
-                self._vocabulary = grammar_tokenizer(self._tokenizer, self._vocab_size, self._end_ids)
-                self._closing = _closing(map(self._text_of, range(self._vocab_size)), self._end_ids)
+                self._vocabulary, self._endings = grammar_vocabulary(self._tokenizer, self._vocab_size, self._end_ids)
         matcher = LLMatcher(self._vocabulary, source, log_level=0, limits=LLParserLimits(verbose_errors=False))
         if matcher.is_error():
             raise InvalidRequestError(field, grammar.text, f"{_KIND[type(grammar)]} ({_reason(matcher)})")
-        closing = self._closing if grammar.has_brackets else ()
-        constraint = Constraint(matcher, self._vocab_size, self._end_ids, closing)
+        over_bytes = partial(self._over_bytes, grammar, source)
+        constraint = Constraint(matcher, self._vocab_size, self._end_ids, self._endings, over_bytes)
         try:
             constraint.start().allowed()
         except GenerationError as error:
             raise InvalidRequestError(field, grammar.text, f"a grammar that can be followed ({error})") from None
         return constraint
+
+    def _over_bytes(self, grammar: Grammar, source: str) -> Written:
+        literals: tuple[bytes, ...]
+        match grammar:
+            case RegexGrammar(text):
+                patterns, literals = pattern_of(text), ()
+            case LarkGrammar(text) | JsonSchemaGrammar(lark=text):
+                patterns, literals = patterns_in(text), literals_in(text)
+        written: Written = self._endings.start(source, patterns, literals)
+        return written
 
 
 _KIND: dict[type, str] = {
@@ -146,41 +150,82 @@ _KIND: dict[type, str] = {
 class Constraint:
     """A compiled grammar; made by `Grammars.compile`."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int], closing: Closing) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        vocab_size: int,
+        end_ids: frozenset[int],
+        endings: Endings,
+        over_bytes: Callable[[], Written],
+    ) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
-        self._closing = closing
+        self._over_bytes = over_bytes
+        self._start: Written | None = None
+        self.endings = endings
+        """What finds ways to an end."""
         self.end_ids = end_ids
         """Tokens that end the answer where the grammar allows an end."""
 
     def start(self) -> GrammarState:
         """The state of one request, before its first token."""
-        return GrammarState(self._matcher.deep_copy(), self._vocab_size, self._closing)
+        return GrammarState(self, self._matcher.deep_copy(), self._vocab_size)
+
+    def over_bytes(self) -> Written:
+        """Return the grammar over bytes, before its first one."""
+        if self._start is None:
+            self._start = self._over_bytes()
+        return self._start.copy()
 
 
 class GrammarState:
     """How far one answer has come in its grammar; used by one thread at a time."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int, closing: Closing) -> None:
+    def __init__(self, constraint: Constraint, matcher: LLMatcher, vocab_size: int) -> None:
+        self._constraint = constraint
         self._matcher = matcher
         self._vocab_size = vocab_size
-        self._closing = closing
+        self._waiting: list[int] = []
+        """Tokens that the grammar over bytes does not know of yet."""
+        self._over_bytes: Written | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the answer is whole and nothing may follow but an end token."""
         return bool(self._matcher.is_stopped())
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer may end here."""
+        return bool(self._matcher.is_accepting())
+
     def forced(self) -> list[int]:
         """The tokens that must come next, cut as the tokenizer cuts a text; empty where there is a choice."""
         token_ids: list[int] = self._matcher.compute_ff_tokens()
         return token_ids
 
-    def allowed(self, *, soon: bool = False) -> Tensor:
-        """Which tokens may come next, bool, shape (vocab,).
+    def ending(self, *token_ids: int, room: int) -> list[int] | None:
+        """Return the tokens of the shortest way to an end from here on, after ``token_ids``; None where none is known.
 
         Args:
-            soon: of these, those that bring an answer with brackets nearer to its end, where there are any.
+            room: tokens that are left for it; a way that has room need not be the shortest.
+        """
+        endings = self._constraint.endings
+        if self._over_bytes is None:
+            self._over_bytes = self._constraint.over_bytes()
+        followed = endings.follow(self._over_bytes, self._waiting)
+        self._waiting.clear()
+        written = self._over_bytes.copy()
+        if not followed or not endings.follow(written, token_ids):
+            return None
+        return endings.shortest(written, room)
+
+    def opens(self, token_id: int) -> bool:
+        """Whether a token opens a bracket, behind which much may have to follow."""
+        return self._constraint.endings.opens(token_id)
+
+    def allowed(self) -> Tensor:
+        """Which tokens may come next, bool, shape (vocab,).
 
         Raises:
             GenerationError: no token may, or the grammar became too complex to go on.
@@ -190,9 +235,7 @@ class GrammarState:
         bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
         if not bits.any():  # an end, in a model that has no token for it
             raise GenerationError("the answer cannot go on in its grammar: the model has no end token")
-        allowed = bits.view(np.bool_)
-        nearer = (allowed & closing for closing in (self._closing if soon else ()))
-        return torch.from_numpy(next((found for found in nearer if found.any()), allowed))
+        return torch.from_numpy(bits.view(np.bool_))
 
     def consume(self, token_id: int) -> None:
         """Go on by one token.
@@ -202,29 +245,18 @@ class GrammarState:
         """
         self._matcher.consume_token(token_id)
         self._check()
+        self._waiting.append(token_id)
 
     def _check(self) -> None:
         if self._matcher.is_error():
             raise GenerationError(f"the answer cannot go on in its grammar: {_reason(self._matcher)}")
 
 
-def _closing(texts: Iterable[str], end_ids: frozenset[int]) -> Closing:
-    """Tokens that only close, and begin with a quote; others that only close, and ends; those that go on to a value.
-
-    Quotes come first: inside a text the brackets are its characters, and a model may write them without end.
-    """
-    known = [text.strip() for text in texts]
-    closes = np.array([bool(text) and not text.strip('"]})') for text in known])
-    quotes = closes & np.array([text.startswith('"') for text in known])
-    closes[[end_id for end_id in end_ids if end_id < len(known)]] = True
-    return quotes, closes, np.array([text.startswith((",", '",')) for text in known])
-
-
 def _source(grammar: Grammar, field: str) -> str:
     """The grammar as llguidance takes it."""
     match grammar:
-        case JsonSchemaGrammar(text):
-            source: str = LLMatcher.grammar_from_json_schema(text, overrides=JSON_STYLE)
+        case JsonSchemaGrammar(lark=lark):
+            source: str = LLMatcher.grammar_from_lark(lark)
         case RegexGrammar(text):
             if (len(text) - len(text.rstrip("\\"))) % 2:  # it would be read as the empty expression
                 raise InvalidRequestError(field, text, "a regular expression; a backslash cannot be its last character")

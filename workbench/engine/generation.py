@@ -15,6 +15,7 @@ from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
 from workbench.engine.sampling import Mask, Sampler
 from workbench.engine.stopping import StopMatcher
+from workbench.engine.wrapping_up import WrapUp
 from workbench.errors import InvalidRequestError, NumericalError
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
     from workbench.engine.requests import Event, FinishReason, Handle
-
-WRAP_UP_TOKENS = 512
-"""So many before the last one an answer with brackets is brought to its end; at most a quarter of all it may have."""
 
 
 @dataclass(slots=True)
@@ -86,7 +84,7 @@ class Generation:
         self._grammar: GrammarState | None = None
         room = context_length - len(request.prompt_ids)
         self._max_tokens = min(request.max_tokens or room, room)
-        self._wrap_up = min(WRAP_UP_TOKENS, self._max_tokens // 4)
+        self._wrap_up: WrapUp | None = None
         self._generated = 0
         self._detokenizer = Detokenizer(vocabulary)
         self._matcher = StopMatcher(request.stop_strings)
@@ -118,6 +116,7 @@ class Generation:
         self.has_started = True
         if self.request.constraint is not None:
             self._grammar = self.request.constraint.start()
+            self._wrap_up = WrapUp(self._grammar, self.request.constraint.end_ids)
             self.forced.extend(self._grammar.forced())
         self._emit(
             Started(len(self.request.prompt_ids), self.reused_tokens, self.sampler.seed, tuple(self.prompt_stats))
@@ -144,10 +143,15 @@ class Generation:
         if self.forced:
             self.sampler.take(self.forced[0])
             return Choice(self.forced[0], None, Mask.forcing(self.forced[0], len(logits)))
-        if self._grammar is None:
+        if self._grammar is None or self._wrap_up is None:
             return Choice(*self.sampler.choose(logits, outline=outline), None)
-        mask = Mask(self._grammar.allowed(soon=self.tokens_left <= self._wrap_up))
-        return Choice(*self.sampler.choose(logits, mask.allowed), mask)
+        mask = Mask(self._grammar.allowed())
+        token_id, number = self.sampler.pick(logits, mask.allowed)
+        instead = self._wrap_up.instead(token_id, self.tokens_left - 1)
+        if instead is not None and mask.allowed[instead]:
+            token_id, mask = instead, Mask(Mask.forcing(instead, len(logits)).allowed)
+        self.sampler.take(token_id)
+        return Choice(token_id, number, mask)
 
     def accept(self, stats: TokenStats) -> None:
         """Take the chosen token; emits the steps that are now certain, and the end if this was it."""
@@ -164,7 +168,8 @@ class Generation:
             self._cut(match.start)
             reason, stop_id, rest = "stop_string", None, rest[: max(0, match.start - start)]
         self._release(upto=self._text_length, final=True)
-        self._end(Finished(reason, stop_id, rest))
+        is_cut = reason == "length" and self._grammar is not None and not self._grammar.is_whole
+        self._end(Finished(reason, stop_id, rest, is_cut))
 
     def fail(self, error: BaseException) -> None:
         self._end(Failed(error))
@@ -217,6 +222,8 @@ class Generation:
 
     def _follow(self, grammar: GrammarState, token_id: int) -> None:
         grammar.consume(token_id)
+        if self._wrap_up is not None:
+            self._wrap_up.took(token_id)
         if self.forced and self.forced[0] == token_id:
             self.forced.popleft()
         else:  # a given token may spell what must come in another way

@@ -14,6 +14,7 @@ from llguidance import LLTokenizer, TokenizerWrapper
 from tokenizers import Tokenizer
 
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.grammar_endings import Endings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,11 +28,16 @@ def grammar_tokenizer(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection
         vocab_size: width of the model's logits.
         end_ids: tokens that end a text; one of them may be chosen where the grammar allows an end.
     """
+    return grammar_vocabulary(tokenizer, vocab_size, end_ids)[0]
+
+
+def grammar_vocabulary(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> tuple[LLTokenizer, Endings]:
+    """The same, and the ways to an end in its grammars."""
     ends = sorted(token_id for token_id in end_ids if token_id < vocab_size)
     cutter = _Cutter(tokenizer, vocab_size, ends)
     made = LLTokenizer(TokenizerWrapper(cutter), eos_token=ends or None)
     cutter.greedy = made.greedy_tokenize
-    return made
+    return made, Endings(cutter.tokens, cutter.special_token_ids, ends, made.tokenize_bytes)
 
 
 class _Cutter:

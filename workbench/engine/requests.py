@@ -100,6 +100,8 @@ class Finished:
     """The end token that was chosen; never part of text or steps."""
     text: str = ""
     """The end of the text, where the run ended inside a character: U+FFFD for bytes that no step could show."""
+    is_cut: bool = False
+    """The tokens ran out before the answer was whole in its grammar."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,15 @@ class Sampler:
     def choose(
         self, logits: Tensor, allowed: Tensor | None = None, outline: Outline | None = None
     ) -> tuple[int, float | None]:
-        """The next token id and the random number that chose it (None when greedy).
+        """The next token id, counted as part of the answer, and the random number that chose it (None when greedy)."""
+        token_id, number = self.pick(logits, allowed, outline)
+        self.take(token_id)
+        return token_id, number
+
+    def pick(
+        self, logits: Tensor, allowed: Tensor | None = None, outline: Outline | None = None
+    ) -> tuple[int, float | None]:
+        """The token that would be next and the random number that chose it; it is not counted yet.
 
         Args:
             logits: raw float32 logits, shape (vocab,); left as they are.
@@ -105,7 +113,6 @@ class Sampler:
         else:
             number = self._random.random()
             token_id = draw(logits, self.sampling, number, allowed)
-        self.take(token_id)
         return token_id, number
 
     def skip(self) -> float | None:

@@ -6,31 +6,32 @@ answer without it looks on the wire as it always did:
 
 ::
 
-    SamplingParams.seed                                   int | None = None                   reproducible sampling
-    SamplingParams.stop                                   list[str] | None = None             ends before these texts
-    LogProbConfig.prompt                                  bool = False                        of the prompt as well
-    TokenLogProbs.tokens                                  list[TokenLogProb] = []             lossless, best first
-    TokenLogProb                                          model                               one entry of that list
-    Inference.completion.response_format                  ResponseFormat | None = None        structured answer
-    Inference.chat_completion.response_format             ResponseFormat | None = None        structured answer
-    BatchInference.batch_completion.response_format       ResponseFormat | None = None        structured answer
-    BatchInference.batch_chat_completion.response_format  ResponseFormat | None = None        structured answer
-    CompletionRequest.response_format                     ResponseFormat | None = None        structured answer
-    ChatCompletionRequest.response_format                 ResponseFormat | None = None        structured answer
-    BatchCompletionRequest.response_format                ResponseFormat | None = None        structured answer
-    BatchChatCompletionRequest.response_format            ResponseFormat | None = None        structured answer
-    JsonSchemaResponseFormat                              model                               fits a JSON schema
-    RegexResponseFormat                                   model                               matches a pattern
-    GrammarResponseFormat                                 model                               what a grammar allows
-    ToolCall.arguments                                    dict[str, ToolArgument]             any nested JSON
-    QuantizationType.int8                                 value                               8-bit integer weights
-    QuantizationType.int4                                 value                               4-bit integer weights
-    Int8QuantizationConfig                                model                               config of int8
-    Int4QuantizationConfig                                model                               config of int4
-    ModelsProtocolPrivate                                 protocol                            provider side of Models
-    ModelUnregistration                                   protocol                            takes a registration back
-    ProviderHealth                                        protocol                            health of each provider
-    BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None  corrected
+    SamplingParams.seed                                   int | None = None                      reproducible sampling
+    SamplingParams.stop                                   list[str] | None = None                ends before these texts
+    LogProbConfig.prompt                                  bool = False                           of the prompt as well
+    TokenLogProbs.tokens                                  list[TokenLogProb] = []                lossless, best first
+    TokenLogProb                                          model                                  one entry of that list
+    Inference.completion.response_format                  ResponseFormat | None = None           structured answer
+    Inference.chat_completion.response_format             ResponseFormat | None = None           structured answer
+    BatchInference.batch_completion.response_format       ResponseFormat | None = None           structured answer
+    BatchInference.batch_chat_completion.response_format  ResponseFormat | None = None           structured answer
+    CompletionRequest.response_format                     ResponseFormat | None = None           structured answer
+    ChatCompletionRequest.response_format                 ResponseFormat | None = None           structured answer
+    BatchCompletionRequest.response_format                ResponseFormat | None = None           structured answer
+    BatchChatCompletionRequest.response_format            ResponseFormat | None = None           structured answer
+    JsonSchemaResponseFormat                              model                                  fits a JSON schema
+    RegexResponseFormat                                   model                                  matches a pattern
+    GrammarResponseFormat                                 model                                  what a grammar allows
+    ToolCall.arguments                                    dict[str, ToolArgument]                any nested JSON
+    ToolDefinition.json_schema                            dict[str, ToolArgument] | None = None  of all arguments
+    QuantizationType.int8                                 value                                  8-bit integer weights
+    QuantizationType.int4                                 value                                  4-bit integer weights
+    Int8QuantizationConfig                                model                                  config of int8
+    Int4QuantizationConfig                                model                                  config of int4
+    ModelsProtocolPrivate                                 protocol                               provider side of Models
+    ModelUnregistration                                   protocol                               takes a model back
+    ProviderHealth                                        protocol                               health of each provider
+    BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None     corrected
 
 Beside that, in what is accepted: unknown fields are refused, numbers are strict and never NaN or infinite, and every
 refusal is an ``InvalidRequestError`` (a ``ConfigError`` in a run config) that names the field and what is allowed.

@@ -41,12 +41,13 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("model", "RegexResponseFormat", "", "matches a pattern"),
     Addition("model", "GrammarResponseFormat", "", "what a grammar allows"),
     Addition("type", "ToolCall.arguments", "dict[str, ToolArgument]", "any nested JSON"),
+    Addition("field", "ToolDefinition.json_schema", "dict[str, ToolArgument] | None = None", "of all arguments"),
     Addition("value", "QuantizationType.int8", "", "8-bit integer weights"),
     Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),
     Addition("model", "Int4QuantizationConfig", "", "config of int4"),
     Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
-    Addition("protocol", "ModelUnregistration", "", "takes a registration back"),
+    Addition("protocol", "ModelUnregistration", "", "takes a model back"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
     # The original's default is the type ``list`` itself, which no caller can have meant.
     Addition(

@@ -78,10 +78,11 @@ class ToolParamDefinition(ProtocolModel):
 
 
 class ToolDefinition(ProtocolModel):
-    """A tool that the model may call; ``parameters`` by name."""
+    """A tool that the model may call; ``parameters`` by name, or ``json_schema``: all of them in one JSON schema."""
 
     tool_name: BuiltinTool | str
     description: str | None = None
     parameters: dict[str, ToolParamDefinition] | None = None
+    json_schema: dict[str, ToolArgument] | None = None
 
     _known_tool = field_validator("tool_name", mode="before")(known_tool)

@@ -47,6 +47,8 @@ class Request:
     tools: Sequence[ToolDefinition] = ()
     tool_choice: ToolChoice | None = None
     tool_prompt_format: ToolPromptFormat | None = None
+    parallel_tool_calls: bool = True
+    """Whether an answer that has to be a call may be several."""
     field: str = "content"
     """Path of the text or of the conversation, for errors: ``messages``, or in a batch ``content_batch[2]``."""
     beginning: Beginning | None = None

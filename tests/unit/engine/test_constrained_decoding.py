@@ -149,7 +149,7 @@ def test_an_end_token_ends_the_answer_though_the_request_names_no_stop_token(eng
 def test_an_answer_cut_off_by_max_tokens_is_said_to_be(engine_of: MakeEngine, max_tokens: int) -> None:
     heard = generate(engine_of(), asking(person(), max_tokens=max_tokens))
     assert len(heard.ids) == max_tokens
-    assert heard.finished == Finished("length")
+    assert heard.finished == Finished("length", is_cut=True)
     assert '{"name": "'.startswith(heard.text[:10])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -91,8 +92,6 @@ def test_a_grammar_allows_its_texts_and_no_other(grammars: Grammars, grammar: Gr
 
 
 def test_a_schema_cannot_loosen_its_own_enforcement(grammars: Grammars) -> None:
-    loose = schema(type="string", uniqueItems=True, **{"x-guidance": {"lenient": True}})
-    assert "uniqueItems" in refusal(grammars, loose)
     spaced = schema(const=[1, 2], **{"x-guidance": {"whitespace_flexible": True, "item_separator": " ; "}})
     assert sentences(grammars, spaced) == {"[1, 2]"}
 
@@ -108,18 +107,30 @@ def test_a_token_that_the_grammar_does_not_allow_is_an_error(grammars: Grammars)
         state.consume(ord("x"))
 
 
-def test_when_tokens_run_short_a_text_is_closed_and_not_filled_with_brackets(grammars: Grammars) -> None:
-    texts = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}, "required": ["a"]}
-    state = grammars.compile(schema(**texts, additionalProperties=False), FIELD).start()
-    for token_id in b'{"a": ["x]':
+@pytest.mark.parametrize(
+    "grammar,begun,ending",
+    [
+        (schema(type="array", items={"type": "string"}), '["x]', '"]'),
+        (schema(type="string", format="email"), '"someb', '@0"'),
+        (schema(type="string", pattern="^[a-z]+ends$"), '"x', 'ends"'),
+        (RegexGrammar("[a-z]+(?:one|zwei|drei)!"), "abc", "one!"),
+        (LarkGrammar('start: "(" start ")" | "[" start "]" | /[a-z]+/'), "(([", "a]))"),
+        (LarkGrammar("start: <|im_start|> /[a-z]{2}/"), "", "<|im_start|>aa"),
+    ],
+    ids=itertools.count(),
+)
+def test_the_way_to_an_end_is_the_shortest(grammars: Grammars, grammar: Grammar, begun: str, ending: str) -> None:
+    state = grammars.compile(grammar, FIELD).start()
+    for token_id in begun.encode():
         state.consume(token_id)
-    written = b""
-    while not state.ended:  # by a model that writes brackets wherever it may
-        allowed = state.allowed(soon=True).nonzero()[:, 0].tolist()
-        token_id = max(allowed, key=lambda one: one in b"]})")
+    way = state.ending(room=40)
+    assert way is not None
+    for token_id in way:
         state.consume(token_id)
-        written += bytes([token_id])
-    assert written == b'"]}'
+    assert state.is_whole
+    shown = "".join(SPECIALS[one - 256] if one >= 256 else chr(one) for one in way)
+    assert len(way) <= len(ending)
+    assert shown == ending or len(way) == len(ending)
 
 
 def test_states_of_one_grammar_go_their_own_ways(grammars: Grammars) -> None:
@@ -149,25 +160,35 @@ def test_states_of_one_grammar_go_their_own_ways(grammars: Grammars) -> None:
         (LarkGrammar('start: "a'), "grammar"),
         (LarkGrammar("start: <|no_such|>"), "no_such"),
         (LarkGrammar("start: start"), "grammar"),
-        (schema(type="strin"), "strin"),
-        (schema(type="integer", minimum=5, maximum=3), "minimum"),
-        (schema(enum=[]), "Unsatisfiable"),
-        (schema(type="string", pattern="(?=a)"), "look-around"),
-        (schema(type="string", format="no-such-format"), "no-such-format"),
-        (schema(type="array", uniqueItems=True), "uniqueItems"),
-        (schema(type="array", contains={}), "contains"),
-        (schema(**{"not": {"type": "string"}}), "not"),
-        (schema(**{"if": {}, "then": {}}), "if"),
-        (schema(dependentRequired={"a": ["b"]}), "dependentRequired"),
-        (schema(propertyNames={"pattern": "a"}), "propertyNames"),
-        (schema(oneOf=[{"properties": {"a": {}}}, {"properties": {"b": {}}}]), "oneOf"),
-        (schema(**{"$ref": "http://example.com/schema.json"}), "example.com"),
-        (schema(allOf=[{"$ref": "#"}]), "followed"),
-        (schema(type="object", properties={}, required=["a"], additionalProperties=False), "required"),
     ],
 )
 def test_what_cannot_be_enforced_is_refused_with_the_reason(grammars: Grammars, grammar: Grammar, told: str) -> None:
     assert told in refusal(grammars, grammar)
+
+
+@pytest.mark.parametrize(
+    "parts,told",
+    [
+        ({"type": "strin"}, "strin"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "some value fits"),
+        ({"enum": []}, "some value fits"),
+        ({"type": "string", "pattern": "(?=a)"}, "look-around"),
+        ({"unevaluatedProperties": False}, "unevaluatedProperties"),
+        ({"$dynamicRef": "#a"}, "dynamicRef"),
+        ({"not": {"multipleOf": 2}}, "multipleOf"),
+        ({"items": [{}]}, "items"),
+        ({"$ref": "http://example.com/schema.json"}, "example.com"),
+        ({"allOf": [{"$ref": "#"}]}, "back to where they stand"),
+        ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "some value fits"),
+        ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "some value fits"),
+    ],
+    ids=itertools.count(),
+)
+def test_a_schema_that_cannot_be_kept_is_refused_by_name(parts: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidRequestError, match=told) as caught:
+        schema(**parts)
+    assert caught.value.field == FIELD
+    assert len(str(caught.value)) < 700
 
 
 def long_rules(count: int) -> str:
@@ -175,9 +196,23 @@ def long_rules(count: int) -> str:
     return "\n".join(["start: r0", *(f'r{index}: "a" r{index + 1}' for index in range(count)), f'r{count}: "a"'])
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"allOf": [{"anyOf": [{"minimum": index}, {"maximum": index}]} for index in range(40)]},
+        {"minProperties": 10**6, "maxProperties": 10**7},
+        {"type": "array", "contains": {"const": 1}, "minContains": 10**6},
+    ],
+    ids=itertools.count(),
+)
+def test_a_schema_that_takes_too_much_to_enforce_is_refused_at_once(parts: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=FIELD):
+        schema(**parts)
+
+
 HOSTILE: dict[str, Grammar] = {
     "a stack overflow by rules": LarkGrammar(long_rules(3000)),
-    "a stack overflow by references": schema(
+    "a long chain of references": schema(
         **{"$ref": "#/$defs/n0"},
         **{
             "$defs": {f"n{index}": {"properties": {"a": {"$ref": f"#/$defs/n{index + 1}"}}} for index in range(1500)}
@@ -202,7 +237,7 @@ def test_a_grammar_that_would_end_or_hold_up_the_process_is_refused(grammars: Gr
         lambda: JsonSchemaGrammar.of({"enum": ["x" * 2**20]}, FIELD),
         lambda: Grammars(fake_model()).compile(RegexGrammar("x" * 2**20), FIELD),
         lambda: Grammars(fake_model()).compile(LarkGrammar("x" * 2**20), FIELD),
-        lambda: Grammars(fake_model()).compile(JsonSchemaGrammar("x" * 2**20), FIELD),
+        lambda: Grammars(fake_model()).compile(JsonSchemaGrammar("x" * 2**20, "x" * 2**20), FIELD),
     ],
 )
 def test_a_large_grammar_is_refused_before_anybody_compiles_it(make: Callable[[], object], no_trial: list[str]) -> None:

@@ -100,6 +100,25 @@ async def test_an_answer_that_was_cut_off_says_so(provider: Any) -> None:
     assert whole.completion_message.content.startswith('{"name": "')
 
 
+async def test_a_run_notes_that_it_is_cut_and_what_only_the_whole_answer_tells(provider: Any) -> None:
+    def notes(answer: Any) -> str:
+        detail = detail_of(answer)
+        assert detail is not None
+        return " ".join(detail.notes)
+
+    cut = await provider.completion("random", "x", params(max_tokens=12), response_format=JSON)
+    assert "the answer is cut" in notes(cut)
+    whole = await provider.completion("random", "x", params(), response_format=JSON)
+    assert notes(whole) == ""
+    unique = {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True, "minItems": 40}
+    repeated = await provider.completion(
+        "random", "x", params(max_tokens=300), response_format=JsonSchemaResponseFormat(json_schema=unique)
+    )
+    assert "'uniqueItems' is judged when the answer is whole" in notes(repeated)
+    fits = jsonschema.Draft202012Validator(unique).is_valid(json.loads(repeated.completion_message.content))
+    assert ("does not fit" in notes(repeated)) is not fits
+
+
 async def test_a_token_tells_what_the_format_took_away_and_its_logprob_stays_raw(provider: Any) -> None:
     whole = await provider.completion("random", "x", params(3), logprobs=LogProbConfig(), response_format=JSON)
     free = await provider.completion("random", "x", params(3), logprobs=LogProbConfig())
@@ -157,6 +176,11 @@ AT_ONCE: list[tuple[Any, str]] = [
     (JsonSchemaResponseFormat(json_schema=deep(1000)), "response_format.json_schema"),
     (JsonSchemaResponseFormat(json_schema={"enum": ["x" * 2**20]}), "response_format.json_schema"),
     (JsonSchemaResponseFormat(json_schema={"$ref": "#"}), "response_format.json_schema"),
+    (JsonSchemaResponseFormat(json_schema={"unevaluatedItems": False}), "response_format.json_schema"),
+    (
+        JsonSchemaResponseFormat(json_schema={"type": "integer", "minimum": 2, "maximum": 1}),
+        "response_format.json_schema",
+    ),
     (without_check(JsonSchemaResponseFormat(json_schema={}), "json_schema", [1]), "response_format.json_schema"),
     (RegexResponseFormat(regex="a" * 2**20), "response_format.regex"),
     (without_check(RegexResponseFormat(regex="a"), "regex", ""), "response_format.regex"),
@@ -176,7 +200,6 @@ def test_what_is_wrong_by_itself_is_refused_before_the_model_is_loaded(
 
 
 WITH_THE_MODEL: list[tuple[ResponseFormat, str, str]] = [
-    (JsonSchemaResponseFormat(json_schema={"type": "array", "uniqueItems": True}), "json_schema", "uniqueItems"),
     (RegexResponseFormat(regex="a(?=b)"), "regex", "look-around"),
     (GrammarResponseFormat(grammar="start: nothing"), "grammar", "nothing"),
 ]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+import jsonschema
 import openai
 import pytest
+from pydantic import BaseModel, Field
 
 from tests.fakes.http_server import HEADERS, TOKEN, Served, serving
 from tests.fakes.models import FakeDecoder, answering
 from tests.fakes.serving import FakeModels
+from workbench.prompts.tools.definitions import Toolset
 from workbench.protocol import (
     CompletionMessage,
     ImageMedia,
@@ -54,6 +59,59 @@ def api(served: Served) -> Iterator[openai.OpenAI]:
 def echo(echoed: Served) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{echoed.url}/v1", api_key=TOKEN, max_retries=0) as api:
         yield api
+
+
+class Stop(BaseModel):
+    place: str
+    leaves: dt.datetime
+    next: Stop | None = None
+
+
+class Journey(BaseModel):
+    """Books a journey."""
+
+    day: dt.date
+    kind: Literal["bus", "train"]
+    stops: list[Stop]
+    price: float | int = Field(gt=0, multiple_of=0.5)
+    seats: tuple[int, str] = (1, "a")
+
+
+def test_what_pydantic_makes_of_a_model_goes_along_whole() -> None:
+    tool: Any = openai.pydantic_function_tool(Journey, name="travel/book.it")
+    asked = ChatRequest.model_validate({"model": "m", "messages": HI, "tools": [tool]})
+    (definition,) = asked.tool_definitions() or []
+    assert definition.json_schema == tool["function"]["parameters"]
+    assert Toolset.of([definition]).schemas["travel/book.it"] == tool["function"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"a": {}}, "required": ["b"], "additionalProperties": {"type": "integer"}},
+        {"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": {}, "b": {"nullable": True}}},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"x": {"oneOf": [{"type": "null"}, {"type": "string"}]}}}}},
+        {"patternProperties": {"^x-": {"format": "uuid"}}, "minProperties": 1, "x-order": 3},
+        {"properties": {"a": {"uniqueItems": True, "prefixItems": [{}]}}, "dependentRequired": {"a": ["b"]}},
+    ],
+    ids=itertools.count(),
+)
+def test_a_schema_of_arguments_is_kept_whole_and_enforced(api: openai.OpenAI, parameters: Any) -> None:
+    tool: Any = {"type": "function", "function": {"name": "mcp/do", "parameters": {"type": "object"} | parameters}}
+    answer = api.chat.completions.create(
+        model="random", messages=HI, tools=[tool], tool_choice="required", max_tokens=300, seed=3
+    )
+    for call in answer.choices[0].message.tool_calls or ():
+        assert call.type == "function"
+        assert call.function.name == "mcp/do"
+        jsonschema.Draft202012Validator(parameters).validate(json.loads(call.function.arguments))
+    assert answer.choices[0].message.tool_calls
+
+
+def test_a_schema_that_cannot_be_kept_is_refused_where_it_stands(api: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"unevaluatedProperties": False}}}
+    with pytest.raises(openai.BadRequestError, match=r"tools\[0\]\.function\.parameters .*unevaluatedProperties"):
+        api.chat.completions.create(model="random", messages=HI, tools=[tool])
 
 
 def test_models_are_listed_and_found(api: openai.OpenAI) -> None:
@@ -251,12 +309,7 @@ def test_messages_become_the_protocols() -> None:
 def test_what_a_tool_says_of_its_parameters_is_kept() -> None:
     asked = ChatRequest.model_validate({"model": "m", "messages": HI, "tools": [WEATHER]})
     (tool,) = asked.tool_definitions() or []
-    assert tool.parameters is not None
-    location, days, unit = tool.parameters.values()
-    assert (location.param_type, location.description, location.required) == ("string", "The city.", True)
-    assert json.loads(days.param_type)["minimum"] == 1
-    assert (days.required, days.default) == (False, 3)
-    assert json.loads(unit.param_type) == {"$ref": "#/$defs/Unit", "$defs": {"Unit": {"enum": ["C", "F"]}}}
+    assert tool.json_schema == WEATHER["function"]["parameters"]
 
 
 @pytest.mark.parametrize(

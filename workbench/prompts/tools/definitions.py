@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
 from workbench.errors import InvalidRequestError
 from workbench.prompts.texts import plain_json, whole_characters
-from workbench.prompts.tools.fitting import misfit
 from workbench.prompts.tools.param_types import parameter_schema
-from workbench.prompts.tools.schemas import Schema
 from workbench.protocol import BuiltinTool, ToolDefinition, ToolParamDefinition
+from workbench.schemas.moving import moved, pointed
+from workbench.schemas.schema import JsonSchema
 
 MAX_TOOLS = 128
 MAX_PARAMETERS = 64
@@ -25,8 +24,14 @@ MAX_DESCRIPTION_CHARACTERS = 8_192
 MAX_TOOLS_CHARACTERS = 262_144
 """Of all definitions together: names, descriptions, types and defaults."""
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-"""What tools and parameters may be called; every syntax of a call can carry such a name without quoting it."""
+NAME = re.compile(r"""[^\W][^\s\x00-\x1f\x7f-\xa0<>()\[\]{}"'`\\,;=|]{0,127}""")
+"""What tools may be called; every syntax of a call can carry such a name without quoting it."""
+
+ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+"""What parameters may be called that are described one by one, and keyword arguments."""
+
+
+Schema: TypeAlias = dict[str, Any]
 
 
 class ToolSyntax(StrEnum):
@@ -62,8 +67,13 @@ class Toolset:
 
     definitions: tuple[ToolDefinition, ...] = ()
     """Copies, with description and parameters filled in for built-in tools that came without."""
-    schemas: Mapping[str, Schema] = field(default_factory=dict)
-    """By tool name, the schema of the object of arguments, in the form of `workbench.prompts.tools.schemas`."""
+    read: Mapping[str, JsonSchema] = field(default_factory=dict)
+    """By tool name, the schema of the object of arguments."""
+
+    @property
+    def schemas(self) -> dict[str, Schema]:
+        """The same schemas as they came."""
+        return {name: schema.root for name, schema in self.read.items()}
 
     def __len__(self) -> int:
         return len(self.definitions)
@@ -77,13 +87,13 @@ class Toolset:
             given = f"{len(tools)} tools" if isinstance(tools, list | tuple) else tools
             raise InvalidRequestError(field, given, f"a list of at most {MAX_TOOLS} tools")
         definitions = tuple(_checked(tool, f"{field}[{index}]") for index, tool in enumerate(tools))
-        schemas: dict[str, Schema] = {}
+        schemas: dict[str, JsonSchema] = {}
         characters = 0
         for index, definition in enumerate(definitions):
             if (name := str(definition.tool_name)) in schemas:
                 raise InvalidRequestError(f"{field}[{index}].tool_name", name, "a name that no tool before it has")
-            schemas[name] = _arguments_schema(definition, f"{field}[{index}]")
-            characters += len(_text_of(definition, schemas[name], f"{field}[{index}]"))
+            schemas[name] = _arguments(definition, f"{field}[{index}]")
+            characters += len(f"{definition.tool_name}{definition.description}{schemas[name].text}")
             if characters > MAX_TOOLS_CHARACTERS:
                 allowed = f"at most {MAX_TOOLS_CHARACTERS:,} characters in all, descriptions and schemas included"
                 raise InvalidRequestError(field, f"{len(tools)} tools with more than that", allowed)
@@ -100,19 +110,20 @@ def _checked(tool: object, field: str) -> ToolDefinition:
     if not isinstance(tool, ToolDefinition):
         raise InvalidRequestError(field, tool, "a ToolDefinition")
     definition = ToolDefinition.model_validate(_fields(tool))  # assignment after construction is not checked
-    _check_name(definition.tool_name, f"{field}.tool_name")
+    _check_name(definition.tool_name, NAME, f"{field}.tool_name")
     _check_description(definition.description, field)
     if definition.tool_name in _BUILTIN:
         description, parameters = _BUILTIN[BuiltinTool(definition.tool_name)]
         definition.description = definition.description or description
-        definition.parameters = parameters if definition.parameters is None else definition.parameters
+        if definition.parameters is None and definition.json_schema is None:
+            definition.parameters = parameters
     parameters = definition.parameters or {}
     if len(parameters) > MAX_PARAMETERS:
         raise InvalidRequestError(
             f"{field}.parameters", f"{len(parameters)} parameters", f"at most {MAX_PARAMETERS} parameters"
         )
     for name, parameter in parameters.items():
-        _check_name(name, f"{field}.parameters")
+        _check_name(name, ARGUMENT, f"{field}.parameters")
         _check_description(parameter.description, f"{field}.parameters.{name}")
     return definition
 
@@ -125,10 +136,16 @@ def _fields(tool: ToolDefinition) -> dict[str, Any]:
     return dict(tool) | {"parameters": parameters}
 
 
-def _check_name(name: object, field: str) -> None:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        allowed = "a name of at most 64 letters, digits, '_', '-' and '.', beginning with a letter or '_'"
-        raise InvalidRequestError(field, name, allowed)
+_NAMES = {
+    NAME: "a name of at most 128 characters without white space, brackets, quotes, '=', '|', ',', ';' and '\\'",
+    ARGUMENT: "a name of at most 64 letters, digits, '_', '-' and '.', beginning with a letter or '_'",
+}
+
+
+def _check_name(name: object, allowed: re.Pattern[str], field: str) -> None:
+    if not isinstance(name, str) or not allowed.fullmatch(name):
+        raise InvalidRequestError(field, name, _NAMES[allowed])
+    whole_characters(name, field)
 
 
 def _check_description(description: str | None, field: str) -> None:
@@ -139,31 +156,40 @@ def _check_description(description: str | None, field: str) -> None:
     whole_characters(description or "", f"{field}.description")
 
 
-def _text_of(definition: ToolDefinition, schema: Schema, field: str) -> str:
-    """All that a prompt may show of a tool, for its size."""
-    shown = json.dumps(plain_json(schema, f"{field}.parameters"), ensure_ascii=False)
-    return f"{definition.tool_name}{definition.description}{shown}"
+def _arguments(definition: ToolDefinition, field: str) -> JsonSchema:
+    """The schema of a tool's arguments, with the places that its parts have in the request."""
+    if definition.json_schema is None:
+        return JsonSchema.of(_described_one_by_one(definition, field), f"{field}.parameters")
+    field = f"{field}.json_schema"
+    if definition.parameters:
+        raise InvalidRequestError(field, definition.json_schema, "absent where there are parameters")
+    kind = definition.json_schema.get("type", "object")
+    if kind != "object":
+        raise InvalidRequestError(f"{field}.type", kind, "object")
+    return JsonSchema.of({"type": "object"} | definition.json_schema, field)
 
 
-def _arguments_schema(definition: ToolDefinition, field: str) -> Schema:
+def _described_one_by_one(definition: ToolDefinition, field: str) -> Schema:
     parameters = definition.parameters or {}
-    schema: Schema = {
+    return {
         "type": "object",
         "properties": {
-            name: _parameter_schema(parameter, f"{field}.parameters.{name}") for name, parameter in parameters.items()
+            name: _parameter_schema(name, parameter, f"{field}.parameters.{name}")
+            for name, parameter in parameters.items()
         },
+        "required": [name for name, parameter in parameters.items() if not is_optional(parameter)],
+        "additionalProperties": False,
     }
-    schema["required"] = [name for name, parameter in parameters.items() if not is_optional(parameter)]
-    return schema | {"additionalProperties": False}
 
 
-def _parameter_schema(parameter: ToolParamDefinition, field: str) -> Schema:
+def _parameter_schema(name: str, parameter: ToolParamDefinition, field: str) -> Schema:
     whole_characters(parameter.param_type, f"{field}.param_type")
-    schema = parameter_schema(parameter.param_type, f"{field}.param_type")
+    read = JsonSchema.of(parameter_schema(parameter.param_type, f"{field}.param_type"), f"{field}.param_type")
+    schema = moved(read.root, f"#/properties/{pointed(name)}")
     if parameter.description:
         schema["description"] = parameter.description
     if parameter.default is not None:
         schema["default"] = plain_json(parameter.default, f"{field}.default")
-        if reason := misfit(schema["default"], schema, "default"):
+        if reason := read.misfit(schema["default"], "default"):
             raise InvalidRequestError(f"{field}.default", parameter.default, f"a value that fits its type ({reason})")
     return schema

@@ -18,8 +18,9 @@ from pydantic import TypeAdapter
 
 from workbench.errors import InvalidRequestError
 from workbench.prompts.tools.definitions import NAME
-from workbench.prompts.tools.schemas import Schema, plain_schema
 from workbench.protocol import ToolDefinition, ToolParamDefinition
+from workbench.schemas.moving import untitled
+from workbench.schemas.schema import JsonSchema
 
 Tool: TypeAlias = ToolDefinition | Callable[..., Any]
 """A definition, or a function that is described by its signature and docstring."""
@@ -69,8 +70,8 @@ def function_tool(function: object, field: str = "tool") -> FunctionTool:
 
     The description is the docstring up to its first section; those of parameters are read from an ``Args:`` section
     (Google's style), from ``:param name:`` lines, or from ``Annotated[..., Field(description=...)]``. Parameters may
-    have any annotation that pydantic can write as a JSON schema without recursion: plain types, ``Literal``, ``Enum``,
-    ``list``, ``dict``, ``Optional``, and ``TypedDict``, dataclasses and pydantic models of them. Before Python 3.12 a
+    have any annotation that pydantic can write as a JSON schema: plain types, dates, ``Literal``, ``Enum``, ``list``,
+    ``dict``, ``Optional``, and ``TypedDict``, dataclasses and pydantic models of them. Before Python 3.12 a
     ``TypedDict`` inside a dataclass must be that of ``typing_extensions``.
 
     Raises:
@@ -147,7 +148,7 @@ def _described(
     parameter: inspect.Parameter, adapter: TypeAdapter[Any], text: str | None, field: str
 ) -> ToolParamDefinition:
     try:
-        schema = _without_titles(plain_schema(adapter.json_schema(), field))
+        schema = dict(JsonSchema.of(untitled(adapter.json_schema()), field).root)
     except InvalidRequestError as error:
         raise _refusal(parameter.annotation, f"as a schema it must be {error.allowed}", field) from None
     except Exception as error:
@@ -176,19 +177,6 @@ def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:
         return adapter.dump_python(adapter.validate_python(parameter.default), mode="json")
     except Exception:  # noqa: BLE001 - a sentinel, say; the function fills it in itself
         return None
-
-
-def _without_titles(schema: Schema) -> Schema:
-    """Pydantic names every part after itself, which only makes a prompt longer."""
-    children: dict[str, Any] = {}
-    if "properties" in schema:
-        children["properties"] = {name: _without_titles(child) for name, child in schema["properties"].items()}
-    if "anyOf" in schema:
-        children["anyOf"] = [_without_titles(branch) for branch in schema["anyOf"]]
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), dict):
-            children[key] = _without_titles(schema[key])
-    return {key: value for key, value in schema.items() if key != "title"} | children
 
 
 def _documented(docstring: str) -> tuple[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from workbench.prompts.tools.definitions import ToolSyntax
+from workbench.prompts.tools.definitions import NAME, ToolSyntax
 
 WINDOW = 256
 
@@ -19,7 +19,7 @@ Look: TypeAlias = re.Match[str] | Literal["maybe"] | None
 """Found; not yet, but the next characters may complete it; or not there."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_NAME = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_.-]{0,63})")
+_NAME = re.compile(f"(?P<name>{NAME.pattern})")
 _KEYWORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _TAG_NAME = re.compile(r"(?P<name>[^<>\n]{1,128})")
 _QUOTED_NAME = re.compile(r'"[^"\\{\n]{0,128}')

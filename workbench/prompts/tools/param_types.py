@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from workbench.errors import InvalidRequestError
-from workbench.prompts.tools.schemas import JSON_TYPES, Schema, plain_schema
+
+Schema: TypeAlias = dict[str, Any]
+
+JSON_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 
 MAX_SCHEMA_CHARACTERS = 16_384
 MAX_TYPE_NAME_CHARACTERS = 200
@@ -40,15 +43,15 @@ def parameter_schema(param_type: str, field: str) -> Schema:
     """
     text = param_type.strip()
     if text.startswith("{"):
-        return plain_schema(_parsed(text, field), field)
+        schema: Schema = _parsed(text, field)
+        return schema
     allowed = f"a type ({', '.join(JSON_TYPES)}, list[int], int | None ...) or a JSON schema as JSON"
     if len(text) > MAX_TYPE_NAME_CHARACTERS:
         raise InvalidRequestError(field, param_type, allowed)
     try:
-        schema = _of_annotation(ast.parse(text, mode="eval").body)
+        return _of_annotation(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InvalidRequestError(field, param_type, allowed) from None
-    return plain_schema(schema, field)
 
 
 def _parsed(text: str, field: str) -> Any:

@@ -30,7 +30,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
-from workbench.prompts.tools.fitting import misfit
 from workbench.prompts.tools.literals import LiteralReader
 from workbench.prompts.tools.openings import FORMS, LIST_END, WINDOW, Look, end_of_tag
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
@@ -256,9 +255,9 @@ class ToolCallParser:
         if name is None:
             name, arguments, self._reason = _read_call(arguments)
         if not self._reason and not self._is_known(name):
-            self._reason = f"there is no tool {name[:64]!r}; the tools are {', '.join(self._tools.schemas)}"
+            self._reason = f"there is no tool {name[:64]!r}; the tools are {', '.join(self._tools.read)}"
         if not self._reason:
-            self._reason = misfit(arguments, self._tools.schemas[name]) or ""
+            self._reason = self._tools.read[name].misfit(arguments, "arguments") or ""
         if not self._reason:
             self._tell_progress()
             self._raw, self._raw_told = [], 0
@@ -266,7 +265,7 @@ class ToolCallParser:
             self._tell(call, ToolCallParseStatus.success)
 
     def _is_known(self, name: str) -> bool:
-        return name in self._tools.schemas
+        return name in self._tools.read
 
     def _settle(self) -> None:
         """Leave a call behind, and tell of it where it is a failure."""

@@ -41,7 +41,7 @@ def descriptions(tools: Toolset) -> list[dict[str, Any]]:
         {
             "name": str(definition.tool_name),
             "description": definition.description or "",
-            "parameters": tools.schemas[definition.tool_name],
+            "parameters": tools.read[definition.tool_name].root,
         }
         for definition in tools.definitions
     ]

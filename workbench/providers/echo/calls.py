@@ -9,6 +9,8 @@ from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.rendering import calls_text
 from workbench.protocol import ToolChoice, ToolPromptFormat, UserMessage
 from workbench.providers.requests import Request
+from workbench.schemas.nodes import Items, Members, Numbers, Place, Texts, Values
+from workbench.schemas.normal import Normaliser
 
 _MIN_WORD = 5
 """Letters; shorter ones, such as ``get`` and ``list``, stand in texts about anything."""
@@ -20,10 +22,12 @@ def called_text(tools: Toolset, request: Request) -> str | None:
     """
     text = request.text
     asked = isinstance(request.messages[-1], UserMessage)
-    named = [name for name in tools.schemas if asked and _speaks_of(name, text)]
-    required = list(tools.schemas) if request.tool_choice == ToolChoice.required else []
+    named = [name for name in tools.read if asked and _speaks_of(name, text)]
+    required = list(tools.read) if request.tool_choice == ToolChoice.required else []
     for name in named + required:
-        return calls_text([(name, _example(tools.schemas[name], text))], syntax_of(request))
+        schema = tools.read[name]
+        arguments = _example(schema.normaliser(), (schema.root, {"type": "object"}), text)
+        return calls_text([(name, arguments)], syntax_of(request))
     return None
 
 
@@ -38,17 +42,20 @@ def syntax_of(request: Request) -> ToolSyntax:
     return ToolSyntax((request.tool_prompt_format or ToolPromptFormat.json).value)
 
 
-def _example(schema: dict[str, Any], text: str) -> Any:
-    """A small value of the schema's type; a text is ``text`` itself."""
-    if "anyOf" in schema:
-        return _example(schema["anyOf"][0], text)
-    if "enum" in schema or "const" in schema:
-        return schema.get("enum", [schema.get("const")])[0]
-    kind = schema.get("type", "string")
-    if kind == "object":
-        properties = schema.get("properties", {})
-        return {name: _example(properties.get(name, {}), text) for name in schema.get("required", ())}
-    if kind == "array":
-        return [_example(schema.get("items", {}), text)] * schema.get("minItems", 0)
-    plain = {"string": text[: schema.get("maxLength")], "boolean": False, "null": None}
-    return plain[kind] if kind in plain else schema.get("minimum", 0)
+def _example(normaliser: Normaliser, place: Place, text: str) -> Any:
+    """A small value that may stand at a place of a schema; a text is ``text`` itself."""
+    node = next(iter(normaliser.nodes(place)), None) if place else Texts()
+    match node:
+        case Values(values):
+            return values[0]
+        case Numbers(bounds=bounds):
+            least, most = bounds.whole()
+            return least if bounds.low is not None else min(0, most)
+        case Texts(longest=longest):
+            return text[:longest]
+        case Items(first=first, rest=rest, fewest=fewest):
+            places = [*first, *[rest] * fewest][:fewest]
+            return [_example(normaliser, one, text) for one in places]
+        case Members(named=named, required=required):
+            return {name: _example(normaliser, named[name], text) for name in named if name in required}
+    return None

@@ -10,7 +10,6 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.prompts.texts import plain_json
 from workbench.prompts.tools.definitions import Toolset
-from workbench.prompts.tools.fitting import misfit
 from workbench.prompts.tools.literals import LiteralReader
 from workbench.prompts.tools.parsing import random_call_id
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
@@ -95,30 +94,28 @@ class CallReader:
             return True  # else the place says more: some servers make a new id for every part
         if call.arguments:  # behind them no name goes on
             return name != call.name or (call.is_whole and bool(arguments.strip()))
-        return (
-            name in self._tools.schemas and not name.startswith(call.name) and not self._begins_tool(call.name + name)
-        )
+        return name in self._tools.read and not name.startswith(call.name) and not self._begins_tool(call.name + name)
 
     def _named(self, begun: str, piece: str) -> str:
         """The name with one more piece; a server that says the name so far in every part says it from its beginning."""
-        is_tool = piece == begun and begun in self._tools.schemas
+        is_tool = piece == begun and begun in self._tools.read
         is_whole = piece.startswith(begun) and (is_tool or not self._begins_tool(begun + piece))
         return piece if is_whole else begun + piece
 
     def _begins_tool(self, name: str) -> bool:
-        return any(tool.startswith(name) for tool in self._tools.schemas)
+        return any(tool.startswith(name) for tool in self._tools.read)
 
     def _read(self, written: _Written) -> tuple[ToolCall | None, str]:
         name = written.name
-        if name not in self._tools.schemas:
-            return None, f"there is no tool {name[:64]!r}; the tools are {', '.join(self._tools.schemas)}"
+        if name not in self._tools.read:
+            return None, f"there is no tool {name[:64]!r}; the tools are {', '.join(self._tools.read)}"
         try:
             arguments: Any = plain_json(json.loads(written.arguments or "{}"), "arguments")
         except (ValueError, RecursionError, WorkbenchError):
             return None, "the arguments of a call are JSON"
         if not isinstance(arguments, dict):
             return None, "the arguments of a call are one object"
-        if fault := misfit(arguments, self._tools.schemas[name]):
+        if fault := self._tools.read[name].misfit(arguments, "arguments"):
             return None, fault
         # Some servers give every call the same id, by which no result would find its own.
         call_id = written.id if written.id and written.id not in self._ids else random_call_id()

@@ -12,7 +12,7 @@ from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import sampling_conflict
 from workbench.providers.requests import Request
-from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar
+from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar, cut_note
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tokens import token_stats
@@ -38,8 +38,12 @@ class Asked:
 
     def constraint(self, served: CausalModel) -> Constraint | None:
         """What the answer has to keep to, compiled for the model; blocks for as long as that takes."""
-        grammar = self.grammar or self.use.grammar(served.encoder)
+        grammar = self.asked_grammar(served)
         return served.grammars.compile(grammar.grammar, grammar.field) if grammar else None
+
+    def asked_grammar(self, served: CausalModel) -> AskedGrammar | None:
+        """What the answer has to keep to."""
+        return self.grammar or self.use.grammar(served.encoder)
 
     def engine_request(
         self, served: CausalModel, prompt: EncodedPrompt, constraint: Constraint | None
@@ -68,12 +72,21 @@ class Asked:
     def notes(self, served: CausalModel) -> tuple[str, ...]:
         """What a caller should know of how the request was understood."""
         conflict = sampling_conflict(self.request.sampling_params)
-        return tuple(note for note in (conflict, self.use.note(served.encoder)) if note)
+        said = self.grammar.notes if self.grammar else ()
+        return (*([conflict] if conflict else []), *said, *self.use.notes(served.encoder))
+
+    def late_note(self, text: str, *, is_cut: bool) -> str | None:
+        """What a caller should know of an answer that has ended."""
+        if self.grammar is not None:
+            return self.grammar.late_note(text, is_cut=is_cut)
+        return cut_note("tools") if is_cut and self.use.must_call else None
 
 
 def checked(request: Request) -> Asked:
     """Refuses what is wrong or not to be had, before anything is loaded or computed."""
-    use = checked_tools(request.tools, request.tool_choice, request.tool_prompt_format)
+    use = checked_tools(
+        request.tools, request.tool_choice, request.tool_prompt_format, parallel=request.parallel_tool_calls
+    )
     if request.response_format is not None and use.tools:
         allowed = "absent where there are tools: an answer in that format could be no call of one"
         raise UnsupportedFieldError("response_format", request.response_format, allowed)

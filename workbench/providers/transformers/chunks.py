@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
 from workbench.protocol import (
@@ -35,6 +35,12 @@ END_OF_MESSAGE = "<|eom_id|>"
 """The token with which Llama 3 hands a turn over to a tool; other families have none."""
 
 
+class LateNote(Protocol):
+    """Says what is to be noted of an answer that has ended."""
+
+    def __call__(self, text: str, *, is_cut: bool) -> str | None: ...
+
+
 async def completion_chunks(
     engine: Engine,
     request: GenerationRequest,
@@ -42,16 +48,18 @@ async def completion_chunks(
     asked: Request,
     asked_at: float,
     notes: tuple[str, ...] = (),
+    late_note: LateNote | None = None,
 ) -> AsyncIterator[CompletionResponseStreamChunk]:
     """Run a request; one chunk per token, those that it begins with included, then one that carries ``stop_reason``.
 
     Args:
         asked: of which the engine's request was made.
+        late_note: says of the whole answer what is to be noted.
     """
     queued_after_s = time.perf_counter() - asked_at  # loading the model counts for the first token
     arrived: asyncio.Queue[Event] = asyncio.Queue()
     handle = engine.submit(request, partial(delivery_to_running_loop().put, arrived))
-    progress = _Progress(engine, handle, asked, notes, queued_after_s)
+    progress = _Progress(engine, handle, asked, notes, queued_after_s, late_note)
     try:
         while True:
             event = await arrived.get()
@@ -75,8 +83,16 @@ class _Progress:
     """One run as far as it has come."""
 
     def __init__(
-        self, engine: Engine, handle: Handle, asked: Request, notes: tuple[str, ...], queued_after_s: float
+        self,
+        engine: Engine,
+        handle: Handle,
+        asked: Request,
+        notes: tuple[str, ...],
+        queued_after_s: float,
+        late_note: LateNote | None,
     ) -> None:
+        self._late_note = late_note
+        self._text: list[str] = []
         self._asked = asked
         self._notes = notes
         self._queued_after_s = queued_after_s
@@ -105,6 +121,7 @@ class _Progress:
 
     def chunk(self, event: Step) -> CompletionResponseStreamChunk:
         record = self._record(event)
+        self._text.append(event.text)
         wanted = self._asked.logprobs is not None
         logprobs = [*self._prompt_logprobs, token_logprobs(record)] if wanted else None
         self._prompt_logprobs = []
@@ -112,6 +129,9 @@ class _Progress:
         return attach_detail(chunk, self._detail(record))
 
     def last_chunk(self, event: Finished) -> CompletionResponseStreamChunk:
+        if self._late_note is not None and event.reason != "cancelled":
+            note = self._late_note("".join([*self._text, event.text]), is_cut=event.is_cut)
+            self._notes += (note,) if note else ()
         chunk = CompletionResponseStreamChunk(
             delta=event.text,
             stop_reason=_stop_reason(event, self._vocabulary),

@@ -180,6 +180,7 @@ def _computed(
         asked=asked.request,
         asked_at=asked_at,
         notes=asked.notes(served),
+        late_note=asked.late_note,
     )
     if not asked.request.is_chat:
         return chunks

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from workbench.engine.constraints import Grammar, JsonSchemaGrammar, LarkGrammar, RegexGrammar
-from workbench.engine.grammar_limits import check_size
 from workbench.errors import InvalidRequestError
 from workbench.protocol import GrammarResponseFormat, JsonSchemaResponseFormat, RegexResponseFormat
+from workbench.schemas.limits import check_size
+from workbench.schemas.schema import JsonSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,31 @@ class AskedGrammar:
 
     grammar: Grammar
     field: str
+    schema: JsonSchema | None = None
+    """Which the whole answer is judged by."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the format has no effect, or is judged late."""
+        return tuple(f"{self.field}: {note}" for note in self.schema.notes) if self.schema else ()
+
+    def late_note(self, text: str, *, is_cut: bool) -> str | None:
+        """Return what is to be said of an answer that has ended, where it is not what was asked for."""
+        if is_cut:
+            return cut_note(self.field)
+        if self.schema is None:
+            return None
+        try:
+            value = json.loads(text)
+        except ValueError:  # a stop string ended it, or the caller did
+            return f"the answer is no whole JSON, which {self.field} asks for"
+        reason = self.schema.misfit(value, "answer")
+        return f"the answer does not fit {self.field}: {reason}" if reason else None
+
+
+def cut_note(field: str) -> str:
+    """Return what is said of an answer whose tokens did not reach."""
+    return f"the answer is cut: its tokens ran out before what {field} asks for was whole"
 
 
 def asked_grammar(response_format: object) -> AskedGrammar | None:
@@ -30,7 +57,8 @@ def asked_grammar(response_format: object) -> AskedGrammar | None:
             return None
         case JsonSchemaResponseFormat(json_schema=schema):
             field = "response_format.json_schema"
-            grammar = JsonSchemaGrammar.of(schema, field)
+            read = JsonSchema.of(schema, field)
+            return AskedGrammar(JsonSchemaGrammar.of(read, field), field, read)
         case RegexResponseFormat(regex=text):
             field, grammar = "response_format.regex", RegexGrammar(text)
         case GrammarResponseFormat(grammar=text):

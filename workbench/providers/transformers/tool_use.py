@@ -22,6 +22,8 @@ class ToolUse:
     tools: Toolset = field(default_factory=Toolset)
     prompt_format: ToolPromptFormat = ToolPromptFormat.json
     must_call: bool = False
+    may_call_twice: bool = True
+    """Whether an answer that has to be a call may be several."""
 
     def prompt(self, encoder: PromptEncoder, messages: list[Message], field: str) -> EncodedPrompt:
         return encoder.chat_prompt(messages, self.tools, self.prompt_format, field)
@@ -37,10 +39,15 @@ class ToolUse:
         if not self.must_call:
             return None
         syntax = encoder.tool_syntax(self.prompt_format)
-        grammar = required_call(self.tools, syntax, encoder.special_ids)
-        return AskedGrammar(LarkGrammar(grammar, has_brackets=True), "tools")
+        grammar = required_call(self.tools, syntax, encoder.special_ids, parallel=self.may_call_twice)
+        return AskedGrammar(LarkGrammar(grammar), "tools")
 
-    def note(self, encoder: PromptEncoder) -> str | None:
+    def notes(self, encoder: PromptEncoder) -> list[str]:
+        """What a caller should know of how the tools were understood."""
+        said = [f"{schema.field}: {note}" for schema in self.tools.read.values() for note in schema.notes]
+        return said + ([note] if (note := self._syntax_note(encoder)) else [])
+
+    def _syntax_note(self, encoder: PromptEncoder) -> str | None:
         """What to say where the model's own way of writing calls wins over the asked one."""
         syntax = encoder.tool_syntax(self.prompt_format)
         if not self.tools or syntax.value == self.prompt_format.value or self.prompt_format is ToolPromptFormat.json:
@@ -52,7 +59,9 @@ def checked_tools(
     tools: Sequence[ToolDefinition] | None,
     tool_choice: ToolChoice | None,
     tool_prompt_format: ToolPromptFormat | None,
+    *,
+    parallel: bool = True,
 ) -> ToolUse:
     """Raises `InvalidRequestError` for the first thing that is wrong with a tool, with its place."""
     prompt_format = ToolPromptFormat(tool_prompt_format or ToolPromptFormat.json)
-    return ToolUse(Toolset.of(tools), prompt_format, tool_choice == ToolChoice.required)
+    return ToolUse(Toolset.of(tools), prompt_format, tool_choice == ToolChoice.required, parallel)

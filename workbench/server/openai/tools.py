@@ -1,4 +1,4 @@
-"""OpenAI's tools as the protocol's: a JSON schema of the arguments becomes one parameter for each property."""
+"""OpenAI's tools as the protocol's: the JSON schema of the arguments goes along as it came."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from typing import Any, Literal
 
 from workbench.errors import InvalidRequestError
-from workbench.protocol import ToolCall, ToolDefinition, ToolParamDefinition
+from workbench.protocol import ToolCall, ToolDefinition
+from workbench.schemas.schema import JsonSchema
 from workbench.server.bodies import RequestModel
 
 
@@ -98,38 +99,14 @@ def callable_names(choice: NamedTool | AllowedTools, known: set[str]) -> list[st
 
 
 def tool_definition(tool: OpenAITool, field: str) -> ToolDefinition:
-    """The protocol's form of a tool.
+    """The protocol's form of a tool; its schema stays whole.
 
     Raises:
-        InvalidRequestError: its parameters are no schema of an object with named properties.
+        InvalidRequestError: its parameters are no schema of an object, or of what cannot be kept.
     """
     function = tool.function
-    field = f"{field}.function.parameters"
-    schema = function.parameters or {}
-    if schema.get("type", "object") != "object":
-        raise InvalidRequestError(f"{field}.type", schema["type"], "object")
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list):
-        raise InvalidRequestError(field, schema, "a JSON schema with properties by name and a list of the required")
-    shared: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    parameters = {
-        name: _parameter(one, f"{field}.properties.{name}", shared, required=name in required)
-        for name, one in properties.items()
-    }
-    return ToolDefinition(tool_name=function.name, description=function.description, parameters=parameters)
-
-
-def _parameter(schema: object, field: str, shared: dict[str, Any], *, required: bool) -> ToolParamDefinition:
-    if not isinstance(schema, dict):
-        raise InvalidRequestError(field, schema, "a JSON schema object")
-    description, default = schema.get("description"), schema.get("default")
-    if description is not None and not isinstance(description, str):
-        raise InvalidRequestError(f"{field}.description", description, "a text")
-    rest = {key: value for key, value in schema.items() if key not in {"description", "default", "title"}}
-    plain = set(rest) == {"type"} and isinstance(rest["type"], str)
-    return ToolParamDefinition(
-        param_type=rest["type"] if plain else json.dumps(rest | shared),
-        description=description,
-        required=required,
-        default=default,
-    )
+    if (kind := (function.parameters or {}).get("type", "object")) != "object":
+        raise InvalidRequestError(f"{field}.function.parameters.type", kind, "object")
+    schema = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+    JsonSchema.of(schema, f"{field}.function.parameters")  # refused, if so, under the name that the caller knows
+    return ToolDefinition(tool_name=function.name, description=function.description, json_schema=schema)

@@ -96,12 +96,16 @@ def test_what_the_caller_does_with_the_tools_later_changes_nothing() -> None:
         ("Optional[bool]", {"anyOf": [{"type": "boolean"}, {"type": "null"}]}),
         ('Literal["a", 1, None]', {"enum": ["a", 1, None]}),
         ("any", {}),
-        ('{"type": ["array", "null"], "maxItems": 2}', {"anyOf": [{"type": "array", "maxItems": 2}, {"type": "null"}]}),
+        ('{"type": ["array", "null"], "maxItems": 2}', {"type": ["array", "null"], "maxItems": 2}),
         (
-            '{"$ref": "#/$defs/P", "title": "T", "$defs": {"P": {"type": "object", "properties": {"x": {}}}}}',
-            {"type": "object", "properties": {"x": {}}, "additionalProperties": False, "title": "T"},
+            '{"$ref": "#/$defs/P", "title": "T", "$defs": {"P": {"properties": {"x": {"$ref": "#"}}}}}',
+            {
+                "$ref": "#/properties/x/$defs/P",
+                "title": "T",
+                "$defs": {"P": {"properties": {"x": {"$ref": "#/properties/x"}}}},
+            },
         ),
-        ('{"type": "object"}', {"type": "object", "additionalProperties": {}}),
+        ('{"type": "string", "format": "x", "x-y": 1}', {"type": "string", "format": "x", "x-y": 1}),
     ],
 )
 def test_a_type_is_a_schema(param_type: str, schema: Any) -> None:
@@ -122,16 +126,16 @@ DOUBLING = json.dumps(
 @pytest.mark.parametrize(
     "param_type",
     [
-        *("", "foo", "list[", "list[foo]", "(" * 100_000, "list[" * 30 + "int" + "]" * 30, "lambda: 1", "Literal[1.5]"),
+        *("", "foo", "list[", "list[foo]", "(" * 100_000, "list[" * 60 + "int" + "]" * 60, "lambda: 1", "Literal[1.5]"),
         *("{", "{'a': 1}", '{"type": "array", "items": ' * 100_000, NESTED_LISTS, DOUBLING),
         *('{"enum": []}', '{"enum": [NaN]}', '{"enum": [1e999]}', '{"type": "string", "enum": [1]}'),
         *('{"type": "strin"}', '{"type": []}', '{"type": 1}', '{"type": ["string", {}]}', '{"title": 1}'),
-        *('{"oneOf": [{}]}', '{"type": "string", "format": "x"}', '{"anyOf": [{}], "type": "string"}'),
+        *('{"oneOf": [{}, {}]}', '{"unevaluatedItems": false}', '{"anyOf": [{"type": "null"}], "type": "string"}'),
         *('{"$ref": "#/$defs/x"}', '{"$ref": "https://x.example/"}', '{"$ref": "#"}', '{"$ref": 5}', '{"$ref": []}'),
         *('{"type": "integer", "minimum": 2, "maximum": 1}', '{"type": "integer", "minimum": "1"}', '{"anyOf": []}'),
         *('{"type": "string", "minLength": -1}', '{"type": "string", "minLength": 2, "maxLength": 1}'),
         *('{"type": "string", "pattern": "("}', '{"type": "string", "pattern": "(?=a)"}', '{"pattern": 1}'),
-        *('{"type": "object", "properties": []}', '{"type": "object", "required": ["x"]}'),
+        *('{"type": "object", "properties": []}', '{"type": "object", "required": [1]}'),
         *('{"type": "array", "items": [{}]}', '{"title": "\\ud800"}', f'{{"title": "{"x" * MAX_SCHEMA_CHARACTERS}"}}'),
     ],
     ids=itertools.count(),
@@ -157,12 +161,48 @@ def test_whatever_the_type_it_is_a_schema_or_an_invalid_request(param_type: str)
     json.dumps(schema, allow_nan=False)
 
 
-@pytest.mark.parametrize("name", ["", "1a", "a b", "<|im_end|>", "a" * 65, "naïve", "a\n", "f(x)"])
+@pytest.mark.parametrize("name", ["", "a b", "<|im_end|>", "a" * 129, "a\n", "f(x)", 'q"', "/a", "a\ud800"])
 def test_a_name_that_no_syntax_could_carry_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"^tools\[0\]\.tool_name"):
         Toolset.of([tool(name)])
     with pytest.raises(InvalidRequestError, match=r"^tools\[0\]\.parameters"):
         Toolset.of([tool(**{name: "int"})])
+
+
+@pytest.mark.parametrize("name", ["mcp/server.do:it", "1a", "naïve", "a" * 128, "get-weather@2", "a$b"])
+def test_a_name_may_have_other_characters_than_a_python_name(name: str) -> None:
+    assert Toolset.of([tool(name)]).definitions[0].tool_name == name
+
+
+WHOLE: dict[str, Any] = {
+    "type": "object",
+    "$defs": {"day": {"type": "string", "format": "date"}},
+    "properties": {"when": {"$ref": "#/$defs/day"}, "größe": {"type": ["number", "null"], "multipleOf": 0.5}},
+    "required": ["when", "not named"],
+    "additionalProperties": {"type": "integer"},
+    "minProperties": 2,
+    "x-note": [1],
+}
+
+
+def test_a_whole_schema_stays_as_it_came() -> None:
+    tools = Toolset.of([ToolDefinition(tool_name="f", json_schema=WHOLE)])
+    assert tools.schemas["f"] == WHOLE
+    assert tools.read["f"].misfit({"when": "2024-01-01", "not named": 1}, "arguments") is None
+    assert "not named" in str(tools.read["f"].misfit({"when": "2024-01-01"}, "arguments"))
+
+
+@pytest.mark.parametrize(
+    "given, field",
+    [
+        ({"json_schema": {"type": "string"}}, r"tools\[0\]\.json_schema\.type"),
+        ({"json_schema": {"properties": {"a": {"type": "strin"}}}}, r"tools\[0\]\.json_schema"),
+        ({"json_schema": {}, "parameters": {"a": ToolParamDefinition(param_type="int")}}, r"tools\[0\]\.json_schema"),
+    ],
+)
+def test_a_schema_that_is_none_of_arguments_is_refused_by_name(given: Any, field: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{field}"):
+        Toolset.of([ToolDefinition(tool_name="f", **given)])
 
 
 def test_two_tools_of_one_name_are_refused() -> None:

@@ -270,8 +270,8 @@ def test_calls_are_read_in_every_form_that_models_give_them(
     "syntax,text,reason",
     [
         ("json", '{"type": "function", "name": "no_such", "parameters": {}} x', "there is no tool 'no_such'"),
-        ("json", f'{{"name": "get_weather", "parameters": {ROME_JSON[:-1]}, "wind": 1}}}}', "wind is unknown"),
-        ("json", '{"name": "get_weather", "parameters": {"location": "Rome"}}', "days is required"),
+        ("json", f'{{"name": "get_weather", "parameters": {ROME_JSON[:-1]}, "wind": 1}}}}', "'wind' is unknown"),
+        ("json", '{"name": "get_weather", "parameters": {"location": "Rome"}}', "'days' is a required property"),
         ("json", '{"name": "now", "parameters": {}, "strict": true}', "a call has no 'strict'"),
         ("json", '{"name": "now", "parameters": "{}"}', "one object"),
         ("json", '{"name": "now", "parameters": {}, "arguments": {}}', "one object"),

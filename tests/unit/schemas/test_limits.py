@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.engine.grammar_limits import MAX_BYTES, MAX_DEPTH, MAX_REF_CHAIN, check_size, schema_text
 from workbench.errors import InvalidRequestError
+from workbench.schemas.limits import MAX_BYTES, MAX_DEPTH, MAX_REF_CHAIN, check_size, schema_text
 
 FIELD = "response_format.json_schema"
 

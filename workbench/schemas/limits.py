@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+from urllib.parse import unquote
 
 from workbench.errors import InvalidRequestError
 
@@ -105,20 +106,28 @@ def _check_references(references: list[str], schema: dict[str, Any], field: str)
 def _next(reference: str, schema: dict[str, Any], field: str) -> str | None:
     """The reference that a pointer into the schema leads to, if it leads to one."""
     if reference != "#" and not reference.startswith("#/"):
-        return None  # by name: the compiler knows the names, and refuses what lies elsewhere
+        return None  # by name
+    value = followed(reference, schema, field)
+    following = value.get("$ref") if isinstance(value, dict) else None
+    return following if isinstance(following, str) else None
+
+
+def followed(reference: str, schema: dict[str, Any], field: str) -> Any:
+    """Return what a pointer such as ``#/$defs/a~1b`` leads to; it may be written as in a URL.
+
+    Raises:
+        InvalidRequestError: it leads to nothing.
+    """
     value: Any = schema
-    for part in reference.split("/")[1:]:
+    for part in unquote(reference).split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and key in value:
             value = value[key]
         elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
             value = value[int(key)]
-        elif "%" in key:  # written as in a URL
-            return None
         else:
             raise InvalidRequestError(field, f'{{"$ref": {reference!r}}}', "a schema that holds what it refers to")
-    following = value.get("$ref") if isinstance(value, dict) else None
-    return following if isinstance(following, str) else None
+    return value
 
 
 def _too_large(field: str, given: object) -> InvalidRequestError:

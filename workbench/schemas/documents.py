@@ -1,0 +1,175 @@
+"""Reading a JSON schema of draft 2020-12: what it may hold, where its references lead, and what has no force.
+
+Annotations never refuse: titles, defaults, formats that nobody enforces, and keywords that the draft does not know. The
+last two are named in `Document.notes`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn, TypeAlias
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from workbench.errors import InvalidRequestError
+from workbench.schemas.limits import followed, schema_text
+from workbench.schemas.patterns import fault
+
+Schema: TypeAlias = dict[str, Any] | bool
+
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"})
+"""Formats that are enforced."""
+
+ASSERTIONS = frozenset(
+    {
+        *("type", "const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems", "items"),
+        *("prefixItems", "contains", "minContains", "maxContains", "properties", "patternProperties"),
+        *("additionalProperties", "propertyNames", "required", "minProperties", "maxProperties"),
+    }
+)
+"""Keywords that speak of a value or its parts."""
+
+IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependentRequired")
+"""Keywords that hold schemas of the same value."""
+
+MADE = "\0"
+"""Begins the names of keywords that no schema has: those of `workbench.schemas.negation`."""
+
+_ANNOTATIONS = frozenset(
+    {
+        *("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"),
+        *("$comment", "$schema", "$vocabulary", "$anchor", "$id", "$defs", "definitions", "contentEncoding"),
+        *("contentMediaType", "contentSchema", "nullable", "discriminator", "xml", "externalDocs"),
+    }
+)
+_REFUSED = {
+    "unevaluatedProperties": "additionalProperties",
+    "unevaluatedItems": "items",
+    "$dynamicRef": "$ref",
+    "$dynamicAnchor": "$anchor",
+    "$recursiveRef": "$ref",
+    "dependencies": "dependentRequired or dependentSchemas",
+    "additionalItems": "items beside prefixItems",
+}
+ONE = frozenset(
+    {
+        *("additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else"),
+    }
+)
+LISTS = frozenset(["prefixItems", "allOf", "anyOf", "oneOf"])
+BY_NAME = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"])
+
+
+class Document:
+    """A schema that was read.
+
+    Args:
+        root: the schema, an object.
+        field: the request's field that holds it, for messages.
+
+    Raises:
+        InvalidRequestError: it is no schema of the draft, is too large, or has a keyword that cannot be kept.
+    """
+
+    def __init__(self, root: object, field: str) -> None:
+        self.field = field
+        self.text = schema_text(root, field)
+        self.root: dict[str, Any] = json.loads(self.text)
+        self.notes: list[str] = []
+        """What of it has no force."""
+        self._anchors: dict[str, Schema] = {}
+        try:
+            Draft202012Validator.check_schema(self.root)
+        except SchemaError as error:
+            where = "".join(f"/{part}" for part in error.absolute_path)
+            self.refuse(error.instance, f"a JSON schema of draft 2020-12 (at #{where}: {error.message[:200]})")
+        for schema in _subschemas(self.root):
+            self._check(schema)
+        self._check_loops()
+
+    def refuse(self, given: object, allowed: str) -> NoReturn:
+        """Raise `InvalidRequestError`."""
+        raise InvalidRequestError(self.field, given, allowed)
+
+    def target(self, reference: str) -> Schema:
+        """Return the schema that a reference points to."""
+        if not reference.startswith("#"):
+            reference = reference.removeprefix(str(self.root.get("$id", "")).rstrip("#")) or "#"
+        if not reference.startswith("#") or (reference[1:2] not in ("", "/") and reference[1:] not in self._anchors):
+            self.refuse({"$ref": reference}, "a schema whose references point into itself, as #/$defs/NAME does")
+        if reference[1:] in self._anchors:
+            return self._anchors[reference[1:]]
+        found: Any = followed(reference, self.root, self.field)
+        if not isinstance(found, dict | bool):
+            self.refuse({"$ref": reference}, "a schema whose references point to schemas")
+        return found
+
+    def _check(self, schema: dict[str, Any]) -> None:
+        for key, value in schema.items():
+            if key in _REFUSED:
+                self.refuse({key: value}, f"a schema without {key!r}; {_REFUSED[key]} may say it")
+            if key.startswith(MADE):
+                self.refuse({key: value}, "a schema whose keywords begin with a letter or a sign")
+            if key not in ASSERTIONS and key not in IN_PLACE and key not in _ANNOTATIONS and not key.startswith("x-"):
+                self._note(f"the keyword {key!r} is none of JSON schema and has no effect")
+        if "$id" in schema and schema is not self.root:
+            self.refuse({"$id": schema["$id"]}, "a schema with no $id but its own")
+        if "$anchor" in schema:
+            self._anchors[schema["$anchor"]] = schema
+        if (name := schema.get("format")) is not None and name not in FORMATS:
+            self._note(f"the format {name!r} is not enforced")
+        for pattern in (*schema.get("patternProperties", ()), *([schema["pattern"]] if "pattern" in schema else ())):
+            if wrong := fault(pattern):
+                self.refuse({"pattern": pattern}, f"a schema with patterns that can be enforced ({wrong[:200]})")
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _check_loops(self) -> None:
+        """Refuse a schema that holds itself in its own place: no value could ever be judged."""
+        done: set[int] = set()
+        path: set[int] = set()
+        waiting: list[tuple[Schema, bool]] = [(schema, False) for schema in _subschemas(self.root)]
+        while waiting:
+            schema, left = waiting.pop()
+            if left:
+                path.discard(id(schema))
+                done.add(id(schema))
+            elif id(schema) in path:
+                self.refuse(schema, "a schema whose references lead to a type, not back to where they stand")
+            elif isinstance(schema, dict) and id(schema) not in done:
+                path.add(id(schema))
+                waiting.append((schema, True))
+                waiting += [(part, False) for part in self._in_place(schema)]
+
+    def _in_place(self, schema: dict[str, Any]) -> Iterator[Schema]:
+        if "$ref" in schema:
+            yield self.target(schema["$ref"])
+        for key in IN_PLACE:
+            yield from _held(schema, key)
+
+
+def _held(schema: dict[str, Any], key: str) -> Iterator[Schema]:
+    """The schemas that stand in a keyword."""
+    if key in schema and key in ONE:
+        yield schema[key]
+    elif key in LISTS:
+        yield from schema.get(key, ())
+    elif key in BY_NAME:
+        held: Mapping[str, Schema] = schema.get(key, {})
+        yield from held.values()
+
+
+def _subschemas(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema and all that stand in it."""
+    waiting: list[Schema] = [root]
+    while waiting:
+        schema = waiting.pop()
+        if isinstance(schema, dict):
+            yield schema
+            for key in (*ONE, *LISTS, *BY_NAME):
+                waiting += _held(schema, key)

@@ -1,0 +1,46 @@
+"""Schemas that become parts of others, and what is changed in all their parts on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from workbench.schemas.documents import BY_NAME, LISTS, ONE
+
+
+def pointed(name: str) -> str:
+    """Return a name as it stands in a reference."""
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
+
+
+def moved(schema: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return a copy of a document whose references lead to the same parts when it stands at ``place`` in another."""
+
+    def follow(part: dict[str, Any]) -> dict[str, Any]:
+        reference = part.get("$ref", "")
+        return part | {"$ref": place + reference[1:]} if reference == "#" or reference.startswith("#/") else part
+
+    copy: dict[str, Any] = changed(schema, follow)
+    return copy
+
+
+def untitled(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy without titles: pydantic names every part after itself, which only makes a prompt longer."""
+    copy: dict[str, Any] = changed(schema, lambda part: {key: part[key] for key in part if key != "title"})
+    return copy
+
+
+def changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return a copy of a schema with every schema in it changed, itself included."""
+    if not isinstance(schema, dict):
+        return schema
+    copy = change(schema)
+    for key, value in copy.items():
+        if key in ONE:
+            copy = copy | {key: changed(value, change)}
+        elif key in LISTS:
+            copy = copy | {key: [changed(part, change) for part in value]}
+        elif key in BY_NAME:
+            copy = copy | {key: {name: changed(part, change) for name, part in value.items()}}
+    return copy

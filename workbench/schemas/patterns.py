@@ -1,0 +1,91 @@
+"""Regular expressions of schemas, by an automaton: no pattern takes more than linear time, as ``re`` would.
+
+A pattern is searched for, as JSON schema has it, unless it is anchored. Where a text is written without escapes, as
+names in a grammar are, `whole` makes an expression of it that matches the text as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+_KNOWN = 256
+"""Patterns that are kept compiled."""
+
+_ANCHORED = re.compile(r"(\^?)((?:[^\\^$|()\[\]]|\\.|\[\^?\]?(?:[^\\\]]|\\.)*\]|\((?!\?[^:])|\)|\|)*)(\$?)", re.DOTALL)
+"""A pattern with no anchor but the first and the last; groups are looked at apart."""
+
+_ASCII = {"d": "0-9", "w": "A-Za-z0-9_", "s": r" \t\n\r\f\v"}
+_CLASS = re.compile(r"\[\^?\]?(?:[^\\\]]|\\.)*\]|\\.", re.DOTALL)
+
+
+@lru_cache(_KNOWN)
+def fault(pattern: str) -> str:
+    """What is wrong with a pattern; empty where it can be enforced and checked."""
+    from llguidance import LLMatcher
+
+    return " ".join(str(LLMatcher.validate_grammar(_grammar(pattern))).split())
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the pattern is found in the text, as JSON schema has it."""
+    expression = whole(pattern)
+    shown = json.dumps(text, ensure_ascii=False) if expression is None else text
+    matcher = _matcher(pattern).deep_copy()
+    quoted = list(shown.encode())
+    return bool(matcher.try_consume_tokens(quoted) == len(quoted) and matcher.is_accepting())
+
+
+@lru_cache(_KNOWN)
+def whole(pattern: str) -> str | None:
+    """The pattern as one that matches a whole text without escapes; None where its anchors stand elsewhere."""
+    found = _ANCHORED.fullmatch(pattern)
+    if found is None:
+        return None
+    begin, body, end = found.groups()
+    if (begin or end) and _has_choice(body):
+        return None
+    anything = "(?s:.*)"
+    return f"{'' if begin else anything}(?:{_CLASS.sub(_ascii, body)}){'' if end else anything}"
+
+
+def _has_choice(body: str) -> bool:
+    """Whether there is an alternative outside of all groups, to which an anchor would not belong."""
+    depth = 0
+    for part in re.findall(r"\\.|\[\^?\]?(?:[^\\\]]|\\.)*\]|[()|]", body, re.DOTALL):
+        depth += (part == "(") - (part == ")")
+        if part == "|" and not depth:
+            return True
+    return False
+
+
+def _ascii(found: re.Match[str]) -> str:
+    """Classes as ECMAScript has them."""
+    text = found[0]
+    if text[0] == "[":
+        return re.sub(r"\\([dws])|\\.", lambda one: _ASCII.get(one[1] or "", one[0]), text, flags=re.DOTALL)
+    return f"[{_ASCII[text[1]]}]" if text[1] in _ASCII else text
+
+
+def _grammar(pattern: str) -> str:
+    from llguidance import LLMatcher
+
+    return str(LLMatcher.grammar_from_json_schema({"type": "string", "pattern": pattern}))
+
+
+@lru_cache(_KNOWN)
+def _matcher(pattern: str) -> Any:
+    from llguidance import LLMatcher
+
+    expression = whole(pattern)
+    grammar = _grammar(pattern) if expression is None else LLMatcher.grammar_from_regex(expression)
+    return LLMatcher(_byte_tokenizer(), grammar, log_level=0)
+
+
+@lru_cache(1)
+def _byte_tokenizer() -> Any:
+    from llguidance import LLTokenizer
+
+    return LLTokenizer("byte")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -82,7 +83,7 @@ class Automaton:
             self._reaching.append(frozenset(one for one in range(len(self.silent)) if self._closed({one}) & direct))
         return self._reaching
 
-    def _written(self, states: Set[int], reaching: list[frozenset[int]]) -> str:
+    def _written(self, states: AbstractSet[int], reaching: list[frozenset[int]]) -> str:
         text = ""
         for goal in reversed(reaching[:-1]):
             fits = next(fits for state in states for fits, to in self.edges[state] if to in goal)

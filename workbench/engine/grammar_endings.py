@@ -25,7 +25,7 @@ from workbench.schemas.automata import Automaton, automaton
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_SEARCHED = 3_000
+MAX_SEARCHED = 1_000
 """States that are looked at before a search is given up."""
 
 MAX_ENDINGS = 40

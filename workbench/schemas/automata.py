@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 MAX_STATES = 4_000
+_KEPT = 2_000
 MAX_LENGTH = 96
 """Characters that a text may still lack."""
 
@@ -41,21 +43,35 @@ class Automaton:
     silent: list[list[int]] = field(default_factory=list)
     edges: list[list[tuple[Class, int]]] = field(default_factory=list)
     part: _Part = field(default_factory=lambda: _Part(0, 0))
+    _known: dict[str, frozenset[int]] = field(default_factory=dict)
+    """The states after texts that were asked for before."""
     _reaching: list[frozenset[int]] = field(default_factory=list)
     """By how many characters are lacking, the states from which as many lead to the end."""
 
     def endings(self, begun: str) -> Iterator[str]:
         """Return what may follow a text so that all of it matches, one of each length, the shortest first."""
-        states = self._closed({self.part.first})
-        for character in begun:
-            following = {to for state in states for fits, to in self.edges[state] if fits(character)}
-            states = self._closed(following)
+        states = self._after(begun)
         if not states:
             return
         for length in range(MAX_LENGTH):
             reaching = self._reach(length)
             if states & reaching[length]:
                 yield self._written(states, reaching[: length + 1])
+
+    def _after(self, begun: str) -> frozenset[int]:
+        """The states after a text."""
+        if begun in self._known:
+            return self._known[begun]
+        found = self._closed({self.part.first})
+        for end, character in enumerate(begun, start=1):
+            if (known := self._known.get(begun[:end])) is not None:
+                found = set(known)
+            else:
+                found = self._closed({to for state in found for fits, to in self.edges[state] if fits(character)})
+        if len(self._known) > _KEPT:
+            self._known.clear()
+        self._known[begun] = frozenset(found)
+        return self._known[begun]
 
     def _reach(self, length: int) -> list[frozenset[int]]:
         if not self._reaching:
@@ -67,7 +83,7 @@ class Automaton:
             self._reaching.append(frozenset(one for one in range(len(self.silent)) if self._closed({one}) & direct))
         return self._reaching
 
-    def _written(self, states: set[int], reaching: list[frozenset[int]]) -> str:
+    def _written(self, states: AbstractSet[int], reaching: list[frozenset[int]]) -> str:
         text = ""
         for goal in reversed(reaching[:-1]):
             fits = next(fits for state in states for fits, to in self.edges[state] if to in goal)

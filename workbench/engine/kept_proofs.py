@@ -107,8 +107,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _proof(kept: dict[str, Any]) -> Proof | None:
     """The proof that a file holds; None where it holds anything else."""
     off = kept.get("switched_off")
-    sound = isinstance(off, list) and all(isinstance(name, str) and name in LOST for name in off)
-    return Proof(tuple(off)) if sound else None
+    if not isinstance(off, list) or not all(isinstance(name, str) and name in LOST for name in off):
+        return None
+    return Proof(tuple(off))
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -83,6 +83,6 @@ class ToolDefinition(ProtocolModel):
     tool_name: BuiltinTool | str
     description: str | None = None
     parameters: dict[str, ToolParamDefinition] | None = None
-    json_schema: dict[str, ToolArgument] | None = None
+    json_schema: dict[str, ToolArgument] | None = Field(default=None, exclude_if=lambda schema: schema is None)
 
     _known_tool = field_validator("tool_name", mode="before")(known_tool)

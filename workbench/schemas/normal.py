@@ -164,7 +164,7 @@ class Normaliser:
             if left := tuple(value for value in values if self._fits(value, alternative)):
                 yield Values(left)
             return
-        constants = {"null": (None,), "boolean": (True, False)}
+        constants = {"null": (None,), "boolean": (False, True)}
         for kind in TYPES:
             if kind not in kinds:
                 continue

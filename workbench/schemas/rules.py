@@ -112,7 +112,8 @@ class _Values:
         while self._waiting:
             later, place, depth = self._waiting.pop()
             nodes = self._normaliser.nodes(place) if place else list(_anything(depth))
-            self._rules.set(later, [body for node in nodes for body in self._bodies(node, depth)])
+            inside = depth if place else depth - 1
+            self._rules.set(later, [body for node in nodes for body in self._bodies(node, inside)])
         return rule
 
     def keywords(self, is_name: Callable[[str], object]) -> Rule:
@@ -145,11 +146,9 @@ class _Values:
             case Texts():
                 yield from self._leaves.texts(node)
             case Items():
-                yield from self._items(node, depth - 1)
+                yield from self._items(node, depth)
             case Members():
-                yield (Text("{"), self._members(node, ": ", depth - 1), Text("}"))
-
-    # ------------------------------------------------------------------------------------------------ numbers, texts
+                yield (Text("{"), self._members(node, ": ", depth), Text("}"))
 
     # ------------------------------------------------------------------------------------------------ arrays
 
@@ -273,7 +272,7 @@ class _Values:
 
 def _anything(depth: int) -> Iterator[Node]:
     """The nodes of a value of any type."""
-    yield Values((None, True, False))
+    yield Values((None, False, True))
     yield Numbers()
     yield Texts()
     if depth > 0:

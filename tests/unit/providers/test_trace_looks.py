@@ -130,14 +130,15 @@ def notebook(config: Any) -> list[Any]:
     seen: list[Any] = []
     drawn = SAMPLED.model_copy(update={"seed": None})
     with Workbench(config) as bench:
-        seen += [bench.list_models(), repr(bench), bench.card().context_length]
+        seen += [bench.list_models(), repr(bench)]
         for model in (None, "fake/random", "other/random"):
             run = finished(bench, model=model)
             seen += [run.text, run.tokens, run.model, run.distribution(3).to_dict()]
         seen += [finished(bench, sampling_params=drawn).seed for _ in range(3)]
         chat = bench.chat_completion([UserMessage(content="hello")], sampling_params=SamplingParams(max_tokens=5))
         seen += [chat.result(100), bench.score("a", ["b", "c"]), bench.render("a b")]
-        seen += [bench.card("other/random").provider_type, bench.card("other/random").loaded]
+        card = bench.card("other/random")
+        seen += [card.provider_type, card.loaded, card.context_length]
     with Workbench(config) as bench:
         seen.append(finished(bench, sampling_params=drawn).seed)
     return seen

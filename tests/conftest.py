@@ -38,13 +38,20 @@ def traces_of(lesson: Path) -> Path:
     return LESSON_TRACES / lesson.stem
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A lesson that nbval runs is recorded: its kernel takes over the environment as it is when its first cell runs."""
-    if item.path.suffix == ".ipynb":
-        os.environ["WORKBENCH_RECORD"] = str(traces_of(item.path))
-    else:
-        os.environ.pop("WORKBENCH_RECORD", None)
+class _Recording:
+    """Records lessons that nbval runs; a plugin of its own, for the hooks of this file see only tests below it."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """The kernel of a lesson takes over the environment as it is when its first cell runs."""
+        if item.path.suffix == ".ipynb":
+            os.environ["WORKBENCH_RECORD"] = str(traces_of(item.path))
+        else:
+            os.environ.pop("WORKBENCH_RECORD", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Recording())
 
 
 def pytest_unconfigure() -> None:

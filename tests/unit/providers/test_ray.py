@@ -148,7 +148,7 @@ async def test_two_hundred_answers_of_the_engine_are_right_though_an_actor_is_ki
     pool_of: Make, tmp_path: Path
 ) -> None:
     folder = str(save_model(tmp_path / "tiny", "llama"))
-    params = SamplingParams(max_tokens=24)
+    params = SamplingParams(max_tokens=12)
     prompts: list[Any] = [f"The quick brown fox {index}" for index in range(200)]
     alone = create(Provider(provider_id="here", provider_type="inline::transformers", config={"models": [folder]}))
     expected = (await alone.batch_completion("tiny", prompts, params)).completion_message_batch

@@ -83,15 +83,16 @@ def test_an_answer_fits_its_schema_or_the_run_says_otherwise(engine_of: MakeEngi
             counts["refused"] += 1
             continue
         needed = found[1].start().ending(room=200)
-        assert needed is not None, schema
+        counts["no end found"] += needed is None
         for limit in (*LIMITS[0], *LIMITS[1]) if IS_FULL else LIMITS[seed % 2]:
             how = outcome(engine, schema, *found, seed, limit)
             counts[how] += 1
-            assert how != "cut" or len(needed) > limit, (schema, limit, bytes(needed))
+            assert how != "cut" or needed is None or len(needed) > limit, (schema, limit, bytes(needed))
     print(dict(counts))
     assert counts["fits"] > 0.5 * counts.total()
     assert counts["refused"] < 0.1 * counts.total()
     assert counts["noted"] < 0.05 * counts.total()
+    assert counts["no end found"] < 0.01 * counts.total(), "the search for the shortest way gives up too early"
 
 
 def test_tools_and_response_formats_take_and_refuse_the_same_schemas() -> None:

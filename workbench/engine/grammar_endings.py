@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_SEARCHED = 1_000
 """States that are looked at before a search is given up."""
 
+MAX_CLOSING = 1_024
+"""Steps on the way that closes what is open before it is given up: a text may go on for ever."""
+
 MAX_ENDINGS = 40
 """Of a pattern, of one length each: what else is said of the text may refuse the short ones."""
 
@@ -200,9 +203,11 @@ class Endings:
     def _closed(self, written: Written, limit: int) -> list[int] | None:
         """The way that closes what is open and opens nothing, if that leads to an end."""
         path: list[int] = []
-        while len(path) <= limit:
+        for _ in range(MAX_CLOSING):
             if written.matcher.is_accepting():
                 return path
+            if len(path) > limit:
+                return None
             following = self._forced(written) or next(self._ways(written), [])
             if not following or not self._take(written, following):
                 return None

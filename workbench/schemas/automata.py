@@ -15,6 +15,8 @@ from functools import lru_cache
 
 MAX_STATES = 4_000
 _KEPT = 2_000
+_LOOKED_BACK = 64
+"""Characters by which a text may be longer than one that was asked for before, to go on from there."""
 MAX_LENGTH = 96
 """Characters that a text may still lack."""
 
@@ -60,14 +62,11 @@ class Automaton:
 
     def _after(self, begun: str) -> frozenset[int]:
         """The states after a text."""
-        if begun in self._known:
-            return self._known[begun]
-        found = self._closed({self.part.first})
-        for end, character in enumerate(begun, start=1):
-            if (known := self._known.get(begun[:end])) is not None:
-                found = set(known)
-            else:
-                found = self._closed({to for state in found for fits, to in self.edges[state] if fits(character)})
+        longest = range(len(begun), max(0, len(begun) - _LOOKED_BACK), -1)
+        known = next((end for end in longest if begun[:end] in self._known), 0)
+        found = set(self._known[begun[:known]]) if known else self._closed({self.part.first})
+        for character in begun[known:]:
+            found = self._closed({to for state in found for fits, to in self.edges[state] if fits(character)})
         if len(self._known) > _KEPT:
             self._known.clear()
         self._known[begun] = frozenset(found)

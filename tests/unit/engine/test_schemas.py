@@ -36,6 +36,7 @@ MakeEngine = Callable[..., Engine]
 IS_FULL = bool(os.environ.get("WORKBENCH_FULL_LAWS"))
 LIMITS = ((400, 24), (100, 9))
 """Of tokens, loose and tight; taken in turn, and all of them in the full law."""
+PATIENCE_S = 300.0
 FIELD = "response_format.json_schema"
 
 
@@ -63,7 +64,7 @@ def outcome(engine: Engine, schema: Schema, read: JsonSchema, constraint: Constr
     """What became of one answer; raises for one that does not fit and says nothing of it."""
     sampling = Sampling(temperature=1.0, seed=seed)
     asked = {"prompt_ids": (seed % 250, 1), "sampling": sampling, "constraint": constraint, "max_tokens": limit}
-    heard = generate(engine, GenerationRequest(**asked))  # type: ignore[arg-type]
+    heard = generate(engine, GenerationRequest(**asked), PATIENCE_S)  # type: ignore[arg-type]
     if heard.finished.is_cut:
         return "cut"
     value = json.loads(heard.text)
@@ -140,7 +141,7 @@ def test_the_arguments_of_a_forced_call_fit_their_schema(engine_of: MakeEngine, 
         constraint = grammars().compile(grammar, "tools")
         sampling = Sampling(temperature=1.0, seed=seed)
         asked = {"prompt_ids": (seed % 250, 1), "sampling": sampling, "constraint": constraint, "max_tokens": 300}
-        heard = generate(engine, GenerationRequest(**asked))  # type: ignore[arg-type]
+        heard = generate(engine, GenerationRequest(**asked), PATIENCE_S)  # type: ignore[arg-type]
         calls = calls_in(heard.text, tools, syntax)
         if heard.finished.is_cut or tools.read["a/b"].notes:
             continue

@@ -13,11 +13,14 @@ LONG = "bench.completion('Once upon a time', sampling_params=wb.SamplingParams(m
 
 TELL_WHEN_WAITING = """
 import sys, threading, time
+started = threading.Event()
 def tell():
+    started.wait()  # starting a thread is waiting, too
     while sys._current_frames()[threading.main_thread().ident].f_code.co_name not in ('wait', 'select'):
         time.sleep(0.01)
     print('it waits', flush=True)
 threading.Thread(target=tell).start()
+started.set()
 """
 """What a cell says from another thread once its own one stands still: in a lock, or in the event loop's selector."""
 

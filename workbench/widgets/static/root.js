@@ -1,0 +1,37 @@
+// The outermost element of a widget: its classes, the keys that stay inside it, and its end with the kernel.
+
+import { h, keepKeys } from "./dom.js";
+import { onKernelGone } from "./kernel_life.js";
+
+/** @import { AnyModel } from "@anywidget/types" */
+
+/**
+ * Prepare the element that a widget draws in.
+ * @template {Record<string, any>} State
+ * @param {{model: AnyModel<State>, el: HTMLElement, signal: AbortSignal}} context
+ * @param {string} kind  class of the widget
+ */
+export function openRoot({ model, el, signal }, kind) {
+  el.classList.add("wb-root", kind);
+  keepKeys(el);
+  onKernelGone(model, signal, (sentence) => {
+    // A part leaves this to the widget around it.
+    if (!el.parentElement?.closest(".wb-root")) disable(el, sentence);
+  });
+}
+
+/**
+ * Say that nothing answers any more, and disable every control, also one that is drawn or enabled later. What the widget
+ * shows stays to be read.
+ * @param {HTMLElement} el @param {string} sentence
+ */
+function disable(el, sentence) {
+  el.classList.add("wb-disabled");
+  el.prepend(h("p", { class: "wb-notice", role: "alert", text: sentence }));
+  const turnOff = () => {
+    for (const control of el.querySelectorAll(":is(button, input, select, textarea):enabled"))
+      control.toggleAttribute("disabled", true);
+  };
+  new MutationObserver(turnOff).observe(el, { childList: true, subtree: true, attributeFilter: ["disabled"] });
+  turnOff();
+}

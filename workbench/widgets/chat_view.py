@@ -60,6 +60,7 @@ class ChatView(Choosing):
 
     _esm = module_source("chat_view")
     _css = style_source("chat_view")
+    _twin_shows = ("feed.snapshot", "turns")
 
     feed = Part("The run feed of the answer whose tokens are shown.")
     inspector = Part("Everything about the selected token.")

@@ -40,6 +40,7 @@ class Playground(Choosing):
 
     _esm = module_source("playground")
     _css = style_source("playground")
+    _twin_shows = ("feed.snapshot",)
 
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")

@@ -3,8 +3,9 @@
 import { requester } from "./asking.js";
 import { chatTurns } from "./chat_turns.js";
 import { chatInWords, isWorking, lastAsked } from "./chat_words.js";
-import { h, keepKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -35,8 +36,7 @@ const TYPING_MS = 300;
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
   if (signal.aborted) return;
-  el.classList.add("wb-root", "wb-chat");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-chat");
   const problem = h("p", { class: "wb-message wb-chat-problem", role: "alert", hidden: true });
   const tell = (/** @type {string | null} */ text) => {
     problem.textContent = text ?? "";

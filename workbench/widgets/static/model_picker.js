@@ -1,9 +1,10 @@
 // Which model answers, and what it is: one select, one line of facts, a card with the rest, and a form for one more.
 
 import { requester } from "./asking.js";
-import { h, keepKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { parameterCount } from "./format.js";
 import { cardRows, memoryInWords } from "./model_facts.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -25,8 +26,7 @@ import { cardRows, memoryInWords } from "./model_facts.js";
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-picker");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-picker");
   const cardId = uniqueId("card");
   const select = h("select", { class: "wb-field wb-model", "aria-label": "Model" });
   const facts = h("span", { class: "wb-quiet wb-number wb-model-facts" });

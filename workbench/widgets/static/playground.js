@@ -1,7 +1,8 @@
 // The parts put together: they are widgets of their own, and this one only gives each its place.
 
-import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
+import { copyButton, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -21,8 +22,7 @@ import { storeOf } from "./feed_store.js";
 
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  el.classList.add("wb-root", "wb-playground");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-playground");
   /** @type {Record<Part, HTMLElement>} */
   const slots = {
     picker: slot("bar"),

@@ -2,8 +2,9 @@
 
 import { requester } from "./asking.js";
 import { betInSentences, priceInWords, shares } from "./bet_words.js";
-import { h, keepKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { fixed, percent } from "./format.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -23,8 +24,7 @@ const SURE = 0.6;
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-game");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-game");
   const title = h("h3");
   const scores = h("p", { class: "wb-game-scores wb-number" });
   const text = h("p", { class: "wb-game-text", dir: "auto" });

@@ -1,7 +1,8 @@
 // How the next token is chosen. A control that the strategy ignores is disabled and says why; a value that is out of
 // range is explained beside its field, and the last good one stays in force.
 
-import { copyButton, h, keepKeys, segments, uniqueId } from "./dom.js";
+import { copyButton, h, segments, uniqueId } from "./dom.js";
+import { openRoot } from "./root.js";
 import {
   FIELDS,
   STRATEGIES,
@@ -31,8 +32,7 @@ const STRATEGY_NAMES = { greedy: "greedy", top_p: "top-p", top_k: "top-k" };
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-controls");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-controls");
   const change = (/** @type {Partial<Params>} */ part) => {
     model.set("params", { ...model.get("params"), ...part });
     model.save_changes();

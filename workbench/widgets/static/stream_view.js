@@ -1,9 +1,10 @@
 // Prompt, Run and Stop, and the text as it comes.
 
 import { requester } from "./asking.js";
-import { h, keepKeys, segments, uniqueId } from "./dom.js";
+import { h, segments, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { pauseForm } from "./pause_form.js";
+import { openRoot } from "./root.js";
 import { metricsLine } from "./run_metrics.js";
 import { tokenText } from "./token_text.js";
 
@@ -40,8 +41,7 @@ const LEGENDS = {
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
-  el.classList.add("wb-root", "wb-stream");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-stream");
   const look = () => ({
     colorBy: model.get("color_by"),
     whitespace: model.get("show_whitespace"),

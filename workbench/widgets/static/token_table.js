@@ -1,7 +1,8 @@
 // One row a token. Only the rows on the screen exist, so five thousand tokens scroll like fifty.
 
-import { around, h, keepKeys, uniqueId } from "./dom.js";
+import { around, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
+import { openRoot } from "./root.js";
 import { COLUMNS, orderAfter, sortedAs, stretch } from "./table_columns.js";
 import { ROW_HEIGHT, tableWindow } from "./table_window.js";
 
@@ -23,8 +24,7 @@ import { ROW_HEIGHT, tableWindow } from "./table_window.js";
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
-  el.classList.add("wb-root", "wb-table");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-table");
   const body = h("tbody");
   const head = tableHead(model);
   const table = h(

@@ -24,8 +24,9 @@ from workbench.widgets import chat
 talk = chat(FakeSession(tokens_per_s=2000), system="Be brief.")
 talk"""
 COMPARISON = """\
+from tests.unit.widgets.fake_answers import MODELS, AnsweringSession
 from workbench.widgets import compare
-both = compare(FakeSession(tokens_per_s=2000), "Hello", models=["quick/smollm2-135m-instruct", "exact/smollm2-135m-instruct"])
+both = compare(AnsweringSession(tokens_per_s=2000), "Why is the sea salty?", models=MODELS)
 both"""
 TALKING = "[(talk.say(f'Question {turn}'), talk.wait(30)) for turn in range(8)]"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -83,7 +84,7 @@ def test_a_playground_is_reopened_with_its_answer_and_the_alternatives_of_each_t
     expect(box.locator(".wb-alternative")).to_have_count(6)
     box.get_by_role("tab", name="Code").click()
     expect(box.locator(".wb-code pre")).to_contain_text("bench.")
-    box.get_by_role("tab", name="Tokens").click()
+    box.get_by_role("tab", name="Tokens", exact=True).click()
     assert notebook.serious_findings(".wb-playground") == []
     expect(notebook.page.locator(".wb-twin")).to_be_hidden()
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
@@ -123,7 +124,9 @@ def test_a_chat_of_eight_turns_takes_less_than_400_kb_and_nothing_of_the_machine
         assert word not in text or word == "/"
 
 
-def test_a_chat_is_exported_and_printed_with_every_turn(chat: NotebookPage, browser: Browser, screenshots: Path) -> None:
+def test_a_chat_is_exported_and_printed_with_every_turn(
+    chat: NotebookPage, browser: Browser, screenshots: Path
+) -> None:
     body, _ = HTMLExporter().from_filename(str(chat.lab.root / chat.name))  # type: ignore[no-untyped-call]
     shown = re.sub(r"<[^>]*>", "", body.partition("<body")[2])
     assert "Question 7" in shown
@@ -159,7 +162,7 @@ def test_what_was_read_from_the_notebook_is_saved_again_until_its_cell_is_run(ch
     chat.save()
     assert len(states(chat)) == len(before)
     chat.run_all()
-    expect(chat.page.locator(".wb-turn-answer")).to_have_count(0)
+    chat.page.locator(".wb-chat[data-wb-state='idle']:not([data-wb-saved])").wait_for()
     chat.save()
     assert len(states(chat)) == len(before)
     assert not any(state.get("turns") for state in states(chat))
@@ -201,16 +204,18 @@ def test_the_live_view_stays_as_it_is_while_its_twin_is_renewed(open_notebook: O
     expect(boxes).to_have_count(2, timeout=60_000)
     prompt = notebook.playground.get_by_label("Prompt", exact=True)
     prompt.fill("What I am typing")
-    notebook.page.evaluate("() => document.querySelectorAll('.wb-playground').forEach((box) => { box.isTheSame = true; })")
+    notebook.page.evaluate(
+        "() => document.querySelectorAll('.wb-playground').forEach((box) => { box.isTheSame = true; })"
+    )
     notebook.python("pg.start('Hello').wait(30), pg.feed.wait(30)")
     expect(notebook.page.locator(".wb-playground[data-wb-state='finished']")).to_have_count(2)
-    wait_until(lambda: _saved_twins(notebook) == 2)
+    wait_until(lambda: _renewed_twins(notebook) == 2)
     expect(prompt).to_be_focused()
     same = "() => [...document.querySelectorAll('.wb-playground')].map((box) => box.isTheSame === true)"
     assert notebook.page.evaluate(same) == [True, True]
     expect(notebook.page.locator(".wb-twin").first).to_be_hidden()
 
 
-def _saved_twins(notebook: NotebookPage) -> int:
+def _renewed_twins(notebook: NotebookPage) -> int:
     notebook.save()
     return sum("generated 44" in twin for twin in twins(notebook))

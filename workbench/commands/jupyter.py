@@ -35,7 +35,10 @@ _CONFIG = Path(__file__).with_name("jupyter_config")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """``--copy``, ``--no-browser``, ``--port`` and whatever stands after ``--``."""
     parser.add_argument(
-        "--copy", type=Path, metavar="FOLDER", help="open copies of the notebooks in FOLDER/notebooks, made unless there"
+        "--copy",
+        type=Path,
+        metavar="FOLDER",
+        help="open copies of the notebooks in FOLDER/notebooks, made unless there",
     )
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.add_argument("--port", type=int, help="port on this machine (default: 8888, or the next free one)")
@@ -143,7 +146,7 @@ def _is_below(folder: Path, other: Path) -> bool:
 def _value_of(options: Sequence[str], names: Sequence[str]) -> str | None:
     """The value of the last option with one of the names, as ``--name=value`` or as two words; None without one."""
     found = None
-    for option, following in zip(options, [*options[1:], ""], strict=True):
+    for option, following in zip(options, [*options, ""][1:], strict=True):
         name, is_joined, value = option.partition("=")
         if name in names:
             found = value if is_joined else following

@@ -29,8 +29,8 @@ export function showSaved(el, signal) {
   el.setAttribute("data-wb-saved", "");
   el.prepend(h("p", { class: "wb-notice", text: SAVED }));
   const turnOff = () => {
-    for (const part of el.querySelectorAll(`:is(${ASKING}) :is(button, input, select, textarea):not(${LOCAL})`))
-      /** @type {HTMLButtonElement} */ (part).disabled = true;
+    const on = `:is(${ASKING}) :is(button, input, select, textarea):enabled:not(${LOCAL})`;
+    for (const part of el.querySelectorAll(on)) part.toggleAttribute("disabled", true);
   };
   const watcher = new MutationObserver(turnOff);
   watcher.observe(el, { childList: true, subtree: true, attributeFilter: ["disabled"] });

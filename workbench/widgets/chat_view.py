@@ -225,6 +225,10 @@ class ChatView(Choosing):
             part.close()
         self._rests.set()
 
+    def _is_settled(self) -> bool:
+        pending = self._transcript.pending
+        return pending is None or pending.done
+
     def _open_detail(self, change: Any) -> None:
         self.microscope.active = change.new == "calls"
         self.prompt_view.active = change.new == "prompt"

@@ -131,6 +131,12 @@ class NotebookPage:
     def playground(self) -> Locator:
         return self.page.locator(".wb-playground").last
 
+    def unfold_sampling(self) -> None:
+        """Show the sampling controls of the playground."""
+        fold = self.playground.get_by_role("button", name="Sampling")
+        if fold.get_attribute("aria-expanded") == "false":
+            fold.click()
+
     def wait_for(self, state: str, *, timeout_s: float = 30) -> None:
         """Wait until the playground shows this state of its run."""
         self.page.wait_for_selector(f".wb-playground[data-wb-state='{state}']", timeout=timeout_s * 1000)

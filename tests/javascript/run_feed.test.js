@@ -26,7 +26,7 @@ function snapshot(count, facts = {}) {
 
 /** @param {Snapshot} first */
 function opened(first) {
-  const fake = new FakeModel(/** @type {State} */ ({ snapshot: first, selected: [], forks: [] }));
+  const fake = new FakeModel(/** @type {State} */ ({ snapshot: first, selected: [], forks: [], problem: "" }));
   const controller = new AbortController();
   const { store } = feed.initialize({ model: fake.model, signal: controller.signal });
   /** @type {Change[]} */ const told = [];
@@ -261,7 +261,7 @@ test("a page that is loaded in the middle asks for the run once, one that finds 
     ["failed", 0],
     ["idle", 0],
   ])) {
-    const fake = new FakeModel({ snapshot: snapshot(1, { state }), selected: [], forks: [] });
+    const fake = new FakeModel({ snapshot: snapshot(1, { state }), selected: [], forks: [], problem: "" });
     feed.initialize({ model: fake.model, signal: new AbortController().signal });
     assert.equal(fake.sent.length, asked, state);
     fake.receive({ kind: "delta", news: ["r1", 9, 8, [], 1] });

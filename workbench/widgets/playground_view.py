@@ -69,7 +69,7 @@ class Playground(Choosing):
         self._logprobs = logprobs_with(alternatives)
         with ExitStack() as made:
             feed = until_made(made, RunFeed())
-            controls = until_made(made, SamplingControls(sampling_params))
+            controls = until_made(made, SamplingControls(sampling_params, expanded=False))
             super().__init__(
                 feed=feed,
                 picker=until_made(made, ModelPicker(session, value=model)),
@@ -185,11 +185,13 @@ class Playground(Choosing):
             self.branches = len(change.new)
 
     def _after_run(self, change: Any) -> None:
-        # The first run of a model has loaded it: its card now tells the memory that it really takes.
-        if change.new["state"] in ("finished", "cancelled") and not self.picker.closed:
+        # The first run of a model has fetched and loaded it: its card now has the memory that it takes, and tells
+        # whether it can chat.
+        if change.new["state"] in ("finished", "cancelled", "failed") and not self.picker.closed:
             card = self.picker.card
             if card is not None and not card.loaded:
                 self.picker.refresh()
+                self.stream.refresh()
 
 
 def playground(

@@ -74,7 +74,7 @@ async function render({ model, el, host, signal }) {
   model.on("change:state", showState);
   model.on("change:turns", showState);
   // A round that could not even begin belongs to no answer.
-  store.listen(() => store.run === null && store.error && tell(store.error), signal);
+  store.listen(() => store.problem && tell(store.problem), signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());
 }

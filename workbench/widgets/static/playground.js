@@ -25,9 +25,9 @@ async function render({ model, el, host, signal }) {
   openRoot({ model, el, signal }, "wb-playground");
   /** @type {Record<Part, HTMLElement>} */
   const slots = {
+    stream: slot("stream"),
     picker: slot("bar"),
     controls: slot("bar"),
-    stream: slot("stream"),
     inspector: slot("inspector"),
     table: slot("table"),
     waterfall: slot("waterfall"),
@@ -48,7 +48,7 @@ async function render({ model, el, host, signal }) {
     { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel },
   ]);
-  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);
+  el.append(h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);
   const showCode = () => {
     code.textContent = model.get("code");
   };
@@ -62,6 +62,8 @@ async function render({ model, el, host, signal }) {
     const part = await host.getWidget(model.get(name));
     if (signal.aborted) return;
     await part.render({ el: slots[name], signal });
+    // Between the prompt and the text, in the page's order as well: the keyboard goes the way of the eye.
+    if (name === "stream") slots.stream.querySelector(".wb-stream-settings")?.append(slots.picker, slots.controls);
   }
   const store = await storeOf(host, model.get("feed"));
   const showState = () => el.setAttribute("data-wb-state", store.state);

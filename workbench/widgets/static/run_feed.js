@@ -17,6 +17,7 @@ import { keepSavedState, savedWith } from "./saving.js";
  * @property {Snapshot} snapshot
  * @property {number[]} selected
  * @property {number[]} forks
+ * @property {string} problem  why the last attempt gave nothing to show
  *
  * @typedef {RunStore} Store
  */
@@ -59,6 +60,7 @@ class RunStore {
       this.#restore(model.get("snapshot"));
     });
     model.on("change:selected", () => this.#tellSelected());
+    model.on("change:problem", () => this.#tell({ kind: "state", from: 0 }));
     model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
@@ -83,6 +85,11 @@ class RunStore {
   get current() {
     const position = this.selected.at(-1);
     return position !== undefined && position < this.tokens.length ? position : null;
+  }
+
+  /** Why the last attempt gave nothing to show; "" where it gave something. @returns {string} */
+  get problem() {
+    return this.#model.get("problem") ?? "";
   }
 
   /** @returns {number[]} positions at which another run of the prompt has another token */

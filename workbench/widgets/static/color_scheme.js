@@ -8,9 +8,11 @@ const LIGHT_TEXT = 128;
  */
 export function followScheme(el, signal) {
   const show = () => el.setAttribute("data-wb-scheme", isDark(el) ? "dark" : "light");
-  // Hosts switch their theme by a class or an attribute of the document; an element gets its size once it is in one.
+  // Hosts switch their theme by a class, an attribute or a style sheet of the document; an element has a size once it is
+  // in one.
   const themes = new MutationObserver(show);
   for (const element of [document.documentElement, document.body]) themes.observe(element, { attributes: true });
+  themes.observe(document.head, { childList: true });
   const sizes = new ResizeObserver(show);
   sizes.observe(el);
   const preference = window.matchMedia("(prefers-color-scheme: dark)");
@@ -30,7 +32,10 @@ export function followScheme(el, signal) {
  */
 export function isDark(el) {
   const around = el.parentElement ?? /** @type {{host?: Element}} */ (el.getRootNode()).host;
-  if (!around) return false;
-  const [red, green, blue] = (getComputedStyle(around).color.match(/[\d.]+/g) ?? []).map(Number);
+  const pixel = document.createElement("canvas").getContext("2d");
+  if (!around || !pixel) return false;
+  pixel.fillStyle = getComputedStyle(around).color; // in any notation, such as oklch()
+  pixel.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = pixel.getImageData(0, 0, 1, 1).data;
   return 0.299 * red + 0.587 * green + 0.114 * blue >= LIGHT_TEXT;
 }

@@ -197,6 +197,13 @@ def test_a_widget_that_no_cell_shows_is_not_saved(open_notebook: Open) -> None:
     assert not [state for state in states(notebook) if state.get("height") == 321]
 
 
+def test_a_lesson_that_is_opened_and_saved_stays_as_it_is(open_notebook: Open) -> None:
+    lesson = Path(__file__).parents[2] / "notebooks" / "04_tokens.ipynb"
+    notebook = open_notebook(copy_of=lesson)
+    notebook.save()
+    assert stored(notebook) == json.loads(lesson.read_text(encoding="utf-8"))
+
+
 def test_the_live_view_stays_as_it_is_while_its_twin_is_renewed(open_notebook: Open) -> None:
     notebook = open_notebook(PLAYGROUND, "pg")
     notebook.run_all()

@@ -54,3 +54,10 @@ def test_a_closed_widget_is_displayed_as_its_twin_alone(kernel: Kernel) -> None:
     (twin,) = closed.results
     assert set(twin) == {"text/html", "text/plain"}
     assert "generated 44" in twin["text/html"]
+
+
+def test_a_cell_can_display_a_playground_and_wait_for_its_run(kernel: Kernel) -> None:
+    opened = kernel.run(f"{OPENING.rstrip().removesuffix('pg')}display(pg)\npg.start('Hello')\nprint(pg.wait(60))")
+    assert opened.stdout == "True\n", opened
+    assert "No run yet." in opened.results[1]["text/html"]
+    assert "generated 44" in kernel.next_update()["data"]["text/html"]

@@ -204,6 +204,21 @@ def test_a_lesson_that_is_opened_and_saved_stays_as_it_is(open_notebook: Open) -
     assert stored(notebook) == json.loads(lesson.read_text(encoding="utf-8"))
 
 
+def test_figures_fit_a_printed_page(open_notebook: Open, browser: Browser, screenshots: Path) -> None:
+    lesson = Path(__file__).parents[2] / "notebooks" / "12_prediction_game.ipynb"
+    notebook = open_notebook(copy_of=lesson)
+    page = browser.new_context(viewport={"width": 640, "height": 900}).new_page()
+    page.goto(f"{notebook.lab.url}/nbconvert/html/{notebook.name}?download=false&token={notebook.lab.token}")
+    page.emulate_media(media="print")
+    widths = """() => [...document.querySelectorAll(".jp-OutputArea-output img")].map(
+      (one) => [one.getBoundingClientRect().width, one.parentElement.clientWidth])"""
+    found = page.evaluate(widths)
+    assert len(found) == 2
+    assert all(0 < width <= room for width, room in found)
+    page.screenshot(path=screenshots / "printed-lesson.png", full_page=True)
+    page.context.close()
+
+
 def test_the_live_view_stays_as_it_is_while_its_twin_is_renewed(open_notebook: Open) -> None:
     notebook = open_notebook(PLAYGROUND, "pg")
     notebook.run_all()

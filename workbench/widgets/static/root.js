@@ -29,15 +29,17 @@ export function openRoot({ model, el, signal }, kind) {
 }
 
 /**
- * Say that nothing answers any more. The content stays to be read; a fieldset disables every control in it.
+ * Say that nothing answers any more, and disable every control, also one that is drawn or enabled later. What the widget
+ * shows stays to be read.
  * @param {HTMLElement} el @param {string} sentence
  */
 function disable(el, sentence) {
-  const scrolled = [...el.querySelectorAll("*")].flatMap((part) =>
-    part.scrollTop ? [{ part, top: part.scrollTop }] : [],
-  );
-  const content = h("fieldset", { class: "wb-disabled", disabled: true });
-  content.append(...el.childNodes);
-  el.append(h("p", { class: "wb-notice", role: "alert", text: sentence }), content);
-  for (const { part, top } of scrolled) part.scrollTop = top;
+  el.classList.add("wb-disabled");
+  el.prepend(h("p", { class: "wb-notice", role: "alert", text: sentence }));
+  const turnOff = () => {
+    for (const control of el.querySelectorAll(":is(button, input, select, textarea):enabled"))
+      control.toggleAttribute("disabled", true);
+  };
+  new MutationObserver(turnOff).observe(el, { childList: true, subtree: true, attributeFilter: ["disabled"] });
+  turnOff();
 }

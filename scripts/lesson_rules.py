@@ -111,6 +111,10 @@ def _exercises(notebook: Notebook) -> Iterator[str]:
     if not folded and not any(cell["metadata"].get("jupyter", {}).get("source_hidden") for cell in cells):
         how = "<details> in Markdown, or a code cell with jupyter.source_hidden"
         yield f"it has no exercise with a hidden answer: {how}"
+    for at, cell in code_cells(notebook):
+        if "answer" in cell["metadata"].get("tags", ()) and not all(map(_is_folded, cell["outputs"])):
+            how = 'show it as HTML("<details>...</details>")'
+            yield f"the answer of cell {at} is seen as soon as all cells are run, which unfolds outputs: {how}"
 
 
 def _compared(notebook: Notebook) -> Iterator[str]:
@@ -183,6 +187,10 @@ def _has_assertion(code: str) -> bool:
     except SyntaxError:
         return False
     return any(isinstance(node, ast.Assert) or _is_expectation(node) for node in ast.walk(tree))
+
+
+def _is_folded(output: Notebook) -> bool:
+    return texts(output).get("text/html", "").startswith("<details>")
 
 
 def _is_expectation(node: ast.AST) -> bool:

@@ -53,6 +53,7 @@ class NotebookPage:
         self.name = name
         self.problems: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())  # leave the page, whatever is not saved
         self.open()
 
     def open(self) -> None:

@@ -84,6 +84,21 @@ def test_its_export_shows_each_result_without_a_kernel(path: Path) -> None:
     assert "jupyter-widgets" not in body.partition("<body")[2]
 
 
+def test_the_first_lesson_is_stored_with_an_answer_in_its_playground() -> None:
+    cells = json.loads((FOLDER / "00_playground.ipynb").read_text(encoding="utf-8"))["cells"]
+    shown = [output["data"]["text/html"] for output in cells[2]["outputs"]]
+    twin = _words("".join(shown[-1]))
+    assert "No run yet." not in twin
+    assert "stopped: end of turn" in twin
+
+
+def test_the_text_that_is_to_be_guessed_cannot_be_read_above_the_game() -> None:
+    cells = json.loads((FOLDER / "12_prediction_game.ipynb").read_text(encoding="utf-8"))["cells"]
+    game = next(at for at, cell in enumerate(cells) if "PredictionGame(score" in source(cell))
+    above = " ".join(source(cell) for cell in cells[: game + 1])
+    assert not re.search(r"storm|captain|harbor|kitchen", above)
+
+
 def _words(markup: str) -> str:
     """What a reader reads of it."""
     return " ".join(unescape(re.sub(r"<style.*?</style>|<[^>]*>", " ", markup, flags=re.DOTALL)).split())
@@ -110,6 +125,7 @@ CLAIM = code("assert 1 + 1 == 2")
         ([code("assert open('/tmp/a.txt')")], "cell 10 holds an absolute path: /tmp/a.txt"),
         ([code("assert x", shown("text/plain", "<object at 0x7f3c5a1b2c40>"))], "memory address: 0x7f3c5a1b2c40"),
         ([code("assert x", shown("application/vnd.jupyter.widget-view+json", "{}"))], "stores widget state"),
+        ([code("assert x", printed("42"), tags=["answer"])], "is seen as soon as all cells are run"),
         ([code("assert x", shown("text/html", "<p><script>1</script>"))], "would run or load something: <script"),
         (
             [code("assert x", shown("text/html", "<img src='http://a.b/c.png'>"))],

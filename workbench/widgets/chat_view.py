@@ -60,6 +60,7 @@ class ChatView(Choosing):
 
     _esm = module_source("chat_view")
     _css = style_source("chat_view")
+    _twin_shows = ("feed.snapshot", "turns")
 
     feed = Part("The run feed of the answer whose tokens are shown.")
     inspector = Part("Everything about the selected token.")
@@ -223,6 +224,10 @@ class ChatView(Choosing):
         for part in (self.microscope, self.prompt_view, self.inspector, self.controls, self.picker, self.feed):
             part.close()
         self._rests.set()
+
+    def _is_settled(self) -> bool:
+        pending = self._transcript.pending
+        return pending is None or pending.done
 
     def _open_detail(self, change: Any) -> None:
         self.microscope.active = change.new == "calls"

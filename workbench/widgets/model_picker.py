@@ -36,6 +36,7 @@ class ModelPicker(WorkbenchWidget):
 
     _esm = module_source("model_picker")
     _css = style_source("model_picker")
+    _twin_shows = ("cards", "value")
 
     cards: traitlets.List[dict[str, Any]] = traitlets.List(
         help="Facts of each model served, as plain dictionaries."

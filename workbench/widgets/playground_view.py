@@ -40,6 +40,7 @@ class Playground(Choosing):
 
     _esm = module_source("playground")
     _css = style_source("playground")
+    _twin_shows = ("feed.snapshot",)
 
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")
@@ -120,6 +121,10 @@ class Playground(Choosing):
     def start(self, prompt: str | None = None) -> RunLike:
         """Start a run as the button does; see ``StreamView.start``."""
         return self.stream.start(prompt)  # type: ignore[no-any-return]
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the run that is shown has ended and the page was told so; True if it is so."""
+        return self.feed.wait(timeout_s)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Stop what goes on within one step of the model; nothing happens where all has ended."""

@@ -37,6 +37,7 @@ class SamplingControls(WorkbenchWidget):
 
     _esm = module_source("sampling_controls")
     _css = style_source("sampling_controls")
+    _twin_shows = ("params",)
 
     value = traitlets.Instance(SamplingParams, help="The parameters of the next run; setting it moves the controls.")
     params = traitlets.Dict(help="The controls' own positions, also of those that the strategy ignores.").tag(sync=True)

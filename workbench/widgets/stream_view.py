@@ -46,6 +46,7 @@ class StreamView(WorkbenchWidget):
 
     _esm = module_source("stream_view")
     _css = style_source("stream_view")
+    _twin_shows = ("feed.snapshot",)
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)

@@ -1,6 +1,7 @@
 // Messages to the kernel that are answered: `{kind, id, ...}` by `{kind: "reply", id, error}`, `error` null or in words.
 
 import { onKernelGone } from "./kernel_life.js";
+import { SAVED, isSaved } from "./saved_view.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -35,6 +36,7 @@ export function requester(model, signal, show) {
     id += 1;
     show(null);
     window.clearTimeout(timer);
+    if (isSaved(model)) return show(SAVED);
     timer = window.setTimeout(
       () => show("The kernel is busy: this takes effect when the running cell ends."),
       PATIENCE_MS,

@@ -1,7 +1,9 @@
-// The outermost element of a widget: its classes, the keys that stay inside it, and its end with the kernel.
+// The outermost element of a widget: its classes, the keys that stay inside it, its colours, and its end with the kernel.
 
+import { followScheme } from "./color_scheme.js";
 import { h, keepKeys } from "./dom.js";
 import { onKernelGone } from "./kernel_life.js";
+import { isSaved, showSaved } from "./saved_view.js";
 
 /** @import { AnyModel } from "@anywidget/types" */
 
@@ -14,9 +16,15 @@ import { onKernelGone } from "./kernel_life.js";
 export function openRoot({ model, el, signal }, kind) {
   el.classList.add("wb-root", kind);
   keepKeys(el);
+  // A part leaves the rest to the widget around it.
+  const isPart = () => Boolean(el.parentElement?.closest(".wb-root"));
+  if (!isPart()) followScheme(el, signal);
+  if (isSaved(model)) {
+    if (!isPart()) showSaved(el, signal);
+    return;
+  }
   onKernelGone(model, signal, (sentence) => {
-    // A part leaves this to the widget around it.
-    if (!el.parentElement?.closest(".wb-root")) disable(el, sentence);
+    if (!isPart()) disable(el, sentence);
   });
 }
 

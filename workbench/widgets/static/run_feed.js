@@ -1,6 +1,8 @@
 // The run that several views show. This model has no view: its exports are the store that the views read.
 
-import { callOf, tokenOf, usageOf } from "./run_wire.js";
+import { alternativeOf, callOf, tokenOf, usageOf } from "./run_wire.js";
+import { isSaved } from "./saved_view.js";
+import { keepSavedState, savedWith } from "./saving.js";
 
 /**
  * @import { AnyModel, InitializeProps } from "@anywidget/types"
@@ -119,11 +121,12 @@ class RunStore {
 
   /** @param {number} position @returns {Alternative[] | null} null until they came; ask with `want` */
   alternatives(position) {
-    return this.#alternatives.get(position) ?? null;
+    return this.#alternatives.get(position) ?? (isSaved(this.#model) ? [] : null);
   }
 
   /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
   want(from, to) {
+    if (isSaved(this.#model)) return;
     for (let i = from; i < Math.min(to, this.tokens.length); i += 1)
       if (!this.#alternatives.has(i)) this.#wanted.add(i);
     if (this.#wanted.size && !this.#timer) {
@@ -157,10 +160,12 @@ class RunStore {
       this.#waitingForSnapshot = false;
       this.#restore(message.snapshot);
     } else if (message.kind === "alternatives" && !message.error && message.run === this.run) {
+      const { alternatives: kept = [] } = this.#model.get("snapshot");
       message.items.forEach((items, i) => {
-        const alternatives = items.map(([id, label, logprob, rank]) => ({ id, label, logprob, rank }));
-        this.#alternatives.set(message.from + i, alternatives);
+        kept[message.from + i] = items;
+        this.#alternatives.set(message.from + i, items.map(alternativeOf));
       });
+      this.#keep({ alternatives: kept });
       this.#tell({ kind: "alternatives", from: message.from });
     }
   }
@@ -185,6 +190,7 @@ class RunStore {
     for (const [place, status, text, ...read] of delta.calls ?? []) {
       this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
     }
+    this.#keep({ tokens: this.#wire, state: this.state, sequence });
     this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
   }
 
@@ -197,10 +203,18 @@ class RunStore {
       return;
     }
     const whole = { ...end, tokens: [...this.#wire.slice(0, end.at), ...end.tokens] };
-    // What the page has of the model, and may save with the notebook, is the whole run from now on. It is no change that
-    // the kernel would have to be told.
-    Object.assign(this.#model.get("snapshot"), whole);
+    this.#keep(whole);
     this.#restore(whole);
+  }
+
+  /**
+   * Have what is shown in the state of the model, as the page may save it with the notebook. It is no change that the
+   * kernel would have to be told.
+   * @param {Partial<Snapshot>} facts
+   */
+  #keep(facts) {
+    const snapshot = this.#model.get("snapshot");
+    if (snapshot.run === this.run) Object.assign(snapshot, facts);
   }
 
   /** @param {Snapshot} snapshot */
@@ -210,7 +224,7 @@ class RunStore {
     if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && isActive(snapshot.state)))) return;
     const before = this.tokens;
     this.run = snapshot.run;
-    this.state = snapshot.state;
+    this.state = isActive(snapshot.state) && isSaved(this.#model) ? "unfinished" : snapshot.state;
     this.#sequence = snapshot.sequence;
     this.#wire = [...snapshot.tokens];
     this.tokens = snapshot.tokens.map(tokenOf);
@@ -225,6 +239,9 @@ class RunStore {
       this.#alternatives.clear();
       this.#wanted.clear();
     }
+    snapshot.alternatives?.forEach((items, i) => items && this.#alternatives.set(i, items.map(alternativeOf)));
+    // A notebook that is saved needs all of them: a token may be chosen when no kernel can be asked any more.
+    if (!this.active && savedWith(this.#model)) this.want(0, this.tokens.length);
     const continues =
       isSameRun &&
       before.length <= this.tokens.length &&
@@ -262,6 +279,7 @@ class RunStore {
 export default {
   /** @param {Pick<InitializeProps<State>, "model" | "signal">} context */
   initialize({ model, signal }) {
+    keepSavedState(model);
     return { store: new RunStore(model, signal) };
   },
 };

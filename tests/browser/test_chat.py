@@ -279,7 +279,9 @@ def test_an_answer_is_formatted_once_it_has_ended(modules: ModuleHost, screensho
     assert answer.locator("td").all_text_contents() == ["1", "2"]
     assert modules.browser.locator("a, b").filter(has_text="hi").count() == 0
     assert "monospace" in answer.locator("pre code").evaluate("(code) => getComputedStyle(code).fontFamily")
-    modules.browser.evaluate("navigator.clipboard.writeText = (text) => { window.wbCopied = text; }")
+    modules.browser.evaluate(
+        "Object.defineProperty(navigator, 'clipboard', { value: { writeText: (text) => { window.wbCopied = text; } } })"
+    )
     answer.get_by_role("button", name="Copy").press("Enter")
     modules.wait("window.wbCopied !== undefined")
     assert modules.browser.evaluate("window.wbCopied") == 'print("<b>hi</b>")'

@@ -19,6 +19,7 @@ export class FakeElement {
     return this.nodes.filter((node) => node instanceof FakeElement);
   }
 
+  /** @returns {FakeElement | null} */
   get lastElementChild() {
     return this.children.at(-1) ?? null;
   }
@@ -61,7 +62,10 @@ export class FakeElement {
 
   /** The first element below with a tag, or with a class. @param {string} selector @returns {FakeElement | null} */
   querySelector(selector) {
-    return this.all().find((one) => one !== this && (one.tag === selector || `.${one.attributes.class}` === selector)) ?? null;
+    return (
+      this.all().find((one) => one !== this && (one.tag === selector || `.${one.attributes.class}` === selector)) ??
+      null
+    );
   }
 
   /** It and all elements below, without recursion. @returns {FakeElement[]} */

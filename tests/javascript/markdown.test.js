@@ -13,7 +13,7 @@ import { FakeElement, fakeDocument } from "./fake_document.js";
 
 const TAGS = "blockquote button code del div em hr li ol p pre span strong table tbody td th thead tr ul".split(" ");
 const ATTRIBUTES = "aria-label aria-level class dir role scope start tabindex type".split(" ");
-const CLOSING_S = 20;
+const MOST_S = 5;
 
 fakeDocument();
 
@@ -29,7 +29,10 @@ function outline(text) {
   return draw(text)
     .children.map((block) => block.outline)
     .join("")
-    .replace(/<div><span>([^<]*)<\/span><span><\/span><span><button>Copy<\/button><span><\/span><\/span><\/div>/g, "[$1]");
+    .replace(
+      /<div><span>([^<]*)<\/span><span><\/span><span><button>Copy<\/button><span><\/span><\/span><\/div>/g,
+      "[$1]",
+    );
 }
 
 /** The processor's seconds that a call takes. @param {() => unknown} call */
@@ -40,7 +43,10 @@ function seconds(call) {
 }
 
 test("headings, paragraphs with their line breaks, and rules", () => {
-  assert.equal(outline("# One\n\nTwo\nthree\n\n---\n###### Six ##"), "<div>One</div><p>Two\nthree</p><hr></hr><div>Six</div>");
+  assert.equal(
+    outline("# One\n\nTwo\nthree\n\n---\n###### Six ##"),
+    "<div>One</div><p>Two\nthree</p><hr></hr><div>Six</div>",
+  );
   assert.equal(outline("#no heading\n####### seven"), "<p>#no heading\n####### seven</p>");
   assert.equal(outline("A line\n---"), "<p>A line</p><hr></hr>");
   const [heading] = draw("## Two").children;
@@ -48,9 +54,10 @@ test("headings, paragraphs with their line breaks, and rules", () => {
 });
 
 test("emphasis, strong text, deleted text and code within a line", () => {
-  assert.equal(outline("*a* __b__ ***c*** ~~d~~ `e*f*`"), [
-    "<p><em>a</em> <strong>b</strong> <em><strong>c</strong></em> <del>d</del> <code>e*f*</code></p>",
-  ].join(""));
+  assert.equal(
+    outline("*a* __b__ ***c*** ~~d~~ `e*f*`"),
+    ["<p><em>a</em> <strong>b</strong> <em><strong>c</strong></em> <del>d</del> <code>e*f*</code></p>"].join(""),
+  );
   assert.equal(outline("snake_case_name and 2 * 3 * 4 and \\*so\\*"), "<p>snake_case_name and 2 * 3 * 4 and *so*</p>");
   assert.equal(outline("**open and `open"), "<p>**open and `open</p>");
   assert.equal(outline("`` a`b ``"), "<p><code>a`b</code></p>");
@@ -58,18 +65,27 @@ test("emphasis, strong text, deleted text and code within a line", () => {
 });
 
 test("lists nest, keep their numbers, and hold code and paragraphs", () => {
-  assert.equal(outline("- a\n- b\n  - c\n    - d\n- e"), "<ul><li>a</li><li>b<ul><li>c<ul><li>d</li></ul></li></ul></li><li>e</li></ul>");
+  assert.equal(
+    outline("- a\n- b\n  - c\n    - d\n- e"),
+    "<ul><li>a</li><li>b<ul><li>c<ul><li>d</li></ul></li></ul></li><li>e</li></ul>",
+  );
   assert.equal(outline("3. a\n4. b\n   - c"), "<ol><li>a</li><li>b<ul><li>c</li></ul></li></ol>");
   assert.deepEqual(draw("3. a").children[0].attributes, { start: "3" });
   assert.equal(outline("1. a\n\n   more\n\n2. b"), "<ol><li>a<p>more</p></li><li>b</li></ol>");
-  assert.equal(outline("- a\n  ```py\nx\n  ```\n- b"), "<ul><li>a<div>[py]<pre><code>x</code></pre></div></li><li>b</li></ul>");
+  assert.equal(
+    outline("- a\n  ```py\nx\n  ```\n- b"),
+    "<ul><li>a<div>[py]<pre><code>x</code></pre></div></li><li>b</li></ul>",
+  );
   assert.equal(outline("Such as:\n* a\n* b\nand on"), "<p>Such as:</p><ul><li>a</li><li>b\nand on</li></ul>");
   assert.equal(outline("It was in\n1984. A year"), "<p>It was in\n1984. A year</p>");
   assert.equal(outline("- a\n\ntext"), "<ul><li>a</li></ul><p>text</p>");
 });
 
 test("fenced code is kept to the letter, and is code before its end has come", () => {
-  assert.equal(outline("```python\n  a = '*b*'\n\n<b>\n```\nafter"), "<div>[python]<pre><code>  a = '*b*'\n\n<b></code></pre></div><p>after</p>");
+  assert.equal(
+    outline("```python\n  a = '*b*'\n\n<b>\n```\nafter"),
+    "<div>[python]<pre><code>  a = '*b*'\n\n<b></code></pre></div><p>after</p>",
+  );
   assert.equal(outline("~~~\na\n```\n"), "<div>[code]<pre><code>a\n```\n</code></pre></div>");
   assert.equal(outline("```js\nlet a"), "<div>[js]<pre><code>let a</code></pre></div>");
 });
@@ -86,16 +102,27 @@ test("block quotes and tables", () => {
 });
 
 test("links and images are text with their address", () => {
-  assert.equal(draw("See [the **docs**](https://a.example/x 'y') now").textContent, "See the docs (https://a.example/x) now");
-  assert.equal(draw('See [the **docs**](https://a.example/x "y") now').textContent, "See the docs (https://a.example/x) now");
+  assert.equal(
+    draw("See [the **docs**](https://a.example/x 'y') now").textContent,
+    "See the docs (https://a.example/x) now",
+  );
+  assert.equal(
+    draw('See [the **docs**](https://a.example/x "y") now').textContent,
+    "See the docs (https://a.example/x) now",
+  );
   assert.equal(draw("![a cat](http://a.example/cat.png)").textContent, "[image: a cat] (http://a.example/cat.png)");
-  assert.equal(draw("At https://a.example/b_c_d, and <https://e.example>.").textContent, "At https://a.example/b_c_d, and https://e.example.");
+  assert.equal(
+    draw("At https://a.example/b_c_d, and <https://e.example>.").textContent,
+    "At https://a.example/b_c_d, and https://e.example.",
+  );
   assert.equal(draw("[x](javascript:alert)").textContent, "x (javascript:alert)");
 });
 
 test("nothing that a model writes runs, loads or can be followed", () => {
   const cases = JSON.parse(readFileSync(new URL("cases/twins.json", import.meta.url), "utf8"));
-  const payloads = cases.format.flatMap((/** @type {[string, unknown[]]} */ [name, given]) => (name === "visible" ? given : []));
+  const payloads = cases.format.flatMap((/** @type {[string, unknown[]]} */ [name, given]) =>
+    name === "visible" ? given : [],
+  );
   const hostile = [
     ...payloads,
     "<script>alert(1)</script>",
@@ -105,7 +132,7 @@ test("nothing that a model writes runs, loads or can be followed", () => {
     "![x](https://evil.example/leak.png)",
     "[![x](https://evil.example/a.png)](javascript:alert(1))",
     '[x](https://evil.example" onmouseover="alert(1))',
-    "<https://evil.example/?a=\"onclick=alert(1)>",
+    '<https://evil.example/?a="onclick=alert(1)>',
     "```<script>\nalert(1)\n```",
     "| <img src=x> |\n|---|\n| <svg onload=alert(1)> |",
     "# <iframe srcdoc=x>",
@@ -114,7 +141,10 @@ test("nothing that a model writes runs, loads or can be followed", () => {
   for (const text of [...hostile, hostile.join("\n"), hostile.join("\n\n> - "), hostile.join(" ")]) {
     for (const element of draw(text).all()) {
       assert.ok(TAGS.includes(element.tag), `${element.tag} of ${text}`);
-      assert.deepEqual(Object.keys(element.attributes).filter((name) => !ATTRIBUTES.includes(name)), []);
+      assert.deepEqual(
+        Object.keys(element.attributes).filter((name) => !ATTRIBUTES.includes(name)),
+        [],
+      );
     }
   }
   assert.equal(draw("<b>*x*</b>&lt;").textContent, "<b>x</b>&lt;");
@@ -129,7 +159,13 @@ test("the modules make elements by name and never read markup", () => {
 
 test("every character that is no mark stays, whatever the text", () => {
   const letters = (/** @type {string} */ text) => text.replace(/[^a-z]/g, "");
-  for (const text of ["a *b **c* d** e", "- a\n    > b\n  c\n1. d", "[a](b `c` [d](e)", "| a | b\n|-|-\n| c | d | e |", "> ```\na\n> b"]) {
+  for (const text of [
+    "a *b **c* d** e",
+    "- a\n    > b\n  c\n1. d",
+    "[a](b `c` [d](e)",
+    "| a | b\n|-|-\n| c | d | e |",
+    "> ```\na\n> b",
+  ]) {
     assert.equal(letters(draw(text).textContent.replaceAll("Copy", "").replaceAll("code", "")), letters(text), text);
   }
 });
@@ -160,11 +196,62 @@ test("10,000 levels of anything are a few levels and text", () => {
 test("a megabyte is read in time that grows with its length", () => {
   const size = 1_000_000;
   const pieces = [
-    "word ", "*a ", "a* ", "*a* ", "**a", "_a ", "`", "`a``b", "[", "]", "![", "[a](", "](", "[](", "[a](b ", "[a](<", "\\", "<https://",
-    "https://a.b ", "https://", "~~", "~", "|", "|-", "a|b\n-|-\n", "|a|\n|-|\n|b|\n", "\n", "\n\n", "- ", "- a\n", "-\n", "- a\n\n", "  - a\n", "> ", ">a\n",
-    "> a\nb\n", "1. ", "1. a\n\n   b\n", "#", "# a\n", "```\n", "``` a\n~~~\n", "- ```\n", " ", "\t", "* ", "***", "---\n", "- - -\n", "a\n---\n", "*_", "*a_b", "<", "&amp;",
+    "word ",
+    "*a ",
+    "a* ",
+    "*a* ",
+    "**a",
+    "_a ",
+    "`",
+    "`a``b",
+    "[",
+    "]",
+    "![",
+    "[a](",
+    "](",
+    "[](",
+    "[a](b ",
+    "[a](<",
+    "\\",
+    "<https://",
+    "https://a.b ",
+    "https://",
+    "~~",
+    "~",
+    "|",
+    "|-",
+    "a|b\n-|-\n",
+    "|a|\n|-|\n|b|\n",
+    "\n",
+    "\n\n",
+    "- ",
+    "- a\n",
+    "-\n",
+    "- a\n\n",
+    "  - a\n",
+    "> ",
+    ">a\n",
+    "> a\nb\n",
+    "1. ",
+    "1. a\n\n   b\n",
+    "#",
+    "# a\n",
+    "```\n",
+    "``` a\n~~~\n",
+    "- ```\n",
+    " ",
+    "\t",
+    "* ",
+    "***",
+    "---\n",
+    "- - -\n",
+    "a\n---\n",
+    "*_",
+    "*a_b",
+    "<",
+    "&amp;",
   ];
-  const slow = pieces.filter((piece) => seconds(() => markdownOf(piece.repeat(size / piece.length))) > CLOSING_S);
+  const slow = pieces.filter((piece) => seconds(() => markdownOf(piece.repeat(size / piece.length))) > MOST_S);
   assert.deepEqual(slow, []);
   const ratio = (/** @type {string} */ piece) => {
     const time = (/** @type {number} */ length) => seconds(() => markdownOf(piece.repeat(length / piece.length)));
@@ -177,16 +264,30 @@ test("a megabyte is read in time that grows with its length", () => {
 test("a line with a million marks or spaces takes no longer", () => {
   const many = 1_000_000;
   const texts = [
-    "~".repeat(many) + "`", "`".repeat(many) + "a`", "-" + " ".repeat(many), " ".repeat(many) + "|\n-", "|" + " ".repeat(many) + "\n|-", "* ".repeat(many) + "x",
-    "[a](" + " ".repeat(many), "[a](" + "b".repeat(many), "[a](b " + '"'.repeat(many), "https://" + ".".repeat(many), "# " + "#".repeat(many) + "a", "# " + " ".repeat(many),
+    "~".repeat(many) + "`",
+    "`".repeat(many) + "a`",
+    "-" + " ".repeat(many),
+    " ".repeat(many) + "|\n-",
+    "|" + " ".repeat(many) + "\n|-",
+    "* ".repeat(many) + "x",
+    "[a](" + " ".repeat(many),
+    "[a](" + "b".repeat(many),
+    "[a](b " + '"'.repeat(many),
+    "https://" + ".".repeat(many),
+    "# " + "#".repeat(many) + "a",
+    "# " + " ".repeat(many),
   ];
-  assert.deepEqual(texts.filter((text) => seconds(() => markdownOf(text)) > CLOSING_S / 4).map((text) => text.slice(0, 12)), []);
+  assert.deepEqual(
+    texts.filter((text) => seconds(() => markdownOf(text)) > MOST_S).map((text) => text.slice(0, 12)),
+    [],
+  );
 });
 
 test("blocks that stay as they were keep their elements while a text grows", () => {
   const view = markdownView();
   const root = /** @type {FakeElement} */ (/** @type {unknown} */ (view.root));
-  const text = "# Title\n\nOne *two* three.\n\n```py\na = 1\nb = 2\n```\n\n- x\n- y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n";
+  const text =
+    "# Title\n\nOne *two* three.\n\n```py\na = 1\nb = 2\n```\n\n- x\n- y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n";
   let changed = 0;
   for (let end = 1; end <= text.length; end += 1) {
     const before = root.children;

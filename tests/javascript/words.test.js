@@ -144,7 +144,9 @@ test("a chat says who is to move", () => {
 
 test("what became of a call is told apart from how far it was parsed", () => {
   const said = (/** @type {Parameters<typeof callSteps>} */ ...call) =>
-    callSteps(...call).map(({ text, isReached, isCurrent }) => (isCurrent ? `[${text}]` : isReached ? text : `(${text})`));
+    callSteps(...call).map(({ text, isReached, isCurrent }) =>
+      isCurrent ? `[${text}]` : isReached ? text : `(${text})`,
+    );
   assert.deepEqual(said("started", null), ["[started]", "(in progress)", "(parsed)"]);
   assert.deepEqual(said("in_progress", null), ["started", "[in progress]", "(parsed)"]);
   assert.deepEqual(said("success", null), ["started", "in progress", "[parsed]"]);
@@ -159,8 +161,14 @@ test("what became of a call is told apart from how far it was parsed", () => {
 
 test("an answer is drawn as tokens while it is written, and as its reader has chosen after that", () => {
   const views = /** @type {const} */ (["auto", "reading", "tokens"]);
-  assert.deepEqual(views.map((view) => showsTokens(view, true)), [true, false, true]);
-  assert.deepEqual(views.map((view) => showsTokens(view, false)), [false, false, true]);
+  assert.deepEqual(
+    views.map((view) => showsTokens(view, true)),
+    [true, false, true],
+  );
+  assert.deepEqual(
+    views.map((view) => showsTokens(view, false)),
+    [false, false, true],
+  );
 });
 
 test("the context is told in tokens, with a warning when little is left", () => {

@@ -231,7 +231,7 @@ def test_a_conversation_is_moved_on_step_by_step(saying: Any) -> None:
     assert answer.content == "Warm."
     assert conversation.turns[2].content == "Rome is warm for 2 days."
     assert [tool["name"] for tool in conversation.tools] == ["get_weather", "now"]
-    assert "city" in conversation.tools[0]["parameters"]["properties"]
+    assert "location" in conversation.tools[0]["parameters"]["properties"]
 
 
 def test_answers_without_tools_are_made_by_the_choice_none(saying: Any) -> None:

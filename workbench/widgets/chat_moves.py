@@ -45,7 +45,9 @@ class ChatMoves(Choosing):
         sync=True
     )
     tool_choice = traitlets.Enum(
-        TOOL_CHOICES, "auto", help="Whether the first answer to a user may, must or cannot call: auto, required or none."
+        TOOL_CHOICES,
+        "auto",
+        help="Whether the first answer to a user may, must or cannot call: auto, required or none.",
     ).tag(sync=True)
     context = traitlets.Dict(
         help="Tokens of the conversation so far, `used`, and the model's context, `length`; None where unknown."

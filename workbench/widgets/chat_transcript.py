@@ -1,6 +1,6 @@
 """A chat's conversation with the runs of its answers, and the versions of what followed each turn of the user.
 
-A version is everything that was said after a turn of the user: the answer, the calls with their results, and later turns.
+A version is everything that was said after a turn of the user: the answer, calls with their results, and later turns.
 One version of each turn is part of the conversation; the others are kept to be chosen again.
 """
 
@@ -94,7 +94,7 @@ class Transcript:
             InvalidRequestError: there is no such version.
         """
         kept = self.versions.get(turn, Versions([None], 0))
-        if not isinstance(version, int) or not 1 <= version <= len(kept.tails):
+        if version not in range(1, len(kept.tails) + 1):
             raise InvalidRequestError("version", version, f"a number from 1 to {len(kept.tails)}")
         chosen = kept.tails[version - 1]
         if chosen is None:

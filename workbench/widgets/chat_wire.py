@@ -2,12 +2,12 @@
 
 A user's turn is ``{role: "user", turn, text}``, where ``turn`` is its place among the messages. An answer is ``{role:
 "assistant", turn, run, model, state, stop_reason, text, generated, tokens_per_s, notes, error, calls, version}``, where
-``turn`` is the place of the user's turn that it answers; of one that is still under way, text and calls come through the
+``turn`` is the place of the user's turn that it answers; text and calls of one that is still under way come through the
 run feed. ``version`` is ``[number, count]`` at the last answer to a turn that has several versions, else null.
 
 A call is ``{status, text, name, arguments, place, state, can_run, result}``. ``status`` is how far the call was parsed,
-in the protocol's words. ``state`` is what became of it: ``waiting`` for a decision, ``running``, ``ran`` (it has a result),
-``declined``, ``failed`` (its function raised) or ``stopped``; null where nothing is to decide, as for half a call.
+in the protocol's words. ``state`` is what became of it: ``waiting`` for a decision, ``running``, ``ran`` (it has a
+result), ``declined``, ``failed`` (its function raised) or ``stopped``; null where there is nothing to decide.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def turns_wire(transcript: Transcript) -> list[Turn]:
             wire.append({**_answer(transcript, next(runs), turn, index), "turn": asked})
     if transcript.pending is not None:
         wire.append({**_facts(transcript.pending), "text": "", "calls": [], "turn": asked})
-    return [_with_version(turn, following, transcript) for turn, following in zip(wire, [*wire[1:], None], strict=True)]
+    return [
+        _with_version(turn, following, transcript) for turn, following in zip(wire, [*wire[1:], None], strict=False)
+    ]
 
 
 def tool_wire(tool: Mapping[str, Any]) -> dict[str, str]:
@@ -74,9 +76,9 @@ def _answer(transcript: Transcript, run: RunLike, turn: CompletionMessage, index
         if place is None:
             calls.append(_call(attempt))
         elif place in open_calls:
-            state = "running" if place in transcript.calling else "waiting"
             can_run = conversation.can_run(turn.tool_calls[place])
-            calls.append(_call(attempt, place=place, state=state, can_run=can_run))
+            is_running = place in transcript.calling
+            calls.append(_call(attempt, place=place, state="running" if is_running else "waiting", can_run=can_run))
         else:
             at, result = next(settled, (None, None))
             state = None if at is None else outcomes.get(at, "ran")

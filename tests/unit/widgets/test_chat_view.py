@@ -306,7 +306,10 @@ def test_what_became_of_a_call_is_told_apart_from_its_parsing() -> None:
         asking("get_weather", "break_down", "leave", "get_weather", "wait_for_it"),
         tools=[get_weather, break_down, leave, wait_for_it],
     )
-    states = lambda: [call["state"] for turn in view.turns if turn.get("calls") for call in turn["calls"]]  # noqa: E731
+
+    def states() -> list[str | None]:
+        return [call["state"] for turn in view.turns for call in turn.get("calls", ())]
+
     said(view)
     assert states() == ["waiting"] * 5
     assert {call["status"] for call in view.turns[-1]["calls"]} == {"success"}
@@ -490,14 +493,16 @@ def test_a_version_that_fails_leaves_the_answer_before() -> None:
 
 
 @pytest.mark.parametrize("move", [lambda view: view.regenerate(), lambda view: view.say("TWO", turn=0)])
-def test_an_answer_that_cannot_even_start_leaves_everything_as_it_was(move: Any) -> None:
+def test_an_answer_that_cannot_even_start_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, move: Any
+) -> None:
     view = said(said(chatting()), "And then?")
     before = view.turns
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise InvalidRequestError("model", "x", "one that is served")
 
-    view._conversation._ask = refuse
+    monkeypatch.setattr(view._conversation, "ask", refuse)
     with pytest.raises(InvalidRequestError, match="model"):
         move(view)
     assert (view.turns, view.state) == (before, "idle")

@@ -122,7 +122,12 @@ function again({ request }) {
 
 /** @param {AnswerTurn} turn @param {Context} context */
 function howCalled(turn, { model, request }) {
-  const button = h("button", { type: "button", class: "wb-button wb-toggle", text: CALLS_TEXT, "aria-expanded": "false" });
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-toggle",
+    text: CALLS_TEXT,
+    "aria-expanded": "false",
+  });
   button.addEventListener("click", () => {
     model.set("detail", "calls");
     model.save_changes();

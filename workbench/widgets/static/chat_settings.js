@@ -89,7 +89,12 @@ function toolSettings(model) {
     },
   });
   const list = h("ul", { class: "wb-tools", "aria-label": "Tools" });
-  const head = h("div", { class: "wb-bar wb-tools-head" }, h("span", { class: "wb-quiet", text: "Tools" }), choice.root);
+  const head = h(
+    "div",
+    { class: "wb-bar wb-tools-head" },
+    h("span", { class: "wb-quiet", text: "Tools" }),
+    choice.root,
+  );
   const root = h("div", {}, head, list);
   const show = () => {
     root.hidden = model.get("tools").length === 0;
@@ -115,14 +120,27 @@ function toolItem({ name, description, parameters }) {
   return h(
     "li",
     {},
-    h("div", { class: "wb-tool" }, h("code", { text: name }), h("span", { text: description }), h("span", { class: "wb-spacer" }), disclose),
+    h(
+      "div",
+      { class: "wb-tool" },
+      h("code", { text: name }),
+      h("span", { text: description }),
+      h("span", { class: "wb-spacer" }),
+      disclose,
+    ),
     schema,
   );
 }
 
 /** @param {string} text @param {string} id  of what it opens */
 function discloser(text, id) {
-  return h("button", { type: "button", class: "wb-button wb-ghost", "aria-expanded": "false", "aria-controls": id, text });
+  return h("button", {
+    type: "button",
+    class: "wb-button wb-ghost",
+    "aria-expanded": "false",
+    "aria-controls": id,
+    text,
+  });
 }
 
 /** @param {HTMLElement} button @param {HTMLElement} panel */

@@ -53,7 +53,11 @@ async function render({ model, el, host, signal }) {
   const composer = messageBox(model, request, signal, tell);
   composer.row.append(contextMeter(model, store, signal));
   const turns = chatTurns({ model, store, request, signal, leave: () => composer.focus() });
-  const settings = chatSettings(model, signal, newChat(model, request, () => composer.focus()));
+  const settings = chatSettings(
+    model,
+    signal,
+    newChat(model, request, () => composer.focus()),
+  );
   const inspector = h("div", { class: "wb-chat-side" });
   const said = h("p", { class: "wb-sr", role: "status" });
   const edge = logHeight(model, turns.root, "Height of the conversation");

@@ -24,7 +24,12 @@ export function contextMeter(model, store, signal) {
     if (words.textContent !== text) words.textContent = text;
     track.hidden = length === null;
     fill.style.width = `${Math.min(100, (100 * used) / (length || 1))}%`;
-    const meter = { role: "meter", "aria-valuemin": 0, "aria-valuemax": length, "aria-valuenow": Math.min(used, length ?? used) };
+    const meter = {
+      role: "meter",
+      "aria-valuemin": 0,
+      "aria-valuemax": length,
+      "aria-valuenow": Math.min(used, length ?? used),
+    };
     for (const [name, value] of Object.entries({ ...meter, "aria-valuetext": text })) {
       if (length === null) root.removeAttribute(name);
       else root.setAttribute(name, String(value));

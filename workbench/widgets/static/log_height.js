@@ -35,7 +35,13 @@ export function logHeight(model, log, label) {
   root.addEventListener("keydown", (event) => {
     const now = log.offsetHeight;
     /** @type {Record<string, number>} */
-    const heights = { ArrowDown: now + step, ArrowUp: now - step, PageDown: now + 5 * step, PageUp: now - 5 * step, Home: least };
+    const heights = {
+      ArrowDown: now + step,
+      ArrowUp: now - step,
+      PageDown: now + 5 * step,
+      PageUp: now - 5 * step,
+      Home: least,
+    };
     if (!(event.key in heights)) return;
     event.preventDefault();
     event.stopPropagation();

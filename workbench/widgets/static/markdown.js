@@ -136,7 +136,9 @@ function tableAt(lines, at) {
   const aligns = cellsOf(lines[at + 1]).map(alignOf);
   let end = at + 2;
   while (end < lines.length && lines[end].includes("|")) end += 1;
-  const [head, ...rows] = [lines[at], ...lines.slice(at + 2, end)].map((line) => cellsOf(line).map((cell) => inlineOf(cell)));
+  const [head, ...rows] = [lines[at], ...lines.slice(at + 2, end)].map((line) =>
+    cellsOf(line).map((cell) => inlineOf(cell)),
+  );
   return [{ kind: "table", aligns, head, rows }, end];
 }
 
@@ -178,7 +180,10 @@ function isTable(lines, at) {
 
 /** @param {string} line */
 function cellsOf(line) {
-  const bare = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  const bare = line
+    .trim()
+    .replace(/^\|/, "")
+    .replace(/(?<!\\)\|$/, "");
   return bare.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 
@@ -207,6 +212,7 @@ function indentOf(line) {
 /** @param {string} line @param {number} columns  to take away at most */
 function withoutIndent(line, columns) {
   let at = 0;
-  for (let left = columns; left > 0 && (line[at] === " " || line[at] === "\t"); at += 1) left -= line[at] === " " ? 1 : 4;
+  for (let left = columns; left > 0 && (line[at] === " " || line[at] === "\t"); at += 1)
+    left -= line[at] === " " ? 1 : 4;
   return line.slice(at);
 }

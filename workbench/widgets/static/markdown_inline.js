@@ -19,7 +19,8 @@ const MOST_LINKS = 2;
 // Each piece ends where the next one may begin, so that a text is read once whatever it holds.
 const PIECE = /\\[!-/:-@[-`{-~]|`+|\*+|_+|~~|!?\[|https?:\/\/|<https?:\/\//g;
 // What a link may take up is bounded: a bracket that never closes costs no more than that.
-const TARGET = /\]\([ \t]{0,9}<?([^\s<>()]{0,1999}(?:\([^\s<>()]{0,500}\)[^\s<>()]{0,500})?)>?(?:[ \t]{1,9}(?:"[^"\n]{0,500}"|'[^'\n]{0,500}'))?[ \t]{0,9}\)/y;
+const TARGET =
+  /\]\([ \t]{0,9}<?([^\s<>()]{0,1999}(?:\([^\s<>()]{0,500}\)[^\s<>()]{0,500})?)>?(?:[ \t]{1,9}(?:"[^"\n]{0,500}"|'[^'\n]{0,500}'))?[ \t]{0,9}\)/y;
 const ADDRESS = /https?:\/\/[^\s<>"`]{1,2000}/y;
 
 /** @param {string} source @param {number} [links]  in which it stands @returns {Inline[]} */
@@ -120,7 +121,11 @@ class InlineReader {
     const end = start + whole.length;
     const isClosed = piece[0] === "<" && this.source[end] === ">";
     if (piece[0] === "<" && !isClosed) return at + piece.length;
-    return this.#put({ kind: "link", children: [{ kind: "text", text: whole }], address: whole }, at, end + (isClosed ? 1 : 0));
+    return this.#put(
+      { kind: "link", children: [{ kind: "text", text: whole }], address: whole },
+      at,
+      end + (isClosed ? 1 : 0),
+    );
   }
 
   /** @param {string} marks  of one kind @param {number} at */
@@ -159,7 +164,8 @@ class InlineReader {
     if (depth > MOST_DEPTH) this.#openers.forEach((others) => others.splice(0)); // what stands around is deeper still
     if (depth > MOST_DEPTH || start >= this.#nodes.length) return 0;
     // What began inside is closed by nothing any more.
-    for (const others of this.#openers.values()) while (others.length && others[others.length - 1].at > opener.at) others.pop();
+    for (const others of this.#openers.values())
+      while (others.length && others[others.length - 1].at > opener.at) others.pop();
     const children = joined(this.#nodes.splice(start));
     this.#depths.length = start;
     const kind = opener.mark === "~" ? "del" : count === 2 ? "strong" : "em";

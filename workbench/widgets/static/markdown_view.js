@@ -5,6 +5,7 @@ import { copyButton, h } from "./dom.js";
 import { markdownOf } from "./markdown.js";
 
 /**
+ * @import { Props } from "./dom.js"
  * @import { Block, CodeBlock, List, Table } from "./markdown.js"
  * @import { Inline } from "./markdown_inline.js"
  *
@@ -40,7 +41,7 @@ export function markdownView() {
 /**
  * An element with children, however many there are: a call takes only so many arguments.
  * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag @param {import("./dom.js").Props} props @param {(Node | string)[]} children
+ * @param {Tag} tag @param {Props} props @param {(Node | string)[]} children
  */
 function filled(tag, props, children) {
   const element = h(tag, props);
@@ -52,7 +53,12 @@ function filled(tag, props, children) {
 function drawBlock(block) {
   if (block.kind === "paragraph") return filled("p", { dir: "auto" }, drawInline(block.children));
   if (block.kind === "heading") {
-    const props = { class: `wb-md-h${block.level}`, role: "heading", "aria-level": Math.min(6, block.level + 2), dir: "auto" };
+    const props = {
+      class: `wb-md-h${block.level}`,
+      role: "heading",
+      "aria-level": Math.min(6, block.level + 2),
+      dir: "auto",
+    };
     return filled("div", props, drawInline(block.children));
   }
   if (block.kind === "code") return drawCode(block);
@@ -68,7 +74,13 @@ function drawCode(block) {
   return h(
     "div",
     { class: "wb-md-block", dir: "ltr" },
-    h("div", { class: "wb-md-head" }, language, h("span", { class: "wb-spacer" }), copyButton("Copy", () => code.textContent ?? "")),
+    h(
+      "div",
+      { class: "wb-md-head" },
+      language,
+      h("span", { class: "wb-spacer" }),
+      copyButton("Copy", () => code.textContent ?? ""),
+    ),
     h("pre", { tabindex: 0, role: "group", "aria-label": "Code" }, code),
   );
 }
@@ -111,7 +123,8 @@ function drawInline(nodes) {
     if (node.kind === "code") return h("code", { text: node.text });
     if (node.kind === "image") return withAddress([`[image: ${node.text}]`], node.address);
     if (node.kind === "link") {
-      const isItsText = node.children.length === 1 && node.children[0].kind === "text" && node.children[0].text === node.address;
+      const isItsText =
+        node.children.length === 1 && node.children[0].kind === "text" && node.children[0].text === node.address;
       return isItsText ? withAddress([], node.address) : withAddress(drawInline(node.children), node.address);
     }
     return filled(node.kind, {}, drawInline(node.children));

@@ -153,7 +153,7 @@ test("what became of a call is told apart from how far it was parsed", () => {
   assert.deepEqual(said("failure", null), ["started", "in progress", "[not parsed]"]);
   const ends = /** @type {const} */ (["waiting", "running", "ran", "declined", "failed", "stopped"]);
   assert.deepEqual(
-    ends.map((state) => said("success", state).slice(2)),
+    ends.map((state) => said("success", state)),
     ["waiting for you", "running", "ran", "declined", "failed", "stopped"].map((text) => ["parsed", `[${text}]`]),
   );
   assert.deepEqual(new Set(ends.map(resultTitle)).size, 4);

@@ -27,13 +27,13 @@ const RESULT_WORDS = {
 };
 
 /**
- * The steps of a call with the present one marked: it is written, parsed, and then one thing becomes of it.
+ * The steps of a call with the present one marked: how far it is written, and then what became of it.
  * @param {ParseState} status @param {CallState | null} state @returns {Step[]}
  */
 export function callSteps(status, state) {
   const parsed = status === "failure" ? "not parsed" : "parsed";
-  const texts = ["started", "in progress", parsed, ...(state === null ? [] : [STATE_WORDS[state]])];
-  const current = state === null ? { started: 0, in_progress: 1, success: 2, failure: 2 }[status] : 3;
+  const texts = state === null ? ["started", "in progress", parsed] : [parsed, STATE_WORDS[state]];
+  const current = state === null ? { started: 0, in_progress: 1, success: 2, failure: 2 }[status] : 1;
   return texts.map((text, i) => ({ text, isReached: i <= current, isCurrent: i === current }));
 }
 

@@ -63,7 +63,7 @@ class ChatView(ChatMoves):
     view = traitlets.Enum(
         VIEWS,
         "auto",
-        help="How the last shown answer is drawn: reading (formatted), tokens, or auto: tokens while it is written.",
+        help="How the answer whose tokens are told is drawn: reading, tokens, or auto (tokens while it is written).",
     ).tag(sync=True)
     tools: traitlets.List[dict[str, str]] = traitlets.List(
         help="Name, description and parameters (a JSON schema) of each tool."

@@ -441,6 +441,49 @@ view = chat(session, system="Answer in one sentence.", tools=[get_weather])
 view"""
 
 
+FORMATTED_CHAT = """\
+from tests.unit.widgets.fake_session import FakeSession
+from workbench.widgets import chat
+text = {text!r}
+def get_weather(city: str, days: int = 1) -> str:
+    "Tell the weather."
+    return city
+session = FakeSession([text[i : i + 4] for i in range(0, len(text), 4)], tokens_per_s=400)
+view = chat(session, tools=[get_weather])
+view"""
+
+
+def test_in_jupyterlab_answers_are_formatted_have_versions_and_survive_a_reload(
+    open_notebook: Callable[..., NotebookPage], screenshots: Path
+) -> None:
+    notebook = open_notebook(FORMATTED_CHAT.format(text=MARKDOWN))
+    notebook.run_all()
+    box = notebook.page.locator(".wb-chat").last
+    message = box.get_by_label("Message", exact=True)
+    message.fill("How?")
+    message.press("Control+Enter")
+    expect(box.locator(".wb-md table")).to_be_visible()
+    box.get_by_role("button", name="Regenerate").press("Enter")
+    versions = box.get_by_role("group", name="Versions of the answer")
+    expect(versions).to_contain_text("2 of 2")
+    versions.get_by_role("button", name="Previous version").press("Enter")
+    expect(versions).to_contain_text("1 of 2")
+    assert notebook.python("view.run.id") == "'run-1'"
+    box.get_by_role("button", name="Settings").press("Enter")
+    box.get_by_role("button", name="Parameters of get_weather").press("Enter")
+    notebook.python("None", before="view.height = 640")
+    notebook.check_in_every_theme(".wb-chat", screenshots / "chat-reading")
+    notebook.save()
+    notebook.open()
+    expect(box.locator(".wb-md table")).to_be_visible(timeout=60_000)
+    expect(versions).to_contain_text("1 of 2")
+    box.get_by_role("button", name="New chat").press("Enter")
+    expect(box.locator(".wb-turn")).to_have_count(0)
+    box.get_by_role("button", name="Undo new chat").press("Enter")
+    expect(box.locator(".wb-turn")).to_have_count(2)
+    assert notebook.problems == []
+
+
 def test_in_jupyterlab_a_call_is_approved_and_another_declined(
     open_notebook: Callable[..., NotebookPage], screenshots: Path
 ) -> None:

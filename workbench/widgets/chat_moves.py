@@ -22,6 +22,7 @@ from workbench.widgets.wire import in_words
 
 STATES = ("idle", "answering", "deciding", "calling")
 TOOL_CHOICES = ("auto", "required", "none")
+_BUSY = "the answer has not ended; wait for it, or stop it first"
 _STOPPED = "The user stopped this call before it had a result."
 
 
@@ -99,14 +100,14 @@ class ChatMoves(Choosing):
 
         Raises:
             ClosedError: the widget was closed.
-            InvalidRequestError: the text is empty, an answer or a call goes on, or there is no such turn.
+            BusyError: an answer or a call goes on.
+            InvalidRequestError: the text is empty, or there is no such turn.
         """
         with LOCK:
             self._check_open()
             if not _says_something(text):
                 raise InvalidRequestError("text", text, "some text: write a message first")
-            if self.state in ("answering", "calling"):
-                raise InvalidRequestError("text", text, "sent once the answer has ended; Stop ends it")
+            self._check_rests()
             questions = self._transcript.questions
             if turn is not None:
                 return self._say_again(text, self._checked_turn(turn))
@@ -223,10 +224,15 @@ class ChatMoves(Choosing):
             self._go_on()
 
     def show(self, run_id: str) -> None:
-        """Show the tokens of an earlier answer, by the id of its run."""
+        """Show the tokens of an earlier answer, by the id of its run.
+
+        Raises:
+            BusyError: an answer goes on.
+            InvalidRequestError: there is no such answer.
+        """
         with LOCK:
             if self.state == "answering":
-                raise InvalidRequestError("run_id", run_id, "chosen once the answer has ended")
+                raise BusyError(_BUSY)
             found = [run for run in self._transcript.runs if run.id == run_id]
             if not found:
                 known = ", ".join(run.id for run in self._transcript.runs) or "none so far"
@@ -249,7 +255,7 @@ class ChatMoves(Choosing):
     def _check_rests(self) -> None:
         self._check_open()
         if self.state in ("answering", "calling"):
-            raise BusyError("the answer has not ended; wait for it, or stop it first")
+            raise BusyError(_BUSY)
 
     def _checked_turn(self, turn: int | None) -> int:
         """A turn of the user by its place; None is the last one."""

@@ -326,6 +326,7 @@ def test_versions_of_an_answer_are_walked_by_keyboard(modules: ModuleHost) -> No
     expect(head).to_contain_text("1 of 2")
     assert view.run is not None
     assert view.run.id == "run-1"
+    expect(head.get_by_role("button", name="Next version")).to_be_focused()
     head.get_by_role("button", name="Next version").press("Enter")
     modules.wait("document.querySelector('[data-wb-run=run-2]') !== null")
 

@@ -87,7 +87,7 @@ function versions(turn, [number, count], busy, { request }) {
       class: "wb-button wb-ghost wb-small",
       text,
       "aria-label": `${name} version`,
-      "data-wb-control": name,
+      "data-wb-control": "version",
       disabled: busy || to < 1 || to > count,
       on: { click: () => request({ kind: "version", version: to, turn: turn.turn }) },
     });

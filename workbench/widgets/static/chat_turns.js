@@ -149,14 +149,16 @@ function storeText(store) {
 function focusKeeper(list) {
   const focused = document.activeElement;
   if (!focused || !list.contains(focused)) return () => true;
-  const name = focused.getAttribute("data-wb-control");
+  const [name, label] = ["data-wb-control", "aria-label"].map((one) => focused.getAttribute(one));
   const at = [...list.children].findIndex((item) => item.contains(focused));
   return () => {
     if (list.contains(document.activeElement)) return true;
     const places = [list.children[at], list.lastElementChild];
     const found = places.flatMap((item) => [...(item?.querySelectorAll(`[data-wb-control="${name}"]`) ?? [])]);
     const usable = found.filter((one) => !(/** @type {HTMLButtonElement} */ (one).disabled));
-    const target = usable.find((one) => /** @type {HTMLInputElement} */ (one).checked) ?? usable[0];
+    const isSame = (/** @type {Element} */ one) =>
+      /** @type {HTMLInputElement} */ (one).checked || (label !== null && one.getAttribute("aria-label") === label);
+    const target = usable.find(isSame) ?? usable[0];
     /** @type {HTMLElement | undefined} */ (target)?.focus({ preventScroll: true });
     return name !== null && target !== undefined;
   };

@@ -28,8 +28,8 @@ FOLDER = ROOT / "notebooks"
 SANITIZER = ROOT / "tests" / "notebooks" / "sanitize.cfg"
 CELL_TIMEOUT_S = 100
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_FOLDED = ("source_hidden", "outputs_hidden")
-"""What an answer's cell says to JupyterLab: unfold me when you have tried."""
+_FOLDED = ("source_hidden",)
+"""What an answer's cell says to JupyterLab: unfold me when you have tried. Its output folds itself."""
 _NUMBER = re.compile(r"\d[\d.,e+-]*")
 
 

@@ -103,7 +103,7 @@ comparison""",
 CLICKS = {"model-picker": "Card"}
 """A button to press before the picture is taken."""
 
-# Wide enough for one row of the playground's controls less than the notebook's margin.
+# Wide enough for the playground's two columns inside the notebook's margin.
 WIDTH, HEIGHT = 1240, 2400
 _SETTLED = """async () => {
   await document.fonts.ready;

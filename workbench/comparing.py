@@ -12,6 +12,7 @@ widget does.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -90,7 +91,13 @@ class Pair:
         known = [value for value in self.kl_nats if not np.isnan(value)]
         return float(np.mean(known)) if known else None
 
-    def read(self) -> None:
+    def read(self, until_s: float = math.inf) -> None:
+        """Compare the tokens that have come, then their distributions as long as there is time.
+
+        Args:
+            until_s: when to stop, on the monotonic clock. A model's thread hands out one distribution a step, so that
+                they may come more slowly than tokens do; what is left is read the next time.
+        """
         # Whether they have ended is read first: what is read after it is at least as new.
         ended = self.reference.done, self.other.done
         one, other = list(self.reference.tokens), list(self.other.tokens)
@@ -99,6 +106,7 @@ class Pair:
             self._learned = len(one), len(other)
         if not self.by_text and self.divergence is None:
             self._read_tokens(one, other, ended)
+        self._measure(min(len(one), len(other)), until_s)
         if self.by_text:
             self.kl_nats.clear()
             self._read_characters(one, other, ended)
@@ -114,11 +122,7 @@ class Pair:
             self.by_text, self.why = True, words
 
     def _read_tokens(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
-        self.why = self.why or _prompts_apart(self.reference, self.other)
         for position in range(self._read, min(len(one), len(other))):
-            self._measure(position)
-            if self.by_text:
-                return
             if identities(one[position : position + 1]) != identities(other[position : position + 1]):
                 self.divergence = Divergence(position, position)
                 return
@@ -134,9 +138,15 @@ class Pair:
         first = len(a[:same].decode(errors="ignore").encode())  # a character of which half is the same is another one
         self.divergence = Divergence(_token_at(one, a, first), _token_at(other, b, first)) if parted else None
 
-    def _measure(self, position: int) -> None:
-        if self.why is not None:
-            return
+    def _measure(self, count: int, until_s: float) -> None:
+        """Compare distributions up to the first difference, and at that one too, among the first `count` positions."""
+        self.why = self.why or _prompts_apart(self.reference, self.other)
+        if self.divergence is not None:
+            count = min(count, self.divergence.position + 1)
+        while len(self.kl_nats) < count and self.why is None and time.monotonic() < until_s:
+            self._measure_at(len(self.kl_nats))
+
+    def _measure_at(self, position: int) -> None:
         try:
             one, other = self.reference.logprobs(position), self.other.logprobs(position)
         except UnsupportedFieldError:
@@ -197,11 +207,16 @@ class Comparison:
         """Whether all runs have ended."""
         return all(run.done for run in self.runs)
 
-    def read(self) -> tuple[Pair, ...]:
-        """Compare the tokens that have come since the last time; safe from any thread."""
+    def read(self, patience_s: float = math.inf) -> tuple[Pair, ...]:
+        """Compare what has come since the last time; safe from any thread.
+
+        Args:
+            patience_s: how long to wait for distributions. All tokens are compared in any case; 0 compares them alone.
+        """
+        until_s = time.monotonic() + patience_s
         with self._lock:
             for pair in self._pairs:
-                pair.read()
+                pair.read(until_s)
         return self._pairs
 
     def wait(self, timeout: float | None = None) -> bool:

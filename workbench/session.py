@@ -307,6 +307,7 @@ class Workbench:
         source: str | Path | None = None,
         *,
         provider_id: str | None = None,
+        precision: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> ModelDefWithProvider:
         """Have a provider serve one more model, now and after a restart; blocks until it has agreed.
@@ -316,13 +317,18 @@ class Workbench:
             source: where its weights come from: a catalog name, a folder or a hub id. None where ``identifier`` says
                 that; a folder is then served under its own name.
             provider_id: which provider; None takes the first of the run config.
+            precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None takes what the run config says of the
+                provider; without one int4 for the catalog's models, and float32, the reference, for any other.
+            metadata: facts to keep with the model; the precision is one of them.
 
         Raises:
-            InvalidRequestError: the name is taken or cannot be one, or there is no such provider.
+            InvalidRequestError: the name is taken or cannot be one, there is no such provider, or no such precision.
             WorkbenchError: the provider refuses it; nothing has changed.
         """
         if provider_id is None:
             provider_id = next(iter(self._stack.providers), "")
+        if precision is not None:
+            metadata = {**(metadata or {}), "precision": precision}
         model = model_from(identifier, source, provider_id, metadata)
         self._loop.wait(self.models.register_model(model))
         return model

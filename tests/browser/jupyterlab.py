@@ -1,4 +1,4 @@
-"""A JupyterLab server on loopback, with nothing of the user's own Jupyter in it."""
+"""A JupyterLab server on loopback with the settings of `workbench play`, and nothing of the user's own Jupyter."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ def _environment(home: Path) -> dict[str, str]:
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_CONFIG_PATH": str(REPOSITORY / "workbench" / "commands" / "jupyter_config"),
         "PYTHONPATH": str(REPOSITORY),
     }
 

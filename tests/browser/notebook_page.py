@@ -53,6 +53,7 @@ class NotebookPage:
         self.name = name
         self.problems: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())  # leave the page, whatever is not saved
         self.open()
 
     def open(self) -> None:
@@ -129,6 +130,12 @@ class NotebookPage:
     @property
     def playground(self) -> Locator:
         return self.page.locator(".wb-playground").last
+
+    def unfold_sampling(self) -> None:
+        """Show the sampling controls of the playground."""
+        fold = self.playground.get_by_role("button", name="Sampling")
+        if fold.get_attribute("aria-expanded") == "false":
+            fold.click()
 
     def wait_for(self, state: str, *, timeout_s: float = 30) -> None:
         """Wait until the playground shows this state of its run."""

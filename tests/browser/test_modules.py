@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -161,7 +163,7 @@ def test_a_model_is_registered_from_the_form_and_taken_back(modules: ModuleHost)
     page.get_by_role("button", name="Register", exact=True).click()
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
     modules.wait("document.querySelector('.wb-picker').dataset.wbValue === 'mine'")
-    expect(page.get_by_role("status").first).to_have_text("mine is registered.")
+    expect(page.get_by_role("status").first).to_have_text("mine is registered in float32.")
     expect(page.get_by_role("group", name="Registration")).to_be_hidden()
     expect(opener).to_be_focused()
     page.get_by_role("button", name="Card").click()
@@ -194,7 +196,141 @@ def test_the_form_is_left_by_escape_and_kept_while_a_model_is_fetched(modules: M
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
 
 
+def test_what_went_wrong_goes_with_the_form_and_with_the_next_attempt(modules: ModuleHost) -> None:
+    session = FakeSession()
+    picker = ModelPicker(session)
+    modules.show(picker)
+    page = modules.browser
+    alert = page.locator(".wb-outcome [role=alert]")
+    for leave in ("Escape", "opener", "next"):
+        page.get_by_role("button", name="Register…").click()
+        page.get_by_label("Source").fill("/no/such/folder")
+        page.get_by_label("Source").press("Enter")
+        modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'failed'")
+        expect(alert).to_be_visible()
+        session.may_register.clear()
+        if leave == "Escape":
+            page.get_by_label("Source").press("Escape")
+        elif leave == "opener":
+            page.get_by_role("button", name="Register…").click()
+        else:
+            page.get_by_label("Source").press("Enter")
+        expect(alert).to_be_hidden()
+        modules.carry()
+        assert picker.registration["state"] == ("working" if leave == "next" else "idle")
+        session.may_register.set()
+
+
+def test_the_form_offers_the_precisions_and_registers_in_the_chosen_one(modules: ModuleHost) -> None:
+    session = FakeSession()
+    given: list[str | None] = []
+    register = session.register_model
+    session.register_model = lambda *args, precision=None, **named: (  # type: ignore[method-assign]
+        given.append(precision) or register(*args, **named)
+    )
+    modules.show(ModelPicker(session))
+    page = modules.browser
+    page.get_by_role("button", name="Register…").click()
+    precision = page.get_by_label("Precision")
+    expect(precision.locator("option")).to_have_text(["float32 (default)", "float32", "bf16", "fp8", "int8", "int4"])
+    precision.select_option("int8")
+    page.get_by_label("Source").fill("third")
+    page.get_by_label("Source").press("Enter")
+    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
+    assert given == ["int8"]
+
+
+def test_the_sampling_controls_fold_into_a_line_that_says_their_settings(modules: ModuleHost) -> None:
+    controls = SamplingControls(expanded=False)
+    modules.show(controls)
+    page = modules.browser
+    fold = page.get_by_role("button", name="Sampling")
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    expect(page.get_by_role("slider").first).to_be_hidden()
+    line = page.locator(".wb-settings")
+    expect(line).to_have_text("top-p 0.95 · temperature 0.7 · up to 256 tokens")
+    page.get_by_label("Preset").select_option("Precise")
+    expect(line).to_have_text("greedy · up to 256 tokens")
+    fold.press("Enter")
+    modules.carry()
+    expect(page.get_by_role("slider").first).to_be_visible()
+    expect(line).to_be_hidden()
+    assert controls.expanded
+    controls.expanded = False
+    modules.carry()
+    expect(line).to_be_visible()
+
+
 # ----------------------------------------------------------------------------------------------------- all together
+
+
+@pytest.mark.parametrize("width", [480, 850, 1090])
+def test_the_prompt_is_the_first_stop_of_the_keyboard_and_nothing_stands_above_it(
+    modules: ModuleHost, width: int
+) -> None:
+    modules.browser.set_viewport_size({"width": width, "height": 900})
+    modules.show(playground(FakeSession()))
+    page = modules.browser
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
+    tops = "(parts) => parts.map((part) => part.getBoundingClientRect().top)"
+    prompt, *others = page.locator(".wb-prompt, .wb-playground :is(button, select, input):visible").evaluate_all(tops)
+    assert prompt < min(others)
+    # The keyboard goes the way of the eye: what is reached later stands in the same row or below.
+    reached = [prompt]
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.getBoundingClientRect().bottom"))
+    assert all(later > before - 30 for before, later in pairwise(reached))
+
+
+def test_a_model_without_a_chat_template_is_asked_for_a_completion_and_the_page_says_why(modules: ModuleHost) -> None:
+    session = FakeSession()
+    session.without_template = {"exact/smollm2-135m-instruct"}
+    shown = playground(session, prompt="Once")
+    modules.show(shown)
+    page = modules.browser
+    page.get_by_label("Model", exact=True).select_option("exact/smollm2-135m-instruct")
+    modules.carry()
+    expect(page.get_by_role("radio", name="Completion")).to_be_checked()
+    expect(page.get_by_role("radio", name="Chat")).to_be_disabled()
+    expect(page.get_by_text("exact/smollm2-135m-instruct has no chat template")).to_be_visible()
+    page.locator(".wb-run").click()
+    modules.wait("document.querySelector('.wb-playground').dataset.wbState === 'finished'")
+    assert session.calls[-1]["method"] == "completion"
+    page.get_by_label("Model", exact=True).select_option("smollm2-135m-instruct")
+    modules.carry()
+    expect(page.get_by_role("radio", name="Chat")).to_be_checked()
+    expect(page.get_by_text("has no chat template")).to_be_hidden()
+
+
+def test_an_attempt_that_fails_leaves_the_answer_on_the_screen(modules: ModuleHost) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    shown = playground(session, prompt="Hi")
+    modules.show(shown)
+    page = modules.browser
+    page.locator(".wb-run").click()
+    modules.wait("document.querySelector('.wb-playground').dataset.wbState === 'finished'")
+    text = page.locator(".wb-output").inner_text()
+    session._texts, session._error = [], RuntimeError("the template refuses it")
+    page.locator(".wb-run").click()
+    modules.wait("document.querySelector('.wb-stream .wb-error').textContent !== ''")
+    expect(page.get_by_role("alert").filter(has_text="the template refuses it")).to_be_visible()
+    assert page.locator(".wb-output").inner_text() == text
+
+
+def test_a_restarted_kernel_disables_the_controls_and_leaves_what_there_is_to_read(modules: ModuleHost) -> None:
+    shown = playground(FakeSession())
+    modules.show(shown)
+    shown.feed.follow(finished(FakeRun()))
+    modules.carry()
+    page = modules.browser
+    text = page.locator(".wb-output").inner_text()
+    page.evaluate("(ref) => wb.model(ref).emit('comm_live_update')", f"anywidget:{shown.model_id}")
+    expect(page.get_by_role("alert").filter(has_text="The kernel was restarted.")).to_have_count(1)
+    for control in page.locator("button, input, select, textarea").all():
+        expect(control).to_be_disabled()
+    assert page.locator(".wb-output").inner_text() == text
 
 
 @pytest.mark.parametrize("width", [360, 1090])

@@ -142,6 +142,7 @@ def test_stop_reaches_a_run_that_a_cell_is_waiting_for(open_notebook: Open) -> N
 
 
 def test_the_prompt_is_run_by_keyboard_and_a_slider_changes_the_next_run(notebook: NotebookPage) -> None:
+    notebook.unfold_sampling()
     notebook.playground.get_by_label("Temperature", exact=True).fill("1.25")
     prompt = notebook.playground.get_by_label("Prompt", exact=True)
     prompt.fill("Hello")
@@ -210,6 +211,7 @@ def test_every_theme_passes_axe_before_and_after_a_run(notebook: NotebookPage, t
     assert notebook.serious_findings(".wb-playground") == []
     notebook.playground.locator(".wb-run").click()
     notebook.wait_for("finished")
+    notebook.unfold_sampling()
     notebook.playground.get_by_role("radio", name="Greedy").check()
     notebook.playground.get_by_role("button", name="Card").click()
     notebook.playground.get_by_role("textbox", name="Max tokens").fill("-1")
@@ -262,6 +264,7 @@ def test_the_lesson_streams_the_real_models_answer_and_stops_it(
     expect(notebook.page.locator(".jp-InputPrompt", has_text="*")).to_have_count(0, timeout=240_000)  # all have run
     notebook.wait_for("finished")
     notebook.playground.get_by_label("Prompt", exact=True).fill("Tell me a very long story about the sea.")
+    notebook.unfold_sampling()
     notebook.playground.get_by_role("radio", name="Top-p").check()
     notebook.playground.get_by_role("textbox", name="Max tokens").fill("2000")
     notebook.playground.locator(".wb-run").click()

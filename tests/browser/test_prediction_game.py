@@ -57,6 +57,25 @@ def test_a_whole_game_is_played_by_the_keyboard_alone(modules: ModuleHost) -> No
     assert game.bits == 0
 
 
+@pytest.mark.parametrize("clicked", [".wb-game-choice >> nth=2", ".wb-game-text", ".wb-game-scores"])
+def test_after_a_click_the_keys_do_what_the_hint_says(modules: ModuleHost, clicked: str) -> None:
+    game = PredictionGame(scored(), PROMPT, rounds=2)
+    modules.show(game)
+    page = modules.browser
+    page.locator(clicked).click()
+    page.keyboard.press("3")
+    expect(page.get_by_role("radio").nth(2)).to_be_checked()
+    page.locator(clicked).click()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    slider = page.get_by_role("slider", name="How sure are you?")
+    expect(slider).to_have_attribute("aria-valuetext", "61 %: 0.7 bits if you are right, 2.9 if not")
+    expect(page.get_by_role("radio").nth(2)).to_be_checked()
+    page.keyboard.press("Enter")
+    modules.wait(state_is("told"))
+    assert game.rounds[0].bet == pytest.approx([0.13, 0.13, 0.61, 0.13])
+
+
 def test_two_views_agree_and_what_python_bets_is_shown(modules: ModuleHost) -> None:
     game = PredictionGame(scored(), PROMPT)
     modules.show(game)

@@ -209,6 +209,7 @@ def test_in_jupyterlab_the_waterfall_follows_the_sliders_with_the_same_draw(
     notebook.run_all()
     notebook.wait_for("idle", timeout_s=60)
     box = notebook.playground
+    notebook.unfold_sampling()
     box.get_by_role("textbox", name="Temperature").fill("1.0")
     box.locator(".wb-run").click()
     notebook.wait_for("finished")

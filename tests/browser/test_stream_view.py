@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
-from tests.unit.widgets.fake_session import FakeRun, FakeSession, token, wait_until
+from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, wait_until
 from workbench.records import TokenRecord
 from workbench.steering import Breakpoint
 from workbench.widgets import StreamView, TokenInspector, playground
@@ -125,6 +126,62 @@ def test_arrow_keys_walk_the_tokens_and_the_inspector_says_them(modules: ModuleH
     output.press("Escape")
     modules.carry()
     assert view.feed.selected == ()
+
+
+def test_arrows_up_and_down_walk_from_line_to_line_in_one_column(modules: ModuleHost) -> None:
+    words = ANSWER.split() * 3
+    run = FakeRun(texts=[word if i == 0 else f" {word}" for i, word in enumerate(words)])
+    view = StreamView(run=finished(run))
+    modules.show(view)
+    output = modules.browser.locator(".wb-output")
+    box = """(output, position) => {
+      const span = output.querySelector(`[data-wb-position="${position}"]`);
+      const { left, right, top } = [...(span.querySelector(".wb-word") ?? span).getClientRects()].at(-1);
+      return { left, right, top };
+    }"""
+    output.focus()
+    view.feed.selected = 5
+    modules.carry()
+    walked = []
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
+        output.press(key)
+        modules.carry()
+        walked.append(view.feed.selected[-1])
+    assert walked[2:] == [walked[0], 5]
+    places = [output.evaluate(box, position) for position in (5, walked[0], walked[1])]
+    assert places[0]["top"] < places[1]["top"] < places[2]["top"]
+    line = places[1]["top"] - places[0]["top"]
+    assert places[2]["top"] - places[1]["top"] == pytest.approx(line, abs=2)
+    middle = (places[0]["left"] + places[0]["right"]) / 2
+    assert all(place["left"] - 12 <= middle <= place["right"] + 12 for place in places)
+    output.press("ArrowUp")
+    modules.carry()
+    assert view.feed.selected == (5,)  # there is no line above the first
+    output.press("Escape")
+    output.press("ArrowUp")
+    modules.carry()
+    assert view.feed.selected == (len(words) - 1,)
+
+
+def test_a_tip_says_what_is_known_of_the_token_under_the_pointer(modules: ModuleHost) -> None:
+    view = StreamView(run=finished(FakeRun()))
+    modules.show(view)
+    tip = modules.browser.get_by_role("tooltip")
+    modules.browser.locator(".wb-token").nth(3).hover()
+    expect(tip).to_be_visible()
+    expect(tip).to_have_text("often 98.0 %, rank 1, 0.0 bits, entropy here 0.7 bits")
+    modules.browser.locator(".wb-prompt, .wb-look").first.hover()
+    expect(tip).to_be_hidden()
+
+
+def test_text_that_reads_from_right_to_left_begins_at_the_right(modules: ModuleHost) -> None:
+    view = StreamView(run=finished(FakeRun(texts=["\u05e9\u05dc\u05d5\u05dd", " \u05e2\u05d5\u05dc\u05dd"])))
+    modules.show(view)
+    output, first = modules.browser.locator(".wb-output"), modules.browser.locator(".wb-token").first
+    outer, inner = output.bounding_box(), first.bounding_box()
+    assert outer is not None
+    assert inner is not None
+    assert inner["x"] + inner["width"] > outer["x"] + outer["width"] - 20
 
 
 def test_the_keyboard_runs_and_stops(modules: ModuleHost) -> None:

@@ -115,6 +115,19 @@ def test_sorting_and_filtering_reach_python_and_a_selection_comes_back(modules: 
 # ---------------------------------------------------------------------------------------------------- the inspector
 
 
+def test_a_filter_that_is_no_comparison_is_said_to_be_none(modules: ModuleHost) -> None:
+    view = TokenTable(run=finished(FakeRun()))
+    modules.show(view)
+    page = modules.browser
+    field, said = page.get_by_label("Filter"), page.get_by_role("status")
+    field.fill("rank>>3")
+    expect(said).to_contain_text("rank>>3 is no comparison. Write a name, a sign and a number: rank>3")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    field.fill("rank>1")
+    expect(said).to_contain_text("of 44 tokens")
+    expect(field).to_have_attribute("aria-invalid", "false")
+
+
 def test_the_inspector_ranks_the_token_among_its_alternatives(modules: ModuleHost) -> None:
     run = finished(FakeRun())
     inspector = TokenInspector(run)

@@ -48,3 +48,12 @@ test("a kernel that is busy is said to be, until it answers or the view is close
   mock.timers.tick(5000);
   assert.ok(!second.shown.includes(busy));
 });
+
+test("a widget that was read from a notebook asks nobody and says what to do", () => {
+  const fake = new FakeModel({ layout: { comm_live: false } });
+  /** @type {(string | null)[]} */ const shown = [];
+  requester(fake.model, new AbortController().signal, (text) => shown.push(text))({ kind: "run" });
+  mock.timers.tick(5000);
+  assert.deepEqual(shown, [null, "Saved view. Run the cell to continue."]);
+  assert.deepEqual(fake.take(), []);
+});

@@ -28,7 +28,7 @@ export class FakeModel {
   /** @template {keyof State & string} Name @param {Name} name @param {State[Name]} value */
   set(name, value) {
     this.state[name] = value;
-    this.#emit(`change:${name}`);
+    this.emit(`change:${name}`);
   }
 
   save_changes() {
@@ -47,7 +47,7 @@ export class FakeModel {
 
   /** A message from the kernel. @param {unknown} content */
   receive(content) {
-    this.#emit("msg:custom", content);
+    this.emit("msg:custom", content);
   }
 
   /** What was sent since the last look. */
@@ -55,8 +55,8 @@ export class FakeModel {
     return this.sent.splice(0);
   }
 
-  /** @param {string} event @param {unknown[]} args */
-  #emit(event, ...args) {
+  /** Call the listeners of an event. @param {string} event @param {unknown[]} args */
+  emit(event, ...args) {
     for (const listener of this.#listeners.get(event) ?? []) listener(...args);
   }
 }

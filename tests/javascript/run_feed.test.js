@@ -26,7 +26,7 @@ function snapshot(count, facts = {}) {
 
 /** @param {Snapshot} first */
 function opened(first) {
-  const fake = new FakeModel(/** @type {State} */ ({ snapshot: first, selected: [], forks: [] }));
+  const fake = new FakeModel(/** @type {State} */ ({ snapshot: first, selected: [], forks: [], problem: "" }));
   const controller = new AbortController();
   const { store } = feed.initialize({ model: fake.model, signal: controller.signal });
   /** @type {Change[]} */ const told = [];
@@ -261,7 +261,7 @@ test("a page that is loaded in the middle asks for the run once, one that finds 
     ["failed", 0],
     ["idle", 0],
   ])) {
-    const fake = new FakeModel({ snapshot: snapshot(1, { state }), selected: [], forks: [] });
+    const fake = new FakeModel({ snapshot: snapshot(1, { state }), selected: [], forks: [], problem: "" });
     feed.initialize({ model: fake.model, signal: new AbortController().signal });
     assert.equal(fake.sent.length, asked, state);
     fake.receive({ kind: "delta", news: ["r1", 9, 8, [], 1] });
@@ -291,4 +291,57 @@ test("forks and the wish for the keyboard are handed on", () => {
       ["focus", "token"],
     ],
   );
+});
+
+/** @param {Snapshot} first  in a notebook whose kernel has gone */
+function reopened(first) {
+  const fake = new FakeModel({ snapshot: first, selected: [], forks: [], layout: { comm_live: false } });
+  const { store } = feed.initialize({ model: /** @type {any} */ (fake.model), signal: new AbortController().signal });
+  mock.timers.tick(1000);
+  return { fake, store };
+}
+
+test("what the page shows is what its notebook would save, while a run goes on too", () => {
+  const { fake, store } = opened(snapshot(0));
+  fake.receive(delta(1, 0, 3));
+  assert.deepEqual(fake.state.snapshot, { ...snapshot(3, { sequence: 1 }), usage: [3, 0, 0, 0.1, 20] });
+  fake.receive({ kind: "snapshot", snapshot: snapshot(5, { sequence: 2, state: "finished" }) });
+  assert.equal(store.tokens.length, 5);
+});
+
+test("where a notebook is saved, all alternatives are asked for at the end and kept with the tokens", () => {
+  const { fake, store } = opened(snapshot(0));
+  const context = { saveState: { connect() {} }, model: { getMetadata() {} } };
+  Object.assign(fake, { widget_manager: { context } });
+  const end = /** @type {End} */ ({ ...snapshot(3, { state: "finished" }), kind: "end", at: 0 });
+  fake.receive(end);
+  mock.timers.tick(100);
+  assert.deepEqual(fake.take(), [{ id: 2, kind: "alternatives", run: "r1", from: 0, to: 3 }]);
+  const items = [[[9, " x", -2, 2]], [], [[8, " y", -3, 3]]];
+  fake.receive({ kind: "alternatives", run: "r1", from: 0, items });
+  assert.deepEqual(fake.state.snapshot.alternatives, items);
+  assert.deepEqual(store.alternatives(2), [{ id: 8, label: " y", logprob: -3, rank: 3 }]);
+});
+
+test("elsewhere only the alternatives that are seen are asked for", () => {
+  const { fake } = opened(snapshot(0));
+  fake.receive(/** @type {End} */ ({ ...snapshot(3, { state: "finished" }), kind: "end", at: 0 }));
+  mock.timers.tick(1000);
+  assert.deepEqual(fake.take(), []);
+});
+
+test("a run that was read from a notebook has the alternatives that were saved, and asks nobody", () => {
+  const { fake, store } = reopened(snapshot(3, { state: "finished", alternatives: [[[9, " x", -2, 2]], null] }));
+  store.want(0, 3);
+  mock.timers.tick(1000);
+  assert.deepEqual(fake.take(), []);
+  assert.deepEqual(
+    [0, 1, 2].map((position) => store.alternatives(position)?.length),
+    [1, 0, 0],
+  );
+});
+
+test("a run that was going on when the notebook was saved goes on no more", () => {
+  const { store } = reopened(snapshot(3));
+  assert.deepEqual([store.state, store.active], ["unfinished", false]);
 });

@@ -10,6 +10,7 @@ import {
   presetOf,
   rounded,
   seedIn,
+  settingsInWords,
   stopError,
   stopIn,
   written,
@@ -108,4 +109,15 @@ test("every strategy is used by a field or is greedy", () => {
   for (const { value } of STRATEGIES) {
     assert.equal(value === "greedy", !FIELDS.some(({ usedBy }) => usedBy?.includes(value)));
   }
+});
+
+test("the settings are one line, without what changes nothing", () => {
+  const all = { ...PARAMS, max_tokens: 64, repetition_penalty: 1.2, seed: "7", stop: ["\n", "end"] };
+  assert.equal(settingsInWords(PARAMS), "top-p 0.9 · temperature 0.7 · any length");
+  assert.equal(
+    settingsInWords(all),
+    'top-p 0.9 · temperature 0.7 · up to 64 tokens · repetition penalty 1.2 · seed 7 · stops at "\\n", "end"',
+  );
+  assert.equal(settingsInWords({ ...all, strategy: "greedy", stop: [] }).startsWith("greedy · up to 64 tokens"), true);
+  assert.equal(settingsInWords({ ...PARAMS, strategy: "top_k" }), "top-k 40 · temperature 0.7 · any length");
 });

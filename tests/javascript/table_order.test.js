@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { tokenOf } from "../../workbench/widgets/static/run_wire.js";
 import { COLUMNS, orderAfter, sortedAs, stretch } from "../../workbench/widgets/static/table_columns.js";
-import { tableRows } from "../../workbench/widgets/static/table_order.js";
+import { misreadIn, tableRows } from "../../workbench/widgets/static/table_order.js";
 
 /**
  * @import { WireToken } from "../../workbench/widgets/static/run_wire.js"
@@ -75,4 +75,11 @@ test("a press sorts, a second turns the order round, a third gives it up", () =>
 
 test("a stretch ends where the last press was", () => {
   assert.deepEqual([stretch(2, 4), stretch(4, 2), stretch(3, 3)], [[2, 3, 4], [4, 3, 2], [3]]);
+});
+
+test("a word that is meant as a comparison and is none is named", () => {
+  for (const word of ["rank>", "rank>>3", "rank>x", "ranks>3", "probability<0,1", "Rank>3", "rank=>3"])
+    assert.equal(misreadIn(`a ${word} b`), word);
+  for (const query of ["", "word", "=>", "<|end|>", "rank>3 probability<10%", "1>2"])
+    assert.equal(misreadIn(query), "");
 });

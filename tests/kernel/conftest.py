@@ -22,6 +22,8 @@ class Shown:
     stderr: str = ""
     results: list[dict[str, Any]] = field(default_factory=list)
     """MIME bundles, in order: displays and the cell's value."""
+    display_ids: list[str | None] = field(default_factory=list)
+    """By which each of them can be updated."""
     error: str | None = None
     """Name of the exception that ended the cell."""
     error_text: str = ""
@@ -39,6 +41,7 @@ class Kernel:
         self._manager = manager
         self._client = client
         self._subshell: str | None = None
+        self._updates: list[dict[str, Any]] = []
 
     def start(self, code: str) -> str:
         """Send a cell without waiting for it; returns what ``finish`` needs."""
@@ -49,7 +52,7 @@ class Kernel:
         shown = Shown()
         deadline = time.monotonic() + timeout_s
         while True:
-            message = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
+            message = self._next_message(deadline)
             if message["parent_header"].get("msg_id") == cell and _is_the_end(message, shown):
                 return shown
 
@@ -57,9 +60,22 @@ class Kernel:
         """Until the cell, which goes on, has printed the text."""
         deadline, shown = time.monotonic() + timeout_s, Shown()
         while text not in shown.stdout:
-            message = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
+            message = self._next_message(deadline)
             if message["parent_header"].get("msg_id") == cell:
                 assert not _is_the_end(message, shown), shown
+
+    def next_update(self, timeout_s: float = 90) -> dict[str, Any]:
+        """The next update of an output that was displayed before, whichever cell runs, or none."""
+        deadline = time.monotonic() + timeout_s
+        while not self._updates:
+            self._next_message(deadline)
+        return self._updates.pop(0)
+
+    def _next_message(self, deadline: float) -> dict[str, Any]:
+        message: dict[str, Any] = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
+        if message["msg_type"] == "update_display_data":
+            self._updates.append(message["content"])
+        return message
 
     def click(self, comm_id: str, content: dict[str, Any]) -> None:
         """Send a widget what a click in its page sends: on a line of its own, as JupyterLab does, beside any cell."""
@@ -86,6 +102,7 @@ def _is_the_end(message: dict[str, Any], shown: Shown) -> bool:
         setattr(shown, content["name"], getattr(shown, content["name"]) + content["text"])
     elif kind in ("display_data", "execute_result"):
         shown.results.append(content["data"])
+        shown.display_ids.append(content.get("transient", {}).get("display_id"))
     elif kind == "error":
         shown.error, shown.error_text = content["ename"], content["evalue"]
     return bool(kind == "status" and content["execution_state"] == "idle")

@@ -99,6 +99,24 @@ def test_read_while_they_grow_it_is_what_it_is_at_the_end() -> None:
     assert seen[-1] == 2
 
 
+def test_where_they_part_is_known_before_any_distribution_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    handed_out = FakeRun.logprobs
+
+    def logprobs(run: FakeRun, position: int) -> Any:
+        asked.append(position)
+        return handed_out(run, position)
+
+    monkeypatch.setattr(FakeRun, "logprobs", logprobs)
+    compared = Comparison([spelled("a", " b", " c"), spelled("a", " b", " x")])
+    (pair,) = compared.read(patience_s=0)
+    assert pair.divergence is not None
+    assert (pair.divergence.position, pair.kl_nats, asked) == (2, [], [])
+    (pair,) = compared.read()
+    assert len(pair.kl_nats) == 3
+    assert asked == [0, 0, 1, 1, 2, 2]
+
+
 # ------------------------------------------------------------------------------------------------- how far they are
 
 

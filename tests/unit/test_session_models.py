@@ -110,7 +110,7 @@ def test_the_picker_registers_with_the_facade_and_takes_back(bench: Workbench, f
         picker = ModelPicker(bench)
         page.send(picker, {"kind": "register", "id": 1, "source": str(folder), "name": "third", "provider_id": "exact"})
         assert picker.wait(60)
-        assert picker.registration == {"state": "done", "said": "third is registered."}
+        assert picker.registration == {"state": "done", "said": "third is registered in float32."}
         assert (names(bench)[-1], picker.value) == ("third", "third")
         assert picker.card is not None
         assert picker.card.predicted_memory_bytes
@@ -209,3 +209,55 @@ def test_a_thousand_registrations_generations_and_unregistrations_from_eight_thr
     with Workbench(config) as bench:
         assert {f"{model.provider_id}/{model.identifier}" for model in bench.list_models()} == served
     assert still_there(set(threading.enumerate()) - threads_before) == []
+
+
+# --------------------------------------------------------------------------------------------------------- precision
+
+
+def test_ones_own_model_is_float32_in_the_default_session_and_the_catalogs_stay(folder: Path) -> None:
+    with Workbench() as bench:
+        bench.register_model("mine", folder)
+        bench.register_model("theirs", "smollm2-135m-instruct")
+        models = ("mine", "theirs", "smollm2-135m-instruct")
+        assert [bench.card(model).precision for model in models] == ["float32", "int4", "int4"]
+
+
+def test_a_registration_in_another_precision_is_kept_and_loaded_so(folder: Path) -> None:
+    with Workbench() as bench:
+        model = bench.register_model("mine", folder, precision="int8", metadata={"note": "mine"})
+        assert model.metadata == {"note": "mine", "precision": "int8"}
+    with Workbench() as bench:
+        exact = bench.register_model("exact", folder, precision="float32")
+        assert bench.card("mine").precision == "int8"
+        assert bench.load("mine").memory_bytes < bench.load("exact").memory_bytes
+        assert exact.metadata == {"precision": "float32"}
+
+
+def test_a_model_that_is_registered_in_another_precision_is_loaded_anew(folder: Path) -> None:
+    with Workbench() as bench:
+        bench.register_model("mine", folder)
+        before = bench.load("mine").memory_bytes
+        bench.register_model("mine", folder, precision="int8")
+        assert not bench.card("mine").loaded
+        assert bench.load("mine").memory_bytes < before
+
+
+def test_the_precision_of_a_run_config_is_the_registered_models_unless_they_name_one(
+    bench: Workbench, folder: Path
+) -> None:
+    bench.register_model("as-configured", folder, provider_id="quick")
+    bench.register_model("otherwise", folder, provider_id="quick", precision="float32")
+    assert [bench.card(name).precision for name in ("as-configured", "otherwise")] == ["int8", "float32"]
+
+
+def test_a_precision_is_refused_by_name_where_it_is_none_and_where_nobody_could_honour_it(
+    bench: Workbench, folder: Path
+) -> None:
+    with pytest.raises(InvalidRequestError, match=r"metadata\.precision must be one of float32, bf16, .*got 'int3'"):
+        bench.register_model("mine", folder, precision="int3")
+    echo = {"provider_id": "echo", "provider_type": "inline::echo", "config": {}}
+    with (
+        Workbench({"providers": {"inference": [echo]}}) as other,
+        pytest.raises(InvalidRequestError, match=r"metadata\.precision must be left out: inline::echo"),
+    ):
+        other.register_model("mine", "echo", precision="int4")

@@ -8,27 +8,38 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from workbench.errors import WorkbenchError
+from workbench.errors import InvalidRequestError, WorkbenchError
+from workbench.paths import typed_path
 
 NOTES = """
 In a clone the notebooks themselves are opened: what you save shows in git. Elsewhere they are copied
-into ./notebooks first, unless they are there. Everything after -- goes to JupyterLab.
+into ./notebooks first, unless they are there. --copy FOLDER opens copies in FOLDER/notebooks instead, and
+so does --ServerApp.root_dir=FOLDER where the notebooks are not below it. Everything after -- goes to
+JupyterLab. What widgets show is saved with a notebook, unless JupyterLab's settings say otherwise.
 """
 
 _CLONE = Path(__file__).parents[2]
 _DISTRIBUTION = "inference-workbench"
 _SHIPPED = PurePosixPath("share/inference-workbench/notebooks")
 _FIRST_NOTEBOOK = "00_playground.ipynb"
+_ROOT_OPTIONS = ("--ServerApp.root_dir", "--notebook-dir")
 
-# Defaults of JupyterLab's settings, which the user's own settings override: the news prompt is off, nothing else.
+# Defaults of JupyterLab's settings, which the user's own settings override: a saved notebook keeps what its widgets
+# show, and the news prompt is off.
 _CONFIG = Path(__file__).with_name("jupyter_config")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """``--no-browser``, ``--port`` and whatever stands after ``--``."""
+    """``--copy``, ``--no-browser``, ``--port`` and whatever stands after ``--``."""
+    parser.add_argument(
+        "--copy",
+        type=Path,
+        metavar="FOLDER",
+        help="open copies of the notebooks in FOLDER/notebooks, made unless there",
+    )
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.add_argument("--port", type=int, help="port on this machine (default: 8888, or the next free one)")
     parser.add_argument("lab_options", nargs="*", metavar="-- OPTION", help="options of JupyterLab itself")
@@ -50,31 +61,47 @@ def start_lab(
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise WorkbenchError("JupyterLab is not installed: pip install 'inference-workbench[lab]'")
-    command = lab_command(args, root or notebooks_root(), notebook)
+    if root is None:
+        served = _served(args.lab_options)
+        holds_clone = served is None or _is_below(_CLONE, served)
+        root = notebooks_root(args.copy or (None if holds_clone else served))
+    command = lab_command(args, root, notebook)
     sys.stdout.flush()
     replace_process(command, {**lab_environment(), **(environment or {})})
     return 0
 
 
 def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> list[str]:
-    """The command line of JupyterLab that serves ``root`` and opens the notebook, or the folder of them all."""
+    """The command line of JupyterLab that serves ``root`` and opens the notebook, or the folder of them all.
+
+    An option that the user gives to JupyterLab replaces the one of the same name here: JupyterLab takes each once.
+    """
     from workbench.stack.registrations import state_dir
 
-    page = f"/lab/tree/notebooks/{notebook}" if notebook else "/lab/tree/notebooks"
-    command = [
-        *(sys.executable, "-m", "jupyterlab"),
-        f"--ServerApp.root_dir={root}",
-        f"--LabApp.default_url={page}",
+    options = list(args.lab_options)
+    served = _served(options) or root
+    if not _is_below(root, served):
+        raise InvalidRequestError(_ROOT_OPTIONS[0], str(served), f"a folder that holds {root}")
+    folders = (root / "notebooks").relative_to(served).parts
+    page = "/".join(["/lab/tree", *folders, *([notebook] if notebook else [])])
+    ours = {
+        _ROOT_OPTIONS[0]: served,
+        "--LabApp.default_url": page,
         # Another project's open tabs are not ours to restore, nor ours to overwrite.
-        f"--LabApp.workspaces_dir={state_dir() / 'jupyterlab-workspaces'}",
-    ]
+        "--LabApp.workspaces_dir": state_dir() / "jupyterlab-workspaces",
+    }
+    command = [sys.executable, "-m", "jupyterlab"]
+    for name, value in ours.items():
+        names = _ROOT_OPTIONS if name in _ROOT_OPTIONS else (name,)
+        if _value_of(options, names) is None:
+            command.append(f"{name}={value}")
     if args.no_browser:
         command.append("--no-browser")
     if args.port is not None:
         command.append(f"--port={args.port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container there is nobody else
-    return command + list(args.lab_options)
+    return command + options
 
 
 def lab_environment() -> dict[str, str]:
@@ -88,15 +115,42 @@ def replace_process(command: list[str], environment: dict[str, str]) -> None:
     os.execve(command[0], command, environment)  # noqa: S606 (no shell is wanted)
 
 
-def notebooks_root() -> Path:
-    """The folder whose ``notebooks`` are opened: the clone, or the current one with a copy of what was shipped."""
-    if (_CLONE / "notebooks" / _FIRST_NOTEBOOK).is_file():
+def notebooks_root(copy: Path | None = None) -> Path:
+    """The folder whose ``notebooks`` are opened: the clone, or the current one with a copy of what was shipped.
+
+    Args:
+        copy: a folder that gets a copy instead, unless it has one.
+    """
+    cloned = _CLONE / "notebooks"
+    is_clone = (cloned / _FIRST_NOTEBOOK).is_file()
+    if is_clone and copy is None:
         return _CLONE
-    target = Path.cwd() / "notebooks"
+    target = (Path.cwd() if copy is None else typed_path(copy, "--copy").absolute()) / "notebooks"
     if not (target / _FIRST_NOTEBOOK).exists():
-        shutil.copytree(_shipped_notebooks(), target, dirs_exist_ok=True)
+        source = cloned if is_clone else _shipped_notebooks()
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
         print(f"Copied the notebooks to {target}", file=sys.stderr)
     return target.parent
+
+
+def _served(options: Sequence[str]) -> Path | None:
+    """The folder that the user's options tell JupyterLab to serve; None where they name none."""
+    value = _value_of(options, _ROOT_OPTIONS)
+    return None if not value else typed_path(value, _ROOT_OPTIONS[0]).absolute()
+
+
+def _is_below(folder: Path, other: Path) -> bool:
+    return other == folder or other in folder.parents
+
+
+def _value_of(options: Sequence[str], names: Sequence[str]) -> str | None:
+    """The value of the last option with one of the names, as ``--name=value`` or as two words; None without one."""
+    found = None
+    for option, following in zip(options, [*options, ""][1:], strict=True):
+        name, is_joined, value = option.partition("=")
+        if name in names:
+            found = value if is_joined else following
+    return found
 
 
 def _shipped_notebooks() -> Path:

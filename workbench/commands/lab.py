@@ -26,6 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench lab --lesson 02
             workbench lab --lesson 02 --record traces     # run its cells: what models answer is written down
             workbench lab --lesson 02 --exam traces       # no model: only what was recorded, and no answers
+            workbench lab --copy my-work                  # leaves the notebooks of the clone as they are
             workbench lab --no-browser --port 8899
             workbench lab -- --ServerApp.open_browser=False
             """,
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             option = "--record" if args.record else "--exam"
             raise InvalidRequestError(option, str(given), "given together with --lesson NUMBER")
         return jupyter.start_lab(args, notebook=None)
-    root = jupyter.notebooks_root()
+    root = jupyter.notebooks_root(args.copy)
     lesson = lesson_name(root / "notebooks", args.lesson)
     environment = {}
     if args.record:

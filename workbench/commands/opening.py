@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
 DEFAULT_MODEL = "smollm2-135m-instruct"
+PRECISION_HELP = (
+    "how the weights are held (default: what the run config says; int4 for the catalog's models,"
+    " float32, the reference, for any other)"
+)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +30,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="catalog name, local folder or hub id; with a run config, a model that it serves"
         f" (default: the first chat model; {DEFAULT_MODEL} where there is no run config)",
     )
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="how the weights are held (default: what the run config says; int4 for the catalog's models,"
-        " float32, the reference, for any other)",
-    )
+    group.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     group.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
 
 

@@ -20,6 +20,7 @@ def add_parser(subparsers: Subparsers) -> None:
         summary="open the playground in JupyterLab",
         examples="""
             workbench play
+            workbench play --copy my-work
             workbench play --no-browser --port 8899
             workbench play -- --ServerApp.password_required=True
             """,

@@ -22,6 +22,7 @@ def add_register(actions: Subparsers) -> None:
         summary="have a provider serve one more model, from now on",
         examples="""
             workbench models register ./my-model
+            workbench models register mine ./my-model --precision int4
             workbench models register mine ./my-model --provider exact
             """,
         notes="What runs already finds it after its next start.",
@@ -29,6 +30,7 @@ def add_register(actions: Subparsers) -> None:
     parser.add_argument("name", metavar="NAME", help="the name to ask for it; alone, also where it comes from")
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="catalog name, local folder or hub id")
     parser.add_argument("--provider", metavar="ID", help="provider of the run config (default: its first)")
+    parser.add_argument("--precision", choices=opening.PRECISIONS, help=opening.PRECISION_HELP)
     parser.add_argument("--metadata", metavar="JSON", type=_mapping, help="facts to keep with it")
     add_config_option(parser)
 
@@ -56,8 +58,12 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 def register(args: argparse.Namespace) -> int:
     with opening.open_workbench(args.config) as bench:
-        model = bench.register_model(args.name, args.source, provider_id=args.provider, metadata=args.metadata)
-    print(f"{model.identifier}: registered with {model.provider_id}, from {model.llama_model}")
+        model = bench.register_model(
+            args.name, args.source, provider_id=args.provider, precision=args.precision, metadata=args.metadata
+        )
+        held = bench.card(f"{model.provider_id}/{model.identifier}").precision
+    precision = f", in {held}" if held else ""
+    print(f"{model.identifier}: registered with {model.provider_id}, from {model.llama_model}{precision}")
     return 0
 
 

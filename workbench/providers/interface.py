@@ -159,6 +159,9 @@ class InferenceProvider:
         """Prepare to serve one more model, or raise what is wrong with it."""
         if not self.capabilities.register:
             lacking(self, "register", model.identifier)
+        if (precision := model.metadata.get("precision")) is not None:
+            allowed = f"left out: {self.provider_type} does not hold the weights"
+            raise UnsupportedFieldError("metadata.precision", precision, allowed)
         self.serve(model)
 
     async def unregister_model(self, identifier: str) -> None:

@@ -18,7 +18,10 @@ CONFIG_VARIABLE = "WORKBENCH_CONFIG"
 
 
 def default_run_config(precision: str = "int4") -> RunConfig:
-    """Return the config of the embedded models on this machine; int4 suits a laptop."""
+    """Return the config of the embedded models on this machine; int4 suits a laptop.
+
+    The precision is that of the catalog's models alone: any other is float32 unless its registration says otherwise.
+    """
     return RunConfig.model_validate(
         {
             "built_at": datetime(2026, 1, 1, tzinfo=UTC),
@@ -30,7 +33,7 @@ def default_run_config(precision: str = "int4") -> RunConfig:
                         "provider_type": "inline::transformers",
                         "config": {
                             "models": ["smollm2-135m-instruct", "all-minilm-l6-v2"],
-                            "quantization": None if precision == "float32" else {"type": precision},
+                            "catalog_quantization": None if precision == "float32" else {"type": precision},
                         },
                     }
                 ]

@@ -1,7 +1,8 @@
 """The JavaScript and CSS of a widget as one text each.
 
 anywidget loads a module from a Blob URL, from which no other file can be imported. So an import of a sibling is
-replaced by the sibling's text here; in the repository every file stays a plain ES module of its own.
+replaced by the sibling's text here; in the repository every file stays a plain ES module of its own. Comments stay
+there, too: a notebook that keeps what its widgets show holds these texts once for each widget.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
+# Comments that have lines of their own; a type before an expression stays.
+_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*(?:(?!\*/)[\s\S])*\*/[ \t]*)\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async )?function|const|class)", re.MULTILINE)
 
 
@@ -20,8 +23,8 @@ def module_source(name: str) -> str:
     """The ES module ``static/<name>.js`` with its siblings put in front of it, each once."""
     seen: dict[str, str] = {}
     _collect(name, seen)
-    *siblings, own = seen.items()
-    return "\n".join([*(_EXPORT.sub("", text) for _, text in siblings), own[1]])
+    *siblings, own = (_COMMENT.sub("", text) for text in seen.values())
+    return "\n".join([*(_EXPORT.sub("", text) for text in siblings), own])
 
 
 @cache
@@ -30,7 +33,8 @@ def style_source(name: str) -> str:
     seen: dict[str, str] = {}
     _collect(name, seen)
     sheets = [STATIC / f"{part}.css" for part in ("base", *seen)]
-    return "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.exists())
+    texts = (sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.exists())
+    return "\n".join(_COMMENT.sub("", text) for text in texts)
 
 
 def _collect(name: str, seen: dict[str, str]) -> None:

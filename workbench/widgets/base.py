@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import traitlets
 
+from workbench.widgets.stored_twin import VIEW_MIMETYPE, StoredTwin
+
 # Traits are written by tickers and by whatever thread the kernel handles a click on, and ipywidgets does not lock
 # its own state. One lock for all, because widgets are linked: two locks could be taken in two orders.
 LOCK = threading.RLock()
-
-_VIEW_MIMETYPE = "application/vnd.jupyter.widget-view+json"
 
 
 class Part(anywidget.WidgetTrait):
@@ -35,6 +35,10 @@ class Parts(traitlets.List):  # type: ignore[type-arg] # of any widgets
 class WorkbenchWidget(anywidget.AnyWidget):
     """A widget with the habits of this package; subclasses add traits, a module, and ``static_html``."""
 
+    _twin_shows: ClassVar[tuple[str, ...]] = ()
+    """Names of the traits that the static twin shows; ``feed.snapshot`` is a trait of the feed."""
+    _stored_twin: StoredTwin | None = None
+
     def static_html(self) -> str:
         """The state as self-contained HTML without a script."""
         raise NotImplementedError
@@ -46,8 +50,34 @@ class WorkbenchWidget(anywidget.AnyWidget):
         twin = {"text/plain": repr(self), "text/html": self.static_html()}
         if self.comm is None:
             return twin, {}
-        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
-        return {**twin, _VIEW_MIMETYPE: view}, {}
+        return {**twin, VIEW_MIMETYPE: self._view()}, {}
+
+    def _ipython_display_(self) -> None:
+        with LOCK:
+            if self.closed or not self._twin().display(self._view(), repr(self), self.static_html()):
+                raise NotImplementedError  # IPython falls back to the bundle
+
+    def _view(self) -> dict[str, Any]:
+        return {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
+
+    def _twin(self) -> StoredTwin:
+        """Return the stored twin; from the first display on it follows the traits that it shows."""
+        if self._stored_twin is None:
+            self._stored_twin = StoredTwin(self.model_id)
+            for name in self._twin_shows:
+                owner, _, trait = name.rpartition(".")
+                (getattr(self, owner) if owner else self).observe(self._update_twin, trait)
+        return self._stored_twin
+
+    def _update_twin(self, _change: Any = None) -> None:
+        with LOCK:
+            if not self.closed and self._is_settled():
+                self._twin().update(self.static_html())
+
+    def _is_settled(self) -> bool:
+        """Return whether the twin is worth storing: not while a run that it shows goes on."""
+        feed = getattr(self, "feed", None)
+        return feed is None or feed.run is None or feed.run.done
 
     @property
     def closed(self) -> bool:

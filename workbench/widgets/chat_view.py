@@ -52,6 +52,7 @@ class ChatView(ChatMoves):
 
     _esm = module_source("chat_view")
     _css = style_source("chat_view")
+    _twin_shows = ("feed.snapshot", "turns")
 
     inspector = Part("Everything about the selected token.")
     microscope = Part("How the calls of the answer came about whose tokens are shown; looks while it is open.")
@@ -119,6 +120,10 @@ class ChatView(ChatMoves):
         super()._release()
         for part in (self.microscope, self.prompt_view, self.inspector, self.controls, self.picker, self.feed):
             part.close()
+
+    def _is_settled(self) -> bool:
+        pending = self._transcript.pending
+        return pending is None or pending.done
 
     def _open_detail(self, change: Any) -> None:
         self.microscope.active = change.new == "calls"

@@ -50,6 +50,7 @@ class CompareView(WorkbenchWidget):
 
     _esm = module_source("compare_view")
     _css = style_source("compare_view")
+    _twin_shows = ("differences",)
 
     feeds = Parts("The run feed of each side, A first.")
     sides: traitlets.List[dict[str, Any]] = traitlets.List(
@@ -160,6 +161,9 @@ class CompareView(WorkbenchWidget):
         for feed in self.feeds:
             feed.close()
 
+    def _is_settled(self) -> bool:
+        return bool(self.differences["state"] != "running")
+
     def _launch(self) -> list[RunLike]:
         # The number of the start, and no random one: a recording of it has to be asked the same again.
         seed = self.differences["number"] + 1
@@ -182,12 +186,14 @@ class CompareView(WorkbenchWidget):
         return Comparison(runs, templates=templates)
 
     def _publish(self, comparison: Comparison) -> None:
-        pairs = comparison.read()  # outside the lock: it looks at logits, which the model's thread hands out
+        # The tokens first: where the runs part is said beside their texts, however slowly distributions come.
+        pairs = comparison.read(patience_s=0)
         with LOCK:
             if self._comparison is comparison and not self.closed:
                 wire = wire_pairs(pairs, self._sent)
                 self._sent = [pair["from"] + len(pair["kl"]) for pair in wire]
                 self.send({"kind": "differences", "number": self.differences["number"], "pairs": wire})
+        comparison.read(_INTERVAL_S)  # outside the lock: the model's thread hands out logits, a step at a time
 
     def _finish(self, comparison: Comparison) -> None:
         pairs = comparison.read()

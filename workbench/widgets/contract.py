@@ -142,7 +142,12 @@ class SessionLike(Protocol):
     def list_models(self) -> Sequence[ServedModel]: ...
 
     def register_model(
-        self, identifier: str, source: str | None = None, *, provider_id: str | None = None
+        self,
+        identifier: str,
+        source: str | None = None,
+        *,
+        provider_id: str | None = None,
+        precision: str | None = None,
     ) -> ServedModel:
         """Blocks, for minutes where weights are fetched."""
 

@@ -19,6 +19,7 @@ from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.contract import ServedModel, SessionLike
+from workbench.widgets.precisions import precision_choices
 from workbench.widgets.wire import in_words
 
 _QUIET = {"state": "idle", "said": ""}
@@ -35,14 +36,15 @@ class ModelPicker(WorkbenchWidget):
 
     _esm = module_source("model_picker")
     _css = style_source("model_picker")
+    _twin_shows = ("cards", "value")
 
     cards: traitlets.List[dict[str, Any]] = traitlets.List(
         help="Facts of each model served, as plain dictionaries."
     ).tag(sync=True)
     value = traitlets.Unicode(None, allow_none=True, help="Identifier of the chosen model.").tag(sync=True)
 
-    providers: traitlets.List[dict[str, str]] = traitlets.List(
-        help="Id and type of each provider that may be asked to serve one more model."
+    providers: traitlets.List[dict[str, Any]] = traitlets.List(
+        help="Id, type and precisions of each provider that may be asked to serve one more model."
     ).tag(sync=True)
     registration = traitlets.Dict(help="State of the last change, and in words what came of it.").tag(sync=True)
 
@@ -52,7 +54,11 @@ class ModelPicker(WorkbenchWidget):
         self._thread: threading.Thread | None = None
         cards = self._served_cards()
         providers = [
-            {"provider_id": one.provider_id, "provider_type": one.provider_type}
+            {
+                "provider_id": one.provider_id,
+                "provider_type": one.provider_type,
+                "precisions": precision_choices(one),
+            }
             for one in session.config.providers.get("inference", ())
         ]
         super().__init__(cards=cards, value=_chosen(cards, value), providers=providers, registration=dict(_QUIET))
@@ -74,12 +80,19 @@ class ModelPicker(WorkbenchWidget):
             if self.value not in [card["value"] for card in cards]:
                 self.value = cards[0]["value"] if cards else None
 
-    def register(self, identifier: str, source: str | None = None, *, provider_id: str | None = None) -> None:
+    def register(
+        self,
+        identifier: str,
+        source: str | None = None,
+        *,
+        provider_id: str | None = None,
+        precision: str | None = None,
+    ) -> None:
         """Have one more model served, and choose it; arguments and errors are those of ``Workbench.register_model``.
 
         Blocks, for minutes where weights are fetched.
         """
-        model = self._session.register_model(identifier, source, provider_id=provider_id)
+        model = self._session.register_model(identifier, source, provider_id=provider_id, precision=precision)
         self.refresh()
         with LOCK:
             self.value = self._name_of(model) or self.value
@@ -138,11 +151,13 @@ class ModelPicker(WorkbenchWidget):
         name, source = (str(message.get(field) or "").strip() for field in ("name", "source"))
         if not source:
             raise InvalidRequestError("source", source, "given: a catalog name, a folder or a hub id")
+        precision = message.get("precision") or None
 
         def work() -> str:
             arguments = (name, source) if name else (source,)
-            self.register(*arguments, provider_id=message.get("provider_id"))
-            return f"{name or source} is registered."
+            self.register(*arguments, provider_id=message.get("provider_id"), precision=precision)
+            held = None if self.card is None else self.card.precision
+            return f"{name or source} is registered{f' in {held}' if held else ''}."
 
         return f"Registering {name or source} …", work
 

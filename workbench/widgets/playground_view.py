@@ -40,6 +40,7 @@ class Playground(Choosing):
 
     _esm = module_source("playground")
     _css = style_source("playground")
+    _twin_shows = ("feed.snapshot",)
 
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")
@@ -68,7 +69,7 @@ class Playground(Choosing):
         self._logprobs = logprobs_with(alternatives)
         with ExitStack() as made:
             feed = until_made(made, RunFeed())
-            controls = until_made(made, SamplingControls(sampling_params))
+            controls = until_made(made, SamplingControls(sampling_params, expanded=False))
             super().__init__(
                 feed=feed,
                 picker=until_made(made, ModelPicker(session, value=model)),
@@ -120,6 +121,10 @@ class Playground(Choosing):
     def start(self, prompt: str | None = None) -> RunLike:
         """Start a run as the button does; see ``StreamView.start``."""
         return self.stream.start(prompt)  # type: ignore[no-any-return]
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the run that is shown has ended and the page was told so; True if it is so."""
+        return self.feed.wait(timeout_s)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Stop what goes on within one step of the model; nothing happens where all has ended."""
@@ -184,11 +189,13 @@ class Playground(Choosing):
             self.branches = len(change.new)
 
     def _after_run(self, change: Any) -> None:
-        # The first run of a model has loaded it: its card now tells the memory that it really takes.
-        if change.new["state"] in ("finished", "cancelled") and not self.picker.closed:
+        # The first run of a model has fetched and loaded it: its card now has the memory that it takes, and tells
+        # whether it can chat.
+        if change.new["state"] in ("finished", "cancelled", "failed") and not self.picker.closed:
             card = self.picker.card
             if card is not None and not card.loaded:
                 self.picker.refresh()
+                self.stream.refresh()
 
 
 def playground(

@@ -38,6 +38,7 @@ class PredictionGame(WorkbenchWidget):
 
     _esm = module_source("prediction_game")
     _css = style_source("prediction_game")
+    _twin_shows = ("page",)
 
     page = traitlets.Dict(help="The round that is shown, with what is known of it, and the totals so far.").tag(
         sync=True

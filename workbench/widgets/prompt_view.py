@@ -26,6 +26,7 @@ class PromptView(Lens):
 
     _esm = module_source("prompt_view")
     _css = style_source("prompt_view")
+    _twin_shows = ("tokens", "message")
 
     tokens: traitlets.List[list[Any]] = traitlets.List(
         help=f"A token each, {MOST_TOKENS:,} at most: id, label, whether it is a control token."

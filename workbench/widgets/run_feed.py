@@ -6,6 +6,7 @@ in one is seen by the others without the kernel. Traffic of a run:
 * one write of ``snapshot`` when it starts; when it ends, that trait is the whole result (a reload finds it), and a
   page that has seen the run is told the rest: ``{kind: "end", at, tokens, ...}`` and all else that a snapshot has;
 * one write of ``forks`` where that changes: the positions at which other runs of the same prompt part from it;
+* one write of ``problem`` where an attempt gave nothing to show: the run before it stays, or is shown again;
 * between them custom messages ``{kind: "delta", news: [run, sequence, at, tokens, tokens_per_s]}`` with what else has
   changed, at most twenty a second;
 * replies to a page: ``{kind: "snapshot"}`` for one that is new or has seen a gap, ``{kind: "alternatives"}`` for the
@@ -17,6 +18,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import traitlets
@@ -29,13 +31,22 @@ from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.branches import forks
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.contract import RunLike
-from workbench.widgets.wire import RunStream, wire_alternative
+from workbench.widgets.wire import RunStream, in_words, wire_alternative
 
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
 # More positions than a screen shows are never needed at once.
 _MOST_POSITIONS = 200
 # Each keeps its tokens, and what its model keeps of them.
 _MOST_RUNS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A run that was shown, with the runs of its prompt and the selection in it."""
+
+    run: RunLike
+    runs: tuple[RunLike, ...]
+    selected: tuple[int, ...]
 
 
 class Positions(traitlets.TraitType[Any, Any]):
@@ -67,6 +78,9 @@ class RunFeed(WorkbenchWidget):
     forks = traitlets.List(traitlets.Int(), help="Positions at which other runs of the same prompt part from it.").tag(
         sync=True
     )
+    problem = traitlets.Unicode(
+        "", help="Why the last attempt gave nothing to show; empty where it gave something."
+    ).tag(sync=True)
     revision = traitlets.Int(0, help="Grows whenever a run of the same prompt has begun, has ended, or is shown.")
 
     def __init__(self, run: RunLike | None = None) -> None:
@@ -74,6 +88,7 @@ class RunFeed(WorkbenchWidget):
         self._runs: list[RunLike] = []
         self._stream: RunStream | None = None
         self._ticker: threading.Thread | None = None
+        self._before: _Shown | None = None
         self._is_told = False
         super().__init__(snapshot=dict(IDLE))
         self.on_msg(self._answer)
@@ -101,31 +116,37 @@ class RunFeed(WorkbenchWidget):
         tokens = self.tokens
         return [tokens[position] for position in self.selected if position < len(tokens)]
 
-    def follow(self, run: RunLike, *, selected: Any = ()) -> None:
+    def follow(self, run: RunLike, *, selected: Any = (), or_return: bool = False) -> None:
         """Show this run from now on; the one before is neither cancelled nor shown any more.
 
         Args:
             selected: positions to select, also such that are still to come.
+            or_return: show the run before it again if this one fails before its first token; ``problem`` says why.
         """
         with LOCK:
             if self.closed:
                 return
+            before = self._run
+            self._before = None if before is None or not or_return else _Shown(before, self.runs, self.selected)
             stream, has_ended = RunStream(run), run.done  # read before the snapshot, which may already tell of the end
             self._run, self._stream, self._ticker = run, stream, None
+            self.problem = ""
             self.selected = ()
             self._remember(run)
             self.snapshot = stream.snapshot()
             self.selected = selected
             self._recount()
-            if not has_ended:
+            if has_ended:
+                self._return_from(run)
+            else:
                 self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
 
     def clear(self) -> None:
         """Show no run from now on."""
         with LOCK:
-            self._run = self._stream = None
+            self._run = self._stream = self._before = None
             self._runs.clear()
-            self.selected = ()
+            self.problem, self.selected = "", ()
             self.snapshot = dict(IDLE)
             self._recount()
 
@@ -151,12 +172,9 @@ class RunFeed(WorkbenchWidget):
             return branch
 
     def report(self, message: str) -> None:
-        """Show in words why a run could not even start."""
+        """Show in words why a run could not even start; the run that is shown stays."""
         with LOCK:
-            self._run = self._stream = None
-            self.selected = ()
-            self.snapshot = {**IDLE, "state": "failed", "error": message}
-            self._recount()
+            self.problem = message
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the last message about an ended run was sent; True if there is nothing left to send."""
@@ -182,7 +200,18 @@ class RunFeed(WorkbenchWidget):
                 return
             if self._stream is stream:
                 self._keep(*stream.end())
+                self._return_from(stream.run)
             self._recount()
+
+    def _return_from(self, run: RunLike) -> None:
+        """Show the run before this one again, where it was to be and this one gave no token and failed."""
+        before, self._before = self._before, None
+        if before is None or run.state != "failed" or run.tokens:
+            return
+        self.follow(before.run, selected=before.selected)
+        self._runs = list(before.runs)
+        self._recount()
+        self.problem = in_words(run.error) if run.error else "The run failed."
 
     def _keep(self, whole: dict[str, Any], rest: dict[str, Any] | None) -> None:
         """Have the whole run as ``snapshot``, and tell the page what it lacks of it."""

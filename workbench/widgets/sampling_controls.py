@@ -37,20 +37,25 @@ class SamplingControls(WorkbenchWidget):
 
     _esm = module_source("sampling_controls")
     _css = style_source("sampling_controls")
+    _twin_shows = ("params",)
 
     value = traitlets.Instance(SamplingParams, help="The parameters of the next run; setting it moves the controls.")
     params = traitlets.Dict(help="The controls' own positions, also of those that the strategy ignores.").tag(sync=True)
     presets = traitlets.Dict(help="Named positions; a preset leaves length, seed and stop strings.").tag(sync=True)
     code = traitlets.Unicode(help="The Python expression that makes `value`.").tag(sync=True)
+    expanded = traitlets.Bool(True, help="Whether the controls are shown, or their settings in one line.").tag(
+        sync=True
+    )
     limits = traitlets.Dict(help="What the protocol allows for seed and stop strings.").tag(sync=True)
 
-    def __init__(self, value: SamplingParams | None = None) -> None:
+    def __init__(self, value: SamplingParams | None = None, *, expanded: bool = True) -> None:
         value = DEFAULT if value is None else value
         super().__init__(
             value=value,
             params=_positions(value, _positions(DEFAULT, {})),
             presets=PRESETS,
             code=sampling_code(value),
+            expanded=expanded,
             limits={
                 "most_stops": MAX_STOP_STRINGS,
                 "stop_length": MAX_STOP_LENGTH,

@@ -45,6 +45,7 @@ class SamplingWaterfall(WorkbenchWidget):
 
     _esm = module_source("sampling_waterfall")
     _css = style_source("sampling_waterfall")
+    _twin_shows = ("picture",)
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     picture = traitlets.Dict(help="The stages of the draw as they are shown; empty where no token is selected.").tag(

@@ -22,6 +22,7 @@ from workbench.widgets.wire import in_words
 MODES = ("chat", "completion")
 ALTERNATIVES = 5
 NO_PAUSE = "{model} cannot pause: its provider does not offer that."
+NO_CHAT = "{model} has no chat template: it continues your text instead of answering it."
 
 
 class Settings(Protocol):
@@ -45,6 +46,7 @@ class StreamView(WorkbenchWidget):
 
     _esm = module_source("stream_view")
     _css = style_source("stream_view")
+    _twin_shows = ("feed.snapshot",)
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
@@ -52,6 +54,9 @@ class StreamView(WorkbenchWidget):
     can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)
     pauses = traitlets.Dict(NOWHERE, help="Where the next run pauses: entropy_above, text, tool_call.").tag(sync=True)
     no_pause = traitlets.Unicode("", help="Why the next run cannot pause; empty where it can.").tag(sync=True)
+    no_chat = traitlets.Unicode("", help="Why the model cannot chat; empty where it can, or nobody knows.").tag(
+        sync=True
+    )
     color_by = traitlets.Enum(COLORS, "surprisal", help="What the colour of a token tells.").tag(sync=True)
     show_whitespace = traitlets.Bool(False, help="Draw a mark on each space, line end and unseen character.").tag(
         sync=True
@@ -74,6 +79,7 @@ class StreamView(WorkbenchWidget):
         self._session = session
         self._settings = _default_settings if settings is None else settings
         self._owns_feed = feed is None
+        self._gave_up_chat = False
         shared = RunFeed() if feed is None else feed
         super().__init__(
             feed=shared, prompt=prompt, mode=mode, can_run=session is not None, pauses=to_form(breakpoints)
@@ -99,10 +105,18 @@ class StreamView(WorkbenchWidget):
         self.pauses = to_form(breakpoints)
 
     def refresh(self) -> None:
-        """Look again at what the model of the next run can do, as after another one was chosen."""
+        """Look again at what the model of the next run can do, as after another one was chosen.
+
+        The mode becomes completion for a model without a chat template, and chat again for one that has it.
+        """
         model = self._settings()["model"]
         with LOCK:
             self.no_pause = "" if self._can_pause(model) else NO_PAUSE.format(model=model or "This model")
+            self.no_chat = NO_CHAT.format(model=model or "This model") if self._lacks_template(model) else ""
+            if self.no_chat and self.mode == "chat":
+                self.mode, self._gave_up_chat = "completion", True
+            elif not self.no_chat and self._gave_up_chat:
+                self.mode, self._gave_up_chat = "chat", False
 
     def _can_pause(self, model: str | None) -> bool:
         if self._session is None:
@@ -112,8 +126,20 @@ class StreamView(WorkbenchWidget):
         except ModelNotFoundError:  # nothing is served, or no longer: that is told when it is asked
             return True
 
+    def _lacks_template(self, model: str | None) -> bool:
+        if self._session is None:
+            return False
+        try:
+            card = self._session.card(model)
+        except ModelNotFoundError:
+            return False
+        # Without an architecture nobody has read the model's files yet, as of one that is still to be fetched.
+        return card.architecture is not None and not card.has_chat_template
+
     def start(self, prompt: str | None = None) -> RunLike:
         """Start a run and show it; a run that is still going on is stopped first.
+
+        If it fails before its first token, the run that was shown before is shown again.
 
         Args:
             prompt: replaces the text of the prompt box; None takes what stands there.
@@ -130,9 +156,7 @@ class StreamView(WorkbenchWidget):
             if not self.prompt.strip():
                 raise InvalidRequestError("prompt", self.prompt, "some text: write a prompt first")
             self.stop()
-            run = self._launch(self._session)
-            self.feed.follow(run)
-            return run
+            return self._follow(self._launch(self._session))
 
     def stop(self) -> None:
         """Stop what goes on, within one step of the model; nothing happens where all has ended."""
@@ -184,7 +208,7 @@ class StreamView(WorkbenchWidget):
         return self.run
 
     def _follow(self, run: RunLike) -> RunLike:
-        self.feed.follow(run)
+        self.feed.follow(run, or_return=True)
         return run
 
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:

@@ -23,6 +23,7 @@ class TokenInspector(WorkbenchWidget):
 
     _esm = module_source("token_inspector")
     _css = style_source("token_inspector")
+    _twin_shows = ("feed.snapshot", "feed.selected")
 
     feed = Part("The run feed that tells about the run and holds the selection.")
 

@@ -33,6 +33,7 @@ class TokenTable(WorkbenchWidget):
 
     _esm = module_source("token_table")
     _css = style_source("token_table")
+    _twin_shows = ("feed.snapshot", "sort_by", "descending", "query")
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)

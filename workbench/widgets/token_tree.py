@@ -27,6 +27,7 @@ class TokenTree(WorkbenchWidget):
 
     _esm = module_source("token_tree")
     _css = style_source("token_tree")
+    _twin_shows = ("branches",)
 
     feed = Part("The run feed that has the runs, and shows the one that is chosen.")
     branches: traitlets.List[dict[str, Any]] = traitlets.List(

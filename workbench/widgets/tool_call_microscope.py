@@ -31,6 +31,7 @@ class ToolCallMicroscope(Lens):
 
     _esm = module_source("tool_call_microscope")
     _css = style_source("tool_call_microscope")
+    _twin_shows = ("steps", "message")
 
     steps: traitlets.List[list[Any]] = traitlets.List(
         help="A token each: label, probability that a call begins, whether that is exact, parse state, mass removed by "

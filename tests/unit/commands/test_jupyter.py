@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from workbench.commands import jupyter
+from workbench.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from tests.unit.commands.conftest import Cli
@@ -30,6 +32,10 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notebooks" / "00_playground.ipynb").touch()
     monkeypatch.setattr(jupyter, "_CLONE", tmp_path)
     return tmp_path
+
+
+def cli_arguments(option: str, value: Path) -> argparse.Namespace:
+    return argparse.Namespace(copy=None, no_browser=True, port=None, lab_options=[option, str(value)])
 
 
 def test_play_opens_the_playground_of_the_clone(cli: Cli, started: Started, clone: Path) -> None:
@@ -65,6 +71,64 @@ def test_the_news_prompt_is_off_and_the_users_own_configuration_comes_first(
     assert mine == "/mine"
     overrides = json.loads(Path(ours, "labconfig", "default_setting_overrides.json").read_text(encoding="utf-8"))
     assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_saved_notebook_keeps_what_its_widgets_show(cli: Cli, started: Started) -> None:
+    cli("play")
+    ((_, environment),) = started
+    ours = environment["JUPYTER_CONFIG_PATH"].split(os.pathsep)[-1]
+    overrides = json.loads(Path(ours, "labconfig", "default_setting_overrides.json").read_text(encoding="utf-8"))
+    (schema,) = Path(sys.prefix).glob("share/jupyter/labextensions/@jupyter-widgets/*/schemas/**/plugin.json")
+    assert overrides["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}
+    assert "saveState" in json.loads(schema.read_text(encoding="utf-8"))["properties"]
+
+
+@pytest.mark.parametrize("option", [["--ServerApp.root_dir={}"], ["--ServerApp.root_dir", "{}"], ["--notebook-dir={}"]])
+def test_the_users_own_root_folder_is_served_and_gets_the_notebooks(
+    cli: Cli, started: Started, clone: Path, tmp_path_factory: pytest.TempPathFactory, option: list[str]
+) -> None:
+    root = tmp_path_factory.mktemp("root")
+    given = [part.format(root) for part in option]
+    assert cli("play", "--", *given).code == 0
+    ((command, _),) = started
+    assert command[-len(given) :] == given
+    assert not any(part.startswith("--ServerApp.root_dir") for part in command[: -len(given)])
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_playground.ipynb" in command
+    assert (root / "notebooks" / "00_playground.ipynb").is_file()
+
+
+def test_a_root_folder_around_the_clone_serves_the_clones_own_notebooks(
+    cli: Cli, started: Started, clone: Path
+) -> None:
+    assert cli("play", "--", f"--ServerApp.root_dir={clone.parent}").err == ""
+    ((command, _),) = started
+    assert f"--LabApp.default_url=/lab/tree/{clone.name}/notebooks/00_playground.ipynb" in command
+
+
+def test_an_exam_is_not_opened_under_a_root_folder_that_does_not_hold_it(
+    cli: Cli, started: Started, clone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("root")
+    arguments = cli_arguments("--ServerApp.root_dir", root)
+    with pytest.raises(InvalidRequestError, match="a folder that holds"):
+        jupyter.start_lab(arguments, notebook="02_sampling.ipynb", root=clone / "exam")
+    assert not started
+    assert not list(root.iterdir())
+
+
+@pytest.mark.parametrize("command", ["play", "lab"])
+def test_in_a_clone_one_can_work_on_a_copy(
+    cli: Cli, started: Started, clone: Path, tmp_path_factory: pytest.TempPathFactory, command: str
+) -> None:
+    mine = tmp_path_factory.mktemp("mine")
+    checkpoints = clone / "notebooks" / ".ipynb_checkpoints"
+    checkpoints.mkdir()
+    assert str(mine / "notebooks") in cli(command, "--copy", str(mine)).err
+    assert [path.name for path in (mine / "notebooks").iterdir()] == ["00_playground.ipynb"]
+    ((became, _),) = started
+    assert f"--ServerApp.root_dir={mine}" in became
+    assert cli(command, "--copy", str(mine)).err == ""  # what is there already stays
 
 
 @pytest.mark.usefixtures("clone")

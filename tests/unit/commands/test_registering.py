@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.tiny_models import save_model
+
 if TYPE_CHECKING:
     from tests.unit.commands.conftest import Cli
 
@@ -86,3 +88,18 @@ def test_what_is_refused_after_a_restart_is_one_line_of_warning_and_can_be_forgo
     (line,) = outcome.err.splitlines()
     assert line.startswith("workbench: warning: mine, registered before with provider 'a', is not served: ")
     assert "`workbench models unregister mine`" in line
+
+
+def test_a_model_is_registered_in_a_precision(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path / "tiny", "gpt2")
+    monkeypatch.delenv("WORKBENCH_CONFIG")
+    assert (
+        cli("models", "register", "mine", str(folder)).out
+        == f"mine: registered with local, from {folder}, in float32\n"
+    )
+    outcome = cli("models", "register", "small", str(folder), "--precision", "int4")
+    assert outcome.out == f"small: registered with local, from {folder}, in int4\n"
+    served = json.loads(cli("models", "list", "--served", "--json").out)
+    assert [(one["name"], one["metadata"]) for one in served[-2:]] == [("mine", {}), ("small", {"precision": "int4"})]
+    refused = cli("models", "register", "mine", str(folder), "--precision", "int3")
+    assert (refused.code, "int3" in refused.err) == (2, True)

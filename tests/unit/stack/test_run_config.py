@@ -234,7 +234,8 @@ def test_a_config_given_is_left_as_it_was() -> None:
 @pytest.mark.parametrize("precision,kept", [(None, "int4"), ("int4", "int4"), ("bf16", "bf16"), ("float32", None)])
 def test_the_embedded_models_come_in_the_precision_that_is_asked_for(precision: str | None, kept: str | None) -> None:
     (provider,) = load_run_config(None, precision).providers["inference"]
-    assert (provider.config["quantization"] or {"type": None})["type"] == kept
+    assert (provider.config["catalog_quantization"] or {"type": None})["type"] == kept
+    assert "quantization" not in provider.config  # which would be that of a person's own models as well
 
 
 def test_a_precision_is_refused_by_name_beside_a_config_and_where_it_is_none_of_ours() -> None:

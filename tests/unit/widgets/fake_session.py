@@ -383,6 +383,7 @@ class FakeSession:
         self._error = error
         self._calls = [list(answer) for answer in calls]
         self.cannot_pause: set[str | None] = set()
+        self.without_template: set[str | None] = set()
         self._loaded = False
         self._served = [
             _served("smollm2-135m-instruct", "local"),
@@ -442,7 +443,12 @@ class FakeSession:
         return list(self._served)
 
     def register_model(
-        self, identifier: str, source: str | None = None, *, provider_id: str | None = None
+        self,
+        identifier: str,
+        source: str | None = None,
+        *,
+        provider_id: str | None = None,
+        precision: str | None = None,
     ) -> ModelDefWithProvider:
         assert self.may_register.wait(10), "the test never let the registration go on"
         if "/" in (source or identifier):
@@ -484,7 +490,7 @@ class FakeSession:
             precision="float32" if is_exact else "int4",
             device="cpu",
             context_length=8192,
-            has_chat_template=True,
+            has_chat_template=model not in self.without_template,
             template_sha256="5d3c" * 16,
             licence="Apache-2.0",
             loaded=self._loaded and not is_exact,

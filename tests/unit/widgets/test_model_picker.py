@@ -9,8 +9,9 @@ import pytest
 from tests.unit.widgets.fake_session import FakeSession
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownModelError
-from workbench.protocol import SamplingParams
+from workbench.protocol import Provider, SamplingParams
 from workbench.widgets import ModelPicker
+from workbench.widgets.precisions import precision_choices
 
 
 def test_chat_models_are_listed_once_each_by_the_name_that_reaches_them(page: Page) -> None:
@@ -87,7 +88,7 @@ def test_the_form_offers_the_providers_of_the_run_config_and_registers_with_one(
     picker = ModelPicker(FakeSession())
     assert [one["provider_id"] for one in picker.providers] == ["local", "exact"]
     outcome = asked(page, picker, "register", source=" smollm2-135m-instruct ", name="mine", provider_id="exact")
-    assert outcome == {"state": "done", "said": "mine is registered."}
+    assert outcome == {"state": "done", "said": "mine is registered in float32."}
     assert picker.value == "mine"
     assert page.writes(picker, "registration")[0] == {"state": "working", "said": "Registering mine …"}
     assert page.writes(picker, "value")[-1] == "mine"
@@ -166,3 +167,49 @@ def test_a_model_of_another_kind_is_registered_and_not_chosen(page: Page) -> Non
 
 def test_the_static_twin_names_the_template(page: Page) -> None:
     assert "template 5d3c5d3c5d3c" in ModelPicker(FakeSession()).static_html()
+
+
+# --------------------------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize(
+    "provider_type, config, default",
+    [
+        ("inline::transformers", {}, "float32 (default)"),
+        (
+            "inline::transformers",
+            {"catalog_quantization": {"type": "int4"}},
+            "float32 (default; int4 for catalog models)",
+        ),
+        ("inline::transformers", {"quantization": {"type": "int8"}}, "int8 (default)"),
+        ("inline::ray", {"engine": {"quantization": {"type": "bf16"}}}, "bf16 (default)"),
+    ],
+)
+def test_the_form_offers_the_precisions_of_a_provider_that_holds_the_weights(
+    provider_type: str, config: dict[str, Any], default: str
+) -> None:
+    choices = precision_choices(Provider(provider_id="one", provider_type=provider_type, config=config))
+    assert choices[0] == {"value": "", "text": default}
+    assert [one["value"] for one in choices[1:]] == ["float32", "bf16", "fp8", "int8", "int4"]
+
+
+@pytest.mark.parametrize(
+    "provider_type, config",
+    [("inline::echo", {}), ("remote::ollama", {}), ("inline::ray", {"engine_type": "inline::echo"})],
+)
+def test_the_form_offers_no_precision_of_weights_that_are_elsewhere(provider_type: str, config: dict[str, Any]) -> None:
+    assert precision_choices(Provider(provider_id="one", provider_type=provider_type, config=config)) == []
+
+
+@pytest.mark.parametrize("chosen, precision", [("int8", "int8"), ("", None), (None, None)])
+def test_the_precision_of_the_form_is_the_registrations(page: Page, chosen: str | None, precision: str | None) -> None:
+    given: list[str | None] = []
+
+    class Noting(FakeSession):
+        def register_model(self, *args: Any, precision: str | None = None, **options: Any) -> Any:
+            given.append(precision)
+            return super().register_model(*args, **options)
+
+    picker = ModelPicker(Noting())
+    asked(page, picker, "register", source="third", name="", provider_id="local", precision=chosen)
+    assert given == [precision]

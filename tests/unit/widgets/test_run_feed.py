@@ -181,3 +181,13 @@ def test_the_selected_tokens_are_the_records_themselves(page: Page) -> None:
     feed = finished(page, run)
     page.set(feed, selected=[4, 2, 99])
     assert [record.text for record in feed.selected_tokens] == ["4", "2"]
+
+
+def test_a_report_leaves_the_run_that_is_shown(page: Page) -> None:
+    run = FakeRun(texts=["a", " b"])
+    run.step(10)
+    feed = RunFeed(run)
+    feed.report("nobody answers")
+    assert (feed.run, feed.snapshot["run"], feed.problem) == (run, run.id, "nobody answers")
+    feed.follow(run)
+    assert feed.problem == ""

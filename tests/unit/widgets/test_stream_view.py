@@ -116,3 +116,67 @@ def test_a_table_alone_shows_a_run_of_its_own(page: Page) -> None:
     assert repr(table) == "TokenTable(rows=44, selected=())"
     table.close()
     assert table.feed.closed
+
+
+# ------------------------------------------------------------------------------------- a base model, a failed attempt
+
+
+def session_with_a_base_model() -> FakeSession:
+    """The second of its chat models has no template."""
+    session = FakeSession(tokens_per_s=5000)
+    session.without_template = {"exact/smollm2-135m-instruct"}
+    return session
+
+
+def test_a_model_without_a_chat_template_is_given_the_text_as_it_is(page: Page) -> None:
+    session, model = session_with_a_base_model(), "smollm2-135m-instruct"
+    view = StreamView(
+        session, prompt="Once", settings=lambda: {"model": model, "sampling_params": None, "logprobs": None}
+    )
+    view.refresh()
+    assert (view.mode, view.no_chat) == ("chat", "")
+    model = "exact/smollm2-135m-instruct"
+    view.refresh()
+    assert view.mode == "completion"
+    assert view.no_chat == f"{model} has no chat template: it continues your text instead of answering it."
+    view.start().wait(5)
+    assert (session.calls[-1]["method"], session.calls[-1]["prompt"]) == ("completion", "Once")
+    model = "smollm2-135m-instruct"
+    view.refresh()
+    assert (view.mode, view.no_chat) == ("chat", "")
+
+
+def test_completion_that_was_chosen_stays_whatever_the_model_can(page: Page) -> None:
+    model = "exact/smollm2-135m-instruct"
+    view = StreamView(session_with_a_base_model(), mode="completion", settings=lambda: {"model": model})
+    view.refresh()
+    model = "smollm2-135m-instruct"
+    view.refresh()
+    assert view.mode == "completion"
+
+
+def test_an_attempt_that_fails_before_its_first_token_leaves_the_answer_before_it(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = StreamView(session, prompt="Hello")
+    answer = view.start()
+    assert view.feed.wait(5)
+    view.feed.selected = 3
+    session._texts, session._error = [], RuntimeError("the template refuses it")
+    failed = view.start("Another prompt")
+    assert failed.wait(5)
+    assert view.feed.wait(5)
+    assert failed.state == "failed"
+    assert (view.run, view.feed.runs, view.feed.selected) == (answer, (answer,), (3,))
+    assert view.feed.problem == "the template refuses it"
+    assert (view.feed.snapshot["run"], view.feed.snapshot["state"]) == (answer.id, "finished")
+    session._texts, session._error = ["fine"], None
+    view.start().wait(5)
+    assert view.feed.problem == ""
+
+
+def test_the_first_attempt_is_shown_also_where_it_fails(page: Page) -> None:
+    session = FakeSession([], tokens_per_s=5000, error=RuntimeError("out of luck"))
+    view = StreamView(session, prompt="Hello")
+    run = view.start()
+    assert view.feed.wait(5)
+    assert (view.run, view.feed.snapshot["error"], view.feed.problem) == (run, "out of luck", "")

@@ -74,7 +74,7 @@ class EngineActor:
                 known: ModelDef | None = self._provider.get_model(model.identifier)
             except ModelNotFoundError:
                 known = None
-            if known is not None and known.llama_model != model.llama_model:
+            if known is not None and _weights(known) != _weights(model):
                 await self._provider.unregister_model(model.identifier)
                 known = None
             if known is None:
@@ -107,3 +107,8 @@ class EngineActor:
 
 def _prompt(wire: Json) -> str | list[Message]:
     return wire if isinstance(wire, str) else _MESSAGES.validate_python(wire)
+
+
+def _weights(model: ModelDef) -> tuple[str, Any]:
+    """Where a model's weights come from, and how they are held."""
+    return model.llama_model, model.metadata.get("precision")

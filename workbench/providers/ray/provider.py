@@ -150,6 +150,7 @@ class RayProvider(InferenceProvider):
 
     async def register_model(self, model: ModelDef) -> None:
         await self._engine.register_model(model)
+        self._loaded.pop(model.identifier, None)  # registered anew, it may be held in another precision
 
     async def unregister_model(self, identifier: str) -> None:
         await self._engine.unregister_model(identifier)

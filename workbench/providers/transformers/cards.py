@@ -33,16 +33,18 @@ PROOFS = "proofs"
 
 def check_source(model: ModelDef, config: TransformersConfig) -> None:
     """Fetch a model if need be and refuse what could not be loaded later."""
+    asked = config.precision_of(model)
     folder = catalog.resolve(model.llama_model)
     check_folder(folder)
     if is_sentence_model(folder):
         check_sentence_model(folder)
-    precision, packed = _form(folder, config)
+    precision, packed = _form(folder, asked)
     check_limit(folder, precision, model.identifier, packed=packed)
 
 
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
     """What can be said of a model without loading or fetching it."""
+    precision = config.precision_of(model)
     return ModelCard(
         identifier=model.identifier,
         provider_id=provider_id,
@@ -50,16 +52,16 @@ def card(model: ModelDef, provider_id: str, provider_type: str, config: Transfor
         source=model.llama_model,
         device="cpu",
         memory_limit_bytes=memory_limit_bytes(),
-        **({"precision": config.precision} | _facts(model.llama_model, config)),
+        **({"precision": precision} | _facts(model.llama_model, precision)),
     )
 
 
-def _facts(source: str, config: TransformersConfig) -> dict[str, Any]:
+def _facts(source: str, precision: Precision) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if catalog.is_entry(source):
         entry = catalog.find_entry(source)
         facts = {
-            "precision": "float32" if entry.kind == "embedding" else config.precision,
+            "precision": "float32" if entry.kind == "embedding" else precision,
             "kind": entry.kind,
             "parameters": entry.parameters,
             "context_length": entry.context_length,
@@ -67,17 +69,17 @@ def _facts(source: str, config: TransformersConfig) -> dict[str, Any]:
         }
     try:
         folder = catalog.resolve(source, allow_download=False)
-        return _folder_facts(folder, config) | facts
+        return _folder_facts(folder, precision) | facts
     except WorkbenchError:
         return facts
 
 
-def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
+def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     embeds = is_sentence_model(folder)
     shapes = weight_shapes(folder) if embeds else tensor_shapes(folder)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
-    precision, packed = _form(folder, config)
+    precision, packed = _form(folder, precision)
     sees = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
     proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
@@ -97,10 +99,10 @@ def _folder_facts(folder: Path, config: TransformersConfig) -> dict[str, Any]:
     }
 
 
-def _form(folder: Path, config: TransformersConfig) -> tuple[Precision, bool]:
+def _form(folder: Path, precision: Precision) -> tuple[Precision, bool]:
     """How the weights would be held: their precision, and whether the fused step packs them."""
     architecture = _architecture(read_json(folder / "config.json"))
-    return "float32" if is_sentence_model(folder) else config.precision, architecture in ARCHITECTURES
+    return "float32" if is_sentence_model(folder) else precision, architecture in ARCHITECTURES
 
 
 def _architecture(model_config: Mapping[str, Any]) -> str | None:

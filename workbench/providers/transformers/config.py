@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, field_validator
 
+from workbench import catalog
 from workbench.engine.kv_cache import PREFIX_CACHE_BYTES
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
 from workbench.prompts.image_fetching import WebImages
 from workbench.prompts.images import ImageSources
-from workbench.protocol import QuantizationConfig
+from workbench.protocol import ModelDef, QuantizationConfig, QuantizationType
 from workbench.providers.interface import ModelName, ProviderConfig
 
 if TYPE_CHECKING:
     from workbench.engine.precision import Precision
 
+_PRECISIONS = ("float32", *QuantizationType)
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?", re.ASCII)
 
 
@@ -29,6 +31,8 @@ class TransformersConfig(ProviderConfig):
     """Catalog names, local folders or hub ids; a folder is served under its own name."""
     quantization: QuantizationConfig | None = None
     """None is float32, the reference."""
+    catalog_quantization: QuantizationConfig | None = None
+    """Of the catalog's models, in place of `quantization`; None takes that."""
     device: Literal["auto", "cpu"] = "auto"
     """Where models compute; ``auto`` is the CPU, too."""
     max_active: int = Field(default=16, ge=1, le=256)
@@ -43,9 +47,20 @@ class TransformersConfig(ProviderConfig):
     image_networks: list[str] = Field(default_factory=list)
     """Networks that are not public, such as ``10.1.0.0/16``, in which those hosts may lie."""
 
-    @property
-    def precision(self) -> Precision:
-        return self.quantization.type if self.quantization else "float32"
+    def precision_of(self, model: ModelDef) -> Precision:
+        """Return how the weights of a model are held: as its registration says, else as this config does.
+
+        Raises:
+            InvalidRequestError: the registration's metadata names no precision that there is.
+        """
+        named: Any = model.metadata.get("precision")
+        if named is not None:
+            if named not in _PRECISIONS:
+                raise InvalidRequestError("metadata.precision", named, f"one of {', '.join(_PRECISIONS)}")
+            return cast("Precision", named)
+        of_catalog = self.catalog_quantization if catalog.is_entry(model.llama_model) else None
+        chosen = of_catalog or self.quantization
+        return chosen.type if chosen else "float32"
 
     @property
     def image_sources(self) -> ImageSources:

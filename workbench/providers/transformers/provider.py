@@ -73,7 +73,10 @@ class TransformersProvider(InferenceProvider):
 
     async def register_model(self, model: ModelDef) -> None:
         await asyncio.to_thread(cards.check_source, model, self.config)
+        before = self._served.get(model.identifier)
         self.serve(model)
+        if before is not None and self.config.precision_of(before) != self.config.precision_of(model):
+            await asyncio.to_thread(self._models.unload, model.identifier)  # the next request loads it anew
 
     async def unregister_model(self, identifier: str) -> None:
         await super().unregister_model(identifier)

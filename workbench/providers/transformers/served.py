@@ -163,7 +163,7 @@ class ServedModels:
         loaded = load(
             folder,
             name=definition.identifier,
-            precision=self._config.precision,
+            precision=self._config.precision_of(definition),
             proofs=catalog.cache_dir() / PROOFS,
         )
         encoder = self._encoder(loaded)

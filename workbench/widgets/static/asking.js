@@ -1,9 +1,12 @@
 // Messages to the kernel that are answered: `{kind, id, ...}` by `{kind: "reply", id, error}`, `error` null or in words.
 
+import { onKernelGone } from "./kernel_life.js";
+import { SAVED, isSaved } from "./saved_view.js";
+
 /**
  * @import { AnyModel } from "@anywidget/types"
  *
- * @typedef {Pick<AnyModel, "on" | "send">} Wire  to the kernel
+ * @typedef {Pick<AnyModel, "on" | "send"> & {widget_manager?: unknown}} Wire  to the kernel
  * @typedef {{kind: string} & Record<string, unknown>} Wish  without its id
  * @typedef {(wish: Wish) => void} Ask
  */
@@ -24,10 +27,16 @@ export function requester(model, signal, show) {
     show(reply.error);
   });
   signal.addEventListener("abort", () => window.clearTimeout(timer));
+  // The widget itself says that no answer will come.
+  onKernelGone(model, signal, () => {
+    window.clearTimeout(timer);
+    show(null);
+  });
   return (wish) => {
     id += 1;
     show(null);
     window.clearTimeout(timer);
+    if (isSaved(model)) return show(SAVED);
     timer = window.setTimeout(
       () => show("The kernel is busy: this takes effect when the running cell ends."),
       PATIENCE_MS,

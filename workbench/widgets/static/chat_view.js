@@ -6,9 +6,10 @@ import { chatSettings } from "./chat_settings.js";
 import { chatTurns } from "./chat_turns.js";
 import { chatInWords, isWorking } from "./chat_words.js";
 import { contextMeter } from "./context_meter.js";
-import { h, keepKeys } from "./dom.js";
+import { h } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { logHeight } from "./log_height.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -42,8 +43,7 @@ import { logHeight } from "./log_height.js";
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
   if (signal.aborted) return;
-  el.classList.add("wb-root", "wb-chat");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-chat");
   const problem = h("p", { class: "wb-message wb-chat-problem", role: "alert", hidden: true });
   const tell = (/** @type {string | null} */ text) => {
     problem.textContent = text ?? "";
@@ -87,7 +87,7 @@ async function render({ model, el, host, signal }) {
   model.on("change:state", showState);
   model.on("change:turns", showState);
   // A round that could not even begin belongs to no answer.
-  store.listen(() => store.run === null && store.error && tell(store.error), signal);
+  store.listen(() => store.problem && tell(store.problem), signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());
 }

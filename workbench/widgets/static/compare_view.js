@@ -4,9 +4,10 @@
 import { requester } from "./asking.js";
 import { candidates, strips } from "./compare_detail.js";
 import { differencesOf, firstDifference, markedIn } from "./compare_differences.js";
-import { around, h, keepKeys, uniqueId } from "./dom.js";
+import { around, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { duration } from "./format.js";
+import { openRoot } from "./root.js";
 import { speed, stateInWords } from "./run_words.js";
 import { scrollInto } from "./token_text.js";
 
@@ -34,8 +35,7 @@ import { scrollInto } from "./token_text.js";
 async function render({ model, el, host, signal }) {
   const stores = await Promise.all(model.get("feeds").map((ref) => storeOf(host, ref)));
   if (signal.aborted) return;
-  el.classList.add("wb-root", "wb-compare");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-compare");
   const differences = differencesOf(model, signal);
   const look = (/** @type {number | null} */ position) => {
     const longest = Math.max(...stores.map((store) => store.tokens.length));

@@ -57,13 +57,18 @@ export function segments({ label, options, onChange }) {
   const inputs = options.map((option) =>
     h("input", { type: "radio", name, value: option.value, on: { change: () => onChange(option.value) } }),
   );
-  const root = h(
-    "div",
-    { class: "wb-segments", role: "radiogroup", "aria-label": label },
-    ...options.map((option, i) => h("label", { title: option.title }, inputs[i], h("span", { text: option.text }))),
+  const labels = options.map((option, i) =>
+    h("label", { title: option.title }, inputs[i], h("span", { text: option.text })),
   );
+  const root = h("div", { class: "wb-segments", role: "radiogroup", "aria-label": label }, ...labels);
   return {
     root,
+    /** Disable an option for a reason, or enable it where the reason is "". @param {Value} value @param {string} reason */
+    refuse(value, reason) {
+      const i = options.findIndex((option) => option.value === value);
+      inputs[i].disabled = reason !== "";
+      labels[i].title = reason || (options[i].title ?? "");
+    },
     /** @param {Value} value */
     set(value) {
       for (const input of inputs) input.checked = input.value === value;
@@ -114,7 +119,22 @@ export function around(event, selector) {
   return /** @type {Element | null} */ (event.target)?.closest(selector) ?? null;
 }
 
-/** JupyterLab would take arrow keys, Escape and Ctrl+Enter for itself. @param {HTMLElement} root */
+/** With Ctrl or Command the page around a widget saves, finds, opens its settings and its side bar. */
+const PAGE_KEYS = new Set(["s", "f", ",", "b"]);
+
+/**
+ * Keep the keys that are pressed in a widget from the page around it.
+ *
+ * JupyterLab reads letters, arrows, Enter and Escape as commands to its cells, and some of them delete a cell. It also
+ * cancels the line break that Shift+Enter would make in a cell. Its own attribute, `data-lm-suppress-shortcuts`, is no
+ * help: it lets commands through whose selector meets the focused element, and holds back saving.
+ * @param {HTMLElement} root
+ */
 export function keepKeys(root) {
-  root.setAttribute("data-lm-suppress-shortcuts", "true");
+  root.addEventListener("keydown", (event) => {
+    const key = event.key.toLowerCase();
+    const isCommand = (event.ctrlKey || event.metaKey) && !event.altKey;
+    const isPalette = event.shiftKey && key === "c";
+    if (!isCommand || !(isPalette || PAGE_KEYS.has(key))) event.stopPropagation();
+  });
 }

@@ -1,32 +1,39 @@
 // Which model answers, and what it is: one select, one line of facts, a card with the rest, and a form for one more.
 
 import { requester } from "./asking.js";
-import { h, keepKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { parameterCount } from "./format.js";
 import { cardRows, memoryInWords } from "./model_facts.js";
+import { registrationForm } from "./registration_form.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
- * @import { Ask } from "./asking.js"
+ * @import { Ask, Wish } from "./asking.js"
  * @import { Card } from "./model_facts.js"
  *
  * @typedef {object} State of the widget model
  * @property {Card[]} cards
  * @property {string | null} value
- * @property {{provider_id: string, provider_type: string}[]} providers
+ * @property {Provider[]} providers
  * @property {Registration} registration  the last change, and what came of it
+ *
+ * @typedef {object} Provider
+ * @property {string} provider_id
+ * @property {string} provider_type
+ * @property {{value: string, text: string}[]} precisions  the default first; none where it does not hold the weights
  *
  * @typedef {{state: "idle" | "working" | "done" | "failed", said: string}} Registration
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "register", id, source, name, provider_id}` and `{kind: "unregister", id, value}`; each is
- * answered by `{kind: "reply", id, error}` when it has begun, and `registration` tells the rest.
+ * Messages to the kernel: `{kind: "register", id, source, name, provider_id, precision}` and
+ * `{kind: "unregister", id, value}`; each is answered by `{kind: "reply", id, error}` when it has begun, and
+ * `registration` tells the rest.
  */
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-picker");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-picker");
   const cardId = uniqueId("card");
   const select = h("select", { class: "wb-field wb-model", "aria-label": "Model" });
   const facts = h("span", { class: "wb-quiet wb-number wb-model-facts" });
@@ -39,10 +46,14 @@ function render({ model, el, signal }) {
   });
   const rows = h("dl", { class: "wb-card wb-number" });
   const outcome = outcomeLine(model);
-  const request = requester(model, signal, outcome.refuse);
+  const send = requester(model, signal, outcome.refuse);
+  const request = (/** @type {Wish} */ wish) => {
+    outcome.dismiss();
+    send(wish);
+  };
   const removal = removalButtons(model, request);
   const card = h("div", { id: cardId, hidden: true }, rows, removal.root);
-  const form = registrationForm(model, request);
+  const form = registrationForm(model, request, outcome.dismiss);
   el.append(
     h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener),
     card,
@@ -130,7 +141,18 @@ function outcomeLine(model) {
     const { state, said: words } = model.get("registration");
     tell(state === "failed" ? "" : words, state === "failed" ? words : "");
   };
-  return { root, show, refuse: (/** @type {string | null} */ text) => (text ? tell("", text) : show()) };
+  return {
+    root,
+    show,
+    refuse: (/** @type {string | null} */ text) => (text ? tell("", text) : show()),
+    /** Forget what came of the last change; what is going on stays. */
+    dismiss() {
+      if (model.get("registration").state === "working") return;
+      model.set("registration", { state: "idle", said: "" });
+      model.save_changes();
+      tell("", "");
+    },
+  };
 }
 
 /** Taking a model back asks once more. @param {Model} model @param {Ask} request */
@@ -164,109 +186,6 @@ function removalButtons(model, request) {
     show: () => {
       begin.disabled = model.get("registration").state === "working";
     },
-  };
-}
-
-/** Source, name and provider of one more model. @param {Model} model @param {Ask} request */
-function registrationForm(model, request) {
-  const formId = uniqueId("register");
-  const opener = h("button", {
-    type: "button",
-    class: "wb-button wb-ghost wb-register",
-    "aria-expanded": "false",
-    "aria-controls": formId,
-    text: "Register…",
-  });
-  const source = field(
-    "Source",
-    h("input", {
-      class: "wb-field",
-      type: "text",
-      spellcheck: "false",
-      autocomplete: "off",
-      placeholder: "catalog name, folder or hub id",
-    }),
-  );
-  const name = field(
-    "Name",
-    h("input", {
-      class: "wb-field",
-      type: "text",
-      spellcheck: "false",
-      autocomplete: "off",
-      placeholder: "the source's own",
-    }),
-  );
-  const providers = model
-    .get("providers")
-    .map((one) => h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }));
-  const provider = field("Provider", h("select", { class: "wb-field" }, ...providers));
-  const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
-  const help = h("p", {
-    class: "wb-quiet wb-register-help",
-    text: "Weights that are not here yet are fetched. What could not fit this machine's memory is refused, with what would.",
-  });
-  const root = h(
-    "div",
-    { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true },
-    source.root,
-    name.root,
-    provider.root,
-    submit,
-    help,
-  );
-  const open = (/** @type {boolean} */ isOpen) => {
-    root.hidden = !isOpen;
-    opener.setAttribute("aria-expanded", String(isOpen));
-    (isOpen ? source.input : opener).focus();
-  };
-  const send = () => {
-    if (!submit.disabled)
-      request({
-        kind: "register",
-        source: source.input.value,
-        name: name.input.value,
-        provider_id: provider.input.value || null,
-      });
-  };
-  opener.addEventListener("click", () => open(Boolean(root.hidden)));
-  opener.hidden = providers.length === 0;
-  submit.addEventListener("click", send);
-  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Escape") open(false);
-    else if (event.key === "Enter" && event.target !== submit) send();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-  let before = model.get("registration").state;
-  return {
-    opener,
-    root,
-    show() {
-      const { state } = model.get("registration");
-      submit.disabled = state === "working";
-      submit.textContent = state === "working" ? "Registering …" : "Register";
-      if (before === "working" && state === "done" && !root.hidden) {
-        source.input.value = name.input.value = "";
-        open(false);
-      }
-      before = state;
-    },
-  };
-}
-
-/** @template {HTMLInputElement | HTMLSelectElement} Input @param {string} label @param {Input} input */
-function field(label, input) {
-  input.id = uniqueId("field");
-  return {
-    input,
-    root: h(
-      "div",
-      { class: "wb-register-field" },
-      h("label", { class: "wb-quiet", for: input.id, text: label }),
-      input,
-    ),
   };
 }
 

@@ -1,7 +1,8 @@
 // The parts put together: they are widgets of their own, and this one only gives each its place.
 
-import { copyButton, h, keepKeys, uniqueId } from "./dom.js";
+import { copyButton, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -21,13 +22,12 @@ import { storeOf } from "./feed_store.js";
 
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  el.classList.add("wb-root", "wb-playground");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-playground");
   /** @type {Record<Part, HTMLElement>} */
   const slots = {
+    stream: slot("stream"),
     picker: slot("bar"),
     controls: slot("bar"),
-    stream: slot("stream"),
     inspector: slot("inspector"),
     table: slot("table"),
     waterfall: slot("waterfall"),
@@ -48,7 +48,7 @@ async function render({ model, el, host, signal }) {
     { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel },
   ]);
-  el.append(slots.picker, slots.controls, h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);
+  el.append(h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);
   const showCode = () => {
     code.textContent = model.get("code");
   };
@@ -62,6 +62,8 @@ async function render({ model, el, host, signal }) {
     const part = await host.getWidget(model.get(name));
     if (signal.aborted) return;
     await part.render({ el: slots[name], signal });
+    // Between the prompt and the text, in the page's order as well: the keyboard goes the way of the eye.
+    if (name === "stream") slots.stream.querySelector(".wb-stream-settings")?.append(slots.picker, slots.controls);
   }
   const store = await storeOf(host, model.get("feed"));
   const showState = () => el.setAttribute("data-wb-state", store.state);

@@ -2,8 +2,9 @@
 
 import { requester } from "./asking.js";
 import { betInSentences, priceInWords, shares } from "./bet_words.js";
-import { h, keepKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { fixed, percent } from "./format.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -23,8 +24,7 @@ const SURE = 0.6;
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-game");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-game");
   const title = h("h3");
   const scores = h("p", { class: "wb-game-scores wb-number" });
   const text = h("p", { class: "wb-game-text", dir: "auto" });
@@ -35,6 +35,9 @@ function render({ model, el, signal }) {
     message.hidden = !error;
   });
   const form = betForm(model, ask);
+  // After a click on its text the game has the keyboard, too.
+  el.tabIndex = -1;
+  el.addEventListener("keydown", form.press);
   el.append(h("div", { class: "wb-game-head" }, title, scores), text, form.root, said, message);
 
   const show = () => {
@@ -79,7 +82,7 @@ function betForm(model, ask) {
   const button = h("button", { type: "submit", class: "wb-button wb-primary" });
   const hint = h("span", {
     class: "wb-quiet wb-game-hint",
-    text: "Digits choose, arrow keys change how sure you are, Enter bets.",
+    text: "Digits choose, ← and → change how sure you are, Enter bets.",
   });
   const slider = h(
     "div",
@@ -111,12 +114,21 @@ function betForm(model, ask) {
     draw();
   };
   sure.addEventListener("input", draw);
-  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || !/^[1-9]$/.test(event.key)) return;
-    choose(Number(event.key) - 1);
-    if (chosen >= 0 && document.activeElement !== sure) rows[chosen].input.focus();
+  const press = (/** @type {KeyboardEvent} */ event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (/^[1-9]$/.test(event.key)) {
+      choose(Number(event.key) - 1);
+      if (chosen >= 0 && document.activeElement !== sure) rows[chosen].input.focus();
+    } else if (/^Arrow(Left|Right)$/.test(event.key) && event.target !== sure && !page.told) {
+      // Among the choices, too, where a browser would take another one: up and down do that.
+      if (event.key === "ArrowRight") sure.stepUp();
+      else sure.stepDown();
+      draw();
+    } else if (event.key === "Enter" && !root.contains(/** @type {Node} */ (event.target)) && !button.disabled) {
+      root.requestSubmit();
+    } else return;
     event.preventDefault();
-  });
+  };
   root.addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     if (!page.told) ask({ kind: "bet", number: page.number, choice: chosen, confidence: Number(sure.value) });
@@ -141,7 +153,7 @@ function betForm(model, ask) {
     // The keyboard stays in the game: what had the focus may be disabled or gone now.
     if (had) (page.told ? button : rows[0].input).focus();
   };
-  return { root, show };
+  return { root, show, press };
 }
 
 /** @param {string} text @param {number} index @param {string} name @param {(index: number) => void} choose */

@@ -1,7 +1,8 @@
 // The prompt as the model got it: a box for each token with its id, control tokens framed, a line for each line.
 
-import { h, keepKeys } from "./dom.js";
+import { h } from "./dom.js";
 import { visible } from "./format.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { RenderProps } from "@anywidget/types"
@@ -16,8 +17,7 @@ import { visible } from "./format.js";
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-given");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-given");
   const said = h("p", { class: "wb-given-said wb-quiet wb-number" });
   const legend = h(
     "p",

@@ -1,6 +1,8 @@
 // The run that several views show. This model has no view: its exports are the store that the views read.
 
-import { callOf, tokenOf, usageOf } from "./run_wire.js";
+import { alternativeOf, callOf, tokenOf, usageOf } from "./run_wire.js";
+import { isSaved } from "./saved_view.js";
+import { keepSavedState, savedWith } from "./saving.js";
 
 /**
  * @import { AnyModel, InitializeProps } from "@anywidget/types"
@@ -15,6 +17,7 @@ import { callOf, tokenOf, usageOf } from "./run_wire.js";
  * @property {Snapshot} snapshot
  * @property {number[]} selected
  * @property {number[]} forks
+ * @property {string} problem  why the last attempt gave nothing to show
  *
  * @typedef {RunStore} Store
  */
@@ -57,6 +60,7 @@ class RunStore {
       this.#restore(model.get("snapshot"));
     });
     model.on("change:selected", () => this.#tellSelected());
+    model.on("change:problem", () => this.#tell({ kind: "state", from: 0 }));
     model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
@@ -81,6 +85,11 @@ class RunStore {
   get current() {
     const position = this.selected.at(-1);
     return position !== undefined && position < this.tokens.length ? position : null;
+  }
+
+  /** Why the last attempt gave nothing to show; "" where it gave something. @returns {string} */
+  get problem() {
+    return this.#model.get("problem") ?? "";
   }
 
   /** @returns {number[]} positions at which another run of the prompt has another token */
@@ -112,11 +121,12 @@ class RunStore {
 
   /** @param {number} position @returns {Alternative[] | null} null until they came; ask with `want` */
   alternatives(position) {
-    return this.#alternatives.get(position) ?? null;
+    return this.#alternatives.get(position) ?? (isSaved(this.#model) ? [] : null);
   }
 
   /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
   want(from, to) {
+    if (isSaved(this.#model)) return;
     for (let i = from; i < Math.min(to, this.tokens.length); i += 1)
       if (!this.#alternatives.has(i)) this.#wanted.add(i);
     if (this.#wanted.size && !this.#timer) {
@@ -150,10 +160,12 @@ class RunStore {
       this.#waitingForSnapshot = false;
       this.#restore(message.snapshot);
     } else if (message.kind === "alternatives" && !message.error && message.run === this.run) {
+      const { alternatives: kept = [] } = this.#model.get("snapshot");
       message.items.forEach((items, i) => {
-        const alternatives = items.map(([id, label, logprob, rank]) => ({ id, label, logprob, rank }));
-        this.#alternatives.set(message.from + i, alternatives);
+        kept[message.from + i] = items;
+        this.#alternatives.set(message.from + i, items.map(alternativeOf));
       });
+      this.#keep({ alternatives: kept });
       this.#tell({ kind: "alternatives", from: message.from });
     }
   }
@@ -178,6 +190,7 @@ class RunStore {
     for (const [place, status, text, ...read] of delta.calls ?? []) {
       this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
     }
+    this.#keep({ tokens: this.#wire, state: this.state, sequence });
     this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
   }
 
@@ -190,10 +203,18 @@ class RunStore {
       return;
     }
     const whole = { ...end, tokens: [...this.#wire.slice(0, end.at), ...end.tokens] };
-    // What the page has of the model, and may save with the notebook, is the whole run from now on. It is no change that
-    // the kernel would have to be told.
-    Object.assign(this.#model.get("snapshot"), whole);
+    this.#keep(whole);
     this.#restore(whole);
+  }
+
+  /**
+   * Have what is shown in the state of the model, as the page may save it with the notebook. It is no change that the
+   * kernel would have to be told.
+   * @param {Partial<Snapshot>} facts
+   */
+  #keep(facts) {
+    const snapshot = this.#model.get("snapshot");
+    if (snapshot.run === this.run) Object.assign(snapshot, facts);
   }
 
   /** @param {Snapshot} snapshot */
@@ -203,7 +224,7 @@ class RunStore {
     if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && isActive(snapshot.state)))) return;
     const before = this.tokens;
     this.run = snapshot.run;
-    this.state = snapshot.state;
+    this.state = isActive(snapshot.state) && isSaved(this.#model) ? "unfinished" : snapshot.state;
     this.#sequence = snapshot.sequence;
     this.#wire = [...snapshot.tokens];
     this.tokens = snapshot.tokens.map(tokenOf);
@@ -218,6 +239,9 @@ class RunStore {
       this.#alternatives.clear();
       this.#wanted.clear();
     }
+    snapshot.alternatives?.forEach((items, i) => items && this.#alternatives.set(i, items.map(alternativeOf)));
+    // A notebook that is saved needs all of them: a token may be chosen when no kernel can be asked any more.
+    if (!this.active && savedWith(this.#model)) this.want(0, this.tokens.length);
     const continues =
       isSameRun &&
       before.length <= this.tokens.length &&
@@ -255,6 +279,7 @@ class RunStore {
 export default {
   /** @param {Pick<InitializeProps<State>, "model" | "signal">} context */
   initialize({ model, signal }) {
+    keepSavedState(model);
     return { store: new RunStore(model, signal) };
   },
 };

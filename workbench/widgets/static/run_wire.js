@@ -25,7 +25,7 @@
  * @property {string | null} name  once it is read
  * @property {string | null} args  as JSON, once it is read
  *
- * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed"} RunState
+ * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed" | "unfinished"} RunState
  *
  * What crosses the wire, as wire.py writes it:
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
@@ -45,6 +45,7 @@
  * @property {string | null} [error]
  * @property {boolean} [can_pause]
  * @property {string} [paused_by]
+ * @property {(WireAlternative[] | null)[]} [alternatives]  only in a page, which saves them with its notebook
  *
  * @typedef {object} Delta
  * @property {"delta"} kind
@@ -62,6 +63,11 @@
 /** @param {WireToken} wire @returns {Token} */
 export function tokenOf([id, label, logprob, rank, entropy, special = 0, piece = label]) {
   return { id, label, logprob, rank, entropy, special: special === 1, piece };
+}
+
+/** @param {WireAlternative} wire @returns {Alternative} */
+export function alternativeOf([id, label, logprob, rank]) {
+  return { id, label, logprob, rank };
 }
 
 /** @param {WireCall} wire @returns {Call} */

@@ -15,6 +15,7 @@ const STATE_WORDS = {
   cancelled: "stopped by you",
   failed: "failed",
   finished: "finished",
+  unfinished: "not finished when it was saved",
 };
 
 /** @param {{state: string, stopReason: string | null, pausedBy: string | null}} run */

@@ -1,18 +1,10 @@
 // How the next token is chosen. A control that the strategy ignores is disabled and says why; a value that is out of
 // range is explained beside its field, and the last good one stays in force.
 
-import { copyButton, h, keepKeys, segments, uniqueId } from "./dom.js";
-import {
-  FIELDS,
-  STRATEGIES,
-  numberIn,
-  presetOf,
-  rounded,
-  seedIn,
-  stopError,
-  stopIn,
-  written,
-} from "./sampling_fields.js";
+import { h, segments, uniqueId } from "./dom.js";
+import { openRoot } from "./root.js";
+import { FIELDS, STRATEGIES, numberIn, rounded, seedIn, stopError, stopIn, written } from "./sampling_fields.js";
+import { samplingHead } from "./sampling_head.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -23,6 +15,7 @@ import {
  * @property {Record<string, Partial<Params>>} presets  by name
  * @property {string} code  the Python expression for the params
  * @property {Limits} limits
+ * @property {boolean} expanded  false: the settings in one line
  *
  * @typedef {AnyModel<State>} Model
  */
@@ -31,8 +24,7 @@ const STRATEGY_NAMES = { greedy: "greedy", top_p: "top-p", top_k: "top-k" };
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-controls");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-controls");
   const change = (/** @type {Partial<Params>} */ part) => {
     model.set("params", { ...model.get("params"), ...part });
     model.save_changes();
@@ -45,25 +37,21 @@ function render({ model, el, signal }) {
   const fields = FIELDS.map((field) => numberControl(field, (value) => change({ [field.name]: value })));
   const seed = seedControl(model.get("limits"), change);
   const stop = stopControl(model.get("limits"), () => model.get("params").stop, change);
-  const preset = presetControl(model);
-  el.append(
-    h(
-      "div",
-      { class: "wb-bar" },
-      strategy.root,
-      ...fields.map((field) => field.root),
-      seed.root,
-      stop.root,
-      h("span", { class: "wb-spacer" }),
-      preset.root,
-      copyButton("Copy as code", () => model.get("code")),
-    ),
+  const body = h(
+    "div",
+    { class: "wb-bar wb-sampling", id: uniqueId("sampling"), role: "group", "aria-label": "Sampling" },
+    strategy.root,
+    ...fields.map((field) => field.root),
+    seed.root,
+    stop.root,
   );
+  const head = samplingHead(model, body);
+  el.append(head.root, body);
   const show = () => {
     const params = model.get("params");
     strategy.set(params.strategy);
     for (const part of [...fields, seed, stop]) part.show(params);
-    preset.show(params);
+    head.show(params);
     el.setAttribute("data-wb-strategy", params.strategy);
   };
   model.on("change:params", show);
@@ -257,27 +245,6 @@ function stopControl(limits, current, change) {
           return h("span", { class: "wb-chip", role: "listitem" }, h("code", { text: quoted }), remove);
         }),
       );
-    },
-  };
-}
-
-/** @param {Model} model */
-function presetControl(model) {
-  const select = h("select", { class: "wb-field wb-ghost wb-preset", "aria-label": "Preset" });
-  const presets = model.get("presets");
-  select.append(
-    h("option", { value: "", text: "Preset", disabled: true }),
-    ...Object.keys(presets).map((name) => h("option", { value: name, text: name })),
-  );
-  select.addEventListener("change", () => {
-    model.set("params", { ...model.get("params"), ...presets[select.value] });
-    model.save_changes();
-  });
-  return {
-    root: select,
-    /** @param {Params} params */
-    show(params) {
-      select.value = presetOf(presets, params);
     },
   };
 }

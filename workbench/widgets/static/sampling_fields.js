@@ -133,6 +133,20 @@ export function stopError(text, stops, { stop_length, most_stops }) {
   return stops.length >= most_stops ? `at most ${most_stops} stop strings` : "";
 }
 
+/** The settings of the next run, in one line. @param {Params} params */
+export function settingsInWords({ strategy, temperature, top_p, top_k, max_tokens, repetition_penalty, seed, stop }) {
+  const drawn = { greedy: "greedy", top_p: `top-p ${top_p}`, top_k: `top-k ${top_k}` }[strategy];
+  const settings = [
+    drawn,
+    strategy !== "greedy" && `temperature ${temperature}`,
+    max_tokens > 0 ? `up to ${max_tokens} tokens` : "any length",
+    repetition_penalty !== 1 && `repetition penalty ${repetition_penalty}`,
+    seed !== null && `seed ${seed}`,
+    stop.length > 0 && `stops at ${stop.map((text) => JSON.stringify(text)).join(", ")}`,
+  ];
+  return settings.filter(Boolean).join(" · ");
+}
+
 /**
  * Name of the preset that the parameters are, "" if they are none.
  * @param {Record<string, Partial<Params>>} presets @param {Params} params

@@ -1,7 +1,8 @@
 // How one token was drawn: what each stage of the sampling chain made of the candidates, and where the number fell.
 
-import { h, keepKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { percent, visible } from "./format.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -36,8 +37,7 @@ const STEP = 0.001;
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
-  el.classList.add("wb-root", "wb-waterfall");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-waterfall");
   const title = h("h3");
   const said = h("p", { class: "wb-fall-said", role: "status" });
   const table = h("table", { class: "wb-fall-table wb-number" });

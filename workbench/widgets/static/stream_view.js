@@ -1,9 +1,9 @@
 // Prompt, Run and Stop, and the text as it comes.
 
-import { requester } from "./asking.js";
-import { h, keepKeys, segments, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
-import { pauseForm } from "./pause_form.js";
+import { promptForm } from "./prompt_form.js";
+import { openRoot } from "./root.js";
 import { metricsLine } from "./run_metrics.js";
 import { tokenText } from "./token_text.js";
 
@@ -19,6 +19,7 @@ import { tokenText } from "./token_text.js";
  * @property {"chat" | "completion"} mode
  * @property {boolean} can_run  false: the view only shows a run
  * @property {string} no_pause  why the next run cannot pause; empty where it can
+ * @property {string} no_chat  why the model cannot chat; empty where it can
  * @property {Pauses} pauses
  * @property {ColorBy} color_by
  * @property {boolean} show_whitespace
@@ -40,8 +41,7 @@ const LEGENDS = {
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
-  el.classList.add("wb-root", "wb-stream");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-stream");
   const look = () => ({
     colorBy: model.get("color_by"),
     whitespace: model.get("show_whitespace"),
@@ -51,7 +51,15 @@ async function render({ model, el, host, signal }) {
   for (const name of ["color_by", "show_whitespace", "show_special"])
     model.on(`change:${name}`, () => text.show(look()));
   el.append(
-    h("div", { class: "wb-stream-main" }, promptForm(model, store, signal), lookBar(model), text.root),
+    h(
+      "div",
+      { class: "wb-stream-main" },
+      promptForm(model, store, signal),
+      // The playground puts the model and its settings here: the prompt is the first thing that the keyboard reaches.
+      h("div", { class: "wb-stream-settings" }),
+      lookBar(model),
+      text.root,
+    ),
     metricsLine(store, signal),
   );
 
@@ -62,172 +70,6 @@ async function render({ model, el, host, signal }) {
   store.listen(showState, signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());
-}
-
-/** @param {Model} model @param {Store} store @param {AbortSignal} signal */
-function promptForm(model, store, signal) {
-  const canRun = model.get("can_run");
-  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
-  const tell = (/** @type {string | null} */ text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  };
-  const ask = requester(model, signal, tell);
-  const prompt = promptBox(model, signal);
-  const run = () => {
-    if (store.state === "paused") ask({ kind: "resume" });
-    if (store.active || !canRun) return;
-    prompt.flush();
-    ask({ kind: "run", prompt: prompt.root.value, mode: model.get("mode") });
-  };
-  const stop = () => store.active && ask({ kind: "stop" });
-  const showError = () => store.error && tell(store.error);
-  store.listen(showError, signal);
-  showError();
-
-  const pauses = pauseForm(model);
-  const form = h(
-    "div",
-    { class: "wb-stream-form" },
-    canRun && h("label", { class: "wb-sr", for: prompt.root.id, text: "Prompt" }),
-    canRun && prompt.root,
-    h(
-      "div",
-      { class: "wb-row" },
-      startButton(store, signal, canRun, run, stop),
-      holdButton(store, signal, canRun, (kind) => ask({ kind })),
-      canRun && againButton(store, signal, () => ask({ kind: "again" })),
-      h("span", { class: "wb-spacer" }),
-      canRun && pauses.button,
-      canRun && modeChoice(model, prompt.root),
-    ),
-    canRun && pauses.root,
-    message,
-  );
-  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
-    else if (event.key === "Escape") stop();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-  return form;
-}
-
-/** @param {Model} model @param {AbortSignal} signal */
-function promptBox(model, signal) {
-  const root = h("textarea", {
-    class: "wb-field wb-prompt",
-    id: uniqueId("prompt"),
-    rows: 2,
-    spellcheck: "false",
-    placeholder: "Ask the model something",
-  });
-  let timer = 0;
-  const flush = () => {
-    window.clearTimeout(timer);
-    if (model.get("prompt") === root.value) return;
-    model.set("prompt", root.value);
-    model.save_changes();
-  };
-  const show = () => {
-    if (root.value !== model.get("prompt")) root.value = model.get("prompt");
-  };
-  root.addEventListener("input", () => {
-    window.clearTimeout(timer);
-    timer = window.setTimeout(flush, 300);
-  });
-  root.addEventListener("change", flush);
-  model.on("change:prompt", show);
-  show();
-  signal.addEventListener("abort", () => window.clearTimeout(timer));
-  return { root, flush };
-}
-
-/**
- * Run, which is Stop while a run goes on.
- * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {() => void} run
- * @param {() => void} stop
- */
-function startButton(store, signal, canRun, run, stop) {
-  const name = h("span");
-  const key = h("kbd");
-  const button = h("button", { type: "button" }, name, key);
-  button.addEventListener("click", (event) => {
-    if (!store.active) run();
-    // The second half of a double click on Run means no Stop.
-    else if (event.detail < 2) stop();
-  });
-  const show = () => {
-    name.textContent = store.active ? "Stop" : "Run";
-    key.textContent = store.active ? "Esc" : "Ctrl ⏎";
-    button.className = `wb-button wb-start ${store.active ? "wb-stop" : "wb-run wb-primary"}`;
-    button.hidden = !store.active && !canRun;
-  };
-  store.listen(show, signal);
-  show();
-  return button;
-}
-
-/**
- * Pause, which is Resume while a run is paused, and Continue after it was stopped or cut off.
- * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {(kind: string) => void} ask
- */
-function holdButton(store, signal, canRun, ask) {
-  const button = h("button", { type: "button", class: "wb-button wb-hold" });
-  let kind = "pause";
-  // The second half of a double click was meant for what stood here before.
-  button.addEventListener("click", (event) => event.detail < 2 && ask(kind));
-  const show = () => {
-    const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
-    kind = store.state === "paused" ? "resume" : store.active ? "pause" : "extend";
-    button.textContent = { pause: "Pause", resume: "Resume", extend: "Continue" }[kind] ?? "";
-    button.title = { pause: "Hold after this token", resume: "Go on", extend: "Go on where it ended" }[kind] ?? "";
-    button.classList.toggle("wb-primary", kind === "resume");
-    button.hidden = kind === "extend" ? !canRun || !store.tokens.length || isWhole : !store.canPause;
-  };
-  store.listen(show, signal);
-  show();
-  return button;
-}
-
-/** @param {Store} store @param {AbortSignal} signal @param {() => void} again */
-function againButton(store, signal, again) {
-  const button = h("button", {
-    type: "button",
-    class: "wb-button wb-again",
-    text: "Regenerate",
-    title: "The same request again, with another seed",
-    on: { click: again },
-  });
-  const show = () => {
-    button.hidden = store.active || store.run === null;
-  };
-  store.listen(show, signal);
-  show();
-  return button;
-}
-
-/** @param {Model} model @param {HTMLElement} prompt */
-function modeChoice(model, prompt) {
-  const mode = segments({
-    label: "How the prompt is sent",
-    options: [
-      { value: "chat", text: "Chat", title: "As a user's turn, in the model's own chat template" },
-      { value: "completion", text: "Completion", title: "As it is; the model continues the text" },
-    ],
-    onChange: (value) => save(model, "mode", value),
-  });
-  const show = () => {
-    mode.set(model.get("mode"));
-    prompt.setAttribute(
-      "aria-description",
-      model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is",
-    );
-  };
-  model.on("change:mode", show);
-  show();
-  return mode.root;
 }
 
 /** What the colour tells, its legend, and what is made visible. @param {Model} model */

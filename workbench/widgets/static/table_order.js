@@ -19,6 +19,11 @@ const COMPARE = {
   "=": (one, other) => one === other,
 };
 
+/** A word that is meant as a comparison and is none, "" where there is no such word. @param {string} query */
+export function misreadIn(query) {
+  return query.split(/\s+/).find((word) => /^[a-z_]+[<>=]/i.test(word) && !COMPARISON.test(word)) ?? "";
+}
+
 /** @param {Token[]} tokens @param {Wish} wish @returns {number[]} positions */
 export function tableRows(tokens, { sortBy, descending, query }) {
   const terms = query.split(/\s+/).filter(Boolean).map(termOf);

@@ -1,11 +1,12 @@
 // Everything about one token: its probability, what stood beside it, and where it lies in the text.
 
 import { requester } from "./asking.js";
-import { h, keepKeys } from "./dom.js";
+import { h } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { fixed, inWords, percent, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
+import { openRoot } from "./root.js";
 import { surprisalStrip } from "./surprisal_strip.js";
 import { announcement, factsInWords, ranked, spoken, surprisals } from "./token_words.js";
 
@@ -25,8 +26,7 @@ const MOST_SURPRISING = 6;
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
-  el.classList.add("wb-root", "wb-inspector");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-inspector");
   const title = h("h3");
   const jumps = jumpButtons(store);
   const big = h("p", { class: "wb-big" });

@@ -1,8 +1,10 @@
 // One row a token. Only the rows on the screen exist, so five thousand tokens scroll like fifty.
 
-import { around, h, keepKeys, uniqueId } from "./dom.js";
+import { around, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
+import { openRoot } from "./root.js";
 import { COLUMNS, orderAfter, sortedAs, stretch } from "./table_columns.js";
+import { misreadIn } from "./table_order.js";
 import { ROW_HEIGHT, tableWindow } from "./table_window.js";
 
 /**
@@ -23,8 +25,7 @@ import { ROW_HEIGHT, tableWindow } from "./table_window.js";
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
-  el.classList.add("wb-root", "wb-table");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-table");
   const body = h("tbody");
   const head = tableHead(model);
   const table = h(
@@ -144,7 +145,16 @@ function filterBar(model, signal) {
     root: h("div", { class: "wb-table-bar" }, h("label", { for: id, class: "wb-quiet", text: "Filter" }), field, count),
     /** @param {number} shown @param {number} all */
     show(shown, all) {
-      const text = model.get("query").trim() ? `${shown} of ${all} tokens` : "";
+      const query = model.get("query");
+      // A text that only looks like a comparison may be what the tokens say.
+      const misread = shown === 0 && all > 0 ? misreadIn(query) : "";
+      const hint = "rank>3; names are position, id, probability, logprob, rank and entropy";
+      const text = misread
+        ? `${misread} is no comparison. Write a name, a sign and a number: ${hint}.`
+        : query.trim()
+          ? `${shown} of ${all} tokens`
+          : "";
+      field.setAttribute("aria-invalid", String(misread !== ""));
       if (count.textContent !== text) count.textContent = text;
     },
   };

@@ -1,8 +1,10 @@
 // The text of a run as it comes: each token a span, whose strength of colour and underline say one thing about it.
 
 import { around, h, keepKeys } from "./dom.js";
-import { bits, fixed, percentOf, strength } from "./format.js";
+import { strength } from "./format.js";
 import { walkedBy } from "./jumping.js";
+import { inNextLine, middleOf } from "./token_lines.js";
+import { tokenTip } from "./token_tip.js";
 
 /**
  * @import { Store } from "./run_feed.js"
@@ -82,7 +84,8 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     if (change.kind === "append" || change.kind === "state") showState();
   }, signal);
   reset();
-  walkTokens(output, store);
+  walkTokens(output, store, spans);
+  tokenTip(output, store);
   return {
     root: output,
     /** @param {Look} fresh */
@@ -146,8 +149,10 @@ function withMarks(text) {
     });
 }
 
-/** Mouse and keyboard select tokens. @param {HTMLElement} output @param {Store} store */
-function walkTokens(output, store) {
+/** Mouse and keyboard select tokens. @param {HTMLElement} output @param {Store} store @param {HTMLElement[]} spans */
+function walkTokens(output, store, spans) {
+  // Where an arrow up or down last led to, and from which column: short lines on the way do not change the column.
+  let reached = { position: -1, x: 0 };
   const positionAt = (/** @type {Event} */ event) => {
     const span = around(event, "[data-wb-position]");
     return span ? Number(span.getAttribute("data-wb-position")) : null;
@@ -157,19 +162,20 @@ function walkTokens(output, store) {
     // Marking text with the mouse is not a click on a token.
     if (position !== null && window.getSelection()?.isCollapsed !== false) store.select([position]);
   });
-  output.addEventListener("pointerover", (event) => {
-    const position = positionAt(event);
-    const token = position === null ? undefined : store.tokens[position];
-    if (position !== null && token && token.logprob !== null) {
-      const rank = token.rank ? `, rank ${token.rank}` : "";
-      const fork = store.forks.includes(position) ? "; branches part here" : "";
-      /** @type {HTMLElement} */ (event.target).title =
-        `${percentOf(token.logprob)}${rank}, ${fixed(bits(token.logprob), 1)} bits${fork}`;
-    }
-  });
+  const walkLine = (/** @type {1 | -1} */ step) => {
+    const current = store.current;
+    if (current === null) return store.walkTo(step > 0 ? 0 : store.tokens.length - 1);
+    const x = reached.position === current ? reached.x : middleOf(spans[current]);
+    const position = inNextLine(spans, current, step, x);
+    if (position === null) return;
+    reached = { position, x };
+    store.select([position]);
+  };
   output.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && store.selected.length) store.select([]);
     else if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && store.current !== null) store.focus("token");
+    else if (/^Arrow(Up|Down)$/.test(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey)
+      walkLine(event.key === "ArrowDown" ? 1 : -1);
     else if (!walkedBy(event, store)) return;
     event.preventDefault();
     event.stopPropagation();

@@ -2,10 +2,11 @@
 
 import { requester } from "./asking.js";
 import { PLANE_HEIGHT, barsPath, branchFacts, linePath, litPath } from "./branch_lines.js";
-import { h, keepKeys } from "./dom.js";
+import { h } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { percentOf, visible } from "./format.js";
 import { listbox } from "./listbox.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { RenderProps } from "@anywidget/types"
@@ -24,8 +25,7 @@ const SVG = "http://www.w3.org/2000/svg";
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
-  el.classList.add("wb-root", "wb-tree");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-tree");
   const empty = h("p", {
     class: "wb-quiet wb-tree-empty",
     text: "Each run of the prompt becomes a branch. Run it again, and see here where the answers part.",

@@ -1,9 +1,10 @@
 // The tool calls of a run token by token: three lanes over the same tokens, and a table that says the same in numbers.
 
 import { removedInWords, startInWords, stepInWords, stepOf, summary } from "./call_step_words.js";
-import { around, h, keepKeys, uniqueId } from "./dom.js";
+import { around, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { visible } from "./format.js";
+import { openRoot } from "./root.js";
 
 /**
  * @import { RenderProps } from "@anywidget/types"
@@ -30,8 +31,7 @@ const COLUMNS = ["#", "token", "a call begins", "parse state", "removed by the s
 async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
   if (signal.aborted) return;
-  el.classList.add("wb-root", "wb-scope");
-  keepKeys(el);
+  openRoot({ model, el, signal }, "wb-scope");
   const said = h("p", { class: "wb-scope-said", role: "status" });
   const chart = h("div", {
     class: "wb-scope-chart",

@@ -1,0 +1,33 @@
+"""The precisions in which a provider can hold a model that is registered with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.protocol import Provider, QuantizationType
+
+_PRECISIONS = ("float32", *(one.value for one in QuantizationType))
+
+
+def precision_choices(provider: Provider) -> list[dict[str, str]]:
+    """Return the choices with their texts, the default first under the empty value; none for a server elsewhere."""
+    if provider.provider_type == "inline::ray":
+        engine_type = provider.config.get("engine_type", "inline::transformers")
+        return precision_choices(
+            Provider(
+                provider_id=provider.provider_id,
+                provider_type=engine_type,
+                config=provider.config.get("engine", {}),
+            )
+        )
+    if provider.provider_type != "inline::transformers":
+        return []
+    own = _named(provider.config.get("quantization")) or "float32"
+    of_catalog = _named(provider.config.get("catalog_quantization")) or own
+    default = f"{own} (default)" if own == of_catalog else f"{own} (default; {of_catalog} for catalog models)"
+    return [{"value": "", "text": default}, *({"value": name, "text": name} for name in _PRECISIONS)]
+
+
+def _named(quantization: Any) -> str | None:
+    return str(quantization.get("type")) if isinstance(quantization, Mapping) else None

@@ -1,0 +1,198 @@
+// The prompt with the buttons that run it, stop it and go on, and how it is sent.
+
+import { requester } from "./asking.js";
+import { h, segments, uniqueId } from "./dom.js";
+import { pauseForm } from "./pause_form.js";
+
+/**
+ * @import { Store } from "./run_feed.js"
+ * @import { Model } from "./stream_view.js"
+ */
+
+/** @param {Model} model @param {Store} store @param {AbortSignal} signal */
+export function promptForm(model, store, signal) {
+  const canRun = model.get("can_run");
+  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
+  const tell = (/** @type {string | null} */ text) => {
+    message.textContent = text ?? "";
+    message.hidden = !text;
+  };
+  const ask = requester(model, signal, tell);
+  const prompt = promptBox(model, signal);
+  const run = () => {
+    if (store.state === "paused") ask({ kind: "resume" });
+    if (store.active || !canRun) return;
+    prompt.flush();
+    ask({ kind: "run", prompt: prompt.root.value, mode: model.get("mode") });
+  };
+  const stop = () => store.active && ask({ kind: "stop" });
+  const showError = () => {
+    const error = store.problem || store.error;
+    if (error) tell(error);
+  };
+  store.listen(showError, signal);
+  showError();
+
+  const pauses = pauseForm(model);
+  const form = h(
+    "div",
+    { class: "wb-stream-form" },
+    canRun && h("label", { class: "wb-sr", for: prompt.root.id, text: "Prompt" }),
+    canRun && prompt.root,
+    h(
+      "div",
+      { class: "wb-row" },
+      startButton(store, signal, canRun, run, stop),
+      holdButton(store, signal, canRun, (kind) => ask({ kind })),
+      canRun && againButton(store, signal, () => ask({ kind: "again" })),
+      h("span", { class: "wb-spacer" }),
+      canRun && pauses.button,
+      canRun && modeChoice(model, prompt.root),
+    ),
+    canRun && pauses.root,
+    canRun && noChatLine(model),
+    message,
+  );
+  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
+    else if (event.key === "Escape") stop();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  return form;
+}
+
+/** @param {Model} model @param {AbortSignal} signal */
+function promptBox(model, signal) {
+  const root = h("textarea", {
+    class: "wb-field wb-prompt",
+    id: uniqueId("prompt"),
+    rows: 2,
+    spellcheck: "false",
+    dir: "auto",
+    placeholder: "Ask the model something",
+  });
+  let timer = 0;
+  const flush = () => {
+    window.clearTimeout(timer);
+    if (model.get("prompt") === root.value) return;
+    model.set("prompt", root.value);
+    model.save_changes();
+  };
+  const show = () => {
+    if (root.value !== model.get("prompt")) root.value = model.get("prompt");
+  };
+  root.addEventListener("input", () => {
+    window.clearTimeout(timer);
+    timer = window.setTimeout(flush, 300);
+  });
+  root.addEventListener("change", flush);
+  model.on("change:prompt", show);
+  show();
+  signal.addEventListener("abort", () => window.clearTimeout(timer));
+  return { root, flush };
+}
+
+/**
+ * Run, which is Stop while a run goes on.
+ * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {() => void} run
+ * @param {() => void} stop
+ */
+function startButton(store, signal, canRun, run, stop) {
+  const name = h("span");
+  const key = h("kbd");
+  const button = h("button", { type: "button" }, name, key);
+  button.addEventListener("click", (event) => {
+    if (!store.active) run();
+    // The second half of a double click on Run means no Stop.
+    else if (event.detail < 2) stop();
+  });
+  const show = () => {
+    name.textContent = store.active ? "Stop" : "Run";
+    key.textContent = store.active ? "Esc" : "Ctrl ⏎";
+    button.className = `wb-button wb-start ${store.active ? "wb-stop" : "wb-run wb-primary"}`;
+    button.hidden = !store.active && !canRun;
+  };
+  store.listen(show, signal);
+  show();
+  return button;
+}
+
+/**
+ * Pause, which is Resume while a run is paused, and Continue after it was stopped or cut off.
+ * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {(kind: string) => void} ask
+ */
+function holdButton(store, signal, canRun, ask) {
+  const button = h("button", { type: "button", class: "wb-button wb-hold" });
+  let kind = "pause";
+  // The second half of a double click was meant for what stood here before.
+  button.addEventListener("click", (event) => event.detail < 2 && ask(kind));
+  const show = () => {
+    const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
+    kind = store.state === "paused" ? "resume" : store.active ? "pause" : "extend";
+    button.textContent = { pause: "Pause", resume: "Resume", extend: "Continue" }[kind] ?? "";
+    button.title = { pause: "Hold after this token", resume: "Go on", extend: "Go on where it ended" }[kind] ?? "";
+    button.classList.toggle("wb-primary", kind === "resume");
+    button.hidden = kind === "extend" ? !canRun || !store.tokens.length || isWhole : !store.canPause;
+  };
+  store.listen(show, signal);
+  show();
+  return button;
+}
+
+/** @param {Store} store @param {AbortSignal} signal @param {() => void} again */
+function againButton(store, signal, again) {
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-again",
+    text: "Regenerate",
+    title: "The same request again, with another seed",
+    on: { click: again },
+  });
+  const show = () => {
+    button.hidden = store.active || store.run === null;
+  };
+  store.listen(show, signal);
+  show();
+  return button;
+}
+
+/** @param {Model} model @param {HTMLElement} prompt */
+function modeChoice(model, prompt) {
+  const mode = segments({
+    label: "How the prompt is sent",
+    options: [
+      { value: "chat", text: "Chat", title: "As a user's turn, in the model's own chat template" },
+      { value: "completion", text: "Completion", title: "As it is; the model continues the text" },
+    ],
+    onChange: (value) => {
+      model.set("mode", value);
+      model.save_changes();
+    },
+  });
+  const show = () => {
+    mode.set(model.get("mode"));
+    mode.refuse("chat", model.get("no_chat"));
+    prompt.setAttribute(
+      "aria-description",
+      model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is",
+    );
+  };
+  model.on("change:mode", show);
+  model.on("change:no_chat", show);
+  show();
+  return mode.root;
+}
+
+/** Why completion was chosen for the model. @param {Model} model */
+function noChatLine(model) {
+  const root = h("p", { class: "wb-quiet wb-no-chat", role: "status" });
+  const show = () => {
+    root.textContent = model.get("no_chat");
+    root.hidden = !root.textContent;
+  };
+  model.on("change:no_chat", show);
+  show();
+  return root;
+}

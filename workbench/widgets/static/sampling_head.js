@@ -1,0 +1,81 @@
+// The line above the sampling controls: it folds them away, says their settings then, and has presets and code.
+
+import { copyButton, h } from "./dom.js";
+import { presetOf, settingsInWords } from "./sampling_fields.js";
+
+/**
+ * @import { Model } from "./sampling_controls.js"
+ * @import { Params } from "./sampling_fields.js"
+ */
+
+/** @param {Model} model @param {HTMLElement} body  what is folded away */
+export function samplingHead(model, body) {
+  const copy = copyButton("Copy as code", () => model.get("code"));
+  const fold = foldButton(model, [body, copy]);
+  const preset = presetControl(model);
+  return {
+    root: h("div", { class: "wb-bar" }, fold.root, fold.settings, h("span", { class: "wb-spacer" }), preset.root, copy),
+    /** @param {Params} params */
+    show(params) {
+      fold.show(params);
+      preset.show(params);
+    },
+  };
+}
+
+/**
+ * The button that folds the controls away, and the line that then says their settings.
+ * @param {Model} model @param {[HTMLElement, HTMLElement]} folded
+ */
+function foldButton(model, folded) {
+  const settings = h("span", { class: "wb-quiet wb-number wb-settings" });
+  const root = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost wb-fold",
+    "aria-controls": folded[0].id,
+    text: "Sampling",
+    on: {
+      click() {
+        model.set("expanded", !model.get("expanded"));
+        model.save_changes();
+      },
+    },
+  });
+  const showFold = () => {
+    const isOpen = model.get("expanded");
+    root.setAttribute("aria-expanded", String(isOpen));
+    for (const part of folded) part.hidden = !isOpen;
+    settings.hidden = isOpen;
+  };
+  model.on("change:expanded", showFold);
+  showFold();
+  return {
+    root,
+    settings,
+    /** @param {Params} params */
+    show(params) {
+      settings.textContent = settingsInWords(params);
+    },
+  };
+}
+
+/** @param {Model} model */
+function presetControl(model) {
+  const select = h("select", { class: "wb-field wb-ghost wb-preset", "aria-label": "Preset" });
+  const presets = model.get("presets");
+  select.append(
+    h("option", { value: "", text: "Preset", disabled: true }),
+    ...Object.keys(presets).map((name) => h("option", { value: name, text: name })),
+  );
+  select.addEventListener("change", () => {
+    model.set("params", { ...model.get("params"), ...presets[select.value] });
+    model.save_changes();
+  });
+  return {
+    root: select,
+    /** @param {Params} params */
+    show(params) {
+      select.value = presetOf(presets, params);
+    },
+  };
+}

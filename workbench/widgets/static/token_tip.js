@@ -1,0 +1,46 @@
+// What is known of the token under the pointer, beside it.
+
+import { around, h } from "./dom.js";
+import { factsInWords, spoken } from "./token_words.js";
+
+/** @import { Store } from "./run_feed.js" */
+
+/** Show a tip at the token that the pointer rests on. @param {HTMLElement} output @param {Store} store */
+export function tokenTip(output, store) {
+  const name = h("code");
+  const facts = h("span", { class: "wb-number" });
+  // The top layer: the widget would cut off what reaches beyond it.
+  const tip = h("div", { class: "wb-tip", role: "tooltip", popover: "manual" }, name, " ", facts);
+  if (!tip.showPopover) return;
+  const hide = () => tip.isConnected && tip.matches(":popover-open") && tip.hidePopover();
+  output.addEventListener("pointerover", (event) => {
+    const span = around(event, "[data-wb-position]");
+    const position = Number(span?.getAttribute("data-wb-position"));
+    const token = span ? store.tokens[position] : undefined;
+    if (!span || !token) {
+      hide();
+      return;
+    }
+    name.textContent = spoken(token);
+    facts.textContent = `${factsInWords(token)}${store.forks.includes(position) ? "; branches part here" : ""}`;
+    if (tip.previousElementSibling !== output) output.after(tip);
+    if (!tip.matches(":popover-open")) tip.showPopover();
+    placeAt(tip, lineAt(span, event.clientY));
+  });
+  for (const event of ["pointerleave", "pointerdown", "scroll", "keydown"]) output.addEventListener(event, hide);
+}
+
+/** The part of a token that is in the line of the pointer. @param {Element} span @param {number} y */
+function lineAt(span, y) {
+  const lines = [...span.getClientRects()];
+  return lines.find((line) => line.top <= y && y <= line.bottom) ?? span.getBoundingClientRect();
+}
+
+/** Below a line, or above it where there is no room. @param {HTMLElement} tip @param {DOMRect} line */
+function placeAt(tip, line) {
+  const left = Math.min(line.left, window.innerWidth - tip.offsetWidth - 8);
+  const below = line.bottom + 4;
+  const top = below + tip.offsetHeight < window.innerHeight ? below : line.top - 4 - tip.offsetHeight;
+  tip.style.left = `${Math.max(8, left)}px`;
+  tip.style.top = `${top}px`;
+}

@@ -47,6 +47,7 @@ def expect_every_widget_to_say(notebook: NotebookPage, sentence: str) -> None:
         expect(output.get_by_role("alert").filter(has_text=sentence)).to_have_count(1)
         for control in output.locator("button, input, select, textarea").all():
             expect(control).to_be_disabled()
+    assert notebook.serious_findings(".jp-OutputArea-output .wb-root") == []
     assert notebook.problems == []
 
 

@@ -17,8 +17,8 @@ chat"""
 CELLS = (FAKE_PLAYGROUND.format(tokens_per_s=2000), CHAT, "below = 1")
 
 # What JupyterLab takes for commands to its cells. Enter would edit one; d d, x and z delete one or bring it back.
-KEYS = ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "a", "b", "d", "d", "x", "v", "z", "m", "y", "0", "0")
-KEYS += ("Shift+ArrowDown", "Shift+ArrowUp", "Shift+m", "Escape")
+KEYS = ["ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "a", "b", "d", "d", "x", "v", "z", "m", "y", "0", "0"]
+KEYS += ["Shift+ArrowDown", "Shift+ArrowUp", "Shift+m", "Escape"]
 
 CONTROLS: dict[str, Callable[[Locator], Locator]] = {
     "textarea": lambda box: box.get_by_label("Prompt", exact=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -225,9 +226,12 @@ def test_the_form_offers_the_precisions_and_registers_in_the_chosen_one(modules:
     session = FakeSession()
     given: list[str | None] = []
     register = session.register_model
-    session.register_model = lambda *args, precision=None, **named: (  # type: ignore[method-assign]
-        given.append(precision) or register(*args, **named)
-    )
+
+    def noting(*args: Any, precision: str | None = None, **named: Any) -> Any:
+        given.append(precision)
+        return register(*args, **named)
+
+    session.register_model = noting  # type: ignore[method-assign]
     modules.show(ModelPicker(session))
     page = modules.browser
     page.get_by_role("button", name="Register…").click()

@@ -115,7 +115,10 @@ def test_in_jupyterlab_it_reads_well_in_every_theme(
     notebook.run_all()
     box = page.locator(".wb-game").last
     page.wait_for_selector(".wb-game[data-wb-state='open']", timeout=60_000)
-    box.get_by_role("radio").nth(2).check()
+    box.locator(".wb-game-text").click()
+    for key in ("3", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(box.get_by_role("radio").nth(2)).to_be_checked()
     box.screenshot(path=screenshots / "game-open.png")
     box.get_by_role("button", name="Bet").click()
     page.wait_for_selector(".wb-game[data-wb-state='told']")

@@ -24,7 +24,9 @@ def test_the_run_configs_for_a_cluster_are_valid(index: int, tmp_path: Path, mon
     (entry,) = load_run_config(tmp_path / "run.yaml").providers["inference"]
     config = provider_class(entry.provider_type).Config.model_validate(entry.config)
     if isinstance(config, RayConfig):
-        assert TransformersConfig.model_validate(config.engine).precision == "int4"
+        quantization = TransformersConfig.model_validate(config.engine).quantization
+        assert quantization is not None
+        assert quantization.type == "int4"
 
 
 def test_the_page_names_every_key_of_a_pool() -> None:

@@ -472,6 +472,11 @@ def test_in_jupyterlab_answers_are_formatted_have_versions_and_survive_a_reload(
     assert notebook.python("view.run.id") == "'run-1'"
     box.get_by_role("button", name="Settings").press("Enter")
     box.get_by_role("button", name="Parameters of get_weather").press("Enter")
+    box.get_by_role("radio", name="Auto").press("ArrowRight")
+    expect(box.get_by_role("radio", name="Required")).to_be_checked()
+    box.get_by_role("separator").press("PageDown")
+    expect(box.get_by_role("separator")).to_be_focused()
+    assert notebook.python("view.tool_choice, view.height > 0") == "('required', True)"
     notebook.python("None", before="view.height = 640")
     notebook.check_in_every_theme(".wb-chat", screenshots / "chat-reading")
     notebook.save()

@@ -65,6 +65,8 @@ playground""",
 chat = bench.chat(system="You are brief.", tools=[get_weather], tool_choice="required", sampling_params=few)
 chat.say("What is the weather in Rome?")
 chat.wait()
+chat.decide(0, approved=True)
+chat.wait()
 chat""",
     "tool-call-microscope": f"""{TOOLS}
 chat_run = bench.chat_completion([wb.UserMessage(content="What is the weather in Rome?")], tools=[get_weather],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from pydantic_core import to_json
 
@@ -42,9 +42,18 @@ Approve: TypeAlias = Callable[[ToolCall], bool] | bool | None
 
 ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
 
+CallOutcome: TypeAlias = Literal["ran", "declined", "failed", "stopped"]
+"""How a call ended: with a result, not approved, with an error of its function, or stopped before either."""
+
+AnswerChoice: TypeAlias = ToolChoice | Literal["none"] | None
+"""A tool choice of the protocol, or ``none``: the answers are made without tools."""
+
 
 class Ask(Protocol):
-    """Starts the model's answer to messages; ``settings`` are those of one answer, such as its model."""
+    """Starts the model's answer to messages; ``settings`` are those of one answer, such as its model.
+
+    ``offers_tools=False`` among them asks for an answer without tools.
+    """
 
     def __call__(self, messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> ChatRun: ...
 
@@ -72,6 +81,20 @@ class Conversed:
         return self.runs[-1].text
 
 
+class _Settled(NamedTuple):
+    message: ToolResponseMessage
+    outcome: CallOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last turns of a conversation, to be put back with `Conversation.restore`."""
+
+    turns: list[Message]
+    outcomes: dict[int, CallOutcome]
+    """By place in the conversation."""
+
+
 class Conversation:
     """A conversation with functions that is moved on a step at a time; not safe from several threads at once.
 
@@ -82,7 +105,9 @@ class Conversation:
         ask: starts the model's answer to messages.
         functions: by name, those that can be run here.
         turns: what was said before.
-        tool_choice: of the answer to a user; after a result the model is free, as it could never answer otherwise.
+        tool_choice: of the first answer to a user. ``required`` does not bind the answer to a result: a model that had
+            to call again could never answer.
+        tools: name, description and JSON schema of the parameters of each tool, for whoever shows them.
     """
 
     def __init__(
@@ -90,16 +115,20 @@ class Conversation:
         ask: Ask,
         functions: Mapping[str, FunctionTool],
         turns: Sequence[Message] = (),
-        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_choice: AnswerChoice = ToolChoice.auto,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.system: str | None = None
         """Instructions that stand above the turns."""
+        self.tool_choice: AnswerChoice = tool_choice
+        """May be set; it holds from the next answer on."""
+        self.tools = tools
         self._ask = ask
         self._functions = functions
         self._turns = list(turns)
-        self._tool_choice = tool_choice
+        self._outcomes: dict[int, CallOutcome] = {}
         self._calls: list[ToolCall] = []
-        self._results: dict[int, ToolResponseMessage] = {}
+        self._results: dict[int, _Settled] = {}
 
     @property
     def messages(self) -> list[Message]:
@@ -110,7 +139,13 @@ class Conversation:
     @property
     def turns(self) -> list[Message]:
         """The messages without the system's."""
-        return [*self._turns, *(self._results[index] for index in sorted(self._results))]
+        return [*self._turns, *(self._results[index].message for index in sorted(self._results))]
+
+    @property
+    def outcomes(self) -> dict[int, CallOutcome]:
+        """How the calls ended, by the place of their results in ``turns``."""
+        settled = (self._results[index].outcome for index in sorted(self._results))
+        return {**self._outcomes, **dict(enumerate(settled, len(self._turns)))}
 
     @property
     def open_calls(self) -> dict[int, ToolCall]:
@@ -127,15 +162,28 @@ class Conversation:
         self._turns.append(UserMessage(content=text))
 
     def rewind(self, turn: int) -> None:
-        """Forget a turn, by its place in ``turns``, and all that came after it."""
+        """Remove a turn, by its place in ``turns``, and all that came after it."""
         self._fold()
         del self._turns[turn:]
+        self._outcomes = {place: outcome for place, outcome in self._outcomes.items() if place < turn}
+
+    def tail(self, turn: int) -> Tail:
+        """Return a turn, by its place in ``turns``, and all that came after it."""
+        return Tail(self.turns[turn:], {place: how for place, how in self.outcomes.items() if place >= turn})
+
+    def restore(self, tail: Tail) -> None:
+        """Put turns that were removed back where they stood."""
+        self._fold()
+        self._turns += tail.turns
+        self._outcomes |= tail.outcomes
 
     def ask(self, **settings: Any) -> ChatRun:
         """Start the model's next answer; every call of the last one has its result by now."""
         self._fold()
+        if self.tool_choice == "none":
+            return self._ask(self.messages, None, offers_tools=False, **settings)
         after_result = bool(self._turns) and isinstance(self._turns[-1], ToolResponseMessage)
-        return self._ask(self.messages, ToolChoice.auto if after_result else self._tool_choice, **settings)
+        return self._ask(self.messages, ToolChoice.auto if after_result else self.tool_choice, **settings)
 
     def take(self, run: ChatRun) -> CompletionMessage:
         """Add the answer of a run, and wait for it; one that was cancelled asks for no calls.
@@ -154,26 +202,34 @@ class Conversation:
         """Whether the call's function is here; the result of any other is for somebody to give."""
         return str(call.tool_name) in self._functions
 
-    def result(self, call: ToolCall) -> ToolResponseMessage:
-        """Run a call on this thread; what its function raises is the result too."""
+    def result(self, call: ToolCall) -> ToolResponseMessage | Exception:
+        """Run a call on this thread and return its result, or what its function raised; `settle` takes either."""
         try:
             return _told(call, _as_content(self._functions[str(call.tool_name)](call.arguments)))
         except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and may do better
-            return _told(call, error)
+            return error
 
-    def settle(self, index: int, result: ToolResponseMessage | str | BaseException) -> None:
-        """Add the result of an open call, by its place in the last answer."""
-        if not isinstance(result, ToolResponseMessage):
-            result = _told(self._calls[index], result)
-        self._results[index] = result
+    def settle(
+        self, index: int, result: ToolResponseMessage | str | BaseException, outcome: CallOutcome | None = None
+    ) -> None:
+        """Add the result of an open call, by its place in the last answer.
+
+        Args:
+            outcome: how the call ended; None is ``failed`` for an exception, and ``ran`` for anything else.
+        """
+        if outcome is None:
+            outcome = "failed" if isinstance(result, BaseException) else "ran"
+        message = result if isinstance(result, ToolResponseMessage) else _told(self._calls[index], result)
+        self._results[index] = _Settled(message, outcome)
 
     def decline(self, index: int) -> None:
         """Tell the model that an open call was not approved."""
-        self.settle(index, _DECLINED)
+        self.settle(index, _DECLINED, "declined")
 
     def _fold(self) -> None:
         """Make what is settled a part of the turns."""
-        self._turns, self._calls, self._results = self.turns, [], {}
+        turns, self._outcomes = self.turns, self.outcomes
+        self._turns, self._calls, self._results = turns, [], {}
 
 
 class Loop:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from workbench.background import BackgroundLoop
 from workbench.capsule import capsule_of
-from workbench.conversing import Approve, ChatRun, Conversation, Conversed, Loop, function_tools
+from workbench.conversing import AnswerChoice, Approve, ChatRun, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
+from workbench.prompts.tools.rendering import descriptions
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
@@ -231,32 +232,35 @@ class Workbench:
         self,
         *,
         tools: Sequence[Tool] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_choice: AnswerChoice = ToolChoice.auto,
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
     ) -> Conversation:
         """A conversation to be moved on a step at a time, as the chat widget does; `converse` goes all the way.
 
         Args:
             tools: functions to run, and definitions of tools whose results somebody else gives.
-            tool_choice: of the answers to a user; after a result the model is free.
+            tool_choice: of the first answer to a user, or ``none`` for answers without tools; it may be set between
+                answers. After a result the model is free to answer.
 
         Raises:
             InvalidRequestError: a tool cannot be described, or its function cannot be run here.
         """
         functions = function_tools([] if tools is None else tools, skip_definitions=True)
         definitions = tool_definitions(tools)
-        Toolset.of(definitions)
+        described = descriptions(Toolset.of(definitions))
 
-        def ask(messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> ChatRun:
+        def ask(
+            messages: list[Message], tool_choice: ToolChoice | None, *, offers_tools: bool = True, **settings: Any
+        ) -> ChatRun:
             return self.chat_completion(
                 messages,
-                tools=definitions,
+                tools=definitions if offers_tools else None,
                 tool_choice=tool_choice,
                 tool_prompt_format=tool_prompt_format,
                 **settings,
             )
 
-        return Conversation(ask, functions, tool_choice=tool_choice)
+        return Conversation(ask, functions, tool_choice=tool_choice, tools=described)
 
     def score(
         self,

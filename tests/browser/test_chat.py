@@ -51,17 +51,25 @@ def turns(modules: ModuleHost) -> Locator:
     return modules.browser.locator(".wb-turn")
 
 
+def show_tokens(modules: ModuleHost, answer: int = -1) -> None:
+    """Choose the token view of an answer, by its place among them."""
+    modules.browser.locator(".wb-turn-answer").nth(answer).get_by_role("radio", name="Tokens").check()
+    modules.wait(f"[...document.querySelectorAll('.wb-turn-answer')].at({answer}).querySelector('.wb-token') !== null")
+
+
 # ----------------------------------------------------------------------------------------------------- a blank page
 
 
-def test_enter_sends_and_the_answer_is_drawn_as_tokens(modules: ModuleHost) -> None:
+def test_enter_sends_and_the_answer_can_be_read_as_text_and_as_tokens(modules: ModuleHost) -> None:
     view = shown(modules)
     write(modules, "Why is the sky blue?")
-    assert turns(modules).locator(".wb-said").all_text_contents() == ["Why is the sky blue?"]
     assert view.run is not None
-    assert modules.browser.locator(".wb-output").all_text_contents() == [view.run.text]
+    assert turns(modules).locator(".wb-said").all_text_contents() == ["Why is the sky blue?", view.run.text]
+    assert modules.browser.locator(".wb-output").count() == 0
     expect(modules.browser.get_by_label("Message", exact=True)).to_have_value("")
     expect(modules.browser.get_by_label("Message", exact=True)).to_be_focused()
+    show_tokens(modules)
+    assert modules.browser.locator(".wb-output").all_text_contents() == [view.run.text]
     modules.browser.locator(".wb-token").nth(25).click()
     modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
     assert view.feed.selected == (25,)
@@ -104,10 +112,10 @@ def test_a_call_shows_its_parse_state_waits_and_runs_when_it_is_approved(modules
     step(view, 100)
     modules.wait(DECIDING)
     card = modules.browser.locator(".wb-call")
-    expect(card.locator("[aria-current]")).to_have_text("success")
+    expect(card.locator("[aria-current]")).to_have_text("waiting for you")
     assert card.locator("dt, dd").all_text_contents() == ["city", '"Rome"', "days", "2"]
     expect(modules.browser.locator(".wb-chat > [role=status]")).to_have_text(
-        "The model asks to call get_weather. Approve or decline."
+        "The model wants to call get_weather. Approve or decline."
     )
     assert len(view.messages) == 2
     card.get_by_role("button", name="Approve and run the call of get_weather").press("Enter")
@@ -115,6 +123,7 @@ def test_a_call_shows_its_parse_state_waits_and_runs_when_it_is_approved(modules
     step(view, 100)
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
     expect(card.locator(".wb-call-result pre")).to_have_text("Rome is warm for 2 days.")
+    expect(card.locator("[aria-current]")).to_have_text("ran")
     expect(modules.browser.get_by_label("Message", exact=True)).to_be_focused()
     assert [message.role for message in view.messages] == ["user", "assistant", "ipython", "assistant"]
 
@@ -126,12 +135,25 @@ def test_a_declined_call_is_told_to_the_model(modules: ModuleHost) -> None:
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
     assert view.messages[2].content == "The user did not approve this call."
     expect(modules.browser.locator(".wb-call-result pre")).to_have_text("The user did not approve this call.")
+    expect(modules.browser.locator(".wb-call [aria-current]")).to_have_text("declined")
+
+
+def test_a_function_that_raises_is_told_as_failed(modules: ModuleHost) -> None:
+    def get_weather(city: str, days: int = 1) -> str:
+        raise LookupError(f"no {city}")
+
+    shown(modules, [CALL], tools=[get_weather])
+    write(modules, "How is Rome?", until=DECIDING)
+    modules.browser.get_by_role("button", name="Approve and run").click()
+    modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
+    expect(modules.browser.locator(".wb-call [aria-current]")).to_have_text("failed")
+    expect(modules.browser.locator(".wb-call-result pre")).to_have_text("LookupError: no Rome")
 
 
 def test_the_result_of_a_tool_without_a_function_is_typed_in(modules: ModuleHost) -> None:
     view = shown(modules, [CALL], tools=[ToolDefinition(tool_name="get_weather")])
     write(modules, "How is Rome?", until=DECIDING)
-    modules.browser.get_by_label("Result, as no function is here to give it").fill("rain")
+    modules.browser.get_by_label("No function runs this tool: type its result").fill("rain")
     modules.browser.get_by_role("button", name="Send the result").click()
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
     assert view.messages[2].content == "rain"
@@ -159,9 +181,9 @@ def test_the_tokens_of_an_earlier_answer_are_shown_on_demand(modules: ModuleHost
     for count in (2, 4):
         write(modules, "Hello")
         modules.wait(f"document.querySelectorAll('.wb-turn').length === {count} && {IDLE}")
-    expect(turns(modules).nth(3).locator(".wb-output")).to_have_count(1)
-    modules.browser.get_by_role("button", name="Tokens", exact=True).click()
-    modules.wait("document.querySelectorAll('.wb-turn')[1].querySelector('.wb-token') !== null")
+    show_tokens(modules)
+    show_tokens(modules, 0)
+    expect(turns(modules).nth(1).get_by_role("radio", name="Tokens")).to_be_focused()
     assert view.feed.run is not None
     assert view.feed.run.id == "run-1"
     expect(turns(modules).nth(3).locator(".wb-said")).to_have_text(str(view.messages[3].content))
@@ -189,6 +211,7 @@ def test_an_alternative_that_is_chosen_takes_the_answer_on_from_there(modules: M
     view = shown(modules)
     write(modules, "Why is the sky blue?")
     before = view.run
+    show_tokens(modules)
     modules.browser.locator(".wb-token").nth(25).click()
     modules.wait("document.querySelector('.wb-sampled') && document.querySelectorAll('.wb-alternative').length === 6")
     modules.browser.locator(".wb-alternative:not(.wb-sampled)").first.click()
@@ -218,7 +241,179 @@ def test_the_system_prompt_of_the_page_is_the_next_answers(modules: ModuleHost) 
     assert [message.content for message in view.messages[:2]] == ["Be brief.", "Hello"]
 
 
-@pytest.mark.parametrize("width", [320, 700, 1600])
+MARKDOWN = """\
+## Steps
+1. **Install** `python`
+   - from *the* site
+2. Run
+
+```python
+print("<b>hi</b>")
+```
+
+> Or [read](https://docs.example) first.
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+"""
+
+
+def answered(modules: ModuleHost, text: str, **options: Any) -> ChatView:
+    """A chat whose model has written a text."""
+    view = ChatView(FakeSession([text[i : i + 4] for i in range(0, len(text), 4)], **{"tokens_per_s": 2000, **options}))
+    modules.show(view)
+    return view
+
+
+def test_an_answer_is_formatted_once_it_has_ended(modules: ModuleHost, screenshots: Path) -> None:
+    modules.browser.set_viewport_size({"width": 480, "height": 1100})
+    view = answered(modules, MARKDOWN)
+    write(modules, "How?")
+    answer = modules.browser.locator(".wb-turn-answer .wb-md")
+    expect(answer.get_by_role("heading", name="Steps")).to_be_visible()
+    assert answer.locator("ol > li").count() == 2
+    assert answer.locator("ol ul em").text_content() == "the"
+    assert answer.locator("pre code").text_content() == 'print("<b>hi</b>")'
+    assert answer.locator("blockquote").text_content() == "Or read (https://docs.example) first."
+    assert answer.locator("td").all_text_contents() == ["1", "2"]
+    assert modules.browser.locator("a, b").filter(has_text="hi").count() == 0
+    assert "monospace" in answer.locator("pre code").evaluate("(code) => getComputedStyle(code).fontFamily")
+    modules.browser.evaluate(
+        "Object.defineProperty(navigator, 'clipboard', { value: { writeText: (text) => { window.wbCopied = text; } } })"
+    )
+    answer.get_by_role("button", name="Copy").press("Enter")
+    modules.wait("window.wbCopied !== undefined")
+    assert modules.browser.evaluate("window.wbCopied") == 'print("<b>hi</b>")'
+    modules.browser.locator(".wb-turn-head").get_by_role("button", name="Copy").press("Enter")
+    modules.wait("window.wbCopied.startsWith('##')")
+    assert modules.browser.evaluate("window.wbCopied") == MARKDOWN == view.messages[-1].content
+    modules.browser.screenshot(path=screenshots / "chat-reading-480.png", full_page=True)
+    assert modules.browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_tokens_stream_until_the_answer_ends_and_stay_where_one_is_selected(modules: ModuleHost) -> None:
+    view = answered(modules, MARKDOWN, tokens_per_s=0)
+    write(modules, "How?", until="document.querySelector('.wb-chat').dataset.wbState === 'answering'")
+    step(view, 12)
+    modules.wait("document.querySelectorAll('.wb-token').length === 12")
+    modules.browser.get_by_role("radio", name="Reading").check()
+    modules.wait("document.querySelector('.wb-md ol li') !== null")
+    step(view, 4)
+    modules.wait("document.querySelector('.wb-md ol ul') !== null")
+    modules.browser.get_by_role("radio", name="Tokens").check()
+    modules.browser.locator(".wb-token").nth(3).click()
+    step(view, 1000)
+    modules.wait(IDLE)
+    assert view.view == "tokens"
+    expect(modules.browser.locator(".wb-output")).to_be_visible()
+    modules.browser.get_by_role("radio", name="Reading").check()
+    modules.wait("document.querySelector('.wb-md table') !== null")
+    assert view.view == "auto"
+    expect(modules.browser.get_by_role("radio", name="Reading")).to_be_focused()
+
+
+def test_versions_of_an_answer_are_walked_by_keyboard(modules: ModuleHost) -> None:
+    view = shown(modules)
+    write(modules, "Hello")
+    modules.browser.get_by_role("button", name="Regenerate").press("Enter")
+    modules.wait(f"document.querySelector('[data-wb-run=run-2]') !== null && {IDLE}")
+    head = modules.browser.get_by_role("group", name="Versions of the answer")
+    expect(head).to_contain_text("2 of 2")
+    expect(head.get_by_role("button", name="Next version")).to_be_disabled()
+    head.get_by_role("button", name="Previous version").press("Enter")
+    modules.wait("document.querySelector('[data-wb-run=run-1]') !== null")
+    expect(head).to_contain_text("1 of 2")
+    assert view.run is not None
+    assert view.run.id == "run-1"
+    expect(head.get_by_role("button", name="Next version")).to_be_focused()
+    head.get_by_role("button", name="Next version").press("Enter")
+    modules.wait("document.querySelector('[data-wb-run=run-2]') !== null")
+
+
+def test_a_new_chat_is_begun_and_undone(modules: ModuleHost) -> None:
+    view = shown(modules, system="Be brief.")
+    begin = modules.browser.get_by_role("button", name="New chat", exact=True)
+    expect(begin).to_be_disabled()
+    write(modules, "Hello")
+    begin.press("Enter")
+    modules.wait("document.querySelectorAll('.wb-turn').length === 0")
+    expect(modules.browser.get_by_label("Message", exact=True)).to_be_focused()
+    expect(modules.browser.locator(".wb-chat-empty")).to_have_text("No messages yet.")
+    modules.browser.get_by_role("button", name="Undo new chat").press("Enter")
+    modules.wait("document.querySelectorAll('.wb-turn').length === 2")
+    assert len(view.messages) == 3
+
+
+def test_tools_are_listed_in_the_settings_and_the_choice_is_made_by_keyboard(
+    modules: ModuleHost, screenshots: Path
+) -> None:
+    view = shown(modules, system="Be brief.")
+    modules.browser.get_by_role("button", name="Settings").press("Enter")
+    tool = modules.browser.locator(".wb-tools li")
+    expect(tool).to_contain_text("Tell the weather.")
+    tool.get_by_role("button", name="Parameters of get_weather").press("Enter")
+    expect(tool.locator("pre")).to_contain_text('"city"')
+    choice = modules.browser.get_by_role("radiogroup", name="Tool choice")
+    expect(choice.get_by_role("radio", name="Auto")).to_be_checked()
+    choice.get_by_role("radio", name="Auto").press("ArrowRight")
+    modules.wait("document.querySelector('.wb-chat') !== null")
+    assert view.tool_choice == "required"
+    choice.get_by_role("radio", name="Required").press("ArrowRight")
+    modules.carry()
+    assert view.tool_choice == "none"
+    expect(modules.browser.locator(".wb-chat-summary")).to_have_text("System: Be brief. · Tools: off")
+    modules.browser.screenshot(path=screenshots / "chat-settings.png", full_page=True)
+
+
+def test_the_height_of_the_conversation_is_changed_by_keyboard_and_by_dragging(modules: ModuleHost) -> None:
+    view = shown(modules)
+    write(modules, "Hello")
+    log, edge = modules.browser.locator(".wb-chat-log"), modules.browser.get_by_role("separator")
+    before = log.bounding_box()
+    assert before is not None
+    for _ in range(10):
+        edge.press("ArrowDown")
+    modules.carry()
+    assert view.height == round(before["height"]) + 240
+    modules.show(view)
+    assert modules.browser.locator(".wb-chat-log").last.evaluate("(log) => log.offsetHeight") == view.height
+    box = edge.first.bounding_box()
+    assert box is not None
+    modules.browser.mouse.move(box["x"] + 20, box["y"] + 4)
+    modules.browser.mouse.down()
+    modules.browser.mouse.move(box["x"] + 20, box["y"] - 96, steps=4)
+    modules.browser.mouse.up()
+    modules.carry()
+    assert view.height == round(before["height"]) + 140
+    edge.first.dblclick()
+    modules.carry()
+    assert view.height == 0
+
+
+def test_the_context_is_metered_and_its_end_is_warned_of(modules: ModuleHost) -> None:
+    view = shown(modules)
+    write(modules, "Hello")
+    meter = modules.browser.get_by_role("meter", name="Context used")
+    assert view.run is not None
+    used = 48 + view.run.usage.generated_tokens
+    expect(meter).to_have_text(f"{used} of 8,192 tokens")
+    view.context = {"used": 8000, "length": 8192}
+    modules.carry()
+    expect(meter).to_have_text("8,000 of 8,192 tokens. Little context is left: 192 tokens")
+
+
+def test_an_empty_message_is_answered_in_the_page(modules: ModuleHost) -> None:
+    view = shown(modules)
+    box = modules.browser.get_by_label("Message", exact=True)
+    box.press("Enter")
+    expect(modules.browser.locator(".wb-chat-problem")).to_have_text("Write a message first.")
+    box.press_sequentially("H")
+    expect(modules.browser.locator(".wb-chat-problem")).to_be_hidden()
+    assert view.messages == []
+
+
+@pytest.mark.parametrize("width", [320, 480, 700, 1600])
 def test_it_fits_every_width(modules: ModuleHost, screenshots: Path, width: int) -> None:
     modules.browser.set_viewport_size({"width": width, "height": 900})
     shown(modules, [CALL], system="Answer in one sentence.")
@@ -247,6 +442,54 @@ view = chat(session, system="Answer in one sentence.", tools=[get_weather])
 view"""
 
 
+FORMATTED_CHAT = """\
+from tests.unit.widgets.fake_session import FakeSession
+from workbench.widgets import chat
+text = {text!r}
+def get_weather(city: str, days: int = 1) -> str:
+    "Tell the weather."
+    return city
+session = FakeSession([text[i : i + 4] for i in range(0, len(text), 4)], tokens_per_s=400)
+view = chat(session, tools=[get_weather])
+view"""
+
+
+def test_in_jupyterlab_answers_are_formatted_have_versions_and_survive_a_reload(
+    open_notebook: Callable[..., NotebookPage], screenshots: Path
+) -> None:
+    notebook = open_notebook(FORMATTED_CHAT.format(text=MARKDOWN))
+    notebook.run_all()
+    box = notebook.page.locator(".wb-chat").last
+    message = box.get_by_label("Message", exact=True)
+    message.fill("How?")
+    message.press("Control+Enter")
+    expect(box.locator(".wb-md table")).to_be_visible()
+    box.get_by_role("button", name="Regenerate").press("Enter")
+    versions = box.get_by_role("group", name="Versions of the answer")
+    expect(versions).to_contain_text("2 of 2")
+    versions.get_by_role("button", name="Previous version").press("Enter")
+    expect(versions).to_contain_text("1 of 2")
+    assert notebook.python("view.run.id") == "'run-1'"
+    box.get_by_role("button", name="Settings").press("Enter")
+    box.get_by_role("button", name="Parameters of get_weather").press("Enter")
+    box.get_by_role("radio", name="Auto").press("ArrowRight")
+    expect(box.get_by_role("radio", name="Required")).to_be_checked()
+    box.get_by_role("separator").press("PageDown")
+    expect(box.get_by_role("separator")).to_be_focused()
+    assert notebook.python("view.tool_choice, view.height > 0") == "('required', True)"
+    notebook.python("None", before="view.height = 640")
+    notebook.check_in_every_theme(".wb-chat", screenshots / "chat-reading")
+    notebook.save()
+    notebook.open()
+    expect(box.locator(".wb-md table")).to_be_visible(timeout=60_000)
+    expect(versions).to_contain_text("1 of 2")
+    box.get_by_role("button", name="New chat").press("Enter")
+    expect(box.locator(".wb-turn")).to_have_count(0)
+    box.get_by_role("button", name="Undo new chat").press("Enter")
+    expect(box.locator(".wb-turn")).to_have_count(2)
+    assert notebook.problems == []
+
+
 def test_in_jupyterlab_a_call_is_approved_and_another_declined(
     open_notebook: Callable[..., NotebookPage], screenshots: Path
 ) -> None:
@@ -264,6 +507,7 @@ def test_in_jupyterlab_a_call_is_approved_and_another_declined(
     assert notebook.python(roles).count("ipython") == 2
     told = "[message.content for message in view.messages if message.role == 'ipython']"
     assert notebook.python(told) == "['Rome is warm for 2 days.', 'The user did not approve this call.']"
+    box.get_by_role("radio", name="Tokens").last.check()
     box.locator(".wb-token").nth(25).click()
     expect(box.locator(".wb-alternative")).to_have_count(6)
     box.get_by_role("button", name="How the call came about").first.click()

@@ -11,7 +11,15 @@ import {
   stepOf,
   summary,
 } from "../../workbench/widgets/static/call_step_words.js";
-import { answerFacts, chatInWords, isWorking, lastAsked } from "../../workbench/widgets/static/chat_words.js";
+import { callSteps, resultTitle } from "../../workbench/widgets/static/call_words.js";
+import {
+  answerFacts,
+  chatInWords,
+  contextInWords,
+  isWorking,
+  lastAsked,
+  showsTokens,
+} from "../../workbench/widgets/static/chat_words.js";
 import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
 import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
 import { announcement, factsInWords, ranked, spoken, surprisals } from "../../workbench/widgets/static/token_words.js";
@@ -86,6 +94,8 @@ test("a token is told with what is known of it", () => {
 function answer(facts = {}) {
   return {
     role: "assistant",
+    turn: 0,
+    version: null,
     text: "",
     run: "r1",
     model: "m",
@@ -114,13 +124,13 @@ test("a chat says who is to move", () => {
     text: "",
     name: "get",
     arguments: "{}",
-    decision: /** @type {const} */ ("open"),
+    state: /** @type {const} */ ("waiting"),
   };
-  const calls = [open, { ...open, name: "put", decision: /** @type {const} */ ("done") }];
+  const calls = [open, { ...open, name: "put", state: /** @type {const} */ ("ran") }];
   assert.equal(chatInWords("idle", []), "");
-  assert.equal(chatInWords("answering", [asked]), "The model answers.");
-  assert.equal(chatInWords("deciding", [asked, answer({ calls })]), "The model asks to call get. Approve or decline.");
-  assert.equal(chatInWords("idle", [asked, answer()]), "The answer is there, 12 tokens.");
+  assert.equal(chatInWords("answering", [asked]), "The model is answering.");
+  assert.equal(chatInWords("deciding", [asked, answer({ calls })]), "The model wants to call get. Approve or decline.");
+  assert.equal(chatInWords("idle", [asked, answer()]), "Answer finished, 12 tokens.");
   assert.equal(chatInWords("idle", [asked, answer({ state: "failed" })]), "The answer failed, 12 tokens.");
   assert.equal(chatInWords("idle", [answer(), asked]), "");
   assert.deepEqual([lastAsked([asked, answer()]), lastAsked([answer()])], [asked, undefined]);
@@ -130,6 +140,46 @@ test("a chat says who is to move", () => {
     false,
     true,
   ]);
+});
+
+test("what became of a call is told apart from how far it was parsed", () => {
+  const said = (/** @type {Parameters<typeof callSteps>} */ ...call) =>
+    callSteps(...call).map(({ text, isReached, isCurrent }) =>
+      isCurrent ? `[${text}]` : isReached ? text : `(${text})`,
+    );
+  assert.deepEqual(said("started", null), ["[started]", "(in progress)", "(parsed)"]);
+  assert.deepEqual(said("in_progress", null), ["started", "[in progress]", "(parsed)"]);
+  assert.deepEqual(said("success", null), ["started", "in progress", "[parsed]"]);
+  assert.deepEqual(said("failure", null), ["started", "in progress", "[not parsed]"]);
+  const ends = /** @type {const} */ (["waiting", "running", "ran", "declined", "failed", "stopped"]);
+  assert.deepEqual(
+    ends.map((state) => said("success", state)),
+    ["waiting for you", "running", "ran", "declined", "failed", "stopped"].map((text) => ["parsed", `[${text}]`]),
+  );
+  assert.deepEqual(new Set(ends.map(resultTitle)).size, 4);
+});
+
+test("an answer is drawn as tokens while it is written, and as its reader has chosen after that", () => {
+  const views = /** @type {const} */ (["auto", "reading", "tokens"]);
+  assert.deepEqual(
+    views.map((view) => showsTokens(view, true)),
+    [true, false, true],
+  );
+  assert.deepEqual(
+    views.map((view) => showsTokens(view, false)),
+    [false, false, true],
+  );
+});
+
+test("the context is told in tokens, with a warning when little is left", () => {
+  assert.deepEqual(contextInWords({ used: 0, length: 8192 }), { text: "", isTight: false });
+  assert.deepEqual(contextInWords({ used: 1234, length: 8192 }), { text: "1,234 of 8,192 tokens", isTight: false });
+  assert.deepEqual(contextInWords({ used: 1234, length: null }), { text: "1,234 tokens", isTight: false });
+  assert.deepEqual(contextInWords({ used: 80, length: 100 }), {
+    text: "80 of 100 tokens. Little context is left: 20 tokens",
+    isTight: true,
+  });
+  assert.match(contextInWords({ used: 120, length: 100 }).text, /left: 0 tokens/);
 });
 
 test("the steps of calls are told one by one and together", () => {

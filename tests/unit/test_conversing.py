@@ -283,6 +283,58 @@ def test_a_question_without_an_answer_gives_way_to_the_next_one() -> None:
     assert conversation.messages == [SystemMessage(content="Be brief."), UserMessage(content="Add 3 and 4.")]
 
 
+def test_what_became_of_each_call_is_told_by_the_place_of_its_result() -> None:
+    calls = [calling("add", a=1), calling("fail", message="no"), calling("add", a=2), calling("add", a=3)]
+    conversation = stepping(Model(calls))
+    conversation.take(conversation.ask())
+    for index in (1, 0):
+        conversation.settle(index, conversation.result(calls[index]))
+    assert conversation.outcomes == {2: "ran", 3: "failed"}
+    conversation.decline(2)
+    conversation.settle(3, "Stopped.", "stopped")
+    outcomes = {2: "ran", 3: "failed", 4: "declined", 5: "stopped"}
+    assert conversation.outcomes == outcomes
+    conversation.take(conversation.ask())
+    assert conversation.outcomes == outcomes
+
+
+def test_turns_that_were_removed_are_put_back_with_what_became_of_their_calls() -> None:
+    conversation = stepping(Model([calling("fail", message="no")]))
+    conversation.take(conversation.ask())
+    conversation.settle(0, LookupError("no"))
+    conversation.take(conversation.ask())
+    turns, tail = conversation.turns, conversation.tail(1)
+    conversation.rewind(1)
+    assert (conversation.turns, conversation.outcomes) == (turns[:1], {})
+    conversation.restore(tail)
+    assert (conversation.turns, conversation.outcomes) == (turns, {2: "failed"})
+
+
+def test_required_binds_the_answers_to_a_user_and_leaves_those_to_results_free() -> None:
+    model = Model([calling("add", a=1)], [calling("add", a=2)], [])
+    conversation = stepping(model, tool_choice=ToolChoice.required)
+    while conversation.take(conversation.ask()).tool_calls:
+        conversation.settle(0, "3")
+    conversation.say("And 3?")
+    conversation.take(conversation.ask())
+    assert model.choices == ["required", "auto", "auto", "required"]
+
+
+def test_an_answer_without_tools_is_asked_for_by_the_choice_none() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def ask(messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> Any:
+        asked.append({"tool_choice": tool_choice, **settings})
+        return FakeRun([])
+
+    conversation = Conversation(ask, {}, tool_choice="none")
+    conversation.say("Hi")
+    conversation.take(conversation.ask(model="m"))
+    conversation.tool_choice = ToolChoice.auto
+    conversation.take(conversation.ask())
+    assert asked == [{"tool_choice": None, "offers_tools": False, "model": "m"}, {"tool_choice": ToolChoice.auto}]
+
+
 def test_a_rewound_conversation_has_forgotten_what_came_after() -> None:
     conversation = stepping(Model([calling("add", a=1)]))
     conversation.take(conversation.ask())

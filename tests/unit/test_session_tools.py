@@ -230,6 +230,18 @@ def test_a_conversation_is_moved_on_step_by_step(saying: Any) -> None:
     answer = conversation.take(conversation.ask(sampling_params=None))
     assert answer.content == "Warm."
     assert conversation.turns[2].content == "Rome is warm for 2 days."
+    assert [tool["name"] for tool in conversation.tools] == ["get_weather", "now"]
+    assert "location" in conversation.tools[0]["parameters"]["properties"]
+
+
+def test_answers_without_tools_are_made_by_the_choice_none(saying: Any) -> None:
+    conversation = saying(CALL, CALL).conversation(tools=[get_weather], tool_choice="none")
+    conversation.say("How is Rome?")
+    run = conversation.ask()
+    assert (conversation.take(run).tool_calls, run.text) == ([], CALL)
+    conversation.tool_choice = ToolChoice.auto
+    conversation.say("And now?")
+    assert conversation.take(conversation.ask()).tool_calls
 
 
 def test_a_call_that_is_cut_off_or_does_not_fit_is_an_attempt_that_failed(saying: Any) -> None:

@@ -10,7 +10,7 @@ from workbench.errors import InvalidRequestError
 from workbench.prompts.templates import Turn
 from workbench.prompts.texts import plain_json, plain_text, whole_characters
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
-from workbench.prompts.tools.rendering import Call, calls_text, instructions, result_text
+from workbench.prompts.tools.rendering import AFTER_RESULTS, Call, calls_text, instructions, result_text
 from workbench.protocol import (
     CompletionMessage,
     ImageMedia,
@@ -54,7 +54,7 @@ def worded_turns(
     """The turns for a template that knows no tools.
 
     The model is told of its tools in a system message, its calls stand as it wrote them, and what they returned is a
-    turn of the user.
+    turn of the user that asks for the answer.
     """
     turns: list[Turn] = []
     for index, message in enumerate(messages):
@@ -66,6 +66,9 @@ def worded_turns(
             turn = {"role": "user", "content": result_text(turn["name"], turn["content"])}
             if index and isinstance(messages[index - 1], ToolResponseMessage):
                 turn["content"] = f"{turns.pop()['content']}\n\n{turn['content']}"
+            following = messages[index + 1 : index + 2]
+            if not following or isinstance(following[0], CompletionMessage):
+                turn["content"] = f"{turn['content']}\n\n{AFTER_RESULTS}"
         turns.append(turn)
     if not tools:
         return turns

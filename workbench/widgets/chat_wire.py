@@ -1,67 +1,53 @@
 """A conversation as it travels to the browser and into the static twin: one dictionary a turn.
 
 A user's turn is ``{role: "user", turn, text}``, where ``turn`` is its place among the messages. An answer is ``{role:
-"assistant", run, model, state, stop_reason, text, generated, tokens_per_s, notes, error, calls}``; of one that is still
-under way, text and calls come through the run feed. A call is ``{status, text, name, arguments, place, decision,
-can_run, result}``: ``decision`` is ``open``, ``running`` or ``done``, and null for what is no whole call.
+"assistant", turn, run, model, state, stop_reason, text, generated, tokens_per_s, notes, error, calls, version}``, where
+``turn`` is the place of the user's turn that it answers; text and calls of one that is still under way come through the
+run feed. ``version`` is ``[number, count]`` at the last answer to a turn that has several versions, else null.
+
+A call is ``{status, text, name, arguments, place, state, can_run, result}``. ``status`` is how far the call was parsed,
+in the protocol's words. ``state`` is what became of it: ``waiting`` for a decision, ``running``, ``ran`` (it has a
+result), ``declined``, ``failed`` (its function raised) or ``stopped``; null where there is nothing to decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from workbench.protocol import CompletionMessage, InterleavedTextMedia, Message, ToolResponseMessage, UserMessage
 from workbench.records import CallAttempt
-from workbench.widgets.contract import ConversationLike, RunLike
+from workbench.widgets.chat_transcript import Transcript
+from workbench.widgets.contract import RunLike
 from workbench.widgets.wire import called, in_words, number
 
 Turn = dict[str, Any]
 
 
-@dataclass(slots=True)
-class Transcript:
-    """What a chat shows: the conversation, the run of each of its answers, and the calls that are being run."""
+def turns_wire(transcript: Transcript) -> list[Turn]:
+    """All turns that a chat shows, in order."""
+    runs = iter(transcript.runs)
+    wire: list[Turn] = []
+    asked: int | None = None
+    for index, turn in enumerate(transcript.conversation.turns):
+        if isinstance(turn, UserMessage):
+            asked = index
+            wire.append({"role": "user", "turn": index, "text": text_of(turn.content)})
+        elif isinstance(turn, CompletionMessage):
+            wire.append({**_answer(transcript, next(runs), turn, index), "turn": asked})
+    if transcript.pending is not None:
+        wire.append({**_facts(transcript.pending), "text": "", "calls": [], "turn": asked})
+    return [
+        _with_version(turn, following, transcript) for turn, following in zip(wire, [*wire[1:], None], strict=False)
+    ]
 
-    conversation: ConversationLike
-    runs: list[RunLike] = field(default_factory=list)
-    """Of the answers among the conversation's turns, in order."""
-    pending: RunLike | None = None
-    """A run whose answer is no turn yet, or never will be: it goes on, or it failed."""
-    calling: Collection[int] = ()
 
-    def wire(self) -> list[Turn]:
-        turns = self.conversation.turns
-        runs = iter(self.runs)
-        answers = [index for index, turn in enumerate(turns) if isinstance(turn, CompletionMessage)]
-        wire: list[Turn] = []
-        for index, turn in enumerate(turns):
-            if isinstance(turn, UserMessage):
-                wire.append({"role": "user", "turn": index, "text": text_of(turn.content)})
-            elif isinstance(turn, CompletionMessage):
-                is_last = index == answers[-1]
-                wire.append(self._answer(next(runs), turn, _results_after(turns, index), is_last=is_last))
-        if self.pending is not None:
-            wire.append({**_facts(self.pending), "text": "", "calls": []})
-        return wire
-
-    def _answer(self, run: RunLike, turn: CompletionMessage, results: Sequence[str], *, is_last: bool) -> Turn:
-        open_calls = self.conversation.open_calls if is_last else {}
-        settled = iter(results)
-        calls = []
-        places = iter(range(len(turn.tool_calls)))
-        for attempt in run.call_attempts:
-            place = next(places, None) if attempt.call is not None else None
-            if place is None:
-                calls.append(_call(attempt))
-            elif place in open_calls:
-                decision = "running" if place in self.calling else "open"
-                can_run = self.conversation.can_run(turn.tool_calls[place])
-                calls.append(_call(attempt, place=place, decision=decision, can_run=can_run))
-            else:
-                calls.append(_call(attempt, place=place, decision="done", result=next(settled, None)))
-        return {**_facts(run), "text": text_of(turn.content), "calls": calls}
+def tool_wire(tool: Mapping[str, Any]) -> dict[str, str]:
+    """A tool as the settings list it; its parameters are a JSON schema as text."""
+    schema = json.dumps(tool["parameters"], ensure_ascii=False, indent=1)
+    return {"name": tool["name"], "description": tool["description"], "parameters": schema}
 
 
 def text_of(content: InterleavedTextMedia) -> str:
@@ -70,15 +56,42 @@ def text_of(content: InterleavedTextMedia) -> str:
     return "".join(part if isinstance(part, str) else "[image]" for part in parts)
 
 
-def _results_after(turns: Sequence[Message], index: int) -> list[str]:
-    return [text_of(turn.content) for turn in _tool_turns(turns, index + 1)]
+def _with_version(turn: Turn, following: Turn | None, transcript: Transcript) -> Turn:
+    if turn["role"] == "user":
+        return turn
+    is_last = following is None or following["role"] == "user"
+    kept = transcript.versions.get(turn["turn"]) if is_last else None
+    return {**turn, "version": None if kept is None else [kept.current + 1, len(kept.tails)]}
 
 
-def _tool_turns(turns: Sequence[Message], start: int) -> Iterator[ToolResponseMessage]:
-    for turn in turns[start:]:
+def _answer(transcript: Transcript, run: RunLike, turn: CompletionMessage, index: int) -> Turn:
+    conversation = transcript.conversation
+    open_calls = conversation.open_calls if index == transcript.answers[-1] else {}
+    settled = _results_after(conversation.turns, index)
+    outcomes = conversation.outcomes
+    calls = []
+    places = iter(range(len(turn.tool_calls)))
+    for attempt in run.call_attempts:
+        place = next(places, None) if attempt.call is not None else None
+        if place is None:
+            calls.append(_call(attempt))
+        elif place in open_calls:
+            can_run = conversation.can_run(turn.tool_calls[place])
+            is_running = place in transcript.calling
+            calls.append(_call(attempt, place=place, state="running" if is_running else "waiting", can_run=can_run))
+        else:
+            at, result = next(settled, (None, None))
+            state = None if at is None else outcomes.get(at, "ran")
+            calls.append(_call(attempt, place=place, state=state, result=result))
+    return {**_facts(run), "text": text_of(turn.content), "calls": calls}
+
+
+def _results_after(turns: Sequence[Message], index: int) -> Iterator[tuple[int, str]]:
+    """Place and text of each result of an answer's calls."""
+    for at, turn in enumerate(islice(turns, index + 1, None), index + 1):
         if not isinstance(turn, ToolResponseMessage):
             return
-        yield turn
+        yield at, text_of(turn.content)
 
 
 def _facts(run: RunLike) -> Turn:
@@ -100,7 +113,7 @@ def _call(
     attempt: CallAttempt,
     *,
     place: int | None = None,
-    decision: str | None = None,
+    state: str | None = None,
     can_run: bool = False,
     result: str | None = None,
 ) -> Turn:
@@ -111,7 +124,7 @@ def _call(
         "name": name,
         "arguments": arguments,
         "place": place,
-        "decision": decision,
+        "state": state,
         "can_run": can_run,
         "result": result,
     }

@@ -141,6 +141,15 @@ class RunFeed(WorkbenchWidget):
             else:
                 self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
 
+    def clear(self) -> None:
+        """Show no run from now on."""
+        with LOCK:
+            self._run = self._stream = self._before = None
+            self._runs.clear()
+            self.problem, self.selected = "", ()
+            self.snapshot = dict(IDLE)
+            self._recount()
+
     def branch(self, position: int, token_id: int | None = None) -> RunLike:
         """Go on from another token of the run that is shown, and show that; the run stays among ``runs``, stopped.
 

@@ -10,41 +10,49 @@ from workbench.widgets import static_html
 from workbench.widgets.contract import RunLike
 from workbench.widgets.static_html import document, line, prompt_block, shown
 
-CALL_WORDS = {
-    "started": "is being written",
-    "in_progress": "is being written",
-    "success": "was asked for",
-    "failure": "could not be read",
+_PARSE_WORDS = {
+    "started": "being written",
+    "in_progress": "being written",
+    "success": "parsed",
+    "failure": "could not be parsed",
 }
-DECISION_WORDS = {"open": "waits for a decision", "running": "is running", "done": "has a result"}
+_STATE_WORDS = {
+    "waiting": "parsed, waiting for approval",
+    "running": "running",
+    "ran": "ran, with this result",
+    "declined": "declined",
+    "failed": "failed, its function raised an error",
+    "stopped": "stopped before it had a result",
+}
 
 
 def chat_html(system: str, turns: Sequence[dict[str, Any]], runs: Sequence[RunLike]) -> str:
     """The whole conversation.
 
     Args:
-        turns: as `workbench.widgets.chat_wire.Transcript.wire` gives them.
+        turns: as `workbench.widgets.chat_wire.turns_wire` gives them.
         runs: of the answers among them, in order.
     """
     by_id = {run.id: run for run in runs}
     parts = [_said("System", system)] if system else []
     for turn in turns:
         parts += [_said("You", turn["text"])] if turn["role"] == "user" else _answer(turn, by_id.get(turn["run"]))
-    return document(*(parts or [line("No turn yet.")]))
+    return document(*(parts or [line("No messages yet.")]))
 
 
 def _answer(turn: dict[str, Any], run: RunLike | None) -> list[str]:
     text = [] if run is None else [static_html.text_html(run), static_html.metrics_html(run)]
     problem = [line(turn["error"])] if turn["error"] else []
     notes = [line(note) for note in turn["notes"]]
-    return [_speaker(turn["model"]), *text, *problem, *(_call(call) for call in turn["calls"]), *notes]
+    version = "" if turn["version"] is None else " (version {} of {})".format(*turn["version"])
+    return [_speaker(f"{turn['model']}{version}"), *text, *problem, *(_call(call) for call in turn["calls"]), *notes]
 
 
 def _call(call: dict[str, Any]) -> str:
-    words = DECISION_WORDS.get(call["decision"], CALL_WORDS[call["status"]])
+    words = _STATE_WORDS.get(call["state"], _PARSE_WORDS[call["status"]])
     written = call["text"] if call["name"] is None else f"{call['name']} {call['arguments']}"
     result = "" if call["result"] is None else prompt_block(call["result"])
-    return f"{line(f'Call that {words}:')}{prompt_block(written)}{result}"
+    return f"{line(f'Tool call ({words}):')}{prompt_block(written)}{result}"
 
 
 def _said(speaker: str, text: str) -> str:

@@ -273,19 +273,19 @@ def test_a_template_without_tools_is_told_of_them_in_words_and_shown_its_calls_i
     messages: list[Message] = [UserMessage(content="Rome?"), answer("", call("Rom\n")), result("20 C"), answer("Warm.")]
     text = encoder.chat_prompt(messages, WEATHER, tool_prompt_format).text
     system, user, assistant, returned, last, _ = text.split("<|im_end|>\n")
-    assert system.startswith("<|im_start|>system\nYou can call functions.")
+    assert system.startswith("<|im_start|>system\nYou can call the functions below.")
     assert '"name": "get_weather"' in system
     assert '"description": "A city."' in system
     assert user == "<|im_start|>user\nRome?"
     assert assistant.startswith(f"<|im_start|>assistant\n{written}")
-    assert returned == "<|im_start|>user\nThe function get_weather returned:\n20 C"
+    assert returned == "<|im_start|>user\nThe function get_weather returned:\n20 C\n\nNow answer the question."
     assert last == "<|im_start|>assistant\nWarm."
 
 
 def test_the_instructions_follow_the_callers_own_system_message() -> None:
     messages: list[Message] = [SystemMessage(content="Be brief."), UserMessage(content="Hi")]
     text = FAMILIES["plain"].encoder().chat_prompt(messages, WEATHER).text
-    assert text.startswith("<|im_start|>system\nBe brief.\n\nYou can call functions.")
+    assert text.startswith("<|im_start|>system\nBe brief.\n\nYou can call the functions below.")
     assert text.count("system\n") == 1
 
 
@@ -298,7 +298,15 @@ def test_results_of_several_calls_are_one_turn_so_that_roles_alternate() -> None
     ]
     text = FAMILIES["no system"].encoder().chat_prompt(messages, WEATHER, ToolPromptFormat.python_list).text
     assert 'Both:\n[get_weather(location="Rome", at=[True, None]), get_weather(location="Oslo"' in text
-    assert "returned:\n20 C\n\nThe function get_weather returned:\n5 C<end_of_turn>" in text
+    assert "returned:\n20 C\n\nThe function get_weather returned:\n5 C\n\nNow answer the question.<end_of_turn>" in text
+
+
+def test_the_answer_is_asked_for_after_results_unless_the_user_has_said_more() -> None:
+    encoder = FAMILIES["plain"].encoder()
+    messages: list[Message] = [UserMessage(content="?"), answer("", call("Rome")), result("20 C")]
+    assert encoder.chat_prompt(messages, WEATHER).text.count("20 C\n\nNow answer the question.") == 1
+    text = encoder.chat_prompt([*messages, UserMessage(content="Never mind.")], WEATHER).text
+    assert "Now answer" not in text
 
 
 @pytest.mark.parametrize(
@@ -338,7 +346,7 @@ def test_a_template_that_takes_tools_shows_them_its_own_way_whatever_format_is_a
     texts = {encoder.chat_prompt(messages, WEATHER, tool_format).text for tool_format in (None, *ToolPromptFormat)}
     assert len(texts) == 1
     text = texts.pop()
-    assert "You can call functions" not in text
+    assert "You can call the functions" not in text
     assert all(part in text for part in (shown, written, returned))
     assert {encoder.tool_syntax(tool_format) for tool_format in ToolPromptFormat} == {encoder.tool_syntax()}
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.call_steps import Openers, call_steps
-from workbench.conversing import Conversation, function_tools
+from workbench.conversing import AnswerChoice, Conversation, function_tools
 from workbench.errors import InsufficientMemoryError, InvalidRequestError, ModelNotFoundError, UnknownModelError
+from workbench.prompts.tools.from_functions import tool_definitions
 from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
@@ -28,6 +29,7 @@ from workbench.protocol import (
     StopReason,
     ToolCall,
     ToolChoice,
+    ToolDefinition,
 )
 from workbench.providers.capabilities import Capabilities
 from workbench.records import (
@@ -415,14 +417,18 @@ class FakeSession:
         return self._run("chat_completion", messages, model, sampling_params, logprobs, breakpoints)
 
     def conversation(
-        self, *, tools: Sequence[Any] | None = None, tool_choice: ToolChoice | None = ToolChoice.auto
+        self, *, tools: Sequence[Any] | None = None, tool_choice: AnswerChoice = ToolChoice.auto
     ) -> Conversation:
-        def ask(messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> Any:
+        def ask(
+            messages: list[Message], tool_choice: ToolChoice | None, *, offers_tools: bool = True, **settings: Any
+        ) -> Any:
             run = self.chat_completion(messages, **settings)
-            self.calls[-1]["tool_choice"] = tool_choice
+            self.calls[-1]["tool_choice"] = tool_choice if offers_tools else "none"
             return run
 
-        return Conversation(ask, function_tools(list(tools or ()), skip_definitions=True), tool_choice=tool_choice)
+        functions = function_tools(list(tools or ()), skip_definitions=True)
+        described = [_described(one) for one in tool_definitions(list(tools or ())) or ()]
+        return Conversation(ask, functions, tool_choice=tool_choice, tools=described)
 
     @property
     def config(self) -> RunConfig:
@@ -534,6 +540,12 @@ class FakeSession:
         self.runs.append(run)
         if self._tokens_per_s:  # else whoever tests moves it by hand
             run.go(self._tokens_per_s)
+
+
+def _described(tool: ToolDefinition) -> dict[str, Any]:
+    """A tool as a session describes it, also one with a name that a real session refuses."""
+    parameters = {name: {"type": one.param_type} for name, one in (tool.parameters or {}).items()}
+    return {"name": str(tool.tool_name), "description": tool.description or "", "parameters": parameters}
 
 
 def _served(identifier: str, provider_id: str) -> ModelDefWithProvider:

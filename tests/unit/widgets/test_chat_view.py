@@ -13,7 +13,7 @@ from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.conversing import Conversation, function_tools
-from workbench.errors import ClosedError, InvalidRequestError
+from workbench.errors import BusyError, ClosedError, InvalidRequestError
 from workbench.protocol import (
     CompletionMessage,
     SamplingParams,
@@ -26,7 +26,8 @@ from workbench.protocol import (
 )
 from workbench.records import CallAttempt
 from workbench.widgets import ChatView, chat
-from workbench.widgets.chat_wire import Transcript
+from workbench.widgets.chat_transcript import Transcript
+from workbench.widgets.chat_wire import turns_wire
 
 PATIENCE_S = 60
 
@@ -123,7 +124,7 @@ def test_stop_ends_the_answer_and_keeps_what_was_said() -> None:
     view = ChatView(FakeSession([" word"] * 10_000, tokens_per_s=100))
     run = view.say("Go on.")
     wait_until(lambda: len(run.tokens) > 1)
-    with pytest.raises(InvalidRequestError, match="once the answer has ended"):
+    with pytest.raises(BusyError, match="has not ended"):
         view.say("And?")
     view.stop()
     assert view.wait(PATIENCE_S)
@@ -131,7 +132,7 @@ def test_stop_ends_the_answer_and_keeps_what_was_said() -> None:
     assert view.messages[-1].content == run.text
 
 
-def test_an_alternative_that_is_chosen_replaces_the_answer_and_what_came_after() -> None:
+def test_an_alternative_that_is_chosen_is_another_version_of_the_answer() -> None:
     view = said(said(chatting()), "And then?")
     view.show("run-1")
     branch = view.inspector.branch(1, 1003)
@@ -144,6 +145,8 @@ def test_an_alternative_that_is_chosen_replaces_the_answer_and_what_came_after()
     assert [turn.get("run") for turn in view.turns] == [None, branch.id]
     said(view, "Good.")
     assert len(view.messages) == 4
+    view.choose_version(1, turn=0)
+    assert [turn.get("run") for turn in view.turns] == [None, "run-1", None, "run-2"]
 
 
 def test_an_alternative_may_be_chosen_while_the_model_answers() -> None:
@@ -228,7 +231,7 @@ def test_a_function_runs_once_it_is_approved_and_its_result_goes_back() -> None:
     view = said(chatting(asking("get_weather"), tools=[where]))
     assert (view.state, results(view), threads) == ("deciding", [], [])
     (call,) = view.turns[-1]["calls"]
-    assert (call["name"], call["decision"], call["can_run"]) == ("get_weather", "open", True)
+    assert (call["name"], call["state"], call["can_run"]) == ("get_weather", "waiting", True)
     view.decide(0, approved=True)
     assert view.wait(PATIENCE_S)
     assert (view.state, results(view)) == ("idle", ["Rome: warm"])
@@ -272,6 +275,74 @@ def test_a_call_may_be_required_of_the_answer_to_a_user_alone() -> None:
     assert [call["tool_choice"] for call in view.picker._session.calls] == ["required", "auto", "required"]
 
 
+def test_required_binds_the_first_answer_alone_and_may_be_set_between_answers() -> None:
+    view = said(chatting(asking("get_weather"), asking("get_weather"), tool_choice="required"))
+    for _ in range(2):  # the model calls again of its own accord
+        view.decide(0, approved=True)
+        assert view.wait(PATIENCE_S)
+    assert view.state == "idle"
+    view.tool_choice = "none"
+    said(view, "And?")
+    view.tool_choice = "auto"
+    said(view, "So?")
+    choices = [call["tool_choice"] for call in view.picker._session.calls]
+    assert choices == ["required", "auto", "auto", "none", "auto"]
+
+
+@pytest.mark.parametrize("choice", ["any", 5, ["auto"]])
+def test_a_tool_choice_that_is_none_is_refused(choice: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="tool_choice"):
+        chatting(tool_choice=choice)
+
+
+def test_what_became_of_a_call_is_told_apart_from_its_parsing() -> None:
+    gate = threading.Event()
+
+    def wait_for_it() -> str:
+        gate.wait(PATIENCE_S)
+        return "late"
+
+    view = chatting(
+        asking("get_weather", "break_down", "leave", "get_weather", "wait_for_it"),
+        tools=[get_weather, break_down, leave, wait_for_it],
+    )
+
+    def states() -> list[str | None]:
+        return [call["state"] for turn in view.turns for call in turn.get("calls", ())]
+
+    said(view)
+    assert states() == ["waiting"] * 5
+    assert {call["status"] for call in view.turns[-1]["calls"]} == {"success"}
+    for place in range(3):
+        view.decide(place, approved=True)
+        wait_until(lambda: view.state == "deciding")
+    view.decide(3, approved=False)
+    view.decide(4, approved=True)
+    assert states() == ["ran", "failed", "failed", "declined", "running"]
+    view.stop()
+    gate.set()
+    assert states() == ["ran", "failed", "failed", "declined", "stopped"]
+    said(view, "And now?")
+    assert states() == ["ran", "failed", "failed", "declined", "stopped"]
+
+
+@pytest.mark.parametrize(
+    "decide,told",
+    [
+        (lambda view: None, "waiting for approval"),
+        (lambda view: view.decide(0, approved=False), "declined"),
+        (lambda view: view.stop(), "stopped before it had a result"),
+        (lambda view: view.decide(0, approved=True), "failed, its function raised an error"),
+    ],
+)
+def test_the_twin_tells_what_became_of_a_call(decide: Any, told: str) -> None:
+    view = said(chatting(asking("break_down")))
+    decide(view)
+    wait_until(lambda: view.state in ("idle", "deciding"))
+    assert f"{told}):" in view.static_html()
+    assert "success" not in view.static_html()
+
+
 def test_a_tool_without_a_function_is_answered_by_hand() -> None:
     view = said(chatting(asking("look_up"), tools=[ToolDefinition(tool_name="look_up")]))
     assert view.turns[-1]["calls"][0]["can_run"] is False
@@ -306,7 +377,7 @@ def test_stop_gives_up_on_a_function_that_does_not_come_back() -> None:
     view = said(chatting(asking("wait_for_it"), tools=[wait_for_it]))
     view.decide(0, approved=True)
     assert view.state == "calling"
-    with pytest.raises(InvalidRequestError, match="text"):
+    with pytest.raises(BusyError):
         view.say("And?")
     with pytest.raises(InvalidRequestError, match="place"):
         view.decide(0, approved=False)
@@ -326,7 +397,7 @@ def test_a_stopped_answer_asks_for_nothing() -> None:
     view.stop()
     assert view.wait(PATIENCE_S)
     assert view.state == "idle"
-    assert {call["decision"] for call in view.turns[-1]["calls"]} == {None}
+    assert {call["state"] for call in view.turns[-1]["calls"]} == {None}
 
 
 @pytest.mark.parametrize("place", [1, -1, None, "0"])
@@ -335,6 +406,173 @@ def test_a_decision_on_no_open_call_is_refused(place: Any) -> None:
     with pytest.raises(InvalidRequestError, match="place"):
         view.decide(place, approved=True)
     assert view.state == "deciding"
+
+
+# ----------------------------------------------------------------------------------------- versions and new chats
+
+
+def runs(view: ChatView) -> list[str]:
+    return [turn["run"] for turn in view.turns if turn["role"] == "assistant"]
+
+
+def version(view: ChatView) -> Any:
+    return view.turns[-1]["version"]
+
+
+def regenerated(view: ChatView) -> ChatView:
+    view.regenerate()
+    assert view.wait(PATIENCE_S)
+    return view
+
+
+def test_an_answer_that_is_regenerated_keeps_the_earlier_ones_as_versions() -> None:
+    view = said(chatting())
+    assert version(view) is None
+    for _ in range(2):
+        regenerated(view)
+    assert (runs(view), version(view), len(view.messages)) == (["run-3"], [3, 3], 2)
+    view.choose_version(1)
+    assert (runs(view), version(view), view.feed.run.id) == (["run-1"], [1, 3], "run-1")
+    view.choose_version(2)
+    assert (runs(view), version(view)) == (["run-2"], [2, 3])
+    assert view.messages[-1] is not None
+    assert "version 2 of 3" in view.static_html()
+    with pytest.raises(InvalidRequestError, match="version"):
+        view.choose_version(4)
+
+
+def test_the_chosen_version_is_what_the_conversation_goes_on_with() -> None:
+    view = regenerated(said(ChatView(FakeSession(["Fine"], tokens_per_s=5000))))
+    view.choose_version(1)
+    said(view, "And then?")
+    assert view.run is not None
+    assert view.run.prompt == view.messages[:3]
+    assert runs(view) == ["run-1", "run-3"]
+
+
+def test_what_was_said_after_a_version_comes_back_with_it() -> None:
+    view = regenerated(said(regenerated(said(chatting())), "And then?"))
+    assert (runs(view), version(view)) == (["run-2", "run-4"], [2, 2])
+    view.choose_version(1, turn=0)
+    assert (runs(view), version(view)) == (["run-1"], [1, 2])
+    view.choose_version(2, turn=0)
+    assert (runs(view), version(view)) == (["run-2", "run-4"], [2, 2])
+    view.choose_version(1)
+    assert runs(view) == ["run-2", "run-3"]
+
+
+def test_calls_and_their_results_belong_to_their_version() -> None:
+    view = said(chatting(asking("break_down")))
+    view.decide(0, approved=True)
+    assert view.wait(PATIENCE_S)
+    regenerated(view)
+    assert (results(view), runs(view), version(view)) == ([], ["run-3"], [2, 2])
+    view.choose_version(1)
+    assert (results(view), runs(view)) == (["LookupError: no such city"], ["run-1", "run-2"])
+    assert view.turns[1]["calls"][0]["state"] == "failed"
+    assert [turn.get("version") for turn in view.turns] == [None, None, [1, 2]]
+
+
+def test_an_answer_with_open_calls_is_regenerated_without_them() -> None:
+    view = regenerated(said(chatting(asking("get_weather"))))
+    assert (view.state, results(view), version(view)) == ("idle", [], [2, 2])
+    view.choose_version(1)
+    assert (view.state, view.turns[-1]["calls"][0]["state"]) == ("idle", "declined")
+
+
+def test_a_version_that_fails_leaves_the_answer_before() -> None:
+    session = FakeSession(["a"], tokens_per_s=5000)
+    view = said(ChatView(session))
+    session._error = RuntimeError("out of luck")
+    regenerated(view)
+    assert (view.turns[-1]["error"], version(view)) == ("out of luck", [2, 2])
+    session._error = None
+    said(view, "Again?")
+    assert [message.content for message in view.messages] == ["How is Rome?", "a", "Again?", "a"]
+    assert version(view) is None
+
+
+@pytest.mark.parametrize("move", [lambda view: view.regenerate(), lambda view: view.say("TWO", turn=0)])
+def test_an_answer_that_cannot_even_start_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, move: Any
+) -> None:
+    view = said(said(chatting()), "And then?")
+    before = view.turns
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise InvalidRequestError("model", "x", "one that is served")
+
+    monkeypatch.setattr(view._conversation, "ask", refuse)
+    with pytest.raises(InvalidRequestError, match="model"):
+        move(view)
+    assert (view.turns, view.state) == (before, "idle")
+
+
+def test_a_message_that_is_edited_has_no_versions_of_its_answer() -> None:
+    view = said(regenerated(said(chatting())), "ONE", turn=0)
+    assert (runs(view), version(view)) == (["run-3"], None)
+
+
+def test_a_new_chat_has_no_turns_and_the_same_settings() -> None:
+    view = said(chatting(system="Be brief.", tool_choice="none", sampling_params=SamplingParams(max_tokens=5)))
+    view.new_chat()
+    assert (view.turns, view.run, view.feed.run, view.can_undo) == ([], None, None, True)
+    assert view.messages == [SystemMessage(content="Be brief.")]
+    assert (view.sampling_params.max_tokens, view.tool_choice, view.context["used"]) == (5, "none", 0)
+    said(view, "Hello")
+    assert (len(view.messages), view.can_undo) == (3, False)
+
+
+def test_a_new_chat_is_undone_until_something_is_said() -> None:
+    view = regenerated(said(chatting()))
+    before = view.turns
+    view.new_chat()
+    view.undo_new_chat()
+    assert (view.turns, view.can_undo, view.feed.run.id) == (before, False, "run-2")
+    view.choose_version(1)
+    assert runs(view) == ["run-1"]
+    view.new_chat()
+    said(view, "Hello")
+    with pytest.raises(InvalidRequestError, match="new_chat"):
+        view.undo_new_chat()
+
+
+def test_a_new_chat_without_turns_changes_nothing() -> None:
+    view = chatting()
+    view.new_chat()
+    assert view.can_undo is False
+
+
+@pytest.mark.parametrize(
+    "move", [lambda view: view.regenerate(), lambda view: view.new_chat(), lambda view: view.choose_version(1)]
+)
+def test_nothing_is_moved_while_the_model_answers(move: Any) -> None:
+    view = ChatView(FakeSession(tokens_per_s=0))
+    view.say("Go on.")
+    with pytest.raises(BusyError, match="stop it"):
+        move(view)
+
+
+def test_a_chat_without_a_message_has_nothing_to_regenerate() -> None:
+    with pytest.raises(InvalidRequestError, match="turn"):
+        chatting().regenerate()
+
+
+def test_the_context_is_told_by_the_last_run_and_the_models_card() -> None:
+    view = chatting()
+    assert view.context == {"used": 0, "length": 8192}
+    said(view)
+    assert view.run is not None
+    assert view.context == {"used": 48 + view.run.usage.generated_tokens, "length": 8192}
+
+
+def test_tools_are_listed_with_their_descriptions_and_schemas() -> None:
+    view = chatting(tools=[get_weather, ToolDefinition(tool_name="now", description="The time.")])
+    assert [(tool["name"], tool["description"]) for tool in view.tools] == [
+        ("get_weather", "Tell the weather."),
+        ("now", "The time."),
+    ]
+    assert '"city"' in view.tools[0]["parameters"]
 
 
 # -------------------------------------------------------------------------------------------------------- the page
@@ -352,6 +590,19 @@ def test_the_page_says_decides_and_shows(page: Page) -> None:
     assert view.system == "Be kind."
     assert [(reply["id"], reply["error"]) for reply in page.customs(view, "reply")] == [(1, None), (2, None), (3, None)]
     assert page.writes(view, "state") == ["answering", "deciding", "calling", "answering", "idle"]
+
+
+def test_the_page_regenerates_chooses_begins_anew_and_undoes(page: Page) -> None:
+    view = said(chatting())
+    page.send(view, {"kind": "regenerate", "id": 1})
+    assert view.wait(PATIENCE_S)
+    page.send(view, {"kind": "version", "id": 2, "version": 1, "turn": 0})
+    assert runs(view) == ["run-1"]
+    page.send(view, {"kind": "new", "id": 3})
+    assert view.turns == []
+    page.send(view, {"kind": "undo", "id": 4})
+    assert runs(view) == ["run-1"]
+    assert [reply["error"] for reply in page.customs(view, "reply")] == [None] * 4
 
 
 @pytest.mark.parametrize(
@@ -388,8 +639,8 @@ def test_a_broken_call_is_shown_as_one_and_nothing_is_to_decide() -> None:
     run = FakeRun()
     run.call_attempts = [CallAttempt("failure", '{"name": ')]
     view._transcript.runs[0] = run
-    (call,) = Transcript(view._conversation, [run]).wire()[-1]["calls"]
-    assert (call["status"], call["decision"]) == ("failure", None)
+    (call,) = turns_wire(Transcript(view._conversation, [run]))[-1]["calls"]
+    assert (call["status"], call["state"]) == ("failure", None)
 
 
 # ------------------------------------------------------------------------------------------------------ the twin
@@ -400,7 +651,7 @@ def test_the_twin_holds_the_whole_conversation_with_calls_and_results() -> None:
     view.decide(0, approved=True)
     assert view.wait(PATIENCE_S)
     twin = view.static_html()
-    for text in ("Be brief.", "How is Rome?", "get_weather", "Rome is warm", "has a result", "smollm2-135m-instruct"):
+    for text in ("Be brief.", "How is Rome?", "get_weather", "Rome is warm", "ran, with this", "smollm2-135m-instruct"):
         assert text in twin
     assert repr(view) == "ChatView(model='smollm2-135m-instruct', messages=5, state='idle')"
     view.close()
@@ -408,7 +659,7 @@ def test_the_twin_holds_the_whole_conversation_with_calls_and_results() -> None:
 
 
 def test_the_twin_of_a_chat_without_turns_says_so() -> None:
-    assert "No turn yet." in chatting().static_html()
+    assert "No messages yet." in chatting().static_html()
 
 
 def test_whatever_is_said_by_anybody_is_text_in_the_twin() -> None:

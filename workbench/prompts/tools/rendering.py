@@ -27,11 +27,11 @@ _IN_ONE_LIST = (ToolSyntax.python_list, ToolSyntax.mistral)
 def instructions(tools: Toolset, syntax: ToolSyntax) -> str:
     """What a model is told about its tools: what there is, and how it calls one."""
     described = "\n".join(_json(description) for description in descriptions(tools))
-    several = "in the same list" if syntax in _IN_ONE_LIST else "each on a line of its own"
+    several = "in the same list" if syntax in _IN_ONE_LIST else "on separate lines"
     return (
-        f"You can call functions. Each is described by a JSON schema of its parameters:\n\n{described}\n\n"
-        f"To call a function, answer with nothing but\n{_FORMS[syntax]}\nSeveral calls stand {several}. "
-        "What a function returns comes with the next message. Where no function helps, answer in words."
+        f"You can call the functions below. Each one is given with a JSON schema of its parameters:\n\n{described}\n\n"
+        f"To call a function, reply with nothing but\n{_FORMS[syntax]}\nSeveral calls go {several}. "
+        "The results come in the next message. If no function helps, answer in words."
     )
 
 
@@ -65,6 +65,10 @@ def calls_text(calls: Sequence[Call], syntax: ToolSyntax) -> str:
 def result_text(name: str, content: str) -> str:
     """What a tool answered, as a turn of the user."""
     return f"The function {name} returned:\n{content}"
+
+
+AFTER_RESULTS = "Now answer the question."
+"""Ends a turn with results. Without it, a small model repeats its call instead of using the result."""
 
 
 def _named(name: str, arguments: dict[str, Any]) -> str:

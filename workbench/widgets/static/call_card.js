@@ -1,24 +1,24 @@
-// One call of a tool: how far its reading has come, what it asks for, and Approve or Decline while it waits.
+// One call of a tool: how far it was parsed, what became of it, and Approve or Decline while it waits.
 
+import { callSteps, resultTitle } from "./call_words.js";
 import { h, uniqueId } from "./dom.js";
 
 /**
  * @import { Ask } from "./asking.js"
+ * @import { CallState, ParseState } from "./call_words.js"
  *
  * @typedef {{approved: boolean, result?: string}} Decision
  *
  * @typedef {object} Call
- * @property {"started" | "in_progress" | "success" | "failure"} status  as the protocol names the parse states
+ * @property {ParseState} status
  * @property {string} text  as the model wrote it
  * @property {string | null} name
  * @property {string | null} arguments  as JSON
  * @property {number | null} [place]  among the calls of its answer
- * @property {"open" | "running" | "done" | null} decision
+ * @property {CallState | null} state  null: nothing is to decide, as of half a call
  * @property {boolean} [can_run]  false: there is no function, somebody has to give the result
  * @property {string | null} [result]
  */
-
-const STEPS = ["started", "in_progress", "success"];
 
 /** @param {Call} call @param {{request: Ask}} context */
 export function callCard(call, { request }) {
@@ -30,47 +30,41 @@ export function callCard(call, { request }) {
       class: "wb-call",
       "aria-label": `Call of ${name}`,
       "data-wb-status": call.status,
-      "data-wb-decision": call.decision ?? "none",
+      "data-wb-call": call.state ?? "none",
     },
     h(
       "div",
       { class: "wb-call-head" },
       h("code", { class: "wb-call-name", text: call.name ?? "…" }),
       h("span", { class: "wb-spacer" }),
-      parseSteps(call.status),
+      stepList(call),
     ),
     call.name === null ? h("pre", { class: "wb-call-text", text: call.text }) : argumentList(call),
-    call.decision === "open" ? decision(call, decide) : null,
-    call.decision === "running" ? h("p", { class: "wb-quiet wb-call-running", text: "The function runs …" }) : null,
-    call.decision === "done"
+    call.state === "waiting" ? decision(call, decide) : null,
+    call.state === "running" ? h("p", { class: "wb-quiet wb-call-running", text: "Running …" }) : null,
+    call.state !== null && typeof call.result === "string"
       ? h(
           "div",
           { class: "wb-call-result" },
-          h("span", { class: "wb-quiet", text: "Result" }),
-          h("pre", { dir: "auto", text: call.result ?? "" }),
+          h("span", { class: "wb-quiet", text: resultTitle(call.state) }),
+          h("pre", { dir: "auto", text: call.result }),
         )
       : null,
   );
 }
 
-/** The parse states with the present one marked; a call that cannot be read ends in another. @param {string} status */
-function parseSteps(status) {
-  const steps = status === "failure" ? ["started", "in_progress", "failure"] : STEPS;
-  const reached = steps.indexOf(status);
-  const items = steps.map((step, i) =>
-    h("li", {
-      class: i <= reached && "wb-reached",
-      "aria-current": i === reached ? "step" : null,
-      text: step.replace("_", " "),
-    }),
+/** @param {Call} call */
+function stepList({ status, state }) {
+  const items = callSteps(status, state).map(({ text, isReached, isCurrent }) =>
+    h("li", { class: isReached && "wb-reached", "aria-current": isCurrent ? "step" : null, text }),
   );
-  return h("ol", { class: `wb-steps wb-steps-${status}`, "aria-label": "Parse state" }, ...items);
+  return h("ol", { class: "wb-steps", "aria-label": "State of the call" }, ...items);
 }
 
 /** @param {Call} call */
 function argumentList(call) {
   const given = Object.entries(JSON.parse(call.arguments ?? "{}"));
-  if (!given.length) return h("p", { class: "wb-quiet", text: "without arguments" });
+  if (!given.length) return h("p", { class: "wb-quiet", text: "No arguments" });
   return h(
     "dl",
     { class: "wb-call-arguments" },
@@ -101,7 +95,7 @@ function decision(call, decide) {
     return h("div", { class: "wb-row" }, approve, decline);
   }
   const id = uniqueId("result");
-  const box = h("textarea", { class: "wb-field wb-chat-text", id, rows: 1, placeholder: "What the tool answers" });
+  const box = h("textarea", { class: "wb-field wb-chat-text", id, rows: 1, placeholder: "Result" });
   const give = h("button", {
     type: "button",
     class: "wb-button wb-primary",
@@ -111,7 +105,7 @@ function decision(call, decide) {
   return h(
     "div",
     { class: "wb-call-give" },
-    h("label", { class: "wb-quiet", for: id, text: "Result, as no function is here to give it" }),
+    h("label", { class: "wb-quiet", for: id, text: "No function runs this tool: type its result" }),
     box,
     h("div", { class: "wb-row" }, give, decline),
   );

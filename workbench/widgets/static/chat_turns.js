@@ -1,20 +1,22 @@
-// The turns of a chat: what was said, the tokens of one answer, and calls that wait for a person.
+// The turns of a chat: what was said, formatted or, of one answer, as tokens, and calls that wait for a person.
 
-import { CALLS_TEXT, answerDetail } from "./answer_detail.js";
+import { answerDetail } from "./answer_detail.js";
 import { callCard } from "./call_card.js";
-import { answerFacts, isWorking, lastAsked } from "./chat_words.js";
+import { answer } from "./chat_answer.js";
+import { isWorking, showsTokens } from "./chat_words.js";
 import { h, uniqueId } from "./dom.js";
+import { markdownView } from "./markdown_view.js";
 import { PLAIN_LOOK, tokenText } from "./token_text.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
  * @import { Detail } from "./answer_detail.js"
  * @import { Ask } from "./asking.js"
- * @import { AnswerTurn, ChatState, Turn, UserTurn } from "./chat_words.js"
+ * @import { AnswerTurn, ChatState, Turn, UserTurn, View } from "./chat_words.js"
  * @import { Store } from "./run_feed.js"
  *
  * @typedef {object} Context
- * @property {AnyModel<{turns: Turn[], state: ChatState, system: string, detail: Detail}>} model
+ * @property {AnyModel<{turns: Turn[], state: ChatState, system: string, detail: Detail, view: View}>} model
  * @property {Store} store  of the feed, which tells of one answer's tokens
  * @property {Ask} request
  * @property {AbortSignal} signal
@@ -27,7 +29,7 @@ const NEAR_PX = 32;
 export function chatTurns(context) {
   const { model, store, signal } = context;
   const list = h("ol", { class: "wb-turns" });
-  const empty = h("p", { class: "wb-quiet wb-chat-empty", text: "Nothing has been said yet." });
+  const empty = h("p", { class: "wb-quiet wb-chat-empty", text: "No messages yet." });
   const root = h(
     "div",
     { class: "wb-chat-log", role: "region", tabindex: 0, "aria-label": "Conversation" },
@@ -36,8 +38,10 @@ export function chatTurns(context) {
   );
   // The marks at the end of a turn say nothing that the turns do not.
   const tokens = tokenText(store, signal, { label: "Answer", look: { ...PLAIN_LOOK, special: false } });
+  tokens.root.setAttribute("data-wb-control", "text");
   const live = h("div", { class: "wb-calls" });
   const detail = answerDetail(model);
+  const readings = readingViews(store);
   /** @type {{key: string, item: HTMLElement}[]} */ let shown = [];
   /** @type {number | null} */ let edited = null;
   let follows = true;
@@ -50,41 +54,50 @@ export function chatTurns(context) {
   const show = () => {
     const turns = model.get("turns");
     const before = shown;
+    const refocus = focusKeeper(list);
+    const busy = isWorking(model.get("state"));
+    const look = [model.get("view"), store.active, busy];
     shown = turns.map((turn, i) => {
       const isTold = turn.role === "assistant" && turn.run === store.run;
       const isLast = i === turns.length - 1;
       const isEdited = turn.role === "user" && turn.turn === edited;
-      const key = JSON.stringify([turn, isTold, isLast, isEdited, isWorking(model.get("state"))]);
+      const key = JSON.stringify(turn.role === "user" ? [turn, isEdited, busy] : [turn, isTold, isLast, look]);
       if (before[i]?.key === key) return before[i];
-      const item =
-        turn.role === "user"
-          ? userTurn(turn, isEdited, edit, context)
-          : answer(turn, { isTold, isLast, turns, tokens: tokens.root, live, detail: detail.root, context });
-      return { key, item };
+      if (turn.role === "user") return { key, item: userTurn(turn, isEdited, edit, context) };
+      const parts = { tokens: tokens.root, live, detail: detail.root, reading: readings.of(turn, isTold) };
+      return { key, item: answer(turn, { isTold, isLast, ...parts }, context) };
     });
-    const hadFocus = list.contains(document.activeElement) && edited === null;
+    readings.keep(turns);
     place(
       list,
       shown.map(({ item }) => item),
     );
-    if (hadFocus && !list.contains(document.activeElement)) context.leave();
+    if (edited === null && !refocus()) context.leave();
     empty.hidden = turns.length > 0;
     showLive();
   };
   const showLive = () => {
     // What is still being written is told by the feed; once it has ended, by the turns.
     const begun = store.active ? store.calls : [];
-    live.replaceChildren(...begun.map((call) => callCard({ ...call, arguments: call.args, decision: null }, context)));
+    live.replaceChildren(...begun.map((call) => callCard({ ...call, arguments: call.args, state: null }, context)));
     const told = model.get("turns").find((turn) => turn.role === "assistant" && turn.run === store.run);
+    if (told?.role === "assistant" && !showsTokens(model.get("view"), store.active)) readings.of(told, true);
     detail.calls(store.calls.length > 0 || (told?.role === "assistant" && told.calls.length > 0));
     if (follows) root.scrollTop = root.scrollHeight;
   };
-  let lastRun = store.run;
+  // Whoever looks at a token goes on to see tokens when the answer ends.
+  const stayWithTokens = () => {
+    if (!store.selected.length || model.get("view") === "tokens") return;
+    model.set("view", "tokens");
+    model.save_changes();
+  };
+  let last = [store.run, store.active];
   store.listen((change) => {
-    if (store.run !== lastRun) {
-      lastRun = store.run;
+    if (store.run !== last[0] || store.active !== last[1]) {
+      last = [store.run, store.active];
       show();
-    } else if (change.kind !== "selected" && change.kind !== "alternatives") showLive();
+    } else if (change.kind === "selected") stayWithTokens();
+    else if (change.kind !== "alternatives") showLive();
   }, signal);
   root.addEventListener("scroll", () => {
     follows = root.scrollHeight - root.scrollTop - root.clientHeight < NEAR_PX;
@@ -94,8 +107,61 @@ export function chatTurns(context) {
     show();
   });
   model.on("change:state", show);
+  model.on("change:view", show);
   show();
   return { root, slots: detail.slots };
+}
+
+/**
+ * The formatted texts of the answers, each drawn once; of the one that the feed tells of, also while it is written.
+ * @param {Store} store
+ */
+function readingViews(store) {
+  /** @type {Map<string, {text: string, view: ReturnType<typeof markdownView>}>} */ const drawn = new Map();
+  return {
+    /** @param {AnswerTurn} turn @param {boolean} isTold */
+    of(turn, isTold) {
+      const known = drawn.get(turn.run) ?? { text: "", view: markdownView() };
+      drawn.set(turn.run, known);
+      const text = isTold && (store.active || !turn.text) ? storeText(store) : turn.text;
+      if (text !== known.text) known.view.show(text);
+      known.text = text;
+      return known.view.root;
+    },
+    /** @param {Turn[]} turns  whose texts are still needed */
+    keep(turns) {
+      const runs = new Set(turns.map((turn) => (turn.role === "assistant" ? turn.run : null)));
+      for (const run of drawn.keys()) if (!runs.has(run)) drawn.delete(run);
+    },
+  };
+}
+
+/** @param {Store} store */
+function storeText(store) {
+  return store.tokens.length ? store.tokens.map((token) => (token.special ? "" : token.piece)).join("") : store.text;
+}
+
+/**
+ * Remember what has the focus; the function that comes back gives it to the control of that name in the new items, and
+ * says whether it is in good hands.
+ * @param {HTMLElement} list
+ */
+function focusKeeper(list) {
+  const focused = document.activeElement;
+  if (!focused || !list.contains(focused)) return () => true;
+  const [name, label] = ["data-wb-control", "aria-label"].map((one) => focused.getAttribute(one));
+  const at = [...list.children].findIndex((item) => item.contains(focused));
+  return () => {
+    if (list.contains(document.activeElement)) return true;
+    const places = [list.children[at], list.lastElementChild];
+    const found = places.flatMap((item) => [...(item?.querySelectorAll(`[data-wb-control="${name}"]`) ?? [])]);
+    const usable = found.filter((one) => !(/** @type {HTMLButtonElement} */ (one).disabled));
+    const isSame = (/** @type {Element} */ one) =>
+      /** @type {HTMLInputElement} */ (one).checked || (label !== null && one.getAttribute("aria-label") === label);
+    const target = usable.find(isSame) ?? usable[0];
+    /** @type {HTMLElement | undefined} */ (target)?.focus({ preventScroll: true });
+    return name !== null && target !== undefined;
+  };
 }
 
 /**
@@ -103,7 +169,13 @@ export function chatTurns(context) {
  * @param {HTMLElement} list @param {HTMLElement[]} items
  */
 function place(list, items) {
-  items.forEach((item, i) => list.children[i] !== item && list.insertBefore(item, list.children[i] ?? null));
+  const wanted = new Set(items);
+  items.forEach((item, i) => {
+    const there = /** @type {HTMLElement | undefined} */ (list.children[i]);
+    if (there === item) return;
+    if (there && !wanted.has(there)) there.replaceWith(item);
+    else list.insertBefore(item, there ?? null);
+  });
   while (list.children.length > items.length) list.lastElementChild?.remove();
 }
 
@@ -138,7 +210,7 @@ function userTurn(turn, isEdited, edit, context) {
 }
 
 /**
- * An earlier turn, to be said anew: what came after it is forgotten.
+ * An earlier turn, to be said anew; later messages are removed.
  * @param {UserTurn} turn @param {() => void} cancel @param {Context} context
  */
 function editor(turn, cancel, { model, request }) {
@@ -160,67 +232,10 @@ function editor(turn, cancel, { model, request }) {
     on: { click: send },
   });
   const cancelButton = h("button", { type: "button", class: "wb-button", text: "Cancel", on: { click: cancel } });
-  const hint = h("span", { class: "wb-quiet wb-chat-hint", text: "What came after it is forgotten." });
+  const hint = h("span", { class: "wb-quiet wb-chat-hint", text: "Later messages will be removed." });
   return [
     h("label", { class: "wb-sr", for: id, text: "Edit the message" }),
     box,
     h("div", { class: "wb-row" }, sendButton, cancelButton, hint),
   ];
-}
-
-/**
- * @typedef {object} Parts  of the log that an answer may hold
- * @property {HTMLElement} tokens
- * @property {HTMLElement} live
- * @property {HTMLElement} detail
- *
- * @param {AnswerTurn} turn
- * @param {Parts & {isTold: boolean, isLast: boolean, turns: Turn[], context: Context}} how
- */
-function answer(turn, { isTold, isLast, turns, tokens, live, detail, context }) {
-  const { model, request } = context;
-  const asked = lastAsked(turns);
-  const again = h("button", { type: "button", class: "wb-button wb-ghost wb-small", text: "Regenerate" });
-  again.addEventListener("click", () =>
-    request({ kind: "say", text: asked?.text, system: model.get("system"), turn: asked?.turn }),
-  );
-  const tell = h("button", {
-    type: "button",
-    class: "wb-button wb-ghost wb-small",
-    text: "Tokens",
-    title: "Show the tokens of this answer",
-  });
-  tell.addEventListener("click", () => request({ kind: "show", run: turn.run }));
-  const how = h("button", { type: "button", class: "wb-button wb-toggle", text: CALLS_TEXT, "aria-expanded": "false" });
-  how.addEventListener("click", () => {
-    model.set("detail", "calls");
-    model.save_changes();
-    request({ kind: "show", run: turn.run });
-  });
-  const busy = isWorking(model.get("state"));
-  return h(
-    "li",
-    {
-      class: "wb-turn wb-turn-answer",
-      "data-wb-role": "assistant",
-      "data-wb-run": turn.run,
-      "data-wb-state": turn.state,
-    },
-    h(
-      "div",
-      { class: "wb-turn-head" },
-      h("span", { class: "wb-speaker", text: turn.model }),
-      h("span", { class: "wb-quiet wb-number", text: answerFacts(turn) }),
-      h("span", { class: "wb-spacer" }),
-      !busy && !isTold && tell,
-      !busy && isLast && asked !== undefined && again,
-    ),
-    isTold ? tokens : h("div", { class: "wb-said wb-said-plain", dir: "auto", text: turn.text }),
-    turn.error ? h("p", { class: "wb-message", text: turn.error }) : null,
-    h("div", { class: "wb-calls" }, ...turn.calls.map((call) => callCard(call, context))),
-    isTold ? live : null,
-    isTold ? detail : null,
-    !isTold && !busy && turn.calls.length ? h("div", { class: "wb-detail-bar" }, how) : null,
-    ...turn.notes.map((note) => h("p", { class: "wb-quiet wb-note", text: note })),
-  );
 }

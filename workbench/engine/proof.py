@@ -186,7 +186,7 @@ def _steps(trial: _Trial) -> None:
     trial.read(cache, 0, _FIRST)
     found = [decoder.prefill(other_ids[: _FIRST - 4], other)]
     for token_id in other_ids[_FIRST - 4 : _FIRST - 2]:
-        trial.step(cache, 2)
+        trial.step(cache, 1)
         found.append(decoder.decode([token_id], [other]).logits)
     trial.compare(torch.cat(found), decoder.whole(other_ids[: _FIRST - 2])[-3:])
 

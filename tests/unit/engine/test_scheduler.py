@@ -115,8 +115,8 @@ def test_of_a_hundred_requests_the_ten_cancelled_disturb_no_other(engine_of: Mak
 
 def test_more_requests_than_rows_decode_in_groups(engine_of: MakeEngine) -> None:
     decoder, gate = FakeDecoder(rows_per_step=8), Gate()
-    decoder.before_prefill = gate
     engine = engine_of(decoder)
+    engine.call(gate)  # a prefill that took so long would have the others wait: decoding gets as much time
     running = [submit(engine, busy(30, [index]))[1] for index in range(10)]
     gate.open()
     for heard in running:

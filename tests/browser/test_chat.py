@@ -467,7 +467,9 @@ def test_in_jupyterlab_answers_are_formatted_have_versions_and_survive_a_reload(
     box.get_by_role("button", name="Regenerate").press("Enter")
     versions = box.get_by_role("group", name="Versions of the answer")
     expect(versions).to_contain_text("2 of 2")
-    versions.get_by_role("button", name="Previous version").press("Enter")
+    previous = versions.get_by_role("button", name="Previous version")
+    expect(previous).to_be_enabled()  # the answer has ended
+    previous.press("Enter")
     expect(versions).to_contain_text("1 of 2")
     assert notebook.python("view.run.id") == "'run-1'"
     box.get_by_role("button", name="Settings").press("Enter")

@@ -151,6 +151,7 @@ def test_a_chat_is_reopened_with_its_last_answer_and_its_alternatives(chat: Note
     box = chat.page.locator(".wb-chat")
     expect(box.locator(".wb-turn-answer")).to_have_count(8)
     expect(box.locator(".wb-notice")).to_have_text(SAVED)
+    box.get_by_role("radio", name="Tokens").last.check()
     expect(box.locator(".wb-output")).to_have_text(answer)
     expect(box.get_by_label("Message")).to_be_disabled()
     box.locator(".wb-token[data-wb-position='25']").click()

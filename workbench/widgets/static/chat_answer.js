@@ -74,7 +74,10 @@ function viewChoice(turn, hasTokens, isTold, { model, store, request }) {
     },
   });
   choice.set(hasTokens ? "tokens" : "reading");
-  for (const input of choice.root.querySelectorAll("input")) input.setAttribute("data-wb-control", "view");
+  for (const input of choice.root.querySelectorAll("input")) {
+    input.setAttribute("data-wb-control", "view");
+    input.toggleAttribute("data-wb-local", isTold); // a saved view has the tokens of this answer alone
+  }
   choice.root.classList.add("wb-segments-small");
   return choice.root;
 }

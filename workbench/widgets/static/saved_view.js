@@ -9,7 +9,8 @@ export const SAVED = "Saved view. Run the cell to continue.";
 /** Parts whose controls ask the kernel for something. */
 const ASKING = ".wb-stream-form, .wb-picker, .wb-controls, .wb-compare-form, .wb-game, .wb-chat";
 /** Controls in them that work in the page alone. */
-const LOCAL = ".wb-inspector *, .wb-scope *, .wb-given *, .wb-copy *, [aria-expanded], [aria-pressed], [role='tab']";
+const LOCAL =
+  ".wb-inspector *, .wb-scope *, .wb-given *, .wb-copy *, [aria-expanded], [aria-pressed], [role='tab'], [data-wb-local]";
 
 /**
  * Whether the widget was read from a notebook, so that no kernel has it. It stays so until its cell is run.

@@ -40,7 +40,7 @@ def test_the_twin_is_updated_when_a_run_ends_though_no_cell_runs(kernel: Kernel)
 
 def test_each_turn_of_a_chat_updates_its_twin_once_it_has_ended(kernel: Kernel) -> None:
     opened = kernel.run("talk = chat(session); talk")
-    assert "No turn yet." in opened.results[1]["text/html"]
+    assert "No messages yet." in opened.results[1]["text/html"]
     for turn in range(2):
         kernel.run(f"run = talk.say('Question {turn}')")
         update = kernel.next_update()

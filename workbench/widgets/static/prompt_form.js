@@ -76,12 +76,14 @@ function promptBox(model, signal) {
   let timer = 0;
   const flush = () => {
     window.clearTimeout(timer);
+    timer = 0;
     if (model.get("prompt") === root.value) return;
     model.set("prompt", root.value);
     model.save_changes();
   };
   const show = () => {
-    if (root.value !== model.get("prompt")) root.value = model.get("prompt");
+    const isTyped = timer !== 0; // what is being typed wins over what comes in the meantime
+    if (!isTyped && root.value !== model.get("prompt")) root.value = model.get("prompt");
   };
   root.addEventListener("input", () => {
     window.clearTimeout(timer);

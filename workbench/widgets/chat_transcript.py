@@ -109,10 +109,8 @@ class Transcript:
         if len(kept.tails) == 1:
             del self.versions[turn]
 
-    def give_up_version(self, turn: int) -> bool:
-        """Go back to the latest other version of a turn without an answer; False where there is none."""
+    def give_up_version(self, turn: int) -> None:
+        """Go back to the latest other version of a turn without an answer, where there is one."""
         kept = self.versions.get(turn)
-        if kept is None or self.tail(turn + 1).runs:
-            return False
-        self.choose_version(turn, kept.current + 1 if kept.current == 0 else kept.current)
-        return True
+        if kept is not None and not self.tail(turn + 1).runs:
+            self.choose_version(turn, max(kept.current, 1))

@@ -2,6 +2,7 @@
 
 import { isWorking, lastAsked } from "./chat_words.js";
 import { h, uniqueId } from "./dom.js";
+import { keepText } from "./text_box.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -10,8 +11,6 @@ import { h, uniqueId } from "./dom.js";
  *
  * @typedef {AnyModel<{turns: Turn[], state: ChatState, system: string, draft: string}>} Model
  */
-
-const TYPING_MS = 300;
 
 /**
  * @param {Model} model @param {Ask} request @param {AbortSignal} signal
@@ -26,15 +25,9 @@ export function messageBox(model, request, signal, tell) {
   const hint = h("span", { class: "wb-quiet wb-chat-hint" });
   /** @type {string | null} */ let sent = null;
   let isMissed = false;
-  let timer = 0;
 
   const isBusy = () => isWorking(model.get("state"));
-  const flush = () => {
-    window.clearTimeout(timer);
-    if (model.get("draft") === box.value) return;
-    model.set("draft", box.value);
-    model.save_changes();
-  };
+  const flush = keepText(box, model, "draft", signal);
   const send = () => {
     if (isBusy()) return;
     isMissed = !box.value.trim();
@@ -62,10 +55,7 @@ export function messageBox(model, request, signal, tell) {
   box.addEventListener("input", () => {
     if (isMissed) tell(null);
     isMissed = false;
-    window.clearTimeout(timer);
-    timer = window.setTimeout(flush, TYPING_MS);
   });
-  box.addEventListener("change", flush);
   button.addEventListener("click", () => (isBusy() ? stop() : send()));
   const row = h("div", { class: "wb-row" }, button, hint);
   const root = h(
@@ -83,14 +73,8 @@ export function messageBox(model, request, signal, tell) {
     event.preventDefault();
     event.stopPropagation();
   });
-  const showDraft = () => {
-    if (box.value !== model.get("draft")) box.value = model.get("draft");
-  };
-  model.on("change:draft", showDraft);
   model.on("change:state", show);
   model.on("change:turns", emptyOnceSaid);
-  showDraft();
   show();
-  signal.addEventListener("abort", () => window.clearTimeout(timer));
   return { root, row, focus: () => box.focus() };
 }

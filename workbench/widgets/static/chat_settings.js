@@ -1,6 +1,7 @@
 // The settings of a chat: one line that says how it is set, and behind a button the model, the sampling and the tools.
 
 import { h, segments, uniqueId } from "./dom.js";
+import { keepText } from "./text_box.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -10,7 +11,6 @@ import { h, segments, uniqueId } from "./dom.js";
  * @typedef {{system: string, tools: Tool[], tool_choice: ToolChoice}} Settings
  */
 
-const PAUSE_MS = 300;
 /** @type {{value: ToolChoice, text: string, title: string}[]} */
 const CHOICES = [
   { value: "auto", text: "Auto", title: "The model decides whether it calls a tool" },
@@ -57,24 +57,7 @@ function systemPrompt(model, signal) {
     rows: 2,
     placeholder: "None. The model's chat template may add its own.",
   });
-  let timer = 0;
-  const flush = () => {
-    window.clearTimeout(timer);
-    if (model.get("system") === box.value) return;
-    model.set("system", box.value);
-    model.save_changes();
-  };
-  box.addEventListener("input", () => {
-    window.clearTimeout(timer);
-    timer = window.setTimeout(flush, PAUSE_MS);
-  });
-  box.addEventListener("change", flush);
-  const show = () => {
-    if (box.value !== model.get("system")) box.value = model.get("system");
-  };
-  model.on("change:system", show);
-  show();
-  signal.addEventListener("abort", () => window.clearTimeout(timer));
+  keepText(box, model, "system", signal);
   return h("div", { class: "wb-bar" }, h("label", { class: "wb-quiet", for: id, text: "System prompt" }), box);
 }
 

@@ -4,7 +4,7 @@
 import { requester } from "./asking.js";
 import { candidates, strips } from "./compare_detail.js";
 import { differencesOf, firstDifference, markedIn } from "./compare_differences.js";
-import { around, h, uniqueId } from "./dom.js";
+import { around, h, runKeys, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { duration } from "./format.js";
 import { openRoot } from "./root.js";
@@ -131,13 +131,7 @@ function promptForm(model, stores, signal) {
     ),
     message,
   );
-  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
-    else if (event.key === "Escape") stop();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
+  runKeys(form, run, stop);
   return form;
 }
 

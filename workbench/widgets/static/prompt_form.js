@@ -1,8 +1,9 @@
 // The prompt with the buttons that run it, stop it and go on, and how it is sent.
 
 import { requester } from "./asking.js";
-import { h, segments, uniqueId } from "./dom.js";
+import { h, runKeys, segments, uniqueId } from "./dom.js";
 import { pauseForm } from "./pause_form.js";
+import { keepText } from "./text_box.js";
 
 /**
  * @import { Store } from "./run_feed.js"
@@ -53,13 +54,7 @@ export function promptForm(model, store, signal) {
     canRun && noChatLine(model),
     message,
   );
-  form.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
-    else if (event.key === "Escape") stop();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
+  runKeys(form, run, stop);
   return form;
 }
 
@@ -73,27 +68,7 @@ function promptBox(model, signal) {
     dir: "auto",
     placeholder: "Ask the model something",
   });
-  let timer = 0;
-  const flush = () => {
-    window.clearTimeout(timer);
-    timer = 0;
-    if (model.get("prompt") === root.value) return;
-    model.set("prompt", root.value);
-    model.save_changes();
-  };
-  const show = () => {
-    const isTyped = timer !== 0; // what is being typed wins over what comes in the meantime
-    if (!isTyped && root.value !== model.get("prompt")) root.value = model.get("prompt");
-  };
-  root.addEventListener("input", () => {
-    window.clearTimeout(timer);
-    timer = window.setTimeout(flush, 300);
-  });
-  root.addEventListener("change", flush);
-  model.on("change:prompt", show);
-  show();
-  signal.addEventListener("abort", () => window.clearTimeout(timer));
-  return { root, flush };
+  return { root, flush: keepText(root, model, "prompt", signal) };
 }
 
 /**

@@ -1,6 +1,7 @@
 // The outermost element of a widget: its classes, the keys that stay inside it, its colours, and its end with the kernel.
 
 import { followScheme } from "./color_scheme.js";
+import { keepDisabled } from "./disabling.js";
 import { h, keepKeys } from "./dom.js";
 import { onKernelGone } from "./kernel_life.js";
 import { isSaved, showSaved } from "./saved_view.js";
@@ -24,22 +25,17 @@ export function openRoot({ model, el, signal }, kind) {
     return;
   }
   onKernelGone(model, signal, (sentence) => {
-    if (!isPart()) disable(el, sentence);
+    if (!isPart()) disable(el, sentence, signal);
   });
 }
 
 /**
  * Say that nothing answers any more, and disable every control, also one that is drawn or enabled later. What the widget
  * shows stays to be read.
- * @param {HTMLElement} el @param {string} sentence
+ * @param {HTMLElement} el @param {string} sentence @param {AbortSignal} signal
  */
-function disable(el, sentence) {
+function disable(el, sentence, signal) {
   el.classList.add("wb-disabled");
   el.prepend(h("p", { class: "wb-notice", role: "alert", text: sentence }));
-  const turnOff = () => {
-    for (const control of el.querySelectorAll(":is(button, input, select, textarea):enabled"))
-      control.toggleAttribute("disabled", true);
-  };
-  new MutationObserver(turnOff).observe(el, { childList: true, subtree: true, attributeFilter: ["disabled"] });
-  turnOff();
+  keepDisabled(el, ":is(button, input, select, textarea):enabled", signal);
 }

@@ -1,5 +1,6 @@
 // A widget that was read from a saved notebook: it shows what it showed, and nothing answers it.
 
+import { keepDisabled } from "./disabling.js";
 import { h } from "./dom.js";
 
 /** @import { AnyModel } from "@anywidget/types" */
@@ -29,12 +30,5 @@ export function isSaved(model) {
 export function showSaved(el, signal) {
   el.setAttribute("data-wb-saved", "");
   el.prepend(h("p", { class: "wb-notice", text: SAVED }));
-  const turnOff = () => {
-    const on = `:is(${ASKING}) :is(button, input, select, textarea):enabled:not(${LOCAL})`;
-    for (const part of el.querySelectorAll(on)) part.toggleAttribute("disabled", true);
-  };
-  const watcher = new MutationObserver(turnOff);
-  watcher.observe(el, { childList: true, subtree: true, attributeFilter: ["disabled"] });
-  signal.addEventListener("abort", () => watcher.disconnect());
-  turnOff();
+  keepDisabled(el, `:is(${ASKING}) :is(button, input, select, textarea):enabled:not(${LOCAL})`, signal);
 }

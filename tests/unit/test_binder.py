@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,9 @@ def started(command: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_repo2docker_takes_the_configuration_and_runs_both_scripts() -> None:
-    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]
+def test_repo2docker_takes_the_configuration_and_runs_both_scripts(tmp_path: Path) -> None:
+    shutil.copytree(BINDER, tmp_path / "binder")  # alone: it would read every file beside them, of .venv too
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for step in ("binder/environment.yml", "RUN ./binder/postBuild", 'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"'):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -406,3 +408,17 @@ def test_a_batch_refuses_logprobs_for_its_response_has_no_place_for_them(
         with pytest.raises(UnsupportedFieldError, match="logprobs must be absent"):
             ask()
     assert fake_models.loads == []
+
+
+def test_a_first_answer_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    """jsonschema takes a second to import beside Jupyter, and what transformers computes with takes two."""
+    folder = save_model(tmp_path / "tiny", "llama")
+    code = f"""
+import sys, workbench as wb
+with wb.Workbench() as bench:
+    bench.register_model("tiny", {str(folder)!r})
+    assert bench.completion("a", model="tiny", sampling_params=wb.SamplingParams(max_tokens=2)).result()
+print(sorted({{"jsonschema", "pandas", "transformers.modeling_utils"}} & sys.modules.keys()))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert shown.stdout == "[]\n"

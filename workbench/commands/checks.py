@@ -172,9 +172,9 @@ def notebook() -> Finding:
             return Finding("notebook", "warn", f"{package} is not installed", "pip install 'inference-workbench[lab]'")
     kernel = importlib.metadata.version("ipykernel")
     message = f"JupyterLab {importlib.metadata.version('jupyterlab')}, ipykernel {kernel}"
-    if not (7, 3) <= _version(kernel) < (8,):
+    if not (7, 4) <= _version(kernel) < (8,):
         return Finding(
-            "notebook", "fail", message, "pip install 'ipykernel>=7.3,<8': other versions lose updates or Stop"
+            "notebook", "fail", message, "pip install 'ipykernel>=7.4,<8': other versions lose cells or Stop"
         )
     return Finding("notebook", "ok", message)
 

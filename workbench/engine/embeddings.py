@@ -18,14 +18,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, PreTrainedTokenizerFast
 
 from workbench.engine.compute_thread import compute_apart
 from workbench.engine.loading import damage_named, load_config, load_tokenizer, load_weights
@@ -37,6 +37,9 @@ from workbench.engine.sentence_settings import read_settings
 from workbench.engine.unpadded import fits, hidden_states, remove_padding
 from workbench.errors import InvalidRequestError
 from workbench.sentence_parts import LIST
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BATCH_TOKENS = 1024
 """Padded tokens computed together; more would leave the processor's caches, fewer would not fill its units."""

@@ -10,7 +10,7 @@ oracle, and the tests compare the two.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -110,7 +110,7 @@ class FusedDecoder:
     Args:
         embedding: rows are tokens.
         norm: before the head, float32 (hidden,).
-        rotary: transformers' rotary module.
+        rotary: gives the cosines and the sines of positions, shape (positions, head_dim) each.
         dtype: of the prompt's products and of keys and values.
         threads: how many compute.
     """
@@ -125,7 +125,7 @@ class FusedDecoder:
         embedding: Matrix,
         norm: Tensor,
         head: Matrix,
-        rotary: Any,
+        rotary: Callable[[Tensor], tuple[Tensor, Tensor]],
         dtype: torch.dtype,
         context_length: int,
         threads: int,
@@ -309,7 +309,7 @@ def compile_step() -> None:
         embedding=Matrix.float32(weight),
         norm=torch.zeros(GROUP),
         head=head,
-        rotary=lambda _like, positions: (torch.zeros(1, positions.shape[1], ROWS),) * 2,
+        rotary=lambda positions: (torch.zeros(len(positions), ROWS),) * 2,
         dtype=torch.float32,
         context_length=1,
         threads=1,
@@ -323,9 +323,9 @@ def compile_step() -> None:
 
 
 class _RotaryTable:
-    """Cosines and signed sines by position, made by transformers' own rotary module and kept."""
+    """Cosines and signed sines by position, made once and kept."""
 
-    def __init__(self, rotary: Any, head_dim: int) -> None:
+    def __init__(self, rotary: Callable[[Tensor], tuple[Tensor, Tensor]], head_dim: int) -> None:
         self._rotary = rotary
         self._half = head_dim // 2
         self._cos = self._sin = torch.empty(0, head_dim)
@@ -347,8 +347,8 @@ class _RotaryTable:
         if length <= len(self._cos):
             return
         positions = torch.arange(max(length, 2 * len(self._cos), 512))
-        cos, sin = self._rotary(torch.empty(0), positions.unsqueeze(0))  # (1, positions, head_dim) each
-        self._cos, self._sin = cos[0], torch.cat((-sin[0, :, : self._half], sin[0, :, self._half :]), dim=-1)
+        cos, sin = self._rotary(positions)  # (positions, head_dim) each
+        self._cos, self._sin = cos, torch.cat((-sin[:, : self._half], sin[:, self._half :]), dim=-1)
 
 
 def _weights(blocks: Sequence[Block], norm: Tensor, embedding: Matrix, head: Matrix) -> Weights:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,6 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     PreTrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 from transformers.pytorch_utils import Conv1D
@@ -41,6 +40,9 @@ from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DEFAULT_CONTEXT_LENGTH = 2048
 """Of a model whose config names none: what such models were trained on, and not a limit of what they compute."""

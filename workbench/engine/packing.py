@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.engine.fused import Block, FusedDecoder
 from workbench.engine.kernels.lanes import ROWS
@@ -23,9 +23,6 @@ from workbench.engine.kernels.step import Shape
 from workbench.engine.machine import thread_count
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.weights import GROUP, Blocks, Int8Blocks, WeightFiles
-
-if TYPE_CHECKING:
-    from transformers import LlamaConfig
 
 ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 
@@ -61,11 +58,34 @@ def pack(folder: Path, config: PreTrainedConfig, precision: Precision) -> FusedD
             embedding=embedding,
             norm=packer.norm(_NORM),
             head=head,
-            rotary=LlamaRotaryEmbedding(cast("LlamaConfig", config)),
+            rotary=Rotary(config),
             dtype=compute_dtype(precision),
             context_length=config.max_position_embeddings,
             threads=thread_count(),
         )
+
+
+class Rotary:
+    """Cosines and sines by position, to the bit those of transformers' own module, whose import takes two seconds.
+
+    Args:
+        config: of a type among `STATIC_ROPE`.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        rope = config.rope_parameters
+        self._scale = 1.0
+        if rope["rope_type"] == "default":
+            steps = torch.arange(0, _shape(config).head_dim, 2, dtype=torch.float) / _shape(config).head_dim
+            self._frequencies = 1.0 / (rope["rope_theta"] ** steps)  # (head_dim / 2,)
+        else:
+            self._frequencies, self._scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config)
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both of integer positions, shape (positions, head_dim) each, in float32."""
+        angles = positions[:, None].float() * self._frequencies
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos() * self._scale, angles.sin() * self._scale
 
 
 class _Packer:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 from workbench.engine.kernels.split import split_linears
 from workbench.engine.kernels.tiles import AVAILABLE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 _ATTENTION = "within_each_text"
 
@@ -29,6 +31,9 @@ def fits(config: PreTrainedConfig) -> bool:
 
 def remove_padding(model: PreTrainedModel) -> None:
     """Prepare a model that `fits` for `hidden_states`, and for nothing else."""
+    from transformers import AttentionInterface  # with all that transformers computes, which takes seconds
+
+    AttentionInterface.register(_ATTENTION, _attend)
     split_linears(model)
     model.set_attn_implementation(_ATTENTION)
 
@@ -58,6 +63,3 @@ def _attend(
         attended.append(mixed.transpose(1, 2).flatten(0, 1))
         start = end
     return torch.cat(attended).unsqueeze(0), None  # (1, tokens, heads, head_dim)
-
-
-AttentionInterface.register(_ATTENTION, _attend)

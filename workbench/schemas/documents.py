@@ -10,9 +10,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from workbench.errors import InvalidRequestError
 from workbench.schemas.limits import followed, schema_text
 from workbench.schemas.patterns import fault
@@ -75,6 +72,10 @@ class Document:
     """
 
     def __init__(self, root: object, field: str) -> None:
+        # Beside Jupyter it takes a second to import, and most sessions read no schema.
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+
         self.field = field
         self.text = schema_text(root, field)
         self.root: dict[str, Any] = json.loads(self.text)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.schemas.documents import ASSERTIONS, MADE, Document, Schema
-from workbench.schemas.fitting import Judge
 from workbench.schemas.merging import (
     Alternative,
     Keywords,
@@ -47,6 +46,8 @@ class Normaliser:
     """
 
     def __init__(self, document: Document) -> None:
+        from workbench.schemas.fitting import Judge  # needs jsonschema, which takes its time
+
         self.document = document
         self.judge = Judge(document.root)
         self.unenforced: set[str] = set()

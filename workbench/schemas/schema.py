@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.schemas.documents import Document
-from workbench.schemas.fitting import Judge
 from workbench.schemas.grammars import Rules
 from workbench.schemas.normal import Normaliser
 from workbench.schemas.rules import OPEN, Writer
+
+if TYPE_CHECKING:
+    from workbench.schemas.fitting import Judge
 
 
 @dataclass(frozen=True, slots=True)

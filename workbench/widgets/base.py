@@ -100,7 +100,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
     def open(self) -> None:
         """Speak to the page from now on, also while a cell runs."""
         super().open()
-        # JupyterLab sends what is clicked on a subshell, beside the running cell. ipykernel 7.4 sends it back to the
+        # JupyterLab sends what is clicked on a subshell, beside the running cell. ipykernel sends it back to the
         # cell's own queue, because the widget was made there, and Stop would wait for what it is to stop. None keeps
         # the page's choice; a kernel without this attribute never takes it away.
         if hasattr(self.comm, "_reply_subshell_for"):

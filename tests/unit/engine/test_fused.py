@@ -14,12 +14,14 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tests.fakes.listening import generate
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
+from workbench.engine.packing import Rotary
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError
@@ -104,6 +106,14 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return save_config(root / case, (FUSED | GENERAL)[case](), tokenizer, seed=len(case), vectors=0.3)
 
     return folder
+
+
+@pytest.mark.parametrize("case", FUSED)
+def test_the_angles_are_to_the_bit_those_of_transformers(case: str) -> None:
+    config, positions = FUSED[case](), torch.arange(3000)
+    theirs = LlamaRotaryEmbedding(config)(torch.empty(0), positions.unsqueeze(0))
+    for mine, exact in zip(Rotary(config)(positions), theirs, strict=True):
+        assert torch.equal(mine, exact[0])
 
 
 @pytest.fixture(scope="session", params=list(FUSED))

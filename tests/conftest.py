@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # Set before anything imports the workbench, so that kernels and processes that tests start see the same: no hub, no
 # registrations or run config of the user. The cache stays the user's: a model that is there is not pulled again.
 share_cores()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A suite that was started in the background ignores Ctrl+C, and so would each process that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WORKBENCH_STATE"] = tempfile.mkdtemp(prefix="workbench-state-")
 os.environ.pop("WORKBENCH_CONFIG", None)

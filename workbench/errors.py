@@ -59,13 +59,15 @@ class InvalidRequestError(WorkbenchError, ValueError):
         field: the field's path as the caller wrote it, for example ``sampling_params.top_p``.
         given: the offending value.
         allowed: the allowed values in words, for example ``above 0 and at most 1``.
+        in_form: what a form shows to a reader who filled it in and knows no field's name.
     """
 
-    def __init__(self, field: str, given: object, allowed: str) -> None:
+    def __init__(self, field: str, given: object, allowed: str, *, in_form: str | None = None) -> None:
         super().__init__(f"{field} must be {allowed}; got {_shortened(given)}")
         self.field = field
         self.given = given
         self.allowed = allowed
+        self.in_form = in_form
 
 
 class ContextLengthError(InvalidRequestError):
@@ -78,6 +80,7 @@ class ContextLengthError(InvalidRequestError):
             field,
             f"{prompt_tokens} tokens",
             f"shorter than the model's context of {context_length} tokens: shorten the prompt or the history",
+            in_form=f"{prompt_tokens:,} tokens; this model takes {context_length:,}.",
         )
 
 

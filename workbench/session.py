@@ -334,7 +334,7 @@ class Workbench:
         return model
 
     def unregister_model(self, identifier: str) -> None:
-        """Have a model served no longer, and its memory given back; blocks until it is.
+        """Stop serving a model and free its memory; blocks until that is done.
 
         A model that the run config names is back after a restart.
         """

@@ -12,14 +12,13 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.jupyterlab import Lab, running_lab
 from tests.browser.module_host import ModuleHost
-from tests.browser.notebook_page import NotebookPage, running_chromium
+from tests.browser.notebook_page import NotebookPage, notebook_of, running_chromium
 from tests.unit.widgets.recorded_page import recorded_page
 
 expect.set_options(timeout=20_000)  # a machine that runs other tests beside these is slow
@@ -87,7 +86,7 @@ def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[..., Notebook
         if copy_of is not None:
             shutil.copy(copy_of, lab.root / name)
         else:
-            (lab.root / name).write_text(json.dumps(_notebook_of(cells)))
+            (lab.root / name).write_text(json.dumps(notebook_of(*cells)))
         context = browser.new_context(viewport={"width": 1280, "height": 1100})
         opened.append(NotebookPage(context.new_page(), lab, name))
         return opened[-1]
@@ -96,13 +95,3 @@ def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[..., Notebook
     for notebook in opened:
         notebook.command("kernelmenu:shutdown")
         notebook.page.context.close()
-
-
-def _notebook_of(cells: tuple[str, ...]) -> dict[str, Any]:
-    code: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    return {
-        "cells": [{**code, "id": f"cell-{i}", "source": source} for i, source in enumerate(cells)],
-        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }

@@ -44,6 +44,17 @@ def running_chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def notebook_of(*cells: str) -> dict[str, Any]:
+    """A notebook of code cells that have not been run."""
+    code: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    return {
+        "cells": [{**code, "id": f"cell-{i}", "source": source} for i, source in enumerate(cells)],
+        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
 class NotebookPage:
     """One notebook, open in the browser with its kernel."""
 

@@ -105,7 +105,7 @@ def test_the_keyboard_runs_and_stops_all_sides(modules: ModuleHost) -> None:
     prompt = modules.browser.get_by_label("Prompt", exact=True)
     prompt.press("Control+Enter")
     modules.wait("!document.querySelector('.wb-error').hidden")
-    expect(modules.browser.get_by_role("alert").first).to_contain_text("write a prompt first")
+    expect(modules.browser.get_by_role("alert").first).to_have_text("Write a prompt first.")
     prompt.fill("Hello")
     prompt.press("Control+Enter")
     modules.wait("document.querySelector('.wb-compare').dataset.wbState === 'running'")

@@ -42,18 +42,18 @@ def test_a_value_out_of_range_is_explained_and_the_last_good_one_stays(modules: 
         ("Top-p", "0", "above 0 and at most 1"),
         ("Max tokens", "2.5", "a whole number, 0 or above"),
         ("Repetition penalty", "0", "above 0"),
-        ("Seed", "-3", "a whole number, 0 or above, or empty"),
-        ("Seed", "9223372036854775808", "a whole number, 0 or above, or empty"),
+        ("Seed", "-3", "a whole number, 0 or above, or leave it empty"),
+        ("Seed", "9223372036854775808", "a whole number, 0 or above, or leave it empty"),
     ]:
         field = modules.browser.get_by_role("textbox", name=label, exact=True)
         good = field.input_value()
         field.fill(typed)
         modules.carry()
         assert field.get_attribute("aria-invalid") == "true", (label, typed)
-        expect(modules.browser.get_by_role("alert").filter(has_text="stays")).to_contain_text(allowed)
+        expect(modules.browser.get_by_role("alert").filter(has_text="Keeping")).to_contain_text(allowed)
         assert controls.value == before
         field.fill(good)
-        expect(modules.browser.get_by_role("alert").filter(has_text="stays")).to_have_count(0)
+        expect(modules.browser.get_by_role("alert").filter(has_text="Keeping")).to_have_count(0)
 
 
 def test_what_is_typed_and_slid_is_the_value_in_python(modules: ModuleHost) -> None:
@@ -187,7 +187,7 @@ def test_the_form_is_left_by_escape_and_kept_while_a_model_is_fetched(modules: M
     page.get_by_role("button", name="Register…").click()
     page.get_by_role("button", name="Register", exact=True).click()
     modules.wait("!document.querySelector('[role=alert]').hidden")
-    expect(page.get_by_role("alert")).to_contain_text("source must be given")
+    expect(page.get_by_role("alert")).to_have_text("Enter a folder, a catalog name or a hub id.")
     page.get_by_label("Source").fill("slow")
     page.get_by_label("Source").press("Enter")
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'working'")

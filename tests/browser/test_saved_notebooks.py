@@ -246,4 +246,4 @@ def test_the_live_view_stays_as_it_is_while_its_twin_is_renewed(open_notebook: O
 
 def _renewed_twins(notebook: NotebookPage) -> int:
     notebook.save()
-    return sum("generated 44" in twin for twin in twins(notebook))
+    return sum("44 generated" in twin for twin in twins(notebook))

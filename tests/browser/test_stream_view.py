@@ -292,7 +292,7 @@ def test_an_empty_prompt_is_refused_in_words(modules: ModuleHost) -> None:
     modules.show(StreamView(FakeSession()))
     modules.browser.locator(".wb-run").click()
     modules.wait("!document.querySelector('.wb-error').hidden")
-    expect(modules.browser.get_by_role("alert")).to_contain_text("write a prompt first")
+    expect(modules.browser.get_by_role("alert")).to_have_text("Write a prompt first.")
 
 
 def test_a_kernel_that_does_not_answer_is_said_to_be_busy(modules: ModuleHost) -> None:
@@ -303,7 +303,7 @@ def test_a_kernel_that_does_not_answer_is_said_to_be_busy(modules: ModuleHost) -
 
 def test_the_status_line_tells_speed_reuse_and_reason(modules: ModuleHost) -> None:
     modules.show(StreamView(run=finished(FakeRun())))
-    expected = "92 tokens/sfirst token 34 msprompt 48, 36 reusedgenerated 44perplexity 4.56stopped: end of turn"
+    expected = "92 tokens/sfirst token 34 ms48 prompt tokens (36 cached)44 generatedperplexity 4.56stopped: end of turn"
     assert texts(modules, ".wb-metrics-parts") == [expected]
 
 

@@ -267,7 +267,7 @@ test("a model's card leaves out what nobody knows", () => {
     cardRows(known)
       .map(({ value }) => value)
       .slice(2, 6),
-    ["134,515,008", "8,192 tokens", "SHA-256 0123456789ab", "as the request asks"],
+    ["134,515,008", "8,192 tokens", "SHA-256 0123456789ab", "per request"],
   );
   assert.equal(memoryInWords(card), null);
   const memory = { predicted_memory_bytes: 600e6, memory_limit_bytes: 2e9, memory_bytes: 500e6 };

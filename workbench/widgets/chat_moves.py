@@ -106,7 +106,7 @@ class ChatMoves(Choosing):
         with LOCK:
             self._check_open()
             if not _says_something(text):
-                raise InvalidRequestError("text", text, "some text: write a message first")
+                raise InvalidRequestError("text", text, "some text", in_form="Write a message first.")
             self._check_rests()
             questions = self._transcript.questions
             if turn is not None:

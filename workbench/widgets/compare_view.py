@@ -125,7 +125,7 @@ class CompareView(WorkbenchWidget):
             if prompt is not None:
                 self.prompt = prompt
             if not self.prompt.strip():
-                raise InvalidRequestError("prompt", self.prompt, "some text: write a prompt first")
+                raise InvalidRequestError("prompt", self.prompt, "some text", in_form="Write a prompt first.")
             self.stop()
             comparison = self._compared(self._launch())
             self._comparison, self._sent = comparison, [0] * (len(self.feeds) - 1)

@@ -98,7 +98,7 @@ class ModelPicker(WorkbenchWidget):
             self.value = self._name_of(model) or self.value
 
     def unregister(self, value: str | None = None) -> None:
-        """Have a model served no longer, the chosen one where none is named; its files stay."""
+        """Stop serving a model, by default the chosen one; its files stay."""
         name = self.value if value is None else value
         if name is None:
             raise InvalidRequestError("value", name, "the name of a model that is served")
@@ -150,7 +150,8 @@ class ModelPicker(WorkbenchWidget):
         """What is said while it goes on, and what is done."""
         name, source = (str(message.get(field) or "").strip() for field in ("name", "source"))
         if not source:
-            raise InvalidRequestError("source", source, "given: a catalog name, a folder or a hub id")
+            allowed = "a folder, a catalog name or a hub id"
+            raise InvalidRequestError("source", source, allowed, in_form=f"Enter {allowed}.")
         precision = message.get("precision") or None
 
         def work() -> str:
@@ -168,7 +169,7 @@ class ModelPicker(WorkbenchWidget):
 
         def work() -> str:
             self.unregister(name)
-            return f"{name} is served no longer. If the run config names it, it is back with the next start."
+            return f"Removed {name}. If the run config names it, the next start brings it back."
 
         return f"Unregistering {name} …", work
 

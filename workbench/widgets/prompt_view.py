@@ -56,7 +56,7 @@ class PromptView(Lens):
         except UnsupportedFieldError:
             message = NOT_TOLD
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-            message = f"The prompt cannot be shown: {in_words(problem)}."
+            message = f"The prompt cannot be shown: {in_words(problem).rstrip('.')}."
         with LOCK:
             if self._in_view(run):
                 self._show(prompt, message)

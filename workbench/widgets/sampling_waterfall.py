@@ -182,7 +182,9 @@ class SamplingWaterfall(WorkbenchWidget):
         except UnsupportedFieldError:
             return None, refusal(position, _NOTHING_KEPT)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-            return None, refusal(position, f"How this token was drawn cannot be shown: {in_words(problem)}.")
+            return None, refusal(
+                position, f"How this token was drawn cannot be shown: {in_words(problem).rstrip('.')}."
+            )
 
     def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:
         """The number that the run drew there; None where it drew none, although other settings are given a stand-in."""

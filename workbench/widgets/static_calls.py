@@ -35,7 +35,7 @@ def summary(steps: Sequence[CallStep]) -> str:
 
 
 def start_in_words(step: CallStep) -> str:
-    """The probability of a start, at least so much where only some tokens are known."""
+    """The probability of a start; a lower bound where only some tokens are known."""
     if math.isnan(step.start_probability):
         return "–"
     return percent(step.start_probability) if step.is_exact else f"≥ {percent(step.start_probability)}"

@@ -154,7 +154,7 @@ class StreamView(WorkbenchWidget):
             if prompt is not None:
                 self.prompt = prompt
             if not self.prompt.strip():
-                raise InvalidRequestError("prompt", self.prompt, "some text: write a prompt first")
+                raise InvalidRequestError("prompt", self.prompt, "some text", in_form="Write a prompt first.")
             self.stop()
             return self._follow(self._launch(self._session))
 

@@ -104,7 +104,7 @@ def _looked_at(run: RunLike) -> tuple[Sequence[CallStep], str]:
     try:
         return run.call_steps(), ""
     except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-        return (), f"There are no calls to look at: {in_words(problem)}."
+        return (), f"There are no calls to look at: {in_words(problem).rstrip('.')}."
 
 
 def _wire(steps: Sequence[CallStep], tokens: Sequence[TokenRecord]) -> list[list[Any]]:

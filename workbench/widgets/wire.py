@@ -251,7 +251,7 @@ class RunStream:
 
 def in_words(error: BaseException) -> str:
     """The message of an error as a reader wants it; the type's name only where the message says nothing."""
-    return str(error).strip() or type(error).__name__
+    return getattr(error, "in_form", None) or str(error).strip() or type(error).__name__
 
 
 def _active(state: str) -> str:

@@ -237,11 +237,12 @@ async def test_a_model_is_served_by_every_actor_once_it_is_registered_and_by_non
 
 
 async def test_closing_ends_the_actors_and_what_is_in_flight(pool_of: Make) -> None:
-    provider = pool_of(delay_s=0.05)
+    provider = pool_of(delay_s=1)
+    assert await content(provider.completion("echo", "a")) == "a"
+    found = await asyncio.to_thread(pids, provider)
     running = asyncio.ensure_future(content(provider.completion("echo", WORDS)))
     stream = provider.completion("echo", WORDS, stream=True)
     await anext(stream)
-    found = await asyncio.to_thread(pids, provider)
     await asyncio.to_thread(provider.close)
     with pytest.raises(ClosedError):
         await running

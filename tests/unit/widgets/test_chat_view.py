@@ -608,8 +608,8 @@ def test_the_page_regenerates_chooses_begins_anew_and_undoes(page: Page) -> None
 @pytest.mark.parametrize(
     "message,told",
     [
-        ({"kind": "say", "text": " "}, "write a message"),
-        ({"kind": "say", "text": None}, "write a message"),
+        ({"kind": "say", "text": " "}, "Write a message first."),
+        ({"kind": "say", "text": None}, "Write a message first."),
         ({"kind": "decide", "place": 0, "approved": True}, "place"),
         ({"kind": "show", "run": "run-9"}, "run_id"),
     ],

@@ -186,7 +186,7 @@ def test_run_and_stop_in_the_page_are_run_and_stop(page: Page) -> None:
     page.send(view, {"kind": "run", "id": 3, "prompt": " "})
     first, second, third = page.customs(view, "reply")
     assert (first["error"], second["error"]) == (None, None)
-    assert "write a prompt first" in third["error"]
+    assert third["error"] == "Write a prompt first."
     view.close()
     assert all(run.wait(5) for run in session.runs)
 

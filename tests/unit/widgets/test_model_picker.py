@@ -118,7 +118,7 @@ def test_a_form_without_a_source_is_refused_at_once(page: Page) -> None:
     page.send(picker, {"kind": "register", "id": 4, "source": "  ", "name": "x", "provider_id": "local"})
     (reply,) = page.customs(picker, "reply")
     assert reply["id"] == 4
-    assert "source must be given: a catalog name, a folder or a hub id" in reply["error"]
+    assert reply["error"] == "Enter a folder, a catalog name or a hub id."
 
 
 def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_its_turn(page: Page) -> None:
@@ -150,7 +150,7 @@ def test_a_picker_that_was_closed_meanwhile_says_nothing_more(page: Page) -> Non
 def test_an_unregistered_model_is_gone_and_the_first_one_is_chosen(page: Page) -> None:
     picker = ModelPicker(FakeSession(), value="exact/smollm2-135m-instruct")
     outcome = asked(page, picker, "unregister", value="exact/smollm2-135m-instruct")
-    assert outcome["said"].startswith("exact/smollm2-135m-instruct is served no longer.")
+    assert outcome["said"].startswith("Removed exact/smollm2-135m-instruct.")
     assert [card["value"] for card in picker.cards] == ["smollm2-135m-instruct"]
     assert asked(page, picker, "unregister", value="exact/smollm2-135m-instruct")["state"] == "failed"
     picker.unregister()

@@ -98,7 +98,7 @@ def test_a_runs_twin_has_the_text_the_numbers_and_the_reason_of_the_end() -> Non
     run = finished(FakeRun())
     reader = Reader(run_html(run))
     assert run.text in reader.text
-    assert "generated 44" in reader.text
+    assert "44 generated" in reader.text
     assert "stopped: end of turn" in reader.text
     assert reader.titles[2].startswith("13.0 %, rank")
 

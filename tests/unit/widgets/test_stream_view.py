@@ -43,7 +43,7 @@ def test_what_goes_wrong_at_the_start_is_answered_in_words(page: Page) -> None:
     page.send(view, {"kind": "run", "id": 4, "prompt": "  ", "mode": "chat"})
     (reply,) = page.customs(view, "reply")
     assert reply["id"] == 4
-    assert "write a prompt first" in reply["error"]
+    assert reply["error"] == "Write a prompt first."
 
 
 def test_stop_in_the_page_stops_the_run(page: Page) -> None:

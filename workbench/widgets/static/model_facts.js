@@ -50,7 +50,7 @@ export function cardRows(card) {
     ["Device", card.device],
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
     ["Chat template", templateInWords(card)],
-    ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "as the request asks" : card.tool_syntax],
+    ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "per request" : card.tool_syntax],
     ["Licence", card.licence],
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Memory predicted", size(card.predicted_memory_bytes)],

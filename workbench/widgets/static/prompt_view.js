@@ -23,7 +23,7 @@ function render({ model, el, signal }) {
     "p",
     { class: "wb-given-legend wb-quiet" },
     box([0, "<|…|>", true], false),
-    h("span", { text: "control token: no text that anybody writes becomes one" }),
+    h("span", { text: "control token: added by the template; typed text never becomes one" }),
   );
   const lines = h("ol", { class: "wb-given-lines", tabindex: 0, "aria-label": "Tokens of the prompt, line by line" });
   el.append(said, legend, lines);

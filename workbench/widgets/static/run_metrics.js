@@ -34,8 +34,8 @@ function metrics(store) {
   return [
     usage.tokensPerS !== null && metric(["", speed(usage.tokensPerS), " tokens/s"]),
     usage.firstTokenS !== null && metric(["first token ", duration(usage.firstTokenS), ""]),
-    metric(["prompt ", String(usage.prompt), ""], reusedOf(usage)),
-    metric(["generated ", String(usage.generated || store.tokens.length), ""]),
+    metric(["", String(usage.prompt), ` prompt ${usage.prompt === 1 ? "token" : "tokens"}`], cachedOf(usage)),
+    metric(["", String(usage.generated || store.tokens.length), " generated"]),
     perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
     metric(
       store.stopReason && store.state === "finished"
@@ -45,10 +45,9 @@ function metrics(store) {
   ].filter((part) => part !== false);
 }
 
-/** A branch has the kept tokens of its answer besides the prompt. @param {Usage} usage @returns {string[] | false} */
-function reusedOf({ prompt, reused }) {
-  if (reused > prompt) return [", reused with ", String(reused - prompt), " tokens more"];
-  return reused > 0 && [", ", String(reused), " reused"];
+/** More than the prompt in a branch, which keeps tokens of its answer too. @param {Usage} usage @returns {string[] | false} */
+function cachedOf({ reused }) {
+  return reused > 0 && [" (", String(reused), " cached)"];
 }
 
 /** @param {(string[] | false)[]} groups each: quiet text, strong text, quiet text */

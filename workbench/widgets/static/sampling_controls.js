@@ -119,7 +119,7 @@ function numberControl(field, onChange) {
   input.addEventListener("input", () => {
     const value = numberIn(input.value);
     if (value !== null && field.isAllowed(value)) set(value);
-    else setError(input, `${field.allowed}; ${good} stays`);
+    else setError(input, `Enter ${field.allowed}. Keeping ${good}.`);
   });
   input.addEventListener("change", () => !input.hasAttribute("aria-invalid") && (input.value = written(good, field)));
   input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -181,7 +181,7 @@ function seedControl(limits, change) {
     if (typed !== undefined) {
       setError(input, "");
       change({ seed: typed });
-    } else setError(input, `a whole number, 0 or above, or empty; ${good || "empty"} stays`);
+    } else setError(input, `Enter a whole number, 0 or above, or leave it empty. Keeping ${good || "it empty"}.`);
   });
   return {
     root,

@@ -37,7 +37,7 @@ export const FIELDS = [
     slider: [0, 2],
     usedBy: ["top_p", "top_k"],
     help: "Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
-    allowed: "0 to 1,000,000",
+    allowed: "a number from 0 to 1,000,000",
     isAllowed: (value) => value >= 0 && value <= 1e6,
   },
   {
@@ -48,7 +48,7 @@ export const FIELDS = [
     slider: [0.01, 1],
     usedBy: ["top_p"],
     help: "Keeps the most probable tokens that together reach this share. 1 keeps all.",
-    allowed: "above 0 and at most 1",
+    allowed: "a number above 0 and at most 1",
     isAllowed: (value) => value > 0 && value <= 1,
   },
   {
@@ -74,7 +74,7 @@ export const FIELDS = [
     step: 0.05,
     decimals: 2,
     help: "Above 1, tokens that have occurred get less likely. 1 is off.",
-    allowed: "above 0",
+    allowed: "a number above 0",
     isAllowed: (value) => value > 0,
   },
 ];

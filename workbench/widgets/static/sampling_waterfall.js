@@ -103,16 +103,15 @@ function tableParts(picture) {
 
 /** @param {Stage} stage */
 function stageHead(stage) {
-  const left = `${stage.kept.toLocaleString("en-US")} left`;
-  const removed = stage.removed > 0 ? `${percent(stage.removed)} cut` : "nothing cut";
+  const kept = `${stage.kept.toLocaleString("en-US")} tokens`;
   const gone = h("span", { class: "wb-fall-gone" });
   gone.style.width = `${100 * stage.removed}%`;
   return h(
     "th",
     { scope: "col" },
     h("span", { class: "wb-fall-stage", text: stage.title }),
-    h("span", { class: "wb-fall-left", text: left }),
-    h("span", { class: "wb-fall-removed", text: stage.name === "raw" ? "all of it" : removed }),
+    h("span", { class: "wb-fall-left", text: stage.name === "raw" ? `all ${kept}` : kept }),
+    h("span", { class: "wb-fall-removed", text: stage.removed > 0 ? `${percent(stage.removed)} cut` : "" }),
     h("span", { class: "wb-fall-mass", "aria-hidden": "true" }, gone),
   );
 }

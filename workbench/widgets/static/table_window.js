@@ -35,7 +35,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     const selected = new Set(store.selected);
     for (const position of seen) store.want(position, position + 1);
     if (!rows.length)
-      none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
+      none.firstElementChild?.replaceChildren(store.tokens.length ? "No tokens match." : "No tokens yet.");
     above.stand(first);
     below.stand(rows.length - last);
     drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));

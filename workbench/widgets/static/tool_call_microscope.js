@@ -237,7 +237,7 @@ function legend() {
   return h(
     "div",
     { class: "wb-scope-legend wb-quiet" },
-    item("wb-scope-swatch-bound", "at least so much"),
+    item("wb-scope-swatch-bound", "lower bound"),
     ...STATES.map((state) => item(`wb-scope-swatch-${state}`, state.replace("_", " "))),
     item("wb-scope-swatch-forced", "no choice left"),
   );

@@ -39,7 +39,7 @@ def test_a_required_call_parses_and_fits_its_tool(bench: wb.Workbench, form: wb.
                 tool_choice=wb.ToolChoice.required,
                 tool_prompt_format=form,
                 sampling_params=wb.SamplingParams(
-                    strategy=wb.SamplingStrategy.top_p, top_p=1.0, temperature=1.0, seed=seed, max_tokens=1024
+                    strategy=wb.SamplingStrategy.top_p, top_p=1.0, temperature=1.0, seed=seed, max_tokens=256
                 ),
             )
             for seed, tools in sets

@@ -143,7 +143,8 @@ def _switched_off(trial: _Trial) -> Iterator[str]:
     if problem := trial.problem(_steps):
         ways.keep = False
         if again := trial.problem(_steps):
-            raise UnprovenModelError(f"its single steps are not its forward over the whole text: {problem}; {again}")
+            found = "; ".join(dict.fromkeys((problem, again)))
+            raise UnprovenModelError(f"its single steps are not its forward over the whole text: {found}")
         yield "keep"
         return
     for name, check in (("chunks", _chunks), ("copy", _copies), ("crop", _crops)):

@@ -51,7 +51,7 @@ def test_a_view_that_missed_messages_asks_for_everything(modules: ModuleHost) ->
     run.step(4)
     wait_until(lambda: view.feed._stream._sequence > before)
     modules.drop()
-    run.end()  # of which the page is told the rest alone
+    run.finish()  # of which the page is told the rest alone
     modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")
     assert texts(modules, ".wb-output") == [run.text]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,26 @@ def test_an_alternative_is_chosen_by_keyboard_and_the_text_goes_on_from_it(modul
     expect(modules.browser.locator(".wb-big")).to_have_text(python_format.visible(chosen.text))
     expect(alternatives).to_be_focused()
     assert view.feed.runs == tuple(session.runs)
+
+
+def test_the_end_of_the_turn_is_a_row_a_token_and_a_question(modules: ModuleHost, screenshots: Path) -> None:
+    run = finished(FakeRun(end=replace(token(44, "<|im_end|>"), is_special=True)))
+    view = StreamView(run=run)
+    for widget in (view, TokenInspector(feed=view.feed), TokenTable(feed=view.feed)):
+        modules.show(widget)
+    page = modules.browser
+    end = page.locator(".wb-output .wb-special")
+    expect(end).to_have_text("<|im_end|>")
+    page.get_by_role("grid").press("End")
+    modules.carry()
+    assert view.feed.selected == (44,)
+    expect(page.locator("tr.wb-selected td").first).to_have_text("end")
+    expect(page.locator(".wb-inspector h3").first).to_have_text("The end, after 44 tokens")
+    expect(page.locator(".wb-sampled code")).to_have_text("<|im_end|>")
+    modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
+    page.screenshot(path=screenshots / "end.png", full_page=True)
+    page.get_by_role("button", name="Special tokens").click()
+    expect(end).to_be_hidden()
 
 
 def test_before_a_token_is_chosen_the_most_surprising_ones_are_offered(modules: ModuleHost) -> None:

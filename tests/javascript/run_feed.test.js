@@ -140,6 +140,25 @@ test("the end brings what is missing, and the page keeps the whole with the note
   assert.deepEqual([fake.state.snapshot.state, fake.saves], ["finished", 0]);
 });
 
+test("the end is a step behind the tokens, with alternatives, and none of the tokens", () => {
+  const { fake, store, told } = opened(snapshot(0));
+  fake.receive(delta(1, 0, 3));
+  assert.equal(store.steps, store.tokens);
+  const end = /** @type {WireToken} */ ([2, "<|im_end|>", -0.5, 1, 1, 0, ""]);
+  const rest = snapshot(3, { sequence: 1, state: "finished", end });
+  fake.receive({ ...rest, kind: "end", at: 3, tokens: [] });
+  assert.deepEqual([store.tokens.length, store.steps.length, store.steps[3].special], [3, 4, true]);
+  assert.deepEqual([told.at(-1)?.kind, told.at(-1)?.from], ["append", 3]);
+  store.walkTo(9);
+  assert.equal(store.current, 3);
+  store.want(2, 9);
+  mock.timers.tick(30);
+  assert.deepEqual(fake.take(), [{ id: 2, kind: "alternatives", run: "r1", from: 2, to: 4 }]);
+  assert.deepEqual(fake.state.snapshot.end, end);
+  fake.model.set("snapshot", snapshot(1, { run: "r2" }));
+  assert.equal(store.steps.length, 1);
+});
+
 test("a snapshot older than what is shown says nothing, and a run that has ended does not go on", () => {
   const { fake, store } = opened(snapshot(0));
   fake.receive(delta(1, 0, 2));

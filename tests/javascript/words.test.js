@@ -22,7 +22,14 @@ import {
 } from "../../workbench/widgets/static/chat_words.js";
 import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
 import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
-import { announcement, factsInWords, ranked, spoken, surprisals } from "../../workbench/widgets/static/token_words.js";
+import {
+  announcement,
+  factsInWords,
+  placeInWords,
+  ranked,
+  spoken,
+  surprisals,
+} from "../../workbench/widgets/static/token_words.js";
 import { token, tokens } from "./tokens.js";
 
 /**
@@ -85,9 +92,11 @@ test("a token is told with what is known of it", () => {
   assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 })), "50.0 %, 1.0 bits");
   assert.equal(factsInWords(token({ logprob: null, entropy: null })), "the server tells no probability");
   assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
-  const run = { tokens: tokens(0, 0), forks: [1] };
+  const run = { tokens: tokens(0, 0), steps: tokens(0, 0, -Math.LN2), forks: [1] };
   assert.match(announcement(run, 0), /^Token 0 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
   assert.ok(announcement(run, 1).endsWith(" Branches part here."));
+  assert.ok(announcement(run, 2).startsWith("The end, after 2 tokens: t2. 50.0 %"));
+  assert.equal(placeInWords({ tokens: tokens(0) }, 1), "The end, after 1 token");
 });
 
 /** @param {Partial<AnswerTurn>} facts @returns {AnswerTurn} */

@@ -16,7 +16,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import CallAttempt, CallStep, ModelCard, Prompt, SamplingTrace
+from workbench.records import CallAttempt, CallStep, ModelCard, Prompt, SamplingTrace, TokenRecord
 from workbench.steering import Breakpoint
 
 RUNNING_STATES = ("queued", "running", "paused")
@@ -29,6 +29,8 @@ class RunLike(Compared, Protocol):
     def sampling_params(self) -> SamplingParams: ...
     @property
     def state(self) -> str: ...
+    @property
+    def end(self) -> TokenRecord | None: ...
     @property
     def parts(self) -> Sequence[str | CallAttempt]: ...
     @property

@@ -24,7 +24,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.waterfall_wire import Question, picture_of, refusal
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire import in_words, steps_of
 
 if TYPE_CHECKING:
     from workbench.records import SamplingTrace
@@ -153,7 +153,7 @@ class SamplingWaterfall(WorkbenchWidget):
             run, position = self._subject
             if not self.picture:
                 self.picture = refusal(position, "Looking at the run's logits …")
-            self._asked = Question(run.tokens[position], run.sampling_params, self.sampling_params, self.number)
+            self._asked = Question(steps_of(run)[position], run.sampling_params, self.sampling_params, self.number)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._answer, name=f"workbench-{run.id}-draw", daemon=True)
                 self._thread.start()

@@ -25,7 +25,7 @@ from workbench.widgets.format import (
     strength,
     visible,
 )
-from workbench.widgets.wire import in_words, label, whole_pieces
+from workbench.widgets.wire import in_words, label, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60
@@ -39,7 +39,9 @@ _SHOWN_ALTERNATIVES = 3
 
 def run_html(run: RunLike) -> str:
     """A run's text with each token's probability, its metrics, and its first tokens as a table."""
-    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(run.tokens))
+    return document(
+        prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(steps_of(run), run.end)
+    )
 
 
 def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams) -> str:
@@ -67,6 +69,7 @@ def text_html(run: RunLike, color_by: str = "surprisal") -> str:
     tokens, pieces = whole_pieces(run)
     spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
     text = "".join(spans) or escape(shown(run.text))
+    text += "" if run.end is None else _control_token(run.end)
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{text}</pre>'
 
@@ -89,19 +92,23 @@ def metrics_html(run: RunLike) -> str:
     return line(" · ".join([run.model, *facts])) + problem
 
 
-def tokens_html(tokens: Sequence[TokenRecord]) -> str:
-    """A table of the first tokens, with the names of the columns of ``run.to_frame()``."""
+def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None) -> str:
+    """A table of the first tokens, with the names of the columns of ``run.to_frame()``.
+
+    Args:
+        end: the one of them with which the model ended its turn.
+    """
     if not tokens:
         return line("No tokens yet.")
     head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "probability", "logprob", "rank"))
     head += '<th scope="col">entropy</th><th scope="col" style="text-align:left">instead</th>'
-    rows = "".join(_token_row(token) for token in tokens[:MOST_ROWS])
+    rows = "".join(_token_row(token, is_end=token is end) for token in tokens[:MOST_ROWS])
     rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
 
 
-def token_html(token: TokenRecord | None) -> str:
-    """One token and its alternatives, the sampled one in bold."""
+def token_html(token: TokenRecord | None, *, is_end: bool = False) -> str:
+    """One token and its alternatives, the sampled one in bold; the end token says after how many others it came."""
     if token is None:
         return document(line("No token is selected."))
     said = f"{percent_of(token.logprob)}, rank {token.rank}, {fixed(bits(token.logprob), 1)} bits, id {token.token_id}"
@@ -109,7 +116,8 @@ def token_html(token: TokenRecord | None) -> str:
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    return document(line(f"Token {token.position}: {said}"), f"<table><tbody>{rows}</tbody></table>")
+    name = f"The end, after {token.position} tokens" if is_end else f"Token {token.position}"
+    return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
 def waterfall_html(picture: Mapping[str, Any]) -> str:
@@ -181,21 +189,28 @@ def _prompt_text(prompt: object) -> str:
 
 def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     if token.is_special:
-        return f"<small>{escape(shown(token.text))}</small>"
-    title = f"{percent_of(token.logprob)}, rank {token.rank}"
+        return _control_token(token)
     color = 0.52 * strength(token.logprob, token.entropy, color_by)
     hue = _COOL if color_by == "entropy" else _HEAT
     style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
-    return f'<span title="{escape(title)}"{style}>{escape(shown(piece))}</span>'
+    return f'<span title="{_title(token)}"{style}>{escape(shown(piece))}</span>'
 
 
-def _token_row(token: TokenRecord) -> str:
+def _control_token(token: TokenRecord) -> str:
+    return f'<small title="{_title(token)}">{escape(shown(token.text))}</small>'
+
+
+def _title(token: TokenRecord) -> str:
+    return f"{percent_of(token.logprob)}, rank {token.rank}"
+
+
+def _token_row(token: TokenRecord, *, is_end: bool) -> str:
     instead = "  ".join(
         f"{visible(label(item.text, item.bytes))} {percent_of(item.logprob)}"
         for item in token.alternatives[:_SHOWN_ALTERNATIVES]
     )
     cells = [
-        str(token.position),
+        "end" if is_end else str(token.position),
         code(label(token.text, token.bytes)),
         str(token.token_id),
         percent_of(token.logprob),

@@ -37,8 +37,8 @@ class TokenInspector(WorkbenchWidget):
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
-        records = self.feed.selected_tokens
-        return static_html.token_html(records[-1] if records else None)
+        token = next(reversed(self.feed.selected_tokens), None)
+        return static_html.token_html(token, is_end=token is not None and token is self.feed.end)
 
     def __repr__(self) -> str:
         return f"TokenInspector(selected={self.feed.selected})"

@@ -155,6 +155,11 @@ def number(value: float | None, *, digits: int) -> float | None:
     return round(value, digits)
 
 
+def steps_of(run: RunLike) -> list[TokenRecord]:
+    """The tokens of a run as it stands, and after them the end token that the model chose."""
+    return [*run.tokens, *([] if run.end is None else [run.end])]
+
+
 def whole_pieces(run: RunLike) -> tuple[list[TokenRecord], list[str]]:
     """The tokens of a run as it stands, and what each adds to its text."""
     tokens = list(run.tokens)
@@ -219,6 +224,7 @@ class RunStream:
             "sequence": self._sequence,
             "state": run.state if done else _active(run.state),
             "tokens": list(self._tokens),
+            "end": wire_token(run.end, "") if done and run.end is not None else None,
             "calls": [wire_call(attempt) for attempt in run.call_attempts],
             "text": "" if self._tokens else run.text,
             "usage": wire_usage(run.usage),

@@ -198,6 +198,15 @@ def test_a_new_run_takes_the_picture_away(page: Page) -> None:
 # ------------------------------------------------------------------------------------------- refusals, threads, traffic
 
 
+def test_the_draw_of_the_end_is_shown_as_that_of_a_token(page: Page) -> None:
+    run = FakeRun(end=token(44, "<|im_end|>"))
+    run.step(100)
+    waterfall = SamplingWaterfall(run, position=44)
+    assert waterfall.wait(60)
+    assert waterfall.picture["token"][1] == "<|im_end|>"
+    waterfall.close()
+
+
 class Refusing(FakeRun):
     """A run that cannot be looked back at."""
 

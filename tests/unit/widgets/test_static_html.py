@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,7 @@ from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
-from workbench.widgets import playground, run_html
+from workbench.widgets import TokenInspector, playground, run_html
 from workbench.widgets.format import visible
 from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
 
@@ -101,6 +102,18 @@ def test_a_runs_twin_has_the_text_the_numbers_and_the_reason_of_the_end() -> Non
     assert "generated 44" in reader.text
     assert "stopped: end of turn" in reader.text
     assert reader.titles[2].startswith("13.0 %, rank")
+
+
+def test_a_twin_says_how_likely_the_end_was_and_what_else_could_have_come(page: Page) -> None:
+    end = replace(token(44, "<|im_end|>"), logprob=math.log(0.625), is_special=True)
+    run = finished(FakeRun(end=end))
+    reader = Reader(run_html(run))
+    assert reader.titles[-1] == f"62.5 %, rank {end.rank}"
+    assert run.text + "<|im_end|>" in reader.text
+    assert "end<|im_end|>" in reader.text  # its row in the table
+    inspector = TokenInspector(run)
+    inspector.feed.selected = 44
+    assert "The end, after 44 tokens: 62.5 %" in Reader(inspector.static_html()).text
 
 
 def test_a_long_table_is_cut_and_says_so() -> None:

@@ -31,6 +31,7 @@ class RunStore {
   /** @type {string | null} */ run = null;
   /** @type {RunState} */ state = "idle";
   /** @type {Token[]} */ tokens = [];
+  /** The tokens, and after them the end token that the model chose. @type {Token[]} */ steps = [];
   /** @type {Call[]} */ calls = [];
   /** @type {Usage | null} */ usage = null;
   /** @type {string | null} */ stopReason = null;
@@ -84,7 +85,7 @@ class RunStore {
   /** The inspected position, null if there is none. */
   get current() {
     const position = this.selected.at(-1);
-    return position !== undefined && position < this.tokens.length ? position : null;
+    return position !== undefined && position < this.steps.length ? position : null;
   }
 
   /** Why the last attempt gave nothing to show; "" where it gave something. @returns {string} */
@@ -110,7 +111,7 @@ class RunStore {
 
   /** Select the token `step` further on, or at an end. @param {number} target */
   walkTo(target) {
-    if (this.tokens.length) this.select([Math.max(0, Math.min(this.tokens.length - 1, target))]);
+    if (this.steps.length) this.select([Math.max(0, Math.min(this.steps.length - 1, target))]);
   }
 
   /** @param {(change: Change) => void} listener @param {AbortSignal} signal */
@@ -127,8 +128,7 @@ class RunStore {
   /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
   want(from, to) {
     if (isSaved(this.#model)) return;
-    for (let i = from; i < Math.min(to, this.tokens.length); i += 1)
-      if (!this.#alternatives.has(i)) this.#wanted.add(i);
+    for (let i = from; i < Math.min(to, this.steps.length); i += 1) if (!this.#alternatives.has(i)) this.#wanted.add(i);
     if (this.#wanted.size && !this.#timer) {
       this.#timer = window.setTimeout(() => this.#askForAlternatives(), this.active ? 250 : 30);
     }
@@ -222,12 +222,13 @@ class RunStore {
     const isSameRun = snapshot.run !== null && snapshot.run === this.run;
     // A reply may cross the end of its run: what is older than what is shown says nothing new.
     if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && isActive(snapshot.state)))) return;
-    const before = this.tokens;
+    const before = this.steps;
     this.run = snapshot.run;
     this.state = isActive(snapshot.state) && isSaved(this.#model) ? "unfinished" : snapshot.state;
     this.#sequence = snapshot.sequence;
     this.#wire = [...snapshot.tokens];
     this.tokens = snapshot.tokens.map(tokenOf);
+    this.steps = snapshot.end ? [...this.tokens, { ...tokenOf(snapshot.end), special: true }] : this.tokens;
     this.calls = (snapshot.calls ?? []).map(callOf);
     this.usage = usageOf(snapshot.usage);
     this.stopReason = snapshot.stop_reason ?? null;
@@ -241,13 +242,13 @@ class RunStore {
     }
     snapshot.alternatives?.forEach((items, i) => items && this.#alternatives.set(i, items.map(alternativeOf)));
     // A notebook that is saved needs all of them: a token may be chosen when no kernel can be asked any more.
-    if (!this.active && savedWith(this.#model)) this.want(0, this.tokens.length);
+    if (!this.active && savedWith(this.#model)) this.want(0, this.steps.length);
     const continues =
       isSameRun &&
-      before.length <= this.tokens.length &&
-      before.every((token, i) => token.piece === this.tokens[i].piece);
+      before.length <= this.steps.length &&
+      before.every((token, i) => token.piece === this.steps[i].piece);
     if (!continues) this.#tell({ kind: "reset", from: 0 });
-    else this.#tell({ kind: this.tokens.length > before.length ? "append" : "state", from: before.length });
+    else this.#tell({ kind: this.steps.length > before.length ? "append" : "state", from: before.length });
   }
 
   #askForSnapshot() {

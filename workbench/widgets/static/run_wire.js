@@ -38,6 +38,7 @@
  * @property {RunState} state
  * @property {number} sequence
  * @property {WireToken[]} tokens
+ * @property {WireToken | null} [end]  the end token that the model chose
  * @property {WireUsage | null} usage
  * @property {WireCall[]} [calls]
  * @property {string} [text]

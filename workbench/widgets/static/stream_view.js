@@ -105,7 +105,12 @@ function lookBar(model) {
     legend,
     h("span", { class: "wb-spacer" }),
     toggle(model, "show_whitespace", "White space", "Marks on spaces, line ends and characters that are not seen"),
-    toggle(model, "show_special", "Special tokens", "Control tokens, which are no part of the text"),
+    toggle(
+      model,
+      "show_special",
+      "Special tokens",
+      "Control tokens, which are no part of the text, such as the end of the turn",
+    ),
   );
 }
 

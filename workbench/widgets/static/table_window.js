@@ -35,7 +35,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     const selected = new Set(store.selected);
     for (const position of seen) store.want(position, position + 1);
     if (!rows.length)
-      none.firstElementChild?.replaceChildren(store.tokens.length ? "No token is like that." : "No tokens yet.");
+      none.firstElementChild?.replaceChildren(store.steps.length ? "No token is like that." : "No tokens yet.");
     above.stand(first);
     below.stand(rows.length - last);
     drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));
@@ -48,11 +48,13 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     else table.removeAttribute("aria-activedescendant");
   };
   const keptOrNew = (/** @type {number} */ position, /** @type {number} */ at) => {
-    const token = store.tokens[position];
+    const token = store.steps[position];
     const alternatives = store.alternatives(position);
     const kept = drawn.get(position);
     if (kept && kept.token === token && kept.alternatives === alternatives && kept.at === at) return kept;
-    return { root: rowOf(token, alternatives, position, at, `${idPrefix}-${position}`), token, alternatives, at };
+    const name = position < store.tokens.length ? String(position) : "end";
+    const place = { position, at, id: `${idPrefix}-${position}` };
+    return { root: rowOf(token, alternatives, name, place), token, alternatives, at };
   };
   const drawSoon = () => {
     frame ||= window.requestAnimationFrame(draw);
@@ -79,7 +81,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     draw,
     /** @param {Wish} wish */
     arrange(wish) {
-      rows = tableRows(store.tokens, wish);
+      rows = tableRows(store.steps, wish);
       draw();
     },
     showCurrent() {
@@ -108,16 +110,16 @@ function spacer(columns) {
 }
 
 /**
- * @param {Token} token @param {Alternative[] | null} alternatives @param {number} position @param {number} at
- * @param {string} id
+ * @param {Token} token @param {Alternative[] | null} alternatives @param {string} name
+ * @param {{position: number, at: number, id: string}} place
  */
-function rowOf(token, alternatives, position, at, id) {
+function rowOf(token, alternatives, name, { position, at, id }) {
   const instead = alternatives?.slice(0, SHOWN_ALTERNATIVES) ?? [];
   const cell = (/** @type {string} */ text) => h("td", { text });
   return h(
     "tr",
     { id, "aria-rowindex": at + 2, "data-wb-position": position },
-    cell(String(position)),
+    cell(name),
     h("td", {}, h("code", { text: visible(token.label) })),
     cell(String(token.id)),
     cell(percentOf(token.logprob)),

@@ -8,7 +8,7 @@ import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { openRoot } from "./root.js";
 import { surprisalStrip } from "./surprisal_strip.js";
-import { announcement, factsInWords, ranked, spoken, surprisals } from "./token_words.js";
+import { announcement, factsInWords, placeInWords, ranked, spoken, surprisals } from "./token_words.js";
 
 /**
  * @import { RenderProps } from "@anywidget/types"
@@ -75,7 +75,7 @@ async function render({ model, el, host, signal }) {
     rest.textContent = facts.rest;
   };
   const showStrip = () => {
-    stripTitle.hidden = store.tokens.length === 0;
+    stripTitle.hidden = store.steps.length === 0;
     strip.draw();
     jumps.show();
   };
@@ -117,7 +117,7 @@ function jumpButtons(store) {
   return {
     root: h("span", { class: "wb-jumps" }, uncertain, fork),
     show() {
-      uncertain.hidden = store.tokens.length === 0;
+      uncertain.hidden = store.steps.length === 0;
       fork.hidden = store.forks.length === 0;
     },
   };
@@ -156,7 +156,7 @@ function runFacts(store) {
 
 /** @param {Store} store @param {number} position @param {(position: number, item: Candidate) => void} goOn */
 function tokenFacts(store, position, goOn) {
-  const token = store.tokens[position];
+  const token = store.steps[position];
   const alternatives = store.alternatives(position);
   const isKnown = token.logprob !== null && (alternatives === null || alternatives.length > 0);
   const candidates = isKnown ? ranked(token, alternatives ?? []) : [];
@@ -165,7 +165,7 @@ function tokenFacts(store, position, goOn) {
   if (alternatives === null) rest = "…";
   else if (!candidates.length) rest = "No alternatives were recorded for this run.";
   return {
-    title: `Token ${position} of ${store.tokens.length}`,
+    title: placeInWords(store, position),
     big: visible(token.label),
     say: factsInWords(token),
     listed: "The sampled token and its alternatives",

@@ -42,7 +42,7 @@ async function render({ model, el, host, signal }) {
   const arrange = () => {
     head.show();
     view.arrange({ ...orderOf(model), query: model.get("query") });
-    filter.show(view.rows.length, store.tokens.length);
+    filter.show(view.rows.length, store.steps.length);
   };
 
   let followed = true;

@@ -16,7 +16,7 @@ export function tokenTip(output, store) {
   output.addEventListener("pointerover", (event) => {
     const span = around(event, "[data-wb-position]");
     const position = Number(span?.getAttribute("data-wb-position"));
-    const token = span ? store.tokens[position] : undefined;
+    const token = span ? store.steps[position] : undefined;
     if (!span || !token) {
       hide();
       return;

@@ -56,9 +56,21 @@ export function spoken({ label }) {
   return label.trim() === "" ? visible(label) : label.trim();
 }
 
-/** What is said of a token that was chosen. @param {{tokens: Token[], forks: number[]}} run @param {number} position */
-export function announcement({ tokens, forks }, position) {
-  const fork = forks.includes(position) ? " Branches part here." : "";
-  const facts = factsInWords(tokens[position]);
-  return `Token ${position} of ${tokens.length}: ${spoken(tokens[position])}. ${facts}.${fork}`;
+/**
+ * Which token of a run it is.
+ * @param {{tokens: Token[]}} run @param {number} position  that of the end is after all tokens
+ */
+export function placeInWords({ tokens }, position) {
+  if (position < tokens.length) return `Token ${position} of ${tokens.length}`;
+  return tokens.length === 1 ? "The end, after 1 token" : `The end, after ${tokens.length} tokens`;
+}
+
+/**
+ * What is said of a token that was chosen.
+ * @param {{tokens: Token[], steps: Token[], forks: number[]}} run @param {number} position
+ */
+export function announcement(run, position) {
+  const token = run.steps[position];
+  const fork = run.forks.includes(position) ? " Branches part here." : "";
+  return `${placeInWords(run, position)}: ${spoken(token)}. ${factsInWords(token)}.${fork}`;
 }

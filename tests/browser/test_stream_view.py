@@ -247,12 +247,12 @@ def test_a_run_pauses_where_the_form_says_and_the_line_below_tells_why(modules: 
     entropy.fill("much")
     entropy.blur()
     assert entropy.get_attribute("aria-invalid") == "true"
-    expect(page.locator(".wb-pause-reason")).to_have_text("Entropy above: a number of nats, 0 or above.")
+    expect(page.locator(".wb-pause-reason")).to_have_text("Entropy above: a number of bits, 0 or above.")
     entropy.fill("9")
     page.get_by_label("Text", exact=True).fill("blue")
     page.get_by_label("Tool call").check()
     modules.carry()
-    assert view.breakpoints == [Breakpoint(entropy_above=9.0), Breakpoint(text="blue"), Breakpoint(tool_call=True)]
+    assert view.breakpoints == [Breakpoint(entropy_above=6.238325), Breakpoint(text="blue"), Breakpoint(tool_call=True)]
     expect(page.get_by_role("button", name="Pause at … (3)")).to_be_visible()
     view.breakpoints = [Breakpoint(text="considered")]
     modules.carry()

@@ -20,10 +20,11 @@ test("the page says what its static twin says", () => {
 
 test("what nobody knows is a dash", () => {
   assert.deepEqual(
-    [format.percentOf(null), format.fixed(null, 2), format.fixed(undefined, 2), format.nats(null)],
+    [format.percentOf(null), format.fixed(null, 2), format.fixed(undefined, 2), format.divergence(null, "bits")],
     ["–", "–", "–", "–"],
   );
-  assert.equal(format.bits(null), null);
+  assert.equal(format.information(null, "nats", 1), "–");
+  assert.deepEqual([format.bits(null), format.surprisal(null), format.inUnit(null, "bits")], [null, null, null]);
 });
 
 test("no token is invisible, and none looks like another", () => {

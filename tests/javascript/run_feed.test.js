@@ -26,7 +26,9 @@ function snapshot(count, facts = {}) {
 
 /** @param {Snapshot} first */
 function opened(first) {
-  const fake = new FakeModel(/** @type {State} */ ({ snapshot: first, selected: [], forks: [], problem: "" }));
+  const fake = new FakeModel(
+    /** @type {State} */ ({ snapshot: first, selected: [], forks: [], unit: "bits", problem: "" }),
+  );
   const controller = new AbortController();
   const { store } = feed.initialize({ model: fake.model, signal: controller.signal });
   /** @type {Change[]} */ const told = [];
@@ -198,10 +200,10 @@ test("calls grow by their new text and are read once", () => {
 
 test("a run pauses with a reason and goes on without one", () => {
   const { fake, store } = opened(snapshot(0, { can_pause: true }));
-  fake.receive(delta(1, 0, 1, { state: "paused", paused_by: "entropy above 2" }));
+  fake.receive(delta(1, 0, 1, { state: "paused", paused_by: ["entropy_above", 2] }));
   assert.deepEqual(
     [store.state, store.pausedBy, store.active, store.canPause],
-    ["paused", "entropy above 2", true, true],
+    ["paused", ["entropy_above", 2], true, true],
   );
   fake.receive(delta(2, 1, 2));
   assert.deepEqual([store.state, store.pausedBy], ["running", null]);
@@ -280,7 +282,9 @@ test("a page that is loaded in the middle asks for the run once, one that finds 
     ["failed", 0],
     ["idle", 0],
   ])) {
-    const fake = new FakeModel({ snapshot: snapshot(1, { state }), selected: [], forks: [], problem: "" });
+    const fake = new FakeModel(
+      /** @type {State} */ ({ snapshot: snapshot(1, { state }), selected: [], forks: [], unit: "bits", problem: "" }),
+    );
     feed.initialize({ model: fake.model, signal: new AbortController().signal });
     assert.equal(fake.sent.length, asked, state);
     fake.receive({ kind: "delta", news: ["r1", 9, 8, [], 1] });
@@ -296,6 +300,14 @@ test("a view that is closed hears nothing more, and the page's end stops all clo
   mock.timers.tick(1000);
   fake.model.set("forks", [1]);
   assert.deepEqual([told, fake.take()], [[], []]);
+});
+
+test("a unit that one view asks for is told to all of them and kept with the run", () => {
+  const { fake, store, told } = opened(snapshot(1, { state: "finished" }));
+  assert.equal(store.unit, "bits");
+  store.measureIn("nats");
+  assert.deepEqual([store.unit, fake.state.unit, fake.saves], ["nats", "nats", 1]);
+  assert.deepEqual(told, [{ kind: "unit", from: 0 }]);
 });
 
 test("forks and the wish for the keyboard are handed on", () => {

@@ -40,7 +40,7 @@ class Playground(Choosing):
 
     _esm = module_source("playground")
     _css = style_source("playground")
-    _twin_shows = ("feed.snapshot",)
+    _twin_shows = ("feed.snapshot", "feed.unit")
 
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")
@@ -151,7 +151,7 @@ class Playground(Choosing):
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
-        return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params)
+        return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params, self.feed.unit)
 
     def __repr__(self) -> str:
         run = "None" if self.run is None else repr(self.run.id)

@@ -31,6 +31,7 @@ from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.branches import forks
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.contract import RunLike
+from workbench.widgets.format import UNITS
 from workbench.widgets.wire import RunStream, in_words, steps_of, wire_alternative
 
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
@@ -76,6 +77,9 @@ class RunFeed(WorkbenchWidget):
     snapshot = traitlets.Dict(help="The run as it was when it started, or as it ended.").tag(sync=True)
     selected = Positions((), help="Positions of the selected tokens; the last one is the one inspected.").tag(sync=True)
     forks = traitlets.List(traitlets.Int(), help="Positions at which other runs of the same prompt part from it.").tag(
+        sync=True
+    )
+    unit = traitlets.Enum(UNITS, "bits", help="The unit of surprisal, entropy and divergence: bits or nats.").tag(
         sync=True
     )
     problem = traitlets.Unicode(

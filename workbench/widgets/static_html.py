@@ -15,14 +15,16 @@ from workbench.records import Alternative, ModelCard, TokenRecord
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import (
     STATE_WORDS,
-    bits,
     duration,
     fixed,
+    in_unit,
+    information,
     parameter_count,
     percent,
     percent_of,
     stop_words,
     strength,
+    surprisal,
     visible,
 )
 from workbench.widgets.wire import in_words, label, steps_of, whole_pieces
@@ -37,20 +39,19 @@ _BAR = "91,127,181"
 _SHOWN_ALTERNATIVES = 3
 
 
-def run_html(run: RunLike) -> str:
+def run_html(run: RunLike, unit: str = "bits") -> str:
     """A run's text with each token's probability, its metrics, and its first tokens as a table."""
-    return document(
-        prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(steps_of(run), run.end)
-    )
+    table = tokens_html(steps_of(run), run.end, unit)
+    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), table)
 
 
-def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams) -> str:
+def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams, unit: str) -> str:
     """The run with its settings; before the first one, what it would be made with.
 
     Facts of the machine, such as memory, stay out: the outputs of a lesson are compared on other machines.
     """
     if run is not None:
-        return document(sampling_html(run.sampling_params), run_html(run))
+        return document(sampling_html(run.sampling_params), run_html(run, unit))
     return document(line(model or "No model is served."), sampling_html(params), stream_html(None, prompt))
 
 
@@ -92,26 +93,29 @@ def metrics_html(run: RunLike) -> str:
     return line(" · ".join([run.model, *facts])) + problem
 
 
-def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None) -> str:
-    """A table of the first tokens, with the names of the columns of ``run.to_frame()``.
+def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, unit: str = "bits") -> str:
+    """A table of the first tokens.
 
     Args:
         end: the one of them with which the model ended its turn.
+        unit: of surprisal and entropy.
     """
     if not tokens:
         return line("No tokens yet.")
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "probability", "logprob", "rank"))
-    head += '<th scope="col">entropy</th><th scope="col" style="text-align:left">instead</th>'
-    rows = "".join(_token_row(token, is_end=token is end) for token in tokens[:MOST_ROWS])
+    names = ("#", "token", "id", "probability", f"surprisal, {unit}", "rank", f"entropy, {unit}")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    head += '<th scope="col" style="text-align:left">instead</th>'
+    rows = "".join(_token_row(token, unit, is_end=token is end) for token in tokens[:MOST_ROWS])
     rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
 
 
-def token_html(token: TokenRecord | None, *, is_end: bool = False) -> str:
+def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "bits") -> str:
     """One token and its alternatives, the sampled one in bold; the end token says after how many others it came."""
     if token is None:
         return document(line("No token is selected."))
-    said = f"{percent_of(token.logprob)}, rank {token.rank}, {fixed(bits(token.logprob), 1)} bits, id {token.token_id}"
+    facts = [percent_of(token.logprob), f"rank {token.rank}", information(surprisal(token.logprob), unit, 1)]
+    said = ", ".join([*facts, f"id {token.token_id}"])
     candidates: list[TokenRecord | Alternative] = sorted(
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
@@ -204,7 +208,7 @@ def _title(token: TokenRecord) -> str:
     return f"{percent_of(token.logprob)}, rank {token.rank}"
 
 
-def _token_row(token: TokenRecord, *, is_end: bool) -> str:
+def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:
     instead = "  ".join(
         f"{visible(label(item.text, item.bytes))} {percent_of(item.logprob)}"
         for item in token.alternatives[:_SHOWN_ALTERNATIVES]
@@ -214,9 +218,9 @@ def _token_row(token: TokenRecord, *, is_end: bool) -> str:
         code(label(token.text, token.bytes)),
         str(token.token_id),
         percent_of(token.logprob),
-        fixed(token.logprob, 2),
+        fixed(in_unit(surprisal(token.logprob), unit), 2),
         str(token.rank) if token.rank else "–",
-        fixed(token.entropy, 2),
+        fixed(in_unit(token.entropy, unit), 2),
     ]
     last = f'<td style="text-align:left"><code>{escape(instead)}</code></td>'
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{last}</tr>"

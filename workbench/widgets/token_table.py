@@ -33,7 +33,7 @@ class TokenTable(WorkbenchWidget):
 
     _esm = module_source("token_table")
     _css = style_source("token_table")
-    _twin_shows = ("feed.snapshot", "sort_by", "descending", "query")
+    _twin_shows = ("feed.snapshot", "feed.unit", "sort_by", "descending", "query")
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)
@@ -59,7 +59,13 @@ class TokenTable(WorkbenchWidget):
     @property
     def rows(self) -> list[int]:
         """Positions of the rows that are shown, from top to bottom."""
-        return rows(self.feed.steps, sort_by=self.sort_by, descending=self.descending, query=self.query)
+        return rows(
+            self.feed.steps,
+            sort_by=self.sort_by,
+            descending=self.descending,
+            query=self.query,
+            unit=self.feed.unit,
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as they are shown, with the columns of ``run.to_frame()``; the index are the positions."""
@@ -71,7 +77,7 @@ class TokenTable(WorkbenchWidget):
 
     def static_html(self) -> str:
         steps = self.feed.steps
-        return static_html.tokens_html([steps[row] for row in self.rows], self.feed.end)
+        return static_html.tokens_html([steps[row] for row in self.rows], self.feed.end, self.feed.unit)
 
     def __repr__(self) -> str:
         return f"TokenTable(rows={len(self.feed.steps)}, selected={self.selected})"

@@ -20,7 +20,7 @@ from typing import Any
 
 from workbench.protocol import ToolCall
 from workbench.records import Alternative, CallAttempt, TokenRecord, Usage
-from workbench.widgets.breakpoints import breakpoint_words
+from workbench.widgets.breakpoints import named
 from workbench.widgets.call_pieces import pieces_beside_calls
 from workbench.widgets.contract import RunLike
 
@@ -264,9 +264,8 @@ def _active(state: str) -> str:
     return state if state in ("queued", "paused") else "running"
 
 
-def _pause(run: RunLike) -> dict[str, str]:
-    words = breakpoint_words(run.breakpoint)
-    return {} if words is None else {"paused_by": words}
+def _pause(run: RunLike) -> dict[str, Any]:
+    return {} if run.breakpoint is None else {"paused_by": list(named(run.breakpoint))}
 
 
 def stop_name(run: RunLike) -> str | None:

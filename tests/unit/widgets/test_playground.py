@@ -40,6 +40,13 @@ def test_a_run_takes_model_prompt_and_parameters_as_they_stand(opened: Playgroun
     assert opened.run is run
 
 
+def test_the_stored_twin_is_in_the_unit_of_the_page(opened: Playground, page: Page) -> None:
+    opened.start("Hello").wait(5)
+    assert "surprisal, bits" in opened.static_html()
+    page.set(opened.feed, unit="nats")
+    assert "surprisal, nats" in opened.static_html()
+
+
 def test_what_is_selected_in_the_page_is_there_in_python(opened: Playground, page: Page) -> None:
     run = opened.start("Hello")
     run.wait(5)

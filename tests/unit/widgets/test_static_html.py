@@ -13,7 +13,7 @@ from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
-from workbench.widgets import TokenInspector, playground, run_html
+from workbench.widgets import TokenInspector, TokenTable, playground, run_html
 from workbench.widgets.format import visible
 from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
 
@@ -114,6 +114,20 @@ def test_a_twin_says_how_likely_the_end_was_and_what_else_could_have_come(page: 
     inspector = TokenInspector(run)
     inspector.feed.selected = 44
     assert "The end, after 44 tokens: 62.5 %" in Reader(inspector.static_html()).text
+
+
+def test_surprisal_and_entropy_have_one_unit_which_is_named(page: Page) -> None:
+    record = replace(token(0, "x"), logprob=-2 * math.log(2), entropy=3 * math.log(2))
+    table = TokenTable(finished(FakeRun(records=[record])))
+    inspector = TokenInspector(feed=table.feed)
+    table.selected = 0
+    for unit, surprisal, entropy, rounded in [("bits", "2.00", "3.00", "2.0"), ("nats", "1.39", "2.08", "1.4")]:
+        table.feed.unit = unit
+        html = table.static_html()
+        for said in (f'<th scope="col">surprisal, {unit}</th>', f"<td>{surprisal}</td>", f"<td>{entropy}</td>"):
+            assert said in html
+        assert f"entropy, {unit}" in html
+        assert f"25.0 %, rank {record.rank}, {rounded} {unit}, id" in inspector.static_html()
 
 
 def test_a_long_table_is_cut_and_says_so() -> None:

@@ -6,10 +6,11 @@ import { keepSavedState, savedWith } from "./saving.js";
 
 /**
  * @import { AnyModel, InitializeProps } from "@anywidget/types"
- * @import { Alternative, Call, Delta, End, Message, RunState, Snapshot, Token, Usage, WireToken } from "./run_wire.js"
+ * @import { Unit } from "./format.js"
+ * @import { Alternative, Call, Delta, End, Message, PausedBy, RunState, Snapshot, Token, Usage, WireToken } from "./run_wire.js"
  *
  * @typedef {object} Change
- * @property {"reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "focus"} kind
+ * @property {"reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "unit" | "focus"} kind
  * @property {number} from
  * @property {"text" | "token"} [place]
  *
@@ -17,6 +18,7 @@ import { keepSavedState, savedWith } from "./saving.js";
  * @property {Snapshot} snapshot
  * @property {number[]} selected
  * @property {number[]} forks
+ * @property {Unit} unit  of surprisal and entropy
  * @property {string} problem  why the last attempt gave nothing to show
  *
  * @typedef {RunStore} Store
@@ -37,7 +39,7 @@ class RunStore {
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
   canPause = false;
-  /** At which breakpoint it is paused, in words. @type {string | null} */ pausedBy = null;
+  /** At which breakpoint it is paused. @type {PausedBy | null} */ pausedBy = null;
   /** Text of a run whose server tells no tokens. */
   text = "";
 
@@ -62,6 +64,7 @@ class RunStore {
     });
     model.on("change:selected", () => this.#tellSelected());
     model.on("change:problem", () => this.#tell({ kind: "state", from: 0 }));
+    model.on("change:unit", () => this.#tell({ kind: "unit", from: 0 }));
     model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
@@ -96,6 +99,17 @@ class RunStore {
   /** @returns {number[]} positions at which another run of the prompt has another token */
   get forks() {
     return this.#model.get("forks") ?? [];
+  }
+
+  /** In which surprisal and entropy are shown. */
+  get unit() {
+    return this.#model.get("unit");
+  }
+
+  /** Have all views of the run show them in another unit. @param {Unit} unit */
+  measureIn(unit) {
+    this.#model.set("unit", unit);
+    this.#model.save_changes();
   }
 
   /** Have the view of the text, or of the selected token, take the keyboard. @param {"text" | "token"} place */

@@ -21,7 +21,7 @@ export function metricsLine(store, signal) {
       said.textContent = `${stateInWords(store)}${store.active ? "" : `, ${store.tokens.length} tokens`}`;
     }
   };
-  store.listen((change) => ["reset", "append", "state"].includes(change.kind) && show(), signal);
+  store.listen((change) => ["reset", "append", "state", "unit"].includes(change.kind) && show(), signal);
   show();
   return h("div", { class: "wb-metrics wb-number" }, parts, said);
 }

@@ -27,6 +27,8 @@
  *
  * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed" | "unfinished"} RunState
  *
+ * @typedef {["entropy_above", number] | ["text", string] | ["tool_call", true]} PausedBy  a breakpoint, entropy in nats
+ *
  * What crosses the wire, as wire.py writes it:
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
  * @typedef {[number, string, number | null, number]} WireAlternative
@@ -45,7 +47,7 @@
  * @property {string | null} [stop_reason]
  * @property {string | null} [error]
  * @property {boolean} [can_pause]
- * @property {string} [paused_by]
+ * @property {PausedBy} [paused_by]
  * @property {(WireAlternative[] | null)[]} [alternatives]  only in a page, which saves them with its notebook
  *
  * @typedef {object} Delta
@@ -54,7 +56,7 @@
  * @property {WireUsage} [usage]
  * @property {RunState} [state]
  * @property {[number, ...WireCall][]} [calls]  each with its place, and its new text alone
- * @property {string} [paused_by]
+ * @property {PausedBy} [paused_by]
  *
  * @typedef {Snapshot & {kind: "end", at: number}} End  `tokens` from position `at` on
  * @typedef {{kind: "alternatives", run?: string, from: number, items: WireAlternative[][], error?: string}} Alternatives

@@ -180,7 +180,7 @@ def test_a_reloaded_page_shows_the_finished_run_again(notebook: NotebookPage) ->
     notebook.open()
     notebook.wait_for("finished")
     assert notebook.playground.locator(".wb-output").text_content() == text
-    expect(notebook.playground.locator(".wb-inspector h3").first).to_have_text("Token 40 of 44")
+    expect(notebook.playground.locator(".wb-inspector h3").first).to_have_text("Token 41 of 44")
 
 
 def test_a_page_opened_in_the_middle_of_a_run_catches_up(notebook: NotebookPage) -> None:

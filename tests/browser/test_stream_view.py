@@ -122,7 +122,7 @@ def test_arrow_keys_walk_the_tokens_and_the_inspector_says_them(modules: ModuleH
         output.press(key)
         modules.carry()
         assert view.feed.selected == (expected,)
-    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 0 of 44: The. 98.0 %, rank 1")
+    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 1 of 44: The. 98.0 %, rank 1")
     output.press("Escape")
     modules.carry()
     assert view.feed.selected == ()

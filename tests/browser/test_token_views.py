@@ -275,7 +275,7 @@ def test_branches_stand_below_the_run_that_they_leave_and_are_chosen_by_keyboard
     modules.show(tree)
     modules.show(StreamView(feed=tree.feed))
     assert texts(modules, ".wb-branch-name") == ["1", "3", "2"]
-    expect(modules.browser.locator(".wb-branch[aria-selected=true]")).to_contain_text("at 20 ␣late")
+    expect(modules.browser.locator(".wb-branch[aria-selected=true]")).to_contain_text("at 21 ␣late")
     tops = "(lines) => lines.map((line) => line.getBoundingClientRect().height)"
     assert modules.browser.locator(".wb-branch-elbow").evaluate_all(tops) == [54, 108]
     branches = modules.browser.get_by_role("listbox", name="Branches")

@@ -104,7 +104,7 @@ test("a token is told with what is known of it", () => {
   assert.equal(factsInWords(token({ logprob: null, entropy: null }), "bits"), "the server tells no probability");
   assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
   const run = { tokens: tokens(0, 0), steps: tokens(0, 0, -Math.LN2), forks: [1], unit: /** @type {Unit} */ ("bits") };
-  assert.match(announcement(run, 0), /^Token 0 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
+  assert.match(announcement(run, 0), /^Token 1 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
   assert.ok(announcement(run, 1).endsWith(" Branches part here."));
   assert.ok(announcement(run, 2).startsWith("The end, after 2 tokens: t2. 50.0 %"));
   assert.equal(placeInWords({ tokens: tokens(0) }, 1), "The end, after 1 token");
@@ -215,10 +215,10 @@ test("the steps of calls are told one by one and together", () => {
     "5 tokens: 1 whole call, 1 that could not be read; the schema left no choice at 2 of them.",
   );
   assert.equal(summary([]), "0 tokens: 0 whole calls; the schema left no choice at 0 of them.");
-  assert.equal(stepInWords(steps[1], 1), "Token 1, <, call started, a call begins here with ≥ 50.0 %.");
+  assert.equal(stepInWords(steps[1], 1), "Token 2, <, call started, a call begins here with ≥ 50.0 %.");
   assert.equal(
     stepInWords(steps[2], 2),
-    "Token 2, {, call in progress, the schema removed 75.0 %, and left no choice.",
+    "Token 3, {, call in progress, the schema removed 75.0 %, and left no choice.",
   );
   assert.deepEqual(steps.map(startInWords), ["25.0 %", "≥ 50.0 %", "–", "–"]);
   assert.deepEqual(steps.map(removedInWords), ["–", "–", "75.0 %, no choice left", "–, no choice left"]);

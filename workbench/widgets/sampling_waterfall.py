@@ -152,7 +152,8 @@ class SamplingWaterfall(WorkbenchWidget):
                 return
             run, position = self._subject
             if not self.picture:
-                self.picture = refusal(position, "Looking at the run's logits …")
+                is_end = position == len(run.tokens)
+                self.picture = refusal(position, "Looking at the run's logits …", is_end=is_end)
             self._asked = Question(steps_of(run)[position], run.sampling_params, self.sampling_params, self.number)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._answer, name=f"workbench-{run.id}-draw", daemon=True)
@@ -176,13 +177,15 @@ class SamplingWaterfall(WorkbenchWidget):
 
     def _look(self, subject: tuple[RunLike, int], question: Question) -> tuple[SamplingTrace | None, dict[str, Any]]:
         run, position = subject
+        is_end = position == len(run.tokens)
         try:
             trace = run.sampling_trace(position, question.params, question.number)
-            return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows)
+            return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows, is_end=is_end)
         except UnsupportedFieldError:
-            return None, refusal(position, _NOTHING_KEPT)
+            words = _NOTHING_KEPT
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-            return None, refusal(position, f"How this token was drawn cannot be shown: {in_words(problem)}.")
+            words = f"How this token was drawn cannot be shown: {in_words(problem)}."
+        return None, refusal(position, words, is_end=is_end)
 
     def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:
         """The number that the run drew there; None where it drew none, although other settings are given a stand-in."""

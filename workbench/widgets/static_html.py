@@ -120,7 +120,7 @@ def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    name = f"The end, after {token.position} tokens" if is_end else f"Token {token.position}"
+    name = f"The end, after {token.position} tokens" if is_end else f"Token {token.position + 1}"
     return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
@@ -128,7 +128,7 @@ def waterfall_html(picture: Mapping[str, Any]) -> str:
     """A picture of ``waterfall_wire``: the sentence, the tokens by stage, and where the number hit."""
     if not picture:
         return document(line("No token is selected."))
-    title = f"How token {picture['position']} was chosen"
+    title = f"How {picture['name']} was chosen"
     if "error" in picture:
         return document(line(title), line(picture["error"]))
     stages = picture["stages"]
@@ -214,7 +214,7 @@ def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:
         for item in token.alternatives[:_SHOWN_ALTERNATIVES]
     )
     cells = [
-        "end" if is_end else str(token.position),
+        "end" if is_end else str(token.position + 1),
         code(label(token.text, token.bytes)),
         str(token.token_id),
         percent_of(token.logprob),

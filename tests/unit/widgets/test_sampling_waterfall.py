@@ -259,7 +259,7 @@ def test_a_busy_model_blocks_no_slider_and_only_the_newest_question_is_answered(
     waterfall = SamplingWaterfall(run, controls=controls, position=AT)
     for step in range(1, 101):
         controls.value = SamplingParams(strategy=SamplingStrategy.top_p, temperature=step / 100, top_p=0.9)
-    assert waterfall.picture == {"position": AT, "error": "Looking at the run's logits …"}
+    assert waterfall.picture == {"position": AT, "name": "token 26", "error": "Looking at the run's logits …"}
     run.free.set()
     assert settled(waterfall)["stages"][1]["title"] == "Temperature 1"
     assert run.looks <= 6

@@ -13,7 +13,7 @@ from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
-from workbench.widgets import TokenInspector, TokenTable, playground, run_html
+from workbench.widgets import SamplingWaterfall, TokenInspector, TokenTable, TokenTree, playground, run_html
 from workbench.widgets.format import visible
 from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
 
@@ -128,6 +128,22 @@ def test_surprisal_and_entropy_have_one_unit_which_is_named(page: Page) -> None:
             assert said in html
         assert f"entropy, {unit}" in html
         assert f"25.0 %, rank {record.rank}, {rounded} {unit}, id" in inspector.static_html()
+
+
+def test_tokens_are_counted_from_one(page: Page) -> None:
+    run = finished(FakeRun(end=replace(token(44, "<|im_end|>"), is_special=True)))
+    inspector, tree = TokenInspector(run), TokenTree([run, finished(FakeRun("run-2", texts=["Else"]))])
+    inspector.feed.selected = 0
+    waterfall = SamplingWaterfall(feed=inspector.feed)
+    assert waterfall.wait(60)
+    assert "Token 1: " in inspector.static_html()
+    assert "How token 1 was chosen" in waterfall.static_html()
+    assert "<td>1</td><td><code>The</code>" in tokens_html(run.tokens)
+    assert "<td>44</td>" in tokens_html(run.tokens)
+    assert "<td>1</td><td>1</td><td><code>Else" in tree.static_html()
+    inspector.feed.selected = 44
+    assert waterfall.wait(60)
+    assert "How the end was chosen" in waterfall.static_html()
 
 
 def test_a_long_table_is_cut_and_says_so() -> None:

@@ -14,8 +14,9 @@ import { openRoot } from "./root.js";
  * @property {number} removed  mass of the stage before that this one cut
  * @property {boolean} cuts  whether a share of 0 means that the token was taken out here
  *
- * @typedef {object} Picture  empty where no token is selected; only `position` and `error` where there is no trace
+ * @typedef {object} Picture  empty where no token is selected; only `position`, `name` and `error` where there is no trace
  * @property {number} position
+ * @property {string} name  what is looked at
  * @property {string} [error]
  * @property {string} summary
  * @property {number | null} number
@@ -54,7 +55,7 @@ function render({ model, el, signal }) {
     const isEmpty = picture.position === undefined;
     const isShown = !isEmpty && picture.error === undefined;
     el.setAttribute("data-wb-position", isEmpty ? "none" : String(picture.position));
-    title.textContent = isEmpty ? "How a token is chosen" : `How token ${picture.position} was chosen`;
+    title.textContent = isEmpty ? "How a token is chosen" : `How ${picture.name} was chosen`;
     said.textContent = isEmpty
       ? "Choose a token to see what each step of sampling left to draw from."
       : (picture.error ?? picture.summary);

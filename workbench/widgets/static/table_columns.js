@@ -15,7 +15,7 @@
 
 /** @type {Column[]} */
 export const COLUMNS = [
-  { name: "#", field: "position", width: 56, help: "Position among the generated tokens, from 0" },
+  { name: "#", field: "position", width: 56, help: "Number of the token, from 1; its position in Python is one less" },
   { name: "token", field: "text", width: 132, help: "The token alone, with white space made visible" },
   { name: "id", field: "token_id", width: 72, help: "Its number in the vocabulary" },
   {

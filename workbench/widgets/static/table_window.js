@@ -55,7 +55,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     const kept = drawn.get(position);
     if (kept?.token === token && kept.alternatives === alternatives && kept.at === at && kept.unit === unit)
       return kept;
-    const name = position < store.tokens.length ? String(position) : "end";
+    const name = position < store.tokens.length ? String(position + 1) : "end";
     const place = { position, at, id: `${idPrefix}-${position}` };
     return { root: rowOf(token, alternatives, name, unit, place), token, alternatives, at, unit };
   };

@@ -44,7 +44,7 @@ async function render({ model, el, host, signal }) {
     message.hidden = !text;
   });
   const goOn = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
-    said.textContent = `Goes on from token ${position} with ${spoken(item)}.`;
+    said.textContent = `Goes on from token ${position + 1} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
   };
   el.append(
@@ -139,7 +139,7 @@ function runFacts(store) {
   const options = worst.map(({ position, nats }) => ({
     key: `position-${position}`,
     kind: "wb-alternative wb-improbable",
-    title: `token ${position}`,
+    title: `token ${position + 1}`,
     isChosen: false,
     parts: row(store.tokens[position].label, nats / worst[0].nats, information(nats, store.unit, 1)),
     choose: () => store.select([position]),

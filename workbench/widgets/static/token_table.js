@@ -150,7 +150,8 @@ function filterBar(model, signal) {
       const query = model.get("query");
       // A text that only looks like a comparison may be what the tokens say.
       const misread = shown === 0 && all > 0 ? misreadIn(query) : "";
-      const hint = "rank>3; names are position, id, probability, surprisal, logprob, rank and entropy";
+      const hint =
+        "rank>3; names are position (from 0, as in Python), id, probability, surprisal, logprob, rank and entropy";
       const text = misread
         ? `${misread} is no comparison. Write a name, a sign and a number: ${hint}.`
         : query.trim()

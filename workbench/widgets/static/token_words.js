@@ -63,7 +63,7 @@ export function spoken({ label }) {
  * @param {{tokens: Token[]}} run @param {number} position  that of the end is after all tokens
  */
 export function placeInWords({ tokens }, position) {
-  if (position < tokens.length) return `Token ${position} of ${tokens.length}`;
+  if (position < tokens.length) return `Token ${position + 1} of ${tokens.length}`;
   return tokens.length === 1 ? "The end, after 1 token" : `The end, after ${tokens.length} tokens`;
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
-from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, wait_until
+from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, wait_until, words
 from workbench.records import TokenRecord
 from workbench.steering import Breakpoint
 from workbench.widgets import StreamView, TokenInspector, playground
@@ -316,3 +318,15 @@ def test_a_view_that_is_taken_away_leaves_nothing(modules: ModuleHost) -> None:
     assert shown.feed.wait(5)
     modules.carry()
     assert modules.browser.evaluate("wb.views[0].el.childElementCount") == 0
+
+
+def test_no_colour_hangs_at_the_end_of_a_line(modules: ModuleHost, screenshots: Path) -> None:
+    modules.browser.set_viewport_size({"width": 360, "height": 900})
+    run = FakeRun(records=[replace(token(i, word), logprob=-6.0) for i, word in enumerate(words(ANSWER))])
+    run.step(1000)
+    modules.show(StreamView(run=run))
+    coloured = """[...document.querySelectorAll('.wb-output *')]
+        .filter((element) => getComputedStyle(element).boxShadow !== 'none')"""
+    assert modules.browser.evaluate(f"{coloured}.length") == len(run.tokens)
+    assert modules.browser.evaluate(f"{coloured}.every((element) => element.getClientRects().length === 1)")
+    modules.browser.screenshot(path=screenshots / "line-ends.png", full_page=True)

@@ -197,7 +197,8 @@ def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     color = 0.52 * strength(token.logprob, token.entropy, color_by)
     hue = _COOL if color_by == "entropy" else _HEAT
     style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
-    return f'<span title="{_title(token)}"{style}>{escape(shown(piece))}</span>'
+    word = piece.removeprefix(" ") or piece  # the space may hang at the end of a line, and its colour with it
+    return f'{piece[: len(piece) - len(word)]}<span title="{_title(token)}"{style}>{escape(shown(word))}</span>'
 
 
 def _control_token(token: TokenRecord) -> str:

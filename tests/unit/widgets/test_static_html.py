@@ -146,6 +146,14 @@ def test_tokens_are_counted_from_one(page: Page) -> None:
     assert "How the end was chosen" in waterfall.static_html()
 
 
+def test_the_space_before_a_word_has_no_colour() -> None:
+    html = run_html(finished(FakeRun(texts=["One", " two", " ", "\n"])))
+    assert ">One</span> <span title=" in html
+    assert ">two</span><span title=" in html
+    assert "> </span><span title=" in html
+    assert "One two \n" in Reader(html).text
+
+
 def test_a_long_table_is_cut_and_says_so() -> None:
     tokens = [token(i, f" t{i}") for i in range(MOST_ROWS + 5)]
     text = Reader(tokens_html(tokens)).text

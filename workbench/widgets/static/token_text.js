@@ -111,6 +111,8 @@ export function tokenSpan(token, position, look) {
   if (token.special) span.textContent = token.label;
   else if (look.whitespace) span.append(...withMarks(token.piece));
   else span.append(...framed(token.piece));
+  // The space before a word may hang at the end of the line above, where its colour would be a sliver.
+  (span.querySelector(".wb-word") ?? span).classList.add("wb-ink");
   const amount = token.special ? 0 : strength(token.logprob, token.entropy, look.colorBy);
   if (amount > 0) {
     span.style.setProperty("--wb-a", (0.52 * amount).toFixed(3));

@@ -98,7 +98,7 @@ def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_
     notebook.screenshot(screenshots / "tree-light.png")
     assert notebook.serious_findings(".wb-playground") == []
     box.locator(".wb-branch").first.click()
-    expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("3")
+    expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("1")
     wait_until(lambda: notebook.python("pg.run is pg.feed.runs[2]") == "True")
 
 

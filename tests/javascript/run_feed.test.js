@@ -56,7 +56,7 @@ test("tokens come with what they add to the text, and usage grows with them", ()
   assert.deepEqual(labels(store), [" t0", " t1", " t2", " t3", "<4>", " t5"]);
   assert.deepEqual(store.tokens.map((token) => token.special).indexOf(true), 4);
   assert.equal(store.tokens.map((token) => token.piece).join(""), " t0 t1 t2 t3 t5");
-  assert.deepEqual(store.usage, { prompt: 3, reused: 1, generated: 6, firstTokenS: 0.2, tokensPerS: 21 });
+  assert.deepEqual(store.usage, { prompt: 3, reused: 1, generated: 6, firstTokenS: 0.2, tokensPerS: 21, kept: 0 });
   assert.deepEqual(
     told.map(({ kind, from }) => [kind, from]),
     [
@@ -66,6 +66,12 @@ test("tokens come with what they add to the text, and usage grows with them", ()
     ],
   );
   assert.deepEqual(fake.take(), []);
+});
+
+test("a branch counts what it generated itself, apart from the tokens that it kept", () => {
+  const { fake, store } = opened(snapshot(3, { usage: [3, 5, 0, null, null, 3] }));
+  fake.receive(delta(1, 3, 5));
+  assert.deepEqual([store.usage?.kept, store.usage?.generated, store.tokens.length], [3, 2, 5]);
 });
 
 test("whatever is lost, doubled or late, no token is ever wrong, and the end is the run", () => {

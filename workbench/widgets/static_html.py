@@ -77,10 +77,9 @@ def text_html(run: RunLike, color_by: str = "surprisal") -> str:
 
 def metrics_html(run: RunLike) -> str:
     usage = run.usage
-    more = usage.reused_tokens - usage.prompt_tokens  # a branch has the kept tokens of its answer besides the prompt
+    kept = f" and {usage.kept_tokens} kept" if usage.kept_tokens else ""
     reused = f", {usage.reused_tokens} reused" if usage.reused_tokens else ""
-    reused = f", reused with {more} tokens more" if more > 0 else reused
-    facts = [f"prompt {usage.prompt_tokens}{reused}", f"generated {usage.generated_tokens}"]
+    facts = [f"prompt {usage.prompt_tokens}{kept}{reused}", f"generated {usage.generated_tokens}"]
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
     if usage.time_to_first_token_s is not None:

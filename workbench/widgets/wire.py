@@ -139,13 +139,17 @@ def called(call: ToolCall) -> list[str]:
 
 
 def wire_usage(usage: Usage) -> list[Any]:
-    """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``"""
+    """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``.
+
+    Of a branch, ``kept_tokens`` follows.
+    """
     return [
         usage.prompt_tokens,
         usage.reused_tokens,
         usage.generated_tokens,
         number(usage.time_to_first_token_s, digits=4),
         number(usage.decode_tokens_per_s, digits=1),
+        *([usage.kept_tokens] if usage.kept_tokens else []),
     ]
 
 
@@ -188,7 +192,8 @@ class RunStream:
         self._sequence += 1
         usage = wire_usage(self.run.usage)
         told, self._told_usage = self._told_usage, usage
-        is_told = [*told[:2], len(self._tokens), *told[3:4]] == usage[:4]
+        generated = len(self._tokens) - self.run.usage.kept_tokens
+        is_told = [*told[:2], generated, *told[3:4], *told[5:]] == [*usage[:4], *usage[5:]]
         parts = {
             "usage": None if is_told else usage,
             "state": None if self.run.state == "running" else _active(self.run.state),

@@ -179,8 +179,9 @@ class FakeRun:
 
     @property
     def usage(self) -> Usage:
-        count = len(self.tokens)
-        return Usage(48, 36, count, 0.034 if count else None, 92.0 if count > 1 else None)
+        kept = self.branched_at or 0
+        count = len(self.tokens) - kept
+        return Usage(48, 36 + kept, count, 0.034 if count else None, 92.0 if count > 1 else None, kept)
 
     @property
     def parts(self) -> list[str | CallAttempt]:

@@ -13,7 +13,7 @@ import traitlets
 
 from tests.unit.widgets.fake_session import FakeRun, token, wait_until
 from tests.unit.widgets.recorded_page import Page
-from workbench.widgets import RunFeed, TokenTable
+from workbench.widgets import RunFeed, TokenTable, run_html
 from workbench.widgets.wire import RunStream, wire_token
 
 
@@ -63,6 +63,18 @@ def test_a_message_says_only_what_has_changed(page: Page) -> None:
     assert set(stream.delta()) == {"kind", "news"}
     run.pause()
     assert stream.delta()["state"] == "paused"
+
+
+def test_a_branch_tells_the_tokens_that_it_kept_once_and_counts_its_own(page: Page) -> None:
+    run = FakeRun()
+    run.step(100)
+    branch = run.branch(30)
+    stream = RunStream(branch)
+    branch.step()
+    assert stream.delta()["usage"] == [48, 66, 1, 0.034, None, 30]
+    branch.step()
+    assert set(stream.delta()) == {"kind", "news"}
+    assert "prompt 48 and 30 kept, 66 reused · generated 2" in run_html(branch)
 
 
 def test_a_thousand_tokens_that_come_one_by_one_are_a_hundred_and_fifty_kilobytes_at_most(page: Page) -> None:

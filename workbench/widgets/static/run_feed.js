@@ -200,7 +200,7 @@ class RunStore {
     this.#wire.push(...fresh);
     this.tokens.push(...fresh.map(tokenOf));
     if (delta.usage) this.usage = usageOf(delta.usage);
-    else if (this.usage) this.usage = { ...this.usage, generated: this.tokens.length, tokensPerS };
+    else if (this.usage) this.usage = { ...this.usage, generated: this.tokens.length - this.usage.kept, tokensPerS };
     for (const [place, status, text, ...read] of delta.calls ?? []) {
       this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
     }

@@ -4,10 +4,7 @@ import { h } from "./dom.js";
 import { duration } from "./format.js";
 import { perplexityOf, speed, stateInWords } from "./run_words.js";
 
-/**
- * @import { Store } from "./run_feed.js"
- * @import { Usage } from "./run_wire.js"
- */
+/** @import { Store } from "./run_feed.js" */
 
 /** The line, whose changes of state are spoken. @param {Store} store @param {AbortSignal} signal */
 export function metricsLine(store, signal) {
@@ -34,7 +31,11 @@ function metrics(store) {
   return [
     usage.tokensPerS !== null && metric(["", speed(usage.tokensPerS), " tokens/s"]),
     usage.firstTokenS !== null && metric(["first token ", duration(usage.firstTokenS), ""]),
-    metric(["prompt ", String(usage.prompt), ""], reusedOf(usage)),
+    metric(
+      ["prompt ", String(usage.prompt), ""],
+      usage.kept > 0 && [" and ", String(usage.kept), " kept"],
+      usage.reused > 0 && [", ", String(usage.reused), " reused"],
+    ),
     metric(["generated ", String(usage.generated || store.tokens.length), ""]),
     perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
     metric(
@@ -43,12 +44,6 @@ function metrics(store) {
         : ["", stateInWords(store), ""],
     ),
   ].filter((part) => part !== false);
-}
-
-/** A branch has the kept tokens of its answer besides the prompt. @param {Usage} usage @returns {string[] | false} */
-function reusedOf({ prompt, reused }) {
-  if (reused > prompt) return [", reused with ", String(reused - prompt), " tokens more"];
-  return reused > 0 && [", ", String(reused), " reused"];
 }
 
 /** @param {(string[] | false)[]} groups each: quiet text, strong text, quiet text */

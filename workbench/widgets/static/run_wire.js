@@ -18,6 +18,7 @@
  * @property {number} generated
  * @property {number | null} firstTokenS
  * @property {number | null} tokensPerS
+ * @property {number} kept  tokens of another run with which a branch begins
  *
  * @typedef {object} Call  a tool call that the model has begun
  * @property {"started" | "in_progress" | "success" | "failure"} status
@@ -32,7 +33,7 @@
  * What crosses the wire, as wire.py writes it:
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
  * @typedef {[number, string, number | null, number]} WireAlternative
- * @typedef {[number, number, number, number | null, number | null]} WireUsage
+ * @typedef {[number, number, number, number | null, number | null, number?]} WireUsage
  * @typedef {[Call["status"], string, string?, string?]} WireCall
  *
  * @typedef {object} Snapshot
@@ -81,6 +82,6 @@ export function callOf([status, text, name, args]) {
 /** @param {WireUsage | null} wire @returns {Usage | null} */
 export function usageOf(wire) {
   if (!wire) return null;
-  const [prompt, reused, generated, firstTokenS, tokensPerS] = wire;
-  return { prompt, reused, generated, firstTokenS, tokensPerS };
+  const [prompt, reused, generated, firstTokenS, tokensPerS, kept = 0] = wire;
+  return { prompt, reused, generated, firstTokenS, tokensPerS, kept };
 }

@@ -138,6 +138,7 @@ class FakeRun:
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
+        self.seed = self.sampling_params.seed
         self.state = "queued"
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None

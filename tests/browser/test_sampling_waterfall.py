@@ -49,6 +49,7 @@ def test_every_candidate_has_a_bar_at_every_stage_and_what_was_cut_stays_visible
     cut = page.locator(".wb-fall-cut")
     assert cut.count() > 3
     expect(cut.first).to_have_text("cut")
+    expect(page.locator(".wb-fall-foot")).to_contain_text("Move the number to draw again.")
     mass = page.locator(".wb-fall-removed").all_text_contents()
     assert mass[:2] == ["all of it", "nothing cut"]
     assert mass[2] == f"{python_format.percent(waterfall.picture['stages'][2]['removed'])} cut"

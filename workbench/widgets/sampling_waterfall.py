@@ -51,6 +51,7 @@ class SamplingWaterfall(WorkbenchWidget):
     picture = traitlets.Dict(help="The stages of the draw as they are shown; empty where no token is selected.").tag(
         sync=True
     )
+    has_controls = traitlets.Bool(False, help="There are sampling controls that it follows.").tag(sync=True)
     number = traitlets.Float(
         None,
         allow_none=True,
@@ -79,7 +80,7 @@ class SamplingWaterfall(WorkbenchWidget):
         self._asked: Question | None = None
         self._thread: threading.Thread | None = None
         self._drawn: tuple[tuple[RunLike, int], float | None] | None = None
-        super().__init__(feed=RunFeed(run) if feed is None else feed)
+        super().__init__(feed=RunFeed(run) if feed is None else feed, has_controls=controls is not None)
         self.sampling_params = None if controls is None else controls.value
         if controls is not None:
             controls.observe(self._follow, "value")

@@ -100,6 +100,10 @@ def name_of(position: int, *, is_end: bool) -> str:
 def in_a_sentence(question: Question, trace: SamplingTrace, drawn: float | None) -> str:
     """What was picked by what, and whether the run had the same."""
     picked = _quoted(_Labels(question.token, trace)(trace.token_id))
+    if question.is_own and question.number is None and trace.token_id != question.token.token_id:
+        drawn_by = "Greedy" if trace.number is None else f"The random number {fixed(trace.number, _NUMBER_DIGITS)}"
+        number = " No number is drawn." if trace.number is None else ""
+        return f"{_quoted(_own_label(question))} was chosen by hand. {drawn_by} would have picked {picked}.{number}"
     if trace.number is None:
         return _without_number(question, trace, picked)
     number = fixed(trace.number, _NUMBER_DIGITS)
@@ -122,7 +126,11 @@ def _without_number(question: Question, trace: SamplingTrace, picked: str) -> st
 def _against(question: Question, trace: SamplingTrace) -> str:
     if trace.token_id == question.token.token_id:
         return "" if question.is_own and question.number is None else ", as in the run"
-    return f"; the run has {_quoted(label(question.token.text, question.token.bytes))}"
+    return f"; the run has {_quoted(_own_label(question))}"
+
+
+def _own_label(question: Question) -> str:
+    return label(question.token.text, question.token.bytes)
 
 
 def _quoted(text: str) -> str:

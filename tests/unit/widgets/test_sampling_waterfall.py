@@ -21,6 +21,7 @@ from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldE
 from workbench.protocol import SamplingParams, SamplingStrategy
 from workbench.records import SamplingStage, SamplingTrace, TokenRecord
 from workbench.widgets import SamplingControls, SamplingWaterfall, playground
+from workbench.widgets.format import visible
 from workbench.widgets.waterfall_wire import Question, picture_of
 
 PATIENCE_S = 60
@@ -177,6 +178,20 @@ def test_greedy_needs_no_number_and_says_so(page: Page) -> None:
 def test_a_greedy_run_under_other_settings_says_that_the_number_stands_in(page: Page) -> None:
     waterfall = SamplingWaterfall(finished(GREEDY), controls=SamplingControls(TOP_P), position=AT)
     assert settled(waterfall)["summary"].startswith("The run drew no number. 0.5000 stands in for it and picks")
+
+
+@pytest.mark.parametrize("params", [TOP_P, GREEDY])
+def test_a_token_that_was_chosen_by_hand_is_the_one_that_is_named(
+    page: Page, monkeypatch: pytest.MonkeyPatch, params: SamplingParams
+) -> None:
+    run = finished(params)
+    other = run.tokens[AT].alternatives[-1]
+    branch = run.branch(AT, other.token_id)
+    branch.step(1000)
+    monkeypatch.setattr(branch, "sampling_trace", lambda position, *_: run.sampling_trace(position))
+    summary = settled(SamplingWaterfall(branch, position=AT))["summary"]
+    assert summary.startswith(f"“{visible(other.text)}” was chosen by hand. ")
+    assert f" would have picked “{visible(run.sampling_trace(AT).text(run.sampling_trace(AT).token_id))}”." in summary
 
 
 def test_nothing_selected_is_nothing_shown(page: Page) -> None:

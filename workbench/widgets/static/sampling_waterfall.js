@@ -31,6 +31,7 @@ import { openRoot } from "./root.js";
  * @typedef {object} State of the widget model
  * @property {Picture} picture
  * @property {number | null} number  null for the one that the run drew
+ * @property {boolean} has_controls  it follows sampling controls
  */
 
 const LAST_NUMBER = 0.999;
@@ -198,7 +199,7 @@ function cumulativeAxis(model) {
       hint.textContent =
         number === null
           ? "No random number takes part here."
-          : "Move the number to draw again; the settings above move the candidates.";
+          : `Move the number to draw again${model.get("has_controls") ? "; the sampling settings move the candidates" : ""}.`;
       if (number === null) return;
       line.style.left = `${100 * number}%`;
       line.classList.toggle("wb-fall-late", number > 0.85);

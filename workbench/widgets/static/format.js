@@ -91,7 +91,8 @@ export function duration(seconds) {
 
 /** @param {number} bytes */
 export function byteSize(bytes) {
-  return bytes >= 999.5e6 ? `${trimmed(bytes / 1e9)} GB` : `${Math.round(bytes / 1e6)} MB`;
+  if (bytes >= 999.5e6) return `${trimmed(bytes / 1e9)} GB`;
+  return bytes >= 999.5e3 ? `${Math.round(bytes / 1e6)} MB` : `${Math.round(bytes / 1e3)} kB`;
 }
 
 /** @param {number} count */

@@ -14,7 +14,7 @@ from typing import Any
 from workbench.records import TokenRecord
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import bits
-from workbench.widgets.wire import label, number, stop_name, whole_pieces
+from workbench.widgets.wire import label, logprob_number, number, stop_name, whole_pieces
 
 # A picture of the surprisal has no more bars than it has room for.
 MOST_COLUMNS = 120
@@ -143,7 +143,7 @@ def _columns(tokens: Sequence[TokenRecord], at: int, total: int) -> list[float]:
 def _token(tokens: Sequence[TokenRecord], at: int) -> list[Any] | None:
     if at >= len(tokens):
         return None
-    return [label(tokens[at].text, tokens[at].bytes), number(tokens[at].logprob, digits=4)]
+    return [label(tokens[at].text, tokens[at].bytes), logprob_number(tokens[at].logprob)]
 
 
 def _endings(runs: list[tuple[RunLike, list[int]]], shown: RunLike | None) -> list[tuple[RunLike, list[int]]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.records import TokenRecord
 from workbench.widgets.format import visible
-from workbench.widgets.wire import label, number
+from workbench.widgets.wire import label, logprob_number, number
 
 SORTABLE = ("position", "text", "token_id", "probability", "surprisal", "rank", "entropy")
 _COMPARISON = re.compile(
@@ -64,12 +64,12 @@ def _value(token: TokenRecord, name: str) -> Any:
         # The order of JavaScript's strings, which compare their 16-bit units.
         return label(token.text, token.bytes).encode("utf-16-be", "surrogatepass")
     if name == "probability":
-        logprob = number(token.logprob, digits=4)
+        logprob = logprob_number(token.logprob)
         return None if logprob is None else math.exp(logprob)
     if name == "entropy":
         return number(token.entropy, digits=3)
     if name in ("logprob", "surprisal"):
-        logprob = number(token.logprob, digits=4)
+        logprob = logprob_number(token.logprob)
         return logprob if logprob is None or name == "logprob" else -logprob
     if name == "rank":
         return token.rank or None

@@ -207,5 +207,5 @@ class _Labels:
 
 
 def _short(shares: Iterable[float]) -> list[float]:
-    """Four digits that count: more are not seen, and they would be most of the message."""
-    return [float(f"{share:.4g}") for share in shares]
+    """Six digits that count: rounded to the three that are seen, they give what the shares themselves would."""
+    return [float(f"{share:.6g}") for share in shares]

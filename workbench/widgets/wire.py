@@ -106,7 +106,7 @@ def wire_token(token: TokenRecord, piece: str) -> WireToken:
     wire: WireToken = [
         token.token_id,
         shown,
-        number(token.logprob, digits=4),
+        logprob_number(token.logprob),
         token.rank,
         number(token.entropy, digits=3),
     ]
@@ -122,7 +122,7 @@ def wire_alternative(alternative: Alternative) -> list[Any]:
     return [
         alternative.token_id,
         label(alternative.text, alternative.bytes),
-        number(alternative.logprob, digits=4),
+        logprob_number(alternative.logprob),
         alternative.rank,
     ]
 
@@ -162,6 +162,11 @@ def number(value: float | None, *, digits: int) -> float | None:
 def steps_of(run: RunLike) -> list[TokenRecord]:
     """The tokens of a run as it stands, and after them the end token that the model chose."""
     return [*run.tokens, *([] if run.end is None else [run.end])]
+
+
+def logprob_number(logprob: float) -> float | None:
+    """A logprob as it travels: exact enough for its probability to be rounded as that of the record is."""
+    return number(logprob, digits=6)
 
 
 def whole_pieces(run: RunLike) -> tuple[list[TokenRecord], list[str]]:

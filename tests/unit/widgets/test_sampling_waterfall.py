@@ -19,10 +19,11 @@ from workbench.engine.inspection import trace as engine_trace
 from workbench.engine.sampling import Mask, Sampling
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams, SamplingStrategy
-from workbench.records import SamplingStage, SamplingTrace, TokenRecord
+from workbench.records import Alternative, SamplingStage, SamplingTrace, TokenRecord
 from workbench.widgets import SamplingControls, SamplingWaterfall, playground
-from workbench.widgets.format import visible
+from workbench.widgets.format import percent, percent_of, visible
 from workbench.widgets.waterfall_wire import Question, picture_of
+from workbench.widgets.wire import wire_alternative, wire_token
 
 PATIENCE_S = 60
 TOP_P = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9)
@@ -69,6 +70,18 @@ def test_a_picture_is_its_trace(params: SamplingParams, number: float, position:
         start, end = picture["span"]
         assert start - 1e-7 <= trace.number <= end + 1e-7
     assert len(str(picture)) < 8000
+
+
+def test_a_probability_reads_the_same_in_every_view() -> None:
+    run = finished()
+    for record in run.tokens:
+        trace = run.sampling_trace(record.position)
+        picture = picture_of(Question(record, TOP_P, None, None), trace, None, rows=8)
+        raw = {token_id: percent(shares[0]) for token_id, _, shares in picture["rows"]}
+        known: list[TokenRecord | Alternative] = [record, *record.alternatives]
+        exact = {one.token_id: percent_of(one.logprob) for one in known}
+        for token_id, _, logprob, *_ in (wire_token(record, record.text), *map(wire_alternative, record.alternatives)):
+            assert percent_of(logprob) == exact[token_id] == raw.get(token_id, exact[token_id])
 
 
 def test_the_axis_lines_the_candidates_up_as_the_draw_does() -> None:

@@ -25,6 +25,7 @@ import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/stati
 import {
   announcement,
   factsInWords,
+  placeInPython,
   placeInWords,
   ranked,
   spoken,
@@ -108,6 +109,10 @@ test("a token is told with what is known of it", () => {
   assert.ok(announcement(run, 1).endsWith(" Branches part here."));
   assert.ok(announcement(run, 2).startsWith("The end, after 2 tokens: t2. 50.0 %"));
   assert.equal(placeInWords({ tokens: tokens(0) }, 1), "The end, after 1 token");
+  assert.deepEqual(
+    [0, 1, 2].map((position) => placeInPython(run, position)),
+    ["run.tokens[0]", "run.tokens[1]", "run.end"],
+  );
 });
 
 /** @param {Partial<AnswerTurn>} facts @returns {AnswerTurn} */

@@ -8,7 +8,7 @@ import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { openRoot } from "./root.js";
 import { surprisalStrip } from "./surprisal_strip.js";
-import { announcement, factsInWords, placeInWords, ranked, spoken, surprisals } from "./token_words.js";
+import { announcement, factsInWords, placeInPython, placeInWords, ranked, spoken, surprisals } from "./token_words.js";
 import { unitChoice } from "./unit_choice.js";
 
 /**
@@ -66,6 +66,7 @@ async function render({ model, el, host, signal }) {
     if (shown !== null) store.want(shown, shown + 1);
     const facts = shown === null ? runFacts(store) : tokenFacts(store, shown, goOn);
     title.textContent = facts.title;
+    title.title = shown === null ? "" : placeInPython(store, shown);
     big.textContent = facts.big;
     say.textContent = facts.say;
     list.name(facts.listed);

@@ -67,6 +67,11 @@ export function placeInWords({ tokens }, position) {
   return tokens.length === 1 ? "The end, after 1 token" : `The end, after ${tokens.length} tokens`;
 }
 
+/** The same token in Python. @param {{tokens: Token[]}} run @param {number} position */
+export function placeInPython({ tokens }, position) {
+  return position < tokens.length ? `run.tokens[${position}]` : "run.end";
+}
+
 /**
  * What is said of a token that was chosen.
  * @param {{tokens: Token[], steps: Token[], forks: number[], unit: Unit}} run @param {number} position

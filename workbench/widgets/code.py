@@ -52,7 +52,8 @@ def call_code(
     if breakpoints:
         arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
     lines = "".join(f"    {argument},\n" for argument in arguments)
-    return f"{_OPENING}run = bench.{method}(\n{lines})\nrun.result()"
+    wait = "run.wait_for_pause()  # run.resume() goes on" if breakpoints else "run.result()"
+    return f"{_OPENING}run = bench.{method}(\n{lines})\n{wait}"
 
 
 def branch_code(run: RunLike, *, logprobs: LogProbConfig) -> str:

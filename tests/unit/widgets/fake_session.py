@@ -296,6 +296,12 @@ class FakeRun:
     def wait(self, timeout: float | None = None) -> bool:
         return self._ended.wait(timeout)
 
+    def wait_for_pause(self, timeout: float | None = None) -> bool:
+        deadline = time.monotonic() + (timeout or math.inf)
+        while not self.done and self.state != "paused" and time.monotonic() < deadline:
+            self._ended.wait(0.001)
+        return self.state == "paused"
+
     def result(self, timeout: float | None = None) -> CompletionResponse:
         if not self.wait(timeout):
             raise TimeoutError

@@ -76,6 +76,18 @@ def test_the_code_is_the_call_that_was_made(
         assert names["run"].wait(5)
 
 
+def test_the_code_of_a_run_that_pauses_does_not_wait_for_its_end(
+    opened: Playground, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wb, "Workbench", lambda: session)
+    opened.breakpoints = [Breakpoint(text="considered")]
+    names: dict[str, Any] = {}
+    exec(opened.code, names)
+    assert names["run"].state == "paused"
+    names["run"].resume()
+    assert names["run"].wait(5)
+
+
 @pytest.mark.parametrize("mode", ["chat", "completion"])
 def test_the_code_of_a_branch_gives_that_branch_wherever_it_is_pasted(
     opened: Playground, session: FakeSession, monkeypatch: pytest.MonkeyPatch, mode: str

@@ -73,6 +73,9 @@ class Run(Looking, Chunks[Chunk, Response]):
         self.state: RunState = "queued"
         self.tokens: list[TokenRecord] = []
         """So far; only ever appended to."""
+        self.end: TokenRecord | None = None
+        """The end token that the model chose, with what else could have come. It is none of ``tokens`` and no part of
+        the text. None while the run goes on, where it ended otherwise, and where a remote server does not tell."""
         self.prompt_tokens: tuple[TokenRecord, ...] = ()
         """Records of the prompt's tokens from the second on, where `LogProbConfig.prompt` asked for them."""
         self.seed: int | None = None
@@ -272,6 +275,7 @@ class Run(Looking, Chunks[Chunk, Response]):
             self._chunks.append(chunk)
             if detail := detail_of(chunk):
                 self.tokens.extend(detail.tokens)
+                self.end = detail.end or self.end
                 self.usage = detail.usage or self.usage
                 self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
                 self.notes = detail.notes

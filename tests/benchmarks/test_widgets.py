@@ -84,7 +84,7 @@ def test_a_result_of_five_thousand_tokens_scrolls_and_is_walked_without_a_long_f
     playground = Playground(FakeSession())
     playground.feed.follow(run)
     run.step(LONG_RUN)
-    run.end()
+    run.finish()
     assert playground.feed.wait(60)
     host = ModuleHost(browser.new_page(viewport={"width": 1090, "height": 900}), page)
     host.show(playground)

@@ -98,7 +98,7 @@ def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_
     notebook.screenshot(screenshots / "tree-light.png")
     assert notebook.serious_findings(".wb-playground") == []
     box.locator(".wb-branch").first.click()
-    expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("3")
+    expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("1")
     wait_until(lambda: notebook.python("pg.run is pg.feed.runs[2]") == "True")
 
 
@@ -180,7 +180,7 @@ def test_a_reloaded_page_shows_the_finished_run_again(notebook: NotebookPage) ->
     notebook.open()
     notebook.wait_for("finished")
     assert notebook.playground.locator(".wb-output").text_content() == text
-    expect(notebook.playground.locator(".wb-inspector h3").first).to_have_text("Token 40 of 44")
+    expect(notebook.playground.locator(".wb-inspector h3").first).to_have_text("Token 41 of 44")
 
 
 def test_a_page_opened_in_the_middle_of_a_run_catches_up(notebook: NotebookPage) -> None:

@@ -42,13 +42,14 @@ def test_every_candidate_has_a_bar_at_every_stage_and_what_was_cut_stays_visible
     modules.show(waterfall)
     shown(modules, waterfall)
     page = modules.browser
-    expect(page.get_by_role("heading")).to_have_text("How token 25 was chosen")
+    expect(page.get_by_role("heading")).to_have_text("How token 26 was chosen")
     assert page.locator(".wb-fall-stage").all_text_contents() == ["Raw", "Temperature 0.7", "Top-p 0.9"]
     assert page.locator(".wb-fall-table tbody tr").count() == 9
     assert page.locator(".wb-fall-chosen th").all_text_contents() == ["␣light:picked"]
     cut = page.locator(".wb-fall-cut")
     assert cut.count() > 3
     expect(cut.first).to_have_text("cut")
+    expect(page.locator(".wb-fall-foot")).to_contain_text("Move the number to draw again.")
     mass = page.locator(".wb-fall-removed").all_text_contents()
     assert mass[:2] == ["", ""]
     assert mass[2] == f"{python_format.percent(waterfall.picture['stages'][2]['removed'])} cut"
@@ -179,7 +180,7 @@ def test_in_the_playground_it_has_a_tab_of_its_own(modules: ModuleHost) -> None:
     opened.selected = 4
     modules.carry()
     shown(modules, opened.waterfall)
-    expect(modules.browser.locator(".wb-waterfall")).to_contain_text("How token 4 was chosen")
+    expect(modules.browser.locator(".wb-waterfall")).to_contain_text("How token 5 was chosen")
 
 
 @pytest.mark.parametrize("width", [320, 700, 1600])

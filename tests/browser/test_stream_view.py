@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
-from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, wait_until
+from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, wait_until, words
 from workbench.records import TokenRecord
 from workbench.steering import Breakpoint
 from workbench.widgets import StreamView, TokenInspector, playground
@@ -51,7 +53,7 @@ def test_a_view_that_missed_messages_asks_for_everything(modules: ModuleHost) ->
     run.step(4)
     wait_until(lambda: view.feed._stream._sequence > before)
     modules.drop()
-    run.end()  # of which the page is told the rest alone
+    run.finish()  # of which the page is told the rest alone
     modules.wait("document.querySelector('.wb-stream').dataset.wbState === 'finished'")
     assert texts(modules, ".wb-output") == [run.text]
 
@@ -122,7 +124,7 @@ def test_arrow_keys_walk_the_tokens_and_the_inspector_says_them(modules: ModuleH
         output.press(key)
         modules.carry()
         assert view.feed.selected == (expected,)
-    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 0 of 44: The. 98.0 %, rank 1")
+    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Token 1 of 44: The. 98.0 %, rank 1")
     output.press("Escape")
     modules.carry()
     assert view.feed.selected == ()
@@ -247,12 +249,12 @@ def test_a_run_pauses_where_the_form_says_and_the_line_below_tells_why(modules: 
     entropy.fill("much")
     entropy.blur()
     assert entropy.get_attribute("aria-invalid") == "true"
-    expect(page.locator(".wb-pause-reason")).to_have_text("Entropy above: a number of nats, 0 or above.")
+    expect(page.locator(".wb-pause-reason")).to_have_text("Entropy above: a number of bits, 0 or above.")
     entropy.fill("9")
     page.get_by_label("Text", exact=True).fill("blue")
     page.get_by_label("Tool call").check()
     modules.carry()
-    assert view.breakpoints == [Breakpoint(entropy_above=9.0), Breakpoint(text="blue"), Breakpoint(tool_call=True)]
+    assert view.breakpoints == [Breakpoint(entropy_above=6.238325), Breakpoint(text="blue"), Breakpoint(tool_call=True)]
     expect(page.get_by_role("button", name="Pause at … (3)")).to_be_visible()
     view.breakpoints = [Breakpoint(text="considered")]
     modules.carry()
@@ -316,3 +318,15 @@ def test_a_view_that_is_taken_away_leaves_nothing(modules: ModuleHost) -> None:
     assert shown.feed.wait(5)
     modules.carry()
     assert modules.browser.evaluate("wb.views[0].el.childElementCount") == 0
+
+
+def test_no_colour_hangs_at_the_end_of_a_line(modules: ModuleHost, screenshots: Path) -> None:
+    modules.browser.set_viewport_size({"width": 360, "height": 900})
+    run = FakeRun(records=[replace(token(i, word), logprob=-6.0) for i, word in enumerate(words(ANSWER))])
+    run.step(1000)
+    modules.show(StreamView(run=run))
+    coloured = """[...document.querySelectorAll('.wb-output *')]
+        .filter((element) => getComputedStyle(element).boxShadow !== 'none')"""
+    assert modules.browser.evaluate(f"{coloured}.length") == len(run.tokens)
+    assert modules.browser.evaluate(f"{coloured}.every((element) => element.getClientRects().length === 1)")
+    modules.browser.screenshot(path=screenshots / "line-ends.png", full_page=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token,
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.protocol import SystemMessage, UserMessage
 from workbench.records import TokenRecord
+from workbench.steering import Breakpoint
 from workbench.widgets import PromptView, StreamView, TokenInspector, TokenTable, TokenTree
 from workbench.widgets import format as python_format
 from workbench.widgets.table_order import SORTABLE
@@ -198,6 +200,55 @@ def test_an_alternative_is_chosen_by_keyboard_and_the_text_goes_on_from_it(modul
     assert view.feed.runs == tuple(session.runs)
 
 
+def test_the_end_of_the_turn_is_a_row_a_token_and_a_question(modules: ModuleHost, screenshots: Path) -> None:
+    run = finished(FakeRun(end=replace(token(44, "<|im_end|>"), is_special=True)))
+    view = StreamView(run=run)
+    for widget in (view, TokenInspector(feed=view.feed), TokenTable(feed=view.feed)):
+        modules.show(widget)
+    page = modules.browser
+    end = page.locator(".wb-output .wb-special")
+    expect(end).to_have_text("<|im_end|>")
+    page.get_by_role("grid").press("End")
+    modules.carry()
+    assert view.feed.selected == (44,)
+    expect(page.locator("tr.wb-selected td").first).to_have_text("end")
+    expect(page.locator(".wb-inspector h3").first).to_have_text("The end, after 44 tokens")
+    expect(page.locator(".wb-sampled code")).to_have_text("<|im_end|>")
+    modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
+    page.screenshot(path=screenshots / "end.png", full_page=True)
+    page.get_by_role("button", name="Special tokens").click()
+    expect(end).to_be_hidden()
+
+
+def test_one_unit_is_named_everywhere_and_a_switch_changes_all_of_it(modules: ModuleHost, screenshots: Path) -> None:
+    run = finished(FakeRun())
+    view = StreamView(FakeSession(), prompt="Hello")
+    view.feed.follow(run)
+    view.breakpoints = [Breakpoint(entropy_above=math.log(2))]
+    for widget in (view, TokenInspector(feed=view.feed), TokenTable(feed=view.feed)):
+        modules.show(widget)
+    page = modules.browser
+    page.get_by_role("button", name="Pause at").click()
+    for unit, most, above in [("bits", "8 bits", "1"), ("nats", "5.5 nats", "0.69315"), ("bits", "8 bits", "1")]:
+        page.get_by_role("radio", name=unit).check()
+        modules.carry()
+        assert view.feed.unit == unit
+        expect(page.locator(".wb-legend")).to_contain_text(most)
+        expect(page.locator(".wb-big")).to_contain_text(f"{unit} per token")
+        expect(page.get_by_role("columnheader", name=f"surprisal, {unit}")).to_have_count(1)
+        expect(page.get_by_role("columnheader", name=f"entropy, {unit}")).to_have_count(1)
+        expect(page.get_by_label("Entropy above")).to_have_value(above)
+        page.screenshot(path=screenshots / f"unit-{unit}.png", full_page=True)
+        other = {"bits": "nats", "nats": "bits"}[unit]
+        assert f" {other}" not in page.locator("body").inner_text()
+    first = page.locator("tr[data-wb-position='0'] td").nth(4)
+    expect(first).to_have_text(python_format.fixed(run.tokens[0].surprisal_bits, 2))
+    page.get_by_label("Entropy above").fill("2")
+    page.get_by_label("Entropy above").press("Tab")
+    modules.carry()
+    assert view.pauses["entropy_above"] == pytest.approx(2 * math.log(2))
+
+
 def test_before_a_token_is_chosen_the_most_surprising_ones_are_offered(modules: ModuleHost) -> None:
     run = finished(FakeRun())
     inspector = TokenInspector(run)
@@ -224,7 +275,7 @@ def test_branches_stand_below_the_run_that_they_leave_and_are_chosen_by_keyboard
     modules.show(tree)
     modules.show(StreamView(feed=tree.feed))
     assert texts(modules, ".wb-branch-name") == ["1", "3", "2"]
-    expect(modules.browser.locator(".wb-branch[aria-selected=true]")).to_contain_text("at 20 ␣late")
+    expect(modules.browser.locator(".wb-branch[aria-selected=true]")).to_contain_text("at 21 ␣late")
     tops = "(lines) => lines.map((line) => line.getBoundingClientRect().height)"
     assert modules.browser.locator(".wb-branch-elbow").evaluate_all(tops) == [54, 108]
     branches = modules.browser.get_by_role("listbox", name="Branches")

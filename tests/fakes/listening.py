@@ -57,6 +57,11 @@ class Heard:
         return self.events[-1]
 
     @property
+    def end_id(self) -> int | None:
+        """The end token, None where the run ended otherwise."""
+        return None if self.finished.end is None else self.finished.end.stats.token_id
+
+    @property
     def error(self) -> BaseException:
         assert isinstance(self.events[-1], Failed), self.events[-1]
         return self.events[-1].error

@@ -17,7 +17,7 @@ import { pick, random } from "./random.js";
 
 /** @param {number} from @param {(number | null)[]} kl @param {Partial<Pair>} [facts] @returns {Pair} */
 function pair(from, kl, facts = {}) {
-  return { from, kl, at: null, why: null, said: "", ...facts };
+  return { from, kl, at: null, why: null, said: { bits: "", nats: "" }, ...facts };
 }
 
 /** @param {Differences} differences */

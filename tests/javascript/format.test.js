@@ -20,10 +20,11 @@ test("the page says what its static twin says", () => {
 
 test("what nobody knows is a dash", () => {
   assert.deepEqual(
-    [format.percentOf(null), format.fixed(null, 2), format.fixed(undefined, 2), format.nats(null)],
+    [format.percentOf(null), format.fixed(null, 2), format.fixed(undefined, 2), format.divergence(null, "bits")],
     ["–", "–", "–", "–"],
   );
-  assert.equal(format.bits(null), null);
+  assert.equal(format.information(null, "nats", 1), "–");
+  assert.deepEqual([format.bits(null), format.surprisal(null), format.inUnit(null, "bits")], [null, null, null]);
 });
 
 test("no token is invisible, and none looks like another", () => {
@@ -52,8 +53,10 @@ test("colour is nothing at certainty, grows with surprise, and stays between 0 a
 });
 
 test("sizes are told in the unit that a reader expects", () => {
-  assert.deepEqual([0, 999.4e6, 999.5e6, 2e9, 2.25e9].map(format.byteSize), [
-    "0 MB",
+  assert.deepEqual([412e3, 999.4e3, 999.5e3, 999.4e6, 999.5e6, 2e9, 2.25e9].map(format.byteSize), [
+    "412 kB",
+    "999 kB",
+    "1 MB",
     "999 MB",
     "1 GB",
     "2 GB",

@@ -16,7 +16,7 @@ function walked(current, forks = []) {
   let at = current;
   const all = tokens(SURE, UNSURE, SURE, null, UNSURE, SURE);
   return {
-    tokens: all,
+    steps: all,
     forks,
     get current() {
       return at;
@@ -33,7 +33,7 @@ function press(key, held = {}) {
 }
 
 test("uncertain is what the model gave a quarter or less, and never what it tells nothing of", () => {
-  assert.deepEqual(uncertainPositions({ tokens: tokens(Math.log(0.26), Math.log(0.25), null, -9) }), [1, 3]);
+  assert.deepEqual(uncertainPositions({ steps: tokens(Math.log(0.26), Math.log(0.25), null, -9) }), [1, 3]);
 });
 
 test("a key leads to a token, and beyond an end to the other or nowhere", () => {

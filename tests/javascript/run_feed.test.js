@@ -26,7 +26,9 @@ function snapshot(count, facts = {}) {
 
 /** @param {Snapshot} first */
 function opened(first) {
-  const fake = new FakeModel(/** @type {State} */ ({ snapshot: first, selected: [], forks: [], problem: "" }));
+  const fake = new FakeModel(
+    /** @type {State} */ ({ snapshot: first, selected: [], forks: [], unit: "bits", problem: "" }),
+  );
   const controller = new AbortController();
   const { store } = feed.initialize({ model: fake.model, signal: controller.signal });
   /** @type {Change[]} */ const told = [];
@@ -54,7 +56,7 @@ test("tokens come with what they add to the text, and usage grows with them", ()
   assert.deepEqual(labels(store), [" t0", " t1", " t2", " t3", "<4>", " t5"]);
   assert.deepEqual(store.tokens.map((token) => token.special).indexOf(true), 4);
   assert.equal(store.tokens.map((token) => token.piece).join(""), " t0 t1 t2 t3 t5");
-  assert.deepEqual(store.usage, { prompt: 3, reused: 1, generated: 6, firstTokenS: 0.2, tokensPerS: 21 });
+  assert.deepEqual(store.usage, { prompt: 3, reused: 1, generated: 6, firstTokenS: 0.2, tokensPerS: 21, kept: 0 });
   assert.deepEqual(
     told.map(({ kind, from }) => [kind, from]),
     [
@@ -64,6 +66,12 @@ test("tokens come with what they add to the text, and usage grows with them", ()
     ],
   );
   assert.deepEqual(fake.take(), []);
+});
+
+test("a branch counts what it generated itself, apart from the tokens that it kept", () => {
+  const { fake, store } = opened(snapshot(3, { usage: [3, 5, 0, null, null, 3] }));
+  fake.receive(delta(1, 3, 5));
+  assert.deepEqual([store.usage?.kept, store.usage?.generated, store.tokens.length], [3, 2, 5]);
 });
 
 test("whatever is lost, doubled or late, no token is ever wrong, and the end is the run", () => {
@@ -140,6 +148,25 @@ test("the end brings what is missing, and the page keeps the whole with the note
   assert.deepEqual([fake.state.snapshot.state, fake.saves], ["finished", 0]);
 });
 
+test("the end is a step behind the tokens, with alternatives, and none of the tokens", () => {
+  const { fake, store, told } = opened(snapshot(0));
+  fake.receive(delta(1, 0, 3));
+  assert.equal(store.steps, store.tokens);
+  const end = /** @type {WireToken} */ ([2, "<|im_end|>", -0.5, 1, 1, 0, ""]);
+  const rest = snapshot(3, { sequence: 1, state: "finished", end });
+  fake.receive({ ...rest, kind: "end", at: 3, tokens: [] });
+  assert.deepEqual([store.tokens.length, store.steps.length, store.steps[3].special], [3, 4, true]);
+  assert.deepEqual([told.at(-1)?.kind, told.at(-1)?.from], ["append", 3]);
+  store.walkTo(9);
+  assert.equal(store.current, 3);
+  store.want(2, 9);
+  mock.timers.tick(30);
+  assert.deepEqual(fake.take(), [{ id: 2, kind: "alternatives", run: "r1", from: 2, to: 4 }]);
+  assert.deepEqual(fake.state.snapshot.end, end);
+  fake.model.set("snapshot", snapshot(1, { run: "r2" }));
+  assert.equal(store.steps.length, 1);
+});
+
 test("a snapshot older than what is shown says nothing, and a run that has ended does not go on", () => {
   const { fake, store } = opened(snapshot(0));
   fake.receive(delta(1, 0, 2));
@@ -179,10 +206,10 @@ test("calls grow by their new text and are read once", () => {
 
 test("a run pauses with a reason and goes on without one", () => {
   const { fake, store } = opened(snapshot(0, { can_pause: true }));
-  fake.receive(delta(1, 0, 1, { state: "paused", paused_by: "entropy above 2" }));
+  fake.receive(delta(1, 0, 1, { state: "paused", paused_by: ["entropy_above", 2] }));
   assert.deepEqual(
     [store.state, store.pausedBy, store.active, store.canPause],
-    ["paused", "entropy above 2", true, true],
+    ["paused", ["entropy_above", 2], true, true],
   );
   fake.receive(delta(2, 1, 2));
   assert.deepEqual([store.state, store.pausedBy], ["running", null]);
@@ -261,7 +288,9 @@ test("a page that is loaded in the middle asks for the run once, one that finds 
     ["failed", 0],
     ["idle", 0],
   ])) {
-    const fake = new FakeModel({ snapshot: snapshot(1, { state }), selected: [], forks: [], problem: "" });
+    const fake = new FakeModel(
+      /** @type {State} */ ({ snapshot: snapshot(1, { state }), selected: [], forks: [], unit: "bits", problem: "" }),
+    );
     feed.initialize({ model: fake.model, signal: new AbortController().signal });
     assert.equal(fake.sent.length, asked, state);
     fake.receive({ kind: "delta", news: ["r1", 9, 8, [], 1] });
@@ -277,6 +306,14 @@ test("a view that is closed hears nothing more, and the page's end stops all clo
   mock.timers.tick(1000);
   fake.model.set("forks", [1]);
   assert.deepEqual([told, fake.take()], [[], []]);
+});
+
+test("a unit that one view asks for is told to all of them and kept with the run", () => {
+  const { fake, store, told } = opened(snapshot(1, { state: "finished" }));
+  assert.equal(store.unit, "bits");
+  store.measureIn("nats");
+  assert.deepEqual([store.unit, fake.state.unit, fake.saves], ["nats", "nats", 1]);
+  assert.deepEqual(told, [{ kind: "unit", from: 0 }]);
 });
 
 test("forks and the wish for the keyboard are handed on", () => {

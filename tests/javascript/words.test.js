@@ -22,24 +22,39 @@ import {
 } from "../../workbench/widgets/static/chat_words.js";
 import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
 import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
-import { announcement, factsInWords, ranked, spoken, surprisals } from "../../workbench/widgets/static/token_words.js";
+import {
+  announcement,
+  factsInWords,
+  placeInPython,
+  placeInWords,
+  ranked,
+  spoken,
+  surprisals,
+} from "../../workbench/widgets/static/token_words.js";
 import { token, tokens } from "./tokens.js";
 
 /**
  * @import { GamePage } from "../../workbench/widgets/static/bet_words.js"
  * @import { AnswerTurn, UserTurn } from "../../workbench/widgets/static/chat_words.js"
+ * @import { Unit } from "../../workbench/widgets/static/format.js"
+ * @import { PausedBy } from "../../workbench/widgets/static/run_wire.js"
  * @import { Card } from "../../workbench/widgets/static/model_facts.js"
  */
 
 test("a run's state is told with its reason where there is one", () => {
   const said = (/** @type {string} */ state, /** @type {string | null} */ stopReason = null, pausedBy = null) =>
-    stateInWords({ state, stopReason, pausedBy });
+    stateInWords({ state, stopReason, pausedBy, unit: "bits" });
   assert.equal(said("queued"), "waiting for the model");
   assert.equal(said("finished", "out_of_tokens"), "length limit");
   assert.equal(said("finished", "something new"), "finished");
   assert.equal(said("cancelled", "end_of_turn"), "stopped by you");
   assert.equal(said("a state of tomorrow"), "a state of tomorrow");
-  assert.equal(stateInWords({ state: "paused", stopReason: null, pausedBy: "a tool call" }), "paused: a tool call");
+  const paused = (/** @type {PausedBy} */ pausedBy, /** @type {Unit} */ unit = "bits") =>
+    stateInWords({ state: "paused", stopReason: null, pausedBy, unit });
+  assert.equal(paused(["tool_call", true]), "paused: a tool call begins");
+  assert.equal(paused(["text", "\n"]), "paused: the text “⏎”");
+  assert.equal(paused(["entropy_above", Math.LN2]), "paused: entropy above 1.00 bits");
+  assert.equal(paused(["entropy_above", Math.LN2], "nats"), "paused: entropy above 0.69 nats");
   assert.equal(said("paused"), "paused");
 });
 
@@ -70,24 +85,34 @@ test("the sampled token and its alternatives stand in the order of their probabi
 test("the most surprising tokens come first, and certain ones are none", () => {
   const { mean, worst } = surprisals(tokens(-Math.LN2, 0, -3 * Math.LN2, null), 2);
   assert.deepEqual(worst, [
-    { position: 2, bits: 3 },
-    { position: 0, bits: 1 },
+    { position: 2, nats: 3 * Math.LN2 },
+    { position: 0, nats: Math.LN2 },
   ]);
-  assert.equal(mean, 1);
+  assert.equal(mean, Math.LN2);
   assert.deepEqual(surprisals(tokens(0, null), 6).worst, []);
 });
 
 test("a token is told with what is known of it", () => {
   assert.equal(
-    factsInWords(token({ logprob: -Math.LN2, entropy: Math.LN2, rank: 2 })),
+    factsInWords(token({ logprob: -Math.LN2, entropy: Math.LN2, rank: 2 }), "bits"),
     "50.0 %, rank 2, 1.0 bits, entropy here 1.0 bits",
   );
-  assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 })), "50.0 %, 1.0 bits");
-  assert.equal(factsInWords(token({ logprob: null, entropy: null })), "the server tells no probability");
+  assert.equal(
+    factsInWords(token({ logprob: -Math.LN2, entropy: Math.LN2, rank: 2 }), "nats"),
+    "50.0 %, rank 2, 0.7 nats, entropy here 0.7 nats",
+  );
+  assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 }), "bits"), "50.0 %, 1.0 bits");
+  assert.equal(factsInWords(token({ logprob: null, entropy: null }), "bits"), "the server tells no probability");
   assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
-  const run = { tokens: tokens(0, 0), forks: [1] };
-  assert.match(announcement(run, 0), /^Token 0 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
+  const run = { tokens: tokens(0, 0), steps: tokens(0, 0, -Math.LN2), forks: [1], unit: /** @type {Unit} */ ("bits") };
+  assert.match(announcement(run, 0), /^Token 1 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
   assert.ok(announcement(run, 1).endsWith(" Branches part here."));
+  assert.ok(announcement(run, 2).startsWith("The end, after 2 tokens: t2. 50.0 %"));
+  assert.equal(placeInWords({ tokens: tokens(0) }, 1), "The end, after 1 token");
+  assert.deepEqual(
+    [0, 1, 2].map((position) => placeInPython(run, position)),
+    ["run.tokens[0]", "run.tokens[1]", "run.end"],
+  );
 });
 
 /** @param {Partial<AnswerTurn>} facts @returns {AnswerTurn} */
@@ -195,10 +220,10 @@ test("the steps of calls are told one by one and together", () => {
     "5 tokens: 1 whole call, 1 that could not be read; the schema left no choice at 2 of them.",
   );
   assert.equal(summary([]), "0 tokens: 0 whole calls; the schema left no choice at 0 of them.");
-  assert.equal(stepInWords(steps[1], 1), "Token 1, <, call started, a call begins here with ≥ 50.0 %.");
+  assert.equal(stepInWords(steps[1], 1), "Token 2, <, call started, a call begins here with ≥ 50.0 %.");
   assert.equal(
     stepInWords(steps[2], 2),
-    "Token 2, {, call in progress, the schema removed 75.0 %, and left no choice.",
+    "Token 3, {, call in progress, the schema removed 75.0 %, and left no choice.",
   );
   assert.deepEqual(steps.map(startInWords), ["25.0 %", "≥ 50.0 %", "–", "–"]);
   assert.deepEqual(steps.map(removedInWords), ["–", "–", "75.0 %, no choice left", "–, no choice left"]);

@@ -96,6 +96,24 @@ def test_logprobs_equal_an_independent_full_forward(smollm2_engine: Engine, smol
                 assert candidate.logprob == pytest.approx(float(exact[position, candidate.token_id]), abs=1e-4)
 
 
+def test_the_end_token_is_measured_as_an_independent_full_forward_does(
+    smollm2_engine: Engine, smollm2_path: Path
+) -> None:
+    question = "<|im_start|>user\nIs water wet? Say yes or no.<|im_end|>\n<|im_start|>assistant\n"
+    prompt = tuple(smollm2_engine.model.tokenizer(question).input_ids)
+    heard = generate(smollm2_engine, GenerationRequest(prompt_ids=prompt, max_tokens=64, alternatives=3), PATIENCE_S)
+    end = heard.finished.end
+    assert end is not None
+    ids = torch.tensor([[*prompt, *heard.ids]])
+    with torch.inference_mode():
+        exact = reference(smollm2_path)(ids, use_cache=False).logits[0, -1].double().log_softmax(-1)
+    assert end.stats.token_id in smollm2_engine.model.eos_ids
+    assert end.stats.token_id not in heard.ids
+    assert end.stats.logprob == pytest.approx(float(exact[end.stats.token_id]), abs=1e-4)
+    for candidate in end.stats.alternatives:
+        assert candidate.logprob == pytest.approx(float(exact[candidate.token_id]), abs=1e-4)
+
+
 def test_requests_together_equal_requests_alone(smollm2_engine: Engine) -> None:
     requests = [
         GenerationRequest(prompt_ids=ids_of(smollm2_engine, text), max_tokens=12, alternatives=3)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.models import FakeDecoder, Gate, scripted_speech
+from tests.fakes.models import EOS, IM_END, FakeDecoder, Gate, answering, scripted_speech
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
 from workbench.background import BackgroundLoop
 from workbench.errors import ClosedError, InvalidRequestError
-from workbench.protocol import LogProbConfig, SamplingParams, StopReason, UserMessage, detail_of
+from workbench.protocol import LogProbConfig, SamplingParams, StopReason, ToolDefinition, UserMessage, detail_of
 
 TEXT = "A scripted answer."
 PROMPT = "\0"
@@ -382,6 +382,36 @@ def test_the_repr_is_stable_and_short(bench: Bench) -> None:
     run.result(10)
     assert repr(run) == f"<Run run-1 script: finished, {len(TEXT)} tokens, 'A scripted answer.'>"
     assert bench.run().id == "run-2"
+
+
+def test_the_end_is_a_record_of_its_own_with_its_distribution(bench: Bench) -> None:
+    run = bench.run(logprobs=LogProbConfig(top_k=2))
+    assert run.end is None or run.done
+    run.result()
+    assert (run.end.token_id, run.end.position) == (EOS, len(TEXT)) == (EOS, len(run.tokens))
+    assert run.distribution(run.end.position)["token_id"][0] == EOS
+    assert "".join(token.text for token in run.tokens) == run.text == TEXT
+
+
+def test_what_could_have_come_in_place_of_the_end_is_gone_on_from(bench: Bench) -> None:
+    run = bench.run(logprobs=LogProbConfig(top_k=2))
+    run.result()
+    branch = run.branch(run.end.position, run.end.alternatives[0].token_id)
+    branch.result()
+    assert [token.token_id for token in branch.tokens[: len(TEXT) + 1]] == [
+        *TEXT.encode(),
+        run.end.alternatives[0].token_id,
+    ]
+
+
+@pytest.mark.parametrize("tools", [None, [ToolDefinition(tool_name="look")]])
+def test_a_chats_answer_has_its_end_too(fake_models: FakeModels, tools: Any) -> None:
+    fake_models.add("chat", FakeDecoder(answering("Said.")))
+    with Workbench(fake_models.config) as bench:
+        run = bench.chat_completion([UserMessage(content="Hi")], tools=tools)
+        run.result()
+        assert run.end is not None
+        assert (run.end.token_id, run.end.position) == (IM_END, len("Said."))
 
 
 def test_a_frame_has_a_row_for_every_token(bench: Bench) -> None:

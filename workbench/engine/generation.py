@@ -159,17 +159,21 @@ class Generation:
         if watch is not None and not self.ended:
             self.handle.pause(watch)
 
-    def finish(self, reason: FinishReason, stop_id: int | None = None) -> None:
-        """End the run: what was held back is released, unless the rest of the text completes a stop string."""
+    def finish(self, reason: FinishReason, end: Step | None = None) -> None:
+        """End the run: what was held back is released, unless the rest of the text completes a stop string.
+
+        Args:
+            end: the end token, where the model chose one.
+        """
         rest, start = self._detokenizer.flush(), self._text_length
         self._text_length += len(rest)
         match = self._matcher.feed(rest) if rest else None
         if match is not None:
             self._cut(match.start)
-            reason, stop_id, rest = "stop_string", None, rest[: max(0, match.start - start)]
+            reason, end, rest = "stop_string", None, rest[: max(0, match.start - start)]
         self._release(upto=self._text_length, final=True)
         is_cut = reason == "length" and self._grammar is not None and not self._grammar.is_whole
-        self._end(Finished(reason, stop_id, rest, is_cut))
+        self._end(Finished(reason, end, rest, is_cut))
 
     def fail(self, error: BaseException) -> None:
         self._end(Failed(error))
@@ -203,7 +207,7 @@ class Generation:
             )
         token_id = stats.token_id
         if token_id in self._stop_ids:
-            self.finish("stop_token", token_id)
+            self.finish("stop_token", self._step("", stats))
             return None
         if self._grammar is not None:
             self._follow(self._grammar, token_id)
@@ -231,9 +235,11 @@ class Generation:
         if not self.forced:
             self.forced.extend(grammar.forced())
 
+    def _step(self, text: str, stats: TokenStats) -> Step:
+        return Step(text, stats, time.perf_counter() - self.submitted_at)
+
     def _hold(self, text: str, stats: TokenStats) -> None:
-        step = Step(text, stats, time.perf_counter() - self.submitted_at)
-        self._held.append(_Held(step, self._text_length, self._text_length + len(text)))
+        self._held.append(_Held(self._step(text, stats), self._text_length, self._text_length + len(text)))
         self._text_length += len(text)
         match = self._matcher.feed(text)
         if match is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from workbench.engine.sampling import Sampling
@@ -87,8 +87,8 @@ class Step:
     text: str
     """The whole characters that it added to the text; all steps joined, and `Finished.text`, are the text."""
     stats: TokenStats
-    elapsed_s: float
-    """Since the request was submitted."""
+    elapsed_s: float = field(compare=False)
+    """Since the request was submitted; it makes no two steps differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ class Finished:
     """The last event of a run that did not fail."""
 
     reason: FinishReason
-    stop_id: int | None = None
-    """The end token that was chosen; never part of text or steps."""
+    end: Step | None = None
+    """The end token that was chosen; never part of the text, and none of the steps."""
     text: str = ""
     """The end of the text, where the run ended inside a character: U+FFFD for bytes that no step could show."""
     is_cut: bool = False

@@ -20,6 +20,8 @@ class RunDetail:
 
     tokens: tuple[TokenRecord, ...] = ()
     """The tokens that are new in this chunk; all of them in a response."""
+    end: TokenRecord | None = None
+    """The end token that the model chose, in a response and in the last chunk of a stream. It is none of ``tokens``."""
     usage: Usage | None = None
     prompt_tokens: tuple[TokenRecord, ...] = ()
     """Records of the prompt's tokens, where they were asked for."""

@@ -102,6 +102,7 @@ def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
         return RunDetail()
     return RunDetail(
         tokens=tuple(token for detail in details for token in detail.tokens),
+        end=details[-1].end,
         usage=details[-1].usage,
         prompt_tokens=details[-1].prompt_tokens,
         inspector=details[-1].inspector,

@@ -50,6 +50,7 @@ def detail_to_wire(detail: RunDetail | None) -> Json:
         return None
     wire = {
         "tokens": to_wire(detail.tokens),
+        "end": to_wire(detail.end),
         "usage": to_wire(detail.usage),
         "prompt_tokens": to_wire(detail.prompt_tokens),
         "seed": detail.seed,
@@ -62,9 +63,10 @@ def detail_to_wire(detail: RunDetail | None) -> Json:
 def detail_from_wire(wire: Json) -> RunDetail | None:
     if wire is None:
         return None
-    usage = wire.get("usage")
+    end, usage = wire.get("end"), wire.get("usage")
     return RunDetail(
         tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("tokens", ())),
+        end=None if end is None else from_wire(TokenRecord, end),
         usage=None if usage is None else from_wire(Usage, usage),
         prompt_tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("prompt_tokens", ())),
         seed=wire.get("seed"),

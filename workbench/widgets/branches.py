@@ -14,7 +14,7 @@ from typing import Any
 from workbench.records import TokenRecord
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import bits
-from workbench.widgets.wire import label, number, stop_name, whole_pieces
+from workbench.widgets.wire import label, logprob_number, number, stop_name, whole_pieces
 
 # A picture of the surprisal has no more bars than it has room for.
 MOST_COLUMNS = 120
@@ -63,7 +63,7 @@ def arrange(runs: Sequence[RunLike], shown: RunLike | None) -> list[Branch]:
     return [Branch(kept[i][0], row_of[parents[i][0]], parents[i][1]) for i in order]
 
 
-def wire_branches(branches: Sequence[Branch], shown: RunLike | None, names: Sequence[RunLike]) -> list[dict[str, Any]]:
+def wire_branches(branches: Sequence[Branch], shown: RunLike | None, runs: Sequence[RunLike]) -> list[dict[str, Any]]:
     """One dictionary a branch, as the page draws it.
 
     ``{run, name, parent, at, count, total, state, stop, own, instead, text, bits, perplexity, shown}``; ``own`` and
@@ -71,21 +71,23 @@ def wire_branches(branches: Sequence[Branch], shown: RunLike | None, names: Sequ
     own tokens, the largest of a column where there are more tokens than columns.
 
     Args:
-        names: all runs in the order in which they began; a branch is called by its place there, from 1.
+        runs: all runs in the order in which they began. Branches are called by their order, from 1; one that continues
+            another run has the place of that run.
     """
     total = max((len(branch.run.tokens) for branch in branches), default=0)
+    names = _names(branches, runs)
     return [_wire(branch, branches, total, shown, names) for branch in branches]
 
 
 def _wire(
-    branch: Branch, branches: Sequence[Branch], total: int, shown: RunLike | None, names: Sequence[RunLike]
+    branch: Branch, branches: Sequence[Branch], total: int, shown: RunLike | None, names: Sequence[str]
 ) -> dict[str, Any]:
     run, at = branch.run, branch.at
     tokens = list(run.tokens)
     parent = None if branch.parent is None else branches[branch.parent].run
     return {
         "run": run.id,
-        "name": next(i for i, known in enumerate(names, 1) if known is run),
+        "name": names.index(run.id) + 1,
         "parent": branch.parent,
         "at": at,
         "count": len(tokens),
@@ -99,6 +101,18 @@ def _wire(
         "perplexity": perplexity(tokens),
         "shown": run is shown,
     }
+
+
+def _names(branches: Sequence[Branch], runs: Sequence[RunLike]) -> list[str]:
+    """The ids of the branches' runs in the order of their names."""
+    ids = {run.id: _ids(run) for run in runs}
+    kept = [run.id for run in runs if any(branch.run is run for branch in branches)]
+
+    def began(run_id: str) -> int:
+        continued = (at for at, one in enumerate(ids) if one not in kept and ids[run_id][: len(ids[one])] == ids[one])
+        return min([*continued, list(ids).index(run_id)])
+
+    return sorted(kept, key=began)
 
 
 def text_from(run: RunLike, at: int) -> str:
@@ -129,7 +143,7 @@ def _columns(tokens: Sequence[TokenRecord], at: int, total: int) -> list[float]:
 def _token(tokens: Sequence[TokenRecord], at: int) -> list[Any] | None:
     if at >= len(tokens):
         return None
-    return [label(tokens[at].text, tokens[at].bytes), number(tokens[at].logprob, digits=4)]
+    return [label(tokens[at].text, tokens[at].bytes), logprob_number(tokens[at].logprob)]
 
 
 def _endings(runs: list[tuple[RunLike, list[int]]], shown: RunLike | None) -> list[tuple[RunLike, list[int]]]:

@@ -1,4 +1,4 @@
-"""Breakpoints as a form has them, one field for each kind, and as a sentence."""
+"""Breakpoints as a form has them, one field for each kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from workbench.errors import InvalidRequestError
 from workbench.steering import Breakpoint
-from workbench.widgets.format import visible
 
 NOWHERE: dict[str, Any] = {"entropy_above": None, "text": None, "tool_call": False}
 
@@ -32,21 +31,17 @@ def to_form(breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
     """
     form = dict(NOWHERE)
     for one in breakpoints:
-        name = next(name for name in NOWHERE if getattr(one, name) != NOWHERE[name])
+        name, value = named(one)
         if form[name] != NOWHERE[name]:
             raise InvalidRequestError("breakpoints", breakpoints, f"at most one with {name}")
-        form[name] = getattr(one, name)
+        form[name] = value
     return form
+
+
+def named(one: Breakpoint) -> tuple[str, Any]:
+    """Which kind a breakpoint is of, as the form calls it, and its value."""
+    return next((name, value) for name in NOWHERE if (value := getattr(one, name)) != NOWHERE[name])
 
 
 def _is_given(value: object) -> bool:
     return value is not None and value is not False and value != ""
-
-
-def breakpoint_words(at: Breakpoint | None) -> str | None:
-    """Why a run is paused there; None where somebody paused it by hand."""
-    if at is None:
-        return None
-    if at.entropy_above is not None:
-        return f"entropy above {at.entropy_above:g} nats"
-    return "a tool call begins" if at.text is None else f"the text “{visible(at.text)}”"

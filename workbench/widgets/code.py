@@ -1,4 +1,4 @@
-"""A run as the Python that makes it, for "Copy as code"; it runs as it stands after ``import workbench as wb``."""
+"""A run as the Python that makes it, for "Copy as code"; it runs as it is pasted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import Any
 
 from workbench.protocol import LogProbConfig, SamplingParams
 from workbench.steering import Breakpoint
+from workbench.widgets.contract import RunLike
+
+_OPENING = """import workbench as wb
+
+bench = wb.Workbench()  # or the one that is open
+"""
 
 
 def sampling_code(params: SamplingParams, *, prefix: str = "wb.") -> str:
@@ -27,16 +33,14 @@ def call_code(
     params: SamplingParams,
     logprobs: LogProbConfig,
     breakpoints: Sequence[Breakpoint] = (),
-    session: str = "bench",
 ) -> str:
-    """The facade call of a run.
+    """Return the code of a run.
 
     Args:
         prompt: text of the user's turn, or the text to continue.
         mode: ``chat`` or ``completion``.
         model: None leaves the choice to the session.
         params, logprobs, breakpoints: as given to the call.
-        session: name of the variable that holds the ``Workbench``.
     """
     method, content = ("completion", _literal(prompt))
     if mode == "chat":
@@ -48,7 +52,35 @@ def call_code(
     if breakpoints:
         arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
     lines = "".join(f"    {argument},\n" for argument in arguments)
-    return f"run = {session}.{method}(\n{lines})\nrun.result()"
+    wait = "run.wait_for_pause()  # run.resume() goes on" if breakpoints else "run.result()"
+    return f"{_OPENING}run = bench.{method}(\n{lines})\n{wait}"
+
+
+def branch_code(run: RunLike, *, logprobs: LogProbConfig) -> str:
+    """Return the code of a branch: of the run that it began with, and of each branch on the way to it.
+
+    Args:
+        run: a branch of a user's turn or of a text to continue.
+        logprobs: as given to the first call.
+    """
+    if run.parent is None:
+        is_chat = not isinstance(run.prompt, str)
+        prompt = run.prompt[-1].content if is_chat else run.prompt
+        mode = "chat" if is_chat else "completion"
+        return call_code(prompt, mode=mode, model=run.model, params=_seeded(run), logprobs=logprobs)
+    at = run.branched_at or 0
+    arguments = [str(at), *(str(token.token_id) for token in run.tokens[at : at + 1])]
+    if _seeded(run) != _seeded(run.parent):
+        arguments.append(f"sampling_params={sampling_code(_seeded(run))}")
+    chosen = "".join(f"  # {_literal(token.text)}" for token in run.tokens[at : at + 1])
+    step = f"run = run.branch({', '.join(arguments)}){chosen}\nrun.result()"
+    return f"{branch_code(run.parent, logprobs=logprobs)}\n{step}"
+
+
+def _seeded(run: RunLike) -> SamplingParams:
+    """A run's parameters with the seed that was drawn for it."""
+    params = run.sampling_params
+    return params if run.seed is None else params.model_copy(update={"seed": run.seed})
 
 
 def _breakpoint_code(one: Breakpoint) -> str:

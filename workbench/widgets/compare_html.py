@@ -13,14 +13,16 @@ from workbench.comparing import Comparison, Pair
 from workbench.records import TokenRecord
 from workbench.widgets.compare_wire import LETTERS, in_sentences
 from workbench.widgets.contract import RunLike
-from workbench.widgets.format import STATE_WORDS, nats, percent_of, stop_words
+from workbench.widgets.format import STATE_WORDS, divergence, percent_of, stop_words
 from workbench.widgets.static_html import MOST_ROWS, code, document, line, prompt_block, shown
 from workbench.widgets.wire import in_words, label, whole_pieces
 
 _MARK = "background:rgba(217,119,6,0.35)"
 
 
-def compare_html(comparison: Comparison | None, sides: Sequence[Mapping[str, Any]], prompt: str) -> str:
+def compare_html(
+    comparison: Comparison | None, sides: Sequence[Mapping[str, Any]], prompt: str, unit: str = "bits"
+) -> str:
     """Before the first run, what it would be made with."""
     if comparison is None:
         return document(prompt_block(prompt), *(line(title_of(side)) for side in sides), line("No run yet."))
@@ -29,8 +31,8 @@ def compare_html(comparison: Comparison | None, sides: Sequence[Mapping[str, Any
         line(title_of(side)) + _text(run, _first_difference(pairs, index)) + _end(run)
         for index, (side, run) in enumerate(zip(sides, comparison.runs, strict=True))
     ]
-    said = [line(sentence) for sentence in in_sentences(comparison.pairs)]
-    return document(prompt_block(prompt), *texts, *said, _table(comparison))
+    said = [line(sentence) for sentence in in_sentences(comparison.pairs, unit)]
+    return document(prompt_block(prompt), *texts, *said, _table(comparison, unit))
 
 
 def title_of(side: Mapping[str, Any]) -> str:
@@ -70,7 +72,7 @@ def _end(run: RunLike) -> str:
     return line(" · ".join(words))
 
 
-def _table(comparison: Comparison) -> str:
+def _table(comparison: Comparison, unit: str) -> str:
     letters = LETTERS[: len(comparison.runs)]
     names = ["#", *(name for letter in letters for name in (letter, "probability"))]
     names += [f"KL(A‖{letter})" for letter in letters[1:]]
@@ -78,16 +80,16 @@ def _table(comparison: Comparison) -> str:
     if count == 0:
         return ""
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "".join(_row(comparison, position) for position in range(min(count, MOST_ROWS)))
+    rows = "".join(_row(comparison, position, unit) for position in range(min(count, MOST_ROWS)))
     rest = line(f"{count - MOST_ROWS} more tokens.") if count > MOST_ROWS else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
 
 
-def _row(comparison: Comparison, position: int) -> str:
+def _row(comparison: Comparison, position: int, unit: str) -> str:
     cells = [str(position)]
     for run in comparison.runs:
         token = run.tokens[position] if position < len(run.tokens) else None
         cells += ["–", "–"] if token is None else [code(label(token.text, token.bytes)), percent_of(token.logprob)]
     for pair in comparison.pairs:
-        cells.append(nats(pair.kl_nats[position]) if position < len(pair.kl_nats) else "–")
+        cells.append(divergence(pair.kl_nats[position], unit) if position < len(pair.kl_nats) else "–")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

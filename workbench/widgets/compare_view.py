@@ -92,6 +92,7 @@ class CompareView(WorkbenchWidget):
             titles = _titles(self._cards, self._models, settings)
             super().__init__(feeds=feeds, sides=titles, common=common, prompt=prompt, differences=dict(_NOTHING))
             made.pop_all()
+        feeds[0].observe(self._update_twin, "unit")
         self.on_msg(self._answer)
 
     @property
@@ -151,7 +152,7 @@ class CompareView(WorkbenchWidget):
         return self.differences["state"] != "running" and all(feed.wait(timeout_s) for feed in self.feeds)
 
     def static_html(self) -> str:
-        return compare_html(self._comparison, self.sides, self.prompt)
+        return compare_html(self._comparison, self.sides, self.prompt, self.feeds[0].unit)
 
     def __repr__(self) -> str:
         return f"CompareView(sides={len(self.sides)}, divergence={self.divergence})"

@@ -1,7 +1,8 @@
 """A comparison as it travels to the browser, and as sentences.
 
-Wire pair: ``{from, kl, at, why, said}``. ``kl`` are the values from position ``from`` on, null where unknown; ``at``
-the positions of the first difference in the reference and in the other run, null where there is none (yet).
+Wire pair: ``{from, kl, at, why, said}``. ``kl`` are the values in nats from position ``from`` on, null where unknown;
+``at`` the positions of the first difference in the reference and in the other run, null where there is none (yet);
+``said`` a sentence for each unit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from workbench.comparing import Compared, Pair
 from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
-from workbench.widgets.format import nats, visible
+from workbench.widgets.format import UNITS, divergence, visible
 from workbench.widgets.wire import label, number
 
 LETTERS = "ABCDEF"
@@ -26,16 +27,16 @@ def wire_pairs(pairs: Sequence[Pair], sent: Sequence[int]) -> list[dict[str, Any
             "kl": [number(value, digits=6) for value in pair.kl_nats[start:]],
             "at": None if pair.divergence is None else [pair.divergence.position, pair.divergence.other_position],
             "why": pair.why,
-            "said": said,
+            "said": dict(zip(UNITS, said, strict=True)),
         }
-        for pair, start, said in zip(pairs, sent, in_sentences(pairs), strict=True)
+        for pair, start, *said in zip(pairs, sent, *(in_sentences(pairs, unit) for unit in UNITS), strict=True)
     ]
 
 
-def in_sentences(pairs: Sequence[Pair]) -> list[str]:
+def in_sentences(pairs: Sequence[Pair], unit: str) -> list[str]:
     """One for each pair: where it parts, with which tokens, and how far apart the distributions are until then."""
     return [
-        " ".join(filter(None, [_parting(pair, letter), _distance(pair, letter)]))
+        " ".join(filter(None, [_parting(pair, letter), _distance(pair, letter, unit)]))
         for letter, pair in zip(LETTERS[1:], pairs, strict=False)
     ]
 
@@ -89,7 +90,7 @@ def _token_at(run: Compared, position: int) -> str | None:
     return f"“{visible(label(tokens[position].text, tokens[position].bytes))}”"
 
 
-def _distance(pair: Pair, letter: str) -> str:
+def _distance(pair: Pair, letter: str, unit: str) -> str:
     if pair.why is not None and not pair.kl_nats:
         return f"No distributions to compare: {pair.why}."
     known = [value for value in pair.kl_nats if value == value]  # noqa: PLR0124 - NaN is what does not equal itself
@@ -98,4 +99,5 @@ def _distance(pair: Pair, letter: str) -> str:
     if max(known) == 0.0:
         return f"{'Their' if pair.divergence is None else 'Up to there their'} distributions are the same."
     mean, most = sum(known) / len(known), max(known)
-    return f"KL(A‖{letter}) over {len(known)} tokens: {nats(mean)} nat in the mean, {nats(most)} at most."
+    size = f"{divergence(mean, unit)} in the mean, {divergence(most, unit)} at most"
+    return f"KL(A‖{letter}) over {len(known)} tokens: {size}."

@@ -16,7 +16,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import CallAttempt, CallStep, ModelCard, Prompt, SamplingTrace
+from workbench.records import CallAttempt, CallStep, ModelCard, Prompt, SamplingTrace, TokenRecord
 from workbench.steering import Breakpoint
 
 RUNNING_STATES = ("queued", "running", "paused")
@@ -30,11 +30,15 @@ class RunLike(Compared, Protocol):
     @property
     def state(self) -> str: ...
     @property
+    def end(self) -> TokenRecord | None: ...
+    @property
     def parts(self) -> Sequence[str | CallAttempt]: ...
     @property
     def call_attempts(self) -> Sequence[CallAttempt]: ...
     @property
     def notes(self) -> Sequence[str]: ...
+    @property
+    def seed(self) -> int | None: ...
     @property
     def stop_reason(self) -> Any: ...
     @property

@@ -18,6 +18,8 @@ STATE_WORDS = {
 _STOP_WORDS = {"end_of_turn": "end of turn", "end_of_message": "end of message", "out_of_tokens": "length limit"}
 COLORS = ("surprisal", "probability", "entropy", "none")
 """What the colour of a token may tell."""
+UNITS = ("bits", "nats")
+"""In which surprisal, entropy and divergence may be shown; records have them in nats."""
 # As JavaScript rounds: of a value that lies just between two, away from zero. The precision holds any double.
 _ROUNDING = Context(prec=400, rounding=ROUND_HALF_UP)
 _ZERO_WIDTH_JOINER = "\u200d"
@@ -62,19 +64,35 @@ def bits(logprob: float) -> float | None:
     return None if not math.isfinite(logprob) else max(0.0, -logprob / math.log(2))
 
 
+def surprisal(logprob: float) -> float:
+    """Surprisal in nats; NaN where the logprob is unknown."""
+    return max(0.0, -logprob) if math.isfinite(logprob) else math.nan
+
+
+def in_unit(nats: float, unit: str) -> float:
+    """A number of nats in one of ``UNITS``."""
+    return nats / math.log(2) if unit == "bits" else nats
+
+
+def information(nats: float, unit: str, digits: int) -> str:
+    """A surprisal or an entropy with its unit; a dash where it is unknown."""
+    return f"{fixed(in_unit(nats, unit), digits)} {unit}" if math.isfinite(nats) else "–"
+
+
 def heat(logprob: float) -> float:
     """Strength of the warm hue, 0 to 1: silent below 0.6 bits, full at 8."""
     surprisal = bits(logprob)
     return 0.0 if surprisal is None else max(0.0, min(1.0, (surprisal - 0.6) / 7.4))
 
 
-def nats(value: float) -> str:
-    """A Kullback-Leibler divergence with two digits that count."""
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "–"
+def divergence(nats: float, unit: str) -> str:
+    """A Kullback-Leibler divergence with two digits that count and its unit."""
+    if not math.isfinite(nats):
+        return "∞" if nats > 0 else "–"
+    value = in_unit(nats, unit)
     if 0 < value < 1e-4:
-        return "< 0.0001"
-    return "0" if value == 0 else to_precision(value, 2) if value < 10 else fixed(value, 0)
+        return f"< 0.0001 {unit}"
+    return f"{'0' if value == 0 else to_precision(value, 2) if value < 10 else fixed(value, 0)} {unit}"
 
 
 def strength(logprob: float, entropy: float, color_by: str) -> float:

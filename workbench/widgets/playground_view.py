@@ -14,7 +14,7 @@ from workbench.steering import Breakpoint
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
-from workbench.widgets.code import call_code
+from workbench.widgets.code import branch_code, call_code
 from workbench.widgets.composing import Choosing, logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
@@ -40,7 +40,7 @@ class Playground(Choosing):
 
     _esm = module_source("playground")
     _css = style_source("playground")
-    _twin_shows = ("feed.snapshot",)
+    _twin_shows = ("feed.snapshot", "feed.unit")
 
     stream = Part("Prompt, Run and Stop, and the text.")
     inspector = Part("Everything about the selected token.")
@@ -53,7 +53,9 @@ class Playground(Choosing):
         sync=True
     )
     branches = traitlets.Int(0, help="How many branches the tree has.").tag(sync=True)
-    code = traitlets.Unicode("", help="The Python call that gives the next run.").tag(sync=True)
+    code = traitlets.Unicode("", help="The Python code of the branch that is shown, or else of the next run.").tag(
+        sync=True
+    )
     selected = Positions((), help="Positions of the selected tokens; takes a DataFrame's index as well.")
 
     def __init__(
@@ -151,7 +153,7 @@ class Playground(Choosing):
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
-        return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params)
+        return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params, self.feed.unit)
 
     def __repr__(self) -> str:
         run = "None" if self.run is None else repr(self.run.id)
@@ -171,6 +173,9 @@ class Playground(Choosing):
 
     def _show_code(self, _change: Any = None) -> None:
         with LOCK:
+            if self.run is not None and self.run.parent is not None:
+                self.code = branch_code(self.run, logprobs=self._logprobs)
+                return
             settings = {**_renamed(self._settings()), "breakpoints": self.stream.breakpoints}
             self.code = call_code(self.prompt, mode=self.stream.mode, **settings)
 
@@ -178,6 +183,7 @@ class Playground(Choosing):
         self.selected = self.feed.selected
         traitlets.link((self.feed, "selected"), (self, "selected"))
         self.feed.observe(self._after_run, "snapshot")
+        self.feed.observe(self._show_code, "snapshot")
         self.tree.observe(self._count, "branches")
         self.observe(self._open_tab, "tab")
 

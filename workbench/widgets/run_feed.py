@@ -31,7 +31,8 @@ from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.branches import forks
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.contract import RunLike
-from workbench.widgets.wire import RunStream, in_words, wire_alternative
+from workbench.widgets.format import UNITS
+from workbench.widgets.wire import RunStream, in_words, steps_of, wire_alternative
 
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
 # More positions than a screen shows are never needed at once.
@@ -78,6 +79,9 @@ class RunFeed(WorkbenchWidget):
     forks = traitlets.List(traitlets.Int(), help="Positions at which other runs of the same prompt part from it.").tag(
         sync=True
     )
+    unit = traitlets.Enum(UNITS, "bits", help="The unit of surprisal, entropy and divergence: bits or nats.").tag(
+        sync=True
+    )
     problem = traitlets.Unicode(
         "", help="Why the last attempt gave nothing to show; empty where it gave something."
     ).tag(sync=True)
@@ -111,10 +115,20 @@ class RunFeed(WorkbenchWidget):
         return () if self._run is None else self._run.tokens
 
     @property
+    def end(self) -> TokenRecord | None:
+        """The record of the end token, where the model chose one."""
+        return None if self._run is None else self._run.end
+
+    @property
+    def steps(self) -> Sequence[TokenRecord]:
+        """The records of the run's tokens so far, and after them that of the end token."""
+        return () if self._run is None else steps_of(self._run)
+
+    @property
     def selected_tokens(self) -> list[TokenRecord]:
         """The records at ``selected``, in the order in which they were selected."""
-        tokens = self.tokens
-        return [tokens[position] for position in self.selected if position < len(tokens)]
+        steps = self.steps
+        return [steps[position] for position in self.selected if position < len(steps)]
 
     def follow(self, run: RunLike, *, selected: Any = (), or_return: bool = False) -> None:
         """Show this run from now on; the one before is neither cancelled nor shown any more.
@@ -255,8 +269,8 @@ class RunFeed(WorkbenchWidget):
             start, stop = _span(message)
         except InvalidRequestError as error:
             return {"error": str(error)}
-        tokens = run.tokens[start:stop]
-        items = [[wire_alternative(alternative) for alternative in token.alternatives] for token in tokens]
+        steps = steps_of(run)[start:stop]
+        items = [[wire_alternative(alternative) for alternative in token.alternatives] for token in steps]
         return {"run": run.id, "from": start, "items": items}
 
 

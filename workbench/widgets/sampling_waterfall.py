@@ -24,7 +24,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.waterfall_wire import Question, picture_of, refusal
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire import in_words, steps_of
 
 if TYPE_CHECKING:
     from workbench.records import SamplingTrace
@@ -51,6 +51,7 @@ class SamplingWaterfall(WorkbenchWidget):
     picture = traitlets.Dict(help="The stages of the draw as they are shown; empty where no token is selected.").tag(
         sync=True
     )
+    has_controls = traitlets.Bool(False, help="There are sampling controls that it follows.").tag(sync=True)
     number = traitlets.Float(
         None,
         allow_none=True,
@@ -79,7 +80,7 @@ class SamplingWaterfall(WorkbenchWidget):
         self._asked: Question | None = None
         self._thread: threading.Thread | None = None
         self._drawn: tuple[tuple[RunLike, int], float | None] | None = None
-        super().__init__(feed=RunFeed(run) if feed is None else feed)
+        super().__init__(feed=RunFeed(run) if feed is None else feed, has_controls=controls is not None)
         self.sampling_params = None if controls is None else controls.value
         if controls is not None:
             controls.observe(self._follow, "value")
@@ -152,8 +153,9 @@ class SamplingWaterfall(WorkbenchWidget):
                 return
             run, position = self._subject
             if not self.picture:
-                self.picture = refusal(position, "Looking at the run's logits …")
-            self._asked = Question(run.tokens[position], run.sampling_params, self.sampling_params, self.number)
+                is_end = position == len(run.tokens)
+                self.picture = refusal(position, "Looking at the run's logits …", is_end=is_end)
+            self._asked = Question(steps_of(run)[position], run.sampling_params, self.sampling_params, self.number)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._answer, name=f"workbench-{run.id}-draw", daemon=True)
                 self._thread.start()
@@ -176,15 +178,15 @@ class SamplingWaterfall(WorkbenchWidget):
 
     def _look(self, subject: tuple[RunLike, int], question: Question) -> tuple[SamplingTrace | None, dict[str, Any]]:
         run, position = subject
+        is_end = position == len(run.tokens)
         try:
             trace = run.sampling_trace(position, question.params, question.number)
-            return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows)
+            return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows, is_end=is_end)
         except UnsupportedFieldError:
-            return None, refusal(position, _NOTHING_KEPT)
+            words = _NOTHING_KEPT
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-            return None, refusal(
-                position, f"How this token was drawn cannot be shown: {in_words(problem).rstrip('.')}."
-            )
+            words = f"How this token was drawn cannot be shown: {in_words(problem).rstrip('.')}."
+        return None, refusal(position, words, is_end=is_end)
 
     def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:
         """The number that the run drew there; None where it drew none, although other settings are given a stand-in."""

@@ -49,7 +49,7 @@ def removed_in_words(step: CallStep) -> str:
 def _row(step: CallStep) -> str:
     start = 0.0 if math.isnan(step.start_probability) else step.start_probability
     cells = [
-        f"<td>{step.position}</td>",
+        f"<td>{step.position + 1}</td>",
         f"<td><code>{escape(visible(step.text))}</code></td>",
         _bar_cell(start, start_in_words(step)),
         f"<td>{escape(step.parse_state.replace('_', ' '))}</td>",

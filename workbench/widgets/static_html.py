@@ -15,17 +15,19 @@ from workbench.records import Alternative, ModelCard, TokenRecord
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import (
     STATE_WORDS,
-    bits,
     duration,
     fixed,
+    in_unit,
+    information,
     parameter_count,
     percent,
     percent_of,
     stop_words,
     strength,
+    surprisal,
     visible,
 )
-from workbench.widgets.wire import in_words, label, whole_pieces
+from workbench.widgets.wire import in_words, label, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60
@@ -37,18 +39,19 @@ _BAR = "91,127,181"
 _SHOWN_ALTERNATIVES = 3
 
 
-def run_html(run: RunLike) -> str:
+def run_html(run: RunLike, unit: str = "bits") -> str:
     """A run's text with each token's probability, its metrics, and its first tokens as a table."""
-    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(run.tokens))
+    table = tokens_html(steps_of(run), run.end, unit)
+    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), table)
 
 
-def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams) -> str:
+def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams, unit: str) -> str:
     """The run with its settings; before the first one, what it would be made with.
 
     Facts of the machine, such as memory, stay out: the outputs of a lesson are compared on other machines.
     """
     if run is not None:
-        return document(sampling_html(run.sampling_params), run_html(run))
+        return document(sampling_html(run.sampling_params), run_html(run, unit))
     return document(line(model or "No model is served."), sampling_html(params), stream_html(None, prompt))
 
 
@@ -67,6 +70,7 @@ def text_html(run: RunLike, color_by: str = "surprisal") -> str:
     tokens, pieces = whole_pieces(run)
     spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
     text = "".join(spans) or escape(shown(run.text))
+    text += "" if run.end is None else _control_token(run.end)
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{text}</pre>'
 
@@ -74,9 +78,9 @@ def text_html(run: RunLike, color_by: str = "surprisal") -> str:
 def metrics_html(run: RunLike) -> str:
     usage = run.usage
     prompt = f"{usage.prompt_tokens} prompt token{'' if usage.prompt_tokens == 1 else 's'}"
-    # More than the prompt in a branch, which keeps tokens of its answer too.
+    kept = f" and {usage.kept_tokens} kept" if usage.kept_tokens else ""
     cached = f" ({usage.reused_tokens} cached)" if usage.reused_tokens else ""
-    facts = [f"{prompt}{cached}", f"{usage.generated_tokens} generated"]
+    facts = [f"{prompt}{kept}{cached}", f"{usage.generated_tokens} generated"]
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
     if usage.time_to_first_token_s is not None:
@@ -89,34 +93,42 @@ def metrics_html(run: RunLike) -> str:
     return line(" · ".join([run.model, *facts])) + problem
 
 
-def tokens_html(tokens: Sequence[TokenRecord]) -> str:
-    """A table of the first tokens, with the names of the columns of ``run.to_frame()``."""
+def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, unit: str = "bits") -> str:
+    """A table of the first tokens.
+
+    Args:
+        end: the one of them with which the model ended its turn.
+        unit: of surprisal and entropy.
+    """
     if not tokens:
         return line("No tokens yet.")
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "probability", "logprob", "rank"))
-    head += '<th scope="col">entropy</th><th scope="col" style="text-align:left">instead</th>'
-    rows = "".join(_token_row(token) for token in tokens[:MOST_ROWS])
+    names = ("#", "token", "id", "probability", f"surprisal, {unit}", "rank", f"entropy, {unit}")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    head += '<th scope="col" style="text-align:left">instead</th>'
+    rows = "".join(_token_row(token, unit, is_end=token is end) for token in tokens[:MOST_ROWS])
     rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
 
 
-def token_html(token: TokenRecord | None) -> str:
-    """One token and its alternatives, the sampled one in bold."""
+def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "bits") -> str:
+    """One token and its alternatives, the sampled one in bold; the end token says after how many others it came."""
     if token is None:
         return document(line("No token is selected."))
-    said = f"{percent_of(token.logprob)}, rank {token.rank}, {fixed(bits(token.logprob), 1)} bits, id {token.token_id}"
+    facts = [percent_of(token.logprob), f"rank {token.rank}", information(surprisal(token.logprob), unit, 1)]
+    said = ", ".join([*facts, f"id {token.token_id}"])
     candidates: list[TokenRecord | Alternative] = sorted(
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    return document(line(f"Token {token.position}: {said}"), f"<table><tbody>{rows}</tbody></table>")
+    name = f"The end, after {token.position} tokens" if is_end else f"Token {token.position + 1}"
+    return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
 def waterfall_html(picture: Mapping[str, Any]) -> str:
     """A picture of ``waterfall_wire``: the sentence, the tokens by stage, and where the number hit."""
     if not picture:
         return document(line("No token is selected."))
-    title = f"How token {picture['position']} was chosen"
+    title = f"How {picture['name']} was chosen"
     if "error" in picture:
         return document(line(title), line(picture["error"]))
     stages = picture["stages"]
@@ -181,27 +193,35 @@ def _prompt_text(prompt: object) -> str:
 
 def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     if token.is_special:
-        return f"<small>{escape(shown(token.text))}</small>"
-    title = f"{percent_of(token.logprob)}, rank {token.rank}"
+        return _control_token(token)
     color = 0.52 * strength(token.logprob, token.entropy, color_by)
     hue = _COOL if color_by == "entropy" else _HEAT
     style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
-    return f'<span title="{escape(title)}"{style}>{escape(shown(piece))}</span>'
+    word = piece.removeprefix(" ") or piece  # the space may hang at the end of a line, and its colour with it
+    return f'{piece[: len(piece) - len(word)]}<span title="{_title(token)}"{style}>{escape(shown(word))}</span>'
 
 
-def _token_row(token: TokenRecord) -> str:
+def _control_token(token: TokenRecord) -> str:
+    return f'<small title="{_title(token)}">{escape(shown(token.text))}</small>'
+
+
+def _title(token: TokenRecord) -> str:
+    return f"{percent_of(token.logprob)}, rank {token.rank}"
+
+
+def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:
     instead = "  ".join(
         f"{visible(label(item.text, item.bytes))} {percent_of(item.logprob)}"
         for item in token.alternatives[:_SHOWN_ALTERNATIVES]
     )
     cells = [
-        str(token.position),
+        "end" if is_end else str(token.position + 1),
         code(label(token.text, token.bytes)),
         str(token.token_id),
         percent_of(token.logprob),
-        fixed(token.logprob, 2),
+        fixed(in_unit(surprisal(token.logprob), unit), 2),
         str(token.rank) if token.rank else "–",
-        fixed(token.entropy, 2),
+        fixed(in_unit(token.entropy, unit), 2),
     ]
     last = f'<td style="text-align:left"><code>{escape(instead)}</code></td>'
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{last}</tr>"

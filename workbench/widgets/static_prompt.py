@@ -54,5 +54,10 @@ def _stretch(raw: bytes, *, is_control: bool) -> str:
 
 
 def _row(index: int, token: PromptToken) -> str:
-    cells = [str(index), code(label(token.text, token.bytes)), str(token.token_id), "yes" if token.is_control else "–"]
+    cells = [
+        str(index + 1),
+        code(label(token.text, token.bytes)),
+        str(token.token_id),
+        "yes" if token.is_control else "–",
+    ]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,7 +1,8 @@
 """Which rows of a token table are shown, and in which order; static/table_order.js has the same rules.
 
 A query is words that a token must contain, and comparisons such as ``rank>3`` or ``probability<=0.1``; all must hold.
-Numbers are those that the page has, rounded as they cross, so that both sides agree on every tie.
+Numbers are those that the page has, rounded as they cross, so that both sides agree on every tie. Surprisal and entropy
+are compared in the unit in which they are shown, a logprob in nats as everywhere.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 from workbench.records import TokenRecord
 from workbench.widgets.format import visible
-from workbench.widgets.wire import label, number
+from workbench.widgets.wire import label, logprob_number, number
 
-SORTABLE = ("position", "text", "token_id", "probability", "logprob", "rank", "entropy")
-_COMPARISON = re.compile(r"(position|id|token_id|probability|logprob|rank|entropy)(<=|>=|<|>|=)(-?\d+(?:\.\d+)?)(%?)")
+SORTABLE = ("position", "text", "token_id", "probability", "surprisal", "rank", "entropy")
+_COMPARISON = re.compile(
+    r"(position|id|token_id|probability|logprob|surprisal|rank|entropy)(<=|>=|<|>|=)(-?\d+(?:\.\d+)?)(%?)"
+)
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": lambda one, other: one < other,
     ">": lambda one, other: one > other,
@@ -26,21 +29,23 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def rows(tokens: Sequence[TokenRecord], *, sort_by: str, descending: bool, query: str) -> list[int]:
+def rows(tokens: Sequence[TokenRecord], *, sort_by: str, descending: bool, query: str, unit: str) -> list[int]:
     """Positions of the rows that a query leaves, sorted; what has no value comes last, equals by their position."""
-    terms = [_term(word) for word in query.split()]
+    terms = [_term(word, unit) for word in query.split()]
     kept = [i for i, token in enumerate(tokens) if all(term(token) for term in terms)]
     known = [i for i in kept if _value(tokens[i], sort_by) is not None]
     unknown = [i for i in kept if _value(tokens[i], sort_by) is None]
     return sorted(known, key=lambda i: _value(tokens[i], sort_by), reverse=descending) + unknown
 
 
-def _term(word: str) -> Callable[[TokenRecord], bool]:
+def _term(word: str, unit: str) -> Callable[[TokenRecord], bool]:
     comparison = _COMPARISON.fullmatch(word)
     if comparison is None:
         return lambda token: _contains(token, word.lower())
     name, sign, digits, percent = comparison.groups()
     limit = float(digits) / (100 if percent else 1)
+    if unit == "bits" and name in ("surprisal", "entropy"):
+        limit *= math.log(2)
 
     def holds(token: TokenRecord) -> bool:
         value = _value(token, "token_id" if name == "id" else name)
@@ -59,10 +64,13 @@ def _value(token: TokenRecord, name: str) -> Any:
         # The order of JavaScript's strings, which compare their 16-bit units.
         return label(token.text, token.bytes).encode("utf-16-be", "surrogatepass")
     if name == "probability":
-        logprob = number(token.logprob, digits=4)
+        logprob = logprob_number(token.logprob)
         return None if logprob is None else math.exp(logprob)
-    if name in ("logprob", "entropy"):
-        return number(getattr(token, name), digits=4 if name == "logprob" else 3)
+    if name == "entropy":
+        return number(token.entropy, digits=3)
+    if name in ("logprob", "surprisal"):
+        logprob = logprob_number(token.logprob)
+        return logprob if logprob is None or name == "logprob" else -logprob
     if name == "rank":
         return token.rank or None
     return getattr(token, name)

@@ -23,7 +23,7 @@ class TokenInspector(WorkbenchWidget):
 
     _esm = module_source("token_inspector")
     _css = style_source("token_inspector")
-    _twin_shows = ("feed.snapshot", "feed.selected")
+    _twin_shows = ("feed.snapshot", "feed.selected", "feed.unit")
 
     feed = Part("The run feed that tells about the run and holds the selection.")
 
@@ -37,8 +37,9 @@ class TokenInspector(WorkbenchWidget):
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
-        records = self.feed.selected_tokens
-        return static_html.token_html(records[-1] if records else None)
+        token = next(reversed(self.feed.selected_tokens), None)
+        is_end = token is not None and token is self.feed.end
+        return static_html.token_html(token, is_end=is_end, unit=self.feed.unit)
 
     def __repr__(self) -> str:
         return f"TokenInspector(selected={self.feed.selected})"

@@ -1,4 +1,4 @@
-"""One row a token: the same rows as ``run.to_frame()``, with a selection that Python reads and sets."""
+"""One row a token, and one for the end of the turn, with a selection that Python reads and sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TokenTable(WorkbenchWidget):
 
     _esm = module_source("token_table")
     _css = style_source("token_table")
-    _twin_shows = ("feed.snapshot", "sort_by", "descending", "query")
+    _twin_shows = ("feed.snapshot", "feed.unit", "sort_by", "descending", "query")
 
     feed = Part("The run feed that tells about the run and holds the selection.")
     height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)
@@ -59,22 +59,28 @@ class TokenTable(WorkbenchWidget):
     @property
     def rows(self) -> list[int]:
         """Positions of the rows that are shown, from top to bottom."""
-        return rows(self.feed.tokens, sort_by=self.sort_by, descending=self.descending, query=self.query)
+        return rows(
+            self.feed.steps,
+            sort_by=self.sort_by,
+            descending=self.descending,
+            query=self.query,
+            unit=self.feed.unit,
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as they are shown, with the columns of ``run.to_frame()``; the index are the positions."""
         import pandas as pd
 
-        tokens = self.feed.tokens
-        records = [{name: getattr(tokens[row], name) for name in _FRAME} for row in self.rows]
+        steps = self.feed.steps
+        records = [{name: getattr(steps[row], name) for name in _FRAME} for row in self.rows]
         return pd.DataFrame(records, index=pd.Index(self.rows, name="position"), columns=pd.Index(_FRAME))
 
     def static_html(self) -> str:
-        tokens = self.feed.tokens
-        return static_html.tokens_html([tokens[row] for row in self.rows])
+        steps = self.feed.steps
+        return static_html.tokens_html([steps[row] for row in self.rows], self.feed.end, self.feed.unit)
 
     def __repr__(self) -> str:
-        return f"TokenTable(rows={len(self.feed.tokens)}, selected={self.selected})"
+        return f"TokenTable(rows={len(self.feed.steps)}, selected={self.selected})"
 
     def _release(self) -> None:
         self.feed.unobserve(self._read_selection, "selected")

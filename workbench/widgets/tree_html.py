@@ -27,7 +27,7 @@ def _branch_row(branch: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]
     cells = [
         name,
         "–" if is_first else str(branches[branch["parent"]]["name"]),
-        "–" if is_first else str(branch["at"]),
+        "–" if is_first else str(branch["at"] + 1),
         _parting(branch["own"]),
         _parting(branch["instead"]),
         str(branch["count"]),

@@ -3,6 +3,7 @@
 A trace holds the whole vocabulary at every stage; a picture holds the tokens that are worth a bar, all others as one,
 and the stretches of the cumulative axis that the random number can hit. Stages, rows and stretches:
 
+* name: what is looked at, ``token 4`` or ``the end``.
 * stage: ``{name, title, kept, removed, cuts}``; ``removed`` is the mass of the stage before that this one cut,
   ``cuts`` whether a probability of 0 means that the token was taken out.
 * row: ``[token_id, label, shares]``, one share a stage, most probable raw token first.
@@ -55,10 +56,13 @@ class Question:
         return _chain(self.used) == _chain(self.own)
 
 
-def picture_of(question: Question, trace: SamplingTrace, drawn: float | None, *, rows: int) -> dict[str, Any]:
+def picture_of(
+    question: Question, trace: SamplingTrace, drawn: float | None, *, rows: int, is_end: bool = False
+) -> dict[str, Any]:
     """Everything that the page draws of one trace.
 
     Args:
+        is_end: the token is the one with which the model ended its turn.
         drawn: the number that the run drew; None where it drew none.
         rows: how many tokens get bars of their own; the chosen one and the run's own are there in any case.
     """
@@ -71,6 +75,7 @@ def picture_of(question: Question, trace: SamplingTrace, drawn: float | None, *,
     at = int((order == trace.token_id).argmax())
     return {
         "position": question.token.position,
+        "name": name_of(question.token.position, is_end=is_end),
         "summary": in_a_sentence(question, trace, drawn),
         "number": trace.number,
         "chosen": [trace.token_id, label_of(trace.token_id)],
@@ -83,14 +88,22 @@ def picture_of(question: Question, trace: SamplingTrace, drawn: float | None, *,
     }
 
 
-def refusal(position: int, words: str) -> dict[str, Any]:
+def refusal(position: int, words: str, *, is_end: bool) -> dict[str, Any]:
     """What the page shows where there is no trace."""
-    return {"position": position, "error": words}
+    return {"position": position, "name": name_of(position, is_end=is_end), "error": words}
+
+
+def name_of(position: int, *, is_end: bool) -> str:
+    return "the end" if is_end else f"token {position + 1}"
 
 
 def in_a_sentence(question: Question, trace: SamplingTrace, drawn: float | None) -> str:
     """What was picked by what, and whether the run had the same."""
     picked = _quoted(_Labels(question.token, trace)(trace.token_id))
+    if question.is_own and question.number is None and trace.token_id != question.token.token_id:
+        drawn_by = "Greedy" if trace.number is None else f"The random number {fixed(trace.number, _NUMBER_DIGITS)}"
+        number = " No number is drawn." if trace.number is None else ""
+        return f"{_quoted(_own_label(question))} was chosen by hand. {drawn_by} would have picked {picked}.{number}"
     if trace.number is None:
         return _without_number(question, trace, picked)
     number = fixed(trace.number, _NUMBER_DIGITS)
@@ -113,7 +126,11 @@ def _without_number(question: Question, trace: SamplingTrace, picked: str) -> st
 def _against(question: Question, trace: SamplingTrace) -> str:
     if trace.token_id == question.token.token_id:
         return "" if question.is_own and question.number is None else ", as in the run"
-    return f"; the run has {_quoted(label(question.token.text, question.token.bytes))}"
+    return f"; the run has {_quoted(_own_label(question))}"
+
+
+def _own_label(question: Question) -> str:
+    return label(question.token.text, question.token.bytes)
 
 
 def _quoted(text: str) -> str:
@@ -190,5 +207,5 @@ class _Labels:
 
 
 def _short(shares: Iterable[float]) -> list[float]:
-    """Four digits that count: more are not seen, and they would be most of the message."""
-    return [float(f"{share:.4g}") for share in shares]
+    """Six digits that count: rounded to the three that are seen, they give what the shares themselves would."""
+    return [float(f"{share:.6g}") for share in shares]

@@ -20,7 +20,7 @@ from typing import Any
 
 from workbench.protocol import ToolCall
 from workbench.records import Alternative, CallAttempt, TokenRecord, Usage
-from workbench.widgets.breakpoints import breakpoint_words
+from workbench.widgets.breakpoints import named
 from workbench.widgets.call_pieces import pieces_beside_calls
 from workbench.widgets.contract import RunLike
 
@@ -106,7 +106,7 @@ def wire_token(token: TokenRecord, piece: str) -> WireToken:
     wire: WireToken = [
         token.token_id,
         shown,
-        number(token.logprob, digits=4),
+        logprob_number(token.logprob),
         token.rank,
         number(token.entropy, digits=3),
     ]
@@ -122,7 +122,7 @@ def wire_alternative(alternative: Alternative) -> list[Any]:
     return [
         alternative.token_id,
         label(alternative.text, alternative.bytes),
-        number(alternative.logprob, digits=4),
+        logprob_number(alternative.logprob),
         alternative.rank,
     ]
 
@@ -139,13 +139,17 @@ def called(call: ToolCall) -> list[str]:
 
 
 def wire_usage(usage: Usage) -> list[Any]:
-    """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``"""
+    """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``.
+
+    Of a branch, ``kept_tokens`` follows.
+    """
     return [
         usage.prompt_tokens,
         usage.reused_tokens,
         usage.generated_tokens,
         number(usage.time_to_first_token_s, digits=4),
         number(usage.decode_tokens_per_s, digits=1),
+        *([usage.kept_tokens] if usage.kept_tokens else []),
     ]
 
 
@@ -153,6 +157,16 @@ def number(value: float | None, *, digits: int) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return round(value, digits)
+
+
+def steps_of(run: RunLike) -> list[TokenRecord]:
+    """The tokens of a run as it stands, and after them the end token that the model chose."""
+    return [*run.tokens, *([] if run.end is None else [run.end])]
+
+
+def logprob_number(logprob: float) -> float | None:
+    """A logprob as it travels: exact enough for its probability to be rounded as that of the record is."""
+    return number(logprob, digits=6)
 
 
 def whole_pieces(run: RunLike) -> tuple[list[TokenRecord], list[str]]:
@@ -183,7 +197,8 @@ class RunStream:
         self._sequence += 1
         usage = wire_usage(self.run.usage)
         told, self._told_usage = self._told_usage, usage
-        is_told = [*told[:2], len(self._tokens), *told[3:4]] == usage[:4]
+        generated = len(self._tokens) - self.run.usage.kept_tokens
+        is_told = [*told[:2], generated, *told[3:4], *told[5:]] == [*usage[:4], *usage[5:]]
         parts = {
             "usage": None if is_told else usage,
             "state": None if self.run.state == "running" else _active(self.run.state),
@@ -219,6 +234,7 @@ class RunStream:
             "sequence": self._sequence,
             "state": run.state if done else _active(run.state),
             "tokens": list(self._tokens),
+            "end": wire_token(run.end, "") if done and run.end is not None else None,
             "calls": [wire_call(attempt) for attempt in run.call_attempts],
             "text": "" if self._tokens else run.text,
             "usage": wire_usage(run.usage),
@@ -258,9 +274,8 @@ def _active(state: str) -> str:
     return state if state in ("queued", "paused") else "running"
 
 
-def _pause(run: RunLike) -> dict[str, str]:
-    words = breakpoint_words(run.breakpoint)
-    return {} if words is None else {"paused_by": words}
+def _pause(run: RunLike) -> dict[str, Any]:
+    return {} if run.breakpoint is None else {"paused_by": list(named(run.breakpoint))}
 
 
 def stop_name(run: RunLike) -> str | None:

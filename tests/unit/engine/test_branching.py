@@ -14,7 +14,7 @@ from tests.fakes.models import EOS, PROMPT, FakeDecoder, Gate, endless_speech, f
 from workbench.engine.constraints import Constraint, Grammars, JsonSchemaGrammar, RegexGrammar
 from workbench.engine.loading import LoadedModel
 from workbench.engine.logprobs import TokenStats
-from workbench.engine.requests import Event, Finished, GenerationRequest, Paused, Resumed
+from workbench.engine.requests import Event, GenerationRequest, Paused, Resumed
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, ContextLengthError, InvalidRequestError
@@ -142,7 +142,7 @@ def constraint(grammar: JsonSchemaGrammar | RegexGrammar) -> Constraint:
 def test_an_end_token_that_is_given_ends_the_answer(engine_of: MakeEngine) -> None:
     whole = generate(engine_of(), asking())
     heard = generate(engine_of(), asking(kept=kept_of(whole, 4), given_ids=(EOS,)))
-    assert (heard.ids, heard.finished) == (whole.ids[:4], Finished("stop_token", EOS))
+    assert (heard.ids, heard.finished.reason, heard.end_id) == (whole.ids[:4], "stop_token", EOS)
 
 
 def test_an_answer_that_is_full_already_ends_there(engine_of: MakeEngine) -> None:

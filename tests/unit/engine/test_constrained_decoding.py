@@ -133,7 +133,7 @@ def test_an_end_token_is_chosen_where_the_grammar_allows_an_end_and_nowhere_else
     ending = FakeDecoder(scripted_speech(""))  # wants to end at once
     heard = generate(engine_of(ending), asking(of(RegexGrammar("[ab]{3,9}")), prompt_ids=PROMPT))
     assert len(heard.text) == 3
-    assert heard.finished == Finished("stop_token", EOS)
+    assert (heard.finished.reason, heard.end_id) == ("stop_token", EOS)
     assert EOS not in heard.ids
 
 
@@ -142,7 +142,7 @@ def test_an_end_token_ends_the_answer_though_the_request_names_no_stop_token(eng
         engine_of(FakeDecoder(scripted_speech("aa"))),
         asking(of(RegexGrammar("a*")), prompt_ids=PROMPT, stop_ids=frozenset()),
     )
-    assert (heard.text, heard.finished) == ("aa", Finished("stop_token", EOS))
+    assert (heard.text, heard.finished.reason, heard.end_id) == ("aa", "stop_token", EOS)
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 9, 12, 20])

@@ -62,6 +62,12 @@ def run(
     return heard, out
 
 
+def ending(heard: Heard) -> tuple[str, TokenStats | None]:
+    """Why it ended, and the stats of the end token."""
+    finished = heard.finished
+    return finished.reason, None if finished.end is None else finished.end.stats
+
+
 CHARACTERS = st.text(alphabet="ab é😀\n", max_size=14)
 STOPS = st.lists(st.text(alphabet="ab é😀\n", min_size=1, max_size=4), max_size=16)
 
@@ -135,18 +141,23 @@ def test_the_end_token_is_no_step_and_releases_what_was_held() -> None:
     heard, out = run([*b"near </en", EOS], stop_strings=("</end>",))
     assert heard.text == "near </en"
     assert out[-2] == len("near ")
-    assert heard.finished == Finished("stop_token", EOS)
+    assert ending(heard) == ("stop_token", stats_of(EOS))
 
 
 @pytest.mark.parametrize("stop_id", [EOS, IM_END])
 def test_every_end_token_stops(stop_id: int) -> None:
     heard, _ = run([65, stop_id, 66])
-    assert (heard.ids, heard.finished) == ([65], Finished("stop_token", stop_id))
+    assert (heard.ids, ending(heard)) == ([65], ("stop_token", stats_of(stop_id)))
 
 
 def test_an_end_token_as_the_first_gives_an_empty_answer() -> None:
     heard, _ = run([EOS])
-    assert heard.events == [Finished("stop_token", EOS)]
+    assert (len(heard.events), heard.text, ending(heard)) == (1, "", ("stop_token", stats_of(EOS)))
+
+
+def test_an_end_token_after_which_a_stop_string_is_complete_is_no_end() -> None:
+    heard, _ = run([*b"ab", 0xF0, EOS], stop_strings=("b" + REPLACEMENT,))
+    assert (heard.text, ending(heard)) == ("a", ("stop_string", None))
 
 
 def test_max_tokens_counts_tokens_without_the_end_token() -> None:

@@ -80,6 +80,7 @@ usages = st.builds(
 details = st.builds(
     RunDetail,
     tokens=st.lists(tokens, max_size=3).map(tuple),
+    end=st.none() | tokens,
     usage=st.none() | usages,
     prompt_tokens=st.lists(tokens, max_size=2).map(tuple),
     notes=st.lists(st.text(), max_size=2).map(tuple),
@@ -199,6 +200,18 @@ def test_an_engines_run_is_played_with_all_that_it_knew(fake_models: FakeModels,
         assert (card.loaded, card.architecture, card.provider_type) == (True, "Fake", "inline::trace")
         with pytest.raises(UnsupportedFieldError, match="whose model is in this process"):
             run.distribution(0)
+
+
+def test_the_end_of_a_turn_is_played_with_its_probability(fake_models: FakeModels, path: Path) -> None:
+    fake_models.add("script", FakeDecoder(scripted_speech("said")))
+    with Workbench(fake_models.config) as bench, bench.record(path):
+        original = bench.completion("\0")
+        original.result()
+    with playing(path) as bench:
+        run = bench.completion("\0")
+        run.result()
+        assert run.end is not None
+        assert same(run.end, original.end)
 
 
 def test_answers_that_differed_come_in_their_order_and_the_last_stays(echo: Workbench, path: Path) -> None:

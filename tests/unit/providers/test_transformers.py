@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.fakes.models import EOM, EOS, IM_END, FakeDecoder, Gate, random_speech, scripted_speech
+from tests.fakes.models import EOM, EOS, IM_END, VOCAB, FakeDecoder, Gate, random_speech, scripted_speech
 from tests.fakes.serving import FakeModels
 from tests.fakes.tasks import other_tasks_ended
 from workbench.errors import (
@@ -57,6 +59,11 @@ def saying(fake_models: FakeModels) -> Any:
     yield make
     for provider in made:
         provider.close()
+
+
+def end_of(item: Any) -> Any:
+    detail = detail_of(item)
+    return detail and detail.end
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
@@ -164,6 +171,34 @@ async def test_end_tokens_are_told_apart_and_stay_out_of_the_answer(saying: Any,
     assert whole.completion_message.content == "said"
     assert whole.completion_message.stop_reason == reason
     assert len(whole.logprobs) == 4
+
+
+async def test_the_end_token_is_measured_as_the_others_are_and_is_none_of_them(saying: Any) -> None:
+    provider = saying("said")
+    asked: dict[str, Any] = {"logprobs": LogProbConfig(top_k=3)}
+    whole, *others = await asyncio.gather(*(provider.completion("script", SCRIPT_PROMPT, **asked) for _ in range(3)))
+    chunks = [chunk async for chunk in provider.completion("script", SCRIPT_PROMPT, stream=True, **asked)]
+    end = end_of(whole)
+    assert end is not None
+    assert (end.position, end.token_id, end.text, end.is_special) == (4, EOS, "<|endoftext|>", True)
+    assert (end.rank, len(end.alternatives)) == (1, 3)
+    assert end.logprob == pytest.approx(20 - math.log(math.exp(20) + VOCAB - 1), abs=1e-6)
+    assert [end_of(chunk) is None for chunk in chunks] == [True] * 4 + [False]
+    for other in [*others, chunks[-1]]:
+        assert replace(end_of(other), elapsed_s=end.elapsed_s) == end
+
+
+@pytest.mark.parametrize(
+    "text,asked",
+    [
+        ("abcdef", SamplingParams(max_tokens=3)),
+        ("abc", SamplingParams(max_tokens=3)),
+        ("a.b", SamplingParams(stop=["."])),
+    ],
+    ids=["cut", "as long as it may be", "stop string"],
+)
+async def test_what_no_end_token_has_ended_has_none(saying: Any, text: str, asked: SamplingParams) -> None:
+    assert end_of(await saying(text).completion("script", SCRIPT_PROMPT, asked)) is None
 
 
 async def test_an_end_token_as_the_first_gives_an_empty_answer(saying: Any) -> None:

@@ -44,6 +44,7 @@ from workbench.records import (
     Usage,
 )
 from workbench.steering import Breakpoint
+from workbench.widgets.wire import steps_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,14 +133,18 @@ class FakeRun:
         breakpoints: Sequence[Breakpoint] = (),
         parent: FakeRun | None = None,
         branched_at: int | None = None,
+        end: TokenRecord | None = None,
         started: Callable[[FakeRun], None] = lambda _: None,
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
+        self.seed = self.sampling_params.seed
         self.state = "queued"
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
         self.tokens: list[TokenRecord] = []
+        self.end: TokenRecord | None = None
+        self._end = end
         self.text = ""
         self.parent, self.branched_at = parent, branched_at
         self.breakpoint: Breakpoint | None = None
@@ -175,8 +180,9 @@ class FakeRun:
 
     @property
     def usage(self) -> Usage:
-        count = len(self.tokens)
-        return Usage(48, 36, count, 0.034 if count else None, 92.0 if count > 1 else None)
+        kept = self.branched_at or 0
+        count = len(self.tokens) - kept
+        return Usage(48, 36 + kept, count, 0.034 if count else None, 92.0 if count > 1 else None, kept)
 
     @property
     def parts(self) -> list[str | CallAttempt]:
@@ -196,7 +202,7 @@ class FakeRun:
             if self.done or not (self._resumed.is_set() or self._cancelled.is_set()):
                 return
             if self._cancelled.is_set() or not self._coming:
-                self.end("cancelled" if self._cancelled.is_set() else "failed" if self._failure else "finished")
+                self.finish("cancelled" if self._cancelled.is_set() else "failed" if self._failure else "finished")
                 return
             self.state = "running"
             record = self._coming.pop(0)
@@ -206,8 +212,9 @@ class FakeRun:
             if self._coming and (hits := [one for one in self._breakpoints if _is_at(one, record, self.text)]):
                 self._pause(hits[0])
 
-    def end(self, state: str = "finished") -> None:
+    def finish(self, state: str = "finished") -> None:
         if state == "finished":
+            self.end = self._end
             self.text = self._said().decode("utf-8", "replace") if self._text is None else self._text
             self.stop_reason = StopReason.end_of_message if self._calls else StopReason.end_of_turn
         if state == "failed":
@@ -289,6 +296,12 @@ class FakeRun:
     def wait(self, timeout: float | None = None) -> bool:
         return self._ended.wait(timeout)
 
+    def wait_for_pause(self, timeout: float | None = None) -> bool:
+        deadline = time.monotonic() + (timeout or math.inf)
+        while not self.done and self.state != "paused" and time.monotonic() < deadline:
+            self._ended.wait(0.001)
+        return self.state == "paused"
+
     def result(self, timeout: float | None = None) -> CompletionResponse:
         if not self.wait(timeout):
             raise TimeoutError
@@ -316,12 +329,12 @@ class FakeRun:
         return fake_prompt(self.model, self.prompt)
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
-        return fake_logprobs(self.tokens[position])
+        return fake_logprobs(steps_of(self)[position])
 
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
-        return fake_trace(self.tokens[position], self.sampling_params, sampling_params, number)
+        return fake_trace(steps_of(self)[position], self.sampling_params, sampling_params, number)
 
     def _said(self) -> bytes:
         return b"".join(item.bytes for item in self.tokens[: self._words] if not item.is_special)

@@ -84,6 +84,18 @@ def test_a_continuation_takes_the_place_of_what_it_continues_unless_that_is_show
     assert [branch.run for branch in arrange([part, whole], part)] == [part, whole]
 
 
+def test_branches_are_numbered_without_a_gap_and_a_continuation_keeps_the_number() -> None:
+    part, other, whole = run_of("run-1", [1, 2]), run_of("run-2", [1, 3]), run_of("run-3", [1, 2, 3])
+
+    def names(runs: list[FakeRun], shown: FakeRun) -> dict[str, int]:
+        return {branch["run"]: branch["name"] for branch in wire_branches(arrange(runs, shown), shown, runs)}
+
+    assert names([part, whole], whole) == {"run-3": 1}
+    assert names([part, other], other) == {"run-1": 1, "run-2": 2}
+    assert names([part, other, whole], whole) == {"run-3": 1, "run-2": 2}
+    assert names([part, other, whole], part) == {"run-1": 1, "run-2": 2, "run-3": 3}
+
+
 def test_a_branch_of_many_tokens_has_no_more_bars_than_there_is_room_for() -> None:
     long, other = run_of("run-1", [1] * 1000), run_of("run-2", [1] * 500 + [2] * 500)
     first, second = wire_branches(arrange([long, other], long), long, [long, other])

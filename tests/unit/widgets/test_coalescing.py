@@ -38,7 +38,7 @@ class FakeTime:
             self._run.step()
         self.now_s = max(self.now_s, to_s)
         if not self._due_s:
-            self._run.end()
+            self._run.finish()
 
 
 @given(st.lists(st.floats(0, 0.3), min_size=1, max_size=300))
@@ -69,7 +69,7 @@ def test_the_end_is_told_even_if_telling_the_rest_fails() -> None:
     run, ended = FakeRun(), []
 
     def broken() -> None:
-        run.end()
+        run.finish()
         raise OSError
 
     run.step()
@@ -93,7 +93,7 @@ def test_the_ticker_ends_with_its_run() -> None:
 
 def test_a_run_that_has_already_ended_is_told_at_once() -> None:
     run, calls = FakeRun(), []
-    run.end()
+    run.finish()
     pump(run, lambda: calls.append("delta"), lambda: calls.append("end"))
     assert calls == ["end"]
 

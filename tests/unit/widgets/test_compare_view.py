@@ -157,7 +157,10 @@ def test_the_page_gets_every_difference_once_while_they_run_and_the_whole_at_the
     assert (start["state"], start["pairs"], whole["state"]) == ("running", [], "done")
     (pair,) = whole["pairs"]
     assert pair["at"] == [PARTED, PARTED]
-    assert pair["said"].startswith(f"A and B part at token {PARTED}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: ")
+    said = pair["said"]
+    assert said["bits"].startswith(f"A and B part at token {PARTED}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: ")
+    for unit in ("bits", "nats"):
+        assert said[unit].endswith(f" {unit} at most.")
     told: list[float] = []
     for message in page.customs(view, "differences"):
         assert message["number"] == whole["number"]

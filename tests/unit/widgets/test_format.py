@@ -8,9 +8,9 @@ import pytest
 
 from tests.unit.widgets import twin_cases
 from workbench.widgets.format import (
+    divergence,
     duration,
     fixed,
-    nats,
     parameter_count,
     percent,
     percent_of,
@@ -65,7 +65,7 @@ def test_durations_counts_and_reasons() -> None:
 
 def test_what_lies_between_two_numbers_is_rounded_as_in_the_page() -> None:
     assert [fixed(value, 2) for value in (0.125, -0.125, -0.004)] == ["0.13", "-0.13", "0.00"]
-    assert (percent(0.1225), to_precision(12.25, 3), nats(10.5)) == ("12.3 %", "12.3", "11")
+    assert (percent(0.1225), to_precision(12.25, 3), divergence(10.5, "nats")) == ("12.3 %", "12.3", "11 nats")
     assert (duration(0.0345), duration(1.25), parameter_count(134_500_000)) == ("35 ms", "1.3 s", "135 M")
 
 

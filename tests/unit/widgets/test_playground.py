@@ -40,6 +40,13 @@ def test_a_run_takes_model_prompt_and_parameters_as_they_stand(opened: Playgroun
     assert opened.run is run
 
 
+def test_the_stored_twin_is_in_the_unit_of_the_page(opened: Playground, page: Page) -> None:
+    opened.start("Hello").wait(5)
+    assert "surprisal, bits" in opened.static_html()
+    page.set(opened.feed, unit="nats")
+    assert "surprisal, nats" in opened.static_html()
+
+
 def test_what_is_selected_in_the_page_is_there_in_python(opened: Playground, page: Page) -> None:
     run = opened.start("Hello")
     run.wait(5)
@@ -50,7 +57,10 @@ def test_what_is_selected_in_the_page_is_there_in_python(opened: Playground, pag
     assert opened.table.selected == (1,)
 
 
-def test_the_code_is_the_call_that_was_made(opened: Playground, session: FakeSession) -> None:
+def test_the_code_is_the_call_that_was_made(
+    opened: Playground, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wb, "Workbench", lambda: session)
     opened.sampling_params = SamplingParams(
         strategy=SamplingStrategy.top_k, top_k=4, temperature=0.5, seed=7, stop=["\n"]
     )
@@ -60,10 +70,45 @@ def test_the_code_is_the_call_that_was_made(opened: Playground, session: FakeSes
         opened.stream.mode = mode
         opened.start().wait(5)
         made = session.calls[-1]
-        names: dict[str, Any] = {"wb": wb, "bench": session}
+        names: dict[str, Any] = {}
         exec(opened.code, names)
         assert session.calls[-1] == made
         assert names["run"].wait(5)
+
+
+def test_the_code_of_a_run_that_pauses_does_not_wait_for_its_end(
+    opened: Playground, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wb, "Workbench", lambda: session)
+    opened.breakpoints = [Breakpoint(text="considered")]
+    names: dict[str, Any] = {}
+    exec(opened.code, names)
+    assert names["run"].state == "paused"
+    names["run"].resume()
+    assert names["run"].wait(5)
+
+
+@pytest.mark.parametrize("mode", ["chat", "completion"])
+def test_the_code_of_a_branch_gives_that_branch_wherever_it_is_pasted(
+    opened: Playground, session: FakeSession, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(wb, "Workbench", lambda: session)
+    opened.stream.mode = mode
+    opened.sampling_params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, seed=3)
+    run = opened.start()
+    assert run.wait(5)
+    for position in (3, 20):
+        branch = opened.branch(position, opened.feed.tokens[position].alternatives[0].token_id)
+        assert opened.wait(5)
+    names: dict[str, Any] = {}
+    opened.prompt = "Something else"
+    exec(opened.code, names)
+    pasted = names["run"]
+    assert [token.token_id for token in pasted.tokens] == [token.token_id for token in branch.tokens]
+    assert (pasted.prompt, pasted.model, pasted.sampling_params) == (run.prompt, run.model, run.sampling_params)
+    assert opened.code.count("run.branch(") == 2
+    opened.tree.choose(run)
+    assert "Something else" in opened.code
 
 
 def test_the_picker_learns_the_memory_of_a_model_once_it_is_loaded(opened: Playground) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,8 @@ import traitlets
 
 from tests.unit.widgets.fake_session import FakeRun, token, wait_until
 from tests.unit.widgets.recorded_page import Page
-from workbench.widgets import RunFeed
-from workbench.widgets.wire import RunStream
+from workbench.widgets import RunFeed, TokenTable, run_html
+from workbench.widgets.wire import RunStream, wire_token
 
 
 def text_of(tokens: list[list[Any]]) -> str:
@@ -47,7 +48,7 @@ def test_a_run_whose_tokens_turn_out_otherwise_at_its_end_is_written_as_a_whole(
     run.step(2)
     wait_until(lambda: sum(len(delta["news"][3]) for delta in page.customs(feed, "delta")) == 2)
     run._text = "one to"
-    run.end()
+    run.finish()
     assert feed.wait(5)
     assert page.customs(feed, "end") == []
     assert text_of(page.writes(feed, "snapshot")[-1]["tokens"]) == "one to"
@@ -64,6 +65,18 @@ def test_a_message_says_only_what_has_changed(page: Page) -> None:
     assert stream.delta()["state"] == "paused"
 
 
+def test_a_branch_tells_the_tokens_that_it_kept_once_and_counts_its_own(page: Page) -> None:
+    run = FakeRun()
+    run.step(100)
+    branch = run.branch(30)
+    stream = RunStream(branch)
+    branch.step()
+    assert stream.delta()["usage"] == [48, 66, 1, 0.034, None, 30]
+    branch.step()
+    assert set(stream.delta()) == {"kind", "news"}
+    assert "prompt 48 and 30 kept, 66 reused · generated 2" in run_html(branch)
+
+
 def test_a_thousand_tokens_that_come_one_by_one_are_a_hundred_and_fifty_kilobytes_at_most(page: Page) -> None:
     run = FakeRun(texts=[f" word{i % 97}" for i in range(1000)])
     stream = RunStream(run)
@@ -71,7 +84,7 @@ def test_a_thousand_tokens_that_come_one_by_one_are_a_hundred_and_fifty_kilobyte
     for _ in range(1000):
         run.step()
         size += len(json.dumps({"method": "custom", "content": stream.delta()}))
-    run.end()
+    run.finish()
     assert size + len(json.dumps({"method": "custom", "content": stream.end()[1]})) < 150_000
 
 
@@ -93,7 +106,7 @@ def test_a_page_that_missed_something_asks_and_gets_everything(page: Page) -> No
     answer = page.customs(feed, "snapshot")[-1]
     assert answer["id"] == 9
     assert text_of(answer["snapshot"]["tokens"]) == run.text
-    run.end("cancelled")
+    run.finish("cancelled")
     assert feed.wait(5)
 
 
@@ -106,6 +119,35 @@ def test_alternatives_come_for_the_positions_that_are_looked_at(page: Page) -> N
     assert [[item[1] for item in items] for items in answer["items"]] == [
         [other.text for other in run.tokens[i].alternatives] for i in (3, 4)
     ]
+
+
+END = replace(token(44, "<|im_end|>"), is_special=True)
+
+
+def test_the_end_of_the_turn_crosses_when_the_run_has_ended_and_stands_behind_its_tokens(page: Page) -> None:
+    run = FakeRun(end=END)
+    feed = RunFeed(run)
+    assert (feed.snapshot["end"], feed.end) == (None, None)
+    run.go(5000)
+    assert feed.wait(60)
+    assert page.customs(feed, "end")[-1]["end"] == wire_token(END, "")
+    assert text_of(feed.snapshot["tokens"]) == run.text
+    assert (len(feed.tokens), feed.steps) == (44, [*run.tokens, END])
+    page.set(feed, selected=[44])
+    assert feed.selected_tokens == [END]
+    page.send(feed, {"kind": "alternatives", "id": 1, "run": "run-1", "from": 43, "to": 45})
+    assert [len(items) for items in page.customs(feed, "alternatives")[-1]["items"]] == [5, 5]
+
+
+def test_a_table_has_a_row_for_the_end_and_a_frame_with_it(page: Page) -> None:
+    run = FakeRun(end=END)
+    run.step(100)
+    table = TokenTable(run)
+    assert table.rows == list(range(45))
+    assert table.to_frame()["text"].iloc[-1] == "<|im_end|>"
+    table.query = "im_end"
+    assert table.rows == [44]
+    assert "<td>end</td>" in table.static_html()
 
 
 @pytest.mark.parametrize("span", [{"from": 5, "to": 5}, {"from": -1, "to": 2}, {"from": "0", "to": 2}, {}])

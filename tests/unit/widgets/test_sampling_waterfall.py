@@ -19,9 +19,11 @@ from workbench.engine.inspection import trace as engine_trace
 from workbench.engine.sampling import Mask, Sampling
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams, SamplingStrategy
-from workbench.records import SamplingStage, SamplingTrace, TokenRecord
+from workbench.records import Alternative, SamplingStage, SamplingTrace, TokenRecord
 from workbench.widgets import SamplingControls, SamplingWaterfall, playground
+from workbench.widgets.format import percent, percent_of, visible
 from workbench.widgets.waterfall_wire import Question, picture_of
+from workbench.widgets.wire import wire_alternative, wire_token
 
 PATIENCE_S = 60
 TOP_P = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9)
@@ -68,6 +70,18 @@ def test_a_picture_is_its_trace(params: SamplingParams, number: float, position:
         start, end = picture["span"]
         assert start - 1e-7 <= trace.number <= end + 1e-7
     assert len(str(picture)) < 8000
+
+
+def test_a_probability_reads_the_same_in_every_view() -> None:
+    run = finished()
+    for record in run.tokens:
+        trace = run.sampling_trace(record.position)
+        picture = picture_of(Question(record, TOP_P, None, None), trace, None, rows=8)
+        raw = {token_id: percent(shares[0]) for token_id, _, shares in picture["rows"]}
+        known: list[TokenRecord | Alternative] = [record, *record.alternatives]
+        exact = {one.token_id: percent_of(one.logprob) for one in known}
+        for token_id, _, logprob, *_ in (wire_token(record, record.text), *map(wire_alternative, record.alternatives)):
+            assert percent_of(logprob) == exact[token_id] == raw.get(token_id, exact[token_id])
 
 
 def test_the_axis_lines_the_candidates_up_as_the_draw_does() -> None:
@@ -179,6 +193,20 @@ def test_a_greedy_run_under_other_settings_says_that_the_number_stands_in(page: 
     assert settled(waterfall)["summary"].startswith("The run drew no number. 0.5000 stands in for it and picks")
 
 
+@pytest.mark.parametrize("params", [TOP_P, GREEDY])
+def test_a_token_that_was_chosen_by_hand_is_the_one_that_is_named(
+    page: Page, monkeypatch: pytest.MonkeyPatch, params: SamplingParams
+) -> None:
+    run = finished(params)
+    other = run.tokens[AT].alternatives[-1]
+    branch = run.branch(AT, other.token_id)
+    branch.step(1000)
+    monkeypatch.setattr(branch, "sampling_trace", lambda position, *_: run.sampling_trace(position))
+    summary = settled(SamplingWaterfall(branch, position=AT))["summary"]
+    assert summary.startswith(f"“{visible(other.text)}” was chosen by hand. ")
+    assert f" would have picked “{visible(run.sampling_trace(AT).text(run.sampling_trace(AT).token_id))}”." in summary
+
+
 def test_nothing_selected_is_nothing_shown(page: Page) -> None:
     waterfall = SamplingWaterfall(finished())
     assert (waterfall.picture, waterfall.trace, waterfall.position) == ({}, None, None)
@@ -196,6 +224,15 @@ def test_a_new_run_takes_the_picture_away(page: Page) -> None:
 
 
 # ------------------------------------------------------------------------------------------- refusals, threads, traffic
+
+
+def test_the_draw_of_the_end_is_shown_as_that_of_a_token(page: Page) -> None:
+    run = FakeRun(end=token(44, "<|im_end|>"))
+    run.step(100)
+    waterfall = SamplingWaterfall(run, position=44)
+    assert waterfall.wait(60)
+    assert waterfall.picture["token"][1] == "<|im_end|>"
+    waterfall.close()
 
 
 class Refusing(FakeRun):
@@ -250,7 +287,7 @@ def test_a_busy_model_blocks_no_slider_and_only_the_newest_question_is_answered(
     waterfall = SamplingWaterfall(run, controls=controls, position=AT)
     for step in range(1, 101):
         controls.value = SamplingParams(strategy=SamplingStrategy.top_p, temperature=step / 100, top_p=0.9)
-    assert waterfall.picture == {"position": AT, "error": "Looking at the run's logits …"}
+    assert waterfall.picture == {"position": AT, "name": "token 26", "error": "Looking at the run's logits …"}
     run.free.set()
     assert settled(waterfall)["stages"][1]["title"] == "Temperature 1"
     assert run.looks <= 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,7 @@ from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
-from workbench.widgets import playground, run_html
+from workbench.widgets import SamplingWaterfall, TokenInspector, TokenTable, TokenTree, playground, run_html
 from workbench.widgets.format import visible
 from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
 
@@ -101,6 +102,56 @@ def test_a_runs_twin_has_the_text_the_numbers_and_the_reason_of_the_end() -> Non
     assert "44 generated" in reader.text
     assert "stopped: end of turn" in reader.text
     assert reader.titles[2].startswith("13.0 %, rank")
+
+
+def test_a_twin_says_how_likely_the_end_was_and_what_else_could_have_come(page: Page) -> None:
+    end = replace(token(44, "<|im_end|>"), logprob=math.log(0.625), is_special=True)
+    run = finished(FakeRun(end=end))
+    reader = Reader(run_html(run))
+    assert reader.titles[-1] == f"62.5 %, rank {end.rank}"
+    assert run.text + "<|im_end|>" in reader.text
+    assert "end<|im_end|>" in reader.text  # its row in the table
+    inspector = TokenInspector(run)
+    inspector.feed.selected = 44
+    assert "The end, after 44 tokens: 62.5 %" in Reader(inspector.static_html()).text
+
+
+def test_surprisal_and_entropy_have_one_unit_which_is_named(page: Page) -> None:
+    record = replace(token(0, "x"), logprob=-2 * math.log(2), entropy=3 * math.log(2))
+    table = TokenTable(finished(FakeRun(records=[record])))
+    inspector = TokenInspector(feed=table.feed)
+    table.selected = 0
+    for unit, surprisal, entropy, rounded in [("bits", "2.00", "3.00", "2.0"), ("nats", "1.39", "2.08", "1.4")]:
+        table.feed.unit = unit
+        html = table.static_html()
+        for said in (f'<th scope="col">surprisal, {unit}</th>', f"<td>{surprisal}</td>", f"<td>{entropy}</td>"):
+            assert said in html
+        assert f"entropy, {unit}" in html
+        assert f"25.0 %, rank {record.rank}, {rounded} {unit}, id" in inspector.static_html()
+
+
+def test_tokens_are_counted_from_one(page: Page) -> None:
+    run = finished(FakeRun(end=replace(token(44, "<|im_end|>"), is_special=True)))
+    inspector, tree = TokenInspector(run), TokenTree([run, finished(FakeRun("run-2", texts=["Else"]))])
+    inspector.feed.selected = 0
+    waterfall = SamplingWaterfall(feed=inspector.feed)
+    assert waterfall.wait(60)
+    assert "Token 1: " in inspector.static_html()
+    assert "How token 1 was chosen" in waterfall.static_html()
+    assert "<td>1</td><td><code>The</code>" in tokens_html(run.tokens)
+    assert "<td>44</td>" in tokens_html(run.tokens)
+    assert "<td>1</td><td>1</td><td><code>Else" in tree.static_html()
+    inspector.feed.selected = 44
+    assert waterfall.wait(60)
+    assert "How the end was chosen" in waterfall.static_html()
+
+
+def test_the_space_before_a_word_has_no_colour() -> None:
+    html = run_html(finished(FakeRun(texts=["One", " two", " ", "\n"])))
+    assert ">One</span> <span title=" in html
+    assert ">two</span><span title=" in html
+    assert "> </span><span title=" in html
+    assert "One two \n" in Reader(html).text
 
 
 def test_a_long_table_is_cut_and_says_so() -> None:

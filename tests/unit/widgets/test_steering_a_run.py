@@ -78,7 +78,7 @@ def test_breakpoints_of_the_form_are_those_of_the_next_run(page: Page) -> None:
     assert (run.state, run.breakpoint) == ("paused", Breakpoint(entropy_above=3.5))
     page.send(view.feed, {"kind": "snapshot", "id": 1})
     snapshot = page.customs(view.feed, "snapshot")[-1]["snapshot"]
-    assert (snapshot["state"], snapshot["paused_by"]) == ("paused", "entropy above 3.5 nats")
+    assert (snapshot["state"], snapshot["paused_by"]) == ("paused", ["entropy_above", 3.5])
     view.close()
     session.runs[0].step()
     assert run.state == "cancelled"

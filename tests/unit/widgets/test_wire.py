@@ -57,7 +57,7 @@ def test_a_stop_string_cut_off_at_the_end_is_not_drawn() -> None:
     run.step(4)
     run.text = "one two"
     assert [wire[1] for wire in stream.delta()["news"][3]] == ["one", " two"]
-    run.end()
+    run.finish()
     final = stream.snapshot()["tokens"]
     assert [wire[6] if len(wire) > 6 else wire[1] for wire in final] == ["one", " two", "", ""]
 

@@ -45,6 +45,8 @@ _QUERIES = [
     "logprob>-1.5",
     "␣a",
     "entropy>=1 position<40",
+    "surprisal>2 entropy<3",
+    "surprisal<=0.5",
     "id=7",
     "token_id<=700 rank=1",
     "position<=3",
@@ -90,7 +92,9 @@ def _format_cases() -> list[list[Any]]:
         *(("percentOf", [value]) for value in logprobs),
         *(("percent", [value]) for value in shares),
         *(("fixed", [value, digits]) for value, digits in product([*logprobs, 0.125, 2.5, -0.004], (0, 1, 2))),
-        *(("nats", [value]) for value in distances),
+        *(("divergence", [value, unit]) for value, unit in product(distances, words.UNITS)),
+        *(("information", [-value, unit, 1]) for value, unit in product(logprobs, words.UNITS)),
+        *(("surprisal", [value]) for value in logprobs),
         *(("duration", [value]) for value in seconds),
         *(("strength", [value, -value, color]) for value, color in product(logprobs[:30], words.COLORS)),
         *(("bits", [value]) for value in logprobs),
@@ -121,12 +125,12 @@ def _table_cases() -> dict[str, Any]:
     texts = [" a", "A", " 😀", "\uff5e", " be", "\n", " a"] * 9
     unknown = TokenRecord(63, 7, "?", b"?", math.nan, 0, math.nan)
     tokens = [*(token(i, text) for i, text in enumerate(texts)), unknown]
-    asked = product(_QUERIES, SORTABLE, (False, True))
+    asked = product(_QUERIES, SORTABLE, (False, True), words.UNITS)
     return {
         "tokens": [wire_token(one, one.text) for one in tokens],
         "rows": [
-            [query, name, descending, rows(tokens, sort_by=name, descending=descending, query=query)]
-            for query, name, descending in asked
+            [query, name, descending, unit, rows(tokens, sort_by=name, descending=descending, query=query, unit=unit)]
+            for query, name, descending, unit in asked
         ],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,7 +138,7 @@ class _Progress:
             stop_reason=_stop_reason(event, self._vocabulary),
             logprobs=self._prompt_logprobs or None,
         )
-        return attach_detail(chunk, self._detail())
+        return attach_detail(chunk, replace(self._detail(), end=self._end(event)))
 
     def tell(self, event: Paused | Resumed) -> None:
         if self._asked.control is None:
@@ -155,6 +156,12 @@ class _Progress:
         self._meter.count(elapsed_s)
         return token_record(self._vocabulary, event.stats, position, elapsed_s)
 
+    def _end(self, event: Finished) -> TokenRecord | None:
+        if event.end is None:
+            return None
+        elapsed_s = self._queued_after_s + event.end.elapsed_s
+        return token_record(self._vocabulary, event.end.stats, self._position, elapsed_s)
+
     def _detail(self, *tokens: TokenRecord) -> RunDetail:
         return RunDetail(
             tokens=tokens,
@@ -169,6 +176,6 @@ class _Progress:
 def _stop_reason(event: Finished, vocabulary: Vocabulary) -> StopReason:
     if event.reason in ("length", "cancelled"):
         return StopReason.out_of_tokens
-    if event.stop_id is not None and vocabulary.text(event.stop_id) == END_OF_MESSAGE:
+    if event.end is not None and vocabulary.text(event.end.stats.token_id) == END_OF_MESSAGE:
         return StopReason.end_of_message
     return StopReason.end_of_turn

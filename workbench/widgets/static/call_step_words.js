@@ -33,7 +33,7 @@ export function summary(steps) {
 /** @param {Step} step @param {number} position */
 export function stepInWords(step, position) {
   const parts = [
-    `Token ${position}, ${visible(step.label)}`,
+    `Token ${position + 1}, ${visible(step.label)}`,
     step.state === "text" ? "text" : `call ${step.state.replace("_", " ")}`,
     step.start !== null && `a call begins here with ${startInWords(step)}`,
     step.removed > 0 && `the schema removed ${percent(step.removed)}`,

@@ -2,11 +2,12 @@
 
 import { firstDifference, peaksOf } from "./compare_differences.js";
 import { around, h } from "./dom.js";
-import { nats, percent, percentOf, visible } from "./format.js";
+import { divergence, percent, percentOf, visible } from "./format.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
  * @import { Differences, Known, Pair } from "./compare_differences.js"
+ * @import { Unit } from "./format.js"
  * @import { Store } from "./run_feed.js"
  * @import { Alternative, Token } from "./run_wire.js"
  *
@@ -23,7 +24,7 @@ import { nats, percent, percentOf, visible } from "./format.js";
  */
 
 /** KL along the tokens, one strip for each side but the first. @param {Comparison} comparison */
-export function strips({ sides, model, differences, look }) {
+export function strips({ stores, sides, model, differences, look, signal }) {
   const root = h("div", { class: "wb-compare-strips" });
   const show = () => {
     const { pairs } = differences.value;
@@ -31,7 +32,7 @@ export function strips({ sides, model, differences, look }) {
     const position = model.get("position");
     const rows = pairs.flatMap((pair, i) =>
       most > 0 && pair.kl.length > 1
-        ? [strip(pair, `KL(${sides[0].letter}‖${sides[i + 1].letter})`, most, position, look)]
+        ? [strip(pair, `KL(${sides[0].letter}‖${sides[i + 1].letter})`, most, position, stores[0].unit, look)]
         : [],
     );
     root.replaceChildren(...rows);
@@ -39,6 +40,7 @@ export function strips({ sides, model, differences, look }) {
   };
   differences.listen(show);
   model.on("change:position", show);
+  stores[0].listen((change) => change.kind === "unit" && show(), signal);
   show();
   return root;
 }
@@ -46,9 +48,9 @@ export function strips({ sides, model, differences, look }) {
 /**
  * Bars, the largest of a stretch where there are more tokens than room.
  * @param {Pair} pair @param {string} name @param {number} most
- * @param {number | null} position @param {Comparison["look"]} look
+ * @param {number | null} position @param {Unit} unit @param {Comparison["look"]} look
  */
-function strip(pair, name, most, position, look) {
+function strip(pair, name, most, position, unit, look) {
   const peaks = peaksOf(pair.kl);
   const stretchOf = (/** @type {number | null | undefined} */ at) =>
     at === null || at === undefined ? null : Math.floor((at * peaks.length) / pair.kl.length);
@@ -59,7 +61,7 @@ function strip(pair, name, most, position, look) {
     bar.style.height = `${Math.max(2, (100 * (pair.kl[at] ?? 0)) / most)}%`;
     return h(
       "span",
-      { class: "wb-compare-slot", "data-wb-at": at, title: `token ${at}: ${nats(pair.kl[at])} nat` },
+      { class: "wb-compare-slot", "data-wb-at": at, title: `token ${at}: ${divergence(pair.kl[at], unit)}` },
       bar,
     );
   });
@@ -68,7 +70,7 @@ function strip(pair, name, most, position, look) {
     {
       class: "wb-compare-plane",
       role: "img",
-      "aria-label": `${name} of ${pair.kl.length} tokens, from left to right, at most ${nats(most)} nat`,
+      "aria-label": `${name} of ${pair.kl.length} tokens, from left to right, at most ${divergence(most, unit)}`,
     },
     ...slots,
   );
@@ -81,7 +83,7 @@ function strip(pair, name, most, position, look) {
     { class: "wb-compare-strip" },
     h("span", { class: "wb-quiet wb-number", text: name }),
     plane,
-    h("span", { class: "wb-quiet wb-number", text: `${nats(most)} nat` }),
+    h("span", { class: "wb-quiet wb-number", text: divergence(most, unit) }),
   );
 }
 
@@ -100,7 +102,7 @@ export function candidates({ stores, sides, model, differences, signal }) {
     const kl = pairs.flatMap((pair, i) =>
       pair.kl[position] === undefined
         ? []
-        : [`KL(${sides[0].letter}‖${sides[i + 1].letter}) ${nats(pair.kl[position])} nat`],
+        : [`KL(${sides[0].letter}‖${sides[i + 1].letter}) ${divergence(pair.kl[position], stores[0].unit)}`],
     );
     const parted = firstDifference(pairs);
     const after =
@@ -121,7 +123,7 @@ export function candidates({ stores, sides, model, differences, signal }) {
   model.on("change:position", show);
   differences.listen(show);
   for (const store of stores)
-    store.listen((change) => (change.kind === "alternatives" || change.kind === "reset") && show(), signal);
+    store.listen((change) => ["alternatives", "reset", "unit"].includes(change.kind) && show(), signal);
   show();
   return holder;
 }

@@ -2,13 +2,14 @@
 
 /**
  * @import { AnyModel } from "@anywidget/types"
+ * @import { Unit } from "./format.js"
  *
  * @typedef {object} Pair  the reference and one other run
  * @property {number} from
  * @property {(number | null)[]} kl  from position `from` on, in nats
  * @property {[number, number] | null} at  the first difference in the reference and in the other run
  * @property {string | null} why  there are no values
- * @property {string} said
+ * @property {Record<Unit, string>} said
  *
  * @typedef {{number: number, state: "idle" | "running" | "done", pairs: Pair[]}} Differences
  * @typedef {{kind: "whole", differences: Differences} | {kind: "differences", number: number, pairs: Pair[]}} News

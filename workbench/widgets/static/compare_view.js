@@ -10,6 +10,7 @@ import { duration } from "./format.js";
 import { openRoot } from "./root.js";
 import { speed, stateInWords } from "./run_words.js";
 import { scrollInto } from "./token_text.js";
+import { unitChoice } from "./unit_choice.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
@@ -276,7 +277,7 @@ function walk(box, { position, count, look }) {
 }
 
 /** The sentences, and the way to the first difference. @param {Comparison} comparison */
-function summary({ differences, look }) {
+function summary({ differences, stores, look, signal }) {
   const list = h("div", { class: "wb-compare-said", role: "status" });
   const button = h("button", { type: "button", class: "wb-button wb-compare-jump", text: "Show the first difference" });
   button.addEventListener("click", () => look(firstDifference(differences.value.pairs) ?? 0));
@@ -284,12 +285,13 @@ function summary({ differences, look }) {
     const { pairs, state } = differences.value;
     // What grows is not read aloud at every step; the end is.
     list.setAttribute("aria-busy", String(state === "running"));
-    list.replaceChildren(...pairs.map((pair) => h("p", { text: pair.said })));
+    list.replaceChildren(...pairs.map((pair) => h("p", { text: pair.said[stores[0].unit] })));
     button.hidden = firstDifference(pairs) === null;
   };
   differences.listen(show);
+  stores[0].listen((change) => change.kind === "unit" && show(), signal);
   show();
-  return h("div", { class: "wb-compare-summary" }, list, button);
+  return h("div", { class: "wb-compare-summary" }, list, button, unitChoice(stores, signal));
 }
 
 export default { render };

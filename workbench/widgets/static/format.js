@@ -38,18 +38,38 @@ export function bits(logprob) {
   return logprob === null ? null : Math.max(0, -logprob / Math.LN2);
 }
 
+/** Surprisal in nats, null where it is unknown. @param {number | null} logprob */
+export function surprisal(logprob) {
+  return logprob === null ? null : Math.max(0, -logprob);
+}
+
+/** @typedef {"bits" | "nats"} Unit  of surprisal, entropy and divergence, which come in nats */
+
+/** @template {number | null} Value @param {Value} nats @param {Unit} unit @returns {Value} */
+export function inUnit(nats, unit) {
+  return /** @type {Value} */ (nats === null || unit === "nats" ? nats : nats / Math.LN2);
+}
+
+/** A surprisal or an entropy with its unit. @param {number | null} nats @param {Unit} unit @param {number} digits */
+export function information(nats, unit, digits) {
+  return nats === null ? "–" : `${fixed(inUnit(nats, unit), digits)} ${unit}`;
+}
+
 /** Strength of the warm hue, 0 to 1: silent below 0.6 bits, full at 8. @param {number | null} logprob */
 export function heat(logprob) {
   const value = bits(logprob);
   return value === null ? 0 : Math.max(0, Math.min(1, (value - 0.6) / 7.4));
 }
 
-/** A Kullback-Leibler divergence with two digits that count. @param {number | null} value */
-export function nats(value) {
-  if (value === null) return "–";
-  if (value > 0 && value < 1e-4) return "< 0.0001";
-  if (value === 0) return "0";
-  return value < 10 ? value.toPrecision(2) : value.toFixed(0);
+/**
+ * A Kullback-Leibler divergence with two digits that count and its unit.
+ * @param {number | null} nats @param {Unit} unit
+ */
+export function divergence(nats, unit) {
+  if (nats === null) return "–";
+  const value = inUnit(nats, unit);
+  if (value > 0 && value < 1e-4) return `< 0.0001 ${unit}`;
+  return `${value === 0 ? "0" : value < 10 ? value.toPrecision(2) : value.toFixed(0)} ${unit}`;
 }
 
 /** @typedef {"surprisal" | "probability" | "entropy" | "none"} ColorBy  what the colour of a token tells */
@@ -71,7 +91,8 @@ export function duration(seconds) {
 
 /** @param {number} bytes */
 export function byteSize(bytes) {
-  return bytes >= 999.5e6 ? `${trimmed(bytes / 1e9)} GB` : `${Math.round(bytes / 1e6)} MB`;
+  if (bytes >= 999.5e6) return `${trimmed(bytes / 1e9)} GB`;
+  return bytes >= 999.5e3 ? `${Math.round(bytes / 1e6)} MB` : `${Math.round(bytes / 1e3)} kB`;
 }
 
 /** @param {number} count */

@@ -5,15 +5,15 @@ import { bits } from "./format.js";
 /**
  * @import { Store } from "./run_feed.js"
  *
- * @typedef {Pick<Store, "tokens" | "current" | "forks" | "select" | "walkTo">} Walked
+ * @typedef {Pick<Store, "steps" | "current" | "forks" | "select" | "walkTo">} Walked
  */
 
 // Two bits: the model gave the token a quarter or less.
 const UNCERTAIN_BITS = 2;
 
-/** @param {Pick<Walked, "tokens">} run */
-export function uncertainPositions({ tokens }) {
-  return tokens.flatMap((token, i) => ((bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : []));
+/** @param {Pick<Walked, "steps">} run */
+export function uncertainPositions({ steps }) {
+  return steps.flatMap((token, i) => ((bits(token.logprob) ?? 0) >= UNCERTAIN_BITS ? [i] : []));
 }
 
 /**
@@ -39,7 +39,7 @@ export function jump(store, positions, step) {
 export function walkedBy(event, store) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
   const current = store.current;
-  const last = store.tokens.length - 1;
+  const last = store.steps.length - 1;
   /** @type {Record<string, () => void>} */
   const walks = {
     ArrowRight: () => store.walkTo(current === null ? 0 : current + 1),

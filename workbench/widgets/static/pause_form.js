@@ -1,9 +1,11 @@
 // Where the next run pauses: after an uncertain token, after a text, where a call of a tool begins.
 
 import { h, uniqueId } from "./dom.js";
+import { inUnit, information } from "./format.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
+ * @import { Store } from "./run_feed.js"
  *
  * @typedef {object} Pauses  the trait `pauses`; null or false: not there
  * @property {number | null} entropy_above  in nats
@@ -11,8 +13,11 @@ import { h, uniqueId } from "./dom.js";
  * @property {boolean} tool_call
  */
 
-/** A button, and the form that it opens. @param {AnyModel<{pauses: Pauses, no_pause: string}>} model */
-export function pauseForm(model) {
+/**
+ * A button, and the form that it opens.
+ * @param {AnyModel<{pauses: Pauses, no_pause: string}>} model @param {Store} store @param {AbortSignal} signal
+ */
+export function pauseForm(model, store, signal) {
   const id = uniqueId("pauses");
   const entropy = h("input", {
     class: "wb-field wb-pause-number",
@@ -20,9 +25,8 @@ export function pauseForm(model) {
     inputmode: "decimal",
     autocomplete: "off",
     placeholder: "off",
-    title:
-      "After a token at which the raw distribution had more entropy than this; even odds between two are 0.69 nats",
   });
+  const unitName = h("span", { class: "wb-quiet" });
   const text = h("input", {
     class: "wb-field wb-pause-text",
     id: `${id}-text`,
@@ -49,13 +53,7 @@ export function pauseForm(model) {
       "aria-describedby": reason.id,
       hidden: true,
     },
-    h(
-      "span",
-      { class: "wb-pause" },
-      label(entropy, "Entropy above"),
-      entropy,
-      h("span", { class: "wb-quiet", text: "nats" }),
-    ),
+    h("span", { class: "wb-pause" }, label(entropy, "Entropy above"), entropy, unitName),
     h("span", { class: "wb-pause" }, label(text, "Text"), text),
     h("span", { class: "wb-pause" }, call, label(call, "Tool call")),
     reason,
@@ -83,8 +81,8 @@ export function pauseForm(model) {
     const typed = entropy.value.trim().replace(",", ".");
     const isGood = typed === "" || (Number.isFinite(Number(typed)) && Number(typed) >= 0);
     entropy.setAttribute("aria-invalid", String(!isGood));
-    tell(isGood ? "" : "Entropy above: a number of nats, 0 or above.");
-    if (isGood) change({ entropy_above: typed === "" ? null : Number(typed) });
+    tell(isGood ? "" : `Entropy above: a number of ${store.unit}, 0 or above.`);
+    if (isGood) change({ entropy_above: typed === "" ? null : withDigits(Number(typed) / inUnit(1, store.unit)) });
   });
   text.addEventListener("change", () => change({ text: text.value || null }));
   call.addEventListener("change", () => change({ tool_call: call.checked }));
@@ -92,7 +90,10 @@ export function pauseForm(model) {
     const pauses = model.get("pauses");
     const count = [pauses.entropy_above !== null, pauses.text !== null, pauses.tool_call].filter(Boolean).length;
     if (document.activeElement !== entropy)
-      entropy.value = pauses.entropy_above === null ? "" : String(pauses.entropy_above);
+      entropy.value =
+        pauses.entropy_above === null ? "" : String(withDigits(inUnit(pauses.entropy_above, store.unit), 5));
+    entropy.title = `After a token at which the raw distribution had more entropy than this; even odds between two are ${information(Math.LN2, store.unit, 2)}`;
+    unitName.textContent = store.unit;
     if (document.activeElement !== text) text.value = pauses.text ?? "";
     call.checked = pauses.tool_call;
     // What was asked of another model can still be taken back.
@@ -105,6 +106,12 @@ export function pauseForm(model) {
   };
   model.on("change:pauses", show);
   model.on("change:no_pause", show);
+  store.listen((change) => change.kind === "unit" && show(), signal);
   show();
   return { button, root };
+}
+
+/** A number without the digits in which one unit's roundings show in the other. @param {number} value */
+function withDigits(value, digits = 7) {
+  return Number(value.toPrecision(digits));
 }

@@ -14,7 +14,7 @@ import { openRoot } from "./root.js";
  * @property {string} feed  reference of the run feed
  * @property {Tab} tab
  * @property {number} branches  of the tree
- * @property {string} code  the Python call that gives this run
+ * @property {string} code  the Python code of the branch that is shown, or else of the next run
  *
  * @typedef {Shown & Record<Part, string>} State  of the widget model, with references of the parts
  * @typedef {AnyModel<State>} Model

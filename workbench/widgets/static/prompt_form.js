@@ -34,7 +34,7 @@ export function promptForm(model, store, signal) {
   store.listen(showError, signal);
   showError();
 
-  const pauses = pauseForm(model);
+  const pauses = pauseForm(model, store, signal);
   const form = h(
     "div",
     { class: "wb-stream-form" },

@@ -6,10 +6,11 @@ import { keepSavedState, savedWith } from "./saving.js";
 
 /**
  * @import { AnyModel, InitializeProps } from "@anywidget/types"
- * @import { Alternative, Call, Delta, End, Message, RunState, Snapshot, Token, Usage, WireToken } from "./run_wire.js"
+ * @import { Unit } from "./format.js"
+ * @import { Alternative, Call, Delta, End, Message, PausedBy, RunState, Snapshot, Token, Usage, WireToken } from "./run_wire.js"
  *
  * @typedef {object} Change
- * @property {"reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "focus"} kind
+ * @property {"reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "unit" | "focus"} kind
  * @property {number} from
  * @property {"text" | "token"} [place]
  *
@@ -17,6 +18,7 @@ import { keepSavedState, savedWith } from "./saving.js";
  * @property {Snapshot} snapshot
  * @property {number[]} selected
  * @property {number[]} forks
+ * @property {Unit} unit  of surprisal and entropy
  * @property {string} problem  why the last attempt gave nothing to show
  *
  * @typedef {RunStore} Store
@@ -31,12 +33,13 @@ class RunStore {
   /** @type {string | null} */ run = null;
   /** @type {RunState} */ state = "idle";
   /** @type {Token[]} */ tokens = [];
+  /** The tokens, and after them the end token that the model chose. @type {Token[]} */ steps = [];
   /** @type {Call[]} */ calls = [];
   /** @type {Usage | null} */ usage = null;
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
   canPause = false;
-  /** At which breakpoint it is paused, in words. @type {string | null} */ pausedBy = null;
+  /** At which breakpoint it is paused. @type {PausedBy | null} */ pausedBy = null;
   /** Text of a run whose server tells no tokens. */
   text = "";
 
@@ -61,6 +64,7 @@ class RunStore {
     });
     model.on("change:selected", () => this.#tellSelected());
     model.on("change:problem", () => this.#tell({ kind: "state", from: 0 }));
+    model.on("change:unit", () => this.#tell({ kind: "unit", from: 0 }));
     model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
@@ -84,7 +88,7 @@ class RunStore {
   /** The inspected position, null if there is none. */
   get current() {
     const position = this.selected.at(-1);
-    return position !== undefined && position < this.tokens.length ? position : null;
+    return position !== undefined && position < this.steps.length ? position : null;
   }
 
   /** Why the last attempt gave nothing to show; "" where it gave something. @returns {string} */
@@ -95,6 +99,17 @@ class RunStore {
   /** @returns {number[]} positions at which another run of the prompt has another token */
   get forks() {
     return this.#model.get("forks") ?? [];
+  }
+
+  /** In which surprisal and entropy are shown. */
+  get unit() {
+    return this.#model.get("unit");
+  }
+
+  /** Have all views of the run show them in another unit. @param {Unit} unit */
+  measureIn(unit) {
+    this.#model.set("unit", unit);
+    this.#model.save_changes();
   }
 
   /** Have the view of the text, or of the selected token, take the keyboard. @param {"text" | "token"} place */
@@ -110,7 +125,7 @@ class RunStore {
 
   /** Select the token `step` further on, or at an end. @param {number} target */
   walkTo(target) {
-    if (this.tokens.length) this.select([Math.max(0, Math.min(this.tokens.length - 1, target))]);
+    if (this.steps.length) this.select([Math.max(0, Math.min(this.steps.length - 1, target))]);
   }
 
   /** @param {(change: Change) => void} listener @param {AbortSignal} signal */
@@ -127,8 +142,7 @@ class RunStore {
   /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
   want(from, to) {
     if (isSaved(this.#model)) return;
-    for (let i = from; i < Math.min(to, this.tokens.length); i += 1)
-      if (!this.#alternatives.has(i)) this.#wanted.add(i);
+    for (let i = from; i < Math.min(to, this.steps.length); i += 1) if (!this.#alternatives.has(i)) this.#wanted.add(i);
     if (this.#wanted.size && !this.#timer) {
       this.#timer = window.setTimeout(() => this.#askForAlternatives(), this.active ? 250 : 30);
     }
@@ -186,7 +200,7 @@ class RunStore {
     this.#wire.push(...fresh);
     this.tokens.push(...fresh.map(tokenOf));
     if (delta.usage) this.usage = usageOf(delta.usage);
-    else if (this.usage) this.usage = { ...this.usage, generated: this.tokens.length, tokensPerS };
+    else if (this.usage) this.usage = { ...this.usage, generated: this.tokens.length - this.usage.kept, tokensPerS };
     for (const [place, status, text, ...read] of delta.calls ?? []) {
       this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
     }
@@ -222,12 +236,13 @@ class RunStore {
     const isSameRun = snapshot.run !== null && snapshot.run === this.run;
     // A reply may cross the end of its run: what is older than what is shown says nothing new.
     if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && isActive(snapshot.state)))) return;
-    const before = this.tokens;
+    const before = this.steps;
     this.run = snapshot.run;
     this.state = isActive(snapshot.state) && isSaved(this.#model) ? "unfinished" : snapshot.state;
     this.#sequence = snapshot.sequence;
     this.#wire = [...snapshot.tokens];
     this.tokens = snapshot.tokens.map(tokenOf);
+    this.steps = snapshot.end ? [...this.tokens, { ...tokenOf(snapshot.end), special: true }] : this.tokens;
     this.calls = (snapshot.calls ?? []).map(callOf);
     this.usage = usageOf(snapshot.usage);
     this.stopReason = snapshot.stop_reason ?? null;
@@ -241,13 +256,13 @@ class RunStore {
     }
     snapshot.alternatives?.forEach((items, i) => items && this.#alternatives.set(i, items.map(alternativeOf)));
     // A notebook that is saved needs all of them: a token may be chosen when no kernel can be asked any more.
-    if (!this.active && savedWith(this.#model)) this.want(0, this.tokens.length);
+    if (!this.active && savedWith(this.#model)) this.want(0, this.steps.length);
     const continues =
       isSameRun &&
-      before.length <= this.tokens.length &&
-      before.every((token, i) => token.piece === this.tokens[i].piece);
+      before.length <= this.steps.length &&
+      before.every((token, i) => token.piece === this.steps[i].piece);
     if (!continues) this.#tell({ kind: "reset", from: 0 });
-    else this.#tell({ kind: this.tokens.length > before.length ? "append" : "state", from: before.length });
+    else this.#tell({ kind: this.steps.length > before.length ? "append" : "state", from: before.length });
   }
 
   #askForSnapshot() {

@@ -4,10 +4,7 @@ import { h } from "./dom.js";
 import { duration } from "./format.js";
 import { perplexityOf, speed, stateInWords } from "./run_words.js";
 
-/**
- * @import { Store } from "./run_feed.js"
- * @import { Usage } from "./run_wire.js"
- */
+/** @import { Store } from "./run_feed.js" */
 
 /** The line, whose changes of state are spoken. @param {Store} store @param {AbortSignal} signal */
 export function metricsLine(store, signal) {
@@ -21,7 +18,7 @@ export function metricsLine(store, signal) {
       said.textContent = `${stateInWords(store)}${store.active ? "" : `, ${store.tokens.length} tokens`}`;
     }
   };
-  store.listen((change) => ["reset", "append", "state"].includes(change.kind) && show(), signal);
+  store.listen((change) => ["reset", "append", "state", "unit"].includes(change.kind) && show(), signal);
   show();
   return h("div", { class: "wb-metrics wb-number" }, parts, said);
 }
@@ -34,7 +31,11 @@ function metrics(store) {
   return [
     usage.tokensPerS !== null && metric(["", speed(usage.tokensPerS), " tokens/s"]),
     usage.firstTokenS !== null && metric(["first token ", duration(usage.firstTokenS), ""]),
-    metric(["", String(usage.prompt), ` prompt ${usage.prompt === 1 ? "token" : "tokens"}`], cachedOf(usage)),
+    metric(
+      ["", String(usage.prompt), ` prompt ${usage.prompt === 1 ? "token" : "tokens"}`],
+      usage.kept > 0 && [" and ", String(usage.kept), " kept"],
+      usage.reused > 0 && [" (", String(usage.reused), " cached)"],
+    ),
     metric(["", String(usage.generated || store.tokens.length), " generated"]),
     perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
     metric(
@@ -43,11 +44,6 @@ function metrics(store) {
         : ["", stateInWords(store), ""],
     ),
   ].filter((part) => part !== false);
-}
-
-/** More than the prompt in a branch, which keeps tokens of its answer too. @param {Usage} usage @returns {string[] | false} */
-function cachedOf({ reused }) {
-  return reused > 0 && [" (", String(reused), " cached)"];
 }
 
 /** @param {(string[] | false)[]} groups each: quiet text, strong text, quiet text */

@@ -18,6 +18,7 @@
  * @property {number} generated
  * @property {number | null} firstTokenS
  * @property {number | null} tokensPerS
+ * @property {number} kept  tokens of another run with which a branch begins
  *
  * @typedef {object} Call  a tool call that the model has begun
  * @property {"started" | "in_progress" | "success" | "failure"} status
@@ -27,10 +28,12 @@
  *
  * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed" | "unfinished"} RunState
  *
+ * @typedef {["entropy_above", number] | ["text", string] | ["tool_call", true]} PausedBy  a breakpoint, entropy in nats
+ *
  * What crosses the wire, as wire.py writes it:
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
  * @typedef {[number, string, number | null, number]} WireAlternative
- * @typedef {[number, number, number, number | null, number | null]} WireUsage
+ * @typedef {[number, number, number, number | null, number | null, number?]} WireUsage
  * @typedef {[Call["status"], string, string?, string?]} WireCall
  *
  * @typedef {object} Snapshot
@@ -38,13 +41,14 @@
  * @property {RunState} state
  * @property {number} sequence
  * @property {WireToken[]} tokens
+ * @property {WireToken | null} [end]  the end token that the model chose
  * @property {WireUsage | null} usage
  * @property {WireCall[]} [calls]
  * @property {string} [text]
  * @property {string | null} [stop_reason]
  * @property {string | null} [error]
  * @property {boolean} [can_pause]
- * @property {string} [paused_by]
+ * @property {PausedBy} [paused_by]
  * @property {(WireAlternative[] | null)[]} [alternatives]  only in a page, which saves them with its notebook
  *
  * @typedef {object} Delta
@@ -53,7 +57,7 @@
  * @property {WireUsage} [usage]
  * @property {RunState} [state]
  * @property {[number, ...WireCall][]} [calls]  each with its place, and its new text alone
- * @property {string} [paused_by]
+ * @property {PausedBy} [paused_by]
  *
  * @typedef {Snapshot & {kind: "end", at: number}} End  `tokens` from position `at` on
  * @typedef {{kind: "alternatives", run?: string, from: number, items: WireAlternative[][], error?: string}} Alternatives
@@ -78,6 +82,6 @@ export function callOf([status, text, name, args]) {
 /** @param {WireUsage | null} wire @returns {Usage | null} */
 export function usageOf(wire) {
   if (!wire) return null;
-  const [prompt, reused, generated, firstTokenS, tokensPerS] = wire;
-  return { prompt, reused, generated, firstTokenS, tokensPerS };
+  const [prompt, reused, generated, firstTokenS, tokensPerS, kept = 0] = wire;
+  return { prompt, reused, generated, firstTokenS, tokensPerS, kept };
 }

@@ -1,8 +1,11 @@
 // How a run stands and how it went, in words and numbers.
 
-import { fixed } from "./format.js";
+import { fixed, information, visible } from "./format.js";
 
-/** @import { Token } from "./run_wire.js" */
+/**
+ * @import { Unit } from "./format.js"
+ * @import { PausedBy, Token } from "./run_wire.js"
+ */
 
 /** @type {Record<string, string>} */
 const STOP_WORDS = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
@@ -18,11 +21,17 @@ const STATE_WORDS = {
   unfinished: "not finished when it was saved",
 };
 
-/** @param {{state: string, stopReason: string | null, pausedBy: string | null}} run */
-export function stateInWords({ state, stopReason, pausedBy }) {
-  if (state === "paused" && pausedBy) return `paused: ${pausedBy}`;
+/** @param {{state: string, stopReason: string | null, pausedBy: PausedBy | null, unit: Unit}} run */
+export function stateInWords({ state, stopReason, pausedBy, unit }) {
+  if (state === "paused" && pausedBy) return `paused: ${breakpointInWords(pausedBy, unit)}`;
   const stopped = state === "finished" ? STOP_WORDS[stopReason ?? ""] : undefined;
   return stopped ?? STATE_WORDS[state] ?? state;
+}
+
+/** @param {PausedBy} breakpoint @param {Unit} unit */
+function breakpointInWords([name, value], unit) {
+  if (name === "entropy_above") return `entropy above ${information(value, unit, 2)}`;
+  return name === "text" ? `the text “${visible(value)}”` : "a tool call begins";
 }
 
 /** Tokens a second, as a number alone. @param {number} tokensPerS */

@@ -14,8 +14,9 @@ import { openRoot } from "./root.js";
  * @property {number} removed  mass of the stage before that this one cut
  * @property {boolean} cuts  whether a share of 0 means that the token was taken out here
  *
- * @typedef {object} Picture  empty where no token is selected; only `position` and `error` where there is no trace
+ * @typedef {object} Picture  empty where no token is selected; only `position`, `name` and `error` where there is no trace
  * @property {number} position
+ * @property {string} name  what is looked at
  * @property {string} [error]
  * @property {string} summary
  * @property {number | null} number
@@ -30,6 +31,7 @@ import { openRoot } from "./root.js";
  * @typedef {object} State of the widget model
  * @property {Picture} picture
  * @property {number | null} number  null for the one that the run drew
+ * @property {boolean} has_controls  it follows sampling controls
  */
 
 const LAST_NUMBER = 0.999;
@@ -54,7 +56,7 @@ function render({ model, el, signal }) {
     const isEmpty = picture.position === undefined;
     const isShown = !isEmpty && picture.error === undefined;
     el.setAttribute("data-wb-position", isEmpty ? "none" : String(picture.position));
-    title.textContent = isEmpty ? "How a token is chosen" : `How token ${picture.position} was chosen`;
+    title.textContent = isEmpty ? "How a token is chosen" : `How ${picture.name} was chosen`;
     said.textContent = isEmpty
       ? "Choose a token to see what each step of sampling left to draw from."
       : (picture.error ?? picture.summary);
@@ -196,7 +198,7 @@ function cumulativeAxis(model) {
       hint.textContent =
         number === null
           ? "No random number takes part here."
-          : "Move the number to draw again; the settings above move the candidates.";
+          : `Move the number to draw again${model.get("has_controls") ? "; the sampling settings move the candidates" : ""}.`;
       if (number === null) return;
       line.style.left = `${100 * number}%`;
       line.classList.toggle("wb-fall-late", number > 0.85);

@@ -2,6 +2,7 @@
 
 import { h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
+import { information } from "./format.js";
 import { promptForm } from "./prompt_form.js";
 import { openRoot } from "./root.js";
 import { metricsLine } from "./run_metrics.js";
@@ -9,7 +10,7 @@ import { tokenText } from "./token_text.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
- * @import { ColorBy } from "./format.js"
+ * @import { ColorBy, Unit } from "./format.js"
  * @import { Pauses } from "./pause_form.js"
  * @import { Store } from "./run_feed.js"
  *
@@ -31,12 +32,18 @@ import { tokenText } from "./token_text.js";
  * each is answered by `{kind: "reply", id, error}` with `error` null or in words.
  */
 
-/** @type {Partial<Record<ColorBy, {from: string, to: string, said: string}>>} */
-const LEGENDS = {
-  surprisal: { from: "0", to: "8 bits", said: "Colour and underline show surprisal, from 0 to 8 bits" },
-  probability: { from: "100 %", to: "0 %", said: "Colour and underline show probability, from 100 % down to 0 %" },
-  entropy: { from: "0", to: "8 bits", said: "Colour and underline show the entropy at each token, from 0 to 8 bits" },
-};
+/** At which the colour is full. */
+const MOST_NATS = 8 * Math.LN2;
+
+/** @param {Unit} unit @returns {Partial<Record<ColorBy, {from: string, to: string, said: string}>>} */
+function legends(unit) {
+  const most = information(MOST_NATS, unit, unit === "bits" ? 0 : 1);
+  return {
+    surprisal: { from: "0", to: most, said: `Colour and underline show surprisal, from 0 to ${most}` },
+    probability: { from: "100 %", to: "0 %", said: "Colour and underline show probability, from 100 % down to 0 %" },
+    entropy: { from: "0", to: most, said: `Colour and underline show the entropy at each token, from 0 to ${most}` },
+  };
+}
 
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
@@ -57,7 +64,7 @@ async function render({ model, el, host, signal }) {
       promptForm(model, store, signal),
       // The playground puts the model and its settings here: the prompt is the first thing that the keyboard reaches.
       h("div", { class: "wb-stream-settings" }),
-      lookBar(model),
+      lookBar(model, store, signal),
       text.root,
     ),
     metricsLine(store, signal),
@@ -72,13 +79,13 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** What the colour tells, its legend, and what is made visible. @param {Model} model */
-function lookBar(model) {
+/** What the colour tells, its legend, and what is made visible. @param {Model} model @param {Store} store @param {AbortSignal} signal */
+function lookBar(model, store, signal) {
   const id = uniqueId("color");
   const choice = h(
     "select",
     { class: "wb-field wb-color", id },
-    ...[...Object.keys(LEGENDS), "none"].map((value) => h("option", { value, text: value })),
+    ...[...Object.keys(legends(store.unit)), "none"].map((value) => h("option", { value, text: value })),
   );
   choice.addEventListener("change", () => save(model, "color_by", /** @type {ColorBy} */ (choice.value)));
   const from = h("span");
@@ -87,7 +94,7 @@ function lookBar(model) {
   const legend = h("span", { class: "wb-legend wb-number", role: "img" }, from, gradient, to);
   const show = () => {
     const name = model.get("color_by");
-    const words = LEGENDS[name];
+    const words = legends(store.unit)[name];
     choice.value = name;
     legend.hidden = !words;
     gradient.setAttribute("data-wb-color", name);
@@ -96,6 +103,7 @@ function lookBar(model) {
     to.textContent = words?.to ?? "";
   };
   model.on("change:color_by", show);
+  store.listen((change) => change.kind === "unit" && show(), signal);
   show();
   return h(
     "div",
@@ -105,7 +113,12 @@ function lookBar(model) {
     legend,
     h("span", { class: "wb-spacer" }),
     toggle(model, "show_whitespace", "White space", "Marks on spaces, line ends and characters that are not seen"),
-    toggle(model, "show_special", "Special tokens", "Control tokens, which are no part of the text"),
+    toggle(
+      model,
+      "show_special",
+      "Special tokens",
+      "Control tokens, which are no part of the text, such as the end of the turn",
+    ),
   );
 }
 

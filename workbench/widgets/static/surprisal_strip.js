@@ -22,16 +22,16 @@ export function surprisalStrip(store) {
   const here = document.createElementNS(SVG, "path");
   here.setAttribute("class", "wb-strip-here");
   svg.append(bars, here);
-  const columns = () => Math.min(store.tokens.length, STRIP_WIDTH / 2);
+  const columns = () => Math.min(store.steps.length, STRIP_WIDTH / 2);
   const columnWidth = () => Math.min(WIDEST_BAR, STRIP_WIDTH / columns());
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
     const column = Math.floor((((event.clientX - box.left) / box.width) * STRIP_WIDTH) / columnWidth());
-    if (column < columns()) store.walkTo(Math.ceil((column * store.tokens.length) / columns()));
+    if (column < columns()) store.walkTo(Math.ceil((column * store.steps.length) / columns()));
   });
 
   let heights = new Float64Array(0);
-  const columnOf = (/** @type {number} */ i) => Math.floor((i * columns()) / store.tokens.length);
+  const columnOf = (/** @type {number} */ i) => Math.floor((i * columns()) / store.steps.length);
   const bar = (/** @type {number} */ column) => {
     const width = columnWidth();
     const height = (heights[column] / MOST_BITS) * (STRIP_HEIGHT - 3) + 1;
@@ -44,7 +44,7 @@ export function surprisalStrip(store) {
     svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
     if (count === 0) return;
     heights = new Float64Array(count);
-    store.tokens.forEach((token, i) => {
+    store.steps.forEach((token, i) => {
       const column = columnOf(i);
       heights[column] = Math.max(heights[column], Math.min(MOST_BITS, bits(token.logprob) ?? 0));
     });

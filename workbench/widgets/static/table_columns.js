@@ -1,12 +1,13 @@
 // The columns of the token table, and which order a press on their heads asks for.
 
 /**
- * @typedef {"position" | "text" | "token_id" | "probability" | "logprob" | "rank" | "entropy"} SortField
+ * @typedef {"position" | "text" | "token_id" | "probability" | "surprisal" | "rank" | "entropy"} SortField
  * @typedef {{sortBy: SortField, descending: boolean}} Order
  *
  * @typedef {object} Column
  * @property {string} name
  * @property {SortField | null} field  null: no order
+ * @property {boolean} [hasUnit]  its head names the unit
  * @property {number} [width]  in pixels; the rest where it is absent
  * @property {boolean} [descendsFirst]  the end that is interesting: what was improbable, what was uncertain
  * @property {string} help
@@ -14,7 +15,7 @@
 
 /** @type {Column[]} */
 export const COLUMNS = [
-  { name: "#", field: "position", width: 56, help: "Position among the generated tokens, from 0" },
+  { name: "#", field: "position", width: 56, help: "Number of the token, from 1; its position in Python is one less" },
   { name: "token", field: "text", width: 132, help: "The token alone, with white space made visible" },
   { name: "id", field: "token_id", width: 72, help: "Its number in the vocabulary" },
   {
@@ -23,7 +24,14 @@ export const COLUMNS = [
     width: 112,
     help: "Under the model's raw distribution, before temperature and cuts",
   },
-  { name: "logprob", field: "logprob", width: 88, help: "Natural logarithm of the probability" },
+  {
+    name: "surprisal",
+    field: "surprisal",
+    hasUnit: true,
+    descendsFirst: true,
+    width: 124,
+    help: "Minus the logarithm of the probability: in nats, minus the logprob of Python and of the protocol",
+  },
   {
     name: "rank",
     field: "rank",
@@ -34,9 +42,10 @@ export const COLUMNS = [
   {
     name: "entropy",
     field: "entropy",
+    hasUnit: true,
     descendsFirst: true,
-    width: 84,
-    help: "Of the raw distribution at this position, in nats, as in run.to_frame()",
+    width: 112,
+    help: "Of the raw distribution at this position; Python has it in nats",
   },
   { name: "instead", field: null, help: "The most probable other tokens" },
 ];

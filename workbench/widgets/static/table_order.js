@@ -3,13 +3,15 @@
 import { visible } from "./format.js";
 
 /**
+ * @import { Unit } from "./format.js"
  * @import { Token } from "./run_wire.js"
  * @import { SortField } from "./table_columns.js"
  *
- * @typedef {{sortBy: SortField, descending: boolean, query: string}} Wish
+ * @typedef {{sortBy: SortField, descending: boolean, query: string, unit: Unit}} Wish
  */
 
-const COMPARISON = /^(position|id|token_id|probability|logprob|rank|entropy)(<=|>=|<|>|=)(-?\d+(?:\.\d+)?)(%?)$/;
+const COMPARISON =
+  /^(position|id|token_id|probability|logprob|surprisal|rank|entropy)(<=|>=|<|>|=)(-?\d+(?:\.\d+)?)(%?)$/;
 /** @type {Record<string, (one: number, other: number) => boolean>} */
 const COMPARE = {
   "<": (one, other) => one < other,
@@ -25,8 +27,11 @@ export function misreadIn(query) {
 }
 
 /** @param {Token[]} tokens @param {Wish} wish @returns {number[]} positions */
-export function tableRows(tokens, { sortBy, descending, query }) {
-  const terms = query.split(/\s+/).filter(Boolean).map(termOf);
+export function tableRows(tokens, { sortBy, descending, query, unit }) {
+  const terms = query
+    .split(/\s+/)
+    .filter(Boolean)
+    .map((word) => termOf(word, unit));
   const kept = tokens.flatMap((token, i) => (terms.every((term) => term(token, i)) ? [i] : []));
   if (sortBy === "position") return descending ? kept.reverse() : kept;
   const unknown = kept.filter((i) => valueOf(tokens[i], i, sortBy) === null);
@@ -39,22 +44,23 @@ export function tableRows(tokens, { sortBy, descending, query }) {
   return [...known.map(({ position }) => position), ...unknown];
 }
 
-/** @param {string} word @returns {(token: Token, position: number) => boolean} */
-function termOf(word) {
+/** @param {string} word @param {Unit} unit @returns {(token: Token, position: number) => boolean} */
+function termOf(word, unit) {
   const [, name, sign, digits, share] = COMPARISON.exec(word) ?? [];
   if (!name) {
     const wanted = word.toLowerCase();
     return (token) => token.label.toLowerCase().includes(wanted) || visible(token.label).toLowerCase().includes(wanted);
   }
-  const limit = Number(digits) / (share ? 100 : 1);
+  const isShownInUnit = name === "surprisal" || name === "entropy";
+  const limit = (Number(digits) / (share ? 100 : 1)) * (isShownInUnit && unit === "bits" ? Math.LN2 : 1);
   return (token, position) => {
-    const value = valueOf(token, position, /** @type {SortField} */ (name === "id" ? "token_id" : name));
+    const value = valueOf(token, position, /** @type {SortField | "logprob"} */ (name === "id" ? "token_id" : name));
     return typeof value === "number" && COMPARE[sign](value, limit);
   };
 }
 
 /**
- * @param {Token} token @param {number} position @param {SortField} name
+ * @param {Token} token @param {number} position @param {SortField | "logprob"} name
  * @returns {number | string | null} null where there is none
  */
 function valueOf(token, position, name) {
@@ -62,6 +68,7 @@ function valueOf(token, position, name) {
   if (name === "token_id") return token.id;
   if (name === "text") return token.label;
   if (name === "probability") return token.logprob === null ? null : Math.exp(token.logprob);
+  if (name === "surprisal") return token.logprob === null ? null : -token.logprob;
   if (name === "rank") return token.rank || null;
   return token[name];
 }

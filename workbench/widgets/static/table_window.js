@@ -1,7 +1,7 @@
 // The window on a table's rows: those that can be seen exist, and two spacers stand for the rest.
 
 import { h, uniqueId } from "./dom.js";
-import { fixed, percentOf, visible } from "./format.js";
+import { fixed, inUnit, percentOf, surprisal, visible } from "./format.js";
 import { tableRows } from "./table_order.js";
 
 export const ROW_HEIGHT = 26;
@@ -9,11 +9,12 @@ const OVERSCAN = 8;
 const SHOWN_ALTERNATIVES = 3;
 
 /**
+ * @import { Unit } from "./format.js"
  * @import { Store } from "./run_feed.js"
  * @import { Alternative, Token } from "./run_wire.js"
  * @import { Wish } from "./table_order.js"
  *
- * @typedef {{root: HTMLElement, token: Token, alternatives: Alternative[] | null, at: number}} Row  what it was made of
+ * @typedef {{root: HTMLElement, token: Token, alternatives: Alternative[] | null, at: number, unit: Unit}} Row  what it was made of
  * @typedef {{scroller: HTMLElement, table: HTMLElement, body: HTMLElement, columns: number}} Parts
  */
 
@@ -35,7 +36,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     const selected = new Set(store.selected);
     for (const position of seen) store.want(position, position + 1);
     if (!rows.length)
-      none.firstElementChild?.replaceChildren(store.tokens.length ? "No tokens match." : "No tokens yet.");
+      none.firstElementChild?.replaceChildren(store.steps.length ? "No tokens match." : "No tokens yet.");
     above.stand(first);
     below.stand(rows.length - last);
     drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));
@@ -48,11 +49,15 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     else table.removeAttribute("aria-activedescendant");
   };
   const keptOrNew = (/** @type {number} */ position, /** @type {number} */ at) => {
-    const token = store.tokens[position];
+    const token = store.steps[position];
     const alternatives = store.alternatives(position);
+    const unit = store.unit;
     const kept = drawn.get(position);
-    if (kept && kept.token === token && kept.alternatives === alternatives && kept.at === at) return kept;
-    return { root: rowOf(token, alternatives, position, at, `${idPrefix}-${position}`), token, alternatives, at };
+    if (kept?.token === token && kept.alternatives === alternatives && kept.at === at && kept.unit === unit)
+      return kept;
+    const name = position < store.tokens.length ? String(position + 1) : "end";
+    const place = { position, at, id: `${idPrefix}-${position}` };
+    return { root: rowOf(token, alternatives, name, unit, place), token, alternatives, at, unit };
   };
   const drawSoon = () => {
     frame ||= window.requestAnimationFrame(draw);
@@ -79,7 +84,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     draw,
     /** @param {Wish} wish */
     arrange(wish) {
-      rows = tableRows(store.tokens, wish);
+      rows = tableRows(store.steps, wish);
       draw();
     },
     showCurrent() {
@@ -108,22 +113,22 @@ function spacer(columns) {
 }
 
 /**
- * @param {Token} token @param {Alternative[] | null} alternatives @param {number} position @param {number} at
- * @param {string} id
+ * @param {Token} token @param {Alternative[] | null} alternatives @param {string} name @param {Unit} unit
+ * @param {{position: number, at: number, id: string}} place
  */
-function rowOf(token, alternatives, position, at, id) {
+function rowOf(token, alternatives, name, unit, { position, at, id }) {
   const instead = alternatives?.slice(0, SHOWN_ALTERNATIVES) ?? [];
   const cell = (/** @type {string} */ text) => h("td", { text });
   return h(
     "tr",
     { id, "aria-rowindex": at + 2, "data-wb-position": position },
-    cell(String(position)),
+    cell(name),
     h("td", {}, h("code", { text: visible(token.label) })),
     cell(String(token.id)),
     cell(percentOf(token.logprob)),
-    cell(fixed(token.logprob, 2)),
+    cell(fixed(inUnit(surprisal(token.logprob), unit), 2)),
     cell(token.rank ? String(token.rank) : "–"),
-    cell(fixed(token.entropy, 2)),
+    cell(fixed(inUnit(token.entropy, unit), 2)),
     h(
       "td",
       { class: "wb-instead" },

@@ -3,12 +3,13 @@
 import { requester } from "./asking.js";
 import { h } from "./dom.js";
 import { storeOf } from "./feed_store.js";
-import { fixed, inWords, percent, visible } from "./format.js";
+import { information, inWords, percent, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { openRoot } from "./root.js";
 import { surprisalStrip } from "./surprisal_strip.js";
-import { announcement, factsInWords, ranked, spoken, surprisals } from "./token_words.js";
+import { announcement, factsInWords, placeInPython, placeInWords, ranked, spoken, surprisals } from "./token_words.js";
+import { unitChoice } from "./unit_choice.js";
 
 /**
  * @import { RenderProps } from "@anywidget/types"
@@ -34,6 +35,7 @@ async function render({ model, el, host, signal }) {
   const list = listbox("Alternatives", (event) => onListKey(event, store));
   const rest = h("p", { class: "wb-rest wb-quiet wb-number" });
   const stripTitle = h("h3", { text: "Surprisal along the text" });
+  const stripHead = h("div", { class: "wb-inspector-head" }, stripTitle, unitChoice([store], signal));
   const strip = surprisalStrip(store);
   const said = h("p", { class: "wb-sr", role: "status" });
   const message = h("p", { class: "wb-message", role: "alert", hidden: true });
@@ -42,7 +44,7 @@ async function render({ model, el, host, signal }) {
     message.hidden = !text;
   });
   const goOn = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
-    said.textContent = `Goes on from token ${position} with ${spoken(item)}.`;
+    said.textContent = `Goes on from token ${position + 1} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
   };
   el.append(
@@ -52,7 +54,7 @@ async function render({ model, el, host, signal }) {
     list.root,
     message,
     rest,
-    stripTitle,
+    stripHead,
     strip.root,
     said,
   );
@@ -64,6 +66,7 @@ async function render({ model, el, host, signal }) {
     if (shown !== null) store.want(shown, shown + 1);
     const facts = shown === null ? runFacts(store) : tokenFacts(store, shown, goOn);
     title.textContent = facts.title;
+    title.title = shown === null ? "" : placeInPython(store, shown);
     big.textContent = facts.big;
     say.textContent = facts.say;
     list.name(facts.listed);
@@ -75,7 +78,7 @@ async function render({ model, el, host, signal }) {
     rest.textContent = facts.rest;
   };
   const showStrip = () => {
-    stripTitle.hidden = store.tokens.length === 0;
+    stripHead.hidden = store.steps.length === 0;
     strip.draw();
     jumps.show();
   };
@@ -117,7 +120,7 @@ function jumpButtons(store) {
   return {
     root: h("span", { class: "wb-jumps" }, uncertain, fork),
     show() {
-      uncertain.hidden = store.tokens.length === 0;
+      uncertain.hidden = store.steps.length === 0;
       fork.hidden = store.forks.length === 0;
     },
   };
@@ -134,17 +137,17 @@ function onListKey(event, store) {
 function runFacts(store) {
   const count = store.tokens.length;
   const { mean, worst } = surprisals(store.tokens, MOST_SURPRISING);
-  const options = worst.map(({ position, bits: surprisal }) => ({
+  const options = worst.map(({ position, nats }) => ({
     key: `position-${position}`,
     kind: "wb-alternative wb-improbable",
-    title: `token ${position}`,
+    title: `token ${position + 1}`,
     isChosen: false,
-    parts: row(store.tokens[position].label, surprisal / worst[0].bits, `${fixed(surprisal, 1)} bits`),
+    parts: row(store.tokens[position].label, nats / worst[0].nats, information(nats, store.unit, 1)),
     choose: () => store.select([position]),
   }));
   return {
     title: count ? `${count} tokens` : "Token",
-    big: worst.length ? `${fixed(mean, 2)} bits per token` : "",
+    big: worst.length ? `${information(mean, store.unit, 2)} per token` : "",
     say: count
       ? "Choose a token to see what else could have come there. These surprised most:"
       : "Each token's probability and its alternatives are shown here.",
@@ -156,7 +159,7 @@ function runFacts(store) {
 
 /** @param {Store} store @param {number} position @param {(position: number, item: Candidate) => void} goOn */
 function tokenFacts(store, position, goOn) {
-  const token = store.tokens[position];
+  const token = store.steps[position];
   const alternatives = store.alternatives(position);
   const isKnown = token.logprob !== null && (alternatives === null || alternatives.length > 0);
   const candidates = isKnown ? ranked(token, alternatives ?? []) : [];
@@ -165,9 +168,9 @@ function tokenFacts(store, position, goOn) {
   if (alternatives === null) rest = "…";
   else if (!candidates.length) rest = "No alternatives were recorded for this run.";
   return {
-    title: `Token ${position} of ${store.tokens.length}`,
+    title: placeInWords(store, position),
     big: visible(token.label),
-    say: factsInWords(token),
+    say: factsInWords(token, store.unit),
     listed: "The sampled token and its alternatives",
     options: candidates.map((item) => alternativeOption(item, candidates[0].probability, () => goOn(position, item))),
     rest,

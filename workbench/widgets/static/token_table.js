@@ -27,7 +27,7 @@ async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
   openRoot({ model, el, signal }, "wb-table");
   const body = h("tbody");
-  const head = tableHead(model);
+  const head = tableHead(model, store);
   const table = h(
     "table",
     { role: "grid", "aria-label": "Generated tokens", "aria-multiselectable": "true", tabindex: 0 },
@@ -41,8 +41,8 @@ async function render({ model, el, host, signal }) {
   const view = tableWindow(store, { scroller, table, body, columns: COLUMNS.length }, signal);
   const arrange = () => {
     head.show();
-    view.arrange({ ...orderOf(model), query: model.get("query") });
-    filter.show(view.rows.length, store.tokens.length);
+    view.arrange({ ...orderOf(model), query: model.get("query"), unit: store.unit });
+    filter.show(view.rows.length, store.steps.length);
   };
 
   let followed = true;
@@ -76,14 +76,14 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** The heads of the columns, which sort. @param {Model} model */
-function tableHead(model) {
+/** The heads of the columns, which sort. @param {Model} model @param {Store} store */
+function tableHead(model, store) {
   const heads = COLUMNS.map(({ name, field, help }) => {
     if (!field) return h("th", { scope: "col", title: help, text: name });
     const button = h(
       "button",
       { type: "button", class: "wb-sort", title: `${help}. Sorts.`, on: { click: () => sortBy(model, field) } },
-      h("span", { text: name }),
+      h("span", { class: "wb-sort-name", text: name }),
       h("span", { class: "wb-sort-mark", "aria-hidden": "true" }),
     );
     return h("th", { scope: "col" }, button);
@@ -91,7 +91,9 @@ function tableHead(model) {
   return {
     root: h("tr", { "aria-rowindex": 1 }, ...heads),
     show() {
-      COLUMNS.forEach(({ field }, i) => {
+      COLUMNS.forEach(({ name, field, hasUnit }, i) => {
+        const label = heads[i].querySelector(".wb-sort-name");
+        if (label && hasUnit) label.textContent = `${name}, ${store.unit}`;
         const direction = sortedAs(orderOf(model), field);
         if (direction) heads[i].setAttribute("aria-sort", direction);
         else heads[i].removeAttribute("aria-sort");
@@ -148,7 +150,8 @@ function filterBar(model, signal) {
       const query = model.get("query");
       // A text that only looks like a comparison may be what the tokens say.
       const misread = shown === 0 && all > 0 ? misreadIn(query) : "";
-      const hint = "rank>3; names are position, id, probability, logprob, rank and entropy";
+      const hint =
+        "rank>3; names are position (from 0, as in Python), id, probability, surprisal, logprob, rank and entropy";
       const text = misread
         ? `${misread} is no comparison. Write a name, a sign and a number: ${hint}.`
         : query.trim()

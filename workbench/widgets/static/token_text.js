@@ -41,7 +41,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-    const fresh = store.tokens.slice(from).map((token, i) => tokenSpan(token, from + i, shown));
+    const fresh = store.steps.slice(from).map((token, i) => tokenSpan(token, from + i, shown));
     spans.push(...fresh);
     output.append(...fresh);
     showForks();
@@ -61,7 +61,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
   };
   const showState = () => {
     if (store.tokens.length) empty.remove();
-    else output.replaceChildren(empty);
+    else output.prepend(empty);
     empty.textContent = store.text || emptyText(store);
     empty.classList.toggle("wb-plain-text", Boolean(store.text));
     output.setAttribute("data-wb-state", store.state);
@@ -111,6 +111,8 @@ export function tokenSpan(token, position, look) {
   if (token.special) span.textContent = token.label;
   else if (look.whitespace) span.append(...withMarks(token.piece));
   else span.append(...framed(token.piece));
+  // The space before a word may hang at the end of the line above, where its colour would be a sliver.
+  (span.querySelector(".wb-word") ?? span).classList.add("wb-ink");
   const amount = token.special ? 0 : strength(token.logprob, token.entropy, look.colorBy);
   if (amount > 0) {
     span.style.setProperty("--wb-a", (0.52 * amount).toFixed(3));
@@ -164,7 +166,7 @@ function walkTokens(output, store, spans) {
   });
   const walkLine = (/** @type {1 | -1} */ step) => {
     const current = store.current;
-    if (current === null) return store.walkTo(step > 0 ? 0 : store.tokens.length - 1);
+    if (current === null) return store.walkTo(step > 0 ? 0 : store.steps.length - 1);
     const x = reached.position === current ? reached.x : middleOf(spans[current]);
     const position = inNextLine(spans, current, step, x);
     if (position === null) return;

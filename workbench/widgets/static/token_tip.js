@@ -16,13 +16,13 @@ export function tokenTip(output, store) {
   output.addEventListener("pointerover", (event) => {
     const span = around(event, "[data-wb-position]");
     const position = Number(span?.getAttribute("data-wb-position"));
-    const token = span ? store.tokens[position] : undefined;
+    const token = span ? store.steps[position] : undefined;
     if (!span || !token) {
       hide();
       return;
     }
     name.textContent = spoken(token);
-    facts.textContent = `${factsInWords(token)}${store.forks.includes(position) ? "; branches part here" : ""}`;
+    facts.textContent = `${factsInWords(token, store.unit)}${store.forks.includes(position) ? "; branches part here" : ""}`;
     if (tip.previousElementSibling !== output) output.after(tip);
     if (!tip.matches(":popover-open")) tip.showPopover();
     placeAt(tip, lineAt(span, event.clientY));

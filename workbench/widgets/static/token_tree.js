@@ -105,7 +105,7 @@ function words(branch) {
   const name = h("span", { class: "wb-branch-name", text: String(branch.name) });
   const parting = own
     ? [
-        ` at ${at} `,
+        ` at ${at + 1} `,
         h("code", { class: "wb-branch-own", text: visible(own[0]) }),
         ` ${percentOf(own[1])}`,
         ...(instead ? [" instead of ", h("code", { text: visible(instead[0]) }), ` ${percentOf(instead[1])}`] : []),

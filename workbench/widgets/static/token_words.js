@@ -1,8 +1,9 @@
 // One token in words, and the tokens that stand out.
 
-import { bits, fixed, percentOf, visible } from "./format.js";
+import { information, percentOf, surprisal, visible } from "./format.js";
 
 /**
+ * @import { Unit } from "./format.js"
  * @import { Alternative, Token } from "./run_wire.js"
  *
  * @typedef {object} Candidate  for a position, the sampled token among them
@@ -30,25 +31,26 @@ export function ranked(token, alternatives) {
 }
 
 /**
- * Bits a token in the mean, and where the most were; what is unknown counts as none.
+ * Nats a token in the mean, and where the most were; what is unknown counts as none.
  * @param {Token[]} tokens @param {number} most
  */
 export function surprisals(tokens, most) {
-  const known = tokens.map((token, position) => ({ position, bits: bits(token.logprob) ?? 0 }));
-  const sum = known.reduce((all, item) => all + item.bits, 0);
+  const known = tokens.map((token, position) => ({ position, nats: surprisal(token.logprob) ?? 0 }));
+  const sum = known.reduce((all, item) => all + item.nats, 0);
   const worst = known
-    .sort((a, b) => b.bits - a.bits)
+    .sort((a, b) => b.nats - a.nats)
     .slice(0, most)
-    .filter((item) => item.bits > 0);
+    .filter((item) => item.nats > 0);
   return { mean: sum / known.length, worst };
 }
 
-/** @param {Token} token */
-export function factsInWords(token) {
-  const entropy = token.entropy === null ? null : `entropy here ${fixed(token.entropy / Math.LN2, 1)} bits`;
+/** @param {Token} token @param {Unit} unit */
+export function factsInWords(token, unit) {
+  const entropy = token.entropy === null ? null : `entropy here ${information(token.entropy, unit, 1)}`;
   if (token.logprob === null) return ["the server tells no probability", entropy].filter(Boolean).join(", ");
   const rank = token.rank ? `rank ${token.rank}` : null;
-  return [percentOf(token.logprob), rank, `${fixed(bits(token.logprob), 1)} bits`, entropy].filter(Boolean).join(", ");
+  const surprise = information(surprisal(token.logprob), unit, 1);
+  return [percentOf(token.logprob), rank, surprise, entropy].filter(Boolean).join(", ");
 }
 
 /** @param {{label: string}} token */
@@ -56,9 +58,26 @@ export function spoken({ label }) {
   return label.trim() === "" ? visible(label) : label.trim();
 }
 
-/** What is said of a token that was chosen. @param {{tokens: Token[], forks: number[]}} run @param {number} position */
-export function announcement({ tokens, forks }, position) {
-  const fork = forks.includes(position) ? " Branches part here." : "";
-  const facts = factsInWords(tokens[position]);
-  return `Token ${position} of ${tokens.length}: ${spoken(tokens[position])}. ${facts}.${fork}`;
+/**
+ * Which token of a run it is.
+ * @param {{tokens: Token[]}} run @param {number} position  that of the end is after all tokens
+ */
+export function placeInWords({ tokens }, position) {
+  if (position < tokens.length) return `Token ${position + 1} of ${tokens.length}`;
+  return tokens.length === 1 ? "The end, after 1 token" : `The end, after ${tokens.length} tokens`;
+}
+
+/** The same token in Python. @param {{tokens: Token[]}} run @param {number} position */
+export function placeInPython({ tokens }, position) {
+  return position < tokens.length ? `run.tokens[${position}]` : "run.end";
+}
+
+/**
+ * What is said of a token that was chosen.
+ * @param {{tokens: Token[], steps: Token[], forks: number[], unit: Unit}} run @param {number} position
+ */
+export function announcement(run, position) {
+  const token = run.steps[position];
+  const fork = run.forks.includes(position) ? " Branches part here." : "";
+  return `${placeInWords(run, position)}: ${spoken(token)}. ${factsInWords(token, run.unit)}.${fork}`;
 }

@@ -248,7 +248,7 @@ function tableRow(step, position, id) {
   return h(
     "tr",
     { id, "data-wb-position": position, "data-wb-state": step.state },
-    h("td", { text: String(position) }),
+    h("td", { text: String(position + 1) }),
     h("td", {}, h("code", { text: visible(step.label) })),
     h("td", { text: startInWords(step) }),
     h("td", { text: step.state.replace("_", " ") }),

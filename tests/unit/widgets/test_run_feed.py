@@ -74,7 +74,7 @@ def test_a_branch_tells_the_tokens_that_it_kept_once_and_counts_its_own(page: Pa
     assert stream.delta()["usage"] == [48, 66, 1, 0.034, None, 30]
     branch.step()
     assert set(stream.delta()) == {"kind", "news"}
-    assert "prompt 48 and 30 kept, 66 reused · generated 2" in run_html(branch)
+    assert "48 prompt tokens and 30 kept (66 cached) · 2 generated" in run_html(branch)
 
 
 def test_a_thousand_tokens_that_come_one_by_one_are_a_hundred_and_fifty_kilobytes_at_most(page: Page) -> None:

@@ -44,11 +44,42 @@ def call_code(
     arguments = [content]
     if model is not None:
         arguments.append(f"model={_literal(model)}")
-    arguments += [f"sampling_params={sampling_code(params)}", f"logprobs=wb.LogProbConfig(top_k={logprobs.top_k})"]
+    arguments += [f"sampling_params={sampling_code(params)}", f"logprobs={_logprobs_code(logprobs)}"]
     if breakpoints:
         arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
+    return f"run = {_call(f'{session}.{method}', arguments)}\nrun.result()"
+
+
+def read_code(texts: Sequence[str], *, model: str | None, alternatives: int, session: str = "bench") -> str:
+    """The facade call that shows how surprising texts are; arguments as in `call_code`."""
+    arguments = [*map(_literal, texts)]
+    if model is not None:
+        arguments.append(f"model={_literal(model)}")
+    return _call(f"{session}.read", [*arguments, f"alternatives={alternatives}"])
+
+
+def compare_code(
+    prompt: str,
+    *,
+    models: Sequence[str],
+    params: Sequence[SamplingParams],
+    mode: str,
+    alternatives: int,
+    session: str = "bench",
+) -> str:
+    """The facade call that compares; one model and one set of parameters for each side."""
+    sides = ", ".join(map(_literal, models)), ", ".join(map(sampling_code, params))
+    arguments = [_literal(prompt), f"models=[{sides[0]}]", f"sampling_params=[{sides[1]}]", f"mode={_literal(mode)}"]
+    return _call(f"{session}.compare", [*arguments, f"alternatives={alternatives}"])
+
+
+def _call(function: str, arguments: Sequence[str]) -> str:
     lines = "".join(f"    {argument},\n" for argument in arguments)
-    return f"run = {session}.{method}(\n{lines})\nrun.result()"
+    return f"{function}(\n{lines})"
+
+
+def _logprobs_code(logprobs: LogProbConfig) -> str:
+    return f"wb.LogProbConfig(top_k={logprobs.top_k}{', prompt=True' if logprobs.prompt else ''})"
 
 
 def _breakpoint_code(one: Breakpoint) -> str:

@@ -455,7 +455,7 @@ class FakeSession:
             raise UnknownModelError(f"there is no folder {source or identifier}")
         if "70b" in (source or identifier):
             raise InsufficientMemoryError(f"{identifier} in int4 needs 38,000 MiB; choose a smaller model")
-        self._served.append(_served(identifier, provider_id or "local"))
+        self._served.append(_served(identifier, provider_id or "local", source, precision))
         return self._served[-1]
 
     def unregister_model(self, identifier: str) -> None:
@@ -484,10 +484,10 @@ class FakeSession:
             identifier,
             provider,
             "inline::transformers",
-            identifier,
+            found[0].llama_model,
             architecture="LlamaForCausalLM",
             parameters=134_515_008,
-            precision="float32" if is_exact else "int4",
+            precision=found[0].metadata.get("precision") or ("float32" if is_exact else "int4"),
             device="cpu",
             context_length=8192,
             has_chat_template=model not in self.without_template,
@@ -548,8 +548,13 @@ def _described(tool: ToolDefinition) -> dict[str, Any]:
     return {"name": str(tool.tool_name), "description": tool.description or "", "parameters": parameters}
 
 
-def _served(identifier: str, provider_id: str) -> ModelDefWithProvider:
-    return ModelDefWithProvider(identifier=identifier, llama_model=identifier, provider_id=provider_id)
+def _served(
+    identifier: str, provider_id: str, source: str | None = None, precision: str | None = None
+) -> ModelDefWithProvider:
+    metadata = {"precision": precision} if precision else {}
+    return ModelDefWithProvider(
+        identifier=identifier, llama_model=source or identifier, provider_id=provider_id, metadata=metadata
+    )
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:

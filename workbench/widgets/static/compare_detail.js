@@ -14,16 +14,17 @@ import { nats, percent, percentOf, visible } from "./format.js";
  * @typedef {{token: Token, alternatives: Alternative[]}} Held  what a side held possible at a position
  *
  * @typedef {object} Comparison  what all parts of the view are made of
- * @property {AnyModel<{position: number | null, differences: Differences}>} model
+ * @property {AnyModel<{position: number | null, differences: Differences, common: string}>} model
  * @property {Store[]} stores
  * @property {Side[]} sides
  * @property {Known} differences
  * @property {(position: number | null) => void} look
+ * @property {(event: string, listener: () => void) => void} on  of the model, until the signal
  * @property {AbortSignal} signal
  */
 
 /** KL along the tokens, one strip for each side but the first. @param {Comparison} comparison */
-export function strips({ sides, model, differences, look }) {
+export function strips({ sides, model, differences, look, on, signal }) {
   const root = h("div", { class: "wb-compare-strips" });
   const show = () => {
     const { pairs } = differences.value;
@@ -37,8 +38,8 @@ export function strips({ sides, model, differences, look }) {
     root.replaceChildren(...rows);
     root.hidden = rows.length === 0;
   };
-  differences.listen(show);
-  model.on("change:position", show);
+  differences.listen(show, signal);
+  on("change:position", show);
   show();
   return root;
 }
@@ -86,7 +87,7 @@ function strip(pair, name, most, position, look) {
 }
 
 /** What each side held possible at the position that is looked at. @param {Comparison} comparison */
-export function candidates({ stores, sides, model, differences, signal }) {
+export function candidates({ stores, sides, model, differences, on, signal }) {
   const root = h("div", { class: "wb-compare-candidates" });
   const said = h("p", { class: "wb-sr", role: "status" });
   const holder = h("div", {}, root, said);
@@ -118,8 +119,8 @@ export function candidates({ stores, sides, model, differences, signal }) {
       ...kl,
     ].join(". ");
   };
-  model.on("change:position", show);
-  differences.listen(show);
+  on("change:position", show);
+  differences.listen(show, signal);
   for (const store of stores)
     store.listen((change) => (change.kind === "alternatives" || change.kind === "reset") && show(), signal);
   show();

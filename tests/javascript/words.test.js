@@ -21,13 +21,14 @@ import {
   showsTokens,
 } from "../../workbench/widgets/static/chat_words.js";
 import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
-import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
+import { perplexityOf, progressInWords, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
 import { announcement, factsInWords, ranked, spoken, surprisals } from "../../workbench/widgets/static/token_words.js";
 import { token, tokens } from "./tokens.js";
 
 /**
  * @import { GamePage } from "../../workbench/widgets/static/bet_words.js"
  * @import { AnswerTurn, UserTurn } from "../../workbench/widgets/static/chat_words.js"
+ * @import { Progress } from "../../workbench/widgets/static/run_wire.js"
  * @import { Card } from "../../workbench/widgets/static/model_facts.js"
  */
 
@@ -41,6 +42,21 @@ test("a run's state is told with its reason where there is one", () => {
   assert.equal(said("a state of tomorrow"), "a state of tomorrow");
   assert.equal(stateInWords({ state: "paused", stopReason: null, pausedBy: "a tool call" }), "paused: a tool call");
   assert.equal(said("paused"), "paused");
+});
+
+test("before the first token it is said what goes on, how much of it and for how long", () => {
+  const said = (/** @type {Progress | null} */ progress, what = "prompt", nowMs = 5_900) =>
+    progressInWords({ progress, model: "tiny" }, what, nowMs);
+  assert.equal(said(null), "Waiting for the model …");
+  const loading = { stage: /** @type {const} */ ("loading"), done: null, total: 612_000_000, sinceMs: 1_000 };
+  assert.equal(said(loading), "Loading tiny (about 612 MB of memory) … 4 s");
+  assert.equal(said({ ...loading, total: null, sinceMs: 5_500 }), "Loading tiny …");
+  const reading = { ...loading, stage: /** @type {const} */ ("reading"), done: 0, total: 1_340 };
+  assert.equal(said(reading), "Reading the prompt (1,340 tokens) …");
+  assert.equal(said({ ...reading, done: 512 }, "text"), "Reading the text: 512 of 1,340 tokens …");
+  const state = (/** @type {Progress | null} */ progress) =>
+    stateInWords({ state: "running", stopReason: null, pausedBy: null, progress });
+  assert.deepEqual([loading, reading, null].map(state), ["loading the model", "reading the prompt", "running"]);
 });
 
 test("perplexity is the inverse geometric mean of what is known", () => {
@@ -83,7 +99,7 @@ test("a token is told with what is known of it", () => {
     "50.0 %, rank 2, 1.0 bits, entropy here 1.0 bits",
   );
   assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 })), "50.0 %, 1.0 bits");
-  assert.equal(factsInWords(token({ logprob: null, entropy: null })), "the server tells no probability");
+  assert.equal(factsInWords(token({ logprob: null, entropy: null })), "no probability is known");
   assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
   const run = { tokens: tokens(0, 0), forks: [1] };
   assert.match(announcement(run, 0), /^Token 0 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);

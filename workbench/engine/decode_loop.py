@@ -170,6 +170,7 @@ class DecodeLoop:
 
     def _read_chunk(self, generation: Generation) -> None:
         if not self._reader.read(generation):
+            generation.report_prompt()
             return
         if not generation.has_started:
             generation.start()

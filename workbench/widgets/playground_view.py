@@ -171,8 +171,15 @@ class Playground(Choosing):
 
     def _show_code(self, _change: Any = None) -> None:
         with LOCK:
-            settings = {**_renamed(self._settings()), "breakpoints": self.stream.breakpoints}
-            self.code = call_code(self.prompt, mode=self.stream.mode, **settings)
+            settings = self.stream.next_settings()
+            self.code = call_code(
+                self.prompt,
+                mode=self.stream.mode,
+                model=settings["model"],
+                params=settings["sampling_params"],
+                logprobs=settings["logprobs"],
+                breakpoints=settings.get("breakpoints", ()),
+            )
 
     def _watch(self) -> None:
         self.selected = self.feed.selected
@@ -222,7 +229,3 @@ def playground(
     )
     take_the_place(session, opened)
     return opened
-
-
-def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
-    return {"model": settings["model"], "params": settings["sampling_params"], "logprobs": settings["logprobs"]}

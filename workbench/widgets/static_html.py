@@ -6,12 +6,14 @@ in a table too and the colour is only an addition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from workbench.protocol import SamplingParams
 from workbench.records import Alternative, ModelCard, TokenRecord
+from workbench.widgets.branches import perplexity
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import (
     STATE_WORDS,
@@ -25,7 +27,7 @@ from workbench.widgets.format import (
     strength,
     visible,
 )
-from workbench.widgets.wire import in_words, label, whole_pieces
+from workbench.widgets.wire import in_words, label, prompt_pieces, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60
@@ -39,7 +41,14 @@ _SHOWN_ALTERNATIVES = 3
 
 def run_html(run: RunLike) -> str:
     """A run's text with each token's probability, its metrics, and its first tokens as a table."""
-    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), tokens_html(run.tokens))
+    return document(given_html(run), text_html(run), metrics_html(run), tokens_html(run.tokens))
+
+
+def read_html(runs: Sequence[RunLike], texts: Sequence[str]) -> str:
+    """Texts that were read one below the other; before that, what would be read."""
+    if not runs:
+        return document(*map(prompt_block, texts), line("Not read yet."))
+    return document(*map(run_html, runs))
 
 
 def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams) -> str:
@@ -54,7 +63,7 @@ def playground_html(run: RunLike | None, prompt: str, model: str | None, params:
 
 def stream_html(run: RunLike | None, prompt: str, color_by: str = "surprisal") -> str:
     if run is not None:
-        return document(prompt_block(_prompt_text(run.prompt)), text_html(run, color_by), metrics_html(run))
+        return document(given_html(run, color_by), text_html(run, color_by), metrics_html(run))
     return document(prompt_block(prompt), line("No run yet."))
 
 
@@ -62,11 +71,25 @@ def feed_html(run: RunLike | None) -> str:
     return document(line("No run yet.") if run is None else text_html(run))
 
 
+def given_html(run: RunLike, color_by: str = "surprisal") -> str:
+    """What a run was given, each token coloured where it was measured; nothing for a reading, whose text is its own."""
+    if run.reads:
+        return ""
+    pieces = prompt_pieces(run)
+    if not pieces:
+        return prompt_block(_prompt_text(run.prompt))
+    spans = (_token_span(token, piece, color_by) for token, piece in pieces)
+    return _serif(f'<span style="font-style:italic">{"".join(spans)}</span>')
+
+
 def text_html(run: RunLike, color_by: str = "surprisal") -> str:
     """The text, each token with its numbers as a title and its surprisal, or another of ``COLORS``, as a background."""
     tokens, pieces = whole_pieces(run)
     spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
-    text = "".join(spans) or escape(shown(run.text))
+    return _serif("".join(spans) or escape(shown(run.text)))
+
+
+def _serif(text: str) -> str:
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{text}</pre>'
 
@@ -77,9 +100,11 @@ def metrics_html(run: RunLike) -> str:
     reused = f", {usage.reused_tokens} reused" if usage.reused_tokens else ""
     reused = f", reused with {more} tokens more" if more > 0 else reused
     facts = [f"prompt {usage.prompt_tokens}{reused}", f"generated {usage.generated_tokens}"]
+    if run.reads:
+        facts = [f"{len(run.tokens)} tokens", f"perplexity {fixed(perplexity(run.tokens), 2)}"]
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
-    if usage.time_to_first_token_s is not None:
+    if usage.time_to_first_token_s is not None and not run.reads:
         facts.append(f"first token {duration(usage.time_to_first_token_s)}")
     stopped = stop_words(run.stop_reason)
     has_stopped = run.state == "finished" and stopped is not None
@@ -182,6 +207,8 @@ def _prompt_text(prompt: object) -> str:
 def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     if token.is_special:
         return f"<small>{escape(shown(token.text))}</small>"
+    if not math.isfinite(token.logprob):
+        return f"<span>{escape(shown(piece))}</span>"
     title = f"{percent_of(token.logprob)}, rank {token.rank}"
     color = 0.52 * strength(token.logprob, token.entropy, color_by)
     hue = _COOL if color_by == "entropy" else _HEAT

@@ -24,7 +24,7 @@ from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.loading import LoadedModel
 from workbench.engine.reading import PREFILL_CHUNK
-from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, Started, Step
+from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, PromptProgress, Started, Step
 from workbench.engine.sampling import Sampler, Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import (
@@ -232,7 +232,9 @@ def test_cancelling_between_chunks_of_a_prompt_stops_the_reading(engine_of: Make
     gate.wait()
     handle.cancel()
     gate.open()
-    assert heard.wait().events == [Finished("cancelled")]
+    *read, last = heard.wait().events
+    assert last == Finished("cancelled")
+    assert read == [PromptProgress(count * PREFILL_CHUNK, 50 * PREFILL_CHUNK) for count in (1, 2)]
     assert decoder.prefills == [PREFILL_CHUNK] * 2
 
 

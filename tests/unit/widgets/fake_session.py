@@ -39,6 +39,7 @@ from workbench.records import (
     ModelCard,
     Prompt,
     PromptToken,
+    RunProgress,
     SamplingTrace,
     TokenRecord,
     Usage,
@@ -55,6 +56,7 @@ ANSWER = (
 )
 _NUMBERS = itertools.count(101)
 """Of runs that come of others."""
+_UNKNOWN: dict[str, Any] = {"logprob": math.nan, "rank": 0, "entropy": math.nan, "alternatives": ()}
 _OTHERS = [" the", " a", " blue", " of", " primary", " distinct", " different"]
 
 
@@ -116,6 +118,10 @@ def _constrained(record: TokenRecord, index: int) -> TokenRecord:
 
 class FakeRun:
     """Satisfies the run of the facade; ``step`` moves it by hand, ``go`` lets a thread move it."""
+
+    reads = False
+    progress: RunProgress | None = None
+    prompt_tokens: Sequence[TokenRecord] = ()
 
     def __init__(
         self,
@@ -209,7 +215,8 @@ class FakeRun:
     def end(self, state: str = "finished") -> None:
         if state == "finished":
             self.text = self._said().decode("utf-8", "replace") if self._text is None else self._text
-            self.stop_reason = StopReason.end_of_message if self._calls else StopReason.end_of_turn
+            ended_by = StopReason.end_of_message if self._calls else StopReason.end_of_turn
+            self.stop_reason = None if self.reads else ended_by
         if state == "failed":
             self.error = self._failure
         self.state, self.breakpoint = state, None
@@ -383,6 +390,7 @@ class FakeSession:
         self._error = error
         self._calls = [list(answer) for answer in calls]
         self.cannot_pause: set[str | None] = set()
+        self.measures_prompts = False
         self.without_template: set[str | None] = set()
         self._loaded = False
         self._served = [
@@ -415,6 +423,22 @@ class FakeSession:
         breakpoints: Sequence[Breakpoint] = (),
     ) -> FakeRun:
         return self._run("chat_completion", messages, model, sampling_params, logprobs, breakpoints)
+
+    def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> FakeRun:
+        """Its words are its tokens, of which the first has no probability; none comes where the session fails."""
+        self.card(model)
+        self.calls.append({"method": "reading", "prompt": text, "model": model, "alternatives": alternatives})
+        first, *rest = [token(i, word, alternatives=alternatives) for i, word in enumerate(words(text))]
+        run = FakeRun(
+            f"run-{len(self.runs) + 1}",
+            records=[] if self._error else [replace(first, **_UNKNOWN), *rest],
+            prompt=text,
+            model=model or "smollm2-135m-instruct",
+            error=self._error,
+        )
+        run.reads, run.can_pause = True, False
+        self._start(run)
+        return run
 
     def conversation(
         self, *, tools: Sequence[Any] | None = None, tool_choice: AnswerChoice = ToolChoice.auto
@@ -469,7 +493,7 @@ class FakeSession:
     def capabilities(self, model: str | None = None) -> Capabilities:
         """All can pause but those that ``cannot_pause`` names."""
         self.card(model)
-        return Capabilities(pause=model not in self.cannot_pause)
+        return Capabilities(pause=model not in self.cannot_pause, prompt_logprobs=self.measures_prompts)
 
     def card(self, model: str | None = None) -> ModelCard:
         named, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
@@ -532,6 +556,8 @@ class FakeSession:
             started=self._start,
         )
         run.can_pause = self.capabilities(model).pause
+        if logprobs is not None and logprobs.prompt:
+            run.prompt_tokens = [token(i, word) for i, word in enumerate(words(prompt))][1:]
         self._loaded = True
         self._start(run)
         return run

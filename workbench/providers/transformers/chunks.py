@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
+from workbench.engine.requests import Failed, Finished, Paused, PromptProgress, Resumed, Started, Step
 from workbench.protocol import (
     CompletionResponseStreamChunk,
     RunDetail,
@@ -20,7 +20,7 @@ from workbench.providers.transformers.delivery import delivery_to_running_loop
 from workbench.providers.transformers.inspecting import BranchInspector, EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
-from workbench.records import Inspector, TokenRecord
+from workbench.records import Inspector, RunProgress, TokenRecord
 from workbench.steering import Beginning
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ async def completion_chunks(
         while True:
             event = await arrived.get()
             match event:
+                case PromptProgress():
+                    progress.report(event.read_tokens, event.prompt_tokens)
                 case Started():
                     progress.start(event)
                 case Step():
@@ -109,6 +111,11 @@ class _Progress:
         self._seed: int | None = None
         if asked.control is not None:
             asked.control.attach(handle)
+            self.report(0, len(handle.request.prompt_ids))
+
+    def report(self, read_tokens: int, prompt_tokens: int) -> None:
+        if self._asked.control is not None:
+            self._asked.control.report(RunProgress("reading", read_tokens, prompt_tokens))
 
     def start(self, event: Started) -> None:
         self._meter.prompt_tokens, self._meter.reused_tokens = event.prompt_tokens, event.reused_tokens

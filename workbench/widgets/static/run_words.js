@@ -1,13 +1,13 @@
 // How a run stands and how it went, in words and numbers.
 
-import { fixed } from "./format.js";
+import { byteSize, fixed } from "./format.js";
 
-/** @import { Token } from "./run_wire.js" */
+/** @import { Progress, Token } from "./run_wire.js" */
 
 /** @type {Record<string, string>} */
 const STOP_WORDS = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
 /** @type {Record<string, string>} */
-const STATE_WORDS = {
+const RUN_STATES = {
   idle: "ready",
   queued: "waiting for the model",
   running: "running",
@@ -18,11 +18,32 @@ const STATE_WORDS = {
   unfinished: "not finished when it was saved",
 };
 
-/** @param {{state: string, stopReason: string | null, pausedBy: string | null}} run */
-export function stateInWords({ state, stopReason, pausedBy }) {
+const STAGE_WORDS = { loading: "loading the model", reading: "reading the prompt" };
+
+/** @param {{state: string, stopReason: string | null, pausedBy: string | null, progress?: Progress | null}} run */
+export function stateInWords({ state, stopReason, pausedBy, progress }) {
+  if (state === "running" && progress) return STAGE_WORDS[progress.stage];
   if (state === "paused" && pausedBy) return `paused: ${pausedBy}`;
   const stopped = state === "finished" ? STOP_WORDS[stopReason ?? ""] : undefined;
-  return stopped ?? STATE_WORDS[state] ?? state;
+  return stopped ?? RUN_STATES[state] ?? state;
+}
+
+/**
+ * What happens before the first token.
+ * @param {{progress: Progress | null, model: string | null}} run @param {string} what  is read @param {number} nowMs
+ */
+export function progressInWords({ progress, model }, what, nowMs) {
+  if (!progress) return "Waiting for the model …";
+  const count = (/** @type {number | null} */ tokens) => (tokens ?? 0).toLocaleString("en-US");
+  const { stage, done, total, sinceMs } = progress;
+  if (stage === "loading") {
+    const seconds = Math.floor((nowMs - sinceMs) / 1000);
+    const size = total === null ? "" : ` (about ${byteSize(total)} of memory)`;
+    return `Loading ${model ?? "the model"}${size} …${seconds >= 1 ? ` ${seconds} s` : ""}`;
+  }
+  return done
+    ? `Reading the ${what}: ${count(done)} of ${count(total)} tokens …`
+    : `Reading the ${what} (${count(total)} tokens) …`;
 }
 
 /** Tokens a second, as a number alone. @param {number} tokensPerS */

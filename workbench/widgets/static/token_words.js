@@ -46,7 +46,7 @@ export function surprisals(tokens, most) {
 /** @param {Token} token */
 export function factsInWords(token) {
   const entropy = token.entropy === null ? null : `entropy here ${fixed(token.entropy / Math.LN2, 1)} bits`;
-  if (token.logprob === null) return ["the server tells no probability", entropy].filter(Boolean).join(", ");
+  if (token.logprob === null) return ["no probability is known", entropy].filter(Boolean).join(", ");
   const rank = token.rank ? `rank ${token.rank}` : null;
   return [percentOf(token.logprob), rank, `${fixed(bits(token.logprob), 1)} bits`, entropy].filter(Boolean).join(", ");
 }

@@ -198,7 +198,7 @@ def test_in_jupyterlab_the_divergence_is_marked_in_every_theme_and_after_a_reloa
     box.get_by_role("button", name="Show the first difference").click()
     expect(box.locator(".wb-compare-picked")).to_have_count(2)
     assert notebook.python("view.position") == str(PARTED)
-    box.locator("summary").click()
+    box.get_by_role("button", name="Code", exact=True).click()
     expect(box.locator(".wb-code code")).to_contain_text("bench.compare(")
     box.get_by_role("group", name="Side A").get_by_role("button", name="Sampling").click()
     notebook.check_in_every_theme(".wb-compare", screenshots / "compare")

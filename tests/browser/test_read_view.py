@@ -149,7 +149,7 @@ def test_in_jupyterlab_it_is_clean_in_every_theme_and_kept_in_the_notebook(
     notebook.run_all()
     page.wait_for_selector(".wb-read[data-wb-state='done']", timeout=60_000)
     page.locator(".wb-output .wb-token").nth(7).click()
-    page.locator(".wb-read summary").click()
+    page.get_by_role("button", name="Code", exact=True).click()
     expect(page.locator(".wb-code code")).to_contain_text("bench.read(")
     page.set_viewport_size({"width": 1280, "height": 2000})
     notebook.check_in_every_theme(".wb-read", screenshots / "read")

@@ -1,6 +1,6 @@
 // The Python that gives what is shown, with a button that copies it.
 
-import { copyButton, h } from "./dom.js";
+import { copyButton, h, uniqueId } from "./dom.js";
 
 /** @import { AnyModel } from "@anywidget/types" */
 
@@ -20,7 +20,21 @@ export function codePanel(model) {
   );
 }
 
-/** The same below a line that unfolds it. @param {AnyModel<{code: string}>} model */
+/** The same below a button that unfolds it. @param {AnyModel<{code: string}>} model */
 export function codeFold(model) {
-  return h("details", { class: "wb-code-fold" }, h("summary", { class: "wb-quiet", text: "Code" }), codePanel(model));
+  const panel = h("div", { id: uniqueId("code"), hidden: true }, codePanel(model));
+  const button = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost",
+    "aria-expanded": "false",
+    "aria-controls": panel.id,
+    text: "Code",
+    on: {
+      click() {
+        panel.hidden = !panel.hidden;
+        button.setAttribute("aria-expanded", String(!panel.hidden));
+      },
+    },
+  });
+  return h("div", { class: "wb-code-fold" }, button, panel);
 }

@@ -129,7 +129,6 @@ function readForm(model, stores, signal) {
   });
   const open = (/** @type {boolean} */ isOpen) => {
     second.root.hidden = !isOpen;
-    more.setAttribute("aria-expanded", String(isOpen));
     more.textContent = isOpen ? "Remove the second text" : "Compare with a second text";
   };
   model.on("change:other", () => {

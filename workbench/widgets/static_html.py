@@ -152,7 +152,7 @@ def waterfall_html(picture: Mapping[str, Any]) -> str:
     ]
     others = picture["others"]
     rows.append(_stage_row(f"{others['count']:,} others", others["shares"], stages, is_chosen=False))
-    cut = "".join(f"<td>{percent(stage['removed']) if stage['removed'] else '–'}</td>" for stage in stages)
+    cut = "".join(f"<td>{escape(percent(stage['removed'])) if stage['removed'] else '–'}</td>" for stage in stages)
     left = "".join(f"<td>{stage['kept']:,}</td>" for stage in stages)
     foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">mass removed</th>{cut}</tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}{foot}</tbody></table>"
@@ -225,7 +225,7 @@ def _token_row(token: TokenRecord) -> str:
         str(token.position),
         code(label(token.text, token.bytes)),
         str(token.token_id),
-        percent_of(token.logprob),
+        escape(percent_of(token.logprob)),
         fixed(token.logprob, 2),
         str(token.rank) if token.rank else "–",
         fixed(token.entropy, 2),
@@ -235,7 +235,7 @@ def _token_row(token: TokenRecord) -> str:
 
 
 def _candidate_row(candidate: TokenRecord | Alternative, *, is_sampled: bool) -> str:
-    cells = [code(label(candidate.text, candidate.bytes)), percent_of(candidate.logprob)]
+    cells = [code(label(candidate.text, candidate.bytes)), escape(percent_of(candidate.logprob))]
     written = [f"<strong>{cell}</strong>" if is_sampled else cell for cell in cells]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
 
@@ -255,9 +255,8 @@ def _cut_cell(before: float) -> str:
 
 def _bar_cell(share: float) -> str:
     end = f"{100 * share:.1f}%"
-    return (
-        f'<td style="background:linear-gradient(90deg,rgba({_BAR},0.35) {end},transparent {end})">{percent(share)}</td>'
-    )
+    bar = f"background:linear-gradient(90deg,rgba({_BAR},0.35) {end},transparent {end})"
+    return f'<td style="{bar}">{escape(percent(share))}</td>'
 
 
 def code(text: str) -> str:

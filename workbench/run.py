@@ -86,7 +86,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
         self.progress: RunProgress | None = None
-        """How far it is before its first token; None after it, and where the provider does not report it."""
+        """How far it is before its first token; None after it, while it waits, and where the provider says nothing."""
         self.breakpoint: Breakpoint | None = None
         """At which one it is paused now."""
         self.inspector: Inspector | None = None
@@ -315,7 +315,7 @@ class Run(Looking, Chunks[Chunk, Response]):
             self._changed.notify_all()
         self._tell()
 
-    def _take_progress(self, progress: RunProgress) -> None:
+    def _take_progress(self, progress: RunProgress | None) -> None:
         with self._changed:
             self.progress = None if self.tokens or self.done else progress
         self._tell()

@@ -75,7 +75,7 @@ class Control:
 
     def __init__(self, *, can_pause: bool = True) -> None:
         self.can_pause = can_pause
-        self.on_progress: Callable[[RunProgress], None] | None = None
+        self.on_progress: Callable[[RunProgress | None], None] | None = None
         """Called with how far the run is, until its first token."""
         self._lock = threading.Lock()
         self._is_wanted = False
@@ -102,8 +102,11 @@ class Control:
             if self._is_wanted:
                 brake.pause()
 
-    def report(self, progress: RunProgress) -> None:
-        """Called by a provider when it begins to load the model or to read the prompt, and as that goes on."""
+    def report(self, progress: RunProgress | None) -> None:
+        """Called by a provider when it begins to load the model or to read the prompt, and as that goes on.
+
+        None: the run waits for its turn.
+        """
         if self.on_progress is not None:
             self.on_progress(progress)
 

@@ -29,16 +29,16 @@ def engine() -> Iterator[Engine]:
     opened.close()
 
 
-def test_a_long_prompt_is_reported_part_by_part_and_a_short_one_at_once(engine: Engine) -> None:
+def test_a_prompt_is_reported_when_its_turn_comes_and_a_long_one_part_by_part(engine: Engine) -> None:
     def progress(length: int, *, prompt_logprobs: bool = False) -> list[PromptProgress]:
         prompt = (length % 256, *(index % 256 for index in range(1, length)))  # no two begin alike
         request = GenerationRequest(prompt_ids=prompt, max_tokens=1, prompt_logprobs=prompt_logprobs)
         heard = generate(engine, request)
         return [event for event in heard.events if isinstance(event, PromptProgress)]
 
-    assert progress(500) == []
-    assert progress(1200) == [PromptProgress(512, 1200), PromptProgress(1024, 1200)]
-    assert [one.read_tokens for one in progress(200, prompt_logprobs=True)] == [64, 128, 192]
+    assert progress(500) == [PromptProgress(0, 500)]
+    assert progress(1200) == [PromptProgress(0, 1200), PromptProgress(512, 1200), PromptProgress(1024, 1200)]
+    assert [one.read_tokens for one in progress(200, prompt_logprobs=True)] == [0, 64, 128, 192]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,8 @@ def test_loading_comes_before_reading_and_nothing_after_the_first_token(
         run = ask(bench, "x" * 1200)
         run.subscribe(lambda run: seen.append(run.progress))
         wait_until(lambda: run.progress is not None)
-        assert run.progress == RunProgress("loading", None, None)  # of a model without a folder no size is known
+        loading = run.progress
+        assert loading == RunProgress("loading", None, None)  # of a model without a folder no size is known
         assert run.state == "running"
         fake_models.may_load.set()
         run.wait(20)

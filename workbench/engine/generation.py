@@ -127,8 +127,9 @@ class Generation:
 
     def report_prompt(self) -> None:
         """Emit how much of the prompt has been read; nothing once the answer has begun."""
-        if not self.has_started and self.cache is not None:
-            self._emit(PromptProgress(self.cache.length, len(self.request.prompt_ids)))
+        if not self.has_started:
+            read_tokens = 0 if self.cache is None else self.cache.length
+            self._emit(PromptProgress(read_tokens, len(self.request.prompt_ids)))
 
     def pause(self) -> None:
         self._emit(Paused(self.handle.watch))

@@ -58,7 +58,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PromptProgress:
-    """A part of the prompt has been read, and more of it is to come."""
+    """The prompt is being read: its turn has come, or a part of it has been read and more is to come."""
 
     read_tokens: int
     prompt_tokens: int

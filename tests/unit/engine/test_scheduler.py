@@ -234,7 +234,7 @@ def test_cancelling_between_chunks_of_a_prompt_stops_the_reading(engine_of: Make
     gate.open()
     *read, last = heard.wait().events
     assert last == Finished("cancelled")
-    assert read == [PromptProgress(count * PREFILL_CHUNK, 50 * PREFILL_CHUNK) for count in (1, 2)]
+    assert read == [PromptProgress(count * PREFILL_CHUNK, 50 * PREFILL_CHUNK) for count in (0, 1, 2)]
     assert decoder.prefills == [PREFILL_CHUNK] * 2
 
 
@@ -454,7 +454,7 @@ def test_a_listener_that_raises_ends_only_its_own_run(engine_of: MakeEngine) -> 
     other = submit(engine, busy(30, [2]))[1]
     assert told(other.wait()) == told(generate(alone, busy(30, [2])))
     assert handle.ended.wait(5)
-    assert [type(event) for event in heard] == [Started, Step, Failed]
+    assert [type(event) for event in heard] == [PromptProgress, Started, Step, Failed]
 
 
 def test_a_listener_that_raises_at_the_end_is_told_nothing_more(engine_of: MakeEngine) -> None:
@@ -468,7 +468,7 @@ def test_a_listener_that_raises_at_the_end_is_told_nothing_more(engine_of: MakeE
     engine = engine_of()
     assert engine.submit(busy(2), broken).ended.wait(5)
     generate(engine, busy(1))
-    assert [type(event) for event in heard] == [Started, Step, Step, Finished]
+    assert [type(event) for event in heard] == [PromptProgress, Started, Step, Step, Finished]
 
 
 # ------------------------------------------------------------------------------------------------ life and limits

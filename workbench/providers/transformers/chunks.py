@@ -65,7 +65,7 @@ async def completion_chunks(
             event = await arrived.get()
             match event:
                 case PromptProgress():
-                    progress.report(event.read_tokens, event.prompt_tokens)
+                    progress.report(event)
                 case Started():
                     progress.start(event)
                 case Step():
@@ -111,11 +111,11 @@ class _Progress:
         self._seed: int | None = None
         if asked.control is not None:
             asked.control.attach(handle)
-            self.report(0, len(handle.request.prompt_ids))
+            asked.control.report(None)  # the model is loaded, and the prompt waits for its turn
 
-    def report(self, read_tokens: int, prompt_tokens: int) -> None:
+    def report(self, event: PromptProgress) -> None:
         if self._asked.control is not None:
-            self._asked.control.report(RunProgress("reading", read_tokens, prompt_tokens))
+            self._asked.control.report(RunProgress("reading", event.read_tokens, event.prompt_tokens))
 
     def start(self, event: Started) -> None:
         self._meter.prompt_tokens, self._meter.reused_tokens = event.prompt_tokens, event.reused_tokens

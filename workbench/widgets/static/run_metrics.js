@@ -30,7 +30,8 @@ export function metricsLine(store, signal) {
 /** @param {Store} store @returns {HTMLElement[]} */
 function metrics(store) {
   const usage = store.usage;
-  if (!usage) return [metric(["", stateInWords(store), ""])];
+  // Before the prompt is read nothing is counted yet.
+  if (!usage || (store.progress && !usage.prompt)) return [metric(["", stateInWords(store), ""])];
   const perplexity = perplexityOf(store.tokens);
   if (store.reads) {
     return [

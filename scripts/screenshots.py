@@ -96,6 +96,11 @@ comparison = bench.compare("Why do cats purr? One sentence.", sampling_params=[c
 comparison.start().wait()
 comparison.position = comparison.divergence
 comparison""",
+    "read-view": """\
+reader = bench.read("I drink my coffee with milk and sugar.", "I drink my coffee with milk and concrete.")
+reader.wait()
+reader.feeds[0].selected = reader.feeds[1].selected = len(reader.runs[0].tokens) - 2
+reader""",
     "sampling-waterfall": "wb.widgets.SamplingWaterfall(feed=feed)",
 }
 """A cell's code by the name of its picture; its last line is the widget."""

@@ -122,6 +122,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
     from workbench.replaying import Replay, replay
     from workbench.session import (
         Conversed,
+        Reading,
         Run,
         Workbench,
     )
@@ -193,6 +194,7 @@ __all__ = [
     "ProviderInfo",
     "QuantizationConfig",
     "QuantizationType",
+    "Reading",
     "RegexResponseFormat",
     "RemoteConnectionError",
     "RemoteError",

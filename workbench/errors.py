@@ -79,7 +79,7 @@ class ContextLengthError(InvalidRequestError):
         super().__init__(
             field,
             f"{prompt_tokens} tokens",
-            f"shorter than the model's context of {context_length} tokens: shorten the prompt or the history",
+            f"shorter than the model's context of {context_length} tokens: shorten the text or the history",
             in_form=f"{prompt_tokens:,} tokens; this model takes {context_length:,}.",
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +118,17 @@ class Usage:
     """Tokens after the first, divided by the time they took; None until there are two."""
     kept_tokens: int = 0
     """With which the answer began, because another run had generated them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far a run is before its first token."""
+
+    stage: Literal["loading", "reading"]
+    """``loading`` the model, counted in bytes of memory, or ``reading`` the prompt, counted in tokens."""
+    done: int | None = None
+    """None where nobody counts."""
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

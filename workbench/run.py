@@ -24,7 +24,7 @@ from workbench.protocol import (
 from workbench.providers.folding import Answer
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
-from workbench.records import CallAttempt, Inspector, TokenRecord, Usage
+from workbench.records import CallAttempt, Inspector, RunProgress, TokenRecord, Usage
 from workbench.steering import Breakpoint, Control
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Run(Looking, Chunks[Chunk, Response]):
     ``cancel()``, and go on from any of its tokens with ``branch()``. All of it is safe from any thread, and everything
     stays readable after the end.
     """
+
+    reads = False
+    """Whether ``tokens`` are those of a text that was read, and not of an answer; see `workbench.reading`."""
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Run(Looking, Chunks[Chunk, Response]):
         self.usage = Usage()
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
+        self.progress: RunProgress | None = None
+        """How far it is before its first token; None after it, while it waits, and where the provider says nothing."""
         self.breakpoint: Breakpoint | None = None
         """At which one it is paused now."""
         self.inspector: Inspector | None = None
@@ -100,6 +105,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         self._listeners: list[Callable[[Run[Any, Any]], None]] = []
         if request.control is not None:
             request.control.listener = self._pause_told
+            request.control.on_progress = self._take_progress
         self._future: Future[None] = loop.start(self._consume(chunks))
         self._future.add_done_callback(self._settle)
 
@@ -185,7 +191,7 @@ class Run(Looking, Chunks[Chunk, Response]):
     @property
     def can_pause(self) -> bool:
         """Whether the model's provider can hold it."""
-        return self.request.control is not None
+        return self.request.control is not None and self.request.control.can_pause
 
     def pause(self) -> None:
         """Hold within one decode step, until ``resume()``; the state is then ``paused``. Harmless after the end.
@@ -243,7 +249,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         return run
 
     def _brake(self) -> Control:
-        if self.request.control is None:
+        if self.request.control is None or not self.can_pause:
             raise UnsupportedFieldError("model", self.model, "one whose provider offers pause")
         return self.request.control
 
@@ -276,6 +282,7 @@ class Run(Looking, Chunks[Chunk, Response]):
             if detail := detail_of(chunk):
                 self.tokens.extend(detail.tokens)
                 self.end = detail.end or self.end
+                self.progress = None if self.tokens else self.progress
                 self.usage = detail.usage or self.usage
                 self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
                 self.notes = detail.notes
@@ -300,6 +307,8 @@ class Run(Looking, Chunks[Chunk, Response]):
         with self._changed:
             if not self.done:
                 self.state, self.breakpoint = state, None
+            if self.done:
+                self.progress = None
             self._changed.notify_all()
         self._tell()
 
@@ -308,6 +317,11 @@ class Run(Looking, Chunks[Chunk, Response]):
             if not self.done:
                 self.state, self.breakpoint = "paused" if is_paused else "running", at
             self._changed.notify_all()
+        self._tell()
+
+    def _take_progress(self, progress: RunProgress | None) -> None:
+        with self._changed:
+            self.progress = None if self.tokens or self.done else progress
         self._tell()
 
     def _forget(self, callback: Callable[[Run[Any, Any]], None]) -> None:

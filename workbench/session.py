@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from workbench.background import BackgroundLoop
 from workbench.capsule import capsule_of
@@ -35,8 +35,10 @@ from workbench.protocol import (
     ToolPromptFormat,
     sampling_conflict,
 )
+from workbench.providers.capabilities import refuse_method
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.requests import Request, chat_request, completion_request, snapshot
+from workbench.reading import Reading, reading_chunks, reading_request
 from workbench.run import Run
 from workbench.stack import Stack
 from workbench.stack.naming import model_from
@@ -46,9 +48,10 @@ if TYPE_CHECKING:
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.records import ModelCard, Prompt, Score
-    from workbench.widgets import ChatView, CompareView, Playground
+    from workbench.widgets import ChatView, CompareView, Playground, ReadView
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
+AnyRun = TypeVar("AnyRun", bound=Run[Any, Any])
 
 
 class Workbench:
@@ -139,21 +142,24 @@ class Workbench:
         Args:
             parent, branched_at: the run that the request's beginning was kept of, and how many tokens.
         """
-        control = Control() if self.capabilities(_name(request.model)).pause else None
+        control = Control(can_pause=self.capabilities(_name(request.model)).pause)
         request = replace(snapshot(request), control=control)
-        fold: Any = chat_response if request.is_chat else completion_response
-        return Run(
-            f"run-{next(self._numbers)}",
-            request,
-            chunks=self.inference.stream(request),
-            fold=partial(fold, wants_logprobs=request.logprobs is not None),
-            loop=self._loop,
-            capsule=partial(capsule_of, self),
-            render=partial(self._given, request),
-            start=self.start,
-            parent=parent,
-            branched_at=branched_at,
-        )
+        chunks = self.inference.stream(request)
+        return self._run(Run, request, chunks, start=self.start, parent=parent, branched_at=branched_at)
+
+    def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> Reading:
+        """Have a model read a text and measure each of its tokens; the run is returned at once.
+
+        Args:
+            alternatives: how many other tokens to name at each position.
+
+        Raises:
+            ModelNotFoundError, InvalidRequestError: before any work; what only the model can know comes from the run.
+            UnsupportedFieldError: the model's provider measures or renders no prompts.
+        """
+        request = reading_request(self._model(model), text, alternatives)
+        refuse_method(self.models.find(_name(request.model)).provider, "render", request.model)
+        return self._read(request)
 
     def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
         """One vector per content, in order. ``model=None`` takes the first sentence model served."""
@@ -385,10 +391,21 @@ class Workbench:
 
         return widgets.playground(self, **options)
 
-    def compare(self, prompt: str, **options: Any) -> CompareView:
+    def read(self, text: str = "", other: str = "", **options: Any) -> ReadView:
+        """Show how surprising each token of a text is to a model, beside another text if one is given.
+
+        Args:
+            options: ``model``, ``alternatives``: see `widgets.ReadView`. `reading` is the same without a widget.
+        """
+        from workbench import widgets
+
+        return widgets.read(self, text, other, **options)
+
+    def compare(self, prompt: str | None = None, **options: Any) -> CompareView:
         """Ask several models, or under several settings, at once; the widget shows the answers side by side.
 
         Args:
+            prompt: None leaves prompt and sides to be chosen in the page.
             options: ``models``, ``sampling_params``, ``mode``, ``alternatives``: see `widgets.CompareView`.
         """
         from workbench import widgets
@@ -418,6 +435,25 @@ class Workbench:
 
     def __repr__(self) -> str:
         return f"<Workbench {self.config.image_name}: {', '.join(model.identifier for model in self.list_models())}>"
+
+    def _read(self, request: Request, *_origin: object) -> Reading:
+        request = replace(snapshot(request), control=Control(can_pause=False))
+        render = partial(self.inference.render, request.model, request.text)
+        chunks = reading_chunks(request, self.inference.stream(request), render)
+        return self._run(Reading, request, chunks, start=self._read)
+
+    def _run(self, kind: type[AnyRun], request: Request, chunks: AsyncIterator[Any], **origin: Any) -> AnyRun:
+        fold: Any = chat_response if request.is_chat else completion_response
+        return kind(
+            f"run-{next(self._numbers)}",
+            request,
+            chunks=chunks,
+            fold=partial(fold, wants_logprobs=request.logprobs is not None),
+            loop=self._loop,
+            capsule=partial(capsule_of, self),
+            render=partial(self._given, request),
+            **origin,
+        )
 
     def _given(self, request: Request) -> Prompt:
         if not request.is_chat:
@@ -469,4 +505,4 @@ def _list(field: str, value: object) -> list[Any]:
     return list(value)
 
 
-__all__ = ["ChatRun", "CompletionRun", "Conversed", "Run", "Workbench"]
+__all__ = ["ChatRun", "CompletionRun", "Conversed", "Reading", "Run", "Workbench"]

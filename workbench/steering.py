@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workbench.errors import InvalidRequestError
-from workbench.records import Inspector, TokenRecord
+from workbench.records import Inspector, RunProgress, TokenRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +68,15 @@ class Control:
     """Between a run and what computes it: asks for a pause in one direction, tells of it in the other.
 
     Safe from any thread. What is asked before there is anything to ask is remembered.
+
+    Args:
+        can_pause: whether what computes the run can be paused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_pause: bool = True) -> None:
+        self.can_pause = can_pause
+        self.on_progress: Callable[[RunProgress | None], None] | None = None
+        """Called with how far the run is, until its first token."""
         self._lock = threading.Lock()
         self._is_wanted = False
         self._brake: Brake | None = None
@@ -95,6 +101,14 @@ class Control:
             self._brake = brake
             if self._is_wanted:
                 brake.pause()
+
+    def report(self, progress: RunProgress | None) -> None:
+        """Called by a provider when it begins to load the model or to read the prompt, and as that goes on.
+
+        None: the run waits for its turn.
+        """
+        if self.on_progress is not None:
+            self.on_progress(progress)
 
     def tell(self, *, paused: bool, at: Breakpoint | None = None) -> None:
         """Called by a provider when the run has paused, after all that came before it was delivered, or goes on."""

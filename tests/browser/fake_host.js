@@ -26,16 +26,20 @@ class FakeModel {
   on(event, listener) {
     this.listeners.set(event, [...(this.listeners.get(event) ?? []), listener]);
   }
+  off(event, listener) {
+    this.listeners.set(
+      event,
+      (this.listeners.get(event) ?? []).filter((one) => one !== listener),
+    );
+  }
   emit(event, ...args) {
     for (const listener of this.listeners.get(event) ?? []) listener(...args);
   }
   receive(data) {
     if (data.method === "custom") this.emit("msg:custom", data.content, []);
     else if (data.method === "update") {
-      for (const [name, value] of Object.entries(data.state)) {
-        this.state[name] = value;
-        this.emit(`change:${name}`);
-      }
+      Object.assign(this.state, data.state);
+      for (const name of Object.keys(data.state)) this.emit(`change:${name}`);
     }
   }
 }

@@ -33,13 +33,15 @@ class ModuleHost:
     def carry(self) -> None:
         """Deliver what either side has sent, and let the page draw it."""
         has_news = False
-        for widget in self._widgets.values():
+        for widget in [one for one in self._widgets.values() if not one.closed]:
             for kind, content in self.browser.evaluate("(ref) => wb.model(ref).outbox.splice(0)", _ref(widget)):
                 has_news = True
                 if kind == "send":
                     self._wire.send(widget, content)
                 else:
                     self._wire.set(widget, **content)
+        for widget in list(self._widgets.values()):
+            self._open_parts(widget)  # some of them may be new
         fresh = self._wire.messages[self._carried :]
         self._carried += len(fresh)
         for comm_id, msg_type, data in fresh:
@@ -66,14 +68,17 @@ class ModuleHost:
     def _open(self, widget: WorkbenchWidget) -> None:
         if widget.model_id in self._widgets:
             return
+        self._open_parts(widget)
+        state = {name: value for name, value in widget.get_state().items() if name not in _NOT_SHOWN}
+        self._widgets[widget.model_id] = widget
+        self.browser.evaluate("(args) => wb.open(...args)", [_ref(widget), widget._esm, widget._css, state])
+
+    def _open_parts(self, widget: WorkbenchWidget) -> None:
         for name in widget.trait_names(sync=True):
             value = getattr(widget, name)
             for part in value if isinstance(value, list) else [value]:
                 if isinstance(part, WorkbenchWidget):
                     self._open(part)
-        state = {name: value for name, value in widget.get_state().items() if name not in _NOT_SHOWN}
-        self._widgets[widget.model_id] = widget
-        self.browser.evaluate("(args) => wb.open(...args)", [_ref(widget), widget._esm, widget._css, state])
 
 
 def _ref(widget: WorkbenchWidget) -> str:

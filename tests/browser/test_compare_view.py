@@ -151,6 +151,38 @@ def _boxes(modules: ModuleHost, selector: str) -> list[Any]:
     return [one.bounding_box() for one in modules.browser.locator(selector).all()]
 
 
+def test_the_sides_of_the_next_run_are_chosen_with_the_keyboard(modules: ModuleHost) -> None:
+    session = AnsweringSession()
+    view = shown(modules, compare(session, QUESTION, models=MODELS))
+    page = modules.browser
+    titles = texts(modules, ".wb-compare-side h3")
+    page.get_by_role("button", name="Add a side").press("Enter")
+    modules.wait("document.querySelectorAll('.wb-compare-choice').length === 3")
+    page.get_by_label("Model of side C").select_option(MODELS[0])
+    modules.carry()
+    page.get_by_label("Precision of side C").select_option("int8")
+    modules.carry()
+    assert view.choices[2] == {"model": MODELS[0], "precision": "int8"}
+    assert texts(modules, ".wb-compare-side h3") == titles  # what is shown was made with the sides before
+    page.get_by_role("group", name="Side B").get_by_role("button", name="Sampling").press("Enter")
+    modules.carry()
+    page.get_by_role("group", name="Side B").get_by_label("max tokens", exact=False).first.fill("9")
+    page.get_by_role("group", name="Side B").get_by_label("max tokens", exact=False).first.press("Tab")
+    modules.carry()
+    session.answers[f"{MODELS[0]}-int8"] = SEA
+    page.get_by_role("button", name="Run", exact=False).first.press("Enter")
+    modules.wait("document.querySelectorAll('.wb-compare-side').length === 3")
+    shown(modules, view, times=0)
+    assert texts(modules, ".wb-compare-side h3")[2] == f"C{MODELS[0]}-int8"
+    assert session.calls[-2]["sampling_params"].max_tokens == 9
+    assert page.get_by_label("Precision of side C").input_value() == ""
+    page.get_by_role("button", name="Remove side a").press("Enter")
+    modules.wait("document.querySelectorAll('.wb-compare-choice').length === 2")
+    assert page.get_by_label("Model of side A").input_value() == MODELS[1]
+    assert page.get_by_role("button", name="Remove side a").count() == 0
+    assert len(texts(modules, ".wb-compare-side")) == 3
+
+
 # ------------------------------------------------------------------------------------------------------- JupyterLab
 
 
@@ -166,6 +198,9 @@ def test_in_jupyterlab_the_divergence_is_marked_in_every_theme_and_after_a_reloa
     box.get_by_role("button", name="Show the first difference").click()
     expect(box.locator(".wb-compare-picked")).to_have_count(2)
     assert notebook.python("view.position") == str(PARTED)
+    box.get_by_role("button", name="Code", exact=True).click()
+    expect(box.locator(".wb-code code")).to_contain_text("bench.compare(")
+    box.get_by_role("group", name="Side A").get_by_role("button", name="Sampling").click()
     notebook.check_in_every_theme(".wb-compare", screenshots / "compare")
     page.set_viewport_size({"width": 480, "height": 1400})
     box.screenshot(path=screenshots / "compare-narrow.png")

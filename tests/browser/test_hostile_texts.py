@@ -38,6 +38,7 @@ from workbench.widgets import (
     TokenTree,
     ToolCallMicroscope,
     compare,
+    read,
 )
 from workbench.widgets.base import WorkbenchWidget
 
@@ -210,6 +211,14 @@ def compare_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     return [view]
 
 
+def read_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
+    view = read(HostileModels(tokens_per_s=1e6), ALL, " ".join(reversed(PAYLOADS)))
+    modules.show(view)
+    modules.wait(state_is("read", "done"))
+    view.feeds[0].selected = 3
+    return [view]
+
+
 def microscope_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     odd = finished(FakeRun())
     odd.call_steps = fails  # type: ignore[method-assign]
@@ -257,6 +266,7 @@ SCENES: list[Callable[[ModuleHost], list[WorkbenchWidget]]] = [
     picker_scene,
     chat_scene,
     compare_scene,
+    read_scene,
     microscope_scene,
     prompt_scene,
     tree_scene,

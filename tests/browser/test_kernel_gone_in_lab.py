@@ -26,6 +26,7 @@ from tests.unit.widgets.fake_scores import PROMPT, scored
 from workbench.widgets import PredictionGame
 PredictionGame(scored(), PROMPT)""",
     "from workbench.widgets import ModelPicker\nModelPicker(session)",
+    "from workbench.widgets import ReadView\nReadView(session, 'One text', 'Another')",
 )
 
 
@@ -35,7 +36,7 @@ def notebook(open_notebook: Callable[..., NotebookPage]) -> NotebookPage:
     opened.run_again()
     expect(opened.page.locator(".jp-OutputArea .wb-root .wb-button:visible")).not_to_have_count(0)
     expect(opened.page.locator(".jp-InputPrompt", has_text="*")).to_have_count(0, timeout=60_000)
-    for kind in ("playground", "chat", "compare", "game"):
+    for kind in ("playground", "chat", "compare", "game", "read"):
         opened.page.locator(f".wb-{kind}").wait_for()
     return opened
 

@@ -28,6 +28,11 @@ from tests.unit.widgets.fake_answers import MODELS, AnsweringSession
 from workbench.widgets import compare
 both = compare(AnsweringSession(tokens_per_s=2000), "Why is the sea salty?", models=MODELS)
 both"""
+READING = """\
+from tests.unit.widgets.fake_session import FakeSession
+from workbench.widgets import read
+view = read(FakeSession(tokens_per_s=2000), "One text of mine", "Another text")
+view"""
 TALKING = "[(talk.say(f'Question {turn}'), talk.wait(30)) for turn in range(8)]"
 STATE = "application/vnd.jupyter.widget-state+json"
 MOST_BYTES = 400_000
@@ -191,6 +196,22 @@ def test_a_comparison_is_reopened_and_exported_as_it_ended(open_notebook: Open, 
     expect(box.locator(".wb-compare-side .wb-selected").first).to_be_visible()
     notebook.theme("JupyterLab Dark")
     box.screenshot(path=screenshots / "saved-comparison-dark.png")
+
+
+def test_texts_that_were_read_are_reopened_with_the_alternatives_of_each_token(open_notebook: Open) -> None:
+    notebook = open_notebook(READING)
+    notebook.run_all()
+    box = notebook.page.locator(".wb-read")
+    expect(notebook.page.locator(".wb-read[data-wb-state='done']")).to_be_visible(timeout=60_000)
+    wait_until(lambda: _has_alternatives(notebook))
+    assert any("perplexity" in twin for twin in twins(notebook))
+    reopen_without_kernel(notebook)
+    expect(box.locator(".wb-notice")).to_have_text(SAVED)
+    expect(box.locator(".wb-output").first).to_have_text("One text of mine")
+    expect(box.locator(".wb-read-form :is(button, textarea):enabled")).to_have_count(0)
+    box.locator(".wb-token[data-wb-position='2']").first.click()
+    expect(box.locator(".wb-alternative").first).to_be_visible()
+    assert notebook.serious_findings(".wb-read") == []
 
 
 def test_a_widget_that_no_cell_shows_is_not_saved(open_notebook: Open) -> None:

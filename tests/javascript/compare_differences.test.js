@@ -28,10 +28,10 @@ function opened(differences) {
 }
 
 test("values are added where they belong, and a gap is asked about", () => {
-  const { fake, known } = opened({ number: 1, state: "running", pairs: [] });
+  const { fake, known, controller } = opened({ number: 1, state: "running", pairs: [] });
   assert.deepEqual(fake.take(), [{ kind: "look", id: 1 }]);
   let told = 0;
-  known.listen(() => (told += 1));
+  known.listen(() => (told += 1), controller.signal);
   fake.receive({ kind: "differences", number: 1, pairs: [pair(0, [0.1, 0.2])] });
   fake.receive({ kind: "differences", number: 1, pairs: [pair(2, [null], { at: [2, 2] })] });
   assert.deepEqual(known.value.pairs[0].kl, [0.1, 0.2, null]);
@@ -52,9 +52,20 @@ test("what is older, or comes after the end or the view, changes nothing", () =>
   fake.receive({ kind: "differences", number: 2, pairs: [pair(1, [2])] });
   assert.deepEqual(known.value.pairs, [pair(0, [1])]);
   controller.abort();
-  known.listen(() => assert.fail("heard"));
+  known.listen(() => assert.fail("heard"), new AbortController().signal);
   fake.model.set("differences", { number: 3, state: "running", pairs: [] });
   assert.equal(known.value.number, 3);
+});
+
+test("a part of the view that was replaced is told no more", () => {
+  const { fake, known } = opened({ number: 1, state: "done", pairs: [] });
+  const part = new AbortController();
+  let told = 0;
+  known.listen(() => (told += 1), part.signal);
+  fake.model.set("differences", { number: 2, state: "running", pairs: [] });
+  part.abort();
+  fake.model.set("differences", { number: 3, state: "running", pairs: [] });
+  assert.deepEqual([told, known.value.number], [1, 3]);
 });
 
 test("joined in any pieces, with any doubled, the values are those of the whole", () => {

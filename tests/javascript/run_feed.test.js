@@ -112,6 +112,42 @@ test("whatever is lost, doubled or late, no token is ever wrong, and the end is 
   }
 });
 
+test("progress is what the last message said of it, and the seconds of a stage go on in a new page", () => {
+  mock.timers.reset();
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100_000 });
+  const { fake, store } = opened(snapshot(0, { progress: ["loading", null, 600, 4], model: "tiny" }));
+  assert.deepEqual(
+    [store.progress, store.model],
+    [{ stage: "loading", done: null, total: 600, sinceMs: 96_000 }, "tiny"],
+  );
+  fake.receive(delta(1, 0, 0, { progress: ["reading", 64, 200, 0] }));
+  assert.deepEqual([store.progress?.stage, store.progress?.done], ["reading", 64]);
+  fake.receive(delta(2, 0, 1));
+  assert.equal(store.progress, null);
+});
+
+test("the measured prompt is told once and stays, in the page and in what the page saves", () => {
+  const { fake, store } = opened(snapshot(0));
+  assert.deepEqual([store.prompt, store.reads], [[], false]);
+  /** @type {WireToken[]} */ const prompt = [
+    [-1, "Once", null, 0, null],
+    [7, " upon", -0.5, 1, 1],
+  ];
+  fake.receive(delta(1, 0, 2, { prompt }));
+  fake.receive(delta(2, 2, 3));
+  fake.receive({ ...snapshot(0, { state: "finished", sequence: 2 }), kind: "end", at: 3 });
+  assert.deepEqual(
+    store.prompt.map(({ piece, logprob }) => [piece, logprob]),
+    [
+      ["Once", null],
+      [" upon", -0.5],
+    ],
+  );
+  assert.deepEqual(fake.state.snapshot.prompt, prompt);
+  fake.model.set("snapshot", snapshot(2, { run: "r2", reads: true, state: "finished" }));
+  assert.deepEqual([store.prompt, store.reads], [[], true]);
+});
+
 test("what is told twice counts once, and what is told of another run or after a gap is asked about", () => {
   const { fake, store } = opened(snapshot(2));
   fake.receive({ kind: "snapshot", snapshot: snapshot(2) });

@@ -21,7 +21,7 @@ import {
   showsTokens,
 } from "../../workbench/widgets/static/chat_words.js";
 import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
-import { perplexityOf, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
+import { perplexityOf, progressInWords, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
 import {
   announcement,
   factsInWords,
@@ -37,7 +37,7 @@ import { token, tokens } from "./tokens.js";
  * @import { GamePage } from "../../workbench/widgets/static/bet_words.js"
  * @import { AnswerTurn, UserTurn } from "../../workbench/widgets/static/chat_words.js"
  * @import { Unit } from "../../workbench/widgets/static/format.js"
- * @import { PausedBy } from "../../workbench/widgets/static/run_wire.js"
+ * @import { PausedBy, Progress } from "../../workbench/widgets/static/run_wire.js"
  * @import { Card } from "../../workbench/widgets/static/model_facts.js"
  */
 
@@ -56,6 +56,21 @@ test("a run's state is told with its reason where there is one", () => {
   assert.equal(paused(["entropy_above", Math.LN2]), "paused: entropy above 1.00 bits");
   assert.equal(paused(["entropy_above", Math.LN2], "nats"), "paused: entropy above 0.69 nats");
   assert.equal(said("paused"), "paused");
+});
+
+test("before the first token it is said what goes on, how much of it and for how long", () => {
+  const said = (/** @type {Progress | null} */ progress, what = "prompt", nowMs = 5_900) =>
+    progressInWords({ progress, model: "tiny" }, what, nowMs);
+  assert.equal(said(null), "Waiting for the model …");
+  const loading = { stage: /** @type {const} */ ("loading"), done: null, total: 612_000_000, sinceMs: 1_000 };
+  assert.equal(said(loading), "Loading tiny (about 612 MB of memory) … 4 s");
+  assert.equal(said({ ...loading, total: null, sinceMs: 5_500 }), "Loading tiny …");
+  const reading = { ...loading, stage: /** @type {const} */ ("reading"), done: 0, total: 1_340 };
+  assert.equal(said(reading), "Reading the prompt (1,340 tokens) …");
+  assert.equal(said({ ...reading, done: 512 }, "text"), "Reading the text: 512 of 1,340 tokens …");
+  const state = (/** @type {Progress | null} */ progress) =>
+    stateInWords({ state: "running", stopReason: null, pausedBy: null, progress });
+  assert.deepEqual([loading, reading, null].map(state), ["loading the model", "reading the prompt", "running"]);
 });
 
 test("perplexity is the inverse geometric mean of what is known", () => {
@@ -102,7 +117,7 @@ test("a token is told with what is known of it", () => {
     "50.0 %, rank 2, 0.7 nats, entropy here 0.7 nats",
   );
   assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 }), "bits"), "50.0 %, 1.0 bits");
-  assert.equal(factsInWords(token({ logprob: null, entropy: null }), "bits"), "the server tells no probability");
+  assert.equal(factsInWords(token({ logprob: null, entropy: null }), "bits"), "no probability is known");
   assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
   const run = { tokens: tokens(0, 0), steps: tokens(0, 0, -Math.LN2), forks: [1], unit: /** @type {Unit} */ ("bits") };
   assert.match(announcement(run, 0), /^Token 1 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);

@@ -169,7 +169,10 @@ class DecodeLoop:
             self._sweep()
 
     def _read_chunk(self, generation: Generation) -> None:
+        if generation.cache is None:
+            generation.report_prompt()
         if not self._reader.read(generation):
+            generation.report_prompt()
             return
         if not generation.has_started:
             generation.start()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.engine.detokenizer import Detokenizer
-from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
+from workbench.engine.requests import Failed, Finished, Paused, PromptProgress, Resumed, Started, Step
 from workbench.engine.sampling import Mask, Sampler
 from workbench.engine.stopping import StopMatcher
 from workbench.engine.wrapping_up import WrapUp
@@ -124,6 +124,12 @@ class Generation:
         for stats in self.request.kept:
             if not self.ended:
                 self._keep(stats)
+
+    def report_prompt(self) -> None:
+        """Emit how much of the prompt has been read; nothing once the answer has begun."""
+        if not self.has_started:
+            read_tokens = 0 if self.cache is None else self.cache.length
+            self._emit(PromptProgress(read_tokens, len(self.request.prompt_ids)))
 
     def pause(self) -> None:
         self._emit(Paused(self.handle.watch))

@@ -57,6 +57,14 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """The prompt is being read: its turn has come, or a part of it has been read and more is to come."""
+
+    read_tokens: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The prompt has been read; the first token comes next."""
 
@@ -111,7 +119,7 @@ class Failed:
     error: BaseException
 
 
-Event = Started | Step | Paused | Resumed | Finished | Failed
+Event = PromptProgress | Started | Step | Paused | Resumed | Finished | Failed
 
 
 class Handle:

@@ -54,9 +54,9 @@ class Request:
     beginning: Beginning | None = None
     """Tokens with which the answer begins; given only where the provider declares ``branch``."""
     breakpoints: tuple[Breakpoint, ...] = ()
-    """Where the answer pauses; given only where the provider declares ``pause``, like ``control``."""
+    """Where the answer pauses; given only where the provider declares ``pause``."""
     control: Control | None = None
-    """By which the answer is paused and resumed."""
+    """By which the answer is paused and resumed, where the provider can, and to which it reports its progress."""
 
     @property
     def is_chat(self) -> bool:

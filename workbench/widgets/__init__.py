@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.prediction_game import PredictionGame
     from workbench.widgets.prompt_view import PromptView
+    from workbench.widgets.read_view import ReadView, read
     from workbench.widgets.run_feed import RunFeed
     from workbench.widgets.sampling_controls import SamplingControls
     from workbench.widgets.sampling_waterfall import SamplingWaterfall
@@ -32,6 +33,7 @@ _HOME = {
     "Playground": "playground_view",
     "PredictionGame": "prediction_game",
     "PromptView": "prompt_view",
+    "ReadView": "read_view",
     "RunFeed": "run_feed",
     "SamplingControls": "sampling_controls",
     "SamplingWaterfall": "sampling_waterfall",
@@ -43,6 +45,7 @@ _HOME = {
     "chat": "chat_view",
     "compare": "compare_view",
     "playground": "playground_view",
+    "read": "read_view",
     "run_html": "static_html",
 }
 
@@ -53,6 +56,7 @@ __all__ = [
     "Playground",
     "PredictionGame",
     "PromptView",
+    "ReadView",
     "RunFeed",
     "SamplingControls",
     "SamplingWaterfall",
@@ -64,6 +68,7 @@ __all__ = [
     "chat",
     "compare",
     "playground",
+    "read",
     "run_html",
 ]
 

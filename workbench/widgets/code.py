@@ -48,12 +48,38 @@ def call_code(
     arguments = [content]
     if model is not None:
         arguments.append(f"model={_literal(model)}")
-    arguments += [f"sampling_params={sampling_code(params)}", f"logprobs=wb.LogProbConfig(top_k={logprobs.top_k})"]
+    arguments += [f"sampling_params={sampling_code(params)}", f"logprobs={_logprobs_code(logprobs)}"]
     if breakpoints:
         arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
-    lines = "".join(f"    {argument},\n" for argument in arguments)
     wait = "run.wait_for_pause()  # run.resume() goes on" if breakpoints else "run.result()"
-    return f"{_OPENING}run = bench.{method}(\n{lines})\n{wait}"
+    return f"{_OPENING}run = {_call(method, arguments)}\n{wait}"
+
+
+def read_code(texts: Sequence[str], *, model: str | None, alternatives: int) -> str:
+    """Return the code that shows how surprising texts are; arguments as in `call_code`."""
+    arguments = [*map(_literal, texts)]
+    if model is not None:
+        arguments.append(f"model={_literal(model)}")
+    return _OPENING + _call("read", [*arguments, f"alternatives={alternatives}"])
+
+
+def compare_code(
+    prompt: str,
+    *,
+    models: Sequence[str],
+    params: Sequence[SamplingParams],
+    mode: str,
+    alternatives: int,
+) -> str:
+    """Return the code that compares; one model and one set of parameters for each side."""
+    sides = ", ".join(map(_literal, models)), ", ".join(map(sampling_code, params))
+    arguments = [_literal(prompt), f"models=[{sides[0]}]", f"sampling_params=[{sides[1]}]", f"mode={_literal(mode)}"]
+    return _OPENING + _call("compare", [*arguments, f"alternatives={alternatives}"])
+
+
+def _call(method: str, arguments: Sequence[str]) -> str:
+    lines = "".join(f"    {argument},\n" for argument in arguments)
+    return f"bench.{method}(\n{lines})"
 
 
 def branch_code(run: RunLike, *, logprobs: LogProbConfig) -> str:
@@ -81,6 +107,10 @@ def _seeded(run: RunLike) -> SamplingParams:
     """A run's parameters with the seed that was drawn for it."""
     params = run.sampling_params
     return params if run.seed is None else params.model_copy(update={"seed": run.seed})
+
+
+def _logprobs_code(logprobs: LogProbConfig) -> str:
+    return f"wb.LogProbConfig(top_k={logprobs.top_k}{', prompt=True' if logprobs.prompt else ''})"
 
 
 def _breakpoint_code(one: Breakpoint) -> str:

@@ -89,7 +89,10 @@ def _row(comparison: Comparison, position: int, unit: str) -> str:
     cells = [str(position)]
     for run in comparison.runs:
         token = run.tokens[position] if position < len(run.tokens) else None
-        cells += ["–", "–"] if token is None else [code(label(token.text, token.bytes)), percent_of(token.logprob)]
+        if token is None:
+            cells += ["–", "–"]
+        else:
+            cells += [code(label(token.text, token.bytes)), escape(percent_of(token.logprob))]
     for pair in comparison.pairs:
-        cells.append(divergence(pair.kl_nats[position], unit) if position < len(pair.kl_nats) else "–")
+        cells.append(escape(divergence(pair.kl_nats[position], unit)) if position < len(pair.kl_nats) else "–")
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

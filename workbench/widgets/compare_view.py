@@ -10,29 +10,29 @@ import traitlets
 
 from workbench.comparing import Comparison, Pair
 from workbench.errors import ClosedError, InvalidRequestError
-from workbench.protocol import Message, SamplingParams, SamplingStrategy, UserMessage, effective_sampling
-from workbench.records import ModelCard
+from workbench.protocol import Message, SamplingParams, UserMessage
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Parts, WorkbenchWidget
+from workbench.widgets.base import LOCK, Parts
+from workbench.widgets.chosen_sides import ChosenSides
 from workbench.widgets.coalescing import start_ticker
+from workbench.widgets.code import compare_code
 from workbench.widgets.compare_html import compare_html
-from workbench.widgets.compare_wire import LETTERS, settings_in_words, wire_pairs
-from workbench.widgets.composing import logprobs_with, take_the_place, until_made
+from workbench.widgets.compare_sides import Models, Params, seeded, sides_of, titles
+from workbench.widgets.compare_wire import settings_in_words, wire_pairs
+from workbench.widgets.composing import logprobs_with, take_the_place
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES, MODES
 from workbench.widgets.wire import in_words
 
-Models = Sequence[str | None] | str | None
-Params = Sequence[SamplingParams] | SamplingParams | None
-
-_DEFAULT = SamplingParams(max_tokens=128)
 _NOTHING: dict[str, Any] = {"number": 0, "state": "idle", "pairs": []}
 _INTERVAL_S = 0.25
 
 
-class CompareView(WorkbenchWidget):
+class CompareView(ChosenSides):
     """Starts one run for each side and shows them beside each other, A, B and so on; A is what the others are held to.
+
+    The model, precision and settings of each side can be chosen in the page for the next start, for up to four sides.
 
     Args:
         session: makes the runs.
@@ -52,9 +52,10 @@ class CompareView(WorkbenchWidget):
     _css = style_source("compare_view")
     _twin_shows = ("differences",)
 
-    feeds = Parts("The run feed of each side, A first.")
+    feeds = Parts("The run feed of each side that is shown, A first.")
+    code = traitlets.Unicode("", help="The Python call that gives the comparison that is shown.").tag(sync=True)
     sides: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Letter, model and settings of each side, in words."
+        help="Letter, model and settings of each side that is shown, in words."
     ).tag(sync=True)
     common = traitlets.Unicode("", help="The sampling parameters that all sides have in common, in words.").tag(
         sync=True
@@ -80,19 +81,13 @@ class CompareView(WorkbenchWidget):
         if mode not in MODES:
             raise InvalidRequestError("mode", mode, "chat or completion")
         self._logprobs = logprobs_with(alternatives)
-        self._session, self._mode = session, mode
-        self._models, self._params = _sides(models, sampling_params)
-        self._cards = [session.card(model) for model in self._models]
+        self._mode, self._alternatives = mode, alternatives
         self._comparison: Comparison | None = None
         self._sent: list[int] = []
         self._wait: Callable[[float | None], None] = lambda _timeout_s: None
-        with ExitStack() as made:
-            feeds = [until_made(made, RunFeed()) for _ in self._models]
-            settings, common = settings_in_words(self._params)
-            titles = _titles(self._cards, self._models, settings)
-            super().__init__(feeds=feeds, sides=titles, common=common, prompt=prompt, differences=dict(_NOTHING))
-            made.pop_all()
-        feeds[0].observe(self._update_twin, "unit")
+        super().__init__(session, *sides_of(models, sampling_params), prompt=prompt, differences=dict(_NOTHING))
+        self.observe(self._show_next, "prompt")
+        self._show_next()
         self.on_msg(self._answer)
 
     @property
@@ -128,8 +123,10 @@ class CompareView(WorkbenchWidget):
             if not self.prompt.strip():
                 raise InvalidRequestError("prompt", self.prompt, "some text", in_form="Write a prompt first.")
             self.stop()
-            comparison = self._compared(self._launch())
-            self._comparison, self._sent = comparison, [0] * (len(self.feeds) - 1)
+            models = self._take_choices()
+            comparison = self._compared(models, self._launch(models))
+            self._comparison, self._sent = comparison, [0] * (len(models) - 1)
+            self._show_sides(models)
             self.position = None
             for feed, run in zip(self.feeds, comparison.runs, strict=True):
                 feed.follow(run)
@@ -159,31 +156,62 @@ class CompareView(WorkbenchWidget):
 
     def _release(self) -> None:
         self.stop()
-        for feed in self.feeds:
-            feed.close()
+        for part in (*self.feeds, *self.controls):
+            part.close()
 
     def _is_settled(self) -> bool:
         return bool(self.differences["state"] != "running")
 
-    def _launch(self) -> list[RunLike]:
+    def _seeded_params(self) -> list[SamplingParams]:
         # The number of the start, and no random one: a recording of it has to be asked the same again.
-        seed = self.differences["number"] + 1
+        return [seeded(one.value, self.differences["number"] + 1) for one in self.controls]
+
+    def _show_next(self, _change: Any = None) -> None:
+        """Show what the first start will be made with; after it, what is shown stays until the next."""
+        with LOCK:
+            # While sides are added or removed, one list is longer than the other.
+            if self._comparison is None and not self.closed and len(self.choices) == len(self.controls):
+                self._show_sides([choice["model"] for choice in self.choices])
+
+    def _show_sides(self, models: list[str]) -> None:
+        kept, extra = self.feeds[: len(models)], self.feeds[len(models) :]
+        settings, common = settings_in_words([one.value for one in self.controls])
+        params = self._seeded_params()
+        with self.hold_sync():
+            self.feeds = [*kept, *(self._feed() for _ in models[len(kept) :])]
+            self.sides, self.common = titles([self._session.card(one) for one in models], models, settings), common
+            self.code = compare_code(
+                self.prompt, models=models, params=params, mode=self._mode, alternatives=self._alternatives
+            )
+        for feed in extra:
+            feed.close()
+
+    def _feed(self) -> RunFeed:
+        feed = RunFeed()
+        if self.feeds:
+            feed.unit = self.feeds[0].unit
+        else:
+            feed.observe(self._update_twin, "unit")
+        return feed
+
+    def _launch(self, models: list[str]) -> list[RunLike]:
         with ExitStack() as started:  # where one is refused, the others must not go on
             runs = []
-            for model, params in zip(self._models, self._params, strict=True):
-                runs.append(self._ask(model, _seeded(params, seed)))
+            for model, params in zip(models, self._seeded_params(), strict=True):
+                runs.append(self._ask(model, params))
                 started.callback(runs[-1].cancel)
             started.pop_all()
         return runs
 
-    def _ask(self, model: str | None, params: SamplingParams) -> RunLike:
+    def _ask(self, model: str, params: SamplingParams) -> RunLike:
         if self._mode == "completion":
             return self._session.completion(self.prompt, model=model, sampling_params=params, logprobs=self._logprobs)
         messages: list[Message] = [UserMessage(content=self.prompt)]
         return self._session.chat_completion(messages, model=model, sampling_params=params, logprobs=self._logprobs)
 
-    def _compared(self, runs: list[RunLike]) -> Comparison:
-        templates = [card.template_sha256 for card in self._cards] if self._mode == "chat" else None
+    def _compared(self, models: list[str], runs: list[RunLike]) -> Comparison:
+        is_chat = self._mode == "chat"
+        templates = [self._session.card(model).template_sha256 for model in models] if is_chat else None
         return Comparison(runs, templates=templates)
 
     def _publish(self, comparison: Comparison) -> None:
@@ -212,7 +240,7 @@ class CompareView(WorkbenchWidget):
             pairs = () if self._comparison is None else self._comparison.pairs
             whole = self._whole(pairs, self.differences["state"])
             self.send({"kind": "whole", "id": message.get("id"), "differences": whole})
-        elif kind in ("run", "stop"):
+        elif kind in ("run", "stop", "add", "remove"):
             self.send({"kind": "reply", "id": message.get("id"), "error": self._done(message)})
 
     def _done(self, message: dict[str, Any]) -> str | None:
@@ -220,6 +248,10 @@ class CompareView(WorkbenchWidget):
         try:
             if message["kind"] == "stop":
                 self.stop()
+            elif message["kind"] == "add":
+                self.add_side()
+            elif message["kind"] == "remove":
+                self.remove_side(message.get("side", -1))
             else:
                 prompt = message.get("prompt")
                 self.start(prompt if isinstance(prompt, str) else None)
@@ -230,7 +262,7 @@ class CompareView(WorkbenchWidget):
 
 def compare(
     session: SessionLike,
-    prompt: str,
+    prompt: str | None = None,
     *,
     models: Models = None,
     sampling_params: Params = None,
@@ -239,54 +271,19 @@ def compare(
 ) -> CompareView:
     """Ask the same of several models, or under several settings, at once; see `CompareView` for the arguments.
 
-    A view of the very same question that is open on this session is closed.
+    Without a prompt nothing is asked yet: prompt and sides are chosen in the page, which begins with two sides of the
+    first model. A view of the very same question that is open on this session is closed.
     """
+    if prompt is None and models is None and sampling_params is None:
+        models = [None, None]
     opened = CompareView(
-        session, prompt, models=models, sampling_params=sampling_params, mode=mode, alternatives=alternatives
+        session, prompt or "", models=models, sampling_params=sampling_params, mode=mode, alternatives=alternatives
     )
-    try:
-        opened.start()
-    except Exception:
-        opened.close()
-        raise
+    if prompt is not None:
+        try:
+            opened.start()
+        except Exception:
+            opened.close()
+            raise
     take_the_place(session, opened, (prompt, models, sampling_params, mode, alternatives))
     return opened
-
-
-def _sides(models: Models, sampling_params: Params) -> tuple[list[str | None], list[SamplingParams]]:
-    """One model and one set of parameters for each side."""
-    names = [models] if models is None or isinstance(models, str) else models
-    params = [_DEFAULT] if sampling_params is None else sampling_params
-    params = [params] if isinstance(params, SamplingParams) else params
-    if not isinstance(names, list | tuple):
-        raise InvalidRequestError("models", models, "a list of models")
-    if not isinstance(params, list | tuple):
-        raise InvalidRequestError("sampling_params", sampling_params, "a list of SamplingParams")
-    for index, one in enumerate(params):
-        if not isinstance(one, SamplingParams):
-            raise InvalidRequestError(f"sampling_params[{index}]", one, "a SamplingParams")
-    count = max(len(names), len(params))
-    if not 2 <= count <= len(LETTERS):
-        given = f"{len(names)} and {len(params)}"
-        raise InvalidRequestError("models, sampling_params", given, f"together 2 to {len(LETTERS)} sides to compare")
-    if len(names) not in (1, count) or len(params) not in (1, count):
-        given = f"{len(names)} and {len(params)}"
-        raise InvalidRequestError("models, sampling_params", given, "as many of one as of the other, or one for all")
-    names, params = list(names) * (count // len(names)), list(params) * (count // len(params))
-    return names, [one.model_copy() for one in params]
-
-
-def _seeded(params: SamplingParams, seed: int) -> SamplingParams:
-    draws = effective_sampling(params).strategy != SamplingStrategy.greedy
-    return params.model_copy(update={"seed": seed}) if draws and params.seed is None else params
-
-
-def _titles(cards: list[ModelCard], models: list[str | None], settings: list[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "letter": letter,
-            "model": model or card.identifier,
-            "settings": " · ".join(filter(None, [card.precision, words])),
-        }
-        for letter, card, model, words in zip(LETTERS, cards, models, settings, strict=False)
-    ]

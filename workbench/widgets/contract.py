@@ -16,7 +16,15 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import CallAttempt, CallStep, ModelCard, Prompt, SamplingTrace, TokenRecord
+from workbench.records import (
+    CallAttempt,
+    CallStep,
+    ModelCard,
+    Prompt,
+    RunProgress,
+    SamplingTrace,
+    TokenRecord,
+)
 from workbench.steering import Breakpoint
 
 RUNNING_STATES = ("queued", "running", "paused")
@@ -31,6 +39,12 @@ class RunLike(Compared, Protocol):
     def state(self) -> str: ...
     @property
     def end(self) -> TokenRecord | None: ...
+    @property
+    def reads(self) -> bool: ...
+    @property
+    def progress(self) -> RunProgress | None: ...
+    @property
+    def prompt_tokens(self) -> Sequence[TokenRecord]: ...
     @property
     def parts(self) -> Sequence[str | CallAttempt]: ...
     @property
@@ -111,6 +125,8 @@ class Abilities(Protocol):
 
     @property
     def pause(self) -> bool: ...
+    @property
+    def prompt_logprobs(self) -> bool: ...
 
 
 class SessionLike(Protocol):
@@ -135,6 +151,8 @@ class SessionLike(Protocol):
         logprobs: LogProbConfig | None = None,
         breakpoints: Sequence[Breakpoint] = (),
     ) -> RunLike: ...
+
+    def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> RunLike: ...
 
     def conversation(
         self, *, tools: Sequence[Any] | None = None, tool_choice: Any = ToolChoice.auto

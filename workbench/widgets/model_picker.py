@@ -52,7 +52,7 @@ class ModelPicker(WorkbenchWidget):
         self._session = session
         self._kind = kind
         self._thread: threading.Thread | None = None
-        cards = self._served_cards()
+        cards = served_cards(session, kind)
         providers = [
             {
                 "provider_id": one.provider_id,
@@ -74,7 +74,7 @@ class ModelPicker(WorkbenchWidget):
 
     def refresh(self) -> None:
         """Read the models and their facts again, for example after one was registered or loaded."""
-        cards = self._served_cards()
+        cards = served_cards(self._session, self._kind)
         with LOCK:
             self.cards = cards
             if self.value not in [card["value"] for card in cards]:
@@ -190,10 +190,11 @@ class ModelPicker(WorkbenchWidget):
             if not self.closed:
                 self.registration = outcome
 
-    def _served_cards(self) -> list[dict[str, Any]]:
-        names = _names(self._session)
-        cards = [{"value": name, **asdict(self._session.card(name))} for name in names]
-        return [card for card in cards if self._kind is None or card["kind"] == self._kind]
+
+def served_cards(session: SessionLike, kind: str | None) -> list[dict[str, Any]]:
+    """Return the facts of every model of a kind (None: of all) with the name by which it is chosen, as ``value``."""
+    cards = [{"value": name, **asdict(session.card(name))} for name in _names(session)]
+    return [card for card in cards if kind is None or card["kind"] == kind]
 
 
 def _names(session: SessionLike) -> list[str]:

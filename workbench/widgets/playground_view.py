@@ -173,11 +173,18 @@ class Playground(Choosing):
 
     def _show_code(self, _change: Any = None) -> None:
         with LOCK:
+            settings = self.stream.next_settings()
             if self.run is not None and self.run.parent is not None:
-                self.code = branch_code(self.run, logprobs=self._logprobs)
+                self.code = branch_code(self.run, logprobs=settings["logprobs"])
                 return
-            settings = {**_renamed(self._settings()), "breakpoints": self.stream.breakpoints}
-            self.code = call_code(self.prompt, mode=self.stream.mode, **settings)
+            self.code = call_code(
+                self.prompt,
+                mode=self.stream.mode,
+                model=settings["model"],
+                params=settings["sampling_params"],
+                logprobs=settings["logprobs"],
+                breakpoints=settings.get("breakpoints", ()),
+            )
 
     def _watch(self) -> None:
         self.selected = self.feed.selected
@@ -228,7 +235,3 @@ def playground(
     )
     take_the_place(session, opened)
     return opened
-
-
-def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
-    return {"model": settings["model"], "params": settings["sampling_params"], "logprobs": settings["logprobs"]}

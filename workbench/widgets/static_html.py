@@ -6,12 +6,14 @@ in a table too and the colour is only an addition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from workbench.protocol import SamplingParams
 from workbench.records import Alternative, ModelCard, TokenRecord
+from workbench.widgets.branches import perplexity
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import (
     STATE_WORDS,
@@ -27,7 +29,7 @@ from workbench.widgets.format import (
     surprisal,
     visible,
 )
-from workbench.widgets.wire import in_words, label, steps_of, whole_pieces
+from workbench.widgets.wire import in_words, label, prompt_pieces, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60
@@ -41,8 +43,14 @@ _SHOWN_ALTERNATIVES = 3
 
 def run_html(run: RunLike, unit: str = "bits") -> str:
     """A run's text with each token's probability, its metrics, and its first tokens as a table."""
-    table = tokens_html(steps_of(run), run.end, unit)
-    return document(prompt_block(_prompt_text(run.prompt)), text_html(run), metrics_html(run), table)
+    return document(given_html(run), text_html(run), metrics_html(run), tokens_html(steps_of(run), run.end, unit))
+
+
+def read_html(runs: Sequence[RunLike], texts: Sequence[str], unit: str) -> str:
+    """Texts that were read one below the other; before that, what would be read."""
+    if not runs:
+        return document(*map(prompt_block, texts), line("Not read yet."))
+    return document(*(run_html(run, unit) for run in runs))
 
 
 def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams, unit: str) -> str:
@@ -57,7 +65,7 @@ def playground_html(run: RunLike | None, prompt: str, model: str | None, params:
 
 def stream_html(run: RunLike | None, prompt: str, color_by: str = "surprisal") -> str:
     if run is not None:
-        return document(prompt_block(_prompt_text(run.prompt)), text_html(run, color_by), metrics_html(run))
+        return document(given_html(run, color_by), text_html(run, color_by), metrics_html(run))
     return document(prompt_block(prompt), line("No run yet."))
 
 
@@ -65,12 +73,26 @@ def feed_html(run: RunLike | None) -> str:
     return document(line("No run yet.") if run is None else text_html(run))
 
 
+def given_html(run: RunLike, color_by: str = "surprisal") -> str:
+    """What a run was given, each token coloured where it was measured; nothing for a reading, whose text is its own."""
+    if run.reads:
+        return ""
+    pieces = prompt_pieces(run)
+    if not pieces:
+        return prompt_block(_prompt_text(run.prompt))
+    spans = (_token_span(token, piece, color_by) for token, piece in pieces)
+    return _serif(f'<span style="font-style:italic">{"".join(spans)}</span>')
+
+
 def text_html(run: RunLike, color_by: str = "surprisal") -> str:
     """The text, each token with its numbers as a title and its surprisal, or another of ``COLORS``, as a background."""
     tokens, pieces = whole_pieces(run)
     spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
-    text = "".join(spans) or escape(shown(run.text))
-    text += "" if run.end is None else _control_token(run.end)
+    end = "" if run.end is None else _control_token(run.end)
+    return _serif(("".join(spans) or escape(shown(run.text))) + end)
+
+
+def _serif(text: str) -> str:
     style = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:Georgia,serif;line-height:1.8;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{text}</pre>'
 
@@ -81,9 +103,11 @@ def metrics_html(run: RunLike) -> str:
     kept = f" and {usage.kept_tokens} kept" if usage.kept_tokens else ""
     cached = f" ({usage.reused_tokens} cached)" if usage.reused_tokens else ""
     facts = [f"{prompt}{kept}{cached}", f"{usage.generated_tokens} generated"]
+    if run.reads:
+        facts = [f"{len(run.tokens)} tokens", f"perplexity {fixed(perplexity(run.tokens), 2)}"]
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
-    if usage.time_to_first_token_s is not None:
+    if usage.time_to_first_token_s is not None and not run.reads:
         facts.append(f"first token {duration(usage.time_to_first_token_s)}")
     stopped = stop_words(run.stop_reason)
     has_stopped = run.state == "finished" and stopped is not None
@@ -139,7 +163,7 @@ def waterfall_html(picture: Mapping[str, Any]) -> str:
     ]
     others = picture["others"]
     rows.append(_stage_row(f"{others['count']:,} others", others["shares"], stages, is_chosen=False))
-    cut = "".join(f"<td>{percent(stage['removed']) if stage['removed'] else '–'}</td>" for stage in stages)
+    cut = "".join(f"<td>{escape(percent(stage['removed'])) if stage['removed'] else '–'}</td>" for stage in stages)
     left = "".join(f"<td>{stage['kept']:,}</td>" for stage in stages)
     foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">mass removed</th>{cut}</tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}{foot}</tbody></table>"
@@ -194,6 +218,8 @@ def _prompt_text(prompt: object) -> str:
 def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     if token.is_special:
         return _control_token(token)
+    if not math.isfinite(token.logprob):
+        return f"<span>{escape(shown(piece))}</span>"
     color = 0.52 * strength(token.logprob, token.entropy, color_by)
     hue = _COOL if color_by == "entropy" else _HEAT
     style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
@@ -206,7 +232,7 @@ def _control_token(token: TokenRecord) -> str:
 
 
 def _title(token: TokenRecord) -> str:
-    return f"{percent_of(token.logprob)}, rank {token.rank}"
+    return escape(f"{percent_of(token.logprob)}, rank {token.rank}")
 
 
 def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:
@@ -218,7 +244,7 @@ def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:
         "end" if is_end else str(token.position + 1),
         code(label(token.text, token.bytes)),
         str(token.token_id),
-        percent_of(token.logprob),
+        escape(percent_of(token.logprob)),
         fixed(in_unit(surprisal(token.logprob), unit), 2),
         str(token.rank) if token.rank else "–",
         fixed(in_unit(token.entropy, unit), 2),
@@ -228,7 +254,7 @@ def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:
 
 
 def _candidate_row(candidate: TokenRecord | Alternative, *, is_sampled: bool) -> str:
-    cells = [code(label(candidate.text, candidate.bytes)), percent_of(candidate.logprob)]
+    cells = [code(label(candidate.text, candidate.bytes)), escape(percent_of(candidate.logprob))]
     written = [f"<strong>{cell}</strong>" if is_sampled else cell for cell in cells]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
 
@@ -248,9 +274,8 @@ def _cut_cell(before: float) -> str:
 
 def _bar_cell(share: float) -> str:
     end = f"{100 * share:.1f}%"
-    return (
-        f'<td style="background:linear-gradient(90deg,rgba({_BAR},0.35) {end},transparent {end})">{percent(share)}</td>'
-    )
+    bar = f"background:linear-gradient(90deg,rgba({_BAR},0.35) {end},transparent {end})"
+    return f'<td style="{bar}">{escape(percent(share))}</td>'
 
 
 def code(text: str) -> str:

@@ -111,18 +111,18 @@ class StreamView(WorkbenchWidget):
         """
         model = self._settings()["model"]
         with LOCK:
-            self.no_pause = "" if self._can_pause(model) else NO_PAUSE.format(model=model or "This model")
+            self.no_pause = "" if self._can(model, "pause") else NO_PAUSE.format(model=model or "This model")
             self.no_chat = NO_CHAT.format(model=model or "This model") if self._lacks_template(model) else ""
             if self.no_chat and self.mode == "chat":
                 self.mode, self._gave_up_chat = "completion", True
             elif not self.no_chat and self._gave_up_chat:
                 self.mode, self._gave_up_chat = "chat", False
 
-    def _can_pause(self, model: str | None) -> bool:
+    def _can(self, model: str | None, ability: str) -> bool:
         if self._session is None:
             return True
         try:
-            return self._session.capabilities(model).pause
+            return bool(getattr(self._session.capabilities(model), ability))
         except ModelNotFoundError:  # nothing is served, or no longer: that is told when it is asked
             return True
 
@@ -193,10 +193,17 @@ class StreamView(WorkbenchWidget):
         if self._owns_feed:
             self.feed.close()
 
-    def _launch(self, session: SessionLike) -> RunLike:
+    def next_settings(self) -> dict[str, Any]:
+        """Return what the next run is made with; a text to continue is measured too, where the provider can."""
         settings = self._settings()
         if self.breakpoints:
             settings["breakpoints"] = self.breakpoints
+        if self.mode == "completion" and settings.get("logprobs") and self._can(settings["model"], "prompt_logprobs"):
+            settings["logprobs"] = settings["logprobs"].model_copy(update={"prompt": True})
+        return settings
+
+    def _launch(self, session: SessionLike) -> RunLike:
+        settings = self.next_settings()
         if self.mode == "completion":
             return session.completion(self.prompt, **settings)
         messages: list[Message] = [UserMessage(content=self.prompt)]

@@ -41,4 +41,4 @@ def _parting(token: Sequence[Any] | None) -> str:
     if token is None:
         return "–"
     name, logprob = token
-    return f"{code(name)} {percent_of(math.nan if logprob is None else logprob)}"
+    return f"{code(name)} {escape(percent_of(math.nan if logprob is None else logprob))}"

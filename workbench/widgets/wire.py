@@ -15,6 +15,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -175,6 +176,25 @@ def whole_pieces(run: RunLike) -> tuple[list[TokenRecord], list[str]]:
     return tokens, Pieces().take(tokens, run.text, final=True, parts=run.parts)
 
 
+def prompt_pieces(run: RunLike) -> list[tuple[TokenRecord, str]]:
+    """Return the measured tokens of a text to continue with what each adds to it; none where it was not measured.
+
+    The first token of a text has no record, as nothing predicts it; here it has one without numbers.
+    """
+    tokens = list(run.prompt_tokens)
+    if not tokens or not isinstance(run.prompt, str):
+        return []
+    text, measured = run.prompt.encode(), b"".join(token.bytes for token in tokens if not token.is_special)
+    if text.endswith(measured) and (first := text.removesuffix(measured)):
+        tokens.insert(0, TokenRecord(0, -1, first.decode(errors="replace"), first, math.nan, 0, math.nan))
+    return list(zip(tokens, Pieces().take(tokens, run.prompt, final=True), strict=True))
+
+
+def wire_prompt(run: RunLike) -> list[WireToken]:
+    """Return `prompt_pieces` as they travel."""
+    return [wire_token(token, piece) for token, piece in prompt_pieces(run)]
+
+
 class RunStream:
     """Reads a run from a ticker's thread: what is new since the last look, or everything."""
 
@@ -185,12 +205,15 @@ class RunStream:
         self._calls: list[CallAttempt] = []
         self._sequence = 0
         self._told_usage: list[Any] = []
+        self._told_prompt = False
+        self._stage: tuple[str, float] | None = None
 
     def delta(self) -> dict[str, Any]:
         """What came since the last call, as ``news``: run, sequence, place of the first token, tokens, tokens a second.
 
         Beside them, where it is not the usual: ``usage`` where more of it has changed than these tokens tell, ``state``
-        where the run is not running, ``calls`` and ``paused_by``.
+        where the run is not running, ``calls``, ``paused_by``, before the first token ``progress``, and once
+        ``prompt``, the measured tokens of the prompt.
         """
         at = len(self._tokens)
         self._read()
@@ -203,6 +226,8 @@ class RunStream:
             "usage": None if is_told else usage,
             "state": None if self.run.state == "running" else _active(self.run.state),
             "calls": self._fresh_calls() or None,
+            "prompt": self._fresh_prompt(),
+            "progress": self._progress(),
             **_pause(self.run),
         }
         news = [self.run.id, self._sequence, at, self._tokens[at:], usage[4]]
@@ -217,7 +242,10 @@ class RunStream:
         whole = self.snapshot()
         if whole["tokens"][: len(told)] != told:
             return whole, None
-        return whole, {**whole, "kind": "end", "at": len(told), "tokens": whole["tokens"][len(told) :]}
+        rest = {**whole, "kind": "end", "at": len(told), "tokens": whole["tokens"][len(told) :]}
+        if self._told_prompt:
+            del rest["prompt"]
+        return whole, rest
 
     def snapshot(self) -> dict[str, Any]:
         """The whole run as it stands; only a snapshot tells that a run has ended, and how."""
@@ -240,6 +268,9 @@ class RunStream:
             "usage": wire_usage(run.usage),
             "stop_reason": stop_name(run) if done else None,
             "can_pause": run.can_pause,
+            "prompt": wire_prompt(run),
+            "progress": self._progress(),
+            **({"reads": True} if run.reads else {}),
             **_pause(run),
             "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
         }
@@ -254,6 +285,21 @@ class RunStream:
                 status, text, *read = wire_call(attempt)
                 fresh.append([place, status, text[len(known.text) if known else 0 :], *read])
         return fresh
+
+    def _progress(self) -> list[Any] | None:
+        """``[stage, done, total, elapsed_s]``, the seconds since this stage was first seen."""
+        progress = self.run.progress
+        if progress is None:
+            return None
+        if self._stage is None or self._stage[0] != progress.stage:
+            self._stage = progress.stage, time.monotonic()
+        return [progress.stage, progress.done, progress.total, round(time.monotonic() - self._stage[1], 1)]
+
+    def _fresh_prompt(self) -> list[WireToken] | None:
+        if self._told_prompt or not self.run.prompt_tokens:
+            return None
+        self._told_prompt = True
+        return wire_prompt(self.run)
 
     def _read(self) -> None:
         tokens = list(self.run.tokens)

@@ -24,7 +24,7 @@ from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.loading import LoadedModel
 from workbench.engine.reading import PREFILL_CHUNK
-from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, Started, Step
+from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, PromptProgress, Started, Step
 from workbench.engine.sampling import Sampler, Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import (
@@ -232,7 +232,9 @@ def test_cancelling_between_chunks_of_a_prompt_stops_the_reading(engine_of: Make
     gate.wait()
     handle.cancel()
     gate.open()
-    assert heard.wait().events == [Finished("cancelled")]
+    *read, last = heard.wait().events
+    assert last == Finished("cancelled")
+    assert read == [PromptProgress(count * PREFILL_CHUNK, 50 * PREFILL_CHUNK) for count in (0, 1, 2)]
     assert decoder.prefills == [PREFILL_CHUNK] * 2
 
 
@@ -452,7 +454,7 @@ def test_a_listener_that_raises_ends_only_its_own_run(engine_of: MakeEngine) -> 
     other = submit(engine, busy(30, [2]))[1]
     assert told(other.wait()) == told(generate(alone, busy(30, [2])))
     assert handle.ended.wait(5)
-    assert [type(event) for event in heard] == [Started, Step, Failed]
+    assert [type(event) for event in heard] == [PromptProgress, Started, Step, Failed]
 
 
 def test_a_listener_that_raises_at_the_end_is_told_nothing_more(engine_of: MakeEngine) -> None:
@@ -466,7 +468,7 @@ def test_a_listener_that_raises_at_the_end_is_told_nothing_more(engine_of: MakeE
     engine = engine_of()
     assert engine.submit(busy(2), broken).ended.wait(5)
     generate(engine, busy(1))
-    assert [type(event) for event in heard] == [Started, Step, Step, Finished]
+    assert [type(event) for event in heard] == [PromptProgress, Started, Step, Step, Finished]
 
 
 # ------------------------------------------------------------------------------------------------ life and limits

@@ -39,6 +39,7 @@ from workbench.records import (
     ModelCard,
     Prompt,
     PromptToken,
+    RunProgress,
     SamplingTrace,
     TokenRecord,
     Usage,
@@ -56,6 +57,7 @@ ANSWER = (
 )
 _NUMBERS = itertools.count(101)
 """Of runs that come of others."""
+_UNKNOWN: dict[str, Any] = {"logprob": math.nan, "rank": 0, "entropy": math.nan, "alternatives": ()}
 _OTHERS = [" the", " a", " blue", " of", " primary", " distinct", " different"]
 
 
@@ -117,6 +119,10 @@ def _constrained(record: TokenRecord, index: int) -> TokenRecord:
 
 class FakeRun:
     """Satisfies the run of the facade; ``step`` moves it by hand, ``go`` lets a thread move it."""
+
+    reads = False
+    progress: RunProgress | None = None
+    prompt_tokens: Sequence[TokenRecord] = ()
 
     def __init__(
         self,
@@ -216,7 +222,8 @@ class FakeRun:
         if state == "finished":
             self.end = self._end
             self.text = self._said().decode("utf-8", "replace") if self._text is None else self._text
-            self.stop_reason = StopReason.end_of_message if self._calls else StopReason.end_of_turn
+            ended_by = StopReason.end_of_message if self._calls else StopReason.end_of_turn
+            self.stop_reason = None if self.reads else ended_by
         if state == "failed":
             self.error = self._failure
         self.state, self.breakpoint = state, None
@@ -396,6 +403,7 @@ class FakeSession:
         self._error = error
         self._calls = [list(answer) for answer in calls]
         self.cannot_pause: set[str | None] = set()
+        self.measures_prompts = False
         self.without_template: set[str | None] = set()
         self._loaded = False
         self._served = [
@@ -428,6 +436,22 @@ class FakeSession:
         breakpoints: Sequence[Breakpoint] = (),
     ) -> FakeRun:
         return self._run("chat_completion", messages, model, sampling_params, logprobs, breakpoints)
+
+    def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> FakeRun:
+        """Its words are its tokens, of which the first has no probability; none comes where the session fails."""
+        self.card(model)
+        self.calls.append({"method": "reading", "prompt": text, "model": model, "alternatives": alternatives})
+        first, *rest = [token(i, word, alternatives=alternatives) for i, word in enumerate(words(text))]
+        run = FakeRun(
+            f"run-{len(self.runs) + 1}",
+            records=[] if self._error else [replace(first, **_UNKNOWN), *rest],
+            prompt=text,
+            model=model or "smollm2-135m-instruct",
+            error=self._error,
+        )
+        run.reads, run.can_pause = True, False
+        self._start(run)
+        return run
 
     def conversation(
         self, *, tools: Sequence[Any] | None = None, tool_choice: AnswerChoice = ToolChoice.auto
@@ -468,7 +492,7 @@ class FakeSession:
             raise UnknownModelError(f"there is no folder {source or identifier}")
         if "70b" in (source or identifier):
             raise InsufficientMemoryError(f"{identifier} in int4 needs 38,000 MiB; choose a smaller model")
-        self._served.append(_served(identifier, provider_id or "local"))
+        self._served.append(_served(identifier, provider_id or "local", source, precision))
         return self._served[-1]
 
     def unregister_model(self, identifier: str) -> None:
@@ -482,7 +506,7 @@ class FakeSession:
     def capabilities(self, model: str | None = None) -> Capabilities:
         """All can pause but those that ``cannot_pause`` names."""
         self.card(model)
-        return Capabilities(pause=model not in self.cannot_pause)
+        return Capabilities(pause=model not in self.cannot_pause, prompt_logprobs=self.measures_prompts)
 
     def card(self, model: str | None = None) -> ModelCard:
         named, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
@@ -497,10 +521,10 @@ class FakeSession:
             identifier,
             provider,
             "inline::transformers",
-            identifier,
+            found[0].llama_model,
             architecture="LlamaForCausalLM",
             parameters=134_515_008,
-            precision="float32" if is_exact else "int4",
+            precision=found[0].metadata.get("precision") or ("float32" if is_exact else "int4"),
             device="cpu",
             context_length=8192,
             has_chat_template=model not in self.without_template,
@@ -545,6 +569,8 @@ class FakeSession:
             started=self._start,
         )
         run.can_pause = self.capabilities(model).pause
+        if logprobs is not None and logprobs.prompt:
+            run.prompt_tokens = [token(i, word) for i, word in enumerate(words(prompt))][1:]
         self._loaded = True
         self._start(run)
         return run
@@ -561,8 +587,13 @@ def _described(tool: ToolDefinition) -> dict[str, Any]:
     return {"name": str(tool.tool_name), "description": tool.description or "", "parameters": parameters}
 
 
-def _served(identifier: str, provider_id: str) -> ModelDefWithProvider:
-    return ModelDefWithProvider(identifier=identifier, llama_model=identifier, provider_id=provider_id)
+def _served(
+    identifier: str, provider_id: str, source: str | None = None, precision: str | None = None
+) -> ModelDefWithProvider:
+    metadata = {"precision": precision} if precision else {}
+    return ModelDefWithProvider(
+        identifier=identifier, llama_model=source or identifier, provider_id=provider_id, metadata=metadata
+    )
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:

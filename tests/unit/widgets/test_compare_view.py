@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ipywidgets.widgets import widget as ipywidget
 
+import workbench
 from tests.fakes.serving import FakeModels
 from tests.unit.widgets.fake_answers import MODELS, PARTED, SEA, AnsweringSession
 from tests.unit.widgets.fake_session import FakeSession, wait_until
@@ -15,7 +18,7 @@ from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from tests.unit.widgets.test_static_html import Reader, shown
 from workbench import Workbench, expect
-from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
+from workbench.errors import ClosedError, InsufficientMemoryError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import SamplingParams, SamplingStrategy, UserMessage
 from workbench.widgets import CompareView, compare
 from workbench.widgets.compare_wire import settings_in_words
@@ -145,6 +148,121 @@ def test_where_one_side_is_refused_the_others_do_not_go_on(page: Page) -> None:
         compare(session, "Hi", models=MODELS)
     assert session.runs[0].wait(5)
     assert session.runs[0].state == "cancelled"
+
+
+# -------------------------------------------------------------------------------------------- sides chosen in the page
+
+
+def test_the_sides_of_the_call_are_what_the_page_begins_with(page: Page) -> None:
+    view = ended(compare(FakeSession(tokens_per_s=5000), "Hi", models=MODELS, sampling_params=[GREEDY, WARM]))
+    assert view.choices == [{"model": model, "precision": ""} for model in MODELS]
+    assert [one.value for one in view.controls] == [GREEDY, WARM]
+    assert [(one["value"], one["precision"]) for one in view.models] == [(MODELS[0], "int4"), (MODELS[1], "float32")]
+    assert set(view.models[0]["precisions"]) == {"float32", "bf16", "fp8", "int8"}
+
+
+def test_what_is_chosen_in_the_page_is_asked_at_the_next_start_and_said_from_then_on(page: Page) -> None:
+    session = FakeSession(["word "] * 10_000, tokens_per_s=100)
+    view = compare(session, "Hi", models=MODELS)
+    told, code = list(view.sides), view.code
+    page.set(view, choices=[{"model": MODELS[1], "precision": ""}] * 2)
+    page.set(view.controls[1], params=view.controls[1].params | {"max_tokens": 7})
+    assert (view.sides, view.code) == (told, code)
+    view.stop()
+    page.send(view, {"kind": "run", "id": 1, "prompt": "Hello"})
+    assert [call["model"] for call in session.calls[2:]] == [MODELS[1]] * 2
+    assert [call["sampling_params"].max_tokens for call in session.calls[2:]] == [128, 7]
+    assert [side["settings"] for side in view.sides] == [
+        "float32 · at most 128 tokens",
+        "float32 · at most 7 tokens",
+    ]
+    view.close()
+
+
+def test_before_the_first_start_the_titles_and_the_code_follow_the_choices(page: Page) -> None:
+    view = CompareView(FakeSession(), "Hi", models=MODELS)
+    page.set(view, choices=[{"model": MODELS[0], "precision": ""}] * 2)
+    view.controls[1].value = WARM
+    assert [(side["letter"], side["model"]) for side in view.sides] == [("A", MODELS[0]), ("B", MODELS[0])]
+    assert "top-p" in view.sides[1]["settings"]
+    assert f'models=["{MODELS[0]}", "{MODELS[0]}"]' in view.code
+    page.set(view, prompt="Hello")
+    assert '"Hello"' in view.code
+
+
+def test_sides_are_added_up_to_four_and_removed_down_to_two(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = ended(compare(session, "Hi", models=MODELS, sampling_params=[GREEDY, WARM]))
+    before = len(ipywidget._instances)
+    for _ in range(3):
+        page.send(view, {"kind": "add", "id": 1})
+    assert page.customs(view, "reply")[-1]["error"] == "sides must be at most 4; got 5"
+    assert [choice["model"] for choice in view.choices] == [MODELS[0], *[MODELS[1]] * 3]
+    page.send(view, {"kind": "run", "id": 2, "prompt": "Hi"})
+    assert [side["letter"] for side in ended(view).sides] == list("ABCD")
+    assert [call["sampling_params"].strategy for call in session.calls[2:]] == ["greedy", "top_p", "top_p", "top_p"]
+    assert len(view.feeds) == len(view.runs) == 4
+    for side in (0, 2, 0):
+        page.send(view, {"kind": "remove", "id": 3, "side": side})
+    assert "two of which must stay" in page.customs(view, "reply")[-1]["error"]
+    view.start()
+    ended(view)
+    assert [call["sampling_params"].strategy for call in session.calls[6:]] == ["top_p", "top_p"]
+    assert len(ipywidget._instances) == before
+
+
+def test_a_precision_that_a_model_is_not_served_in_is_registered_once(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = CompareView(session, "Hi", models=[MODELS[0]] * 2)
+    chosen = [{"model": MODELS[0], "precision": ""}, {"model": MODELS[0], "precision": "int8"}]
+    for _ in range(2):
+        page.set(view, choices=chosen)
+        view.start()
+        ended(view)
+        assert [side["model"] for side in view.sides] == [MODELS[0], f"{MODELS[0]}-int8"]
+        assert [side["settings"].partition(" ")[0] for side in view.sides] == ["int4", "int8"]
+    assert [one.identifier for one in session.list_models()].count(f"{MODELS[0]}-int8") == 1
+    assert view.choices[1] == {"model": f"{MODELS[0]}-int8", "precision": ""}
+    page.set(view, choices=[chosen[0], {"model": MODELS[0], "precision": "int4"}])
+    view.start()
+    assert [side["model"] for side in ended(view).sides] == [MODELS[0]] * 2
+
+
+def test_a_precision_that_cannot_be_had_is_said_and_starts_nothing(page: Page) -> None:
+    class Full(FakeSession):
+        def register_model(self, *_: Any, **__: Any) -> Any:
+            raise InsufficientMemoryError("float32 needs 38,000 MiB; choose int8 or int4")
+
+    session = Full()
+    view = CompareView(session, "Hi", models=[MODELS[0]] * 2)
+    page.set(view, choices=[{"model": MODELS[0], "precision": name} for name in ("", "float32")])
+    page.send(view, {"kind": "run", "id": 1, "prompt": "Hi"})
+    assert page.customs(view, "reply")[-1]["error"] == "float32 needs 38,000 MiB; choose int8 or int4"
+    assert (session.calls, view.runs) == ([], ())
+
+
+def test_the_code_asks_again_for_what_is_shown(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = ended(compare(session, "Hi", models=MODELS, sampling_params=[GREEDY, WARM], mode="completion"))
+    view.start("Once upon")
+    ended(view)
+    asked = session.calls[2:]
+    again = FakeSession(tokens_per_s=5000)
+    bench = SimpleNamespace(compare=partial(compare, again))
+    repeated = eval(view.code.partition("is open\n")[2], {"bench": bench, "wb": workbench})
+    assert again.calls == asked
+    assert asked[1]["sampling_params"].seed == 2
+    repeated.close()
+
+
+def test_without_arguments_nothing_is_asked_and_all_is_chosen_in_the_page(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = compare(session)
+    assert (session.calls, view.prompt, len(view.choices)) == ([], "", 2)
+    page.set(view, choices=[{"model": model, "precision": ""} for model in MODELS])
+    page.send(view, {"kind": "run", "id": 1, "prompt": "Hello"})
+    assert [call["model"] for call in session.calls] == MODELS
+    ended(view)
 
 
 # -------------------------------------------------------------------------------------------------------- the page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -11,11 +12,14 @@ import pytest
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, token
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
+from workbench.comparing import Comparison
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
 from workbench.widgets import SamplingWaterfall, TokenInspector, TokenTable, TokenTree, playground, run_html
+from workbench.widgets.compare_html import compare_html
 from workbench.widgets.format import visible
 from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
+from workbench.widgets.tree_html import tree_html
 
 TAGS = {"div", "p", "pre", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "small"}
 ATTRIBUTES = {"class", "dir", "style", "title", "scope"}
@@ -26,6 +30,7 @@ class Reader(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
+        assert re.search(r"<(?![a-z/])", html) is None, "a sign that is no tag's is escaped"
         self.text = ""
         self.titles: list[str] = []
         self.feed(html)
@@ -166,6 +171,18 @@ def test_numbers_that_nobody_knows_are_dashes() -> None:
     unknown = TokenRecord(0, 5, "x", b"x", math.nan, 0, math.nan)
     reader = Reader(tokens_html([unknown]) + token_html(unknown))
     assert "nan" not in reader.text
+
+
+def test_a_share_that_is_too_small_to_write_out_is_text() -> None:
+    rare = replace(with_alternative("x"), logprob=-20.0)
+    parted = [{"parent": 0, "own": ["x", -20.0], "instead": ["y", -20.0], "name": 1, "shown": True, "at": 0}]
+    branches = [{**one, "count": 1, "perplexity": 2.0, "text": ""} for one in parted]
+    runs = [finished(FakeRun(records=[replace(rare, token_id=token_id)])) for token_id in (5, 6)]
+    sides = [{"letter": letter, "model": "tiny", "settings": ""} for letter in "AB"]
+    comparison = Comparison(runs)
+    comparison.wait(5)
+    for html in (tokens_html([rare]), token_html(rare), tree_html(branches), compare_html(comparison, sides, "Hi")):
+        assert "< 0.0001 %" in Reader(html).text
 
 
 def test_every_widget_has_a_twin_and_a_stable_name(page: Page) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from tests.unit.widgets.recorded_page import Page
+from tests.unit.widgets.test_static_html import Reader
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import UserMessage
-from workbench.widgets import StreamView, TokenInspector, TokenTable
+from workbench.widgets import StreamView, TokenInspector, TokenTable, playground
 
 
 def test_a_prompt_goes_out_as_a_users_turn_by_default(page: Page) -> None:
@@ -180,3 +181,45 @@ def test_the_first_attempt_is_shown_also_where_it_fails(page: Page) -> None:
     run = view.start()
     assert view.feed.wait(5)
     assert (view.run, view.feed.snapshot["error"], view.feed.problem) == (run, "out of luck", "")
+
+
+# ------------------------------------------------------------------------------------------- the prompt of a completion
+
+
+def test_a_text_to_continue_is_measured_where_the_provider_can(page: Page) -> None:
+    session = FakeSession(tokens_per_s=5000)
+    view = StreamView(session, mode="completion", prompt="Once upon a time")
+    view.start().wait(5)
+    session.measures_prompts = True
+    view.start().wait(5)
+    view.mode = "chat"
+    view.start().wait(5)
+    assert [call["logprobs"].prompt for call in session.calls] == [False, True, False]
+    assert [call["logprobs"].top_k for call in session.calls] == [5, 5, 5]
+
+
+def test_the_code_of_the_playground_measures_the_prompt_as_its_run_does(page: Page) -> None:
+    session = FakeSession()
+    session.measures_prompts = True
+    opened = playground(session, mode="completion")
+    assert "logprobs=wb.LogProbConfig(top_k=5, prompt=True)" in opened.code
+    opened.stream.mode = "chat"
+    assert "logprobs=wb.LogProbConfig(top_k=5)" in opened.code
+
+
+def test_the_page_is_told_the_measured_prompt_once_with_the_text_before_it(page: Page) -> None:
+    session = FakeSession(tokens_per_s=0)
+    session.measures_prompts = True
+    view = StreamView(session, mode="completion", prompt="Once upon a time")
+    run = view.start()
+    run.step(3)  # type: ignore[attr-defined]
+    wait_until(lambda: any("prompt" in delta for delta in page.customs(view.feed, "delta")))
+    run.step(10_000)  # type: ignore[attr-defined]
+    assert view.feed.wait(5)
+    told = [delta["prompt"] for delta in page.customs(view.feed, "delta") if "prompt" in delta]
+    assert [[wire[1] for wire in prompt] for prompt in told] == [["Once", " upon", " a", " time"]]
+    assert told[0][0][2:5] == [None, 0, None]
+    assert "prompt" not in page.customs(view.feed, "end")[-1]
+    assert view.feed.snapshot["prompt"] == told[0]
+    titles = Reader(view.static_html()).titles
+    assert len(titles) == len(run.tokens) + 3

@@ -14,7 +14,7 @@ from tests.unit.widgets.fake_session import FakeRun, token, words
 from workbench import Workbench
 from workbench.protocol import UserMessage
 from workbench.records import CallAttempt, TokenRecord
-from workbench.widgets.wire import Pieces, RunStream, WireToken, label, wire_token
+from workbench.widgets.wire import Pieces, RunStream, WireToken, label, prompt_pieces, wire_token
 
 UNICODE = [
     "plain words",
@@ -49,6 +49,17 @@ def test_a_text_that_lags_behind_its_tokens_is_never_run_ahead_of(text: str, cut
         so_far = text[: max(len(shown), len(text) - back)]
         shown += "".join(pieces.take(tokens[: max(count, 0)], so_far, final=False))
         assert so_far.startswith(shown)
+
+
+@given(st.text(min_size=1, max_size=40), st.lists(st.integers(0, 200), max_size=20), st.booleans())
+def test_the_pieces_of_a_measured_prompt_are_the_prompt(text: str, cuts: list[int], has_beginning: bool) -> None:
+    run = FakeRun(prompt=text)
+    tokens = byte_tokens(text, cuts)
+    run.prompt_tokens = tokens if has_beginning else tokens[1:]  # a token that begins every text is measured by none
+    if run.prompt_tokens:
+        assert "".join(piece for _, piece in prompt_pieces(run)) == text
+    run.prompt = [UserMessage(content=text)]
+    assert prompt_pieces(run) == []
 
 
 def test_a_stop_string_cut_off_at_the_end_is_not_drawn() -> None:

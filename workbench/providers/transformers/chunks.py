@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from workbench.engine.requests import Failed, Finished, Paused, Resumed, Started, Step
+from workbench.engine.requests import Failed, Finished, Paused, PromptProgress, Resumed, Started, Step
 from workbench.protocol import (
     CompletionResponseStreamChunk,
     RunDetail,
@@ -21,7 +21,7 @@ from workbench.providers.transformers.delivery import delivery_to_running_loop
 from workbench.providers.transformers.inspecting import BranchInspector, EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
-from workbench.records import Inspector, TokenRecord
+from workbench.records import Inspector, RunProgress, TokenRecord
 from workbench.steering import Beginning
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ async def completion_chunks(
         while True:
             event = await arrived.get()
             match event:
+                case PromptProgress():
+                    progress.report(event)
                 case Started():
                     progress.start(event)
                 case Step():
@@ -110,6 +112,11 @@ class _Progress:
         self._seed: int | None = None
         if asked.control is not None:
             asked.control.attach(handle)
+            asked.control.report(None)  # the model is loaded, and the prompt waits for its turn
+
+    def report(self, event: PromptProgress) -> None:
+        if self._asked.control is not None:
+            self._asked.control.report(RunProgress("reading", event.read_tokens, event.prompt_tokens))
 
     def start(self, event: Started) -> None:
         self._meter.prompt_tokens, self._meter.reused_tokens = event.prompt_tokens, event.reused_tokens

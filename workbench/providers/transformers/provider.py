@@ -29,7 +29,7 @@ from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
 from workbench.providers.usage import embeddings_response
-from workbench.records import Score
+from workbench.records import RunProgress, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition
@@ -152,13 +152,20 @@ class TransformersProvider(InferenceProvider):
 
     async def _pieces(self, asked: Asked) -> AsyncIterator[Piece]:
         asked_at = time.perf_counter()
+        self._report_loading(asked.request)
         served = await self._ready(asked.request.model)
         prompt = await asyncio.to_thread(asked.prompt, served.encoder)  # images take their time
+        served.engine.check(prompt.token_ids, asked.request.field)
         constraint = await asyncio.to_thread(asked.constraint, served)
         pieces = _computed(served, asked, prompt, constraint, asked_at)
         async with closed_after(pieces):
             async for piece in pieces:
                 yield piece
+
+    def _report_loading(self, request: Request) -> None:
+        if request.control is not None and self._models.loaded(request.model) is None:
+            size = self.card(request.model).predicted_memory_bytes
+            request.control.report(RunProgress("loading", total=size))
 
     async def _ready(self, identifier: str) -> CausalModel:
         loaded = self._models.loaded(identifier)

@@ -15,16 +15,17 @@ import { divergence, percent, percentOf, visible } from "./format.js";
  * @typedef {{token: Token, alternatives: Alternative[]}} Held  what a side held possible at a position
  *
  * @typedef {object} Comparison  what all parts of the view are made of
- * @property {AnyModel<{position: number | null, differences: Differences}>} model
+ * @property {AnyModel<{position: number | null, differences: Differences, common: string}>} model
  * @property {Store[]} stores
  * @property {Side[]} sides
  * @property {Known} differences
  * @property {(position: number | null) => void} look
+ * @property {(event: string, listener: () => void) => void} on  of the model, until the signal
  * @property {AbortSignal} signal
  */
 
 /** KL along the tokens, one strip for each side but the first. @param {Comparison} comparison */
-export function strips({ stores, sides, model, differences, look, signal }) {
+export function strips({ stores, sides, model, differences, look, on, signal }) {
   const root = h("div", { class: "wb-compare-strips" });
   const show = () => {
     const { pairs } = differences.value;
@@ -38,8 +39,8 @@ export function strips({ stores, sides, model, differences, look, signal }) {
     root.replaceChildren(...rows);
     root.hidden = rows.length === 0;
   };
-  differences.listen(show);
-  model.on("change:position", show);
+  differences.listen(show, signal);
+  on("change:position", show);
   stores[0].listen((change) => change.kind === "unit" && show(), signal);
   show();
   return root;
@@ -88,7 +89,7 @@ function strip(pair, name, most, position, unit, look) {
 }
 
 /** What each side held possible at the position that is looked at. @param {Comparison} comparison */
-export function candidates({ stores, sides, model, differences, signal }) {
+export function candidates({ stores, sides, model, differences, on, signal }) {
   const root = h("div", { class: "wb-compare-candidates" });
   const said = h("p", { class: "wb-sr", role: "status" });
   const holder = h("div", {}, root, said);
@@ -120,8 +121,8 @@ export function candidates({ stores, sides, model, differences, signal }) {
       ...kl,
     ].join(". ");
   };
-  model.on("change:position", show);
-  differences.listen(show);
+  on("change:position", show);
+  differences.listen(show, signal);
   for (const store of stores)
     store.listen((change) => ["alternatives", "reset", "unit"].includes(change.kind) && show(), signal);
   show();

@@ -16,7 +16,7 @@
  *
  * @typedef {object} Known
  * @property {Differences} value
- * @property {(listener: () => void) => void} listen
+ * @property {(listener: () => void, signal: AbortSignal) => void} listen
  */
 
 // As many as have room at 320 pixels, with a gap between each two.
@@ -24,13 +24,16 @@ const MOST_BARS = 64;
 
 /** @param {AnyModel<{differences: Differences}>} model @param {AbortSignal} signal @returns {Known} */
 export function differencesOf(model, signal) {
-  /** @type {(() => void)[]} */ const listeners = [];
+  /** @type {Set<() => void>} */ const listeners = new Set();
   /** @type {Known} */
   const known = {
     value: structuredClone(model.get("differences")),
-    listen: (listener) => listeners.push(listener),
+    listen(listener, until) {
+      listeners.add(listener);
+      until.addEventListener("abort", () => listeners.delete(listener));
+    },
   };
-  const tell = () => listeners.forEach((listener) => !signal.aborted && listener());
+  const tell = () => [...listeners].forEach((listener) => !signal.aborted && listener());
   const take = (/** @type {Differences} */ whole) => {
     if (whole.number < known.value.number) return;
     known.value = structuredClone(whole);

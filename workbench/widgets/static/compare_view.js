@@ -2,25 +2,34 @@
 // them held possible at one position.
 
 import { requester } from "./asking.js";
+import { codeFold } from "./code_panel.js";
 import { candidates, strips } from "./compare_detail.js";
 import { differencesOf, firstDifference, markedIn } from "./compare_differences.js";
+import { sidesSetup } from "./compare_setup.js";
 import { around, h, runKeys, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { duration } from "./format.js";
 import { openRoot } from "./root.js";
+import { anyActive, runButtons } from "./run_buttons.js";
 import { speed, stateInWords } from "./run_words.js";
+import { keepText } from "./text_box.js";
 import { scrollInto } from "./token_text.js";
 import { unitChoice } from "./unit_choice.js";
 
 /**
- * @import { AnyModel, RenderProps } from "@anywidget/types"
+ * @import { AnyModel, Host, RenderProps } from "@anywidget/types"
+ * @import { Choice, Choosable } from "./compare_setup.js"
  * @import { Comparison, Side } from "./compare_detail.js"
  * @import { Differences, Known } from "./compare_differences.js"
  * @import { Store } from "./run_feed.js"
  *
  * @typedef {object} State of the widget model
  * @property {string[]} feeds  references of the run feeds, the reference run's first
- * @property {Side[]} sides
+ * @property {Side[]} sides  that are shown
+ * @property {Choosable[]} models
+ * @property {Choice[]} choices  of the next start
+ * @property {string[]} controls  references of their sampling controls
+ * @property {string} code  the Python call that gives what is shown
  * @property {string} common  sampling parameters that all sides share, in words
  * @property {string} prompt
  * @property {Differences} differences
@@ -28,27 +37,57 @@ import { unitChoice } from "./unit_choice.js";
  *
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "run", id, prompt}` and `{kind: "stop", id}`, answered by `{kind: "reply", id, error}`;
+ * Messages to the kernel: `{kind: "run", id, prompt}`, `{kind: "stop", id}`, `{kind: "add", id}` and
+ * `{kind: "remove", id, side}`, answered by `{kind: "reply", id, error}`;
  * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From it: `{kind: "differences", number, pairs}`.
  */
 
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
-  const stores = await Promise.all(model.get("feeds").map((ref) => storeOf(host, ref)));
-  if (signal.aborted) return;
   openRoot({ model, el, signal }, "wb-compare");
+  const form = h("div", { class: "wb-compare-form" });
+  const results = h("div", { class: "wb-compare-results" });
+  el.append(form, results, codeFold(model));
   const differences = differencesOf(model, signal);
-  const look = (/** @type {number | null} */ position) => {
-    const longest = Math.max(...stores.map((store) => store.tokens.length));
-    model.set("position", position === null || !longest ? null : Math.max(0, Math.min(longest - 1, position)));
-    model.save_changes();
+  const prompt = promptForm(model, host, form, signal);
+
+  let shown = new AbortController();
+  const showResults = async () => {
+    shown.abort();
+    const round = new AbortController();
+    shown = round;
+    const stores = await Promise.all(model.get("feeds").map((ref) => storeOf(host, ref)));
+    if (round.signal.aborted) return;
+    const sides = model.get("sides");
+    /** @type {Comparison["on"]} */
+    const on = (event, listener) => {
+      model.on(event, listener);
+      round.signal.addEventListener("abort", () => model.off(event, listener));
+    };
+    const look = (/** @type {number | null} */ position) => {
+      const longest = Math.max(...stores.map((store) => store.tokens.length));
+      model.set("position", position === null || !longest ? null : Math.max(0, Math.min(longest - 1, position)));
+      model.save_changes();
+    };
+    const comparison = { stores, sides, model, differences, look, on, signal: round.signal };
+    const columns = stores.map((store, i) => column({ ...comparison, store, side: sides[i], index: i }));
+    const grid = h("div", { class: "wb-compare-columns" }, ...columns.map((one) => one.root));
+    grid.style.setProperty("--wb-sides", String(sides.length));
+    results.replaceChildren(
+      resultsHead(comparison),
+      grid,
+      summary(comparison),
+      strips(comparison),
+      candidates(comparison),
+    );
+    prompt.follow(stores, round.signal);
   };
-  const sides = model.get("sides");
-  const comparison = { stores, sides, model, differences, look, signal };
-  const columns = stores.map((store, i) => column({ ...comparison, store, side: sides[i], index: i }));
-  const grid = h("div", { class: "wb-compare-columns" }, ...columns.map((one) => one.root));
-  grid.style.setProperty("--wb-sides", String(sides.length));
-  el.append(promptForm(model, stores, signal), grid, summary(comparison), strips(comparison), candidates(comparison));
+  // Both are told together, and the sides are what changes whenever the feeds do.
+  model.on("change:sides", showResults);
+  signal.addEventListener("abort", () => {
+    shown.abort();
+    el.replaceChildren();
+  });
 
   const showState = () => {
     const { state, pairs } = differences.value;
@@ -56,14 +95,17 @@ async function render({ model, el, host, signal }) {
     el.setAttribute("data-wb-divergence", String(firstDifference(pairs) ?? "none"));
     el.setAttribute("data-wb-position", String(model.get("position") ?? "none"));
   };
-  differences.listen(showState);
+  differences.listen(showState, signal);
   model.on("change:position", showState);
   showState();
-  signal.addEventListener("abort", () => el.replaceChildren());
+  await showResults();
 }
 
-/** @param {Model} model @param {Store[]} stores @param {AbortSignal} signal */
-function promptForm(model, stores, signal) {
+/**
+ * The prompt, the sides of the next start, and the buttons that start and stop.
+ * @param {Model} model @param {Host} host @param {HTMLElement} form @param {AbortSignal} signal
+ */
+function promptForm(model, host, form, signal) {
   const promptId = uniqueId("prompt");
   const prompt = h("textarea", {
     class: "wb-field wb-prompt",
@@ -72,84 +114,59 @@ function promptForm(model, stores, signal) {
     spellcheck: "false",
     placeholder: "Ask them all the same",
   });
-  const runButton = h(
-    "button",
-    { type: "button", class: "wb-button wb-primary wb-run" },
-    h("span", { text: "Run" }),
-    h("kbd", { text: "Ctrl ⏎" }),
-  );
-  const stopButton = h(
-    "button",
-    { type: "button", class: "wb-button wb-stop" },
-    h("span", { text: "Stop" }),
-    h("kbd", { text: "Esc" }),
-  );
+  const flush = keepText(prompt, model, "prompt", signal);
   const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
   const request = requester(model, signal, (text) => {
     message.textContent = text ?? "";
     message.hidden = !text;
   });
-  const active = () => stores.some((store) => store.active);
-  const flush = () => {
-    if (model.get("prompt") !== prompt.value) {
-      model.set("prompt", prompt.value);
-      model.save_changes();
-    }
-  };
+  /** @type {Store[]} */ let stores = [];
   const run = () => {
-    if (active()) return;
+    if (anyActive(stores)) return;
     flush();
     request({ kind: "run", prompt: prompt.value });
   };
-  const stop = () => active() && request({ kind: "stop" });
-  prompt.addEventListener("change", flush);
-  runButton.addEventListener("click", run);
-  stopButton.addEventListener("click", stop);
-  const showPrompt = () => {
-    if (prompt.value !== model.get("prompt")) prompt.value = model.get("prompt");
-  };
-  const showButtons = () => {
-    runButton.disabled = active();
-    stopButton.disabled = !active();
-  };
-  model.on("change:prompt", showPrompt);
-  for (const store of stores) store.listen(showButtons, signal);
-  showPrompt();
-  showButtons();
-  const form = h(
-    "div",
-    { class: "wb-compare-form" },
+  const stop = () => anyActive(stores) && request({ kind: "stop" });
+  const buttons = runButtons({ name: "Run", run, stop });
+  form.append(
     h("label", { class: "wb-sr", for: promptId, text: "Prompt" }),
     prompt,
-    h(
-      "div",
-      { class: "wb-row" },
-      runButton,
-      stopButton,
-      h("span", { class: "wb-quiet wb-compare-common", text: model.get("common") }),
-      h("span", { class: "wb-spacer" }),
-      legend(),
-    ),
+    sidesSetup(model, host, signal, request),
+    h("div", { class: "wb-row" }, ...buttons.roots),
     message,
   );
   runKeys(form, run, stop);
-  return form;
+  return {
+    /** Have the buttons follow other runs. @param {Store[]} fresh @param {AbortSignal} until */
+    follow(fresh, until) {
+      stores = fresh;
+      buttons.follow(fresh, until);
+    },
+  };
 }
 
-function legend() {
-  return h(
+/** What the sides that are shown have in common, and what the marks mean. @param {Comparison} comparison */
+function resultsHead({ model, on }) {
+  const common = h("span", { class: "wb-quiet wb-compare-common" });
+  const show = () => {
+    common.textContent = model.get("common");
+  };
+  on("change:common", show);
+  show();
+  const legend = h(
     "div",
     { class: "wb-legend" },
     h("span", { class: "wb-compare-same", text: "the same" }),
     h("span", { class: "wb-compare-parted", text: "first difference" }),
   );
+  return h("div", { class: "wb-compare-head" }, common, h("span", { class: "wb-spacer" }), legend);
 }
 
 /**
  * One side: its name, its text, and how it went.
  * @param {Comparison & {store: Store, side: Side, index: number}} spec
  */
-function column({ store, side, index, model, differences, look, signal }) {
+function column({ store, side, index, model, differences, look, on, signal }) {
   const titleId = uniqueId("side");
   const title = h(
     "h3",
@@ -221,8 +238,8 @@ function column({ store, side, index, model, differences, look, signal }) {
     }
     showFoot();
   }, signal);
-  differences.listen(showMarks);
-  model.on("change:position", showPosition);
+  differences.listen(showMarks, signal);
+  on("change:position", showPosition);
   output.addEventListener("click", (event) => {
     const span = around(event, "[data-wb-position]");
     if (span && window.getSelection()?.isCollapsed !== false) look(Number(span.getAttribute("data-wb-position")));
@@ -288,7 +305,7 @@ function summary({ differences, stores, look, signal }) {
     list.replaceChildren(...pairs.map((pair) => h("p", { text: pair.said[stores[0].unit] })));
     button.hidden = firstDifference(pairs) === null;
   };
-  differences.listen(show);
+  differences.listen(show, signal);
   stores[0].listen((change) => change.kind === "unit" && show(), signal);
   show();
   return h("div", { class: "wb-compare-summary" }, list, button, unitChoice(stores, signal));

@@ -1,6 +1,7 @@
 // The parts put together: they are widgets of their own, and this one only gives each its place.
 
-import { copyButton, h, uniqueId } from "./dom.js";
+import { codePanel } from "./code_panel.js";
+import { h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { openRoot } from "./root.js";
 
@@ -34,26 +35,14 @@ async function render({ model, el, host, signal }) {
     tree: slot("tree"),
     prompt_view: slot("prompt"),
   };
-  const code = h("code");
-  const codePanel = h(
-    "div",
-    { class: "wb-code" },
-    copyButton("Copy", () => model.get("code")),
-    h("pre", { tabindex: 0, "aria-label": "Python code" }, code),
-  );
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
     { value: "tree", text: "Tree", panel: slots.tree },
     { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
-    { value: "code", text: "Code", panel: codePanel },
+    { value: "code", text: "Code", panel: codePanel(model) },
   ]);
   el.append(h("div", { class: "wb-grid" }, slots.stream, slots.inspector), tabs.root);
-  const showCode = () => {
-    code.textContent = model.get("code");
-  };
-  model.on("change:code", showCode);
-  showCode();
   const showBranches = () => tabs.name("tree", model.get("branches") > 1 ? `Tree (${model.get("branches")})` : "Tree");
   model.on("change:branches", showBranches);
   showBranches();

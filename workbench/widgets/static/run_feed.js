@@ -1,13 +1,15 @@
 // The run that several views show. This model has no view: its exports are the store that the views read.
 
-import { alternativeOf, callOf, tokenOf, usageOf } from "./run_wire.js";
+import { alternativeOf, callOf, progressOf, tokenOf, usageOf } from "./run_wire.js";
 import { isSaved } from "./saved_view.js";
 import { keepSavedState, savedWith } from "./saving.js";
 
 /**
  * @import { AnyModel, InitializeProps } from "@anywidget/types"
  * @import { Unit } from "./format.js"
- * @import { Alternative, Call, Delta, End, Message, PausedBy, RunState, Snapshot, Token, Usage, WireToken } from "./run_wire.js"
+ * @import {
+ *   Alternative, Call, Delta, End, Message, PausedBy, Progress, RunState, Snapshot, Token, Usage, WireToken,
+ * } from "./run_wire.js"
  *
  * @typedef {object} Change
  * @property {"reset" | "append" | "state" | "selected" | "alternatives" | "forks" | "unit" | "focus"} kind
@@ -39,6 +41,11 @@ class RunStore {
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
   canPause = false;
+  /** Before the first token. @type {Progress | null} */ progress = null;
+  /** @type {string | null} */ model = null;
+  /** Whether the tokens are those of a text that was read, and not of an answer. */
+  reads = false;
+  /** Tokens of the prompt where they were measured. @type {Token[]} */ prompt = [];
   /** At which breakpoint it is paused. @type {PausedBy | null} */ pausedBy = null;
   /** Text of a run whose server tells no tokens. */
   text = "";
@@ -195,7 +202,12 @@ class RunStore {
     this.#sequence = sequence;
     this.state = delta.state ?? "running";
     this.pausedBy = delta.paused_by ?? null;
+    this.progress = progressOf(delta.progress);
     const from = this.tokens.length;
+    if (delta.prompt) {
+      this.prompt = delta.prompt.map(tokenOf);
+      this.#keep({ prompt: delta.prompt });
+    }
     const fresh = tokens.slice(from - at);
     this.#wire.push(...fresh);
     this.tokens.push(...fresh.map(tokenOf));
@@ -216,7 +228,8 @@ class RunStore {
       this.#askForSnapshot();
       return;
     }
-    const whole = { ...end, tokens: [...this.#wire.slice(0, end.at), ...end.tokens] };
+    const { prompt } = this.#model.get("snapshot");
+    const whole = { prompt, ...end, tokens: [...this.#wire.slice(0, end.at), ...end.tokens] };
     this.#keep(whole);
     this.#restore(whole);
   }
@@ -248,6 +261,10 @@ class RunStore {
     this.stopReason = snapshot.stop_reason ?? null;
     this.error = snapshot.error ?? null;
     this.canPause = snapshot.can_pause ?? false;
+    this.progress = progressOf(snapshot.progress);
+    this.model = snapshot.model ?? null;
+    this.reads = snapshot.reads ?? false;
+    this.prompt = (snapshot.prompt ?? []).map(tokenOf);
     this.pausedBy = snapshot.paused_by ?? null;
     this.text = snapshot.text ?? "";
     if (!isSameRun) {

@@ -10,12 +10,13 @@ import { perplexityOf, speed, stateInWords } from "./run_words.js";
 export function metricsLine(store, signal) {
   const parts = h("div", { class: "wb-metrics-parts" });
   const said = h("span", { class: "wb-sr", role: "status" });
-  let lastState = store.state;
+  let last = stateInWords(store);
   const show = () => {
     parts.replaceChildren(...metrics(store));
-    if (store.state !== lastState) {
-      lastState = store.state;
-      said.textContent = `${stateInWords(store)}${store.active ? "" : `, ${store.tokens.length} tokens`}`;
+    const words = stateInWords(store);
+    if (words !== last) {
+      last = words;
+      said.textContent = `${words}${store.active ? "" : `, ${store.tokens.length} tokens`}`;
     }
   };
   store.listen((change) => ["reset", "append", "state", "unit"].includes(change.kind) && show(), signal);
@@ -26,8 +27,16 @@ export function metricsLine(store, signal) {
 /** @param {Store} store @returns {HTMLElement[]} */
 function metrics(store) {
   const usage = store.usage;
-  if (!usage) return [metric(["", stateInWords(store), ""])];
+  // Before the prompt is read nothing is counted yet.
+  if (!usage || (store.progress && !usage.prompt)) return [metric(["", stateInWords(store), ""])];
   const perplexity = perplexityOf(store.tokens);
+  if (store.reads) {
+    return [
+      metric(["", String(store.tokens.length || usage.prompt), " tokens"]),
+      perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
+      metric(["", stateInWords(store), ""]),
+    ].filter((part) => part !== false);
+  }
   return [
     usage.tokensPerS !== null && metric(["", speed(usage.tokensPerS), " tokens/s"]),
     usage.firstTokenS !== null && metric(["first token ", duration(usage.firstTokenS), ""]),

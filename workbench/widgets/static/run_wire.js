@@ -30,7 +30,14 @@
  *
  * @typedef {["entropy_above", number] | ["text", string] | ["tool_call", true]} PausedBy  a breakpoint, entropy in nats
  *
+ * @typedef {object} Progress  before the first token
+ * @property {"loading" | "reading"} stage
+ * @property {number | null} done  tokens of the prompt; null where nobody counts
+ * @property {number | null} total  bytes of memory, or tokens
+ * @property {number} sinceMs  by the clock of the page
+ *
  * What crosses the wire, as wire.py writes it:
+ * @typedef {[Progress["stage"], number | null, number | null, number]} WireProgress
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
  * @typedef {[number, string, number | null, number]} WireAlternative
  * @typedef {[number, number, number, number | null, number | null, number?]} WireUsage
@@ -38,6 +45,7 @@
  *
  * @typedef {object} Snapshot
  * @property {string | null} run
+ * @property {string} [model]
  * @property {RunState} state
  * @property {number} sequence
  * @property {WireToken[]} tokens
@@ -48,6 +56,9 @@
  * @property {string | null} [stop_reason]
  * @property {string | null} [error]
  * @property {boolean} [can_pause]
+ * @property {WireProgress | null} [progress]
+ * @property {boolean} [reads]  the tokens are those of a text that was read
+ * @property {WireToken[]} [prompt]  where it was measured
  * @property {PausedBy} [paused_by]
  * @property {(WireAlternative[] | null)[]} [alternatives]  only in a page, which saves them with its notebook
  *
@@ -58,11 +69,18 @@
  * @property {RunState} [state]
  * @property {[number, ...WireCall][]} [calls]  each with its place, and its new text alone
  * @property {PausedBy} [paused_by]
+ * @property {WireProgress} [progress]
+ * @property {WireToken[]} [prompt]  once, when it was measured
  *
  * @typedef {Snapshot & {kind: "end", at: number}} End  `tokens` from position `at` on
  * @typedef {{kind: "alternatives", run?: string, from: number, items: WireAlternative[][], error?: string}} Alternatives
  * @typedef {Delta | End | Alternatives | {kind: "snapshot", snapshot: Snapshot}} Message
  */
+
+/** @param {WireProgress | null | undefined} wire @returns {Progress | null} */
+export function progressOf(wire) {
+  return wire ? { stage: wire[0], done: wire[1], total: wire[2], sinceMs: Date.now() - 1000 * wire[3] } : null;
+}
 
 /** @param {WireToken} wire @returns {Token} */
 export function tokenOf([id, label, logprob, rank, entropy, special = 0, piece = label]) {

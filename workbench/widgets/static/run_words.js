@@ -1,16 +1,16 @@
 // How a run stands and how it went, in words and numbers.
 
-import { fixed, information, visible } from "./format.js";
+import { byteSize, fixed, information, visible } from "./format.js";
 
 /**
  * @import { Unit } from "./format.js"
- * @import { PausedBy, Token } from "./run_wire.js"
+ * @import { PausedBy, Progress, Token } from "./run_wire.js"
  */
 
 /** @type {Record<string, string>} */
 const STOP_WORDS = { end_of_turn: "end of turn", end_of_message: "end of message", out_of_tokens: "length limit" };
 /** @type {Record<string, string>} */
-const STATE_WORDS = {
+const RUN_STATES = {
   idle: "ready",
   queued: "waiting for the model",
   running: "running",
@@ -21,11 +21,36 @@ const STATE_WORDS = {
   unfinished: "not finished when it was saved",
 };
 
-/** @param {{state: string, stopReason: string | null, pausedBy: PausedBy | null, unit: Unit}} run */
-export function stateInWords({ state, stopReason, pausedBy, unit }) {
+const STAGE_WORDS = { loading: "loading the model", reading: "reading the prompt" };
+
+/**
+ * @param {{
+ *   state: string, stopReason: string | null, pausedBy: PausedBy | null, unit: Unit, progress?: Progress | null,
+ * }} run
+ */
+export function stateInWords({ state, stopReason, pausedBy, unit, progress }) {
+  if (state === "running" && progress) return STAGE_WORDS[progress.stage];
   if (state === "paused" && pausedBy) return `paused: ${breakpointInWords(pausedBy, unit)}`;
   const stopped = state === "finished" ? STOP_WORDS[stopReason ?? ""] : undefined;
-  return stopped ?? STATE_WORDS[state] ?? state;
+  return stopped ?? RUN_STATES[state] ?? state;
+}
+
+/**
+ * What happens before the first token.
+ * @param {{progress: Progress | null, model: string | null}} run @param {string} what  is read @param {number} nowMs
+ */
+export function progressInWords({ progress, model }, what, nowMs) {
+  if (!progress) return "Waiting for the model …";
+  const count = (/** @type {number | null} */ tokens) => (tokens ?? 0).toLocaleString("en-US");
+  const { stage, done, total, sinceMs } = progress;
+  if (stage === "loading") {
+    const seconds = Math.floor((nowMs - sinceMs) / 1000);
+    const size = total === null ? "" : ` (about ${byteSize(total)} of memory)`;
+    return `Loading ${model ?? "the model"}${size} …${seconds >= 1 ? ` ${seconds} s` : ""}`;
+  }
+  return done
+    ? `Reading the ${what}: ${count(done)} of ${count(total)} tokens …`
+    : `Reading the ${what} (${count(total)} tokens) …`;
 }
 
 /** @param {PausedBy} breakpoint @param {Unit} unit */

@@ -8,7 +8,7 @@ import { h } from "./dom.js";
 export const SAVED = "Saved view. Run the cell to continue.";
 
 /** Parts whose controls ask the kernel for something. */
-const ASKING = ".wb-stream-form, .wb-picker, .wb-controls, .wb-compare-form, .wb-game, .wb-chat";
+const ASKING = ".wb-stream-form, .wb-picker, .wb-controls, .wb-compare-form, .wb-read-form, .wb-game, .wb-chat";
 /** Controls in them that work in the page alone. */
 const LOCAL =
   ".wb-inspector *, .wb-scope *, .wb-given *, .wb-copy *, [aria-expanded], [aria-pressed], [role='tab'], [data-wb-local]";

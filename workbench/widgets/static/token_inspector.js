@@ -164,25 +164,30 @@ function tokenFacts(store, position, goOn) {
   const isKnown = token.logprob !== null && (alternatives === null || alternatives.length > 0);
   const candidates = isKnown ? ranked(token, alternatives ?? []) : [];
   const covered = candidates.reduce((sum, item) => sum + item.probability, 0);
-  let rest = `These ${inWords(candidates.length)} cover ${percent(Math.min(1, covered))}. Choose another to go on from it.`;
+  const covers = `These ${inWords(candidates.length)} cover ${percent(Math.min(1, covered))}.`;
+  let rest = store.reads ? covers : `${covers} Choose another to go on from it.`;
   if (alternatives === null) rest = "…";
+  else if (store.reads && token.logprob === null)
+    rest = "No text comes before the first token, so nothing predicts it.";
   else if (!candidates.length) rest = "No alternatives were recorded for this run.";
   return {
     title: placeInWords(store, position),
     big: visible(token.label),
     say: factsInWords(token, store.unit),
     listed: "The sampled token and its alternatives",
-    options: candidates.map((item) => alternativeOption(item, candidates[0].probability, () => goOn(position, item))),
+    options: candidates.map((item) =>
+      alternativeOption(item, candidates[0].probability, store.reads ? null : () => goOn(position, item)),
+    ),
     rest,
   };
 }
 
-/** @param {Candidate} item @param {number} most @param {() => void} goOn */
+/** @param {Candidate} item @param {number} most @param {(() => void) | null} goOn  null where it only can be seen */
 function alternativeOption(item, most, goOn) {
   return {
     key: `id-${item.id}`,
     kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
-    title: item.isSelf ? `id ${item.id}` : `id ${item.id}; go on from here`,
+    title: item.isSelf || !goOn ? `id ${item.id}` : `id ${item.id}; go on from here`,
     isChosen: item.isSelf,
     parts: [
       ...row(item.label, item.probability / most, percent(item.probability)),

@@ -4,12 +4,14 @@ import { around, h, keepKeys } from "./dom.js";
 import { strength } from "./format.js";
 import { walkedBy } from "./jumping.js";
 import { inNextLine, middleOf } from "./token_lines.js";
+import { progressInWords } from "./run_words.js";
 import { tokenTip } from "./token_tip.js";
+import { factsInWords } from "./token_words.js";
 
 /**
  * @import { Store } from "./run_feed.js"
  * @import { Token } from "./run_wire.js"
- * @import { ColorBy } from "./format.js"
+ * @import { ColorBy, Unit } from "./format.js"
  *
  * @typedef {object} Look
  * @property {ColorBy} colorBy
@@ -35,9 +37,11 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
   });
   keepKeys(output);
   const empty = h("p", { class: "wb-quiet wb-empty" });
+  const prompt = h("span", { class: "wb-given", role: "group", "aria-label": "Prompt" });
   /** @type {HTMLElement[]} */ const spans = [];
   /** @type {HTMLElement[]} */ let marked = [];
   let shown = look;
+  let timer = 0;
 
   const append = (/** @type {number} */ from) => {
     const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
@@ -59,16 +63,28 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     for (const span of output.querySelectorAll(".wb-fork")) span.classList.remove("wb-fork");
     for (const position of store.forks) spans[position]?.classList.add("wb-fork");
   };
+  const showPrompt = () => {
+    if (prompt.childElementCount !== store.prompt.length)
+      prompt.replaceChildren(...store.prompt.map((token) => promptSpan(token, shown, store.unit)));
+    if (store.prompt.length) output.prepend(prompt);
+    else prompt.remove();
+  };
   const showState = () => {
     if (store.tokens.length) empty.remove();
     else output.prepend(empty);
+    showPrompt();
     empty.textContent = store.text || emptyText(store);
     empty.classList.toggle("wb-plain-text", Boolean(store.text));
     output.setAttribute("data-wb-state", store.state);
+    // The seconds of loading go on while nothing is heard.
+    window.clearTimeout(timer);
+    if (store.active && store.progress?.stage === "loading") timer = window.setTimeout(showState, 1000);
   };
+  signal.addEventListener("abort", () => window.clearTimeout(timer));
   const reset = () => {
     spans.length = 0;
     output.replaceChildren();
+    prompt.replaceChildren();
     output.setAttribute("data-wb-color", shown.colorBy);
     output.classList.toggle("wb-no-special", !shown.special);
     append(0);
@@ -81,6 +97,10 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     else if (change.kind === "forks") showForks();
     else if (change.kind === "reset") reset();
     else if (change.kind === "append") append(change.from);
+    else if (change.kind === "unit") {
+      prompt.replaceChildren();
+      showPrompt();
+    }
     if (change.kind === "append" || change.kind === "state") showState();
   }, signal);
   reset();
@@ -101,11 +121,18 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
 /** @param {Store} store */
 function whyEmpty(store) {
   if (store.state === "idle") return "The answer appears here, token by token.";
-  if (store.active) return store.usage?.prompt ? "Reading the prompt …" : "Waiting for the model …";
+  if (store.active) return progressInWords(store, "prompt", Date.now());
   return store.state === "finished" ? "The model ended its turn without a token." : "";
 }
 
-/** @param {Token} token @param {number} position @param {Look} look */
+/** A token of the prompt, which cannot be selected. @param {Token} token @param {Look} look @param {Unit} unit */
+function promptSpan(token, look, unit) {
+  const span = tokenSpan(token, null, look);
+  span.title = token.logprob === null ? "" : factsInWords(token, unit);
+  return span;
+}
+
+/** @param {Token} token @param {number | null} position @param {Look} look */
 export function tokenSpan(token, position, look) {
   const span = h("span", { class: token.special ? "wb-special" : "wb-token", "data-wb-position": position });
   if (token.special) span.textContent = token.label;

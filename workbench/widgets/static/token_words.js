@@ -47,7 +47,7 @@ export function surprisals(tokens, most) {
 /** @param {Token} token @param {Unit} unit */
 export function factsInWords(token, unit) {
   const entropy = token.entropy === null ? null : `entropy here ${information(token.entropy, unit, 1)}`;
-  if (token.logprob === null) return ["the server tells no probability", entropy].filter(Boolean).join(", ");
+  if (token.logprob === null) return ["no probability is known", entropy].filter(Boolean).join(", ");
   const rank = token.rank ? `rank ${token.rank}` : null;
   const surprise = information(surprisal(token.logprob), unit, 1);
   return [percentOf(token.logprob), rank, surprise, entropy].filter(Boolean).join(", ");

@@ -1,0 +1,90 @@
+"""A text as a model reads it: a run whose tokens are those of the text instead of an answer's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from math import nan
+from typing import Any, NoReturn
+
+from workbench.capsule import Capsule
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.protocol import (
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    LogProbConfig,
+    RunDetail,
+    SamplingParams,
+    attach_detail,
+    token_logprobs,
+)
+from workbench.protocol.sampling import is_count
+from workbench.providers.folding import folded_detail
+from workbench.providers.requests import Request, completion_request
+from workbench.providers.streams import closed_after
+from workbench.records import Prompt, PromptToken, TokenRecord, Usage
+from workbench.run import Run
+
+
+class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
+    """A run that measures a text: ``tokens`` are the text's, each with its probability after those before it.
+
+    Returned by `Workbench.reading`. The first token has no probability (NaN), unless the model begins every text with a
+    token of its own. Nothing is generated, so nothing can be branched, extended, or replayed from a capsule.
+    """
+
+    reads = True
+
+    @property
+    def capsule(self) -> Capsule:
+        """Raise `UnsupportedFieldError`: a capsule repeats what was generated."""
+        self._refuse("capsule")
+
+    def branch(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise `UnsupportedFieldError`: there is no answer to branch from."""
+        self._refuse("branch")
+
+    def extend(self, *_: Any) -> NoReturn:
+        """Raise `UnsupportedFieldError`: there is no answer to extend."""
+        self._refuse("extend")
+
+    def _refuse(self, field: str) -> NoReturn:
+        raise UnsupportedFieldError(field, self.id, "called on a run that generates: a reading only measures its text")
+
+
+def reading_request(model: str, text: Any, alternatives: int) -> Request:
+    """Return the request that measures every token of a text.
+
+    It generates one token, because no request generates none; that token is dropped.
+
+    Raises:
+        InvalidRequestError: the text is none, or empty, or ``alternatives`` is no count.
+    """
+    if not isinstance(text, str) or not text:
+        raise InvalidRequestError("text", text, "a text of at least one character")
+    if not is_count(alternatives):
+        raise InvalidRequestError("alternatives", alternatives, "a whole number, 0 or above")
+    logprobs = LogProbConfig(top_k=int(alternatives), prompt=True)
+    return completion_request(model, text, SamplingParams(max_tokens=1), logprobs, field="text")
+
+
+async def reading_chunks(
+    request: Request, chunks: AsyncIterator[CompletionResponseStreamChunk], render: Callable[[], Awaitable[Prompt]]
+) -> AsyncIterator[CompletionResponseStreamChunk]:
+    """Yield the text of a `reading_request` as one chunk, with its tokens.
+
+    Args:
+        chunks: the answer to the request.
+        render: gives the text's tokens, of which the measured ones lack the first.
+    """
+    async with closed_after(chunks):
+        measured = folded_detail([chunk async for chunk in chunks])
+    first, *_ = (await render()).tokens
+    tokens = (_unmeasured(first), *measured.prompt_tokens)
+    chunk = CompletionResponseStreamChunk(delta=request.text, logprobs=[token_logprobs(token) for token in tokens])
+    usage = replace(measured.usage or Usage(), generated_tokens=0)
+    yield attach_detail(chunk, RunDetail(tokens=tokens, usage=usage, notes=measured.notes))
+
+
+def _unmeasured(token: PromptToken) -> TokenRecord:
+    return TokenRecord(0, token.token_id, token.text, token.bytes, nan, 0, nan, is_special=token.is_control)

@@ -1,0 +1,103 @@
+"""What the next start of a comparison is made with: a model, a precision and sampling parameters for each side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import traitlets
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import SamplingParams
+from workbench.protocol.sampling import is_count
+from workbench.widgets.base import LOCK, Parts, WorkbenchWidget
+from workbench.widgets.compare_sides import choice_of, choosable, served_as
+from workbench.widgets.contract import SessionLike
+from workbench.widgets.sampling_controls import SamplingControls
+
+MOST_CHOSEN = 4
+"""Sides that the page can have; Python may ask for more."""
+
+
+class ChosenSides(WorkbenchWidget):
+    """A widget whose sides are chosen in the page.
+
+    Args:
+        models, sampling_params: of each side to begin with.
+
+    Raises:
+        ModelNotFoundError: nobody serves a model.
+    """
+
+    models: traitlets.List[dict[str, Any]] = traitlets.List(
+        help="Models that a side may have, each with its precision and others that it may be registered in."
+    ).tag(sync=True)
+    choices: traitlets.List[dict[str, str]] = traitlets.List(
+        help="Model and precision of each side of the next start; the empty precision is the one it is served in."
+    ).tag(sync=True)
+    controls = Parts("The sampling controls of each side of the next start.")
+
+    def __init__(
+        self,
+        session: SessionLike,
+        models: Sequence[str | None],
+        sampling_params: Sequence[SamplingParams],
+        **state: Any,
+    ) -> None:
+        self._session = session
+        served = choosable(session)
+        choices = [choice_of(session, served, model) for model in models]
+        controls = [self._made(params) for params in sampling_params]
+        try:
+            super().__init__(models=served, choices=choices, controls=controls, **state)
+        except Exception:
+            for one in controls:
+                one.close()
+            raise
+        self.observe(self._show_next, "choices")
+
+    def add_side(self) -> None:
+        """Give the next start one more side, chosen as the last one is.
+
+        Raises:
+            InvalidRequestError: there are four already.
+        """
+        with LOCK:
+            if len(self.choices) >= MOST_CHOSEN:
+                raise InvalidRequestError("sides", len(self.choices) + 1, f"at most {MOST_CHOSEN}")
+            added = self._made(self.controls[-1].value)
+            with self.hold_sync():
+                self.controls = [*self.controls, added]
+                self.choices = [*self.choices, dict(self.choices[-1])]
+
+    def remove_side(self, index: int) -> None:
+        """Take one side from the next start.
+
+        Raises:
+            InvalidRequestError: there is no such side, or only two are left.
+        """
+        with LOCK:
+            count = len(self.choices)
+            if not is_count(index) or index >= count or count == 2:
+                raise InvalidRequestError("side", index, f"the index of one of {count} sides, two of which must stay")
+            removed = self.controls[index]
+            with self.hold_sync():
+                self.controls = [one for one in self.controls if one is not removed]
+                self.choices = [choice for i, choice in enumerate(self.choices) if i != index]
+            removed.close()
+
+    def _take_choices(self) -> list[str]:
+        """Return the models as they are served, some of them registered just now; the choices name them from now on."""
+        models = [served_as(self._session, choice) for choice in self.choices]
+        with self.hold_sync():
+            self.models = choosable(self._session)
+            self.choices = [{"model": model, "precision": ""} for model in models]
+        return models
+
+    def _show_next(self, _change: Any = None) -> None:
+        """Called when something was chosen."""
+
+    def _made(self, params: SamplingParams) -> SamplingControls:
+        controls = SamplingControls(params, expanded=False)
+        controls.observe(self._show_next, "value")
+        return controls

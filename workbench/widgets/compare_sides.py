@@ -1,0 +1,106 @@
+"""The sides of a comparison: as Python names them, as the page can choose them, and as they are titled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+from workbench.records import ModelCard
+from workbench.widgets.compare_wire import LETTERS
+from workbench.widgets.contract import SessionLike
+from workbench.widgets.model_picker import served_cards
+from workbench.widgets.precisions import precision_choices
+
+Models = Sequence[str | None] | str | None
+Params = Sequence[SamplingParams] | SamplingParams | None
+
+DEFAULT = SamplingParams(max_tokens=128)
+
+
+def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None], list[SamplingParams]]:
+    """Return one model and one set of parameters for each side.
+
+    Raises:
+        InvalidRequestError: there are too few or too many, or one of them is none.
+    """
+    names = [models] if models is None or isinstance(models, str) else models
+    params = [DEFAULT] if sampling_params is None else sampling_params
+    params = [params] if isinstance(params, SamplingParams) else params
+    if not isinstance(names, list | tuple):
+        raise InvalidRequestError("models", models, "a list of models")
+    if not isinstance(params, list | tuple):
+        raise InvalidRequestError("sampling_params", sampling_params, "a list of SamplingParams")
+    for index, one in enumerate(params):
+        if not isinstance(one, SamplingParams):
+            raise InvalidRequestError(f"sampling_params[{index}]", one, "a SamplingParams")
+    count = max(len(names), len(params))
+    if not 2 <= count <= len(LETTERS):
+        given = f"{len(names)} and {len(params)}"
+        raise InvalidRequestError("models, sampling_params", given, f"together 2 to {len(LETTERS)} sides to compare")
+    if len(names) not in (1, count) or len(params) not in (1, count):
+        given = f"{len(names)} and {len(params)}"
+        raise InvalidRequestError("models, sampling_params", given, "as many of one as of the other, or one for all")
+    names, params = list(names) * (count // len(names)), list(params) * (count // len(params))
+    return names, [one.model_copy() for one in params]
+
+
+def seeded(params: SamplingParams, seed: int) -> SamplingParams:
+    """Return the parameters with a seed, if they draw and name none."""
+    draws = effective_sampling(params).strategy != SamplingStrategy.greedy
+    return params.model_copy(update={"seed": seed}) if draws and params.seed is None else params
+
+
+def titles(cards: Sequence[ModelCard], models: Sequence[str], settings: Sequence[str]) -> list[dict[str, Any]]:
+    """Return letter, model and settings of each side, in words."""
+    return [
+        {"letter": letter, "model": model, "settings": " · ".join(filter(None, [card.precision, words]))}
+        for letter, card, model, words in zip(LETTERS, cards, models, settings, strict=False)
+    ]
+
+
+def choosable(session: SessionLike) -> list[dict[str, Any]]:
+    """Return the models that a side may have, each with its precision and those it could be registered in."""
+    providers = session.config.providers.get("inference", ())
+    precisions = {one.provider_id: [choice["value"] for choice in precision_choices(one)] for one in providers}
+    return [
+        {
+            **{name: card[name] for name in ("value", "identifier", "provider_id", "precision")},
+            "precisions": [
+                name for name in precisions.get(card["provider_id"], ()) if name not in ("", card["precision"])
+            ],
+        }
+        for card in served_cards(session, "causal")
+    ]
+
+
+def choice_of(session: SessionLike, models: Sequence[Mapping[str, Any]], model: str | None) -> dict[str, str]:
+    """Return the choice that stands for a model in the precision in which it is served; None is the session's default.
+
+    Raises:
+        ModelNotFoundError: it is not served.
+    """
+    card = session.card(model)
+    wanted = (card.provider_id, card.identifier)
+    named = (one["value"] for one in models if (one["provider_id"], one["identifier"]) == wanted)
+    return {"model": next(named, model or card.identifier), "precision": ""}
+
+
+def served_as(session: SessionLike, choice: Mapping[str, str]) -> str:
+    """Return the name of a model in the chosen precision; it is registered where it is not served in it yet."""
+    name, precision = choice["model"], choice["precision"]
+    card = session.card(name)
+    if precision in ("", card.precision):
+        return name
+    for other in served_cards(session, "causal"):
+        if [other[fact] for fact in ("provider_id", "source", "precision")] == [
+            card.provider_id,
+            card.source,
+            precision,
+        ]:
+            return str(other["value"])
+    registered = session.register_model(
+        f"{card.identifier}-{precision}", card.source, provider_id=card.provider_id, precision=precision
+    )
+    return choice_of(session, choosable(session), f"{registered.provider_id}/{registered.identifier}")["model"]

@@ -1,0 +1,209 @@
+"""A text as a model reads it: pasted in the page or given by Python, alone or beside another one."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import traitlets
+
+from workbench.errors import ClosedError, InvalidRequestError
+from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.base import LOCK, Part, Parts, WorkbenchWidget
+from workbench.widgets.code import read_code
+from workbench.widgets.composing import logprobs_with, take_the_place, until_made
+from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.model_picker import ModelPicker
+from workbench.widgets.run_feed import RunFeed
+from workbench.widgets.static_html import read_html
+from workbench.widgets.stream_view import ALTERNATIVES
+from workbench.widgets.token_inspector import TokenInspector
+from workbench.widgets.token_table import TokenTable
+from workbench.widgets.wire import in_words
+
+MOST_TEXTS = 2
+
+
+class ReadView(WorkbenchWidget):
+    """Has a model read one text or two, and shows for each token how surprising it was after those before it.
+
+    Args:
+        session: measures the texts.
+        text: the text in the first box.
+        other: the text in the second box; empty shows the first alone.
+        model: identifier of the model to begin with; None takes the first one served.
+        alternatives: how many other tokens are kept at each position.
+    """
+
+    _esm = module_source("read_view")
+    _css = style_source("read_view")
+    _twin_shows = ("state",)
+
+    picker = Part("Which model reads.")
+    text = traitlets.Unicode("", help="The text in the first box.").tag(sync=True)
+    other = traitlets.Unicode("", help="The text in the second box; empty shows the first alone.").tag(sync=True)
+    feeds = Parts("The run feed of each text.")
+    inspectors = Parts("Everything about the selected token of each text.")
+    tables = Parts("One row a token, for each text.")
+    state = traitlets.Enum(("idle", "running", "done"), "idle", help="Whether texts are being read.").tag(sync=True)
+    code = traitlets.Unicode("", help="The Python call that shows the same.").tag(sync=True)
+
+    def __init__(
+        self,
+        session: SessionLike,
+        text: str = "",
+        other: str = "",
+        *,
+        model: str | None = None,
+        alternatives: int = ALTERNATIVES,
+    ) -> None:
+        for field, given in (("text", text), ("other", other)):
+            if not isinstance(given, str):
+                raise InvalidRequestError(field, given, "a text")
+        logprobs_with(alternatives)
+        self._session, self._alternatives = session, alternatives
+        with ExitStack() as made:
+            feeds = [until_made(made, RunFeed()) for _ in range(MOST_TEXTS)]
+            super().__init__(
+                picker=until_made(made, ModelPicker(session, value=model)),
+                text=text,
+                other=other,
+                feeds=feeds,
+                inspectors=[until_made(made, TokenInspector(feed=feed)) for feed in feeds],
+                tables=[until_made(made, TokenTable(feed=feed)) for feed in feeds],
+            )
+            made.pop_all()
+        for feed in feeds:
+            feed.observe(self._show_state, "snapshot")
+            feed.observe(self._measure_alike, "unit")
+        self.observe(self._show_code, ["text", "other"])
+        self.picker.observe(self._show_code, "value")
+        self._show_code()
+        self.on_msg(self._answer)
+
+    @property
+    def model(self) -> str | None:
+        """Identifier of the model that reads next; may be set."""
+        return self.picker.value  # type: ignore[no-any-return]
+
+    @model.setter
+    def model(self, identifier: str) -> None:
+        self.picker.value = identifier
+
+    @property
+    def runs(self) -> tuple[RunLike, ...]:
+        """One for each text that is shown; their tokens are those of the text."""
+        return tuple(feed.run for feed in self.feeds if feed.run is not None)
+
+    def start(self, text: str | None = None, other: str | None = None) -> tuple[RunLike, ...]:
+        """Read the texts in the boxes; those that are still being read are stopped first.
+
+        Args:
+            text, other: replace what the boxes hold; None keeps it.
+
+        Raises:
+            ClosedError: this view was closed.
+            InvalidRequestError: the first text is empty, or the session refuses one; nothing is read then.
+        """
+        with LOCK:
+            if self.closed:
+                raise ClosedError("this view was closed; make a new one")
+            self.text = self.text if text is None else text
+            self.other = self.other if other is None else other
+            if not self.text:
+                raise InvalidRequestError("text", "", "a text of at least one character: paste one first")
+            self.stop()
+            with ExitStack() as started:  # where one is refused, the other must not go on
+                runs = []
+                for one in self._texts():
+                    runs.append(self._session.reading(one, model=self.model, alternatives=self._alternatives))
+                    started.callback(runs[-1].cancel)
+                started.pop_all()
+            self.state = "running"
+            for feed in self.feeds[len(runs) :]:
+                feed.clear()
+            for feed, run in zip(self.feeds, runs, strict=False):
+                feed.follow(run, or_return=True)
+            return tuple(runs)
+
+    def stop(self) -> None:
+        """Stop what is being read, within one step of the model."""
+        for run in self.runs:
+            if not run.done:
+                run.cancel()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the texts are read and the page has them; True if they are."""
+        return all(feed.wait(timeout_s) for feed in self.feeds)
+
+    def static_html(self) -> str:
+        return read_html(self.runs, self._texts(), self.feeds[0].unit)
+
+    def __repr__(self) -> str:
+        return f"ReadView(model={self.model!r}, texts={len(self._texts())})"
+
+    def _release(self) -> None:
+        self.stop()
+        for part in (*self.tables, *self.inspectors, self.picker, *self.feeds):
+            part.close()
+
+    def _is_settled(self) -> bool:
+        return bool(self.state != "running")
+
+    def _texts(self) -> list[str]:
+        return [text for text in (self.text, self.other) if text]
+
+    def _show_state(self, _change: Any = None) -> None:
+        states = [feed.run.done for feed in self.feeds if feed.run is not None]
+        with LOCK:
+            self.state = "idle" if not states else "done" if all(states) else "running"
+
+    def _measure_alike(self, change: Any) -> None:
+        for feed in self.feeds:
+            feed.unit = change.new
+        self._update_twin()
+
+    def _show_code(self, _change: Any = None) -> None:
+        with LOCK:
+            self.code = read_code(self._texts(), model=self.model, alternatives=self._alternatives)
+
+    def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        kind = message.get("kind") if isinstance(message, dict) else None
+        if kind in ("run", "stop"):
+            self.send({"kind": "reply", "id": message.get("id"), "error": self._done(message)})
+
+    def _done(self, message: dict[str, Any]) -> str | None:
+        """Do what a button asks for; return what went wrong in words."""
+        try:
+            if message["kind"] == "stop":
+                self.stop()
+            else:
+                # The texts as they stood in the page; their own updates may still be on the way.
+                given = (message.get(name) for name in ("text", "other"))
+                self.start(*(text if isinstance(text, str) else None for text in given))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+            return in_words(problem)
+        return None
+
+
+def read(
+    session: SessionLike,
+    text: str = "",
+    other: str = "",
+    *,
+    model: str | None = None,
+    alternatives: int = ALTERNATIVES,
+) -> ReadView:
+    """Have a model read one text or two, and show them; without a text the view waits for one to be pasted.
+
+    A view of the very same texts that is open on this session is closed. See `ReadView` for the arguments.
+    """
+    opened = ReadView(session, text, other, model=model, alternatives=alternatives)
+    if text or other:
+        try:
+            opened.start()
+        except Exception:
+            opened.close()
+            raise
+    take_the_place(session, opened, (text, other, model, alternatives))
+    return opened

@@ -69,7 +69,7 @@ test("before the first token it is said what goes on, how much of it and for how
   assert.equal(said(reading), "Reading the prompt (1,340 tokens) …");
   assert.equal(said({ ...reading, done: 512 }, "text"), "Reading the text: 512 of 1,340 tokens …");
   const state = (/** @type {Progress | null} */ progress) =>
-    stateInWords({ state: "running", stopReason: null, pausedBy: null, progress });
+    stateInWords({ state: "running", stopReason: null, pausedBy: null, unit: "bits", progress });
   assert.deepEqual([loading, reading, null].map(state), ["loading the model", "reading the prompt", "running"]);
 });
 

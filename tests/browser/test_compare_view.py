@@ -89,13 +89,13 @@ def test_the_keyboard_walks_all_sides_at_once_and_shows_what_each_held_possible(
         output.press(key)
         modules.carry()
         assert view.position == expected
-    expect(modules.browser.locator(".wb-compare p.wb-sr[role=status]")).to_contain_text("Token 1. A: ␣sea")
+    expect(modules.browser.locator(".wb-compare p.wb-sr[role=status]")).to_contain_text("Token 2. A: ␣sea")
     output.press("Escape")
     modules.carry()
     assert modules.browser.locator(".wb-compare-candidates").is_hidden()
     view.position = 3
     modules.wait("document.querySelector('.wb-compare').dataset.wbPosition === '3'")
-    expect(modules.browser.locator(".wb-compare-candidates h3")).to_contain_text("Token 3 · KL(A‖B)")
+    expect(modules.browser.locator(".wb-compare-candidates h3")).to_contain_text("Token 4 · KL(A‖B)")
 
 
 def test_the_keyboard_runs_and_stops_all_sides(modules: ModuleHost) -> None:

@@ -60,7 +60,7 @@ def _span(token: TokenRecord, piece: str, is_marked: bool) -> str:
     text = f"<small>{text}</small>" if token.is_special else text
     if not is_marked:
         return text
-    title = escape(f"token {token.position}, {percent_of(token.logprob)}")
+    title = escape(f"token {token.position + 1}, {percent_of(token.logprob)}")
     return f'<strong title="{title}" style="{_MARK}">{text}</strong>'
 
 
@@ -86,7 +86,7 @@ def _table(comparison: Comparison, unit: str) -> str:
 
 
 def _row(comparison: Comparison, position: int, unit: str) -> str:
-    cells = [str(position)]
+    cells = [str(position + 1)]
     for run in comparison.runs:
         token = run.tokens[position] if position < len(run.tokens) else None
         if token is None:

@@ -75,7 +75,7 @@ def _parting(pair: Pair, letter: str) -> str:
         what = "text" if pair.by_text else f"{len(pair.reference.tokens)} tokens"
         return f"A and {letter}: the same {what}."
     at, other_at = pair.divergence.position, pair.divergence.other_position
-    where = f"token {at}" if at == other_at else f"token {at} of A and {other_at} of {letter}"
+    where = f"token {at + 1}" if at == other_at else f"token {at + 1} of A and {other_at + 1} of {letter}"
     reference, other = _token_at(pair.reference, at), _token_at(pair.other, other_at)
     if reference is None or other is None:
         return f"A and {letter} are the same until {'A' if reference is None else letter} ends, at {where}."

@@ -276,7 +276,9 @@ def test_the_page_gets_every_difference_once_while_they_run_and_the_whole_at_the
     (pair,) = whole["pairs"]
     assert pair["at"] == [PARTED, PARTED]
     said = pair["said"]
-    assert said["bits"].startswith(f"A and B part at token {PARTED}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: ")
+    assert said["bits"].startswith(
+        f"A and B part at token {PARTED + 1}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: "
+    )
     for unit in ("bits", "nats"):
         assert said[unit].endswith(f" {unit} at most.")
     told: list[float] = []
@@ -333,9 +335,9 @@ def test_the_twin_has_every_text_the_sentence_and_the_tokens_side_by_side(page: 
     reader = Reader(html)
     for words in ("Why is the sea salty?", SEA, f"A: {MODELS[0]} · int4", f"B: {MODELS[1]} · float32", "end of turn"):
         assert words in reader.text
-    assert f"A and B part at token {PARTED}" in reader.text
+    assert f"A and B part at token {PARTED + 1}" in reader.text
     assert html.count("<strong") == 2
-    assert [title.split(",")[0] for title in reader.titles] == [f"token {PARTED}"] * 2
+    assert [title.split(",")[0] for title in reader.titles] == [f"token {PARTED + 1}"] * 2
     assert "tokens/s" not in reader.text
 
 

@@ -62,7 +62,7 @@ function strip(pair, name, most, position, unit, look) {
     bar.style.height = `${Math.max(2, (100 * (pair.kl[at] ?? 0)) / most)}%`;
     return h(
       "span",
-      { class: "wb-compare-slot", "data-wb-at": at, title: `token ${at}: ${divergence(pair.kl[at], unit)}` },
+      { class: "wb-compare-slot", "data-wb-at": at, title: `token ${at + 1}: ${divergence(pair.kl[at], unit)}` },
       bar,
     );
   });
@@ -109,11 +109,11 @@ export function candidates({ stores, sides, model, differences, on, signal }) {
     const after =
       parted !== null && position > parted ? ["after the first difference: the texts before it are not the same"] : [];
     root.replaceChildren(
-      h("h3", { text: [`Token ${position}`, ...kl, ...after].join(" · ") }),
+      h("h3", { text: [`Token ${position + 1}`, ...kl, ...after].join(" · ") }),
       h("div", { class: "wb-compare-scroller" }, candidateTable(here, sides)),
     );
     said.textContent = [
-      `Token ${position}`,
+      `Token ${position + 1}`,
       ...here.map(
         (one, i) =>
           `${sides[i].letter}: ${one ? `${visible(one.token.label)} ${percentOf(one.token.logprob)}` : "ended"}`,

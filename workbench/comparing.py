@@ -323,7 +323,7 @@ def _compared(pair: Pair | None, position: int) -> tuple[bool, float]:
 
 
 def _summary(pair: Pair) -> str:
-    where = "the same" if pair.divergence is None else f"other from token {pair.divergence.position} on"
+    where = "the same" if pair.divergence is None else f"other from token {pair.divergence.position + 1} on"
     mean = pair.mean_kl_nats
     far = f"no KL, {pair.why}" if mean is None and pair.why else None if mean is None else f"mean KL {mean:.2g} nat"
     return ", ".join(filter(None, [f"{pair.other.model} {where}", far]))

@@ -80,7 +80,7 @@ class ContextLengthError(InvalidRequestError):
             field,
             f"{prompt_tokens} tokens",
             f"shorter than the model's context of {context_length} tokens: shorten the text or the history",
-            in_form=f"{prompt_tokens:,} tokens; this model takes {context_length:,}.",
+            in_form=f"{prompt_tokens:,} tokens; this model takes fewer than {context_length:,}.",
         )
 
 

@@ -26,6 +26,7 @@ class Looking:
 
     model: str
     tokens: list[TokenRecord]
+    end: TokenRecord | None
     inspector: Inspector | None
     """Answers for single positions, where the model runs in this process."""
     call_opening: str
@@ -148,7 +149,7 @@ class Looking:
     def _inspect(self, position: int) -> Inspector:
         if not is_count(position):
             raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
-        if not self.tokens:
+        if not self.tokens and self.end is None:
             raise InvalidRequestError("position", position, "that of a generated token; this run has none so far")
         if self.inspector is None:
             raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")

@@ -30,7 +30,8 @@ class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
     """A run that measures a text: ``tokens`` are the text's, each with its probability after those before it.
 
     Returned by `Workbench.reading`. The first token has no probability (NaN), unless the model begins every text with a
-    token of its own. Nothing is generated, so nothing can be branched, extended, or replayed from a capsule.
+    token of its own. Nothing is generated, so nothing can be branched, extended, or replayed from a capsule, and no
+    whole distribution is kept: `Workbench.score` and ``alternatives`` tell what else was probable.
     """
 
     reads = True
@@ -47,6 +48,9 @@ class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
     def extend(self, *_: Any) -> NoReturn:
         """Raise `UnsupportedFieldError`: there is no answer to extend."""
         self._refuse("extend")
+
+    def _inspect(self, *_: Any) -> NoReturn:
+        self._refuse("position")
 
     def _refuse(self, field: str) -> NoReturn:
         raise UnsupportedFieldError(field, self.id, "called on a run that generates: a reading only measures its text")

@@ -126,6 +126,14 @@ test("progress is what the last message said of it, and the seconds of a stage g
   assert.equal(store.progress, null);
 });
 
+test("the measured prompt that an answered page was told stays to the end, which does not repeat it", () => {
+  const { fake, store } = opened(snapshot(0));
+  /** @type {WireToken[]} */ const prompt = [[7, " upon", -0.5, 1, 1]];
+  fake.receive({ kind: "snapshot", snapshot: snapshot(2, { sequence: 1, prompt }) });
+  fake.receive({ ...snapshot(0, { state: "finished", sequence: 1 }), kind: "end", at: 2 });
+  assert.deepEqual([store.prompt.length, fake.state.snapshot.prompt], [1, prompt]);
+});
+
 test("the measured prompt is told once and stays, in the page and in what the page saves", () => {
   const { fake, store } = opened(snapshot(0));
   assert.deepEqual([store.prompt, store.reads], [[], false]);

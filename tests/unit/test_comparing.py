@@ -261,7 +261,7 @@ def test_waiting_is_for_all_runs_and_telling_is_by_any() -> None:
 def test_its_repr_says_who_where_and_how_far(bench: Workbench) -> None:
     shown = repr(Comparison(answers(bench, "hello", "hello", "help")))
     assert shown == (
-        "<Comparison with hello: hello the same, mean KL 0 nat; help other from token 3 on, mean KL 5 nat>"
+        "<Comparison with hello: hello the same, mean KL 0 nat; help other from token 4 on, mean KL 5 nat>"
     )
 
 

@@ -38,6 +38,11 @@ def read(bench: Workbench, text: str = TEXT, **options: Any) -> Reading:
     return run
 
 
+def test_a_reading_keeps_no_whole_distribution_and_says_so(bench: Workbench) -> None:
+    with pytest.raises(UnsupportedFieldError, match="a reading only measures"):
+        bench.reading("a b").distribution(1)
+
+
 def test_its_tokens_are_those_of_the_text_with_the_numbers_of_the_prompt(bench: Workbench) -> None:
     run = read(bench, alternatives=3)
     completion = bench.completion(

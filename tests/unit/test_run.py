@@ -393,6 +393,15 @@ def test_the_end_is_a_record_of_its_own_with_its_distribution(bench: Bench) -> N
     assert "".join(token.text for token in run.tokens) == run.text == TEXT
 
 
+def test_an_end_that_comes_at_once_has_its_distribution_too(fake_models: FakeModels) -> None:
+    fake_models.add("mute", FakeDecoder(scripted_speech("")))
+    with Workbench(fake_models.config) as bench:
+        run = bench.completion(PROMPT, logprobs=LogProbConfig(top_k=2))
+        run.result()
+        assert (run.tokens, run.end and run.end.position) == ([], 0)
+        assert run.distribution(0)["token_id"][0] == EOS
+
+
 def test_what_could_have_come_in_place_of_the_end_is_gone_on_from(bench: Bench) -> None:
     run = bench.run(logprobs=LogProbConfig(top_k=2))
     run.result()

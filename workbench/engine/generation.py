@@ -129,7 +129,7 @@ class Generation:
         """Emit how much of the prompt has been read; nothing once the answer has begun."""
         if not self.has_started:
             read_tokens = 0 if self.cache is None else self.cache.length
-            self._emit(PromptProgress(read_tokens, len(self.request.prompt_ids)))
+            self._emit(PromptProgress(read_tokens, len(self.known_ids)))  # a branch reads what it keeps, too
 
     def pause(self) -> None:
         self._emit(Paused(self.handle.watch))

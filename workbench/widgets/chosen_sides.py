@@ -56,6 +56,37 @@ class ChosenSides(WorkbenchWidget):
             raise
         self.observe(self._show_next, "choices")
 
+    @traitlets.validate("choices")
+    def _checked_choices(self, proposal: Any) -> list[dict[str, str]]:
+        choices: list[dict[str, str]] = proposal["value"]
+        if any(one.keys() != {"model", "precision"} for one in choices):
+            raise InvalidRequestError("choices", choices, 'a list of {"model": ..., "precision": ...}')
+        if len(choices) != len(self.controls):
+            allowed = f"{len(self.controls)}, one for each side; see add_side and remove_side"
+            raise InvalidRequestError("choices", len(choices), allowed)
+        return choices
+
+    def choose(self, index: int, model: str, precision: str = "") -> None:
+        """Choose what one side of the next start is made with.
+
+        Args:
+            index: of the side, from 0.
+            model: one that is served.
+            precision: the empty one is that in which the model is served.
+
+        Raises:
+            InvalidRequestError: there is no such side.
+            ModelNotFoundError: nobody serves the model.
+        """
+        with LOCK:
+            count = len(self.choices)
+            if not is_count(index) or index >= count:
+                raise InvalidRequestError("side", index, f"the index of one of {count} sides")
+            self._session.card(model)
+            chosen = {"model": model, "precision": precision}
+            self.models = choosable(self._session)
+            self.choices = [chosen if i == index else choice for i, choice in enumerate(self.choices)]
+
     def add_side(self) -> None:
         """Give the next start one more side, chosen as the last one is.
 
@@ -64,9 +95,11 @@ class ChosenSides(WorkbenchWidget):
         """
         with LOCK:
             if len(self.choices) >= MOST_CHOSEN:
-                raise InvalidRequestError("sides", len(self.choices) + 1, f"at most {MOST_CHOSEN}")
+                allowed = f"at most {MOST_CHOSEN}"
+                raise InvalidRequestError("sides", len(self.choices) + 1, allowed, in_form="Four sides at most.")
             added = self._made(self.controls[-1].value)
             with self.hold_sync():
+                self.models = choosable(self._session)
                 self.controls = [*self.controls, added]
                 self.choices = [*self.choices, dict(self.choices[-1])]
 
@@ -79,7 +112,8 @@ class ChosenSides(WorkbenchWidget):
         with LOCK:
             count = len(self.choices)
             if not is_count(index) or index >= count or count == 2:
-                raise InvalidRequestError("side", index, f"the index of one of {count} sides, two of which must stay")
+                allowed = f"the index of one of {count} sides, two of which must stay"
+                raise InvalidRequestError("side", index, allowed, in_form="Two sides must stay.")
             removed = self.controls[index]
             with self.hold_sync():
                 self.controls = [one for one in self.controls if one is not removed]
@@ -88,9 +122,11 @@ class ChosenSides(WorkbenchWidget):
 
     def _take_choices(self) -> list[str]:
         """Return the models as they are served, some of them registered just now; the choices name them from now on."""
-        models = [served_as(self._session, choice) for choice in self.choices]
+        try:
+            models = [served_as(self._session, choice) for choice in self.choices]
+        finally:
+            self.models = choosable(self._session)  # also where one was registered and the next one refused
         with self.hold_sync():
-            self.models = choosable(self._session)
             self.choices = [{"model": model, "precision": ""} for model in models]
         return models
 

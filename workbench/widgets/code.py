@@ -73,7 +73,8 @@ def compare_code(
 ) -> str:
     """Return the code that compares; one model and one set of parameters for each side."""
     sides = ", ".join(map(_literal, models)), ", ".join(map(sampling_code, params))
-    arguments = [_literal(prompt), f"models=[{sides[0]}]", f"sampling_params=[{sides[1]}]", f"mode={_literal(mode)}"]
+    asked = [_literal(prompt)] if prompt.strip() else []
+    arguments = [*asked, f"models=[{sides[0]}]", f"sampling_params=[{sides[1]}]", f"mode={_literal(mode)}"]
     return _OPENING + _call("compare", [*arguments, f"alternatives={alternatives}"])
 
 

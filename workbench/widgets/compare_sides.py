@@ -7,7 +7,6 @@ from typing import Any
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
-from workbench.records import ModelCard
 from workbench.widgets.compare_wire import LETTERS
 from workbench.widgets.contract import SessionLike
 from workbench.widgets.model_picker import served_cards
@@ -52,11 +51,11 @@ def seeded(params: SamplingParams, seed: int) -> SamplingParams:
     return params.model_copy(update={"seed": seed}) if draws and params.seed is None else params
 
 
-def titles(cards: Sequence[ModelCard], models: Sequence[str], settings: Sequence[str]) -> list[dict[str, Any]]:
+def titles(models: Sequence[str], precisions: Sequence[str | None], settings: Sequence[str]) -> list[dict[str, Any]]:
     """Return letter, model and settings of each side, in words."""
     return [
-        {"letter": letter, "model": model, "settings": " · ".join(filter(None, [card.precision, words]))}
-        for letter, card, model, words in zip(LETTERS, cards, models, settings, strict=False)
+        {"letter": letter, "model": model, "settings": " · ".join(filter(None, [precision, words]))}
+        for letter, model, precision, words in zip(LETTERS, models, precisions, settings, strict=False)
     ]
 
 
@@ -88,7 +87,11 @@ def choice_of(session: SessionLike, models: Sequence[Mapping[str, Any]], model: 
 
 
 def served_as(session: SessionLike, choice: Mapping[str, str]) -> str:
-    """Return the name of a model in the chosen precision; it is registered where it is not served in it yet."""
+    """Return the name of a model in the chosen precision; it is registered where it is not served in it yet.
+
+    Raises:
+        InvalidRequestError: the model's files are not here yet, so that registering it would fetch them first.
+    """
     name, precision = choice["model"], choice["precision"]
     card = session.card(name)
     if precision in ("", card.precision):
@@ -100,6 +103,9 @@ def served_as(session: SessionLike, choice: Mapping[str, str]) -> str:
             precision,
         ]:
             return str(other["value"])
+    if card.architecture is None:
+        allowed = f"that in which {name} is served, until its files are here: run it once first"
+        raise InvalidRequestError("precision", precision, allowed)
     registered = session.register_model(
         f"{card.identifier}-{precision}", card.source, provider_id=card.provider_id, precision=precision
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import traitlets
 
 from workbench.comparing import Comparison, Pair
-from workbench.errors import ClosedError, InvalidRequestError
+from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import Message, SamplingParams, UserMessage
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Parts
@@ -126,7 +126,7 @@ class CompareView(ChosenSides):
             models = self._take_choices()
             comparison = self._compared(models, self._launch(models))
             self._comparison, self._sent = comparison, [0] * (len(models) - 1)
-            self._show_sides(models)
+            self._show_sides([{"model": model, "precision": ""} for model in models])
             self.position = None
             for feed, run in zip(self.feeds, comparison.runs, strict=True):
                 feed.follow(run)
@@ -171,17 +171,25 @@ class CompareView(ChosenSides):
         with LOCK:
             # While sides are added or removed, one list is longer than the other.
             if self._comparison is None and not self.closed and len(self.choices) == len(self.controls):
-                self._show_sides([choice["model"] for choice in self.choices])
+                with suppress(ModelNotFoundError):  # it was unregistered meanwhile; the start says so
+                    self._show_sides(self.choices)
 
-    def _show_sides(self, models: list[str]) -> None:
+    def _show_sides(self, choices: Sequence[Mapping[str, str]]) -> None:
+        models = [choice["model"] for choice in choices]
+        precisions = [choice["precision"] or self._session.card(choice["model"]).precision for choice in choices]
         kept, extra = self.feeds[: len(models)], self.feeds[len(models) :]
         settings, common = settings_in_words([one.value for one in self.controls])
         params = self._seeded_params()
         with self.hold_sync():
             self.feeds = [*kept, *(self._feed() for _ in models[len(kept) :])]
-            self.sides, self.common = titles([self._session.card(one) for one in models], models, settings), common
-            self.code = compare_code(
-                self.prompt, models=models, params=params, mode=self._mode, alternatives=self._alternatives
+            self.sides, self.common = titles(models, precisions, settings), common
+            # A precision that is not served yet has no name that Python could call.
+            self.code = (
+                ""
+                if any(choice["precision"] for choice in choices)
+                else compare_code(
+                    self.prompt, models=models, params=params, mode=self._mode, alternatives=self._alternatives
+                )
             )
         for feed in extra:
             feed.close()
@@ -240,7 +248,7 @@ class CompareView(ChosenSides):
             pairs = () if self._comparison is None else self._comparison.pairs
             whole = self._whole(pairs, self.differences["state"])
             self.send({"kind": "whole", "id": message.get("id"), "differences": whole})
-        elif kind in ("run", "stop", "add", "remove"):
+        elif kind in ("run", "stop", "choose", "add", "remove"):
             self.send({"kind": "reply", "id": message.get("id"), "error": self._done(message)})
 
     def _done(self, message: dict[str, Any]) -> str | None:
@@ -248,6 +256,8 @@ class CompareView(ChosenSides):
         try:
             if message["kind"] == "stop":
                 self.stop()
+            elif message["kind"] == "choose":
+                self.choose(message.get("side", -1), str(message.get("model")), str(message.get("precision") or ""))
             elif message["kind"] == "add":
                 self.add_side()
             elif message["kind"] == "remove":

@@ -111,7 +111,7 @@ class ReadView(WorkbenchWidget):
             self.text = self.text if text is None else text
             self.other = self.other if other is None else other
             if not self.text:
-                raise InvalidRequestError("text", "", "a text of at least one character: paste one first")
+                raise InvalidRequestError("text", "", "a text of at least one character", in_form="Paste a text first.")
             self.stop()
             with ExitStack() as started:  # where one is refused, the other must not go on
                 runs = []
@@ -120,10 +120,10 @@ class ReadView(WorkbenchWidget):
                     started.callback(runs[-1].cancel)
                 started.pop_all()
             self.state = "running"
-            for feed in self.feeds[len(runs) :]:
-                feed.clear()
             for feed, run in zip(self.feeds, runs, strict=False):
                 feed.follow(run, or_return=True)
+            for feed in self.feeds[len(runs) :]:
+                feed.clear()
             return tuple(runs)
 
     def stop(self) -> None:

@@ -99,12 +99,14 @@ def _serif(text: str) -> str:
 
 def metrics_html(run: RunLike) -> str:
     usage = run.usage
-    prompt = f"{usage.prompt_tokens} prompt token{'' if usage.prompt_tokens == 1 else 's'}"
+    prompt = _tokens(usage.prompt_tokens, "prompt token")
     kept = f" and {usage.kept_tokens} kept" if usage.kept_tokens else ""
     cached = f" ({usage.reused_tokens} cached)" if usage.reused_tokens else ""
     facts = [f"{prompt}{kept}{cached}", f"{usage.generated_tokens} generated"]
     if run.reads:
-        facts = [f"{len(run.tokens)} tokens", f"perplexity {fixed(perplexity(run.tokens), 2)}"]
+        perplexed = perplexity(run.tokens)
+        facts = [_tokens(len(run.tokens))]
+        facts += [f"perplexity {fixed(perplexed, 2)}"] if perplexed is not None else []
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
     if usage.time_to_first_token_s is not None and not run.reads:
@@ -138,13 +140,14 @@ def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "
     """One token and its alternatives, the sampled one in bold; the end token says after how many others it came."""
     if token is None:
         return document(line("No token is selected."))
-    facts = [percent_of(token.logprob), f"rank {token.rank}", information(surprisal(token.logprob), unit, 1)]
+    facts = [_title(token)]
+    facts += [information(surprisal(token.logprob), unit, 1)] if math.isfinite(token.logprob) else []
     said = ", ".join([*facts, f"id {token.token_id}"])
     candidates: list[TokenRecord | Alternative] = sorted(
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    name = f"The end, after {token.position} tokens" if is_end else f"Token {token.position + 1}"
+    name = f"The end, after {_tokens(token.position)}" if is_end else f"Token {token.position + 1}"
     return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
@@ -224,15 +227,20 @@ def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     hue = _COOL if color_by == "entropy" else _HEAT
     style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
     word = piece.removeprefix(" ") or piece  # the space may hang at the end of a line, and its colour with it
-    return f'{piece[: len(piece) - len(word)]}<span title="{_title(token)}"{style}>{escape(shown(word))}</span>'
+    return f'{piece[: len(piece) - len(word)]}<span title="{escape(_title(token))}"{style}>{escape(shown(word))}</span>'
 
 
 def _control_token(token: TokenRecord) -> str:
-    return f'<small title="{_title(token)}">{escape(shown(token.text))}</small>'
+    return f'<small title="{escape(_title(token))}">{escape(shown(token.text))}</small>'
 
 
 def _title(token: TokenRecord) -> str:
-    return escape(f"{percent_of(token.logprob)}, rank {token.rank}")
+    known = math.isfinite(token.logprob)
+    return f"{percent_of(token.logprob)}, rank {token.rank}" if known else "no probability is known"
+
+
+def _tokens(count: int, name: str = "token") -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,7 +197,7 @@ def test_sides_are_added_up_to_four_and_removed_down_to_two(page: Page) -> None:
     before = len(ipywidget._instances)
     for _ in range(3):
         page.send(view, {"kind": "add", "id": 1})
-    assert page.customs(view, "reply")[-1]["error"] == "sides must be at most 4; got 5"
+    assert page.customs(view, "reply")[-1]["error"] == "Four sides at most."
     assert [choice["model"] for choice in view.choices] == [MODELS[0], *[MODELS[1]] * 3]
     page.send(view, {"kind": "run", "id": 2, "prompt": "Hi"})
     assert [side["letter"] for side in ended(view).sides] == list("ABCD")
@@ -204,11 +205,52 @@ def test_sides_are_added_up_to_four_and_removed_down_to_two(page: Page) -> None:
     assert len(view.feeds) == len(view.runs) == 4
     for side in (0, 2, 0):
         page.send(view, {"kind": "remove", "id": 3, "side": side})
-    assert "two of which must stay" in page.customs(view, "reply")[-1]["error"]
+    assert page.customs(view, "reply")[-1]["error"] == "Two sides must stay."
     view.start()
     ended(view)
     assert [call["sampling_params"].strategy for call in session.calls[6:]] == ["top_p", "top_p"]
     assert len(ipywidget._instances) == before
+
+
+def test_a_choice_is_sent_for_its_side_and_a_list_that_fits_no_sides_is_refused(page: Page) -> None:
+    view = CompareView(FakeSession(), "Hi", models=MODELS)
+    page.send(view, {"kind": "add", "id": 1})
+    page.send(view, {"kind": "choose", "id": 2, "side": 1, "model": MODELS[0], "precision": ""})
+    assert [choice["model"] for choice in view.choices] == [MODELS[0], MODELS[0], MODELS[1]]
+    for message in ({"side": 3, "model": MODELS[0]}, {"side": 0, "model": "nobody"}):
+        page.send(view, {"kind": "choose", "id": 3, **message})
+        assert page.customs(view, "reply")[-1]["error"]
+    for wrong in ([{"model": MODELS[0]}] * 3, view.choices[:2]):
+        with pytest.raises(InvalidRequestError, match="choices must be"):
+            view.choices = wrong
+    assert len(view.choices) == len(view.controls) == 3
+    assert ended_after(view, page)
+
+
+def ended_after(view: CompareView, page: Page) -> bool:
+    page.send(view, {"kind": "run", "id": 9, "prompt": "Hi"})
+    return len(ended(view).runs) == 3
+
+
+def test_a_precision_that_is_not_served_yet_is_in_the_title_and_in_no_code(page: Page) -> None:
+    view = CompareView(FakeSession(), models=[MODELS[0]] * 2)
+    assert 'bench.compare(\n    models=["' in view.code  # no prompt yet, so none that would be refused
+    view.choose(1, MODELS[0], "bf16")
+    assert [side["settings"].partition(" ")[0] for side in view.sides] == ["int4", "bf16"]
+    assert view.code == ""
+
+
+def test_a_precision_of_a_model_whose_files_are_not_here_is_refused(page: Page) -> None:
+    class Remote(FakeSession):
+        def card(self, model: str | None = None) -> Any:
+            return replace(super().card(model), architecture=None)
+
+    session = Remote()
+    view = CompareView(session, "Hi", models=[MODELS[0]] * 2)
+    view.choose(1, MODELS[0], "bf16")
+    with pytest.raises(InvalidRequestError, match="until its files are here"):
+        view.start()
+    assert session.calls == []
 
 
 def test_a_precision_that_a_model_is_not_served_in_is_registered_once(page: Page) -> None:

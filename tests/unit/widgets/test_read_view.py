@@ -52,7 +52,7 @@ def test_read_in_the_page_takes_the_texts_as_they_stand_there(page: Page) -> Non
     assert [run.text for run in ended(view).runs] == [ONE, OTHER]
     assert (view.text, view.other) == (ONE, OTHER)
     page.send(view, {"kind": "run", "id": 2, "text": "", "other": OTHER})
-    assert "text must be a text of at least one character" in page.customs(view, "reply")[-1]["error"]
+    assert page.customs(view, "reply")[-1]["error"] == "Paste a text first."
     assert len(view.runs) == 2
 
 

@@ -65,14 +65,8 @@ export function sidesSetup(anyModel, host, signal, ask) {
  * @returns {Row}
  */
 function sideRow(model, host, ref, signal, { index, ask }) {
-  const choose = (/** @type {Partial<Choice>} */ part) => {
-    const at = index();
-    model.set(
-      "choices",
-      model.get("choices").map((choice, i) => (i === at ? { ...choice, ...part } : choice)),
-    );
-    model.save_changes();
-  };
+  const choose = (/** @type {Partial<Choice>} */ part) =>
+    ask({ kind: "choose", side: index(), ...model.get("choices")[index()], ...part });
   const letter = h("span", { class: "wb-compare-letter" });
   const select = h("select", { class: "wb-field wb-compare-model" });
   select.addEventListener("change", () => choose({ model: select.value, precision: "" }));

@@ -37,8 +37,8 @@ import { unitChoice } from "./unit_choice.js";
  *
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "run", id, prompt}`, `{kind: "stop", id}`, `{kind: "add", id}` and
- * `{kind: "remove", id, side}`, answered by `{kind: "reply", id, error}`;
+ * Messages to the kernel: `{kind: "run", id, prompt}`, `{kind: "stop", id}`, `{kind: "add", id}`,
+ * `{kind: "remove", id, side}` and `{kind: "choose", id, side, model, precision}`, answered by `{kind: "reply", id, error}`;
  * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From it: `{kind: "differences", number, pairs}`.
  */
 

@@ -180,6 +180,8 @@ class RunStore {
     else if (message.kind === "snapshot") {
       this.#waitingForSnapshot = false;
       this.#restore(message.snapshot);
+      // It is told once, and neither the deltas to come nor the end repeat it.
+      if (message.snapshot.prompt) this.#keep({ prompt: message.snapshot.prompt });
     } else if (message.kind === "alternatives" && !message.error && message.run === this.run) {
       const { alternatives: kept = [] } = this.#model.get("snapshot");
       message.items.forEach((items, i) => {

@@ -31,8 +31,9 @@ function metrics(store) {
   if (!usage || (store.progress && !usage.prompt)) return [metric(["", stateInWords(store), ""])];
   const perplexity = perplexityOf(store.tokens);
   if (store.reads) {
+    const measured = store.tokens.length || usage.prompt;
     return [
-      metric(["", String(store.tokens.length || usage.prompt), " tokens"]),
+      metric(["", String(measured), measured === 1 ? " token" : " tokens"]),
       perplexity !== null && metric(["perplexity ", perplexity.toFixed(2), ""]),
       metric(["", stateInWords(store), ""]),
     ].filter((part) => part !== false);

@@ -21,15 +21,15 @@ const RUN_STATES = {
   unfinished: "not finished when it was saved",
 };
 
-const STAGE_WORDS = { loading: "loading the model", reading: "reading the prompt" };
-
 /**
  * @param {{
  *   state: string, stopReason: string | null, pausedBy: PausedBy | null, unit: Unit, progress?: Progress | null,
+ *   reads?: boolean,
  * }} run
  */
-export function stateInWords({ state, stopReason, pausedBy, unit, progress }) {
-  if (state === "running" && progress) return STAGE_WORDS[progress.stage];
+export function stateInWords({ state, stopReason, pausedBy, unit, progress, reads }) {
+  if (state === "running" && progress)
+    return progress.stage === "loading" ? "loading the model" : `reading the ${reads ? "text" : "prompt"}`;
   if (state === "paused" && pausedBy) return `paused: ${breakpointInWords(pausedBy, unit)}`;
   const stopped = state === "finished" ? STOP_WORDS[stopReason ?? ""] : undefined;
   return stopped ?? RUN_STATES[state] ?? state;

@@ -49,7 +49,7 @@ def test_what_is_the_same_is_quiet_and_the_first_difference_is_marked(modules: M
         same = modules.browser.locator(f"[data-wb-side='{letter}'] .wb-output .wb-compare-same")
         assert same.count() == PARTED
     said = modules.browser.locator(".wb-compare-said")
-    expect(said).to_contain_text(f"A and B part at token {PARTED}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens:")
+    expect(said).to_contain_text(f"A and B part at token {PARTED + 1}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens:")
     assert modules.browser.locator(".wb-compare-bar").count() == PARTED + 1
 
 
@@ -125,7 +125,7 @@ def test_of_a_thousand_tokens_the_strip_shows_the_peaks_and_a_bar_leads_to_its_t
     (pair,) = view.differences["pairs"]
     assert pair["at"] is None
     title = str(slots.nth(40).get_attribute("title"))
-    at = int(title.removeprefix("token ").partition(":")[0])
+    at = int(title.removeprefix("token ").partition(":")[0]) - 1
     stretch = [value for i, value in enumerate(pair["kl"]) if i * 64 // len(pair["kl"]) == 40]
     assert pair["kl"][at] == max(stretch)
     slots.nth(40).click()

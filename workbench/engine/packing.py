@@ -76,7 +76,8 @@ class Rotary:
         rope = config.rope_parameters
         self._scale = 1.0
         if rope["rope_type"] == "default":
-            steps = torch.arange(0, _shape(config).head_dim, 2, dtype=torch.float) / _shape(config).head_dim
+            width = _shape(config).head_dim
+            steps = torch.arange(0, width, 2, dtype=torch.float) / width
             self._frequencies = 1.0 / (rope["rope_theta"] ** steps)  # (head_dim / 2,)
         else:
             self._frequencies, self._scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config)

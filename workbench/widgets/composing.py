@@ -15,11 +15,10 @@ Made = TypeVar("Made", bound=WorkbenchWidget)
 _OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[WorkbenchWidget]]] = weakref.WeakKeyDictionary()
 
 
-class Choosing(WorkbenchWidget):
-    """A widget whose picker and controls say what is asked next."""
+class Picking(WorkbenchWidget):
+    """A widget whose picker says which model is asked next."""
 
     picker = Part("Which model answers.")
-    controls = Part("How the next token is chosen.")
 
     @property
     def model(self) -> str | None:
@@ -29,6 +28,12 @@ class Choosing(WorkbenchWidget):
     @model.setter
     def model(self, identifier: str) -> None:
         self.picker.value = identifier
+
+
+class Choosing(Picking):
+    """A widget whose picker and controls say what is asked next."""
+
+    controls = Part("How the next token is chosen.")
 
     @property
     def sampling_params(self) -> SamplingParams:

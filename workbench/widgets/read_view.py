@@ -9,9 +9,9 @@ import traitlets
 
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, Parts, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part, Parts
 from workbench.widgets.code import read_code
-from workbench.widgets.composing import logprobs_with, take_the_place, until_made
+from workbench.widgets.composing import Picking, logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.run_feed import RunFeed
@@ -24,7 +24,7 @@ from workbench.widgets.wire import in_words
 MOST_TEXTS = 2
 
 
-class ReadView(WorkbenchWidget):
+class ReadView(Picking):
     """Has a model read one text or two, and shows for each token how surprising it was after those before it.
 
     Args:
@@ -80,15 +80,6 @@ class ReadView(WorkbenchWidget):
         self.picker.observe(self._show_code, "value")
         self._show_code()
         self.on_msg(self._answer)
-
-    @property
-    def model(self) -> str | None:
-        """Identifier of the model that reads next; may be set."""
-        return self.picker.value  # type: ignore[no-any-return]
-
-    @model.setter
-    def model(self, identifier: str) -> None:
-        self.picker.value = identifier
 
     @property
     def runs(self) -> tuple[RunLike, ...]:

@@ -20,7 +20,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-ch
 
 # Tests that share what takes long to start are a group, and stay together; see tests/grouping.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
-QUICK := not (bench or browser or kernel or ray or real_model or server)
+QUICK := not (bench or browser or kernel or model or ray or server)
+
+# The suite starts hundreds of processes; without byte code each of them compiles the workbench anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -42,7 +45,7 @@ lab: setup ## set up, then open JupyterLab in notebooks/
 test: $(STAMPS)/test chromium models lint test-js ## set up, then run every gate, test and notebook; ARGS are pytest's
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
-check: lint test-js ## the gates, and every test that needs no model, browser, kernel, Ray or server: what a push runs
+check: lint test-js ## the gates, and every test that needs no model, browser, kernel, Ray or server; what a push runs
 	@$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
 
 lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction of imports, of Python and of JavaScript

@@ -26,7 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A suite that was started in the background ignores Ctrl+C, and so would each process that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["WORKBENCH_STATE"] = tempfile.mkdtemp(prefix="workbench-state-")
+STATE = Path(tempfile.mkdtemp(prefix="workbench-state-"))
+os.environ["WORKBENCH_STATE"] = str(STATE)
 os.environ.pop("WORKBENCH_CONFIG", None)
 
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
@@ -59,7 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(LESSON_TRACES, ignore_errors=True)
+    for folder in (LESSON_TRACES, STATE):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,11 @@ _LESSON_CHECKS = TESTS / "notebooks"
 _CONFORMANCE = TESTS / "conformance"
 
 _REAL_MODEL_FIXTURES = frozenset({"smollm2_path", "minilm_path"})
+_MODEL_FIXTURES = _REAL_MODEL_FIXTURES | {"family_folder", "tiny_folders", "tiny_llama", "tiny_model"}
+_MODEL_MODULES = frozenset(
+    f"tests.{name}" for name in ("sentence_models", "tiny_models", "tiny_vision_models", "zoo", "zoo_models")
+)
+_TOKENIZERS = frozenset({"bpe_tokenizer", "sentencepiece_tokenizer", "unigram_tokenizer"})
 _SERVER_MODULES = frozenset(
     f"tests.fakes.{name}" for name in ("dialect_servers", "http_server", "real_servers", "scripted_server")
 )
@@ -51,6 +57,7 @@ def _needs(item: pytest.Item) -> list[str]:
     needs = {
         "browser": _BROWSER in item.path.parents,
         "kernel": item.path.suffix == ".ipynb",
+        "model": provider != "inline::echo" if provider else _computes_with_a_model(item, fixtures),
         "ray": "ray_cluster" in fixtures or provider == "inline::ray",
         "real_model": bool(fixtures & _REAL_MODEL_FIXTURES) or item.path.suffix == ".ipynb",
         "server": provider.startswith("remote::") if provider else _speaks_to_server(item, fixtures),
@@ -58,11 +65,23 @@ def _needs(item: pytest.Item) -> list[str]:
     return [name for name, needed in needs.items() if needed]
 
 
-def _speaks_to_server(item: pytest.Item, fixtures: set[str]) -> bool:
-    values = vars(item.module).values() if isinstance(item, pytest.Function) else ()
-    return bool(fixtures & _SERVER_FIXTURES) or any(
-        getattr(value, "__module__", None) in _SERVER_MODULES for value in values
+def _computes_with_a_model(item: pytest.Item, fixtures: set[str]) -> bool:
+    """Whether a test, or another of its module, makes a small random model or loads an embedded one."""
+    return bool(fixtures & _MODEL_FIXTURES) or any(
+        value.__module__ in _MODEL_MODULES and value.__name__ not in _TOKENIZERS for value in _named_in_module(item)
     )
+
+
+def _speaks_to_server(item: pytest.Item, fixtures: set[str]) -> bool:
+    return bool(fixtures & _SERVER_FIXTURES) or any(
+        value.__module__ in _SERVER_MODULES for value in _named_in_module(item)
+    )
+
+
+def _named_in_module(item: pytest.Item) -> list[Any]:
+    """The functions and classes that a test's module names, imported ones too."""
+    values = vars(item.module).values() if isinstance(item, pytest.Function) else ()
+    return [value for value in values if hasattr(value, "__module__") and hasattr(value, "__name__")]
 
 
 def _conforming_provider(item: pytest.Item) -> str:

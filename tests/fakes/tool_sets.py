@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import cache
 from typing import Any
 
 from workbench.prompts.tools.definitions import Toolset
@@ -14,9 +15,10 @@ _WORDS = ("celsius", "fahrenheit", "it's", 'say "hi"', "naïve", "a\\b", "two\nl
 _VALUES: tuple[Any, ...] = (*_WORDS, 0, 1, 2.5, True, False, None, ["a", 1], {"k": [None]}, {"x": {}})
 
 
-def tool_sets(count: int, seed: int = 0) -> list[Toolset]:
+@cache
+def tool_sets(count: int, seed: int = 0) -> tuple[Toolset, ...]:
     """Sets of 1 to 5 tools with up to 5 parameters, of all types, nested, with enums and limits, some optional."""
-    return [_tool_set(random.Random(f"{seed}.{index}")) for index in range(count)]
+    return tuple(_tool_set(random.Random(f"{seed}.{index}")) for index in range(count))
 
 
 def _tool_set(draw: random.Random) -> Toolset:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from workbench.errors import InvalidRequestError
 from workbench.schemas.limits import followed, schema_text
 from workbench.schemas.patterns import fault
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import SchemaError
 
 Schema: TypeAlias = dict[str, Any] | bool
 
@@ -72,19 +76,13 @@ class Document:
     """
 
     def __init__(self, root: object, field: str) -> None:
-        # Beside Jupyter it takes a second to import, and most sessions read no schema.
-        from jsonschema import Draft202012Validator
-        from jsonschema.exceptions import SchemaError
-
         self.field = field
         self.text = schema_text(root, field)
         self.root: dict[str, Any] = json.loads(self.text)
         self.notes: list[str] = []
         """What of it has no force."""
         self._anchors: dict[str, Schema] = {}
-        try:
-            Draft202012Validator.check_schema(self.root)
-        except SchemaError as error:
+        if error := _schema_error(self.text):
             where = "".join(f"/{part}" for part in error.absolute_path)
             self.refuse(error.instance, f"a JSON schema of draft 2020-12 (at #{where}: {error.message[:200]})")
         for schema in _subschemas(self.root):
@@ -152,6 +150,20 @@ class Document:
             yield self.target(schema["$ref"])
         for key in IN_PLACE:
             yield from _held(schema, key)
+
+
+@lru_cache(maxsize=256)
+def _schema_error(text: str) -> SchemaError | None:
+    """Return why a text is no schema of the draft; cached, as a chat sends the same tools with every turn."""
+    # Importing it takes a second in a Jupyter kernel, and most sessions read no schema.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        Draft202012Validator.check_schema(json.loads(text))
+    except SchemaError as error:
+        return error
+    return None
 
 
 def _held(schema: dict[str, Any], key: str) -> Iterator[Schema]:

@@ -29,6 +29,7 @@ class JsonSchema:
     """Of the values that fit, in llguidance's dialect of Lark."""
     notes: tuple[str, ...]
     """What of it has no effect, or is judged once the answer is whole."""
+    _document: Document = dataclasses.field(repr=False, compare=False)
     _judge: Judge = dataclasses.field(repr=False, compare=False)
 
     @classmethod
@@ -47,11 +48,12 @@ class JsonSchema:
         if grammar is None:
             document.refuse(document.root, "a schema that some value fits")
         late = [f"{keyword!r} is judged when the answer is whole" for keyword in sorted(normaliser.unenforced)]
-        return cls(document.root, document.text, field, grammar, (*document.notes, *late), normaliser.judge)
+        notes = (*document.notes, *late)
+        return cls(document.root, document.text, field, grammar, notes, document, normaliser.judge)
 
     def normaliser(self) -> Normaliser:
         """Return what says which values may stand where."""
-        return Normaliser(Document(self.root, self.field))
+        return Normaliser(self._document)
 
     def misfit(self, value: Any, path: str) -> str | None:
         """Return where and why a JSON value does not fit, in words; None where it fits."""

@@ -47,6 +47,7 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_serves_wants_its_token_and_stops_by_a_signal(config: Path, number: int) -> None:
     with started("--config", str(config), "--json") as process:
@@ -62,6 +63,7 @@ def test_it_says_where_it_serves_wants_its_token_and_stops_by_a_signal(config: P
         assert process.stdout.read() == ""
 
 
+@pytest.mark.server
 def test_it_says_all_that_a_person_needs_and_takes_the_environments_token(config: Path) -> None:
     with started("--config", str(config), WORKBENCH_TOKEN="mine") as process:
         assert process.stdout is not None
@@ -73,6 +75,7 @@ def test_it_says_all_that_a_person_needs_and_takes_the_environments_token(config
         assert httpx.get(address).status_code == 200
 
 
+@pytest.mark.server
 def test_two_tokens_are_never_the_same(config: Path) -> None:
     tokens = []
     for _ in range(2):
@@ -82,6 +85,7 @@ def test_two_tokens_are_never_the_same(config: Path) -> None:
     assert all(len(token) >= 40 for token in tokens)
 
 
+@pytest.mark.server
 def test_without_a_token_it_says_so(config: Path) -> None:
     with started("--config", str(config), "--json", "--no-token") as process:
         facts = told(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ def conversation(text: str, parts: list[str]) -> list[Message]:
     ]
 
 
+@cache
 def tools(text: str) -> Toolset:
     parameter = ToolParamDefinition(param_type="any", description=text, default=text)
     return Toolset.of([ToolDefinition(tool_name="get_weather", description=text, parameters={"location": parameter})])

@@ -28,7 +28,6 @@ from workbench.protocol import (
 
 BYTES = LLTokenizer("byte")
 END = ord("\n")
-SETS = tool_sets(200)
 
 each_syntax = pytest.mark.parametrize("syntax", ToolSyntax)
 
@@ -72,7 +71,7 @@ def calls_in(text: str, tools: Toolset, syntax: ToolSyntax) -> list[ToolCall]:
 
 @each_syntax
 def test_every_text_of_the_grammar_is_at_least_one_call_that_fits_its_schema(syntax: ToolSyntax) -> None:
-    for seed, tools in enumerate(SETS):
+    for seed, tools in enumerate(tool_sets(200)):
         text = drawn(tools, syntax, seed)
         calls = calls_in(text, tools, syntax)
         assert 1 <= len(calls) <= MAX_CALLS
@@ -83,7 +82,7 @@ def test_every_text_of_the_grammar_is_at_least_one_call_that_fits_its_schema(syn
 @each_syntax
 def test_a_call_as_it_stands_in_a_history_is_a_text_of_the_grammar(syntax: ToolSyntax) -> None:
     """What the model is shown as its own calls is what it may write, and what the parser reads."""
-    for seed, tools in enumerate(SETS[:60]):
+    for seed, tools in enumerate(tool_sets(200)[:60]):
         calls = [(str(call.tool_name), call.arguments) for call in calls_in(drawn(tools, syntax, seed), tools, syntax)]
         text = calls_text([(name, dict(arguments)) for name, arguments in calls], syntax)
         state = matcher(tools, syntax)

@@ -115,6 +115,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
     )
     from workbench.records import (
         Alternative,
+        Breakpoint,
         ModelCard,
         TokenRecord,
         Usage,
@@ -126,7 +127,6 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
         Run,
         Workbench,
     )
-    from workbench.steering import Breakpoint
 
 __all__ = [
     "URL",
@@ -250,9 +250,8 @@ _MODULES = ("catalog", "errors", "expect", "protocol", "records", "widgets")
 # Asked in this order, light ones first: a name of the protocol never loads the session.
 _HOMES = (
     "workbench.errors",
-    "workbench.records",
-    "workbench.steering",
     "workbench.protocol",
+    "workbench.records",
     "workbench.capsule",
     "workbench.comparing",
     "workbench.replaying",

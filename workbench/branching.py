@@ -9,7 +9,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, StopReason, validate_sampling
 from workbench.protocol.sampling import is_count
 from workbench.providers.requests import Request
-from workbench.steering import Beginning
+from workbench.records import Beginning
 
 if TYPE_CHECKING:
     from workbench.run import Run

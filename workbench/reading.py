@@ -9,20 +9,12 @@ from typing import Any, NoReturn
 
 from workbench.capsule import Capsule
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
-from workbench.protocol import (
-    CompletionResponse,
-    CompletionResponseStreamChunk,
-    LogProbConfig,
-    RunDetail,
-    SamplingParams,
-    attach_detail,
-    token_logprobs,
-)
+from workbench.protocol import CompletionResponse, CompletionResponseStreamChunk, LogProbConfig, SamplingParams
 from workbench.protocol.sampling import is_count
 from workbench.providers.folding import folded_detail
 from workbench.providers.requests import Request, completion_request
 from workbench.providers.streams import closed_after
-from workbench.records import Prompt, PromptToken, TokenRecord, Usage
+from workbench.records import Prompt, PromptToken, RunDetail, TokenRecord, Usage, attach_detail, token_logprobs
 from workbench.run import Run
 
 

@@ -14,7 +14,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import CompletionRequest, SamplingStrategy
 from workbench.protocol.sampling import effective_strategy
 from workbench.providers.requests import chat_request, completion_request
-from workbench.steering import Beginning
+from workbench.records import Beginning
 
 if TYPE_CHECKING:
     from workbench.run import Run

@@ -13,19 +13,11 @@ from workbench.branching import branched, extended, repeated
 from workbench.chunks import Chunk, Chunks, Response, StreamChunk
 from workbench.errors import UnsupportedFieldError
 from workbench.looking import Looking
-from workbench.protocol import (
-    CompletionResponseStreamChunk,
-    SamplingParams,
-    StopReason,
-    ToolCall,
-    ToolCallDelta,
-    detail_of,
-)
+from workbench.protocol import CompletionResponseStreamChunk, SamplingParams, StopReason, ToolCall, ToolCallDelta
 from workbench.providers.folding import Answer
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
-from workbench.records import CallAttempt, Inspector, RunProgress, TokenRecord, Usage
-from workbench.steering import Breakpoint, Control
+from workbench.records import Breakpoint, CallAttempt, Control, Inspector, RunProgress, TokenRecord, Usage, detail_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -39,10 +39,10 @@ from workbench.providers.capabilities import refuse_method
 from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.requests import Request, chat_request, completion_request, snapshot
 from workbench.reading import Reading, reading_chunks, reading_request
+from workbench.records import Breakpoint, Control
 from workbench.run import Run
 from workbench.stack import Stack
 from workbench.stack.naming import model_from
-from workbench.steering import Breakpoint, Control
 
 if TYPE_CHECKING:
     from workbench.providers.capabilities import Capabilities

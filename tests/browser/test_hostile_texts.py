@@ -26,8 +26,7 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import Capabilities
-from workbench.records import Alternative, ModelCard, TokenRecord
-from workbench.steering import Breakpoint
+from workbench.records import Alternative, Breakpoint, ModelCard, TokenRecord
 from workbench.widgets import (
     ChatView,
     ModelPicker,

@@ -11,8 +11,7 @@ from playwright.sync_api import expect
 
 from tests.browser.module_host import ModuleHost
 from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, wait_until, words
-from workbench.records import TokenRecord
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets import StreamView, TokenInspector, playground
 
 

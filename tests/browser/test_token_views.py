@@ -13,8 +13,7 @@ from tests.browser.module_host import ModuleHost
 from tests.unit.widgets.fake_session import ANSWER, FakeRun, FakeSession, token, words
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.protocol import SystemMessage, UserMessage
-from workbench.records import TokenRecord
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets import PromptView, StreamView, TokenInspector, TokenTable, TokenTree
 from workbench.widgets import format as python_format
 from workbench.widgets.table_order import SORTABLE

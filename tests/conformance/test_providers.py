@@ -35,10 +35,10 @@ from workbench.protocol import (
     ToolParamDefinition,
     ToolPromptFormat,
     UserMessage,
-    detail_of,
 )
 from workbench.providers import PROVIDER_TYPES, provider_class
 from workbench.providers.interface import InferenceProvider
+from workbench.records import detail_of
 
 PROMPT = "The capital of France is the city of Paris, and the capital of Italy is"
 CHAT: list[Any] = [UserMessage(content="Say again: one two three four five six seven eight nine ten.")]

@@ -29,9 +29,8 @@ from workbench.protocol import (
     ToolChoice,
     ToolDefinition,
     UserMessage,
-    detail_of,
 )
-from workbench.records import Alternative, TokenRecord
+from workbench.records import Alternative, TokenRecord, detail_of
 
 _SHARED = frozenset(
     {

@@ -18,7 +18,8 @@ from tests.fakes.serving import FakeModels
 from workbench import Workbench
 from workbench.background import BackgroundLoop
 from workbench.errors import ClosedError, InvalidRequestError
-from workbench.protocol import LogProbConfig, SamplingParams, StopReason, ToolDefinition, UserMessage, detail_of
+from workbench.protocol import LogProbConfig, SamplingParams, StopReason, ToolDefinition, UserMessage
+from workbench.records import detail_of
 
 TEXT = "A scripted answer."
 PROMPT = "\0"

@@ -21,8 +21,6 @@ from workbench.errors import InvalidRequestError, UnsupportedContentError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from workbench.engine.loading import LoadedModel
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptImage:
@@ -103,20 +101,26 @@ class ImageDecoder(Decoder, Protocol):
         """Append an image to a sequence; float32 logits after it, shape (1, vocab)."""
 
 
-def check_images(prompt_ids: Sequence[int], images: Sequence[PlacedImage], model: LoadedModel) -> None:
+def check_images(
+    prompt_ids: Sequence[int], images: Sequence[PlacedImage], reader: ImageReader | None, model: str
+) -> None:
     """Refuse images that the model cannot read, and place-holders that no image stands behind.
+
+    Args:
+        reader: the model's own; None for a model of text alone.
+        model: its name, for messages.
 
     Raises:
         UnsupportedContentError: this model reads no images.
         InvalidRequestError: a place-holder without its image, or no text after the last image.
     """
-    if model.images is None:
+    if reader is None:
         if images:
-            raise UnsupportedContentError("prompt", "an image", f"text: {model.name} cannot read images")
+            raise UnsupportedContentError("prompt", "an image", f"text: {model} cannot read images")
         return
     if images and images[-1].end >= len(prompt_ids):
         raise InvalidRequestError("prompt", "an image at the end", "content with text after its last image")
-    if model.images.token_id in cache_keys(prompt_ids, images):
+    if reader.token_id in cache_keys(prompt_ids, images):
         # In depth, for no text is ever encoded to one: the model would read what is not there, or fail in its midst.
         raise InvalidRequestError("prompt", "an image's place-holder", "without place-holders but those of its images")
 

@@ -84,7 +84,7 @@ class Engine:
         self.check(request.prompt_ids)
         if begun := [*(stats.token_id for stats in request.kept), *request.given_ids]:
             self.check([*request.prompt_ids, *begun], "token_id")
-        check_images(request.prompt_ids, request.images, self.model)
+        check_images(request.prompt_ids, request.images, self.model.images, self.model.name)
         if request.images and request.prompt_logprobs:
             raise UnsupportedFieldError(
                 "logprobs.prompt", True, "False where the prompt holds images: they are no text"
@@ -141,7 +141,7 @@ class Engine:
             if not token_ids:
                 raise InvalidRequestError("continuations", "", "texts of at least one token each")
             self.check([*prompt_ids, *token_ids])
-        check_images(prompt_ids, images, self.model)
+        check_images(prompt_ids, images, self.model.images, self.model.name)
         return self.call(partial(score, self.model.decoder, prompt_ids, continuations, alternatives, images)).result()
 
     def inspect(

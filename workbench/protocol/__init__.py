@@ -42,6 +42,10 @@ Importing this loads pydantic and Pillow, and nothing heavier.
 
 from __future__ import annotations
 
+import importlib
+import warnings
+from typing import TYPE_CHECKING
+
 from workbench.protocol.additions import (
     ADDITIONS,
     Addition,
@@ -55,11 +59,6 @@ from workbench.protocol.content import (
     URL,
     ImageMedia,
     InterleavedTextMedia,
-)
-from workbench.protocol.detail import (
-    RunDetail,
-    attach_detail,
-    detail_of,
 )
 from workbench.protocol.inference import (
     BatchInference,
@@ -77,7 +76,6 @@ from workbench.protocol.logprobs import (
     LogProbConfig,
     TokenLogProb,
     TokenLogProbs,
-    token_logprobs,
 )
 from workbench.protocol.messages import (
     CompletionMessage,
@@ -228,7 +226,6 @@ __all__ = [
     "Route",
     "RouteInfo",
     "RunConfig",
-    "RunDetail",
     "SamplingParams",
     "SamplingStrategy",
     "StackRunConfig",
@@ -249,15 +246,24 @@ __all__ = [
     "UserMessage",
     "WebMethod",
     "additions_table",
-    "attach_detail",
     "config_error",
-    "detail_of",
     "effective_sampling",
     "effective_strategy",
     "invalid_request",
     "routes_of",
     "sampling_conflict",
-    "token_logprobs",
     "validate_sampling",
     "webmethod",
 ]
+
+_IN_RECORDS = ("RunDetail", "attach_detail", "detail_of", "token_logprobs")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Names that have moved to `workbench.records`; they stay here for one version."""
+        if name not in _IN_RECORDS:
+            raise AttributeError(f"module 'workbench.protocol' has no attribute {name!r}")
+        message = f"workbench.protocol.{name} is now workbench.records.{name}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module("workbench.records"), name)

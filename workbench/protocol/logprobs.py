@@ -14,7 +14,6 @@ from pydantic import Field, field_validator
 from workbench.errors import InvalidRequestError
 from workbench.protocol.base import ProtocolModel
 from workbench.protocol.sampling import is_count
-from workbench.records import Alternative, TokenRecord
 
 LOGPROB_FLOOR = -9999.0
 """Stands for minus infinity (probability 0), which JSON cannot hold."""
@@ -74,26 +73,3 @@ class TokenLogProbs(ProtocolModel):
     @classmethod
     def _finite_logprobs(cls, logprobs: object) -> object:
         return {text: _finite(value) for text, value in logprobs.items()} if isinstance(logprobs, dict) else logprobs
-
-
-def token_logprobs(record: TokenRecord) -> TokenLogProbs:
-    """The protocol's view of a token record; candidates whose logprob nobody told (NaN) are left out."""
-    everyone: list[TokenRecord | Alternative] = [record, *record.alternatives]
-    candidates = [candidate for candidate in everyone if not math.isnan(candidate.logprob)]
-    candidates.sort(key=lambda candidate: (-candidate.logprob, candidate.rank))
-    by_text: dict[str, float] = {}
-    for candidate in candidates:
-        by_text.setdefault(candidate.text, candidate.logprob)
-    tokens = [_token_logprob(candidate, is_sampled=candidate is record) for candidate in candidates]
-    return TokenLogProbs(logprobs_by_token=by_text, tokens=tokens)
-
-
-def _token_logprob(candidate: TokenRecord | Alternative, is_sampled: bool) -> TokenLogProb:
-    return TokenLogProb(
-        token_id=candidate.token_id,
-        text=candidate.text,
-        bytes=list(candidate.bytes),
-        logprob=candidate.logprob,
-        rank=candidate.rank,
-        is_sampled=is_sampled,
-    )

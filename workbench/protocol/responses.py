@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
+
+from pydantic import PrivateAttr
 
 from workbench.protocol.base import ProtocolModel
-from workbench.protocol.detail import DetailedModel
 from workbench.protocol.logprobs import TokenLogProbs
 from workbench.protocol.messages import CompletionMessage, StopReason
 from workbench.protocol.tools import ToolCall
+
+
+class DetailedModel(ProtocolModel):
+    """A response or chunk that may carry facts of its run. Two of them are equal when their wire forms are."""
+
+    _detail: Any = PrivateAttr(default=None)
+    """A `workbench.records.RunDetail`; never in JSON."""
+
+    def __eq__(self, other: object) -> bool:
+        # Pydantic compares private attributes too, but timings must not make two equal answers differ.
+        if not isinstance(other, DetailedModel):
+            return NotImplemented
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class ChatCompletionResponseEventType(StrEnum):

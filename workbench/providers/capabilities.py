@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from workbench.errors import UnsupportedContentError, UnsupportedFieldError
 from workbench.protocol import LogProbConfig, SamplingStrategy, ToolChoice, ToolPromptFormat, effective_strategy
 
 if TYPE_CHECKING:
-    from workbench.providers.interface import InferenceProvider
     from workbench.providers.requests import Request
 
 
@@ -66,7 +65,15 @@ class Capabilities:
     computes nothing ahead of its reader, `pausing.pausable` does it."""
 
 
-def refuse_undeclared(provider: InferenceProvider, request: Request) -> None:
+class Declaring(Protocol):
+    """What a provider says of itself: who it is, and what it can do."""
+
+    provider_id: str
+    provider_type: str
+    capabilities: Capabilities
+
+
+def refuse_undeclared(provider: Declaring, request: Request) -> None:
     """Compare a request with what the provider declares.
 
     Raises:
@@ -85,20 +92,20 @@ def refuse_undeclared(provider: InferenceProvider, request: Request) -> None:
         raise UnsupportedContentError(request.field, "an image", f"text: {who} cannot read images")
 
 
-def refuse_method(provider: InferenceProvider, ability: str, model: str) -> None:
+def refuse_method(provider: Declaring, ability: str, model: str) -> None:
     """Raise `UnsupportedFieldError` where a whole method, named as in `Capabilities`, is not there."""
     if not getattr(provider.capabilities, ability):
         lacking(provider, ability, model)
 
 
-def lacking(provider: InferenceProvider, ability: str, model: str) -> NoReturn:
+def lacking(provider: Declaring, ability: str, model: str) -> NoReturn:
     """What to say of a method that a provider does not have."""
     offered = [name for name in _METHODS if getattr(provider.capabilities, name)]
     allowed = f"one whose provider offers {ability}; {name_of(provider)} offers {', '.join(offered) or 'nothing'}"
     raise UnsupportedFieldError("model", model, allowed)
 
 
-def name_of(provider: InferenceProvider) -> str:
+def name_of(provider: Declaring) -> str:
     """An instance and its type, for messages."""
     return f"provider {provider.provider_id} ({provider.provider_type})"
 

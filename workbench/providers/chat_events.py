@@ -17,17 +17,14 @@ from workbench.protocol import (
     ChatCompletionResponseEventType,
     ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,
-    RunDetail,
     StopReason,
     TokenLogProbs,
     ToolCallDelta,
     ToolCallParseStatus,
-    attach_detail,
-    detail_of,
 )
 from workbench.providers.pieces import Piece, TextPieces
 from workbench.providers.streams import closed_after
-from workbench.records import TokenRecord
+from workbench.records import RunDetail, TokenRecord, attach_detail, detail_of
 
 _EVENT = ChatCompletionResponseEventType
 

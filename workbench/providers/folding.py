@@ -10,17 +10,14 @@ from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
     CompletionResponseStreamChunk,
-    RunDetail,
     StopReason,
     TokenLogProbs,
     ToolCall,
     ToolCallDelta,
     ToolCallParseStatus,
-    attach_detail,
-    detail_of,
 )
-from workbench.protocol.detail import DetailedModel
-from workbench.records import CallAttempt
+from workbench.protocol.responses import DetailedModel
+from workbench.records import CallAttempt, RunDetail, attach_detail, detail_of
 
 
 def completion_response(

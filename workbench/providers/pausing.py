@@ -11,11 +11,10 @@ from workbench.protocol import (
     CompletionResponseStreamChunk,
     ToolCallDelta,
     ToolCallParseStatus,
-    detail_of,
 )
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
-from workbench.steering import Breakpoint, Control
+from workbench.records import Breakpoint, Control, detail_of
 
 Chunk = TypeVar("Chunk", bound=CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk)
 

@@ -10,14 +10,12 @@ from typing import TypeAlias
 from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,
-    RunDetail,
     StopReason,
     ToolCallDelta,
-    attach_detail,
 )
 from workbench.providers.streams import closed_after
 from workbench.providers.usage import UsageMeter
-from workbench.records import TokenRecord
+from workbench.records import RunDetail, TokenRecord, attach_detail
 
 Piece: TypeAlias = str | CompletionResponseStreamChunk | ToolCallDelta | ChatCompletionResponseStreamChunk
 """Text, which counts as one token; a chunk with what is known of it; in chats also news of a call, or a whole event."""

@@ -28,7 +28,7 @@ from workbench.protocol.sampling import is_count
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message
-    from workbench.steering import Beginning, Breakpoint, Control
+    from workbench.records import Beginning, Breakpoint, Control
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.protocol import EmbeddingsResponse, RunDetail, attach_detail
-from workbench.records import Usage
+from workbench.protocol import EmbeddingsResponse
+from workbench.records import RunDetail, Usage, attach_detail
 
 
 @dataclass(slots=True)

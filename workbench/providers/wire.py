@@ -15,8 +15,7 @@ from typing import Any, TypeAlias, TypeVar, cast, get_args, get_origin, get_type
 
 from workbench import errors
 from workbench.errors import GenerationError, WorkbenchError
-from workbench.protocol import RunDetail
-from workbench.records import TokenRecord, Usage
+from workbench.records import RunDetail, TokenRecord, Usage
 
 Json: TypeAlias = Any
 Record = TypeVar("Record")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.errors import InvalidRequestError
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint
 
 NOWHERE: dict[str, Any] = {"entropy_above": None, "text": None, "tool_call": False}
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from workbench.protocol import LogProbConfig, SamplingParams
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint
 from workbench.widgets.contract import RunLike
 
 _OPENING = """import workbench as wb

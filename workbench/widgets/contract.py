@@ -17,6 +17,7 @@ from workbench.protocol import (
     ToolResponseMessage,
 )
 from workbench.records import (
+    Breakpoint,
     CallAttempt,
     CallStep,
     ModelCard,
@@ -25,7 +26,6 @@ from workbench.records import (
     SamplingTrace,
     TokenRecord,
 )
-from workbench.steering import Breakpoint
 
 RUNNING_STATES = ("queued", "running", "paused")
 

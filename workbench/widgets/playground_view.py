@@ -9,8 +9,7 @@ from typing import Any
 import traitlets
 
 from workbench.protocol import SamplingParams
-from workbench.records import TokenRecord
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part

@@ -9,7 +9,7 @@ import traitlets
 
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint
 from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget

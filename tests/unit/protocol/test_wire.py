@@ -37,9 +37,8 @@ from workbench.protocol import (
     ToolDefinition,
     ToolResponseMessage,
     UserMessage,
-    token_logprobs,
 )
-from workbench.records import Alternative, TokenRecord
+from workbench.records import Alternative, TokenRecord, token_logprobs
 
 TEXT = st.text(max_size=20)
 CONTENT = TEXT | st.builds(ImageMedia, image=st.builds(URL, uri=TEXT)) | st.lists(TEXT, max_size=3)

@@ -15,16 +15,12 @@ from workbench.prompts.tools.parsing import ToolCallParser, call_ids_after
 from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,
-    RunDetail,
     StopReason,
     ToolCallDelta,
-    attach_detail,
-    detail_of,
-    token_logprobs,
 )
 from workbench.providers.chat_events import chat_chunks
 from workbench.providers.folding import chat_response
-from workbench.records import TokenRecord, Usage
+from workbench.records import RunDetail, TokenRecord, Usage, attach_detail, detail_of, token_logprobs
 
 TOOLS = tools()
 END = StopReason.end_of_turn

@@ -22,10 +22,10 @@ from workbench.protocol import (
     ToolParamDefinition,
     ToolPromptFormat,
     UserMessage,
-    detail_of,
 )
 from workbench.providers import create
 from workbench.providers.echo.words import token_id, words_of
+from workbench.records import detail_of
 
 WEATHER = ToolDefinition(
     tool_name="get_weather",

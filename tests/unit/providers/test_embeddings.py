@@ -23,8 +23,9 @@ from workbench.errors import (
     NumericalError,
     UnsupportedContentError,
 )
-from workbench.protocol import URL, ImageMedia, UserMessage, detail_of
+from workbench.protocol import URL, ImageMedia, UserMessage
 from workbench.providers.transformers import TransformersProvider
+from workbench.records import detail_of
 
 Make = Callable[..., TransformersProvider]
 Folders = dict[str, Path]

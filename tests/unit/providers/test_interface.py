@@ -24,12 +24,12 @@ from workbench.protocol import (
     ToolCallDelta,
     ToolCallParseStatus,
     UserMessage,
-    detail_of,
 )
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.interface import InferenceProvider, ProviderConfig
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
+from workbench.records import detail_of
 
 HELLO: list[Any] = [UserMessage(content="hello")]
 CALL = ToolCall(call_id="1", tool_name="look", arguments={})

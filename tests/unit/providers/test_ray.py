@@ -31,12 +31,12 @@ from workbench.protocol import (
     SamplingParams,
     SamplingStrategy,
     UserMessage,
-    detail_of,
 )
 from workbench.providers import create
 from workbench.providers.echo.words import words_of
 from workbench.providers.ray.wire import request_from_json, request_to_json
 from workbench.providers.requests import chat_request, completion_request
+from workbench.records import detail_of
 
 pytestmark = pytest.mark.timeout(600)  # a cluster takes its time to come up on a busy machine
 

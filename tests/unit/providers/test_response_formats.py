@@ -24,8 +24,8 @@ from workbench.protocol import (
     StopReason,
     ToolDefinition,
     UserMessage,
-    detail_of,
 )
+from workbench.records import detail_of
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

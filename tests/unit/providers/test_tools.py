@@ -29,9 +29,9 @@ from workbench.protocol import (
     ToolParamDefinition,
     ToolPromptFormat,
     UserMessage,
-    detail_of,
 )
 from workbench.providers.transformers import TransformersProvider
+from workbench.records import detail_of
 
 ASK: list[Any] = [UserMessage(content="Weather?")]
 WEATHER = ToolDefinition(

@@ -31,7 +31,6 @@ from workbench.errors import (
 from workbench.protocol import (
     LogProbConfig,
     RegexResponseFormat,
-    RunDetail,
     SamplingParams,
     SamplingStrategy,
     ToolDefinition,
@@ -45,7 +44,7 @@ from workbench.providers.wire import (
     from_wire,
     to_wire,
 )
-from workbench.records import Alternative, ModelCard, Prompt, PromptToken, Score, TokenRecord, Usage
+from workbench.records import Alternative, ModelCard, Prompt, PromptToken, RunDetail, Score, TokenRecord, Usage
 
 HELLO: list[Any] = [UserMessage(content="hello you")]
 TOOL = ToolDefinition(tool_name="look", parameters={})

@@ -29,9 +29,9 @@ from workbench.protocol import (
     SamplingStrategy,
     StopReason,
     UserMessage,
-    detail_of,
 )
 from workbench.providers.transformers import TransformersProvider
+from workbench.records import detail_of
 
 SCRIPT_PROMPT = "\0"
 """After a NUL byte a scripted model speaks its text."""

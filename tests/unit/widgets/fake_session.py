@@ -34,6 +34,7 @@ from workbench.protocol import (
 from workbench.providers.capabilities import Capabilities
 from workbench.records import (
     Alternative,
+    Breakpoint,
     CallAttempt,
     CallStep,
     ModelCard,
@@ -44,7 +45,6 @@ from workbench.records import (
     TokenRecord,
     Usage,
 )
-from workbench.steering import Breakpoint
 from workbench.widgets.wire import steps_of
 
 if TYPE_CHECKING:

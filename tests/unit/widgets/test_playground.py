@@ -13,7 +13,7 @@ from tests.unit.widgets.fake_session import FakeSession
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import SamplingParams, SamplingStrategy
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint
 from workbench.widgets import Playground, playground
 
 

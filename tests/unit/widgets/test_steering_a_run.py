@@ -9,7 +9,7 @@ import pytest
 from tests.unit.widgets.fake_session import FakeSession, wait_until
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint
 from workbench.widgets import StreamView, TokenInspector, playground
 
 

@@ -17,11 +17,8 @@ from workbench.protocol import (
     CompletionResponseStreamChunk,
     EmbeddingsResponse,
     ModelDef,
-    RunDetail,
     SamplingStrategy,
     ToolPromptFormat,
-    attach_detail,
-    token_logprobs,
 )
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.chat_events import chat_chunks
@@ -34,7 +31,7 @@ from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, texts_of
 from workbench.providers.streams import Stream
 from workbench.providers.usage import UsageMeter, embeddings_response
-from workbench.records import ModelCard, Prompt, PromptToken, Score
+from workbench.records import ModelCard, Prompt, PromptToken, RunDetail, Score, attach_detail, token_logprobs
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition

@@ -7,14 +7,7 @@ from collections.abc import Iterator
 
 from workbench.engine.stopping import StopMatcher
 from workbench.errors import ToolCallError, UnsupportedFieldError
-from workbench.protocol import (
-    CompletionResponseStreamChunk,
-    RunDetail,
-    StopReason,
-    attach_detail,
-    sampling_conflict,
-    token_logprobs,
-)
+from workbench.protocol import CompletionResponseStreamChunk, StopReason, sampling_conflict
 from workbench.providers.openai.asking import Asked
 from workbench.providers.openai.calls import CallReader
 from workbench.providers.openai.failures import Failures
@@ -23,7 +16,7 @@ from workbench.providers.openai.wire import Choice, Part, UsageCounts
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.providers.usage import UsageMeter
-from workbench.records import TokenRecord
+from workbench.records import RunDetail, TokenRecord, attach_detail, token_logprobs
 
 # A turn that ends in calls is made one that waits for them where the events of a chat are made.
 _STOP_REASONS = {

@@ -10,11 +10,10 @@ from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionRequest,
     CompletionResponseStreamChunk,
-    attach_detail,
-    detail_of,
 )
 from workbench.providers.requests import Request, chat_request, completion_request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
+from workbench.records import attach_detail, detail_of
 
 Chunk = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 

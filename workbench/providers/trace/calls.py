@@ -14,15 +14,13 @@ from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionMessage,
     CompletionResponseStreamChunk,
-    RunDetail,
     ToolCallDelta,
     ToolCallParseStatus,
-    attach_detail,
-    detail_of,
 )
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
+from workbench.records import RunDetail, attach_detail, detail_of
 
 Method = Literal[
     "completion",

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from workbench.errors import ClosedError, ConfigError, GenerationError
-from workbench.protocol import (
-    CompletionMessage,
-    ConfigModel,
-    EmbeddingsResponse,
-    ModelDef,
-    attach_detail,
-    detail_of,
-)
+from workbench.protocol import CompletionMessage, ConfigModel, EmbeddingsResponse, ModelDef
 from workbench.providers.capabilities import Capabilities, lacking
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pausing import pausable
@@ -37,7 +30,7 @@ from workbench.providers.trace.calls import (
 from workbench.providers.trace.file import RecordedModel, read_trace
 from workbench.providers.trace.playing import Playlist
 from workbench.providers.wire import Json, error_from_wire, from_wire
-from workbench.records import Inspector, ModelCard, Prompt, Score
+from workbench.records import Inspector, ModelCard, Prompt, Score, attach_detail, detail_of
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition, ToolPromptFormat

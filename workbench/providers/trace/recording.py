@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from workbench.errors import ModelNotFoundError, WorkbenchError
-from workbench.protocol import (
-    ChatCompletionResponseStreamChunk,
-    EmbeddingsResponse,
-    ModelDef,
-    Provider,
-    attach_detail,
-    detail_of,
-)
+from workbench.protocol import ChatCompletionResponseStreamChunk, EmbeddingsResponse, ModelDef, Provider
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
@@ -35,6 +28,7 @@ from workbench.providers.trace.calls import (
 from workbench.providers.trace.file import RecordedModel, TraceWriter
 from workbench.providers.trace.looks import RecordingInspector
 from workbench.providers.wire import Json, error_to_wire, to_wire
+from workbench.records import attach_detail, detail_of
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat

@@ -18,7 +18,7 @@ from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tokens import token_stats
 from workbench.providers.transformers.tool_use import ToolUse, checked_tools
 from workbench.providers.transformers.watching import watch_of
-from workbench.steering import Beginning
+from workbench.records import Beginning
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.engine.requests import Failed, Finished, Paused, PromptProgress, Resumed, Started, Step
-from workbench.protocol import (
-    CompletionResponseStreamChunk,
-    RunDetail,
-    StopReason,
-    TokenLogProbs,
-    attach_detail,
-    token_logprobs,
-)
+from workbench.protocol import CompletionResponseStreamChunk, StopReason, TokenLogProbs
 from workbench.providers.transformers.delivery import delivery_to_running_loop
 from workbench.providers.transformers.inspecting import BranchInspector, EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
-from workbench.records import Inspector, RunProgress, TokenRecord
-from workbench.steering import Beginning
+from workbench.records import Beginning, Inspector, RunDetail, RunProgress, TokenRecord, attach_detail, token_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ from workbench.engine.requests import Watch
 from workbench.prompts.tools.parsing import ToolCallParser
 from workbench.protocol import ToolCallDelta, ToolCallParseStatus
 from workbench.providers.pausing import TextFinder
-from workbench.steering import Breakpoint
+from workbench.records import Breakpoint
 
 
 def watch_of(breakpoint_: Breakpoint, parser: ToolCallParser | None, vocabulary: Vocabulary) -> Watch:

@@ -22,9 +22,9 @@ from workbench.protocol import (
     ToolCall,
     ToolCallDelta,
     ToolCallParseStatus,
-    detail_of,
 )
-from workbench.protocol.detail import DetailedModel
+from workbench.protocol.responses import DetailedModel
+from workbench.records import detail_of
 from workbench.server.openai.offsets import TextLogprobs, sampled_of
 from workbench.server.openai.tools import openai_call
 

@@ -9,14 +9,12 @@ from workbench.protocol import (
     ChatCompletionResponseEvent,
     ChatCompletionResponseEventType,
     ChatCompletionResponseStreamChunk,
-    RunDetail,
     StopReason,
     ToolCallDelta,
     ToolCallParseStatus,
-    attach_detail,
-    detail_of,
 )
 from workbench.providers.streams import closed_after
+from workbench.records import RunDetail, attach_detail, detail_of
 
 
 async def until_first_call(

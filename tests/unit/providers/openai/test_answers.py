@@ -28,7 +28,6 @@ from workbench.protocol import (
     ToolDefinition,
     ToolParamDefinition,
     UserMessage,
-    detail_of,
 )
 from workbench.providers.openai.asking import Asked
 from workbench.providers.openai.failures import Failures
@@ -36,6 +35,7 @@ from workbench.providers.openai.logprobs import Told
 from workbench.providers.openai.reading import AnswerReader
 from workbench.providers.openai.wire import Part
 from workbench.providers.requests import chat_request, completion_request
+from workbench.records import detail_of
 
 HELLO: list[Message] = [UserMessage(content="Hello")]
 WEATHER = ToolDefinition(

@@ -40,13 +40,12 @@ from workbench.protocol import (
     ToolCall,
     ToolResponseMessage,
     UserMessage,
-    detail_of,
 )
 from workbench.providers.capabilities import refuse_undeclared
 from workbench.providers.openai.config import Ability, OpenAIConfig
 from workbench.providers.openai.dialects import LLAMA_CPP, OLLAMA, OPENAI, TGI, VLLM
 from workbench.providers.requests import chat_request, completion_request
-from workbench.records import Usage
+from workbench.records import Usage, detail_of
 
 DIALECTS = {"openai": OPENAI, "vllm": VLLM, "tgi": TGI, "ollama": OLLAMA, "llama_cpp": LLAMA_CPP}
 HELLO: list[Message] = [UserMessage(content="Hello")]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.fakes.scripted_server import ScriptedServer, Stream, completion_events
 from tests.unit.providers.openai.conftest import MakeProvider
 from workbench.errors import RemoteConnectionError
-from workbench.protocol import StopReason, detail_of
+from workbench.protocol import StopReason
+from workbench.records import detail_of
 
 SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n"
 """What `str.splitlines` splits at; JSON leaves three of them as they are."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workbench.errors import InvalidRequestError
-from workbench.records import Inspector, RunProgress, TokenRecord
+from workbench.records.tokens import Inspector, RunProgress, TokenRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

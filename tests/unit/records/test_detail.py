@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 
+from workbench import protocol, records
 from workbench.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseEvent,
@@ -15,13 +16,10 @@ from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
     CompletionResponseStreamChunk,
-    RunDetail,
     StopReason,
-    attach_detail,
-    detail_of,
 )
-from workbench.protocol.detail import DetailedModel
-from workbench.records import TokenRecord, Usage
+from workbench.protocol.responses import DetailedModel
+from workbench.records import RunDetail, TokenRecord, Usage, attach_detail, detail_of
 
 MESSAGE = CompletionMessage(content="a", stop_reason=StopReason.end_of_turn)
 EVENT = ChatCompletionResponseEvent(event_type=ChatCompletionResponseEventType.start, delta="")
@@ -69,3 +67,9 @@ def test_it_goes_along_with_copies(item: DetailedModel) -> None:
     attach_detail(item, DETAIL)
     for twin in (copy.copy(item), copy.deepcopy(item), pickle.loads(pickle.dumps(item))):
         assert detail_of(twin) == DETAIL
+
+
+@pytest.mark.parametrize("name", ["RunDetail", "attach_detail", "detail_of", "token_logprobs"])
+def test_the_protocol_still_has_the_names_that_have_moved_and_says_where_they_are(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"now workbench.records.{name}"):
+        assert getattr(protocol, name) is getattr(records, name)

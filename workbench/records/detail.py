@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import PrivateAttr
-
-from workbench.protocol.base import ProtocolModel
-from workbench.records import Inspector, TokenRecord, Usage
+from workbench.protocol.responses import DetailedModel
+from workbench.records.tokens import Inspector, TokenRecord, Usage
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,6 @@ class RunDetail:
         return self.__dict__ | {"inspector": None}
 
 
-class DetailedModel(ProtocolModel):
-    """A response or chunk that may carry a ``RunDetail``. Two of them are equal when their wire forms are."""
-
-    _detail: RunDetail | None = PrivateAttr(default=None)
-
-    def __eq__(self, other: object) -> bool:
-        # Pydantic compares private attributes too, but timings must not make two equal answers differ.
-        if not isinstance(other, DetailedModel):
-            return NotImplemented
-        return type(self) is type(other) and self.__dict__ == other.__dict__
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 Item = TypeVar("Item", bound=DetailedModel)
 
 
@@ -64,4 +48,5 @@ def attach_detail(item: Item, detail: RunDetail) -> Item:
 
 def detail_of(item: DetailedModel) -> RunDetail | None:
     """What was attached to the item; None where nothing was, as for anything that came over HTTP."""
-    return item._detail  # noqa: SLF001
+    detail: RunDetail | None = item._detail  # noqa: SLF001
+    return detail

@@ -1,0 +1,52 @@
+"""What runs tell beyond the protocol's wire format: tokens, usage, the facts of a model, and control of a run.
+
+Plain dataclasses that every layer above the protocol may read: providers make them, the session keeps them, widgets and
+the command line show them.
+"""
+
+from __future__ import annotations
+
+from workbench.records.control import Beginning, Brake, Breakpoint, Control
+from workbench.records.detail import RunDetail, attach_detail, detail_of
+from workbench.records.logprobs import token_logprobs
+from workbench.records.tokens import (
+    Alternative,
+    CallAttempt,
+    CallStep,
+    Inspector,
+    KeptPosition,
+    ModelCard,
+    Prompt,
+    PromptToken,
+    RunProgress,
+    SamplingStage,
+    SamplingTrace,
+    Score,
+    TokenRecord,
+    Usage,
+)
+
+__all__ = [
+    "Alternative",
+    "Beginning",
+    "Brake",
+    "Breakpoint",
+    "CallAttempt",
+    "CallStep",
+    "Control",
+    "Inspector",
+    "KeptPosition",
+    "ModelCard",
+    "Prompt",
+    "PromptToken",
+    "RunDetail",
+    "RunProgress",
+    "SamplingStage",
+    "SamplingTrace",
+    "Score",
+    "TokenRecord",
+    "Usage",
+    "attach_detail",
+    "detail_of",
+    "token_logprobs",
+]

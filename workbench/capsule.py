@@ -25,7 +25,6 @@ from workbench.protocol import ChatCompletionRequest, CompletionRequest, Samplin
 from workbench.protocol.base import ProtocolModel
 
 if TYPE_CHECKING:
-    from workbench.providers.requests import Request
     from workbench.records import ModelCard, Prompt
     from workbench.run import Run
     from workbench.session import Workbench
@@ -195,7 +194,7 @@ def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
     """
     if not run.done:
         raise InvalidRequestError("capsule", run.state, "asked for after the run has ended: wait for its result()")
-    made = _in_the_protocols_words(run.request)
+    made = run.request.body()
     if run.seed is not None:
         params = made.sampling_params or SamplingParams()
         made = made.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
@@ -213,24 +212,6 @@ def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
         given=min(len(begun), len(run.tokens)),
         ended=run.state,  # type: ignore[arg-type] # it is done
         stop_reason=run.stop_reason,
-    )
-
-
-def _in_the_protocols_words(request: Request) -> CompletionRequest | ChatCompletionRequest:
-    shared: dict[str, Any] = {
-        "model": request.model,
-        "sampling_params": request.sampling_params,
-        "logprobs": request.logprobs,
-        "response_format": request.response_format,
-    }
-    if request.content is not None:
-        return CompletionRequest(content=request.content, **shared)
-    return ChatCompletionRequest(
-        messages=list(request.messages),
-        tools=list(request.tools),
-        tool_choice=request.tool_choice,
-        tool_prompt_format=request.tool_prompt_format,
-        **shared,
     )
 
 

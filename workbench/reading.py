@@ -9,10 +9,16 @@ from typing import Any, NoReturn
 
 from workbench.capsule import Capsule
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
-from workbench.protocol import CompletionResponse, CompletionResponseStreamChunk, LogProbConfig, SamplingParams
+from workbench.protocol import (
+    CompletionRequest,
+    CompletionResponse,
+    CompletionResponseStreamChunk,
+    LogProbConfig,
+    SamplingParams,
+)
 from workbench.protocol.sampling import is_count
 from workbench.providers.folding import folded_detail
-from workbench.providers.requests import Request, completion_request
+from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
 from workbench.records import Prompt, PromptToken, RunDetail, TokenRecord, Usage, attach_detail, token_logprobs
 from workbench.run import Run
@@ -61,7 +67,10 @@ def reading_request(model: str, text: Any, alternatives: int) -> Request:
     if not is_count(alternatives):
         raise InvalidRequestError("alternatives", alternatives, "a whole number, 0 or above")
     logprobs = LogProbConfig(top_k=int(alternatives), prompt=True)
-    return completion_request(model, text, SamplingParams(max_tokens=1), logprobs, field="text")
+    body = CompletionRequest.model_construct(
+        model=model, content=text, sampling_params=SamplingParams(max_tokens=1), logprobs=logprobs
+    )
+    return Request.from_body(body, field="text")
 
 
 async def reading_chunks(

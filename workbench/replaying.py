@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from workbench.capsule import Capsule, CapsuleToken
 from workbench.distributions import Position, first_difference, identities
 from workbench.errors import InvalidRequestError
-from workbench.protocol import CompletionRequest, SamplingStrategy
+from workbench.protocol import SamplingStrategy
 from workbench.protocol.sampling import effective_strategy
-from workbench.providers.requests import chat_request, completion_request
+from workbench.providers.requests import Request
 from workbench.records import Beginning
 
 if TYPE_CHECKING:
@@ -182,21 +182,8 @@ def _check_seed(capsule: Capsule) -> None:
 
 
 def _asked_again(capsule: Capsule, bench: Workbench, model: str | None) -> Run[Any, Any]:
-    asked = capsule.request
-    name, params = model or asked.model, capsule.sampling_params
-    if isinstance(asked, CompletionRequest):
-        request = completion_request(name, asked.content, params, asked.logprobs, asked.response_format)
-    else:
-        request = chat_request(
-            name,
-            asked.messages,
-            params,
-            asked.tools,
-            asked.tool_choice,
-            asked.tool_prompt_format,
-            asked.logprobs,
-            asked.response_format,
-        )
+    body = capsule.request.model_copy(update={"sampling_params": capsule.sampling_params})
+    request = Request.from_body(body if model is None else body.model_copy(update={"model": model}))
     if capsule.given:
         request = replace(request, beginning=Beginning(given_ids=tuple(capsule.token_ids[: capsule.given])))
     return bench.start(request)

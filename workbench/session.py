@@ -21,6 +21,8 @@ from workbench.prompts.tools.rendering import descriptions
 from workbench.protocol import (
     BatchChatCompletionResponse,
     BatchCompletionResponse,
+    ChatCompletionRequest,
+    CompletionRequest,
     CompletionResponse,
     CompletionResponseStreamChunk,
     EmbeddingsResponse,
@@ -37,7 +39,7 @@ from workbench.protocol import (
 )
 from workbench.providers.capabilities import refuse_method
 from workbench.providers.folding import chat_response, completion_response
-from workbench.providers.requests import Request, chat_request, completion_request, snapshot
+from workbench.providers.requests import Request, snapshot
 from workbench.reading import Reading, reading_chunks, reading_request
 from workbench.records import Breakpoint, Control
 from workbench.run import Run
@@ -104,8 +106,14 @@ class Workbench:
             ModelNotFoundError, InvalidRequestError: before any work; what only the model can know comes from the run.
         """
         params = _sampling(sampling_params)
-        request = completion_request(self._model(model), content, params, logprobs, response_format)
-        return self.start(replace(request, breakpoints=_breakpoints(breakpoints)))
+        body = CompletionRequest.model_construct(
+            model=self._model(model),
+            content=content,
+            sampling_params=params,
+            logprobs=logprobs,
+            response_format=response_format,
+        )
+        return self.start(replace(Request.from_body(body), breakpoints=_breakpoints(breakpoints)))
 
     def chat_completion(
         self,
@@ -127,12 +135,17 @@ class Workbench:
                 the calls that the model asks for are ``run.tool_calls``.
             breakpoints: where the run pauses.
         """
-        params, messages = _sampling(sampling_params), _list("messages", messages)
-        defined, name = tool_definitions(tools), self._model(model)
-        request = chat_request(
-            name, messages, params, defined, tool_choice, tool_prompt_format, logprobs, response_format
+        body = ChatCompletionRequest.model_construct(
+            sampling_params=_sampling(sampling_params),
+            messages=_list("messages", messages),
+            tools=tool_definitions(tools),
+            tool_choice=tool_choice,
+            tool_prompt_format=tool_prompt_format,
+            model=self._model(model),
+            logprobs=logprobs,
+            response_format=response_format,
         )
-        return self.start(replace(request, breakpoints=_breakpoints(breakpoints)))
+        return self.start(replace(Request.from_body(body), breakpoints=_breakpoints(breakpoints)))
 
     def start(
         self, request: Request, parent: Run[Any, Any] | None = None, branched_at: int | None = None
@@ -228,9 +241,16 @@ class Workbench:
         definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
 
         def ask(messages: list[Message], tool_choice: ToolChoice | None, **_: Any) -> ChatRun:
-            return self.start(
-                chat_request(name, messages, params, definitions, tool_choice, tool_prompt_format, logprobs)
+            body = ChatCompletionRequest.model_construct(
+                model=name,
+                messages=messages,
+                sampling_params=params,
+                tools=definitions,
+                tool_choice=tool_choice,
+                tool_prompt_format=tool_prompt_format,
+                logprobs=logprobs,
             )
+            return self.start(Request.from_body(body))
 
         return Loop(ask, by_name, approve, max_rounds).run(_list("messages", messages), tool_choice)
 

@@ -15,9 +15,9 @@ import pytest
 
 from tests.conformance.conftest import Served
 from tests.conformance.test_providers import PROMPT, completed, params
+from tests.fakes.requests import completion_request
 from tests.fakes.tasks import other_tasks_ended
 from workbench.protocol import UserMessage
-from workbench.providers.requests import completion_request
 
 LEFT = 40
 """Streams of each provider type: 360 in all."""

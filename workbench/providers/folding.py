@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from workbench.protocol import (
     ChatCompletionResponse,
@@ -17,7 +18,14 @@ from workbench.protocol import (
     ToolCallParseStatus,
 )
 from workbench.protocol.responses import DetailedModel
+from workbench.providers.requests import Request
 from workbench.records import CallAttempt, RunDetail, attach_detail, detail_of
+
+
+def response(request: Request, chunks: Sequence[Any]) -> Any:
+    """Return the whole response to a request, a chat's or a completion's, that its chunks make up."""
+    fold: Any = chat_response if request.is_chat else completion_response
+    return fold(chunks, wants_logprobs=request.logprobs is not None)
 
 
 def completion_response(

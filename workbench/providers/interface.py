@@ -7,44 +7,35 @@ shows it step by step.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 from pydantic import Field
 
-from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
+from workbench.errors import ConfigError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import (
-    BatchChatCompletionResponse,
-    BatchCompletionResponse,
     ConfigModel,
     EmbeddingsResponse,
     HealthInfo,
     ModelDef,
     SamplingParams,
-    ToolChoice,
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import Capabilities, lacking
 from workbench.providers.chat_events import chat_chunks
-from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.pieces import Piece, completion_chunks
-from workbench.providers.requests import Request, chat_request, completion_request
+from workbench.providers.protocol_methods import ProtocolMethods, folded, gathered
+from workbench.providers.requests import Request
 from workbench.providers.streams import Stream
 from workbench.records import ModelCard
 
 if TYPE_CHECKING:
     from workbench.protocol import (
-        ChatCompletionResponse,
-        ChatCompletionResponseStreamChunk,
-        CompletionResponse,
-        CompletionResponseStreamChunk,
+        CompletionMessage,
         InterleavedTextMedia,
-        LogProbConfig,
         Message,
         ModelStore,
         Provider,
-        ResponseFormat,
         ToolDefinition,
     )
     from workbench.records import Prompt, Score
@@ -64,7 +55,7 @@ class ProviderConfig(ConfigModel):
     """Models served from the start."""
 
 
-class InferenceProvider:
+class InferenceProvider(ProtocolMethods):
     """One configured instance; it answers requests for the models that it lists, under their plain names.
 
     Satisfies ``Inference`` and ``BatchInference``. Requests come from any event loop, several at a time. What the class
@@ -196,134 +187,23 @@ class InferenceProvider:
 
     # ------------------------------------------------------------------------------------- the protocol, made of it
 
-    def completion(
-        self,
-        model: str,
-        content: InterleavedTextMedia,
-        sampling_params: SamplingParams | None = _DEFAULT,
-        stream: bool | None = False,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Any:
-        self.get_model(model)
-        request = completion_request(model, content, sampling_params, logprobs, response_format)
-        chunks = Stream(_completion_chunks(request, self.generate(request)))
-        return chunks if stream else _completed(chunks, wants_logprobs=logprobs is not None)
-
-    def chat_completion(
-        self,
-        model: str,
-        messages: list[Message],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        stream: bool | None = False,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Any:
-        self.get_model(model)
-        request = chat_request(
-            model, messages, sampling_params, tools, tool_choice, tool_prompt_format, logprobs, response_format
-        )
-        events = Stream(_chat_chunks(request, self.generate(request)))
-        return events if stream else _chat_completed(events, wants_logprobs=logprobs is not None)
-
     def stream(self, request: Request) -> AsyncIterator[Any]:
-        """The chunks of a request, which may go beyond the protocol: see the last fields of `Request`."""
+        """Return the chunks of a request, which may go beyond the protocol: see the last fields of `Request`."""
         self.get_model(request.model)
-        pieces = self.generate(request)
-        return Stream(_chat_chunks(request, pieces) if request.is_chat else _completion_chunks(request, pieces))
+        return Stream(_chunks(request, self.generate(request)))
 
-    async def batch_completion(
-        self,
-        model: str,
-        content_batch: list[InterleavedTextMedia],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> BatchCompletionResponse:
+    async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
+        """Return the answers to several requests of one model under the same parameters, in their order."""
         self.get_model(model)
-        _check_batch("content_batch", content_batch, logprobs)
-        requests = [
-            completion_request(model, one, sampling_params, None, response_format, field=f"content_batch[{index}]")
-            for index, one in enumerate(content_batch)
-        ]
         answers = zip(requests, await self.generate_batch(requests), strict=True)
-        responses = await gathered([_completed(_completion_chunks(*answer)) for answer in answers])
-        return BatchCompletionResponse(completion_message_batch=[response.completion_message for response in responses])
-
-    async def batch_chat_completion(
-        self,
-        model: str,
-        messages_batch: list[list[Message]],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> BatchChatCompletionResponse:
-        self.get_model(model)
-        _check_batch("messages_batch", messages_batch, logprobs)
-        requests = [
-            chat_request(
-                model,
-                one,
-                sampling_params,
-                tools,
-                tool_choice,
-                tool_prompt_format,
-                None,
-                response_format,
-                field=f"messages_batch[{index}]",
-            )
-            for index, one in enumerate(messages_batch)
-        ]
-        answers = zip(requests, await self.generate_batch(requests), strict=True)
-        responses = await gathered([_chat_completed(_chat_chunks(*answer)) for answer in answers])
-        return BatchChatCompletionResponse(
-            completion_message_batch=[response.completion_message for response in responses]
-        )
+        responses = await gathered([folded(request, _chunks(request, pieces)) for request, pieces in answers])
+        return [response.completion_message for response in responses]
 
     def _lack(self, ability: str, model: str) -> NoReturn:
         self.get_model(model)
         lacking(self, ability, model)
 
 
-async def gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:
-    """All responses in order; the first failure cancels the others, so that none computes for nobody."""
-    tasks = [asyncio.ensure_future(response) for response in responses]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _check_batch(field: str, batch: object, logprobs: LogProbConfig | None) -> None:
-    if not isinstance(batch, list | tuple):
-        raise InvalidRequestError(field, batch, "a list")
-    if logprobs is not None:
-        allowed = "absent: a batch's response has no place for them; ask one by one"
-        raise UnsupportedFieldError("logprobs", logprobs, allowed)
-
-
-def _completion_chunks(request: Request, pieces: AsyncIterator[Piece]) -> AsyncIterator[CompletionResponseStreamChunk]:
-    return completion_chunks(pieces, request.sampling_params.max_tokens)
-
-
-def _chat_chunks(request: Request, pieces: AsyncIterator[Piece]) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
-    return chat_chunks(pieces, max_tokens=request.sampling_params.max_tokens)
-
-
-async def _completed(
-    chunks: AsyncIterator[CompletionResponseStreamChunk], *, wants_logprobs: bool = False
-) -> CompletionResponse:
-    return completion_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)
-
-
-async def _chat_completed(
-    chunks: AsyncIterator[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool = False
-) -> ChatCompletionResponse:
-    return chat_response([chunk async for chunk in chunks], wants_logprobs=wants_logprobs)
+def _chunks(request: Request, pieces: AsyncIterator[Piece]) -> AsyncIterator[Any]:
+    max_tokens = request.sampling_params.max_tokens
+    return chat_chunks(pieces, max_tokens=max_tokens) if request.is_chat else completion_chunks(pieces, max_tokens)

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from workbench.errors import InvalidRequestError
 from workbench.prompts.texts import plain_text
 from workbench.protocol import (
+    ChatCompletionRequest,
     CompletionMessage,
+    CompletionRequest,
     ImageMedia,
     LogProbConfig,
     ResponseFormat,
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A text to continue or a conversation to answer, with all that it asks for. Made by the two functions below."""
+    """A text to continue or a conversation to answer, with all that it asks for.
+
+    The one form of a request inside: made by `from_body` of what the protocol carries, and turned back by `body`.
+    """
 
     model: str
     """A model of the provider, under its plain name."""
@@ -58,6 +63,57 @@ class Request:
     control: Control | None = None
     """By which the answer is paused and resumed, where the provider can, and to which it reports its progress."""
 
+    @classmethod
+    def from_body(cls, body: CompletionRequest | ChatCompletionRequest, *, field: str | None = None) -> Request:
+        """Return the request of a body, checked as far as that needs no model; its ``stream`` is not looked at.
+
+        Args:
+            field: path of the text or the conversation, for errors; None is its name in the body.
+
+        Raises:
+            InvalidRequestError: for the first parameter that is wrong in itself, with its path.
+        """
+        if isinstance(body, ChatCompletionRequest):
+            _check_messages(body.messages, field := field or "messages")
+        else:
+            _check_content(body.content, field := field or "content")
+        _check_parameters(body.sampling_params, body.logprobs)
+        shared: dict[str, Any] = {
+            "model": body.model,
+            "sampling_params": body.sampling_params or SamplingParams(),
+            "logprobs": body.logprobs,
+            "response_format": body.response_format,
+            "field": field,
+        }
+        if not isinstance(body, ChatCompletionRequest):
+            return cls(content=body.content, **shared)
+        check_tools(body.tools, body.tool_choice, body.tool_prompt_format)
+        return cls(
+            messages=body.messages,
+            tools=body.tools or (),
+            tool_choice=body.tool_choice,
+            tool_prompt_format=body.tool_prompt_format,
+            **shared,
+        )
+
+    def body(self) -> CompletionRequest | ChatCompletionRequest:
+        """Return the body that the protocol carries; what goes beyond the protocol is left out. Nothing is checked."""
+        shared: dict[str, Any] = {
+            "model": self.model,
+            "sampling_params": self.sampling_params,
+            "logprobs": self.logprobs,
+            "response_format": self.response_format,
+        }
+        if self.content is not None:
+            return CompletionRequest.model_construct(content=self.content, **shared)
+        return ChatCompletionRequest.model_construct(
+            messages=list(self.messages),
+            tools=list(self.tools),
+            tool_choice=self.tool_choice,
+            tool_prompt_format=self.tool_prompt_format,
+            **shared,
+        )
+
     @property
     def is_chat(self) -> bool:
         return self.content is None
@@ -75,61 +131,6 @@ class Request:
         contents += [message.context for message in self.messages if isinstance(message, UserMessage)]
         parts = (part for content in contents for part in (content if isinstance(content, list) else [content]))
         return any(isinstance(part, ImageMedia) for part in parts)
-
-
-def completion_request(
-    model: str,
-    content: InterleavedTextMedia,
-    sampling_params: SamplingParams | None = None,
-    logprobs: LogProbConfig | None = None,
-    response_format: ResponseFormat | None = None,
-    *,
-    field: str = "content",
-) -> Request:
-    """A text to continue.
-
-    Raises:
-        InvalidRequestError: for the first parameter that is wrong in itself, with its path.
-    """
-    _check_content(content, field)
-    _check_parameters(sampling_params, logprobs)
-    return Request(
-        model=model,
-        content=content,
-        sampling_params=sampling_params or SamplingParams(),
-        logprobs=logprobs,
-        response_format=response_format,
-        field=field,
-    )
-
-
-def chat_request(
-    model: str,
-    messages: list[Message],
-    sampling_params: SamplingParams | None = None,
-    tools: list[ToolDefinition] | None = None,
-    tool_choice: ToolChoice | None = None,
-    tool_prompt_format: ToolPromptFormat | None = None,
-    logprobs: LogProbConfig | None = None,
-    response_format: ResponseFormat | None = None,
-    *,
-    field: str = "messages",
-) -> Request:
-    """A conversation to answer; raises as `completion_request` does."""
-    _check_messages(messages, field)
-    _check_parameters(sampling_params, logprobs)
-    check_tools(tools, tool_choice, tool_prompt_format)
-    return Request(
-        model=model,
-        messages=messages,
-        sampling_params=sampling_params or SamplingParams(),
-        logprobs=logprobs,
-        response_format=response_format,
-        tools=tools or (),
-        tool_choice=tool_choice,
-        tool_prompt_format=tool_prompt_format,
-        field=field,
-    )
 
 
 def snapshot(request: Request) -> Request:

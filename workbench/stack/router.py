@@ -5,26 +5,23 @@ What the provider does not declare among its capabilities is refused here, by na
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import (
-    BatchChatCompletionResponse,
-    BatchCompletionResponse,
+    CompletionMessage,
     EmbeddingsResponse,
-    LogProbConfig,
     Message,
     ModelDef,
-    ResponseFormat,
     SamplingParams,
-    ToolChoice,
     ToolDefinition,
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
-from workbench.providers.requests import Request, chat_request, completion_request
+from workbench.providers.protocol_methods import ProtocolMethods
+from workbench.providers.requests import Request
 from workbench.records import Prompt, Score
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 _DEFAULT = SamplingParams()
 
 
-class Router:
+class Router(ProtocolMethods):
     """Satisfies ``Inference`` and ``BatchInference``; models are asked for by plain or by full name."""
 
     def __init__(self, registry: Registry) -> None:
@@ -47,52 +44,6 @@ class Router:
 
     def get_model(self, identifier: str) -> ModelDef:
         return self._registry.find(identifier).model
-
-    def completion(
-        self,
-        model: str,
-        content: InterleavedTextMedia,
-        sampling_params: SamplingParams | None = _DEFAULT,
-        stream: bool | None = False,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Any:
-        found = self._find(model)
-        refuse_undeclared(
-            found.provider, completion_request(model, content, sampling_params, logprobs, response_format)
-        )
-        provider: Any = found.provider  # what comes back depends on `stream`, here as there
-        return provider.completion(found.model.identifier, content, sampling_params, stream, logprobs, response_format)
-
-    def chat_completion(
-        self,
-        model: str,
-        messages: list[Message],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        stream: bool | None = False,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Any:
-        found = self._find(model)
-        request = chat_request(
-            model, messages, sampling_params, tools, tool_choice, tool_prompt_format, logprobs, response_format
-        )
-        refuse_undeclared(found.provider, request)
-        provider: Any = found.provider
-        return provider.chat_completion(
-            found.model.identifier,
-            messages,
-            sampling_params,
-            tools,
-            tool_choice,
-            tool_prompt_format,
-            stream,
-            logprobs,
-            response_format,
-        )
 
     def stream(self, request: Request) -> AsyncIterator[Any]:
         """The chunks of a request, which may go beyond the protocol; not a part of it."""
@@ -105,60 +56,14 @@ class Router:
         refuse_method(found.provider, "embeddings", model)
         return await found.provider.embeddings(found.model.identifier, contents)
 
-    async def batch_completion(
-        self,
-        model: str,
-        content_batch: list[InterleavedTextMedia],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> BatchCompletionResponse:
+    async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
+        """Return the answers to several requests of one model under the same parameters, in their order."""
         found = self._find(model)
         refuse_method(found.provider, "batch", model)
-        for index, content in enumerate(_items("content_batch", content_batch)):
-            field = f"content_batch[{index}]"
-            request = completion_request(model, content, sampling_params, logprobs, response_format, field=field)
+        for request in requests:
             refuse_undeclared(found.provider, request)
-        return await found.provider.batch_completion(
-            found.model.identifier, content_batch, sampling_params, logprobs, response_format
-        )
-
-    async def batch_chat_completion(
-        self,
-        model: str,
-        messages_batch: list[list[Message]],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> BatchChatCompletionResponse:
-        found = self._find(model)
-        refuse_method(found.provider, "batch", model)
-        for index, messages in enumerate(_items("messages_batch", messages_batch)):
-            request = chat_request(
-                model,
-                messages,
-                sampling_params,
-                tools,
-                tool_choice,
-                tool_prompt_format,
-                logprobs,
-                response_format,
-                field=f"messages_batch[{index}]",
-            )
-            refuse_undeclared(found.provider, request)
-        return await found.provider.batch_chat_completion(
-            found.model.identifier,
-            messages_batch,
-            sampling_params,
-            tools,
-            tool_choice,
-            tool_prompt_format,
-            logprobs,
-            response_format,
-        )
+        name = found.model.identifier
+        return await found.provider.answer_batch(name, [replace(request, model=name) for request in requests])
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -187,9 +92,3 @@ class Router:
         if self.recorder is None or not self.recorder.is_open:
             return found
         return replace(found, provider=self.recorder.around(found.provider, found.model.identifier, found.name))
-
-
-def _items(field: str, batch: object) -> list[Any]:
-    if not isinstance(batch, list | tuple):
-        raise InvalidRequestError(field, batch, "a list")
-    return list(batch)

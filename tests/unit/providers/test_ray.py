@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fakes.requests import chat_request, completion_request
 from tests.tiny_models import save_model
 from workbench.errors import (
     ClosedError,
@@ -35,7 +36,6 @@ from workbench.protocol import (
 from workbench.providers import create
 from workbench.providers.echo.words import words_of
 from workbench.providers.ray.wire import request_from_json, request_to_json
-from workbench.providers.requests import chat_request, completion_request
 from workbench.records import detail_of
 
 pytestmark = pytest.mark.timeout(600)  # a cluster takes its time to come up on a busy machine
@@ -76,9 +76,7 @@ def test_a_request_travels_as_json_and_arrives_as_it_was() -> None:
     params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.5, seed=3, stop=["x"], max_tokens=9)
     asked = completion_request("m", ["a 😀", "b"], params, LogProbConfig(top_k=2, prompt=True), schema, field="f[2]")
     assert request_from_json(request_to_json(asked)) == asked
-    chat = chat_request(
-        "m", [UserMessage(content="x")], params, None, None, None, None, None, field="messages_batch[0]"
-    )
+    chat = chat_request("m", [UserMessage(content="x")], sampling_params=params, field="messages_batch[0]")
     again = request_from_json(request_to_json(chat))
     assert (again.messages, again.sampling_params, again.field) == ([UserMessage(content="x")], params, chat.field)
 

@@ -11,7 +11,7 @@ from workbench.protocol import (
     CompletionRequest,
     CompletionResponseStreamChunk,
 )
-from workbench.providers.requests import Request, chat_request, completion_request
+from workbench.providers.requests import Request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
 from workbench.records import attach_detail, detail_of
 
@@ -19,46 +19,14 @@ Chunk = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 
 
 def request_to_json(request: Request) -> str:
-    common = {
-        "model": request.model,
-        "sampling_params": request.sampling_params,
-        "logprobs": request.logprobs,
-        "response_format": request.response_format,
-    }
-    body: CompletionRequest | ChatCompletionRequest
-    if request.content is not None:
-        body = CompletionRequest.model_validate(common | {"content": request.content})
-    else:
-        asked = {"messages": list(request.messages), "tools": list(request.tools)}
-        asked |= {"tool_choice": request.tool_choice, "tool_prompt_format": request.tool_prompt_format}
-        body = ChatCompletionRequest.model_validate(common | asked)
-    return json.dumps({"field": request.field, "is_chat": request.is_chat, "body": body.model_dump(mode="json")})
+    body = request.body().model_dump(mode="json")
+    return json.dumps({"field": request.field, "is_chat": request.is_chat, "body": body})
 
 
 def request_from_json(text: str) -> Request:
     wire = json.loads(text)
-    if not wire["is_chat"]:
-        asked = CompletionRequest.model_validate(wire["body"])
-        return completion_request(
-            asked.model,
-            asked.content,
-            asked.sampling_params,
-            asked.logprobs,
-            asked.response_format,
-            field=wire["field"],
-        )
-    chat = ChatCompletionRequest.model_validate(wire["body"])
-    return chat_request(
-        chat.model,
-        chat.messages,
-        chat.sampling_params,
-        chat.tools,
-        chat.tool_choice,
-        chat.tool_prompt_format,
-        chat.logprobs,
-        chat.response_format,
-        field=wire["field"],
-    )
+    kind = ChatCompletionRequest if wire["is_chat"] else CompletionRequest
+    return Request.from_body(kind.model_validate(wire["body"]), field=wire["field"])
 
 
 def chunks_to_json(chunks: Sequence[Chunk]) -> str:

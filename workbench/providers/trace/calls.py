@@ -81,16 +81,13 @@ class RecordedCall:
 
 def request_json(request: Request) -> Json:
     """All that makes two requests the same."""
-    asked: Json = {"messages": list(request.messages)} if request.is_chat else {"content": request.content}
-    if request.is_chat:
-        asked["tools"] = list(request.tools)
-    if request.tools:
-        asked |= {"tool_choice": request.tool_choice, "tool_prompt_format": request.tool_prompt_format}
-    if request.beginning is not None:
-        beginning = request.beginning
+    asked: Json = {name: value for name, value in request.body() if name not in ("model", "stream")}
+    if not request.tools:
+        asked.pop("tool_choice", None)
+        asked.pop("tool_prompt_format", None)
+    if (beginning := request.beginning) is not None:
         asked["beginning"] = {"kept": len(beginning.kept), "token_ids": list(beginning.token_ids)}
-    asked |= {"sampling_params": request.sampling_params, "logprobs": request.logprobs}
-    return plain_json(asked | {"response_format": request.response_format})
+    return plain_json(asked)
 
 
 def batch_json(requests: Sequence[Request]) -> Json:

@@ -170,26 +170,14 @@ class RecordedProvider(InferenceProvider):
         if not requests:
             return []
         one = requests[0]
-        if one.is_chat:
-            method: Method = "batch_chat_completion"
-            asking: Awaitable[Any] = self._inner.batch_chat_completion(
-                one.model,
-                [list(request.messages) for request in requests],
-                one.sampling_params,
-                list(one.tools),
-                one.tool_choice,
-                one.tool_prompt_format,
-                None,
-                one.response_format,
-            )
-        else:
-            method = "batch_completion"
-            contents = [request.content or "" for request in requests]
-            asking = self._inner.batch_completion(one.model, contents, one.sampling_params, None, one.response_format)
-        answer = await self._awaited(
-            one.model, method, batch_json(requests), asking, lambda it: it.model_dump(mode="json")
+        answers = await self._awaited(
+            one.model,
+            "batch_chat_completion" if one.is_chat else "batch_completion",
+            batch_json(requests),
+            self._inner.answer_batch(one.model, requests),
+            lambda messages: {"completion_message_batch": [message.model_dump(mode="json") for message in messages]},
         )
-        return [message_pieces(message, is_chat=one.is_chat) for message in answer.completion_message_batch]
+        return [message_pieces(message, is_chat=one.is_chat) for message in answers]
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         asking = self._inner.embeddings(model, contents)

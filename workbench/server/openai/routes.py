@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from workbench.protocol import ModelDefWithProvider
 from workbench.providers.folding import chat_response
-from workbench.providers.interface import gathered
+from workbench.providers.protocol_methods import gathered
 from workbench.providers.streams import Stream, closed_after
 from workbench.server.answering import answer
 from workbench.server.bodies import read_body

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.requests import chat_request, completion_request
 from tests.fakes.scripted_server import Reply, ScriptedServer, Stream, chat_events, completion_events
 from tests.unit.providers.openai.conftest import MakeProvider
 from workbench.errors import RemoteConnectionError, RemoteError, ToolCallError, UnsupportedFieldError
@@ -34,7 +35,6 @@ from workbench.providers.openai.failures import Failures
 from workbench.providers.openai.logprobs import Told
 from workbench.providers.openai.reading import AnswerReader
 from workbench.providers.openai.wire import Part
-from workbench.providers.requests import chat_request, completion_request
 from workbench.records import detail_of
 
 HELLO: list[Message] = [UserMessage(content="Hello")]

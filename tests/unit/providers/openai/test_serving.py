@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.fakes.requests import chat_request, completion_request
 from tests.fakes.scripted_server import Reply, ScriptedServer, Stream, chat_events, completion_events
 from tests.unit.providers.openai.conftest import TOKEN, MakeProvider
 from workbench import providers
@@ -44,7 +45,6 @@ from workbench.protocol import (
 from workbench.providers.capabilities import refuse_undeclared
 from workbench.providers.openai.config import Ability, OpenAIConfig
 from workbench.providers.openai.dialects import LLAMA_CPP, OLLAMA, OPENAI, TGI, VLLM
-from workbench.providers.requests import chat_request, completion_request
 from workbench.records import Usage, detail_of
 
 DIALECTS = {"openai": OPENAI, "vllm": VLLM, "tgi": TGI, "ollama": OLLAMA, "llama_cpp": LLAMA_CPP}
@@ -138,11 +138,11 @@ async def test_every_sampling_parameter_is_sent_or_refused(
     )
     if dialect not in ("vllm", "llama_cpp"):
         with pytest.raises(UnsupportedFieldError):
-            refuse_undeclared(provider, chat_request("small", HELLO, params))
+            refuse_undeclared(provider, chat_request("small", HELLO, sampling_params=params))
         params = SamplingParams(
             strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.5, seed=2**40, max_tokens=9, stop=["X"]
         )
-    refuse_undeclared(provider, chat_request("small", HELLO, params))
+    refuse_undeclared(provider, chat_request("small", HELLO, sampling_params=params))
     body = await body_of(server, provider, sampling_params=params)
     assert (body["temperature"], body["max_tokens"], body["stop"]) == (0.7, 9, ["X"])
     assert body["seed"] == (2**40 % (2**32 - 1) if dialect == "llama_cpp" else 2**40)

@@ -1,0 +1,172 @@
+"""The protocol's methods, for whatever can answer a `Request`: a provider, or the router in front of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.protocol import (
+    BatchChatCompletionResponse,
+    BatchCompletionResponse,
+    ChatCompletionRequest,
+    CompletionRequest,
+    SamplingParams,
+    ToolChoice,
+    ToolPromptFormat,
+)
+from workbench.providers.folding import response
+from workbench.providers.requests import Request
+
+if TYPE_CHECKING:
+    from workbench.protocol import (
+        CompletionMessage,
+        InterleavedTextMedia,
+        LogProbConfig,
+        Message,
+        ModelDef,
+        ResponseFormat,
+        ToolDefinition,
+    )
+
+Response = TypeVar("Response")
+
+_DEFAULT = SamplingParams()
+
+
+class ProtocolMethods(ABC):
+    """``completion``, ``chat_completion`` and their batches: each makes requests and hands them to `stream`."""
+
+    @abstractmethod
+    def get_model(self, identifier: str) -> ModelDef:
+        """Raise `ModelNotFoundError` for a name that is not served."""
+
+    @abstractmethod
+    def stream(self, request: Request) -> AsyncIterator[Any]:
+        """Return the chunks of one request, which may go beyond the protocol: see the last fields of `Request`."""
+
+    @abstractmethod
+    async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
+        """Return the answers to several requests of one model under the same parameters, in their order."""
+
+    def completion(
+        self,
+        model: str,
+        content: InterleavedTextMedia,
+        sampling_params: SamplingParams | None = _DEFAULT,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> Any:
+        self.get_model(model)
+        body = CompletionRequest.model_construct(
+            model=model,
+            content=content,
+            sampling_params=sampling_params,
+            logprobs=logprobs,
+            response_format=response_format,
+        )
+        return self._asked(Request.from_body(body), stream=bool(stream))
+
+    def chat_completion(
+        self,
+        model: str,
+        messages: list[Message],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        stream: bool | None = False,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> Any:
+        self.get_model(model)
+        body = ChatCompletionRequest.model_construct(
+            model=model,
+            messages=messages,
+            sampling_params=sampling_params,
+            tools=tools,
+            tool_choice=tool_choice,
+            tool_prompt_format=tool_prompt_format,
+            logprobs=logprobs,
+            response_format=response_format,
+        )
+        return self._asked(Request.from_body(body), stream=bool(stream))
+
+    async def batch_completion(
+        self,
+        model: str,
+        content_batch: list[InterleavedTextMedia],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchCompletionResponse:
+        self.get_model(model)
+        _check_batch("content_batch", content_batch, logprobs)
+        shared: dict[str, Any] = {"sampling_params": sampling_params, "response_format": response_format}
+        requests = [
+            Request.from_body(
+                CompletionRequest.model_construct(model=model, content=content, **shared),
+                field=f"content_batch[{index}]",
+            )
+            for index, content in enumerate(content_batch)
+        ]
+        return BatchCompletionResponse(completion_message_batch=await self.answer_batch(model, requests))
+
+    async def batch_chat_completion(
+        self,
+        model: str,
+        messages_batch: list[list[Message]],
+        sampling_params: SamplingParams | None = _DEFAULT,
+        tools: list[ToolDefinition] | None = None,
+        tool_choice: ToolChoice | None = ToolChoice.auto,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        logprobs: LogProbConfig | None = None,
+        response_format: ResponseFormat | None = None,
+    ) -> BatchChatCompletionResponse:
+        self.get_model(model)
+        _check_batch("messages_batch", messages_batch, logprobs)
+        shared: dict[str, Any] = {
+            "sampling_params": sampling_params,
+            "tools": tools,
+            "tool_choice": tool_choice,
+            "tool_prompt_format": tool_prompt_format,
+            "response_format": response_format,
+        }
+        requests = [
+            Request.from_body(
+                ChatCompletionRequest.model_construct(model=model, messages=messages, **shared),
+                field=f"messages_batch[{index}]",
+            )
+            for index, messages in enumerate(messages_batch)
+        ]
+        return BatchChatCompletionResponse(completion_message_batch=await self.answer_batch(model, requests))
+
+    def _asked(self, request: Request, *, stream: bool) -> Any:
+        chunks = self.stream(request)
+        return chunks if stream else folded(request, chunks)
+
+
+async def folded(request: Request, chunks: AsyncIterator[Any]) -> Any:
+    """Return the whole response that the chunks of a request make up."""
+    return response(request, [chunk async for chunk in chunks])
+
+
+async def gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:
+    """Return all responses in order; the first failure cancels the others, so that none computes for nobody."""
+    tasks = [asyncio.ensure_future(response) for response in responses]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _check_batch(field: str, batch: object, logprobs: LogProbConfig | None) -> None:
+    if not isinstance(batch, list | tuple):
+        raise InvalidRequestError(field, batch, "a list")
+    if logprobs is not None:
+        allowed = "absent: a batch's response has no place for them; ask one by one"
+        raise UnsupportedFieldError("logprobs", logprobs, allowed)

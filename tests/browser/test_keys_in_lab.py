@@ -31,7 +31,7 @@ CONTROLS: dict[str, Callable[[Locator], Locator]] = {
     "checkbox": lambda box: box.get_by_role("checkbox", name="Tool call"),
     "tokens": lambda box: box.locator(".wb-output"),
     "listbox": lambda box: box.locator(".wb-inspector .wb-listbox"),
-    "table": lambda box: box.get_by_role("grid", name="Generated tokens"),
+    "table": lambda box: box.get_by_role("grid", name="Tokens"),
     "search": lambda box: box.get_by_label("Filter"),
     "tab": lambda box: box.get_by_role("tab", name="Tokens", exact=True),
 }

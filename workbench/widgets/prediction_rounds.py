@@ -21,7 +21,7 @@ class Round:
     position: int
     """Of the token in the score."""
     context: str
-    """All that stands before it."""
+    """The text before it."""
     choices: tuple[str, ...]
     """The most probable words, among them the one that came, in alphabetical order, which gives nothing away."""
     came: int
@@ -53,7 +53,7 @@ class Round:
         """
         at = self._index(choice)
         if not (_is_number(confidence) and 0 < confidence < 1):
-            allowed = "a number above 0 and below 1: a bet on what is certain could cost infinitely many bits"
+            allowed = "a number above 0 and below 1, because a bet on certainty could cost infinitely many bits"
             raise InvalidRequestError("confidence", confidence, allowed)
         others = (1 - confidence) / (len(self.choices) - 1)
         return tuple(confidence if index == at else others for index in range(len(self.choices)))
@@ -65,11 +65,11 @@ class Round:
             InvalidRequestError: it is no distribution over the choices, or holds one of them impossible.
         """
         bet = tuple(float(share) if _is_number(share) else math.nan for share in probabilities)
-        allowed = f"{len(self.choices)} numbers above 0 whose sum is 1, in the order of the choices"
+        allowed = f"{len(self.choices)} numbers above 0 that add up to 1, in the order of the choices"
         if len(bet) != len(self.choices) or not all(share > 0 for share in bet):
             raise InvalidRequestError("probabilities", probabilities, allowed)
         if abs(math.fsum(bet) - 1) > _TOLERANCE:
-            raise InvalidRequestError("probabilities", probabilities, f"{allowed}; it is {math.fsum(bet):.4g}")
+            raise InvalidRequestError("probabilities", probabilities, f"{allowed}; they add up to {math.fsum(bet):.4g}")
         return replace(self, bet=bet)
 
     def _index(self, choice: str | int) -> int:
@@ -89,7 +89,7 @@ def rounds_of(score: Score, prompt: str, *, most: int, choices: int) -> list[Rou
     came, and make of the model's shares a distribution that is nobody's belief.
     """
     if not any(token.alternatives for token in score.tokens):
-        allowed = "one that was made with logprobs=LogProbConfig(top_k=...), for there is nothing to choose from"
+        allowed = "one made with logprobs=LogProbConfig(top_k=...), so that there are alternatives to choose from"
         raise InvalidRequestError("score", "a score without alternatives", allowed)
     rounds: list[Round] = []
     before = prompt.encode()
@@ -99,7 +99,7 @@ def rounds_of(score: Score, prompt: str, *, most: int, choices: int) -> list[Rou
             rounds += _round(token, before.decode(errors="replace"), choices)
         before += token.bytes
     if not rounds:
-        raise InvalidRequestError("score", score.text, "one with a token that could have been another")
+        raise InvalidRequestError("score", score.text, "a text with a whole word that the model was not sure of")
     return rounds
 
 

@@ -30,8 +30,10 @@ def summary(steps: Sequence[CallStep]) -> str:
     whole = sum(step.parse_state == "success" for step in steps)
     broken = sum(step.parse_state == "failure" for step in steps)
     forced = sum(step.is_forced for step in steps)
-    calls = f"{whole} whole call{'' if whole == 1 else 's'}" + (f", {broken} that could not be read" if broken else "")
-    return f"{len(steps)} tokens: {calls}; the schema left no choice at {forced} of them."
+    calls = f"{whole} complete call{'' if whole == 1 else 's'}" + (
+        f", {broken} that could not be parsed" if broken else ""
+    )
+    return f"{len(steps)} tokens: {calls}. The schema left no choice at {forced} of them."
 
 
 def start_in_words(step: CallStep) -> str:

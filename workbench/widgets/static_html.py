@@ -130,7 +130,7 @@ def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, u
         return line("No tokens yet.")
     names = ("#", "token", "id", "probability", f"surprisal, {unit}", "rank", f"entropy, {unit}")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    head += '<th scope="col" style="text-align:left">instead</th>'
+    head += '<th scope="col" style="text-align:left">alternatives</th>'
     rows = "".join(_token_row(token, unit, is_end=token is end) for token in tokens[:MOST_ROWS])
     rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
@@ -147,7 +147,7 @@ def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    name = f"The end, after {_tokens(token.position)}" if is_end else f"Token {token.position + 1}"
+    name = f"End token, after {_tokens(token.position)}" if is_end else f"Token {token.position + 1}"
     return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
@@ -168,7 +168,7 @@ def waterfall_html(picture: Mapping[str, Any]) -> str:
     rows.append(_stage_row(f"{others['count']:,} others", others["shares"], stages, is_chosen=False))
     cut = "".join(f"<td>{escape(percent(stage['removed'])) if stage['removed'] else '–'}</td>" for stage in stages)
     left = "".join(f"<td>{stage['kept']:,}</td>" for stage in stages)
-    foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">mass removed</th>{cut}</tr>'
+    foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">probability cut</th>{cut}</tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}{foot}</tbody></table>"
     start, end = picture["span"]
     where = f"On the cumulative axis, “{visible(picture['chosen'][1])}” lies from {fixed(start, 4)} to {fixed(end, 4)}."
@@ -181,7 +181,7 @@ def card_html(card: ModelCard | None) -> str:
     facts = [
         None if card.parameters is None else parameter_count(card.parameters),
         card.precision,
-        None if card.context_length is None else f"{card.context_length:,} context",
+        None if card.context_length is None else f"{card.context_length:,}-token context",
         card.licence,
         None if card.template_sha256 is None else f"template {card.template_sha256[:12]}",
     ]
@@ -236,7 +236,7 @@ def _control_token(token: TokenRecord) -> str:
 
 def _title(token: TokenRecord) -> str:
     known = math.isfinite(token.logprob)
-    return f"{percent_of(token.logprob)}, rank {token.rank}" if known else "no probability is known"
+    return f"{percent_of(token.logprob)}, rank {token.rank}" if known else "probability unknown"
 
 
 def _tokens(count: int, name: str = "token") -> str:

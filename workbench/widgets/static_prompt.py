@@ -30,9 +30,9 @@ def prompt_summary(prompt: Prompt, most: int | None = None) -> str:
         most: how many of them are shown; None for all.
     """
     count, control = len(prompt.tokens), sum(token.is_control for token in prompt.tokens)
-    facts = [f"{count:,} token{'' if count == 1 else 's'}", f"{control} of them control tokens"]
-    facts += [f"the first {most:,} are shown"] if most is not None and count > most else []
-    facts += [f"calls written as {prompt.tool_syntax}"] if prompt.tool_syntax else []
+    facts = [f"{count:,} token{'' if count == 1 else 's'}", f"{control} control token{'' if control == 1 else 's'}"]
+    facts += [f"first {most:,} shown"] if most is not None and count > most else []
+    facts += [f"tool calls: {prompt.tool_syntax}"] if prompt.tool_syntax else []
     facts += [f"template {prompt.template_sha256[:12]}"] if prompt.template_sha256 else []
     return " · ".join(facts)
 

@@ -28,10 +28,10 @@ const BRANCH_ENDS = {
   end_of_turn: "end of turn",
   end_of_message: "end of message",
   out_of_tokens: "length limit",
-  cancelled: "stopped",
+  cancelled: "stopped by you",
   failed: "failed",
   running: "running",
-  queued: "waiting",
+  queued: "waiting for the model",
 };
 
 /**

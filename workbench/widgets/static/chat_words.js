@@ -85,7 +85,7 @@ export function contextInWords({ used, length }) {
   if (length === null) return { text: `${count(used)} tokens`, isTight: false };
   const isTight = used >= TIGHT_SHARE * length;
   const left = count(Math.max(0, length - used));
-  const warning = isTight ? `. Little context is left: ${left} tokens` : "";
+  const warning = isTight ? `. Only ${left} left` : "";
   return { text: `${count(used)} of ${count(length)} tokens${warning}`, isTight };
 }
 

@@ -82,7 +82,7 @@ function betForm(model, ask) {
   const button = h("button", { type: "submit", class: "wb-button wb-primary" });
   const hint = h("span", {
     class: "wb-quiet wb-game-hint",
-    text: "Digits choose, ← and → change how sure you are, Enter bets.",
+    text: "Digits choose, ← and → set how sure you are, Enter bets.",
   });
   const slider = h(
     "div",

@@ -164,14 +164,14 @@ function numberControl(field, onChange) {
 function seedControl(limits, change) {
   const { root, message, attributes, setError } = control(
     "Seed",
-    "The same request with the same seed gives the same tokens. Empty: another one each time.",
+    "The same request with the same seed gives the same tokens. Empty: a random seed for each run.",
   );
   const input = h("input", {
     ...attributes,
     type: "text",
     inputmode: "numeric",
     class: "wb-field wb-amount",
-    placeholder: "any",
+    placeholder: "random",
     autocomplete: "off",
   });
   root.append(input, message);

@@ -64,8 +64,8 @@ def test_what_is_typed_and_slid_is_the_value_in_python(modules: ModuleHost) -> N
     page.get_by_label("Seed").fill("9223372036854775807")
     page.get_by_label("Max tokens").fill("70")
     page.get_by_label("Top-p, slider").fill("0.5")
-    page.get_by_label("Stop", exact=True).fill("\\nUser:")
-    page.get_by_label("Stop", exact=True).press("Enter")
+    page.get_by_role("textbox", name="Stop strings").fill("\\nUser:")
+    page.get_by_role("textbox", name="Stop strings").press("Enter")
     modules.carry()
     value = controls.value
     assert (value.temperature, value.seed, value.max_tokens, value.top_p) == (0.9, 2**63 - 1, 70, 0.5)

@@ -258,7 +258,7 @@ test("a bet shares out one whole, and costs what it says", () => {
   const page = /** @type {GamePage} */ ({ choices: ["a", "b"], told: null, bits: 1, model_bits: 2 });
   assert.equal(betInSentences(page, false), "");
   const told = { ...page, told: { came: 1, bet: [0.5, 0.5], model: [0.75, 0.25] } };
-  const said = "“b” came. You gave it 50.0 % (1.0 bits), the model 25.0 % (2.0 bits).";
+  const said = "“b” came next. You gave it 50.0 % (1.0 bits), the model 25.0 % (2.0 bits).";
   assert.equal(betInSentences(told, false), said);
   assert.equal(betInSentences(told, true), `${said} The game is over. You beat the model.`);
   assert.equal(betInSentences({ ...told, bits: 2 }, true), `${said} The game is over. The model won.`);

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.comparing import Compared, Pair
 from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
-from workbench.widgets.format import UNITS, divergence, visible
+from workbench.widgets.format import UNITS, divergence, token_count, visible
 from workbench.widgets.wire import label, number
 
 LETTERS = "ABCDEF"
@@ -72,7 +72,7 @@ def _parting(pair: Pair, letter: str) -> str:
     if pair.divergence is None:
         if not (pair.reference.done and pair.other.done):
             return f"A and {letter} are the same so far."
-        what = "text" if pair.by_text else f"{len(pair.reference.tokens)} tokens"
+        what = "text" if pair.by_text else token_count(len(pair.reference.tokens))
         return f"A and {letter} have the same {what}."
     at, other_at = pair.divergence.position, pair.divergence.other_position
     where = f"token {at + 1}" if at == other_at else f"token {at + 1} of A and {other_at + 1} of {letter}"
@@ -100,4 +100,4 @@ def _distance(pair: Pair, letter: str, unit: str) -> str:
         return f"Their distributions are the same{'' if pair.divergence is None else ' up to there'}."
     mean, most = sum(known) / len(known), max(known)
     size = f"mean {divergence(mean, unit)}, maximum {divergence(most, unit)}"
-    return f"KL(A‖{letter}) over {len(known)} tokens: {size}."
+    return f"KL(A‖{letter}) over {token_count(len(known))}: {size}."

@@ -192,7 +192,7 @@ def _row(page: dict[str, Any], index: int) -> str:
     told, text = page["told"], code(page["choices"][index])
     shares = ("", "") if told is None else (percent(told["bet"][index]), percent(told["model"][index]))
     came = told is not None and told["came"] == index
-    cells = [str(index + 1), f"<strong>{text}</strong> came" if came else text, *shares]
+    cells = [str(index + 1), f"<strong>{text}</strong> came next" if came else text, *shares]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 

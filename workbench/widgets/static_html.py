@@ -27,6 +27,7 @@ from workbench.widgets.format import (
     stop_words,
     strength,
     surprisal,
+    token_count,
     visible,
 )
 from workbench.widgets.wire import in_words, label, prompt_pieces, steps_of, whole_pieces
@@ -99,13 +100,13 @@ def _serif(text: str) -> str:
 
 def metrics_html(run: RunLike) -> str:
     usage = run.usage
-    prompt = _tokens(usage.prompt_tokens, "prompt token")
+    prompt = f"{usage.prompt_tokens} prompt token{'' if usage.prompt_tokens == 1 else 's'}"
     kept = f" and {usage.kept_tokens} kept" if usage.kept_tokens else ""
     cached = f" ({usage.reused_tokens} cached)" if usage.reused_tokens else ""
     facts = [f"{prompt}{kept}{cached}", f"{usage.generated_tokens} generated"]
     if run.reads:
         perplexed = perplexity(run.tokens)
-        facts = [_tokens(len(run.tokens))]
+        facts = [token_count(len(run.tokens))]
         facts += [f"perplexity {fixed(perplexed, 2)}"] if perplexed is not None else []
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
@@ -132,7 +133,7 @@ def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, u
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     head += '<th scope="col" style="text-align:left">alternatives</th>'
     rows = "".join(_token_row(token, unit, is_end=token is end) for token in tokens[:MOST_ROWS])
-    rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
+    rest = rest_line(len(tokens))
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
 
 
@@ -147,7 +148,7 @@ def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    name = f"End token, after {_tokens(token.position)}" if is_end else f"Token {token.position + 1}"
+    name = f"End token, after {token_count(token.position)}" if is_end else f"Token {token.position + 1}"
     return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
@@ -203,6 +204,12 @@ def line(text: str) -> str:
     return f"<p>{escape(shown(text))}</p>"
 
 
+def rest_line(count: int) -> str:
+    """Say how many of a table's rows are left out; nothing where all are shown."""
+    left = count - MOST_ROWS
+    return line(f"{left} more token{'' if left == 1 else 's'}.") if left > 0 else ""
+
+
 def prompt_block(prompt: str) -> str:
     style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0.5em 0"
     return f'<pre dir="auto" style="{style}">{escape(shown(prompt))}</pre>'
@@ -237,10 +244,6 @@ def _control_token(token: TokenRecord) -> str:
 def _title(token: TokenRecord) -> str:
     known = math.isfinite(token.logprob)
     return f"{percent_of(token.logprob)}, rank {token.rank}" if known else "probability unknown"
-
-
-def _tokens(count: int, name: str = "token") -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:

@@ -189,7 +189,7 @@ def test_the_twin_tells_what_the_page_tells(page: Page) -> None:
     assert "%" not in text
     game.bet(" man", 0.7)
     text = Reader(game.static_html()).text
-    assert "man came70.0 %" in text
+    assert "man came next70.0 %" in text
     assert "You 0.5 bits · Model " in text
     assert repr(game) == "PredictionGame(1 of 4 rounds played)"
 

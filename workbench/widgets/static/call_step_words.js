@@ -1,6 +1,6 @@
 // The steps of tool calls in words: each token's, and all of them in a sentence.
 
-import { percent, visible } from "./format.js";
+import { percent, tokenCount, visible } from "./format.js";
 
 /**
  * @typedef {"text" | "started" | "in_progress" | "success" | "failure"} ParseState
@@ -27,7 +27,7 @@ export function summary(steps) {
   const broken = count("failure") ? `, ${count("failure")} that could not be parsed` : "";
   const calls = `${count("success")} complete call${count("success") === 1 ? "" : "s"}${broken}`;
   const forced = steps.filter((step) => step.isForced).length;
-  return `${steps.length} tokens: ${calls}. The schema left no choice at ${forced} of them.`;
+  return `${tokenCount(steps.length)}: ${calls}. The schema left no choice at ${forced} of them.`;
 }
 
 /** @param {Step} step @param {number} position */

@@ -8,7 +8,7 @@ import { differencesOf, firstDifference, markedIn } from "./compare_differences.
 import { sidesSetup } from "./compare_setup.js";
 import { around, h, runKeys, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
-import { duration } from "./format.js";
+import { duration, tokenCount } from "./format.js";
 import { openRoot } from "./root.js";
 import { anyActive, runButtons } from "./run_buttons.js";
 import { speed, stateInWords } from "./run_words.js";
@@ -264,7 +264,7 @@ function footOf(store) {
   const { tokens, usage } = store;
   const pace = usage && usage.tokensPerS !== null ? `${speed(usage.tokensPerS)} tokens/s` : null;
   const first = usage && usage.firstTokenS !== null ? `first token ${duration(usage.firstTokenS)}` : null;
-  return [tokens.length ? `${tokens.length} tokens` : null, pace, first, stateInWords(store)]
+  return [tokens.length ? tokenCount(tokens.length) : null, pace, first, stateInWords(store)]
     .filter(Boolean)
     .join(" · ");
 }

@@ -184,7 +184,7 @@ function choiceRow(text, index, name, choose) {
       you.show("you", mine);
       model.root.hidden = its === null;
       if (its !== null) model.show("model", its);
-      mark.textContent = came ? "came" : "";
+      mark.textContent = came ? "came next" : "";
       root.classList.toggle("wb-game-right", came);
       root.classList.toggle("wb-game-chosen", isChosen);
     },

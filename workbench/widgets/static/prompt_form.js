@@ -109,10 +109,7 @@ function holdButton(store, signal, canRun, ask) {
     const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
     kind = store.state === "paused" ? "resume" : store.active ? "pause" : "extend";
     button.textContent = { pause: "Pause", resume: "Resume", extend: "Continue" }[kind] ?? "";
-    button.title =
-      { pause: "Pause after this token", resume: "Continue the paused run", extend: "Continue where the run ended" }[
-        kind
-      ] ?? "";
+    button.title = { pause: "Pause after this token", resume: "Resume", extend: "Continue where it ended" }[kind] ?? "";
     button.classList.toggle("wb-primary", kind === "resume");
     button.hidden = kind === "extend" ? !canRun || !store.tokens.length || isWhole : !store.canPause;
   };

@@ -200,7 +200,7 @@ function seedControl(limits, change) {
 /** @param {Limits} limits @param {() => string[]} current @param {(part: Partial<Params>) => void} change */
 function stopControl(limits, current, change) {
   const help = "Generation ends before the first of these texts. Type one and press Enter; \\n is a new line.";
-  const { root, message, attributes, setError } = control("Stop", help);
+  const { root, message, attributes, setError } = control("Stop strings", help);
   const chips = h("span", { class: "wb-chips", role: "list", "aria-label": "Stop strings" });
   const input = h("input", {
     ...attributes,

@@ -3,7 +3,7 @@
 import { requester } from "./asking.js";
 import { h } from "./dom.js";
 import { storeOf } from "./feed_store.js";
-import { information, inWords, percent, visible } from "./format.js";
+import { information, inWords, percent, tokenCount, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { openRoot } from "./root.js";
@@ -146,7 +146,7 @@ function runFacts(store) {
     choose: () => store.select([position]),
   }));
   return {
-    title: count ? `${count} tokens` : "Token",
+    title: count ? tokenCount(count) : "Token",
     big: worst.length ? `${information(mean, store.unit, 2)} per token` : "",
     say: count
       ? "Select a token to see its alternatives. The most surprising tokens:"

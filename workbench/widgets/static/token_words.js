@@ -1,6 +1,6 @@
 // One token in words, and the tokens that stand out.
 
-import { information, percentOf, surprisal, visible } from "./format.js";
+import { information, percentOf, surprisal, tokenCount, visible } from "./format.js";
 
 /**
  * @import { Unit } from "./format.js"
@@ -64,7 +64,7 @@ export function spoken({ label }) {
  */
 export function placeInWords({ tokens }, position) {
   if (position < tokens.length) return `Token ${position + 1} of ${tokens.length}`;
-  return tokens.length === 1 ? "End token, after 1 token" : `End token, after ${tokens.length} tokens`;
+  return `End token, after ${tokenCount(tokens.length)}`;
 }
 
 /** The same token in Python. @param {{tokens: Token[]}} run @param {number} position */

@@ -56,15 +56,15 @@ class ChatView(ChatMoves):
 
     inspector = Part("Details of the selected token.")
     microscope = Part("The tool calls of the answer whose tokens are shown; updated while open.")
-    prompt_view = Part("The prompt of that answer; updated while open.")
-    detail = traitlets.Enum(DETAILS, "none", help="The panel open below that answer: none, calls or prompt.").tag(
-        sync=True
-    )
+    prompt_view = Part("The prompt of the answer whose tokens are shown; updated while open.")
+    detail = traitlets.Enum(
+        DETAILS, "none", help="The panel open below the answer whose tokens are shown: none, calls or prompt."
+    ).tag(sync=True)
     draft = traitlets.Unicode("", help="The text of the message box.").tag(sync=True)
     view = traitlets.Enum(
         VIEWS,
         "auto",
-        help="How that answer is shown: reading, tokens, or auto (tokens while it is generated).",
+        help="How the answer whose tokens are shown is drawn: reading, tokens, or auto (tokens until it ends).",
     ).tag(sync=True)
     tools: traitlets.List[dict[str, str]] = traitlets.List(
         help="Name, description and parameters (a JSON schema) of each tool."

@@ -43,7 +43,7 @@ _SHOWN_ALTERNATIVES = 3
 
 
 def run_html(run: RunLike, unit: str = "bits") -> str:
-    """A run's text with each token's probability, its metrics, and its first tokens as a table."""
+    """Return a run as HTML: its text with each token's probability, its metrics, and a table of its first tokens."""
     return document(given_html(run), text_html(run), metrics_html(run), tokens_html(steps_of(run), run.end, unit))
 
 

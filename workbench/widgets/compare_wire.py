@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.comparing import Compared, Pair
-from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+from workbench.protocol import SamplingParams
 from workbench.widgets.format import UNITS, divergence, token_count, visible
+from workbench.widgets.sampling_words import sampling_phrases
 from workbench.widgets.wire import label, number
 
 LETTERS = "ABCDEF"
@@ -43,29 +44,9 @@ def in_sentences(pairs: Sequence[Pair], unit: str) -> list[str]:
 
 def settings_in_words(params: Sequence[SamplingParams]) -> tuple[list[str], str]:
     """What differs between the sampling parameters, for each of them, and what all have in common."""
-    phrases = [_phrases(one) for one in params]
+    phrases = [sampling_phrases(one) for one in params]
     common = [phrase for phrase in phrases[0] if all(phrase in others for others in phrases)]
     return [" · ".join(one for one in own if one not in common) for own in phrases], " · ".join(common)
-
-
-def _phrases(params: SamplingParams) -> list[str]:
-    """The parameters that count, as ``effective_sampling`` decides."""
-    effective = effective_sampling(params)
-    draws = effective.strategy != SamplingStrategy.greedy
-    return [
-        effective.strategy.replace("_", "-"),
-        *([f"temperature {effective.temperature:g}"] if draws else []),
-        *([f"top-p {effective.top_p:g}"] if effective.strategy == SamplingStrategy.top_p else []),
-        *([f"top-k {effective.top_k}"] if effective.strategy == SamplingStrategy.top_k else []),
-        *(
-            [f"repetition penalty {params.repetition_penalty:g}"]
-            if params.repetition_penalty not in (None, 1.0)
-            else []
-        ),
-        *([f"up to {params.max_tokens} tokens"] if params.max_tokens else []),
-        *([f"seed {params.seed}"] if params.seed is not None and draws else []),
-        *(f"stops at “{visible(text)}”" for text in params.stop or ()),
-    ]
 
 
 def _parting(pair: Pair, letter: str) -> str:

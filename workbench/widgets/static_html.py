@@ -30,6 +30,7 @@ from workbench.widgets.format import (
     token_count,
     visible,
 )
+from workbench.widgets.sampling_words import sampling_phrases
 from workbench.widgets.wire import in_words, label, prompt_pieces, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
@@ -191,8 +192,7 @@ def card_html(card: ModelCard | None) -> str:
 
 
 def sampling_html(params: SamplingParams) -> str:
-    given = params.model_dump(mode="json", exclude_none=True)
-    return document(line(" · ".join(f"{name} {value}" for name, value in given.items())))
+    return document(line(" · ".join(sampling_phrases(params))))
 
 
 def document(*parts: str) -> str:

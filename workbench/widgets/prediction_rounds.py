@@ -19,7 +19,7 @@ class Round:
     """One token to predict, among a few that could have come."""
 
     position: int
-    """Of the token in the score."""
+    """Position of the token in the score."""
     context: str
     """The text before it."""
     choices: tuple[str, ...]
@@ -27,13 +27,13 @@ class Round:
     came: int
     """Index of the one that came."""
     model: tuple[float, ...]
-    """The model's probability of each choice; of these alone, so that both players share out the same whole."""
+    """The model's probability of each choice, scaled to add up to 1 as the player's bet does."""
     bet: tuple[float, ...] | None = None
-    """The player's; None before the bet."""
+    """The player's probability of each choice; None before the bet."""
 
     @property
     def bits(self) -> float | None:
-        """What the bet costs: minus log2 of the probability that was given to what came; None before the bet."""
+        """Cost of the bet: minus log2 of the probability given to the token that came; None before the bet."""
         return None if self.bet is None else -math.log2(self.bet[self.came])
 
     @property
@@ -42,11 +42,11 @@ class Round:
 
     @property
     def even_bits(self) -> float:
-        """The cost of giving every choice the same."""
+        """Cost of giving every choice the same probability."""
         return math.log2(len(self.choices))
 
     def spread(self, choice: str | int, confidence: float) -> tuple[float, ...]:
-        """All of the confidence on one choice, the rest evenly on the others.
+        """Return a bet of ``confidence`` on one choice, with the rest spread evenly over the others.
 
         Raises:
             InvalidRequestError: there is no such choice, or the confidence is not between 0 and 1.
@@ -59,10 +59,10 @@ class Round:
         return tuple(confidence if index == at else others for index in range(len(self.choices)))
 
     def with_bet(self, probabilities: Sequence[float]) -> Round:
-        """The round with a bet.
+        """Return the round with a bet.
 
         Raises:
-            InvalidRequestError: it is no distribution over the choices, or holds one of them impossible.
+            InvalidRequestError: it is not a distribution over the choices, or gives one of them no probability.
         """
         bet = tuple(float(share) if _is_number(share) else math.nan for share in probabilities)
         allowed = f"{len(self.choices)} numbers above 0 that add up to 1, in the order of the choices"

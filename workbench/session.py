@@ -386,13 +386,13 @@ class Workbench:
     # ----------------------------------------------------------------------------------------------- widgets
 
     def playground(self, **options: Any) -> Playground:
-        """Open the playground on this workbench; the options are those of `workbench.widgets.playground`."""
+        """The playground widget on this workbench."""
         from workbench import widgets
 
         return widgets.playground(self, **options)
 
     def read(self, text: str = "", other: str = "", **options: Any) -> ReadView:
-        """Show how surprising each token of a text is to a model, next to a second text if one is given.
+        """Show how surprising each token of a text is to a model, beside another text if one is given.
 
         Args:
             options: ``model``, ``alternatives``: see `widgets.ReadView`. `reading` is the same without a widget.
@@ -402,10 +402,10 @@ class Workbench:
         return widgets.read(self, text, other, **options)
 
     def compare(self, prompt: str | None = None, **options: Any) -> CompareView:
-        """Run one prompt on several models or settings and show the answers side by side.
+        """Ask several models, or under several settings, at once; the widget shows the answers side by side.
 
         Args:
-            prompt: None leaves the prompt and the sides to choose in the page.
+            prompt: None leaves prompt and sides to be chosen in the page.
             options: ``models``, ``sampling_params``, ``mode``, ``alternatives``: see `widgets.CompareView`.
         """
         from workbench import widgets
@@ -413,7 +413,7 @@ class Workbench:
         return widgets.compare(self, prompt, **options)
 
     def chat(self, **options: Any) -> ChatView:
-        """Open a chat on this workbench; the options are those of `workbench.widgets.chat`."""
+        """The chat widget on this workbench; the options are those of `workbench.widgets.chat`."""
         from workbench import widgets
 
         return widgets.chat(self, **options)

@@ -105,7 +105,7 @@ reader""",
 }
 """A cell's code by the name of its picture; its last line is the widget."""
 
-CLICKS = {"model-picker": "Card"}
+CLICKS = {"model-picker": "Model card"}
 """A button to press before the picture is taken."""
 
 # Wide enough for the playground's two columns inside the notebook's margin.

@@ -118,7 +118,7 @@ def test_a_call_shows_its_parse_state_waits_and_runs_when_it_is_approved(modules
         "The model wants to call get_weather. Approve or decline."
     )
     assert len(view.messages) == 2
-    card.get_by_role("button", name="Approve and run the call of get_weather").press("Enter")
+    card.get_by_role("button", name="Approve and run the call to get_weather").press("Enter")
     modules.wait("document.querySelectorAll('.wb-turn').length === 3")
     step(view, 100)
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
@@ -131,7 +131,7 @@ def test_a_call_shows_its_parse_state_waits_and_runs_when_it_is_approved(modules
 def test_a_declined_call_is_told_to_the_model(modules: ModuleHost) -> None:
     view = shown(modules, [CALL])
     write(modules, "How is Rome?", until=DECIDING)
-    modules.browser.get_by_role("button", name="Decline the call of get_weather").click()
+    modules.browser.get_by_role("button", name="Decline the call to get_weather").click()
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
     assert view.messages[2].content == "The user did not approve this call."
     expect(modules.browser.locator(".wb-call-result pre")).to_have_text("The user did not approve this call.")
@@ -153,8 +153,8 @@ def test_a_function_that_raises_is_told_as_failed(modules: ModuleHost) -> None:
 def test_the_result_of_a_tool_without_a_function_is_typed_in(modules: ModuleHost) -> None:
     view = shown(modules, [CALL], tools=[ToolDefinition(tool_name="get_weather")])
     write(modules, "How is Rome?", until=DECIDING)
-    modules.browser.get_by_label("No function runs this tool: type its result").fill("rain")
-    modules.browser.get_by_role("button", name="Send the result").click()
+    modules.browser.get_by_label("This tool has no function. Enter its result.").fill("rain")
+    modules.browser.get_by_role("button", name="Send result").click()
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
     assert view.messages[2].content == "rain"
 
@@ -192,7 +192,7 @@ def test_the_tokens_of_an_earlier_answer_are_shown_on_demand(modules: ModuleHost
 def test_how_a_call_came_about_and_the_prompt_open_below_the_answer(modules: ModuleHost) -> None:
     view = shown(modules, [CALL], tokens_per_s=0)
     write(modules, "How is Rome?", until="document.querySelector('.wb-chat').dataset.wbState === 'answering'")
-    calls = modules.browser.get_by_role("button", name="How the call came about")
+    calls = modules.browser.get_by_role("button", name="Tool-call tokens")
     expect(calls).to_be_hidden()  # no call has begun
     step(view, 5)
     modules.wait("document.querySelectorAll('.wb-call').length === 1")
@@ -400,7 +400,7 @@ def test_the_context_is_metered_and_its_end_is_warned_of(modules: ModuleHost) ->
     expect(meter).to_have_text(f"{used} of 8,192 tokens")
     view.context = {"used": 8000, "length": 8192}
     modules.carry()
-    expect(meter).to_have_text("8,000 of 8,192 tokens. Little context is left: 192 tokens")
+    expect(meter).to_have_text("8,000 of 8,192 tokens. Only 192 left")
 
 
 def test_an_empty_message_is_answered_in_the_page(modules: ModuleHost) -> None:
@@ -512,7 +512,7 @@ def test_in_jupyterlab_a_call_is_approved_and_another_declined(
     box.get_by_role("radio", name="Tokens").last.check()
     box.locator(".wb-token").nth(25).click()
     expect(box.locator(".wb-alternative")).to_have_count(6)
-    box.get_by_role("button", name="How the call came about").first.click()
+    box.get_by_role("button", name="Tool-call tokens").first.click()
     expect(box.locator(".wb-scope tbody tr[data-wb-state='success']")).to_have_count(1)
     notebook.check_in_every_theme(".wb-chat", screenshots / "chat")
     notebook.save()

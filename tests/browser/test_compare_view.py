@@ -49,7 +49,9 @@ def test_what_is_the_same_is_quiet_and_the_first_difference_is_marked(modules: M
         same = modules.browser.locator(f"[data-wb-side='{letter}'] .wb-output .wb-compare-same")
         assert same.count() == PARTED
     said = modules.browser.locator(".wb-compare-said")
-    expect(said).to_contain_text(f"A and B part at token {PARTED + 1}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens:")
+    expect(said).to_contain_text(
+        f"A and B diverge at token {PARTED + 1}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: mean"
+    )
     assert modules.browser.locator(".wb-compare-bar").count() == PARTED + 1
 
 
@@ -76,7 +78,7 @@ def test_a_page_that_missed_messages_asks_for_everything(modules: ModuleHost) ->
 
 def test_the_keyboard_walks_all_sides_at_once_and_shows_what_each_held_possible(modules: ModuleHost) -> None:
     view = shown(modules, compare(AnsweringSession(), QUESTION, models=MODELS))
-    modules.browser.get_by_role("button", name="Show the first difference").press("Enter")
+    modules.browser.get_by_role("button", name="Show first difference").press("Enter")
     modules.wait(f"document.querySelector('.wb-compare').dataset.wbPosition === '{PARTED}'")
     assert view.position == PARTED
     assert texts(modules, ".wb-output .wb-selected") == [" carry", " bring"]
@@ -156,7 +158,7 @@ def test_the_sides_of_the_next_run_are_chosen_with_the_keyboard(modules: ModuleH
     view = shown(modules, compare(session, QUESTION, models=MODELS))
     page = modules.browser
     titles = texts(modules, ".wb-compare-side h3")
-    page.get_by_role("button", name="Add a side").press("Enter")
+    page.get_by_role("button", name="Add side").press("Enter")
     modules.wait("document.querySelectorAll('.wb-compare-choice').length === 3")
     page.get_by_label("Model of side C").select_option(MODELS[0])
     modules.carry()
@@ -195,7 +197,7 @@ def test_in_jupyterlab_the_divergence_is_marked_in_every_theme_and_after_a_reloa
     box = page.locator(".wb-compare").last
     page.wait_for_selector(".wb-compare[data-wb-state='done']", timeout=60_000)
     expect(box).to_have_attribute("data-wb-divergence", notebook.python("view.divergence"))
-    box.get_by_role("button", name="Show the first difference").click()
+    box.get_by_role("button", name="Show first difference").click()
     expect(box.locator(".wb-compare-picked")).to_have_count(2)
     assert notebook.python("view.position") == str(PARTED)
     box.get_by_role("button", name="Code", exact=True).click()

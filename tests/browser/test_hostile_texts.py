@@ -177,7 +177,7 @@ def picker_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
         page.get_by_label(field, exact=True).fill(ALL)
     page.get_by_role("button", name="Register", exact=True).click()
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'failed'")
-    page.get_by_role("button", name="Card").click()
+    page.get_by_role("button", name="Model card").click()
     page.get_by_role("button", name="Unregister…").click()
     return [picker]
 

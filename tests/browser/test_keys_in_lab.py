@@ -22,7 +22,7 @@ KEYS += ["Shift+ArrowDown", "Shift+ArrowUp", "Shift+m", "Escape"]
 
 CONTROLS: dict[str, Callable[[Locator], Locator]] = {
     "textarea": lambda box: box.get_by_label("Prompt", exact=True),
-    "text field": lambda box: box.get_by_role("textbox", name="Stop"),
+    "text field": lambda box: box.get_by_role("textbox", name="Stop strings"),
     "number": lambda box: box.get_by_role("textbox", name="Max tokens"),
     "slider": lambda box: box.get_by_label("Temperature, slider"),
     "radio": lambda box: box.get_by_role("radio", name="Top-p"),
@@ -31,7 +31,7 @@ CONTROLS: dict[str, Callable[[Locator], Locator]] = {
     "checkbox": lambda box: box.get_by_role("checkbox", name="Tool call"),
     "tokens": lambda box: box.locator(".wb-output"),
     "listbox": lambda box: box.locator(".wb-inspector .wb-listbox"),
-    "table": lambda box: box.get_by_role("grid", name="Generated tokens"),
+    "table": lambda box: box.get_by_role("grid", name="Tokens"),
     "search": lambda box: box.get_by_label("Filter"),
     "tab": lambda box: box.get_by_role("tab", name="Tokens", exact=True),
 }

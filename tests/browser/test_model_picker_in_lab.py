@@ -27,7 +27,7 @@ def test_a_model_is_refused_registered_and_unregistered(
     box.get_by_label("Source").press("Enter")
     expect(box).to_have_attribute("data-wb-registration", "failed")
     expect(box.get_by_role("alert")).to_contain_text("choose a smaller model")
-    box.get_by_role("button", name="Card").click()
+    box.get_by_role("button", name="Model card").click()
     box.get_by_role("button", name="Unregister…").click()
     notebook.check_in_every_theme(".wb-picker", screenshots / "picker")
     box.get_by_role("button", name="Keep").click()

@@ -64,8 +64,8 @@ def test_what_is_typed_and_slid_is_the_value_in_python(modules: ModuleHost) -> N
     page.get_by_label("Seed").fill("9223372036854775807")
     page.get_by_label("Max tokens").fill("70")
     page.get_by_label("Top-p, slider").fill("0.5")
-    page.get_by_label("Stop", exact=True).fill("\\nUser:")
-    page.get_by_label("Stop", exact=True).press("Enter")
+    page.get_by_role("textbox", name="Stop strings").fill("\\nUser:")
+    page.get_by_role("textbox", name="Stop strings").press("Enter")
     modules.carry()
     value = controls.value
     assert (value.temperature, value.seed, value.max_tokens, value.top_p) == (0.9, 2**63 - 1, 70, 0.5)
@@ -131,7 +131,7 @@ def test_models_are_grouped_by_provider_and_the_choice_reaches_python(modules: M
     groups = "(select) => [...select.children].map((g) => [g.label, [...g.children].map((o) => o.textContent)])"
     select = modules.browser.get_by_label("Model")
     assert select.evaluate(groups) == [["local", ["smollm2-135m-instruct"]], ["exact", ["smollm2-135m-instruct"]]]
-    facts = "135 M · int4 · 8,192 context · about 600 MB of 2 GB when loaded"
+    facts = "135 M · int4 · 8,192-token context · about 600 MB of 2 GB when loaded"
     assert texts(modules, ".wb-model-facts") == [facts]
     select.select_option("exact/smollm2-135m-instruct")
     modules.carry()
@@ -141,7 +141,7 @@ def test_models_are_grouped_by_provider_and_the_choice_reaches_python(modules: M
 
 def test_the_card_opens_by_keyboard(modules: ModuleHost) -> None:
     modules.show(ModelPicker(FakeSession()))
-    button = modules.browser.get_by_role("button", name="Card")
+    button = modules.browser.get_by_role("button", name="Model card")
     button.press("Enter")
     assert button.get_attribute("aria-expanded") == "true"
     expect(modules.browser.locator(".wb-card")).to_contain_text("Apache-2.0")
@@ -164,10 +164,10 @@ def test_a_model_is_registered_from_the_form_and_taken_back(modules: ModuleHost)
     page.get_by_role("button", name="Register", exact=True).click()
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
     modules.wait("document.querySelector('.wb-picker').dataset.wbValue === 'mine'")
-    expect(page.get_by_role("status").first).to_have_text("mine is registered in float32.")
-    expect(page.get_by_role("group", name="Registration")).to_be_hidden()
+    expect(page.get_by_role("status").first).to_have_text("Registered mine in float32.")
+    expect(page.get_by_role("group", name="Register a model")).to_be_hidden()
     expect(opener).to_be_focused()
-    page.get_by_role("button", name="Card").click()
+    page.get_by_role("button", name="Model card").click()
     page.get_by_role("button", name="Unregister…").click()
     expect(page.get_by_role("button", name="Keep")).to_be_focused()
     page.get_by_role("button", name="Unregister", exact=True).click()

@@ -47,7 +47,7 @@ def test_run_streams_an_answer_and_fills_the_token_table(notebook: NotebookPage,
     notebook.screenshot(screenshots / "running-light.png")
     notebook.wait_for("finished")
     expect(notebook.playground.locator(".wb-output")).to_have_text(notebook.python_text("pg.run.text"))
-    assert notebook.playground.get_by_role("grid", name="Generated tokens").get_attribute("aria-rowcount") == "45"
+    assert notebook.playground.get_by_role("grid", name="Tokens").get_attribute("aria-rowcount") == "45"
     expect(notebook.playground.locator(".wb-instead code").first).to_be_visible()
     notebook.playground.locator(".wb-token[data-wb-position='25']").click()
     expect(notebook.playground.locator(".wb-sampled ~ *, * ~ .wb-sampled").first).to_be_visible()
@@ -213,7 +213,7 @@ def test_every_theme_passes_axe_before_and_after_a_run(notebook: NotebookPage, t
     notebook.wait_for("finished")
     notebook.unfold_sampling()
     notebook.playground.get_by_role("radio", name="Greedy").check()
-    notebook.playground.get_by_role("button", name="Card").click()
+    notebook.playground.get_by_role("button", name="Model card").click()
     notebook.playground.get_by_role("textbox", name="Max tokens").fill("-1")
     notebook.playground.locator("tr[data-wb-position='42']").click()
     expect(notebook.playground.locator(".wb-sampled ~ *, * ~ .wb-sampled").first).to_be_visible()
@@ -272,6 +272,6 @@ def test_the_lesson_streams_the_real_models_answer_and_stops_it(
     notebook.playground.locator(".wb-token").nth(12).wait_for(timeout=120_000)
     notebook.playground.locator(".wb-stop").click()
     notebook.wait_for("cancelled", timeout_s=60)
-    rows = int(notebook.playground.get_by_role("grid", name="Generated tokens").get_attribute("aria-rowcount") or 0)
+    rows = int(notebook.playground.get_by_role("grid", name="Tokens").get_attribute("aria-rowcount") or 0)
     assert rows - 1 == int(notebook.python("len(playground.run.tokens)"))
     notebook.screenshot(screenshots / "real-model-light.png")

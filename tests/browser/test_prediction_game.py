@@ -41,7 +41,7 @@ def test_a_whole_game_is_played_by_the_keyboard_alone(modules: ModuleHost) -> No
     modules.wait(state_is("told"))
     assert game.rounds[0].bet == pytest.approx([0.13, 0.13, 0.61, 0.13])
     expect(page.get_by_role("status")).to_have_text(
-        "“man” came. You had given it 61.0 %, 0.7 bits; the model 53.3 %, 0.9 bits."
+        "“man” came next. You gave it 61.0 % (0.7 bits), the model 53.3 % (0.9 bits)."
     )
     expect(page.get_by_role("button", name="Next")).to_be_focused()
     page.keyboard.press("Enter")

@@ -83,8 +83,8 @@ def test_each_token_has_its_numbers_and_alternatives_to_see_and_none_to_go_on_fr
     assert len(session.runs) == 1
     modules.browser.locator(".wb-output").first.press("Home")
     modules.wait("document.querySelector('.wb-inspector').dataset.wbToken === '0'")
-    expect(modules.browser.locator(".wb-say").first).to_have_text("no probability is known")
-    expect(modules.browser.locator(".wb-rest").first).to_contain_text("so nothing predicts it")
+    expect(modules.browser.locator(".wb-say").first).to_have_text("probability unknown")
+    expect(modules.browser.locator(".wb-rest").first).to_contain_text("because no text comes before it")
 
 
 def test_what_the_model_refuses_is_said_beside_the_text(modules: ModuleHost) -> None:

@@ -49,7 +49,7 @@ def test_every_candidate_has_a_bar_at_every_stage_and_what_was_cut_stays_visible
     cut = page.locator(".wb-fall-cut")
     assert cut.count() > 3
     expect(cut.first).to_have_text("cut")
-    expect(page.locator(".wb-fall-foot")).to_contain_text("Move the number to draw again.")
+    expect(page.locator(".wb-fall-foot")).to_contain_text("Move the number to sample again.")
     mass = page.locator(".wb-fall-removed").all_text_contents()
     assert mass[:2] == ["", ""]
     assert mass[2] == f"{python_format.percent(waterfall.picture['stages'][2]['removed'])} cut"
@@ -93,7 +93,7 @@ def test_sliders_move_the_candidates_and_not_the_line(modules: ModuleHost) -> No
     shown(modules, waterfall)
     assert modules.browser.locator(".wb-fall-stage").all_text_contents()[1] == "Temperature 1.6"
     assert modules.browser.evaluate(where) == before
-    expect(modules.browser.locator(".wb-fall-said")).to_contain_text("With these settings the same number")
+    expect(modules.browser.locator(".wb-fall-said")).to_contain_text("With these settings, the same random number")
     modules.browser.get_by_role("radio", name="Greedy").check()
     modules.carry()
     shown(modules, waterfall)
@@ -107,7 +107,7 @@ def test_the_number_is_moved_by_keyboard_and_given_back(modules: ModuleHost) -> 
     shown(modules, waterfall)
     drawn = waterfall.picture["number"]
     slider = modules.browser.get_by_role("slider", name="Random number")
-    back = modules.browser.get_by_role("button", name="Number of the run")
+    back = modules.browser.get_by_role("button", name="Use the run's number")
     expect(back).to_be_disabled()
     slider.press("Home")
     modules.carry()
@@ -119,7 +119,9 @@ def test_the_number_is_moved_by_keyboard_and_given_back(modules: ModuleHost) -> 
     assert waterfall.number == 0.001
     picked = python_format.visible(waterfall.picture["chosen"][1])
     assert slider.get_attribute("aria-valuetext") == f"0.0010, picks {picked}"
-    expect(modules.browser.get_by_role("status")).to_contain_text(f"The number 0.0010 picks “{picked}”; the run has")
+    expect(modules.browser.get_by_role("status")).to_contain_text(
+        f"The random number 0.0010 picks “{picked}”; the run has"
+    )
     back.click()
     modules.carry()
     shown(modules, waterfall)
@@ -147,10 +149,10 @@ def test_without_a_token_and_without_logits_there_are_only_words(modules: Module
     waterfall = SamplingWaterfall(run)
     modules.show(waterfall)
     said = modules.browser.get_by_role("status")
-    expect(said).to_have_text("Choose a token to see what each step of sampling left to draw from.")
+    expect(said).to_have_text("Select a token to see what each sampling step left to choose from.")
     waterfall.feed.selected = 2
     shown(modules, waterfall)
-    expect(said).to_have_text("How this token was drawn cannot be shown: no longer kept.")
+    expect(said).to_have_text("How this token was chosen cannot be shown: no longer kept.")
     expect(modules.browser.locator(".wb-fall-table")).to_be_hidden()
     expect(modules.browser.locator(".wb-fall-axis")).to_be_hidden()
 
@@ -220,14 +222,14 @@ def test_in_jupyterlab_the_waterfall_follows_the_sliders_with_the_same_draw(
     number = notebook.python("pg.waterfall.trace.number")
     box.get_by_role("textbox", name="Temperature").fill("0.4")
     expect(box.locator(".wb-fall-stage").nth(1)).to_have_text("Temperature 0.4")
-    expect(box.locator(".wb-fall-said")).to_contain_text("With these settings the same number")
+    expect(box.locator(".wb-fall-said")).to_contain_text("With these settings, the same random number")
     assert notebook.python("pg.waterfall.trace.number") == number
     notebook.check_in_every_theme(".wb-waterfall", screenshots / "waterfall")
     box.get_by_role("slider", name="Random number").press("Home")
-    expect(box.locator(".wb-fall-said")).to_contain_text("The number 0.0000 picks “")
+    expect(box.locator(".wb-fall-said")).to_contain_text("The random number 0.0000 picks “")
     assert notebook.python("pg.waterfall.number") == "0.0"
     notebook.save()
     notebook.open()
     notebook.wait_for("finished")
-    expect(box.locator(".wb-fall-said")).to_contain_text("The number 0.0000 picks “")
+    expect(box.locator(".wb-fall-said")).to_contain_text("The random number 0.0000 picks “")
     assert notebook.problems == []

@@ -108,7 +108,7 @@ def test_marks_on_white_space_are_seen_and_are_no_part_of_the_text(modules: Modu
     assert marks == ["·", "⏎", "·", "U+200B"]
     assert texts(modules, ".wb-token") == [" a\n b\u200b"]
     expect(modules.browser.locator(".wb-special")).to_be_visible()
-    modules.browser.get_by_role("button", name="Special tokens").click()
+    modules.browser.get_by_role("button", name="Control tokens").click()
     expect(modules.browser.locator(".wb-special")).to_be_hidden()
 
 
@@ -170,7 +170,7 @@ def test_a_tip_says_what_is_known_of_the_token_under_the_pointer(modules: Module
     tip = modules.browser.get_by_role("tooltip")
     modules.browser.locator(".wb-token").nth(3).hover()
     expect(tip).to_be_visible()
-    expect(tip).to_have_text("often 98.0 %, rank 1, 0.0 bits, entropy here 0.7 bits")
+    expect(tip).to_have_text("often 98.0 %, rank 1, 0.0 bits, entropy 0.7 bits")
     modules.browser.locator(".wb-prompt, .wb-look").first.hover()
     expect(tip).to_be_hidden()
 
@@ -248,7 +248,7 @@ def test_a_run_pauses_where_the_form_says_and_the_line_below_tells_why(modules: 
     entropy.fill("much")
     entropy.blur()
     assert entropy.get_attribute("aria-invalid") == "true"
-    expect(page.locator(".wb-pause-reason")).to_have_text("Entropy above: a number of bits, 0 or above.")
+    expect(page.locator(".wb-pause-reason")).to_have_text("Enter an entropy in bits, 0 or above.")
     entropy.fill("9")
     page.get_by_label("Text", exact=True).fill("blue")
     page.get_by_label("Tool call").check()
@@ -274,7 +274,7 @@ def test_where_a_model_cannot_pause_there_is_no_button_and_the_form_says_why(mod
     modules.show(view)
     page = modules.browser
     page.get_by_role("button", name="Pause at … (1)").click()
-    expect(page.locator(".wb-pause-reason")).to_have_text("This model cannot pause: its provider does not offer that.")
+    expect(page.locator(".wb-pause-reason")).to_have_text("This model cannot pause: its provider does not support it.")
     expect(page.get_by_label("Entropy above")).to_be_disabled()
     page.get_by_label("Text", exact=True).fill("")  # what was asked of another model can be taken back
     page.get_by_label("Text", exact=True).blur()

@@ -122,7 +122,7 @@ def test_a_filter_that_is_no_comparison_is_said_to_be_none(modules: ModuleHost) 
     page = modules.browser
     field, said = page.get_by_label("Filter"), page.get_by_role("status")
     field.fill("rank>>3")
-    expect(said).to_contain_text("rank>>3 is no comparison. Write a name, a sign and a number: rank>3")
+    expect(said).to_contain_text("rank>>3 is not a comparison. Write a name, an operator and a number, such as rank>3.")
     expect(field).to_have_attribute("aria-invalid", "true")
     field.fill("rank>1")
     expect(said).to_contain_text("of 44 tokens")
@@ -163,7 +163,7 @@ def test_keys_jump_to_improbable_tokens_and_to_forks(modules: ModuleHost) -> Non
         output.press(key)
         modules.carry()
         assert view.feed.selected == (expected,)
-    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Branches part here.")
+    expect(modules.browser.locator(".wb-inspector [role=status]")).to_contain_text("Branches fork here.")
     output.press("Enter")
     expect(modules.browser.get_by_role("listbox")).to_be_focused()
     modules.browser.get_by_role("listbox").press("ArrowRight")
@@ -211,11 +211,11 @@ def test_the_end_of_the_turn_is_a_row_a_token_and_a_question(modules: ModuleHost
     modules.carry()
     assert view.feed.selected == (44,)
     expect(page.locator("tr.wb-selected td").first).to_have_text("end")
-    expect(page.locator(".wb-inspector h3").first).to_have_text("The end, after 44 tokens")
+    expect(page.locator(".wb-inspector h3").first).to_have_text("End token, after 44 tokens")
     expect(page.locator(".wb-sampled code")).to_have_text("<|im_end|>")
     modules.wait("document.querySelectorAll('.wb-alternative').length === 6")
     page.screenshot(path=screenshots / "end.png", full_page=True)
-    page.get_by_role("button", name="Special tokens").click()
+    page.get_by_role("button", name="Control tokens").click()
     expect(end).to_be_hidden()
 
 
@@ -274,7 +274,7 @@ def test_branches_stand_below_the_run_that_they_leave_and_are_chosen_by_keyboard
     modules.show(tree)
     modules.show(StreamView(feed=tree.feed))
     assert texts(modules, ".wb-branch-name") == ["1", "3", "2"]
-    expect(modules.browser.locator(".wb-branch[aria-selected=true]")).to_contain_text("at 21 ␣late")
+    expect(modules.browser.locator(".wb-branch[aria-selected=true]")).to_contain_text("at token 21 ␣late")
     tops = "(lines) => lines.map((line) => line.getBoundingClientRect().height)"
     assert modules.browser.locator(".wb-branch-elbow").evaluate_all(tops) == [54, 108]
     branches = modules.browser.get_by_role("listbox", name="Branches")

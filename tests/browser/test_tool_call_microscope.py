@@ -50,7 +50,7 @@ def test_it_fills_in_while_the_answer_is_written(modules: ModuleHost) -> None:
     run = FakeRun(texts=words("Let me look."), calls=[CALL])
     scope = ToolCallMicroscope(run)
     modules.show(scope)
-    expect(modules.browser.locator(".wb-scope-said")).to_have_text("No token yet.")
+    expect(modules.browser.locator(".wb-scope-said")).to_have_text("No tokens yet.")
     states = "[...document.querySelectorAll('.wb-scope tbody tr')].map((row) => row.dataset.wbState).join()"
     run.step(5)
     modules.wait(f"{states} === 'text,text,text,started,in_progress'")
@@ -65,7 +65,7 @@ def test_tokens_are_walked_by_keyboard_and_told_in_words(modules: ModuleHost) ->
     scope = looked_at(modules)
     chart = modules.browser.get_by_role("group", name="Tokens of the run")
     said = modules.browser.locator(".wb-scope-said")
-    expect(said).to_contain_text("2 whole calls; the schema left no choice at")
+    expect(said).to_contain_text("2 complete calls. The schema left no choice at")
     for key, expected in [("ArrowRight", 0), ("ArrowRight", 1), ("End", len(scope.steps) - 1), ("ArrowLeft", -2)]:
         chart.press(key)
         modules.carry()
@@ -93,7 +93,7 @@ def test_without_tools_there_are_only_words(modules: ModuleHost) -> None:
     modules.show(scope)
     assert scope.wait(PATIENCE_S)
     modules.carry()
-    expect(modules.browser.locator(".wb-scope-said")).to_contain_text("There are no calls to look at")
+    expect(modules.browser.locator(".wb-scope-said")).to_contain_text("Tool calls cannot be shown")
     expect(modules.browser.locator(".wb-scope-chart")).to_be_hidden()
 
 

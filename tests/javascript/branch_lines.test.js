@@ -64,6 +64,9 @@ test("every bar lies within the picture, however many tokens there are", () => {
 
 test("a branch tells its length, its perplexity and its end", () => {
   assert.deepEqual(branchFacts(branch({ shown: true })), ["10 tokens, perplexity 2.00", "end of turn, shown"]);
-  assert.deepEqual(branchFacts(branch({ perplexity: null, stop: null, state: "queued" })), ["10 tokens", "waiting"]);
+  assert.deepEqual(branchFacts(branch({ perplexity: null, stop: null, state: "queued" })), [
+    "10 tokens",
+    "waiting for the model",
+  ]);
   assert.equal(linePath(2, 5), "M2 26H5v2H2z");
 });

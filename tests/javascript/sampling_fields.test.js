@@ -93,8 +93,8 @@ test("a stop string may be a line end, and is refused where it is too long or on
   assert.equal(stopIn("\\nUser:\\t\\\\"), "\nUser:\t\\\\");
   assert.equal(stopError("", ["a", "b"], LIMITS), "");
   assert.equal(stopError("😀😀😀", [], LIMITS), "");
-  assert.equal(stopError("abcd", [], LIMITS), "at most 3 characters");
-  assert.equal(stopError("a", ["a", "b"], LIMITS), "at most 2 stop strings");
+  assert.equal(stopError("abcd", [], LIMITS), "Enter at most 3 characters.");
+  assert.equal(stopError("a", ["a", "b"], LIMITS), "At most 2 stop strings.");
 });
 
 test("a preset is recognised by all that it sets", () => {

@@ -110,20 +110,20 @@ test("the most surprising tokens come first, and certain ones are none", () => {
 test("a token is told with what is known of it", () => {
   assert.equal(
     factsInWords(token({ logprob: -Math.LN2, entropy: Math.LN2, rank: 2 }), "bits"),
-    "50.0 %, rank 2, 1.0 bits, entropy here 1.0 bits",
+    "50.0 %, rank 2, 1.0 bits, entropy 1.0 bits",
   );
   assert.equal(
     factsInWords(token({ logprob: -Math.LN2, entropy: Math.LN2, rank: 2 }), "nats"),
-    "50.0 %, rank 2, 0.7 nats, entropy here 0.7 nats",
+    "50.0 %, rank 2, 0.7 nats, entropy 0.7 nats",
   );
   assert.equal(factsInWords(token({ logprob: -Math.LN2, entropy: null, rank: 0 }), "bits"), "50.0 %, 1.0 bits");
-  assert.equal(factsInWords(token({ logprob: null, entropy: null }), "bits"), "no probability is known");
+  assert.equal(factsInWords(token({ logprob: null, entropy: null }), "bits"), "probability unknown");
   assert.deepEqual([spoken({ label: " a" }), spoken({ label: " \n" })], ["a", "␣⏎"]);
   const run = { tokens: tokens(0, 0), steps: tokens(0, 0, -Math.LN2), forks: [1], unit: /** @type {Unit} */ ("bits") };
-  assert.match(announcement(run, 0), /^Token 1 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy here 2\.9 bits\.$/);
-  assert.ok(announcement(run, 1).endsWith(" Branches part here."));
-  assert.ok(announcement(run, 2).startsWith("The end, after 2 tokens: t2. 50.0 %"));
-  assert.equal(placeInWords({ tokens: tokens(0) }, 1), "The end, after 1 token");
+  assert.match(announcement(run, 0), /^Token 1 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy 2\.9 bits\.$/);
+  assert.ok(announcement(run, 1).endsWith(" Branches fork here."));
+  assert.ok(announcement(run, 2).startsWith("End token, after 2 tokens: t2. 50.0 %"));
+  assert.equal(placeInWords({ tokens: tokens(0) }, 1), "End token, after 1 token");
   assert.deepEqual(
     [0, 1, 2].map((position) => placeInPython(run, position)),
     ["run.tokens[0]", "run.tokens[1]", "run.end"],
@@ -216,10 +216,10 @@ test("the context is told in tokens, with a warning when little is left", () => 
   assert.deepEqual(contextInWords({ used: 1234, length: 8192 }), { text: "1,234 of 8,192 tokens", isTight: false });
   assert.deepEqual(contextInWords({ used: 1234, length: null }), { text: "1,234 tokens", isTight: false });
   assert.deepEqual(contextInWords({ used: 80, length: 100 }), {
-    text: "80 of 100 tokens. Little context is left: 20 tokens",
+    text: "80 of 100 tokens. Only 20 left",
     isTight: true,
   });
-  assert.match(contextInWords({ used: 120, length: 100 }).text, /left: 0 tokens/);
+  assert.match(contextInWords({ used: 120, length: 100 }).text, /Only 0 left$/);
 });
 
 test("the steps of calls are told one by one and together", () => {
@@ -229,13 +229,13 @@ test("the steps of calls are told one by one and together", () => {
     stepOf(["{", null, true, "in_progress", 0.75, true]),
     stepOf(["}", null, true, "success", 0, true]),
   ];
-  assert.equal(summary(steps), "4 tokens: 1 whole call; the schema left no choice at 2 of them.");
+  assert.equal(summary(steps), "4 tokens: 1 complete call. The schema left no choice at 2 of them.");
   assert.equal(
     summary([...steps, stepOf(["x", null, true, "failure", 0, false])]),
-    "5 tokens: 1 whole call, 1 that could not be read; the schema left no choice at 2 of them.",
+    "5 tokens: 1 complete call, 1 that could not be parsed. The schema left no choice at 2 of them.",
   );
-  assert.equal(summary([]), "0 tokens: 0 whole calls; the schema left no choice at 0 of them.");
-  assert.equal(stepInWords(steps[1], 1), "Token 2, <, call started, a call begins here with ≥ 50.0 %.");
+  assert.equal(summary([]), "0 tokens: 0 complete calls. The schema left no choice at 0 of them.");
+  assert.equal(stepInWords(steps[1], 1), "Token 2, <, call started, probability of a call ≥ 50.0 %.");
   assert.equal(
     stepInWords(steps[2], 2),
     "Token 3, {, call in progress, the schema removed 75.0 %, and left no choice.",
@@ -258,13 +258,10 @@ test("a bet shares out one whole, and costs what it says", () => {
   const page = /** @type {GamePage} */ ({ choices: ["a", "b"], told: null, bits: 1, model_bits: 2 });
   assert.equal(betInSentences(page, false), "");
   const told = { ...page, told: { came: 1, bet: [0.5, 0.5], model: [0.75, 0.25] } };
-  const said = "“b” came. You had given it 50.0 %, 1.0 bits; the model 25.0 %, 2.0 bits.";
+  const said = "“b” came next. You gave it 50.0 % (1.0 bits), the model 25.0 % (2.0 bits).";
   assert.equal(betInSentences(told, false), said);
-  assert.equal(betInSentences(told, true), `${said} The game is over. You have beaten the model.`);
-  assert.equal(
-    betInSentences({ ...told, bits: 2 }, true),
-    `${said} The game is over. The model was the better gambler.`,
-  );
+  assert.equal(betInSentences(told, true), `${said} The game is over. You beat the model.`);
+  assert.equal(betInSentences({ ...told, bits: 2 }, true), `${said} The game is over. The model won.`);
 });
 
 test("a model's card leaves out what nobody knows", () => {
@@ -292,7 +289,7 @@ test("a model's card leaves out what nobody knows", () => {
   };
   assert.deepEqual(cardRows(card), [
     { term: "Provider", value: "local (inline::transformers)" },
-    { term: "Weights from", value: "m" },
+    { term: "Source", value: "m" },
     { term: "Chat template", value: "no" },
     { term: "Memory now", value: "not loaded" },
   ]);

@@ -110,7 +110,7 @@ def test_the_picker_registers_with_the_facade_and_takes_back(bench: Workbench, f
         picker = ModelPicker(bench)
         page.send(picker, {"kind": "register", "id": 1, "source": str(folder), "name": "third", "provider_id": "exact"})
         assert picker.wait(60)
-        assert picker.registration == {"state": "done", "said": "third is registered in float32."}
+        assert picker.registration == {"state": "done", "said": "Registered third in float32."}
         assert (names(bench)[-1], picker.value) == ("third", "third")
         assert picker.card is not None
         assert picker.card.predicted_memory_bytes

@@ -1,6 +1,6 @@
-"""Notebook widgets that show what a language model computes; a session is handed in, never made here.
+"""Notebook widgets that show what a language model computes; each takes an open `Workbench` or one of its runs.
 
-``static_html`` needs no Jupyter at all, so the names below are imported on first use.
+The names are imported on first use, because ``static_html`` works without Jupyter.
 """
 
 from __future__ import annotations

@@ -33,14 +33,14 @@ class Parts(traitlets.List):  # type: ignore[type-arg] # of any widgets
 
 
 class WorkbenchWidget(anywidget.AnyWidget):
-    """A widget with the habits of this package; subclasses add traits, a module, and ``static_html``."""
+    """Base class of all widgets; subclasses add traits, a JavaScript module and ``static_html``."""
 
     _twin_shows: ClassVar[tuple[str, ...]] = ()
     """Names of the traits that the static twin shows; ``feed.snapshot`` is a trait of the feed."""
     _stored_twin: StoredTwin | None = None
 
     def static_html(self) -> str:
-        """The state as self-contained HTML without a script."""
+        """Return the state as self-contained HTML without scripts."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
         return self.comm is None
 
     def close(self) -> None:
-        """Take the widget out of every page; its last state and its static twin stay."""
+        """Remove the widget from every page; its last state and its static twin stay."""
         if self.comm is None:
             return
         with LOCK:
@@ -98,7 +98,7 @@ class WorkbenchWidget(anywidget.AnyWidget):
             self._release()
 
     def open(self) -> None:
-        """Speak to the page from now on, also while a cell runs."""
+        """Connect to the page; messages from it are handled while a cell runs, too."""
         super().open()
         # JupyterLab sends what is clicked on a subshell, beside the running cell. ipykernel sends it back to the
         # cell's own queue, because the widget was made there, and Stop would wait for what it is to stop. None keeps

@@ -18,7 +18,7 @@ def from_form(form: Mapping[str, Any]) -> list[Breakpoint]:
         InvalidRequestError: a field holds what can be no breakpoint, or there is no such field.
     """
     if unknown := set(form) - set(NOWHERE):
-        raise InvalidRequestError("breakpoints", sorted(unknown), f"fields among {', '.join(NOWHERE)}")
+        raise InvalidRequestError("breakpoints", sorted(unknown), f"one or more of {', '.join(NOWHERE)}")
     given: dict[str, Any] = {name: form.get(name) for name in NOWHERE}
     return [Breakpoint(**{name: value}) for name, value in given.items() if _is_given(value)]
 
@@ -33,7 +33,7 @@ def to_form(breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
     for one in breakpoints:
         name, value = named(one)
         if form[name] != NOWHERE[name]:
-            raise InvalidRequestError("breakpoints", breakpoints, f"at most one with {name}")
+            raise InvalidRequestError("breakpoints", breakpoints, f"at most one of each kind, and several set {name}")
         form[name] = value
     return form
 

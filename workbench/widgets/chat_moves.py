@@ -22,40 +22,36 @@ from workbench.widgets.wire import in_words
 
 STATES = ("idle", "answering", "deciding", "calling")
 TOOL_CHOICES = ("auto", "required", "none")
-_BUSY = "the answer has not ended; wait for it, or stop it first"
-_STOPPED = "The user stopped this call before it had a result."
+_BUSY = "an answer or a call is still running; wait for it or stop it first"
+_STOPPED = "The user stopped this call before it returned a result."
 
 
 class ChatMoves(Choosing):
-    """A conversation with a model that is moved on a step at a time; `ChatView` draws it.
+    """A conversation with a model, advanced step by step; `ChatView` draws it.
 
     Args:
-        conversation: of a session.
-        logprobs: what is told of each token.
-        traits: the parts, and where they and the settings stand.
+        conversation: made by a `Workbench`.
+        logprobs: what to record for each token.
+        traits: the parts, and the initial settings.
     """
 
     feed = Part("The run feed of the answer whose tokens are shown.")
-    turns: traitlets.List[Turn] = traitlets.List(help="The conversation as it is shown, a dictionary a turn.").tag(
+    turns: traitlets.List[Turn] = traitlets.List(help="The conversation as shown, one dictionary per turn.").tag(
         sync=True
     )
     state = traitlets.Enum(
-        STATES, "idle", help="What is waited for: idle, answering, deciding (a person) or calling (a function)."
+        STATES, "idle", help="idle, answering, deciding (calls wait for a person) or calling (functions are running)."
     ).tag(sync=True)
-    system = traitlets.Unicode("", help="Instructions that stand above the turns, from the next answer on.").tag(
-        sync=True
-    )
+    system = traitlets.Unicode("", help="The system prompt, used from the next answer on.").tag(sync=True)
     tool_choice = traitlets.Enum(
         TOOL_CHOICES,
         "auto",
-        help="Whether the first answer to a user may, must or cannot call: auto, required or none.",
+        help="Whether the first answer to a message may (auto), must (required) or cannot (none) call a tool.",
     ).tag(sync=True)
     context = traitlets.Dict(
-        help="Tokens of the conversation so far, `used`, and the model's context, `length`; None where unknown."
+        help="Tokens used so far, `used`, and the model's context length, `length`, None if unknown."
     ).tag(sync=True)
-    can_undo = traitlets.Bool(False, help="Whether a new chat was begun, and the one before can come back.").tag(
-        sync=True
-    )
+    can_undo = traitlets.Bool(False, help="Whether `undo_new_chat` can restore the previous chat.").tag(sync=True)
 
     def __init__(self, conversation: ConversationLike, logprobs: LogProbConfig, **traits: Any) -> None:
         self._conversation = conversation
@@ -74,39 +70,39 @@ class ChatMoves(Choosing):
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation as the model is shown it; an answer is there once it has ended."""
+        """The messages that the model gets; an answer is included once it has ended."""
         with LOCK:
             self._conversation.system = self.system or None
             return self._conversation.messages
 
     @property
     def run(self) -> RunLike | None:
-        """The run of the last answer, also while it goes on; None before the first."""
+        """The run of the latest answer, finished or not; None before the first."""
         pending = self._transcript.pending
         return next(reversed(self._transcript.runs), None) if pending is None else pending
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the model has answered, or asks for calls that somebody has to decide on; True if it is so."""
+        """Wait until the model has answered or its calls need a decision; return False on a timeout."""
         return self._rests.wait(timeout_s)
 
     # ------------------------------------------------------------------------------------------------- acting
 
     def say(self, text: str, *, turn: int | None = None) -> RunLike:
-        """Add a user's turn and start the answer; calls that are still open are declined.
+        """Add a user message and start the answer; open calls are declined.
 
         Args:
-            turn: place of an earlier turn of the user in ``messages`` without the system's; it is replaced, and later
-                messages are removed.
+            turn: index of an earlier user message in ``messages``, not counting the system message; it is replaced and
+                later messages are removed.
 
         Raises:
             ClosedError: the widget was closed.
-            BusyError: an answer or a call goes on.
-            InvalidRequestError: the text is empty, or there is no such turn.
+            BusyError: an answer or a call is still running.
+            InvalidRequestError: the text is blank, or there is no such message.
         """
         with LOCK:
             self._check_open()
             if not _says_something(text):
-                raise InvalidRequestError("text", text, "some text", in_form="Write a message first.")
+                raise InvalidRequestError("text", text, "a string that is not blank", in_form="Write a message first.")
             self._check_rests()
             questions = self._transcript.questions
             if turn is not None:
@@ -116,12 +112,12 @@ class ChatMoves(Choosing):
             return self._say(text)
 
     def regenerate(self) -> RunLike:
-        """Answer the user's last turn once more; the answer before stays as another version, see `choose_version`.
+        """Answer the last user message again; `choose_version` brings the previous answer back.
 
         Raises:
             ClosedError: the widget was closed.
-            BusyError: an answer or a call goes on.
-            InvalidRequestError: there is no turn of the user.
+            BusyError: an answer or a call is still running.
+            InvalidRequestError: there is no user message.
         """
         with LOCK:
             self._check_rests()
@@ -137,16 +133,16 @@ class ChatMoves(Choosing):
                 raise
 
     def choose_version(self, version: int, *, turn: int | None = None) -> None:
-        """Go on with another version of the answer to a turn of the user, and of all that came after it.
+        """Switch to another version of an answer, with everything that followed it.
 
         Args:
-            version: from 1, the oldest.
-            turn: place of the user's turn in ``messages`` without the system's; None is the last one.
+            version: counted from 1, the oldest.
+            turn: index of the user message in ``messages``, not counting the system message; None is the last one.
 
         Raises:
             ClosedError: the widget was closed.
-            BusyError: an answer or a call goes on.
-            InvalidRequestError: there is no such turn or version.
+            BusyError: an answer or a call is still running.
+            InvalidRequestError: there is no such message or version.
         """
         with LOCK:
             self._check_rests()
@@ -156,11 +152,11 @@ class ChatMoves(Choosing):
             self._show_last_run()
 
     def new_chat(self) -> None:
-        """Remove all turns and keep the settings; `undo_new_chat` brings the turns back until something is said.
+        """Remove all messages and keep the settings; `undo_new_chat` restores them until the next message.
 
         Raises:
             ClosedError: the widget was closed.
-            BusyError: an answer or a call goes on.
+            BusyError: an answer or a call is still running.
         """
         with LOCK:
             self._check_rests()
@@ -171,23 +167,28 @@ class ChatMoves(Choosing):
                 self._show_last_run()
 
     def undo_new_chat(self) -> None:
-        """Bring back the turns that `new_chat` has removed.
+        """Restore the messages that `new_chat` removed.
 
         Raises:
             ClosedError: the widget was closed.
-            InvalidRequestError: nothing was removed, or something was said since.
+            InvalidRequestError: nothing was removed, or a message was sent since.
         """
         with LOCK:
             self._check_open()
             if self._cleared is None:
-                raise InvalidRequestError("new_chat", "nothing removed", "undone before the next message")
+                raise InvalidRequestError(
+                    "new_chat",
+                    "nothing to undo",
+                    "undone before the next message",
+                    in_form="There is no previous chat to restore.",
+                )
             self._transcript.rewind(0)  # a message whose answer could not start
             self._transcript.restore(self._cleared)
             self._cleared = None
             self._show_last_run()
 
     def stop(self) -> None:
-        """Stop the answer within one step, or give up on open calls; the model is told, and asked no further."""
+        """Stop the answer within one decode step, or abandon open calls; the model is not asked again."""
         with LOCK:
             run = self._transcript.pending
             if self.state == "answering" and run is not None:
@@ -199,20 +200,22 @@ class ChatMoves(Choosing):
                 self._show("idle")
 
     def decide(self, place: int, *, approved: bool, result: str | None = None) -> None:
-        """Approve or decline an open call of the last answer, by its place in it.
+        """Approve or decline an open call of the last answer, by its index.
 
         Args:
-            result: what to tell the model instead of running a function; needed where there is none to run.
+            result: sent to the model instead of running the function; required if there is no function to run.
 
         Raises:
-            InvalidRequestError: there is no such open call, or nothing to tell.
+            InvalidRequestError: there is no such open call, or a result is missing.
         """
         with LOCK:
             self._check_open()
             call = self._conversation.open_calls.get(place)
             if call is None or place in self._calling.places:
                 waiting = sorted(set(self._conversation.open_calls) - self._calling.places)
-                raise InvalidRequestError("place", place, f"that of a call that waits: {waiting or 'there is none'}")
+                raise InvalidRequestError(
+                    "place", place, f"the index of a waiting call: {waiting or 'none is waiting'}"
+                )
             if not approved:
                 self._conversation.decline(place)
             elif result is not None:
@@ -220,14 +223,14 @@ class ChatMoves(Choosing):
             elif self._conversation.can_run(call):
                 self._calling.start(place, call)
             else:
-                raise InvalidRequestError("result", result, f"a text: {call.tool_name} is no function that can be run")
+                raise InvalidRequestError("result", result, f"a string: {call.tool_name} has no function to run")
             self._go_on()
 
     def show(self, run_id: str) -> None:
         """Show the tokens of an earlier answer, by the id of its run.
 
         Raises:
-            BusyError: an answer goes on.
+            BusyError: an answer is still running.
             InvalidRequestError: there is no such answer.
         """
         with LOCK:
@@ -235,8 +238,8 @@ class ChatMoves(Choosing):
                 raise BusyError(_BUSY)
             found = [run for run in self._transcript.runs if run.id == run_id]
             if not found:
-                known = ", ".join(run.id for run in self._transcript.runs) or "none so far"
-                raise InvalidRequestError("run_id", run_id, f"that of an answer: {known}")
+                known = ", ".join(run.id for run in self._transcript.runs) or "there are none yet"
+                raise InvalidRequestError("run_id", run_id, f"the id of an answer: {known}")
             self.feed.follow(found[0])
 
     # ------------------------------------------------------------------------------------------------- inside
@@ -262,7 +265,7 @@ class ChatMoves(Choosing):
         places = self._transcript.questions
         chosen = places[-1] if turn is None and places else turn
         if chosen is None or chosen not in places:
-            raise InvalidRequestError("turn", turn, f"the place of a turn of the user: {places or 'there is none'}")
+            raise InvalidRequestError("turn", turn, f"the index of a user message: {places or 'there is none'}")
         return chosen
 
     def _decline_open_calls(self) -> None:

@@ -37,39 +37,41 @@ AnswerChoice: TypeAlias = ToolChoice | Literal["auto", "required", "none"] | Non
 
 
 class ChatView(ChatMoves):
-    """Holds a conversation with a model; ``messages``, ``run`` and ``sampling_params`` can be read at any time.
+    """A chat with a model; ``messages``, ``run`` and ``sampling_params`` can be read at any time.
 
     Args:
-        session: makes the conversation and its runs.
-        system: instructions that stand above the turns.
-        tools: functions, each run only when its call was approved; and definitions, whose results a person types in.
-        tool_choice: whether the first answer to a user may be a call (``auto``), has to be one (``required``), or is
-            made without tools (``none``). The answer to a result is free, unless it is ``none``.
-        model: identifier of the model to begin with; None takes the first one served.
-        sampling_params: where the controls stand; None is top-p sampling with temperature 0.7.
-        alternatives: how many other tokens are kept at each position.
+        session: a `Workbench`.
+        system: the system prompt.
+        tools: functions, each run only after its call is approved, and definitions, whose results a person types in.
+        tool_choice: whether the first answer to a message may call a tool (``auto``), must call one (``required``) or
+            is made without tools (``none``). The answer to a result may always call, except with ``none``.
+        model: identifier of the initial model; None takes the first one served.
+        sampling_params: initial settings; None is top-p sampling with temperature 0.7.
+        alternatives: number of alternatives to record at each position.
     """
 
     _esm = module_source("chat_view")
     _css = style_source("chat_view")
     _twin_shows = ("feed.snapshot", "turns")
 
-    inspector = Part("Everything about the selected token.")
-    microscope = Part("How the calls of the answer came about whose tokens are shown; looks while it is open.")
-    prompt_view = Part("What the model was given for that answer; looks while it is open.")
-    detail = traitlets.Enum(DETAILS, "none", help="What is open below that answer: none, calls or prompt.").tag(
-        sync=True
-    )
-    draft = traitlets.Unicode("", help="What is being typed.").tag(sync=True)
+    inspector = Part("Details of the selected token.")
+    microscope = Part("The tool calls of the answer whose tokens are shown; updated while open.")
+    prompt_view = Part("The prompt of the answer whose tokens are shown; updated while open.")
+    detail = traitlets.Enum(
+        DETAILS, "none", help="The panel open below the answer whose tokens are shown: none, calls or prompt."
+    ).tag(sync=True)
+    draft = traitlets.Unicode("", help="The text of the message box.").tag(sync=True)
     view = traitlets.Enum(
         VIEWS,
         "auto",
-        help="How the answer whose tokens are told is drawn: reading, tokens, or auto (tokens while it is written).",
+        help="How the answer whose tokens are shown is drawn: reading, tokens, or auto (tokens until it ends).",
     ).tag(sync=True)
     tools: traitlets.List[dict[str, str]] = traitlets.List(
         help="Name, description and parameters (a JSON schema) of each tool."
     ).tag(sync=True)
-    height = traitlets.Int(0, help="Height of the conversation in pixels; 0 fits it up to a limit.").tag(sync=True)
+    height = traitlets.Int(0, help="Height of the conversation in pixels; 0 fits the content, up to a limit.").tag(
+        sync=True
+    )
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class ChatView(ChatMoves):
         alternatives: int = ALTERNATIVES,
     ) -> None:
         if system is not None and not isinstance(system, str):
-            raise InvalidRequestError("system", system, "a text, or None")
+            raise InvalidRequestError("system", system, "a string or None")
         if tool_choice is not None and tool_choice not in TOOL_CHOICES:
             raise InvalidRequestError("tool_choice", tool_choice, f"one of {', '.join(TOOL_CHOICES)}")
         logprobs = logprobs_with(alternatives)
@@ -167,7 +169,7 @@ def chat(
     sampling_params: SamplingParams | None = None,
     alternatives: int = ALTERNATIVES,
 ) -> ChatView:
-    """Open a chat on a session, with the arguments of `ChatView`; one that was opened with the same ones is closed."""
+    """Open a chat on a session and close an earlier one with the same arguments; see `ChatView` for the arguments."""
     opened = ChatView(
         session,
         system=system,

@@ -23,19 +23,19 @@ class ChosenSides(WorkbenchWidget):
     """A widget whose sides are chosen in the page.
 
     Args:
-        models, sampling_params: of each side to begin with.
+        models, sampling_params: the initial ones of each side.
 
     Raises:
-        ModelNotFoundError: nobody serves a model.
+        ModelNotFoundError: a model is not served.
     """
 
     models: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Models that a side may have, each with its precision and others that it may be registered in."
+        help="Models to choose from, each with its precision and others it can be registered in."
     ).tag(sync=True)
     choices: traitlets.List[dict[str, str]] = traitlets.List(
-        help="Model and precision of each side of the next start; the empty precision is the one it is served in."
+        help="Model and precision of each side in the next run; an empty precision is the one it is served in."
     ).tag(sync=True)
-    controls = Parts("The sampling controls of each side of the next start.")
+    controls = Parts("The sampling controls of each side in the next run.")
 
     def __init__(
         self,
@@ -62,41 +62,41 @@ class ChosenSides(WorkbenchWidget):
         if any(one.keys() != {"model", "precision"} for one in choices):
             raise InvalidRequestError("choices", choices, 'a list of {"model": ..., "precision": ...}')
         if len(choices) != len(self.controls):
-            allowed = f"{len(self.controls)}, one for each side; see add_side and remove_side"
+            allowed = f"{len(self.controls)} items, one for each side; see add_side and remove_side"
             raise InvalidRequestError("choices", len(choices), allowed)
         return choices
 
     def choose(self, index: int, model: str, precision: str = "") -> None:
-        """Choose what one side of the next start is made with.
+        """Choose the model and precision of one side in the next run.
 
         Args:
             index: of the side, from 0.
-            model: one that is served.
-            precision: the empty one is that in which the model is served.
+            model: name of a served model.
+            precision: empty for the one the model is served in.
 
         Raises:
             InvalidRequestError: there is no such side.
-            ModelNotFoundError: nobody serves the model.
+            ModelNotFoundError: the model is not served.
         """
         with LOCK:
             count = len(self.choices)
             if not is_count(index) or index >= count:
-                raise InvalidRequestError("side", index, f"the index of one of {count} sides")
+                raise InvalidRequestError("side", index, f"an index from 0 to {count - 1}")
             self._session.card(model)
             chosen = {"model": model, "precision": precision}
             self.models = choosable(self._session)
             self.choices = [chosen if i == index else choice for i, choice in enumerate(self.choices)]
 
     def add_side(self) -> None:
-        """Give the next start one more side, chosen as the last one is.
+        """Add a side to the next run, with the choices of the last one.
 
         Raises:
-            InvalidRequestError: there are four already.
+            InvalidRequestError: there are four sides already.
         """
         with LOCK:
             if len(self.choices) >= MOST_CHOSEN:
                 allowed = f"at most {MOST_CHOSEN}"
-                raise InvalidRequestError("sides", len(self.choices) + 1, allowed, in_form="Four sides at most.")
+                raise InvalidRequestError("sides", len(self.choices) + 1, allowed, in_form="At most four sides.")
             added = self._made(self.controls[-1].value)
             with self.hold_sync():
                 self.models = choosable(self._session)
@@ -104,7 +104,7 @@ class ChosenSides(WorkbenchWidget):
                 self.choices = [*self.choices, dict(self.choices[-1])]
 
     def remove_side(self, index: int) -> None:
-        """Take one side from the next start.
+        """Remove a side from the next run.
 
         Raises:
             InvalidRequestError: there is no such side, or only two are left.
@@ -112,8 +112,8 @@ class ChosenSides(WorkbenchWidget):
         with LOCK:
             count = len(self.choices)
             if not is_count(index) or index >= count or count == 2:
-                allowed = f"the index of one of {count} sides, two of which must stay"
-                raise InvalidRequestError("side", index, allowed, in_form="Two sides must stay.")
+                allowed = f"an index from 0 to {count - 1}, and at least two sides must stay"
+                raise InvalidRequestError("side", index, allowed, in_form="A comparison needs at least two sides.")
             removed = self.controls[index]
             with self.hold_sync():
                 self.controls = [one for one in self.controls if one is not removed]

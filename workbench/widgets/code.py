@@ -13,7 +13,7 @@ from workbench.widgets.contract import RunLike
 
 _OPENING = """import workbench as wb
 
-bench = wb.Workbench()  # or the one that is open
+bench = wb.Workbench()  # or the workbench that is open
 """
 
 
@@ -51,7 +51,7 @@ def call_code(
     arguments += [f"sampling_params={sampling_code(params)}", f"logprobs={_logprobs_code(logprobs)}"]
     if breakpoints:
         arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
-    wait = "run.wait_for_pause()  # run.resume() goes on" if breakpoints else "run.result()"
+    wait = "run.wait_for_pause()  # then run.resume()" if breakpoints else "run.result()"
     return f"{_OPENING}run = {_call(method, arguments)}\n{wait}"
 
 

@@ -13,8 +13,8 @@ from workbench.comparing import Comparison, Pair
 from workbench.records import TokenRecord
 from workbench.widgets.compare_wire import LETTERS, in_sentences
 from workbench.widgets.contract import RunLike
-from workbench.widgets.format import STATE_WORDS, divergence, percent_of, stop_words
-from workbench.widgets.static_html import MOST_ROWS, code, document, line, prompt_block, shown
+from workbench.widgets.format import STATE_WORDS, divergence, percent_of, stop_words, token_count
+from workbench.widgets.static_html import MOST_ROWS, code, document, line, prompt_block, rest_line, shown
 from workbench.widgets.wire import in_words, label, whole_pieces
 
 _MARK = "background:rgba(217,119,6,0.35)"
@@ -66,7 +66,7 @@ def _span(token: TokenRecord, piece: str, is_marked: bool) -> str:
 
 def _end(run: RunLike) -> str:
     stopped = stop_words(run.stop_reason) if run.state == "finished" else None
-    words = [f"{len(run.tokens)} tokens", stopped or STATE_WORDS.get(run.state, run.state)]
+    words = [token_count(len(run.tokens)), stopped or STATE_WORDS.get(run.state, run.state)]
     if run.state == "failed" and run.error is not None:
         words.append(in_words(run.error))
     return line(" · ".join(words))
@@ -81,7 +81,7 @@ def _table(comparison: Comparison, unit: str) -> str:
         return ""
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "".join(_row(comparison, position, unit) for position in range(min(count, MOST_ROWS)))
-    rest = line(f"{count - MOST_ROWS} more tokens.") if count > MOST_ROWS else ""
+    rest = rest_line(count)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
 
 

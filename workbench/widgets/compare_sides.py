@@ -37,10 +37,10 @@ def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None],
     count = max(len(names), len(params))
     if not 2 <= count <= len(LETTERS):
         given = f"{len(names)} and {len(params)}"
-        raise InvalidRequestError("models, sampling_params", given, f"together 2 to {len(LETTERS)} sides to compare")
+        raise InvalidRequestError("models, sampling_params", given, f"for 2 to {len(LETTERS)} sides")
     if len(names) not in (1, count) or len(params) not in (1, count):
         given = f"{len(names)} and {len(params)}"
-        raise InvalidRequestError("models, sampling_params", given, "as many of one as of the other, or one for all")
+        raise InvalidRequestError("models, sampling_params", given, "equal in number, or one of either for all sides")
     names, params = list(names) * (count // len(names)), list(params) * (count // len(params))
     return names, [one.model_copy() for one in params]
 
@@ -104,8 +104,9 @@ def served_as(session: SessionLike, choice: Mapping[str, str]) -> str:
         ]:
             return str(other["value"])
     if card.architecture is None:
-        allowed = f"that in which {name} is served, until its files are here: run it once first"
-        raise InvalidRequestError("precision", precision, allowed)
+        allowed = f"the one {name} is served in until its files are downloaded"
+        in_form = f"{name} is not downloaded yet. Run it once as it is served, then choose {precision}."
+        raise InvalidRequestError("precision", precision, allowed, in_form=in_form)
     registered = session.register_model(
         f"{card.identifier}-{precision}", card.source, provider_id=card.provider_id, precision=precision
     )

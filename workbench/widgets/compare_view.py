@@ -30,41 +30,41 @@ _INTERVAL_S = 0.25
 
 
 class CompareView(ChosenSides):
-    """Starts one run for each side and shows them beside each other, A, B and so on; A is what the others are held to.
+    """Runs of one prompt side by side, named A, B and so on; each is compared with A.
 
-    The model, precision and settings of each side can be chosen in the page for the next start, for up to four sides.
+    The model, precision and settings of up to four sides can be chosen in the page for the next run.
 
     Args:
-        session: makes the runs.
-        prompt: what stands in the prompt box.
+        session: a `Workbench`.
+        prompt: the text of the prompt box.
         models: identifiers, one for all sides or one for each.
-        sampling_params: one for all sides or one for each. Sides that draw and name no seed get the same one, so that
-            nothing but what is compared differs: 1 at the first start, 2 at the second.
-        mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
-        alternatives: how many other tokens are kept at each position.
+        sampling_params: one for all sides or one for each. Sides that sample without a seed share one, so that they
+            differ only in what is compared: 1 in the first run, 2 in the second.
+        mode: ``chat`` sends the prompt as a user message, ``completion`` continues it as plain text.
+        alternatives: number of alternatives to record at each position.
 
     Raises:
-        InvalidRequestError: there are not two to six sides, or a parameter is none.
-        ModelNotFoundError: nobody serves a model; nothing was started.
+        InvalidRequestError: there are fewer than two or more than six sides, or an argument is invalid.
+        ModelNotFoundError: a model is not served; nothing was started.
     """
 
     _esm = module_source("compare_view")
     _css = style_source("compare_view")
     _twin_shows = ("differences",)
 
-    feeds = Parts("The run feed of each side that is shown, A first.")
-    code = traitlets.Unicode("", help="The Python call that gives the comparison that is shown.").tag(sync=True)
+    feeds = Parts("The run feed of each side, A first.")
+    code = traitlets.Unicode("", help="The Python call that makes this comparison; empty if there is none.").tag(
+        sync=True
+    )
     sides: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Letter, model and settings of each side that is shown, in words."
+        help="Letter, model and settings of each side, as shown."
     ).tag(sync=True)
-    common = traitlets.Unicode("", help="The sampling parameters that all sides have in common, in words.").tag(
-        sync=True
-    )
+    common = traitlets.Unicode("", help="The sampling settings that all sides share, as shown.").tag(sync=True)
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
-    differences = traitlets.Dict(help="Where the runs part and how far apart they are, as they started or ended.").tag(
-        sync=True
-    )
-    position = traitlets.Int(None, allow_none=True, min=0, help="The token that is looked at, in every side.").tag(
+    differences = traitlets.Dict(
+        help="Where the runs diverge and by how much; set when they start and when they end."
+    ).tag(sync=True)
+    position = traitlets.Int(None, allow_none=True, min=0, help="The selected position, the same in every side.").tag(
         sync=True
     )
 
@@ -92,28 +92,28 @@ class CompareView(ChosenSides):
 
     @property
     def comparison(self) -> Comparison | None:
-        """The runs that are shown, compared; None before the first."""
+        """The comparison of the runs shown; None before the first."""
         return self._comparison
 
     @property
     def runs(self) -> tuple[RunLike, ...]:
-        """One for each side; empty before the first."""
+        """The run of each side; empty before the first."""
         return () if self._comparison is None else self._comparison.runs
 
     @property
     def divergence(self) -> int | None:
-        """Position of the first difference; None where there is none."""
+        """Position of the first difference, or None."""
         return None if self._comparison is None else self._comparison.divergence
 
     def start(self, prompt: str | None = None) -> Comparison:
-        """Start a run for each side at once; those that still go on are stopped first.
+        """Start a run for each side; runs in progress are stopped first.
 
         Args:
-            prompt: replaces the text of the prompt box; None takes what stands there.
+            prompt: replaces the text of the prompt box; None keeps it.
 
         Raises:
             ClosedError: this view was closed.
-            InvalidRequestError: the prompt is empty, or the session refuses a parameter; nothing goes on then.
+            InvalidRequestError: the prompt is blank or a setting is refused; no run was started.
         """
         with LOCK:
             if self.closed:
@@ -121,7 +121,9 @@ class CompareView(ChosenSides):
             if prompt is not None:
                 self.prompt = prompt
             if not self.prompt.strip():
-                raise InvalidRequestError("prompt", self.prompt, "some text", in_form="Write a prompt first.")
+                raise InvalidRequestError(
+                    "prompt", self.prompt, "a string that is not blank", in_form="Write a prompt first."
+                )
             self.stop()
             models = self._take_choices()
             comparison = self._compared(models, self._launch(models))
@@ -138,13 +140,13 @@ class CompareView(ChosenSides):
             return comparison
 
     def stop(self) -> None:
-        """Stop the runs that go on, within one step of their models."""
+        """Stop all runs within one decode step."""
         for run in self.runs:
             if not run.done:
                 run.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until all runs have ended and were compared; True if they are."""
+        """Wait until all runs have ended and are compared; return False on a timeout."""
         self._wait(timeout_s)
         return self.differences["state"] != "running" and all(feed.wait(timeout_s) for feed in self.feeds)
 
@@ -279,10 +281,10 @@ def compare(
     mode: str = "chat",
     alternatives: int = ALTERNATIVES,
 ) -> CompareView:
-    """Ask the same of several models, or under several settings, at once; see `CompareView` for the arguments.
+    """Run one prompt on several models or settings, side by side; see `CompareView` for the arguments.
 
-    Without a prompt nothing is asked yet: prompt and sides are chosen in the page, which begins with two sides of the
-    first model. A view of the very same question that is open on this session is closed.
+    Without a prompt nothing runs yet: choose prompt and sides in the page, which starts with two sides of the first
+    model. An earlier view with the same arguments is closed.
     """
     if prompt is None and models is None and sampling_params is None:
         models = [None, None]

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.comparing import Compared, Pair
-from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
-from workbench.widgets.format import UNITS, divergence, visible
+from workbench.protocol import SamplingParams
+from workbench.widgets.format import UNITS, divergence, token_count, visible
+from workbench.widgets.sampling_words import sampling_phrases
 from workbench.widgets.wire import label, number
 
 LETTERS = "ABCDEF"
@@ -43,43 +44,23 @@ def in_sentences(pairs: Sequence[Pair], unit: str) -> list[str]:
 
 def settings_in_words(params: Sequence[SamplingParams]) -> tuple[list[str], str]:
     """What differs between the sampling parameters, for each of them, and what all have in common."""
-    phrases = [_phrases(one) for one in params]
+    phrases = [sampling_phrases(one) for one in params]
     common = [phrase for phrase in phrases[0] if all(phrase in others for others in phrases)]
     return [" · ".join(one for one in own if one not in common) for own in phrases], " · ".join(common)
-
-
-def _phrases(params: SamplingParams) -> list[str]:
-    """The parameters that count, as ``effective_sampling`` decides."""
-    effective = effective_sampling(params)
-    draws = effective.strategy != SamplingStrategy.greedy
-    return [
-        effective.strategy.replace("_", "-"),
-        *([f"temperature {effective.temperature:g}"] if draws else []),
-        *([f"top-p {effective.top_p:g}"] if effective.strategy == SamplingStrategy.top_p else []),
-        *([f"top-k {effective.top_k}"] if effective.strategy == SamplingStrategy.top_k else []),
-        *(
-            [f"repetition penalty {params.repetition_penalty:g}"]
-            if params.repetition_penalty not in (None, 1.0)
-            else []
-        ),
-        *([f"at most {params.max_tokens} tokens"] if params.max_tokens else []),
-        *([f"seed {params.seed}"] if params.seed is not None and draws else []),
-        *(f"stop at “{visible(text)}”" for text in params.stop or ()),
-    ]
 
 
 def _parting(pair: Pair, letter: str) -> str:
     if pair.divergence is None:
         if not (pair.reference.done and pair.other.done):
-            return f"A and {letter}: the same so far."
-        what = "text" if pair.by_text else f"{len(pair.reference.tokens)} tokens"
-        return f"A and {letter}: the same {what}."
+            return f"A and {letter} are the same so far."
+        what = "text" if pair.by_text else token_count(len(pair.reference.tokens))
+        return f"A and {letter} have the same {what}."
     at, other_at = pair.divergence.position, pair.divergence.other_position
     where = f"token {at + 1}" if at == other_at else f"token {at + 1} of A and {other_at + 1} of {letter}"
     reference, other = _token_at(pair.reference, at), _token_at(pair.other, other_at)
     if reference is None or other is None:
         return f"A and {letter} are the same until {'A' if reference is None else letter} ends, at {where}."
-    return f"A and {letter} part at {where}: {reference} and {other}."
+    return f"A and {letter} diverge at {where}: {reference} and {other}."
 
 
 def _token_at(run: Compared, position: int) -> str | None:
@@ -97,7 +78,7 @@ def _distance(pair: Pair, letter: str, unit: str) -> str:
     if not known:
         return ""
     if max(known) == 0.0:
-        return f"{'Their' if pair.divergence is None else 'Up to there their'} distributions are the same."
+        return f"Their distributions are the same{'' if pair.divergence is None else ' up to there'}."
     mean, most = sum(known) / len(known), max(known)
-    size = f"{divergence(mean, unit)} in the mean, {divergence(most, unit)} at most"
-    return f"KL(A‖{letter}) over {len(known)} tokens: {size}."
+    size = f"mean {divergence(mean, unit)}, maximum {divergence(most, unit)}"
+    return f"KL(A‖{letter}) over {token_count(len(known))}: {size}."

@@ -16,13 +16,13 @@ _OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[WorkbenchWidget]]] =
 
 
 class Picking(WorkbenchWidget):
-    """A widget whose picker says which model is asked next."""
+    """A widget with a model picker."""
 
-    picker = Part("Which model answers.")
+    picker = Part("The model picker.")
 
     @property
     def model(self) -> str | None:
-        """Identifier of the model that is asked next; may be set."""
+        """Identifier of the model of the next run; can be set."""
         return self.picker.value  # type: ignore[no-any-return]
 
     @model.setter
@@ -31,13 +31,13 @@ class Picking(WorkbenchWidget):
 
 
 class Choosing(Picking):
-    """A widget whose picker and controls say what is asked next."""
+    """A widget with a model picker and sampling controls."""
 
-    controls = Part("How the next token is chosen.")
+    controls = Part("The sampling controls.")
 
     @property
     def sampling_params(self) -> SamplingParams:
-        """The parameters with which it is asked next; may be set."""
+        """The sampling parameters of the next run; can be set."""
         return self.controls.value  # type: ignore[no-any-return]
 
     @sampling_params.setter

@@ -104,6 +104,10 @@ def strength(logprob: float, entropy: float, color_by: str) -> float:
     return heat(-entropy) if color_by == "entropy" else 0.0
 
 
+def token_count(count: int) -> str:
+    return f"{count} token{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     return f"{fixed(seconds * 1000, 0)} ms" if seconds < 0.9995 else f"{fixed(seconds, 1)} s"
 

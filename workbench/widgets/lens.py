@@ -13,16 +13,16 @@ from workbench.widgets.run_feed import RunFeed
 
 
 class Lens(WorkbenchWidget):
-    """Looks at the run of its feed; subclasses say what they read of it.
+    """A view that reads the run of its feed; subclasses define what they read.
 
     Args:
-        run: a run to look at; makes a feed of its own.
-        feed: the feed of another widget, such as a chat's, to share its run and its selection.
-        active: False looks at nothing until the trait is set.
+        run: the run to show, with a feed of its own.
+        feed: a feed to share with other widgets, such as a chat's.
+        active: False reads nothing until the trait is set to True.
     """
 
-    feed = Part("The run feed that tells about the run and holds the selection.")
-    active = traitlets.Bool(True, help="Whether runs are looked at; what nobody sees need not be asked for.")
+    feed = Part("The run feed, which has the run and the selection.")
+    active = traitlets.Bool(True, help="Whether runs are read; False saves the work while the view is hidden.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
         self._owns_feed = feed is None
@@ -34,7 +34,7 @@ class Lens(WorkbenchWidget):
         self._look()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the run that is looked at, once it has ended, is shown; True if nothing is left to look at."""
+        """Wait until the run has ended and all of it is shown; return False on a timeout."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)

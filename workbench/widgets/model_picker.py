@@ -26,11 +26,11 @@ _QUIET = {"state": "idle", "said": ""}
 
 
 class ModelPicker(WorkbenchWidget):
-    """Shows what is served and holds the choice; looking at a card never loads its model.
+    """The served models to choose from, each with its model card; showing a card never loads the model.
 
     Args:
-        session: serves the models, and has more of them registered.
-        value: identifier to begin with; None takes the first model served.
+        session: a `Workbench`.
+        value: identifier of the initial model; None takes the first one served.
         kind: ``causal`` (text generation) or ``embedding``; None shows both.
     """
 
@@ -39,14 +39,14 @@ class ModelPicker(WorkbenchWidget):
     _twin_shows = ("cards", "value")
 
     cards: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Facts of each model served, as plain dictionaries."
+        help="The model card of each served model, as a dictionary."
     ).tag(sync=True)
     value = traitlets.Unicode(None, allow_none=True, help="Identifier of the chosen model.").tag(sync=True)
 
     providers: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Id, type and precisions of each provider that may be asked to serve one more model."
+        help="Id, type and precisions of each provider that can register a model."
     ).tag(sync=True)
-    registration = traitlets.Dict(help="State of the last change, and in words what came of it.").tag(sync=True)
+    registration = traitlets.Dict(help="State of the last registration or removal, with its message.").tag(sync=True)
 
     def __init__(self, session: SessionLike, *, value: str | None = None, kind: str | None = "causal") -> None:
         self._session = session
@@ -66,14 +66,14 @@ class ModelPicker(WorkbenchWidget):
 
     @property
     def card(self) -> ModelCard | None:
-        """The facts of the chosen model as they were last read."""
+        """The card of the chosen model, as last read."""
         for card in self.cards:
             if card["value"] == self.value:
                 return ModelCard(**{name: fact for name, fact in card.items() if name != "value"})
         return None
 
     def refresh(self) -> None:
-        """Read the models and their facts again, for example after one was registered or loaded."""
+        """Read the models and their cards again, for example after one was registered or loaded."""
         cards = served_cards(self._session, self._kind)
         with LOCK:
             self.cards = cards
@@ -88,9 +88,9 @@ class ModelPicker(WorkbenchWidget):
         provider_id: str | None = None,
         precision: str | None = None,
     ) -> None:
-        """Have one more model served, and choose it; arguments and errors are those of ``Workbench.register_model``.
+        """Register a model and choose it; arguments and errors are those of ``Workbench.register_model``.
 
-        Blocks, for minutes where weights are fetched.
+        Blocks, for minutes while weights are downloaded.
         """
         model = self._session.register_model(identifier, source, provider_id=provider_id, precision=precision)
         self.refresh()
@@ -101,12 +101,12 @@ class ModelPicker(WorkbenchWidget):
         """Stop serving a model, by default the chosen one; its files stay."""
         name = self.value if value is None else value
         if name is None:
-            raise InvalidRequestError("value", name, "the name of a model that is served")
+            raise InvalidRequestError("value", name, "the name of a served model")
         self._session.unregister_model(name)
         self.refresh()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until what the page asked for last has come to its end; True if it has."""
+        """Wait until the last request from the page is finished; return False on a timeout."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
@@ -158,25 +158,25 @@ class ModelPicker(WorkbenchWidget):
             arguments = (name, source) if name else (source,)
             self.register(*arguments, provider_id=message.get("provider_id"), precision=precision)
             held = None if self.card is None else self.card.precision
-            return f"{name or source} is registered{f' in {held}' if held else ''}."
+            return f"Registered {name or source}{f' in {held}' if held else ''}."
 
         return f"Registering {name or source} …", work
 
     def _unregistering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
         name = message.get("value")
         if not isinstance(name, str):
-            raise InvalidRequestError("value", name, "the name of a model that is served")
+            raise InvalidRequestError("value", name, "the name of a served model")
 
         def work() -> str:
             self.unregister(name)
-            return f"Removed {name}. If the run config names it, the next start brings it back."
+            return f"Removed {name}. If the run config names it, it returns at the next start."
 
-        return f"Unregistering {name} …", work
+        return f"Removing {name} …", work
 
     def _begin(self, said: str, work: Callable[[], str]) -> None:
         with LOCK:
             if not self.wait(0):
-                raise BusyError("another model is on its way; wait until it is there")
+                raise BusyError("another model is being registered or removed; wait until that is done")
             self.registration = {"state": "working", "said": said}
             self._thread = threading.Thread(target=self._carry_out, args=(work,), name="workbench-models", daemon=True)
             self._thread.start()

@@ -31,31 +31,31 @@ DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
 class Playground(Choosing):
-    """One widget made of parts that work alone too.
+    """A prompt, its runs and all views of them in one widget; see `playground` for the arguments.
 
-    They are ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree`` and
-    ``prompt_view``.
+    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``
+    and ``prompt_view``.
     """
 
     _esm = module_source("playground")
     _css = style_source("playground")
     _twin_shows = ("feed.snapshot", "feed.unit")
 
-    stream = Part("Prompt, Run and Stop, and the text.")
-    inspector = Part("Everything about the selected token.")
-    waterfall = Part("How the selected token was drawn, and how it would be where the controls stand now.")
-    table = Part("One row a token.")
-    tree = Part("All runs of the prompt, and where they part.")
-    prompt_view = Part("The prompt as the model got it; looked at while its tab is the one that is shown.")
-    feed = Part("The run feed that all parts read.")
+    stream = Part("The prompt, its buttons, and the text of the run.")
+    inspector = Part("Details of the selected token.")
+    waterfall = Part("How the selected token was chosen, and what the current controls would choose.")
+    table = Part("One row per token.")
+    tree = Part("All runs of the prompt as a tree.")
+    prompt_view = Part("The prompt as the model got it; updated while its tab is open.")
+    feed = Part("The run feed that all parts share.")
     tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree, prompt or code.").tag(
         sync=True
     )
-    branches = traitlets.Int(0, help="How many branches the tree has.").tag(sync=True)
-    code = traitlets.Unicode("", help="The Python code of the branch that is shown, or else of the next run.").tag(
+    branches = traitlets.Int(0, help="Number of branches in the tree.").tag(sync=True)
+    code = traitlets.Unicode("", help="The Python code of the branch shown, or of the next run if none is shown.").tag(
         sync=True
     )
-    selected = Positions((), help="Positions of the selected tokens; takes a DataFrame's index as well.")
+    selected = Positions((), help="Positions of the selected tokens; can be set to a DataFrame's index.")
 
     def __init__(
         self,
@@ -93,12 +93,12 @@ class Playground(Choosing):
 
     @property
     def run(self) -> RunLike | None:
-        """The run that is shown; None before the first."""
+        """The run shown; None before the first."""
         return self.feed.run  # type: ignore[no-any-return]
 
     @property
     def prompt(self) -> str:
-        """The text of the prompt box; may be set."""
+        """The text of the prompt box; can be set."""
         return self.stream.prompt  # type: ignore[no-any-return]
 
     @prompt.setter
@@ -107,7 +107,7 @@ class Playground(Choosing):
 
     @property
     def breakpoints(self) -> list[Breakpoint]:
-        """Where the next run pauses; may be set."""
+        """Where the next run pauses; can be set."""
         return self.stream.breakpoints  # type: ignore[no-any-return]
 
     @breakpoints.setter
@@ -116,39 +116,39 @@ class Playground(Choosing):
 
     @property
     def selected_tokens(self) -> list[TokenRecord]:
-        """The records of the selected tokens, in the order in which they were selected."""
+        """The records of the selected tokens, in the order of selection."""
         return self.feed.selected_tokens  # type: ignore[no-any-return]
 
     def start(self, prompt: str | None = None) -> RunLike:
-        """Start a run as the button does; see ``StreamView.start``."""
+        """Start a run, as the Run button does; see ``StreamView.start``."""
         return self.stream.start(prompt)  # type: ignore[no-any-return]
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the run that is shown has ended and the page was told so; True if it is so."""
+        """Wait until the run has ended and the page has all of it; return False on a timeout."""
         return self.feed.wait(timeout_s)  # type: ignore[no-any-return]
 
     def stop(self) -> None:
-        """Stop what goes on within one step of the model; nothing happens where all has ended."""
+        """Stop all runs of the prompt within one decode step; ended runs stay as they are."""
         self.stream.stop()
 
     def pause(self) -> None:
-        """Hold the run within one step, until ``resume()``."""
+        """Pause the run within one decode step, until ``resume()``."""
         self.stream.pause()
 
     def resume(self) -> None:
-        """Let a paused run go on."""
+        """Continue a paused run."""
         self.stream.resume()
 
     def extend(self) -> RunLike:
-        """Go on where the run was stopped or cut off, as Continue does; see ``run.extend``."""
+        """Continue a run that was stopped or cut off, as the Continue button does; see ``run.extend``."""
         return self.stream.extend()  # type: ignore[no-any-return]
 
     def again(self) -> RunLike:
-        """Make the run anew, as Regenerate does; see ``run.again``."""
+        """Run the same request again, as the Regenerate button does; see ``run.again``."""
         return self.stream.again()  # type: ignore[no-any-return]
 
     def branch(self, position: int, token_id: int | None = None) -> RunLike:
-        """Go on from another token, as choosing an alternative does; see ``RunFeed.branch``."""
+        """Continue from another token, as clicking an alternative does; see ``RunFeed.branch``."""
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
@@ -219,15 +219,15 @@ def playground(
     sampling_params: SamplingParams | None = None,
     alternatives: int = ALTERNATIVES,
 ) -> Playground:
-    """Open a playground on a session; the one that was open on it before is closed.
+    """Open a playground on a session and close an earlier one.
 
     Args:
         session: a ``Workbench``.
-        prompt: what stands in the prompt box.
-        mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
-        model: identifier of the model to begin with; None takes the first one served.
-        sampling_params: where the controls stand; None is top-p sampling with temperature 0.7.
-        alternatives: how many other tokens are kept at each position.
+        prompt: the text of the prompt box.
+        mode: ``chat`` sends the prompt as a user message, ``completion`` continues it as plain text.
+        model: identifier of the initial model; None takes the first one served.
+        sampling_params: initial settings; None is top-p sampling with temperature 0.7.
+        alternatives: number of alternatives to record at each position.
     """
     opened = Playground(
         session, prompt=prompt, mode=mode, model=model, sampling_params=sampling_params, alternatives=alternatives

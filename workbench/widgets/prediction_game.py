@@ -26,29 +26,27 @@ _MOST_CHOICES = 9
 
 
 class PredictionGame(WorkbenchWidget):
-    """A text is uncovered token by token; before each, the player bets, and so has the model.
+    """A game against the model: bet on the next word of a text, and pay in bits for the one that comes.
 
     Args:
-        score: of the text that is to be guessed, made with alternatives:
+        score: the score of the text to guess, made with alternatives:
             ``bench.score(prompt, [text], logprobs=wb.LogProbConfig(top_k=12))[0]``.
-        prompt: what stands before that text, and is shown from the start.
-        rounds: how many tokens are asked at most.
-        choices: how many candidates each of them has, 2 to 9.
+        prompt: the text before it, shown from the start.
+        rounds: the maximum number of rounds.
+        choices: number of choices in each round, 2 to 9.
     """
 
     _esm = module_source("prediction_game")
     _css = style_source("prediction_game")
     _twin_shows = ("page",)
 
-    page = traitlets.Dict(help="The round that is shown, with what is known of it, and the totals so far.").tag(
-        sync=True
-    )
+    page = traitlets.Dict(help="The round shown and the totals so far.").tag(sync=True)
 
     def __init__(self, score: Score, prompt: str = "", *, rounds: int = 8, choices: int = 4) -> None:
         if not isinstance(score, Score):
-            raise InvalidRequestError("score", score, "a Score, as Workbench.score gives")
+            raise InvalidRequestError("score", score, "a Score, as Workbench.score returns it")
         if not isinstance(prompt, str):
-            raise InvalidRequestError("prompt", prompt, "the text before that of the score")
+            raise InvalidRequestError("prompt", prompt, "a string, the text before the scored one")
         if not is_count(rounds) or rounds < 1:
             raise InvalidRequestError("rounds", rounds, "a whole number, 1 or above")
         if not is_count(choices) or not 2 <= choices <= _MOST_CHOICES:
@@ -62,43 +60,43 @@ class PredictionGame(WorkbenchWidget):
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """All of them, those that were played with their bets."""
+        """All rounds; those played have their bets."""
         return tuple(self._rounds)
 
     @property
     def current(self) -> Round | None:
-        """The round that waits for a bet; None after the last."""
+        """The round waiting for a bet; None after the last."""
         return next((one for one in self._rounds if one.bet is None), None)
 
     @property
     def bits(self) -> float:
-        """What the player has paid so far."""
+        """Bits that the player has paid so far."""
         return math.fsum(one.bits for one in self._rounds if one.bits is not None)
 
     @property
     def model_bits(self) -> float:
-        """What the model has paid for the same tokens."""
+        """Bits that the model has paid for the same tokens."""
         return math.fsum(one.model_bits for one in self._rounds if one.bet is not None)
 
     @property
     def even_bits(self) -> float:
-        """What whoever knows nothing pays for the same tokens."""
+        """Bits that even bets would have paid for the same tokens."""
         return math.fsum(one.even_bits for one in self._rounds if one.bet is not None)
 
     def bet(self, choice: str | int, confidence: float) -> Round:
-        """Bet on one choice, by its text or its index, and spread the rest evenly; the round as it ended.
+        """Bet on one choice, by text or index, and spread the rest evenly; return the finished round.
 
         Raises:
-            InvalidRequestError: no such choice, a confidence that is not between 0 and 1, or the game is over.
+            InvalidRequestError: there is no such choice, the confidence is not between 0 and 1, or the game is over.
         """
         with LOCK:
             return self.bet_all(self._open().spread(choice, confidence))
 
     def bet_all(self, probabilities: Sequence[float]) -> Round:
-        """Bet a whole distribution over the choices, in their order; the round as it ended.
+        """Bet a distribution over the choices, in their order; return the finished round.
 
         Raises:
-            InvalidRequestError: it is none, or the game is over.
+            InvalidRequestError: it is not a distribution, or the game is over.
         """
         with LOCK:
             ended = self._open().with_bet(probabilities)
@@ -108,21 +106,21 @@ class PredictionGame(WorkbenchWidget):
         return ended
 
     def go_on(self) -> None:
-        """Show the round that waits for a bet."""
+        """Show the round waiting for a bet."""
         with LOCK:
             if (current := self.current) is not None:
                 self._shown = self._rounds.index(current)
             self.page = self._page()
 
     def restart(self) -> None:
-        """Take all bets back."""
+        """Remove all bets and start again."""
         with LOCK:
             self._rounds = [Round(one.position, one.context, one.choices, one.came, one.model) for one in self._rounds]
             self._shown = 0
             self.page = self._page()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per round that was played: position, token, and the bits that each player paid."""
+        """Return one row per round played: position, token, and the bits that each player paid."""
         import pandas as pd
 
         rows = [
@@ -134,7 +132,9 @@ class PredictionGame(WorkbenchWidget):
 
     def _open(self) -> Round:
         if (current := self.current) is None:
-            raise InvalidRequestError("round", len(self._rounds), "one that is not over; restart() begins anew")
+            raise InvalidRequestError(
+                "round", len(self._rounds), "a round to play: the game is over, and restart() begins a new one"
+            )
         return current
 
     # ------------------------------------------------------------------------------------------------- showing
@@ -142,11 +142,11 @@ class PredictionGame(WorkbenchWidget):
     def static_html(self) -> str:
         page = self.page
         parts = [line(f"Round {page['number']} of {page['of']}"), prompt_block(f"{page['context']} ▁")]
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("", "could come", "you", "model"))
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("", "choice", "you", "model"))
         rows = "".join(_row(page, index) for index in range(len(page["choices"])))
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
         if page["played"]:
-            parts.append(line(f"So far you paid {_totals(page)}."))
+            parts.append(line(_totals(page)))
         return document(*parts)
 
     def __repr__(self) -> str:
@@ -192,10 +192,10 @@ def _row(page: dict[str, Any], index: int) -> str:
     told, text = page["told"], code(page["choices"][index])
     shares = ("", "") if told is None else (percent(told["bet"][index]), percent(told["model"][index]))
     came = told is not None and told["came"] == index
-    cells = [str(index + 1), f"<strong>{text}</strong> came" if came else text, *shares]
+    cells = [str(index + 1), f"<strong>{text}</strong> came next" if came else text, *shares]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _totals(page: dict[str, Any]) -> str:
     you, model, even = (fixed(page[name], 1) for name in ("bits", "model_bits", "even_bits"))
-    return f"{you} bits, the model {model}, and betting evenly costs {even}"
+    return f"You {you} bits · Model {model} bits · Even bets {even} bits"

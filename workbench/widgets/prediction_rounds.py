@@ -19,21 +19,21 @@ class Round:
     """One token to predict, among a few that could have come."""
 
     position: int
-    """Of the token in the score."""
+    """Position of the token in the score."""
     context: str
-    """All that stands before it."""
+    """The text before it."""
     choices: tuple[str, ...]
     """The most probable words, among them the one that came, in alphabetical order, which gives nothing away."""
     came: int
     """Index of the one that came."""
     model: tuple[float, ...]
-    """The model's probability of each choice; of these alone, so that both players share out the same whole."""
+    """The model's probability of each choice, scaled to add up to 1 as the player's bet does."""
     bet: tuple[float, ...] | None = None
-    """The player's; None before the bet."""
+    """The player's probability of each choice; None before the bet."""
 
     @property
     def bits(self) -> float | None:
-        """What the bet costs: minus log2 of the probability that was given to what came; None before the bet."""
+        """Cost of the bet: minus log2 of the probability given to the token that came; None before the bet."""
         return None if self.bet is None else -math.log2(self.bet[self.came])
 
     @property
@@ -42,34 +42,34 @@ class Round:
 
     @property
     def even_bits(self) -> float:
-        """The cost of giving every choice the same."""
+        """Cost of giving every choice the same probability."""
         return math.log2(len(self.choices))
 
     def spread(self, choice: str | int, confidence: float) -> tuple[float, ...]:
-        """All of the confidence on one choice, the rest evenly on the others.
+        """Return a bet of ``confidence`` on one choice, with the rest spread evenly over the others.
 
         Raises:
             InvalidRequestError: there is no such choice, or the confidence is not between 0 and 1.
         """
         at = self._index(choice)
         if not (_is_number(confidence) and 0 < confidence < 1):
-            allowed = "a number above 0 and below 1: a bet on what is certain could cost infinitely many bits"
+            allowed = "a number above 0 and below 1, because a bet on certainty could cost infinitely many bits"
             raise InvalidRequestError("confidence", confidence, allowed)
         others = (1 - confidence) / (len(self.choices) - 1)
         return tuple(confidence if index == at else others for index in range(len(self.choices)))
 
     def with_bet(self, probabilities: Sequence[float]) -> Round:
-        """The round with a bet.
+        """Return the round with a bet.
 
         Raises:
-            InvalidRequestError: it is no distribution over the choices, or holds one of them impossible.
+            InvalidRequestError: it is not a distribution over the choices, or gives one of them no probability.
         """
         bet = tuple(float(share) if _is_number(share) else math.nan for share in probabilities)
-        allowed = f"{len(self.choices)} numbers above 0 whose sum is 1, in the order of the choices"
+        allowed = f"{len(self.choices)} numbers above 0 that add up to 1, in the order of the choices"
         if len(bet) != len(self.choices) or not all(share > 0 for share in bet):
             raise InvalidRequestError("probabilities", probabilities, allowed)
         if abs(math.fsum(bet) - 1) > _TOLERANCE:
-            raise InvalidRequestError("probabilities", probabilities, f"{allowed}; it is {math.fsum(bet):.4g}")
+            raise InvalidRequestError("probabilities", probabilities, f"{allowed}; they add up to {math.fsum(bet):.4g}")
         return replace(self, bet=bet)
 
     def _index(self, choice: str | int) -> int:
@@ -89,7 +89,7 @@ def rounds_of(score: Score, prompt: str, *, most: int, choices: int) -> list[Rou
     came, and make of the model's shares a distribution that is nobody's belief.
     """
     if not any(token.alternatives for token in score.tokens):
-        allowed = "one that was made with logprobs=LogProbConfig(top_k=...), for there is nothing to choose from"
+        allowed = "one made with logprobs=LogProbConfig(top_k=...), so that there are alternatives to choose from"
         raise InvalidRequestError("score", "a score without alternatives", allowed)
     rounds: list[Round] = []
     before = prompt.encode()
@@ -99,7 +99,7 @@ def rounds_of(score: Score, prompt: str, *, most: int, choices: int) -> list[Rou
             rounds += _round(token, before.decode(errors="replace"), choices)
         before += token.bytes
     if not rounds:
-        raise InvalidRequestError("score", score.text, "one with a token that could have been another")
+        raise InvalidRequestError("score", score.text, "a text with a whole word that the model was not sure of")
     return rounds
 
 

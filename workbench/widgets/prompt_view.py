@@ -16,30 +16,28 @@ from workbench.widgets.static_prompt import prompt_html, prompt_summary
 from workbench.widgets.wire import in_words, label
 
 NO_RUN = "No run yet."
-NOT_TOLD = "What the model was given is not known here: its provider makes the prompt itself, and does not tell it."
+NOT_TOLD = "The prompt is not available: the model's provider builds it and does not return it."
 # A page draws each token as a box; a longer prompt is cut, and says so.
 MOST_TOKENS = 2000
 
 
 class PromptView(Lens):
-    """Follows the run of its feed, and shows what its model was given before the first token."""
+    """The prompt of a run as the model got it, token by token."""
 
     _esm = module_source("prompt_view")
     _css = style_source("prompt_view")
     _twin_shows = ("tokens", "message")
 
     tokens: traitlets.List[list[Any]] = traitlets.List(
-        help=f"A token each, {MOST_TOKENS:,} at most: id, label, whether it is a control token."
+        help=f"Id and label of each token, and whether it is a control token; at most {MOST_TOKENS:,} tokens."
     ).tag(sync=True)
-    message = traitlets.Unicode(NO_RUN, help="What there is to say of the prompt, or why it cannot be shown.").tag(
-        sync=True
-    )
+    message = traitlets.Unicode(NO_RUN, help="Facts about the prompt, or why it cannot be shown.").tag(sync=True)
 
     _prompt: Prompt | None = None
 
     @property
     def prompt(self) -> Prompt | None:
-        """What is shown, as ``run.render()`` gives it; None where there is none to show."""
+        """The prompt, as ``run.render()`` returns it; None if there is none to show."""
         return self._prompt
 
     def static_html(self) -> str:

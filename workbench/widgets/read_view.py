@@ -25,28 +25,30 @@ MOST_TEXTS = 2
 
 
 class ReadView(Picking):
-    """Has a model read one text or two, and shows for each token how surprising it was after those before it.
+    """One or two texts as a model reads them: how surprising each token is after those before it.
 
     Args:
-        session: measures the texts.
+        session: a `Workbench`.
         text: the text in the first box.
-        other: the text in the second box; empty shows the first alone.
-        model: identifier of the model to begin with; None takes the first one served.
-        alternatives: how many other tokens are kept at each position.
+        other: the text in the second box; empty shows only the first.
+        model: identifier of the initial model; None takes the first one served.
+        alternatives: number of alternatives to record at each position.
     """
 
     _esm = module_source("read_view")
     _css = style_source("read_view")
     _twin_shows = ("state",)
 
-    picker = Part("Which model reads.")
+    picker = Part("The model picker.")
     text = traitlets.Unicode("", help="The text in the first box.").tag(sync=True)
-    other = traitlets.Unicode("", help="The text in the second box; empty shows the first alone.").tag(sync=True)
+    other = traitlets.Unicode("", help="The text in the second box; empty shows only the first.").tag(sync=True)
     feeds = Parts("The run feed of each text.")
-    inspectors = Parts("Everything about the selected token of each text.")
-    tables = Parts("One row a token, for each text.")
-    state = traitlets.Enum(("idle", "running", "done"), "idle", help="Whether texts are being read.").tag(sync=True)
-    code = traitlets.Unicode("", help="The Python call that shows the same.").tag(sync=True)
+    inspectors = Parts("Details of the selected token of each text.")
+    tables = Parts("One row per token, for each text.")
+    state = traitlets.Enum(
+        ("idle", "running", "done"), "idle", help="Whether texts are being read: idle, running or done."
+    ).tag(sync=True)
+    code = traitlets.Unicode("", help="The Python call that makes this view.").tag(sync=True)
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class ReadView(Picking):
     ) -> None:
         for field, given in (("text", text), ("other", other)):
             if not isinstance(given, str):
-                raise InvalidRequestError(field, given, "a text")
+                raise InvalidRequestError(field, given, "a string")
         logprobs_with(alternatives)
         self._session, self._alternatives = session, alternatives
         with ExitStack() as made:
@@ -83,18 +85,18 @@ class ReadView(Picking):
 
     @property
     def runs(self) -> tuple[RunLike, ...]:
-        """One for each text that is shown; their tokens are those of the text."""
+        """The run of each text shown; its tokens are those of the text."""
         return tuple(feed.run for feed in self.feeds if feed.run is not None)
 
     def start(self, text: str | None = None, other: str | None = None) -> tuple[RunLike, ...]:
-        """Read the texts in the boxes; those that are still being read are stopped first.
+        """Read the texts in the boxes; runs in progress are stopped first.
 
         Args:
-            text, other: replace what the boxes hold; None keeps it.
+            text, other: replace the texts in the boxes; None keeps them.
 
         Raises:
             ClosedError: this view was closed.
-            InvalidRequestError: the first text is empty, or the session refuses one; nothing is read then.
+            InvalidRequestError: the first text is empty or a text is refused; nothing is read.
         """
         with LOCK:
             if self.closed:
@@ -102,7 +104,9 @@ class ReadView(Picking):
             self.text = self.text if text is None else text
             self.other = self.other if other is None else other
             if not self.text:
-                raise InvalidRequestError("text", "", "a text of at least one character", in_form="Paste a text first.")
+                raise InvalidRequestError(
+                    "text", "", "a string of at least one character", in_form="Paste a text first."
+                )
             self.stop()
             with ExitStack() as started:  # where one is refused, the other must not go on
                 runs = []
@@ -118,13 +122,13 @@ class ReadView(Picking):
             return tuple(runs)
 
     def stop(self) -> None:
-        """Stop what is being read, within one step of the model."""
+        """Stop reading, within one step of the model."""
         for run in self.runs:
             if not run.done:
                 run.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the texts are read and the page has them; True if they are."""
+        """Wait until the texts are read and the page has all of them; return False on a timeout."""
         return all(feed.wait(timeout_s) for feed in self.feeds)
 
     def static_html(self) -> str:
@@ -185,9 +189,9 @@ def read(
     model: str | None = None,
     alternatives: int = ALTERNATIVES,
 ) -> ReadView:
-    """Have a model read one text or two, and show them; without a text the view waits for one to be pasted.
+    """Show how surprising each token of one or two texts is to a model; without a text, paste one in the page.
 
-    A view of the very same texts that is open on this session is closed. See `ReadView` for the arguments.
+    An earlier view with the same arguments is closed. See `ReadView` for the arguments.
     """
     opened = ReadView(session, text, other, model=model, alternatives=alternatives)
     if text or other:

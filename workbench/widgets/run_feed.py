@@ -69,23 +69,23 @@ class Positions(traitlets.TraitType[Any, Any]):
 
 
 class RunFeed(WorkbenchWidget):
-    """Follows one run after the other and tells every view about it."""
+    """The run, the selection and the unit that several views share."""
 
     _esm = module_source("run_feed")
     _css = style_source("run_feed")
 
-    snapshot = traitlets.Dict(help="The run as it was when it started, or as it ended.").tag(sync=True)
-    selected = Positions((), help="Positions of the selected tokens; the last one is the one inspected.").tag(sync=True)
-    forks = traitlets.List(traitlets.Int(), help="Positions at which other runs of the same prompt part from it.").tag(
+    snapshot = traitlets.Dict(help="The run as it started, or as it ended.").tag(sync=True)
+    selected = Positions((), help="Positions of the selected tokens; the inspector shows the last one.").tag(sync=True)
+    forks = traitlets.List(traitlets.Int(), help="Positions at which another run of the prompt has another token.").tag(
         sync=True
     )
     unit = traitlets.Enum(UNITS, "bits", help="The unit of surprisal, entropy and divergence: bits or nats.").tag(
         sync=True
     )
     problem = traitlets.Unicode(
-        "", help="Why the last attempt gave nothing to show; empty where it gave something."
+        "", help="Why the last run could not be started or failed before its first token; empty otherwise."
     ).tag(sync=True)
-    revision = traitlets.Int(0, help="Grows whenever a run of the same prompt has begun, has ended, or is shown.")
+    revision = traitlets.Int(0, help="Increases whenever a run of the prompt starts, ends or is shown.")
 
     def __init__(self, run: RunLike | None = None) -> None:
         self._run: RunLike | None = None
@@ -101,12 +101,12 @@ class RunFeed(WorkbenchWidget):
 
     @property
     def run(self) -> RunLike | None:
-        """The run that is shown; None before the first."""
+        """The run shown; None before the first."""
         return self._run
 
     @property
     def runs(self) -> tuple[RunLike, ...]:
-        """All runs of the prompt that is shown, oldest first; a run of another prompt begins anew."""
+        """All runs of the current prompt, oldest first; a run of another prompt clears them."""
         return tuple(self._runs)
 
     @property
@@ -116,26 +116,26 @@ class RunFeed(WorkbenchWidget):
 
     @property
     def end(self) -> TokenRecord | None:
-        """The record of the end token, where the model chose one."""
+        """The record of the end token; None if the model chose none."""
         return None if self._run is None else self._run.end
 
     @property
     def steps(self) -> Sequence[TokenRecord]:
-        """The records of the run's tokens so far, and after them that of the end token."""
+        """The records of the run's tokens so far, followed by that of the end token."""
         return () if self._run is None else steps_of(self._run)
 
     @property
     def selected_tokens(self) -> list[TokenRecord]:
-        """The records at ``selected``, in the order in which they were selected."""
+        """The records of the selected tokens, in the order of selection."""
         steps = self.steps
         return [steps[position] for position in self.selected if position < len(steps)]
 
     def follow(self, run: RunLike, *, selected: Any = (), or_return: bool = False) -> None:
-        """Show this run from now on; the one before is neither cancelled nor shown any more.
+        """Show this run from now on; the previous one is not cancelled.
 
         Args:
-            selected: positions to select, also such that are still to come.
-            or_return: show the run before it again if this one fails before its first token; ``problem`` says why.
+            selected: positions to select, also of tokens that are not generated yet.
+            or_return: show the previous run again if this one fails before its first token; ``problem`` says why.
         """
         with LOCK:
             if self.closed:
@@ -156,7 +156,7 @@ class RunFeed(WorkbenchWidget):
                 self._ticker = start_ticker(run, lambda: self._publish(stream), lambda: self._finish(stream))
 
     def clear(self) -> None:
-        """Show no run from now on."""
+        """Show no run."""
         with LOCK:
             self._run = self._stream = self._before = None
             self._runs.clear()
@@ -165,20 +165,20 @@ class RunFeed(WorkbenchWidget):
             self._recount()
 
     def branch(self, position: int, token_id: int | None = None) -> RunLike:
-        """Go on from another token of the run that is shown, and show that; the run stays among ``runs``, stopped.
+        """Continue the run shown from another token and show the branch; the run is stopped and stays in ``runs``.
 
         Args:
-            position: how many of its tokens are kept.
-            token_id: comes next, whatever the model would choose; None lets it choose.
+            position: number of its tokens to keep.
+            token_id: the next token; None lets the model choose.
 
         Raises:
-            InvalidRequestError: no run is shown, or it has not so many tokens.
+            InvalidRequestError: no run is shown, or it has fewer tokens.
             UnsupportedFieldError: the model's provider cannot branch.
         """
         with LOCK:
             run = self._run
             if run is None:
-                raise InvalidRequestError("position", position, "that of a token; no run is shown")
+                raise InvalidRequestError("position", position, "the position of a token, but no run is shown")
             branch = run.branch(position, token_id)
             if not run.done:
                 run.cancel()
@@ -186,12 +186,12 @@ class RunFeed(WorkbenchWidget):
             return branch
 
     def report(self, message: str) -> None:
-        """Show in words why a run could not even start; the run that is shown stays."""
+        """Show why a run could not start; the run shown stays."""
         with LOCK:
             self.problem = message
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the last message about an ended run was sent; True if there is nothing left to send."""
+        """Wait until the run has ended and the page has all of it; return False on a timeout."""
         ticker = self._ticker
         if ticker is not None:
             ticker.join(timeout_s)

@@ -40,13 +40,15 @@ class SamplingControls(WorkbenchWidget):
     _twin_shows = ("params",)
 
     value = traitlets.Instance(SamplingParams, help="The parameters of the next run; setting it moves the controls.")
-    params = traitlets.Dict(help="The controls' own positions, also of those that the strategy ignores.").tag(sync=True)
-    presets = traitlets.Dict(help="Named positions; a preset leaves length, seed and stop strings.").tag(sync=True)
-    code = traitlets.Unicode(help="The Python expression that makes `value`.").tag(sync=True)
-    expanded = traitlets.Bool(True, help="Whether the controls are shown, or their settings in one line.").tag(
+    params = traitlets.Dict(help="The state of all controls, including those the strategy ignores.").tag(sync=True)
+    presets = traitlets.Dict(help="Named settings; a preset leaves max tokens, seed and stop strings as they are.").tag(
         sync=True
     )
-    limits = traitlets.Dict(help="What the protocol allows for seed and stop strings.").tag(sync=True)
+    code = traitlets.Unicode(help="The Python expression of `value`.").tag(sync=True)
+    expanded = traitlets.Bool(
+        True, help="Whether the controls are shown; otherwise one line sums up their settings."
+    ).tag(sync=True)
+    limits = traitlets.Dict(help="The limits of seed and stop strings.").tag(sync=True)
 
     def __init__(self, value: SamplingParams | None = None, *, expanded: bool = True) -> None:
         value = DEFAULT if value is None else value
@@ -66,7 +68,7 @@ class SamplingControls(WorkbenchWidget):
         self.observe(self._read, "params")
 
     def apply_preset(self, name: str) -> None:
-        """Move the controls to a named position: Precise, Balanced, Creative or Neutral."""
+        """Apply a preset: Precise, Balanced, Creative or Neutral."""
         if name not in PRESETS:
             raise InvalidRequestError("name", name, f"one of {', '.join(PRESETS)}")
         with LOCK:

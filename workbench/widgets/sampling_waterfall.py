@@ -23,42 +23,43 @@ from workbench.widgets.coalescing import MESSAGES_PER_S
 from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
-from workbench.widgets.waterfall_wire import Question, picture_of, refusal
+from workbench.widgets.waterfall_wire import Question, name_of, picture_of, refusal
 from workbench.widgets.wire import in_words, steps_of
 
 if TYPE_CHECKING:
     from workbench.records import SamplingTrace
 
-_NOTHING_KEPT = "How this token was drawn is not known here: only models in this process keep what they drew from."
+_NOTHING_KEPT = "How this token was chosen is not known: only models in this process keep their logits."
+_NO_LOGITS = (
+    "The logits of {name} are not available: a model keeps those of recent tokens, a trace those that were inspected."
+)
 
 
 class SamplingWaterfall(WorkbenchWidget):
-    """Follows the selection of its feed, and the sampling controls if there are any.
+    """How the selected token was chosen, step by step through the sampling chain.
 
     Args:
-        run: a run to look at; makes a feed of its own.
-        feed: the feed of another widget, to share its run and its selection.
-        controls: their parameters are the ones to look under; None for the run's own.
-        position: of the token to begin with.
-        rows: how many tokens get bars of their own.
+        run: the run to show, with a feed of its own.
+        feed: a feed to share with other widgets.
+        controls: sampling controls to follow; None uses the run's own parameters.
+        position: the position selected at first.
+        rows: number of tokens with bars of their own.
     """
 
     _esm = module_source("sampling_waterfall")
     _css = style_source("sampling_waterfall")
     _twin_shows = ("picture",)
 
-    feed = Part("The run feed that tells about the run and holds the selection.")
-    picture = traitlets.Dict(help="The stages of the draw as they are shown; empty where no token is selected.").tag(
-        sync=True
-    )
-    has_controls = traitlets.Bool(False, help="There are sampling controls that it follows.").tag(sync=True)
+    feed = Part("The run feed, which has the run and the selection.")
+    picture = traitlets.Dict(help="The sampling steps as shown; empty if no token is selected.").tag(sync=True)
+    has_controls = traitlets.Bool(False, help="Whether it follows sampling controls.").tag(sync=True)
     number = traitlets.Float(
         None,
         allow_none=True,
-        help="Another random number to draw with, from 0 to below 1; None for the one that the run drew.",
+        help="The random number to sample with, from 0 to below 1; None uses the one that the run drew.",
     ).tag(sync=True)
     sampling_params = traitlets.Instance(
-        SamplingParams, allow_none=True, help="The parameters to look under; None for the run's own."
+        SamplingParams, allow_none=True, help="The sampling parameters to apply; None uses the run's own."
     )
 
     def __init__(
@@ -92,16 +93,16 @@ class SamplingWaterfall(WorkbenchWidget):
 
     @property
     def trace(self) -> SamplingTrace | None:
-        """The trace that is shown, over the whole vocabulary; None where there is none to show."""
+        """The trace shown, over the whole vocabulary; None if there is none."""
         return self._trace
 
     @property
     def position(self) -> int | None:
-        """Position of the token that is looked at; None where none is selected."""
+        """Position of the token shown; None if none is selected."""
         return None if self._subject is None else self._subject[1]
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until what is shown is what was last asked for; True if it is."""
+        """Wait until the latest selection and settings are shown; return False on a timeout."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
@@ -154,7 +155,7 @@ class SamplingWaterfall(WorkbenchWidget):
             run, position = self._subject
             if not self.picture:
                 is_end = position == len(run.tokens)
-                self.picture = refusal(position, "Looking at the run's logits …", is_end=is_end)
+                self.picture = refusal(position, "Reading the run's logits …", is_end=is_end)
             self._asked = Question(steps_of(run)[position], run.sampling_params, self.sampling_params, self.number)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._answer, name=f"workbench-{run.id}-draw", daemon=True)
@@ -185,7 +186,10 @@ class SamplingWaterfall(WorkbenchWidget):
         except UnsupportedFieldError:
             words = _NOTHING_KEPT
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-            words = f"How this token was drawn cannot be shown: {in_words(problem).rstrip('.')}."
+            words = f"How this token was chosen cannot be shown: {in_words(problem).rstrip('.')}."
+            # The error counts positions from 0, as Python does; a reader counts tokens from 1.
+            if isinstance(problem, InvalidRequestError) and problem.field == "position":
+                words = _NO_LOGITS.format(name=name_of(position, is_end=is_end))
         return None, refusal(position, words, is_end=is_end)
 
     def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.records import CallStep
-from workbench.widgets.format import percent, visible
-from workbench.widgets.static_html import MOST_ROWS, document, line
+from workbench.widgets.format import percent, token_count, visible
+from workbench.widgets.static_html import MOST_ROWS, document, line, rest_line
 
 _BAR = "91,127,181"
 _COLUMNS = ("#", "token", "a call begins", "parse state", "removed by the schema")
@@ -20,7 +20,7 @@ def microscope_html(steps: Sequence[CallStep], message: str) -> str:
         return document(line(message or "No tokens yet."))
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     rows = "".join(_row(step) for step in steps[:MOST_ROWS])
-    rest = line(f"{len(steps) - MOST_ROWS} more tokens.") if len(steps) > MOST_ROWS else ""
+    rest = rest_line(len(steps))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return document(line(summary(steps)), table, rest)
 
@@ -30,8 +30,10 @@ def summary(steps: Sequence[CallStep]) -> str:
     whole = sum(step.parse_state == "success" for step in steps)
     broken = sum(step.parse_state == "failure" for step in steps)
     forced = sum(step.is_forced for step in steps)
-    calls = f"{whole} whole call{'' if whole == 1 else 's'}" + (f", {broken} that could not be read" if broken else "")
-    return f"{len(steps)} tokens: {calls}; the schema left no choice at {forced} of them."
+    calls = f"{whole} complete call{'' if whole == 1 else 's'}" + (
+        f", {broken} that could not be parsed" if broken else ""
+    )
+    return f"{token_count(len(steps))}: {calls}. The schema left no choice at {forced} of them."
 
 
 def start_in_words(step: CallStep) -> str:

@@ -11,18 +11,18 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.static_html import document, line, prompt_block, shown
 
 _PARSE_WORDS = {
-    "started": "being written",
-    "in_progress": "being written",
+    "started": "started",
+    "in_progress": "in progress",
     "success": "parsed",
-    "failure": "could not be parsed",
+    "failure": "not parsed",
 }
 _STATE_WORDS = {
-    "waiting": "parsed, waiting for approval",
+    "waiting": "waiting for you",
     "running": "running",
-    "ran": "ran, with this result",
+    "ran": "ran",
     "declined": "declined",
-    "failed": "failed, its function raised an error",
-    "stopped": "stopped before it had a result",
+    "failed": "failed",
+    "stopped": "stopped",
 }
 
 

@@ -27,8 +27,10 @@ from workbench.widgets.format import (
     stop_words,
     strength,
     surprisal,
+    token_count,
     visible,
 )
+from workbench.widgets.sampling_words import sampling_phrases
 from workbench.widgets.wire import in_words, label, prompt_pieces, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
@@ -42,7 +44,7 @@ _SHOWN_ALTERNATIVES = 3
 
 
 def run_html(run: RunLike, unit: str = "bits") -> str:
-    """A run's text with each token's probability, its metrics, and its first tokens as a table."""
+    """Return a run as HTML: its text with each token's probability, its metrics, and a table of its first tokens."""
     return document(given_html(run), text_html(run), metrics_html(run), tokens_html(steps_of(run), run.end, unit))
 
 
@@ -99,13 +101,13 @@ def _serif(text: str) -> str:
 
 def metrics_html(run: RunLike) -> str:
     usage = run.usage
-    prompt = _tokens(usage.prompt_tokens, "prompt token")
+    prompt = f"{usage.prompt_tokens} prompt token{'' if usage.prompt_tokens == 1 else 's'}"
     kept = f" and {usage.kept_tokens} kept" if usage.kept_tokens else ""
     cached = f" ({usage.reused_tokens} cached)" if usage.reused_tokens else ""
     facts = [f"{prompt}{kept}{cached}", f"{usage.generated_tokens} generated"]
     if run.reads:
         perplexed = perplexity(run.tokens)
-        facts = [_tokens(len(run.tokens))]
+        facts = [token_count(len(run.tokens))]
         facts += [f"perplexity {fixed(perplexed, 2)}"] if perplexed is not None else []
     if usage.decode_tokens_per_s is not None:
         facts.insert(0, f"{usage.decode_tokens_per_s:.0f} tokens/s")
@@ -130,9 +132,9 @@ def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, u
         return line("No tokens yet.")
     names = ("#", "token", "id", "probability", f"surprisal, {unit}", "rank", f"entropy, {unit}")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    head += '<th scope="col" style="text-align:left">instead</th>'
+    head += '<th scope="col" style="text-align:left">alternatives</th>'
     rows = "".join(_token_row(token, unit, is_end=token is end) for token in tokens[:MOST_ROWS])
-    rest = line(f"{len(tokens) - MOST_ROWS} more tokens.") if len(tokens) > MOST_ROWS else ""
+    rest = rest_line(len(tokens))
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}")
 
 
@@ -147,7 +149,7 @@ def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "
         [token, *token.alternatives], key=lambda candidate: -candidate.logprob
     )
     rows = "".join(_candidate_row(candidate, is_sampled=candidate is token) for candidate in candidates)
-    name = f"The end, after {_tokens(token.position)}" if is_end else f"Token {token.position + 1}"
+    name = f"End token, after {token_count(token.position)}" if is_end else f"Token {token.position + 1}"
     return document(line(f"{name}: {said}"), f"<table><tbody>{rows}</tbody></table>")
 
 
@@ -168,7 +170,7 @@ def waterfall_html(picture: Mapping[str, Any]) -> str:
     rows.append(_stage_row(f"{others['count']:,} others", others["shares"], stages, is_chosen=False))
     cut = "".join(f"<td>{escape(percent(stage['removed'])) if stage['removed'] else '–'}</td>" for stage in stages)
     left = "".join(f"<td>{stage['kept']:,}</td>" for stage in stages)
-    foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">mass removed</th>{cut}</tr>'
+    foot = f'<tr><th scope="row">tokens left</th>{left}</tr><tr><th scope="row">probability cut</th>{cut}</tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}{foot}</tbody></table>"
     start, end = picture["span"]
     where = f"On the cumulative axis, “{visible(picture['chosen'][1])}” lies from {fixed(start, 4)} to {fixed(end, 4)}."
@@ -181,7 +183,7 @@ def card_html(card: ModelCard | None) -> str:
     facts = [
         None if card.parameters is None else parameter_count(card.parameters),
         card.precision,
-        None if card.context_length is None else f"{card.context_length:,} context",
+        None if card.context_length is None else f"{card.context_length:,}-token context",
         card.licence,
         None if card.template_sha256 is None else f"template {card.template_sha256[:12]}",
     ]
@@ -190,8 +192,7 @@ def card_html(card: ModelCard | None) -> str:
 
 
 def sampling_html(params: SamplingParams) -> str:
-    given = params.model_dump(mode="json", exclude_none=True)
-    return document(line(" · ".join(f"{name} {value}" for name, value in given.items())))
+    return document(line(" · ".join(sampling_phrases(params))))
 
 
 def document(*parts: str) -> str:
@@ -201,6 +202,12 @@ def document(*parts: str) -> str:
 
 def line(text: str) -> str:
     return f"<p>{escape(shown(text))}</p>"
+
+
+def rest_line(count: int) -> str:
+    """Say how many of a table's rows are left out; nothing where all are shown."""
+    left = count - MOST_ROWS
+    return line(f"{left} more token{'' if left == 1 else 's'}.") if left > 0 else ""
 
 
 def prompt_block(prompt: str) -> str:
@@ -236,11 +243,7 @@ def _control_token(token: TokenRecord) -> str:
 
 def _title(token: TokenRecord) -> str:
     known = math.isfinite(token.logprob)
-    return f"{percent_of(token.logprob)}, rank {token.rank}" if known else "no probability is known"
-
-
-def _tokens(count: int, name: str = "token") -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"
+    return f"{percent_of(token.logprob)}, rank {token.rank}" if known else "probability unknown"
 
 
 def _token_row(token: TokenRecord, unit: str, *, is_end: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from workbench.records import Prompt, PromptToken
-from workbench.widgets.static_html import MOST_ROWS, code, document, line, shown
+from workbench.widgets.static_html import MOST_ROWS, code, document, line, rest_line, shown
 from workbench.widgets.wire import label
 
 
@@ -17,9 +17,8 @@ def prompt_html(prompt: Prompt | None, message: str) -> str:
     style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0.5em 0"
     head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "control token"))
     rows = "".join(_row(index, token) for index, token in enumerate(prompt.tokens[:MOST_ROWS]))
-    left = len(prompt.tokens) - MOST_ROWS
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    rest = line(f"{left} more tokens.") if left > 0 else ""
+    rest = rest_line(len(prompt.tokens))
     return document(line(prompt_summary(prompt)), f'<pre dir="auto" style="{style}">{text}</pre>', table, rest)
 
 
@@ -30,9 +29,9 @@ def prompt_summary(prompt: Prompt, most: int | None = None) -> str:
         most: how many of them are shown; None for all.
     """
     count, control = len(prompt.tokens), sum(token.is_control for token in prompt.tokens)
-    facts = [f"{count:,} token{'' if count == 1 else 's'}", f"{control} of them control tokens"]
-    facts += [f"the first {most:,} are shown"] if most is not None and count > most else []
-    facts += [f"calls written as {prompt.tool_syntax}"] if prompt.tool_syntax else []
+    facts = [f"{count:,} token{'' if count == 1 else 's'}", f"{control} control token{'' if control == 1 else 's'}"]
+    facts += [f"first {most:,} shown"] if most is not None and count > most else []
+    facts += [f"tool calls: {prompt.tool_syntax}"] if prompt.tool_syntax else []
     facts += [f"template {prompt.template_sha256[:12]}"] if prompt.template_sha256 else []
     return " · ".join(facts)
 

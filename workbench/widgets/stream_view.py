@@ -21,7 +21,7 @@ from workbench.widgets.wire import in_words
 
 MODES = ("chat", "completion")
 ALTERNATIVES = 5
-NO_PAUSE = "{model} cannot pause: its provider does not offer that."
+NO_PAUSE = "{model} cannot pause: its provider does not support it."
 NO_CHAT = "{model} has no chat template: it continues your text instead of answering it."
 
 
@@ -32,15 +32,15 @@ class Settings(Protocol):
 
 
 class StreamView(WorkbenchWidget):
-    """Starts runs and shows them; with a run instead of a session it only shows that one.
+    """A prompt and the text of its run, token by token; without a session it only shows a run.
 
     Args:
-        session: makes the runs; None for a view that only shows.
-        run: a run to show at once.
-        feed: the feed of another widget, to share its run and its selection.
-        prompt: what stands in the prompt box.
-        mode: ``chat`` sends the prompt as a user's turn, ``completion`` continues it as it is.
-        settings: gives the ``model``, ``sampling_params`` and ``logprobs`` of a new run.
+        session: a `Workbench` that makes the runs; None for a view that only shows.
+        run: the run to show at first.
+        feed: a feed to share with other widgets.
+        prompt: the text of the prompt box.
+        mode: ``chat`` sends the prompt as a user message, ``completion`` continues it as plain text.
+        settings: called for the ``model``, ``sampling_params`` and ``logprobs`` of each new run.
         breakpoints: where new runs pause, at most one of each kind.
     """
 
@@ -48,20 +48,24 @@ class StreamView(WorkbenchWidget):
     _css = style_source("stream_view")
     _twin_shows = ("feed.snapshot",)
 
-    feed = Part("The run feed that tells about the run and holds the selection.")
+    feed = Part("The run feed, which has the run and the selection.")
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
     mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
-    can_run = traitlets.Bool(False, help="There is a session to run prompts with.").tag(sync=True)
+    can_run = traitlets.Bool(False, help="Whether there is a session to run prompts with.").tag(sync=True)
     pauses = traitlets.Dict(NOWHERE, help="Where the next run pauses: entropy_above, text, tool_call.").tag(sync=True)
-    no_pause = traitlets.Unicode("", help="Why the next run cannot pause; empty where it can.").tag(sync=True)
-    no_chat = traitlets.Unicode("", help="Why the model cannot chat; empty where it can, or nobody knows.").tag(
+    no_pause = traitlets.Unicode("", help="Why the next run cannot pause; empty if it can.").tag(sync=True)
+    no_chat = traitlets.Unicode("", help="Why the model cannot chat; empty if it can or if that is unknown.").tag(
         sync=True
     )
-    color_by = traitlets.Enum(COLORS, "surprisal", help="What the colour of a token tells.").tag(sync=True)
-    show_whitespace = traitlets.Bool(False, help="Draw a mark on each space, line end and unseen character.").tag(
+    color_by = traitlets.Enum(
+        COLORS, "surprisal", help="What the colour of a token shows: surprisal, probability, entropy or none."
+    ).tag(sync=True)
+    show_whitespace = traitlets.Bool(False, help="Whether spaces, line ends and invisible characters are marked.").tag(
         sync=True
     )
-    show_special = traitlets.Bool(True, help="Show the control tokens that are no part of the text.").tag(sync=True)
+    show_special = traitlets.Bool(True, help="Whether control tokens are shown, which are not part of the text.").tag(
+        sync=True
+    )
 
     def __init__(
         self,
@@ -92,12 +96,12 @@ class StreamView(WorkbenchWidget):
 
     @property
     def run(self) -> RunLike | None:
-        """The run that is shown; None before the first."""
+        """The run shown; None before the first."""
         return self.feed.run  # type: ignore[no-any-return]
 
     @property
     def breakpoints(self) -> list[Breakpoint]:
-        """Where the next run pauses; may be set, with one of each kind."""
+        """Where the next run pauses; can be set, with at most one of each kind."""
         return from_form(self.pauses)
 
     @breakpoints.setter
@@ -105,7 +109,7 @@ class StreamView(WorkbenchWidget):
         self.pauses = to_form(breakpoints)
 
     def refresh(self) -> None:
-        """Look again at what the model of the next run can do, as after another one was chosen.
+        """Update what the model of the next run can do, for example after another one was chosen.
 
         The mode becomes completion for a model without a chat template, and chat again for one that has it.
         """
@@ -137,16 +141,16 @@ class StreamView(WorkbenchWidget):
         return card.architecture is not None and not card.has_chat_template
 
     def start(self, prompt: str | None = None) -> RunLike:
-        """Start a run and show it; a run that is still going on is stopped first.
+        """Start a run and show it; a run in progress is stopped first.
 
-        If it fails before its first token, the run that was shown before is shown again.
+        If it fails before its first token, the previous run is shown again.
 
         Args:
-            prompt: replaces the text of the prompt box; None takes what stands there.
+            prompt: replaces the text of the prompt box; None keeps it.
 
         Raises:
             ClosedError: this view was closed, or has no session.
-            InvalidRequestError: the prompt is empty, or the session refuses a parameter.
+            InvalidRequestError: the prompt is blank or a setting is refused.
         """
         with LOCK:
             if self.closed or self._session is None:
@@ -154,30 +158,32 @@ class StreamView(WorkbenchWidget):
             if prompt is not None:
                 self.prompt = prompt
             if not self.prompt.strip():
-                raise InvalidRequestError("prompt", self.prompt, "some text", in_form="Write a prompt first.")
+                raise InvalidRequestError(
+                    "prompt", self.prompt, "a string that is not blank", in_form="Write a prompt first."
+                )
             self.stop()
             return self._follow(self._launch(self._session))
 
     def stop(self) -> None:
-        """Stop what goes on, within one step of the model; nothing happens where all has ended."""
+        """Stop all runs of the prompt within one decode step; ended runs stay as they are."""
         for run in self.feed.runs:
             if not run.done:
                 run.cancel()
 
     def pause(self) -> None:
-        """Hold the run that is shown, within one step; harmless after its end. Raises as ``run.pause`` does."""
+        """Pause the run shown within one decode step; does nothing after its end. Raises as ``run.pause`` does."""
         self._shown().pause()
 
     def resume(self) -> None:
-        """Let a paused run go on."""
+        """Continue a paused run."""
         self._shown().resume()
 
     def extend(self) -> RunLike:
-        """Go on where the run that is shown was stopped or cut off; see ``run.extend``, also for what it raises."""
+        """Continue the run shown, which was stopped or cut off; see ``run.extend``, also for what it raises."""
         return self._follow(self._shown().extend())
 
     def again(self) -> RunLike:
-        """Make the run that is shown anew, with another seed where it samples; it is stopped if it still goes on."""
+        """Run the same request again, with another seed if it samples; the run shown is stopped."""
         run = self._shown().again()
         self.stop()
         return self._follow(run)
@@ -194,7 +200,7 @@ class StreamView(WorkbenchWidget):
             self.feed.close()
 
     def next_settings(self) -> dict[str, Any]:
-        """Return what the next run is made with; a text to continue is measured too, where the provider can."""
+        """Return the settings of the next run; a completion also measures its prompt if the provider can."""
         settings = self._settings()
         if self.breakpoints:
             settings["breakpoints"] = self.breakpoints
@@ -211,7 +217,7 @@ class StreamView(WorkbenchWidget):
 
     def _shown(self) -> RunLike:
         if self.run is None:
-            raise InvalidRequestError("run", None, "a run that is shown; start one first")
+            raise InvalidRequestError("run", None, "started first")
         return self.run
 
     def _follow(self, run: RunLike) -> RunLike:

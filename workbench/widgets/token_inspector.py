@@ -14,18 +14,18 @@ from workbench.widgets.wire import in_words
 
 
 class TokenInspector(WorkbenchWidget):
-    """Follows the selection of its feed, and goes on from an alternative that is chosen.
+    """The selected token with its alternatives; clicking an alternative branches from it.
 
     Args:
-        run: a run to inspect; makes a feed of its own.
-        feed: the feed of another widget, to share its run and its selection.
+        run: the run to inspect, with a feed of its own.
+        feed: a feed to share with other widgets.
     """
 
     _esm = module_source("token_inspector")
     _css = style_source("token_inspector")
     _twin_shows = ("feed.snapshot", "feed.selected", "feed.unit")
 
-    feed = Part("The run feed that tells about the run and holds the selection.")
+    feed = Part("The run feed, which has the run and the selection.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None) -> None:
         self._owns_feed = feed is None
@@ -33,7 +33,7 @@ class TokenInspector(WorkbenchWidget):
         self.on_msg(self._answer)
 
     def branch(self, position: int, token_id: int | None = None) -> RunLike:
-        """Go on from another token, as choosing an alternative does; see ``RunFeed.branch``."""
+        """Continue from another token, as clicking an alternative does; see ``RunFeed.branch``."""
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
@@ -57,7 +57,8 @@ class TokenInspector(WorkbenchWidget):
     def _branch_as_asked(self, message: dict[str, Any]) -> None:
         run = self.feed.run
         if run is None or run.id != message.get("run"):
-            raise InvalidRequestError("run", message.get("run"), "the run that is shown; it is another one now")
+            in_form = "Another run is shown now. Select the token again."
+            raise InvalidRequestError("run", message.get("run"), "the run shown", in_form=in_form)
         self.branch(message.get("position", -1), message.get("token_id"))
 
     def _release(self) -> None:

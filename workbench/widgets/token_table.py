@@ -21,28 +21,28 @@ _FRAME = ("token_id", "text", "logprob", "probability", "rank", "entropy")
 
 
 class TokenTable(WorkbenchWidget):
-    """The tokens of a run as a table of bounded height; rows off the screen are not built.
+    """The tokens of a run as a scrolling table.
 
-    Sorting and filtering in the page is Python's too: ``rows`` and ``to_frame()`` are what is seen.
+    ``rows`` and ``to_frame()`` follow the sorting and filtering in the page.
 
     Args:
-        run: a run to show; makes a feed of its own.
-        feed: the feed of another widget, to share its run and its selection.
-        height: of the scrolled area, in pixels.
+        run: the run to show, with a feed of its own.
+        feed: a feed to share with other widgets.
+        height: of the scrolling area, in pixels.
     """
 
     _esm = module_source("token_table")
     _css = style_source("token_table")
     _twin_shows = ("feed.snapshot", "feed.unit", "sort_by", "descending", "query")
 
-    feed = Part("The run feed that tells about the run and holds the selection.")
-    height = traitlets.Int(220, min=60, help="Height of the scrolled area, in pixels.").tag(sync=True)
-    sort_by = traitlets.Enum(SORTABLE, "position", help="The column that the rows are sorted by.").tag(sync=True)
+    feed = Part("The run feed, which has the run and the selection.")
+    height = traitlets.Int(220, min=60, help="Height of the scrolling area, in pixels.").tag(sync=True)
+    sort_by = traitlets.Enum(SORTABLE, "position", help="The column to sort by.").tag(sync=True)
     descending = traitlets.Bool(False, help="Whether the largest value comes first.").tag(sync=True)
-    query = traitlets.Unicode("", help="Which rows are shown: words in the token, or rank>3, probability<=0.1.").tag(
-        sync=True
-    )
-    selected = Positions((), help="Positions of the selected rows; takes a DataFrame's index as well.")
+    query = traitlets.Unicode(
+        "", help="Which rows are shown: part of a token, or comparisons such as rank>3 or probability<=0.1."
+    ).tag(sync=True)
+    selected = Positions((), help="Positions of the selected rows; can be set to a DataFrame's index.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, height: int = 220) -> None:
         self._owns_feed = feed is None
@@ -53,12 +53,12 @@ class TokenTable(WorkbenchWidget):
 
     @property
     def selected_tokens(self) -> list[TokenRecord]:
-        """The records of the selected rows, in the order in which they were selected."""
+        """The records of the selected rows, in the order of selection."""
         return self.feed.selected_tokens  # type: ignore[no-any-return]
 
     @property
     def rows(self) -> list[int]:
-        """Positions of the rows that are shown, from top to bottom."""
+        """Positions of the rows shown, from top to bottom."""
         return rows(
             self.feed.steps,
             sort_by=self.sort_by,
@@ -68,7 +68,7 @@ class TokenTable(WorkbenchWidget):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows as they are shown, with the columns of ``run.to_frame()``; the index are the positions."""
+        """Return the rows shown, with the columns of ``run.to_frame()``, indexed by position."""
         import pandas as pd
 
         steps = self.feed.steps

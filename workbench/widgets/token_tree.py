@@ -18,21 +18,21 @@ from workbench.widgets.wire import in_words
 
 
 class TokenTree(WorkbenchWidget):
-    """The branches of a prompt, each drawn from the token on at which it leaves another one.
+    """The runs of one prompt as a tree, each branch drawn from the token at which it diverges.
 
     Args:
-        runs: runs of one prompt to show; makes a feed of its own, which begins with the last of them.
-        feed: the feed of another widget, to share its runs and to choose which of them is shown.
+        runs: the runs to show, with a feed of their own that shows the last one.
+        feed: a feed to share with other widgets.
     """
 
     _esm = module_source("token_tree")
     _css = style_source("token_tree")
     _twin_shows = ("branches",)
 
-    feed = Part("The run feed that has the runs, and shows the one that is chosen.")
-    branches: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="The branches as they are drawn, in reading order."
-    ).tag(sync=True)
+    feed = Part("The run feed, which has the runs and shows the chosen one.")
+    branches: traitlets.List[dict[str, Any]] = traitlets.List(help="The branches as drawn, from top to bottom.").tag(
+        sync=True
+    )
 
     def __init__(self, runs: Sequence[RunLike] = (), *, feed: RunFeed | None = None) -> None:
         self._owns_feed = feed is None
@@ -51,7 +51,7 @@ class TokenTree(WorkbenchWidget):
         return tuple(by_id[branch["run"]] for branch in self.branches)
 
     def choose(self, run: RunLike | str) -> None:
-        """Show this run; the one before goes on if it was going on.
+        """Show this run; the previous one is not stopped.
 
         Args:
             run: one of ``runs``, or its id.

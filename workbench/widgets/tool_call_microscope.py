@@ -22,22 +22,22 @@ from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire import in_words, label, number
 
 NO_RUN = "No run yet."
-WAITING = "No token yet."
+WAITING = "No tokens yet."
 _INTERVAL_S = 0.25
 
 
 class ToolCallMicroscope(Lens):
-    """Follows the run and the selection of its feed, and fills in as the tokens come."""
+    """The tool calls of a run, token by token, also while it runs."""
 
     _esm = module_source("tool_call_microscope")
     _css = style_source("tool_call_microscope")
     _twin_shows = ("steps", "message")
 
     steps: traitlets.List[list[Any]] = traitlets.List(
-        help="A token each: label, probability that a call begins, whether that is exact, parse state, mass removed by "
-        "the schema, whether the schema left no other. Written once the run has ended."
+        help="For each token: label, probability that a call begins, whether that is exact, parse state, probability "
+        "removed by the schema, whether the schema left no choice. Set when the run has ended."
     ).tag(sync=True)
-    message = traitlets.Unicode(NO_RUN, help="Why there is nothing to show; empty where there is.").tag(sync=True)
+    message = traitlets.Unicode(NO_RUN, help="Why there is nothing to show; empty otherwise.").tag(sync=True)
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
         self._steps: Sequence[CallStep] = ()
@@ -48,7 +48,7 @@ class ToolCallMicroscope(Lens):
 
     @property
     def call_steps(self) -> list[CallStep]:
-        """What is shown, as ``run.call_steps()`` gives it; it grows while the run goes on."""
+        """The steps, as ``run.call_steps()`` returns them; the list grows during the run."""
         return list(self._steps)
 
     def static_html(self) -> str:
@@ -104,7 +104,7 @@ def _looked_at(run: RunLike) -> tuple[Sequence[CallStep], str]:
     try:
         return run.call_steps(), ""
     except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-        return (), f"There are no calls to look at: {in_words(problem).rstrip('.')}."
+        return (), f"Tool calls cannot be shown: {in_words(problem).rstrip('.')}."
 
 
 def _wire(steps: Sequence[CallStep], tokens: Sequence[TokenRecord]) -> list[list[Any]]:

@@ -15,7 +15,7 @@ def tree_html(branches: Sequence[Mapping[str, Any]]) -> str:
     """The branches of ``branches.wire_branches`` as a table: where each parts, by which token, and how it goes on."""
     if not branches:
         return document(line("No run yet."))
-    names = ("branch", "leaves", "at", "by", "instead of", "tokens", "perplexity", "text")
+    names = ("branch", "forks from", "at token", "with", "instead of", "tokens", "perplexity", "text")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "".join(_branch_row(branch, branches) for branch in branches)
     return document(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")

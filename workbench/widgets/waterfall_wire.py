@@ -94,7 +94,7 @@ def refusal(position: int, words: str, *, is_end: bool) -> dict[str, Any]:
 
 
 def name_of(position: int, *, is_end: bool) -> str:
-    return "the end" if is_end else f"token {position + 1}"
+    return "the end token" if is_end else f"token {position + 1}"
 
 
 def in_a_sentence(question: Question, trace: SamplingTrace, drawn: float | None) -> str:
@@ -102,25 +102,25 @@ def in_a_sentence(question: Question, trace: SamplingTrace, drawn: float | None)
     picked = _quoted(_Labels(question.token, trace)(trace.token_id))
     if question.is_own and question.number is None and trace.token_id != question.token.token_id:
         drawn_by = "Greedy" if trace.number is None else f"The random number {fixed(trace.number, _NUMBER_DIGITS)}"
-        number = " No number is drawn." if trace.number is None else ""
+        number = " No random number is drawn." if trace.number is None else ""
         return f"{_quoted(_own_label(question))} was chosen by hand. {drawn_by} would have picked {picked}.{number}"
     if trace.number is None:
         return _without_number(question, trace, picked)
     number = fixed(trace.number, _NUMBER_DIGITS)
     if question.number is None and drawn is None:
-        return f"The run drew no number. {number} stands in for it and picks {picked}{_against(question, trace)}."
+        return f"The run drew no random number. {number} is used instead and picks {picked}{_against(question, trace)}."
     if question.number is not None:
-        also = f" (drawn was {fixed(drawn, _NUMBER_DIGITS)})" if drawn is not None else ""
-        return f"The number {number} picks {picked}{_against(question, trace)}{also}."
+        also = f" (the run drew {fixed(drawn, _NUMBER_DIGITS)})" if drawn is not None else ""
+        return f"The random number {number} picks {picked}{_against(question, trace)}{also}."
     if question.is_own:
         return f"The random number {number} picked {picked}."
-    return f"With these settings the same number, {number}, picks {picked}{_against(question, trace)}."
+    return f"With these settings, the same random number, {number}, picks {picked}{_against(question, trace)}."
 
 
 def _without_number(question: Question, trace: SamplingTrace, picked: str) -> str:
     if trace.stages[-1].name == "grammar":
-        return f"The grammar left one token, {picked}. Nothing was drawn."
-    return f"Greedy takes the most probable token, {picked}{_against(question, trace)}. No number is drawn."
+        return f"The grammar left only {picked}. No random number was drawn."
+    return f"Greedy takes the most probable token, {picked}{_against(question, trace)}. No random number is drawn."
 
 
 def _against(question: Question, trace: SamplingTrace) -> str:

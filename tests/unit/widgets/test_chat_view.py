@@ -124,7 +124,7 @@ def test_stop_ends_the_answer_and_keeps_what_was_said() -> None:
     view = ChatView(FakeSession([" word"] * 10_000, tokens_per_s=100))
     run = view.say("Go on.")
     wait_until(lambda: len(run.tokens) > 1)
-    with pytest.raises(BusyError, match="has not ended"):
+    with pytest.raises(BusyError, match="is still running"):
         view.say("And?")
     view.stop()
     assert view.wait(PATIENCE_S)
@@ -329,10 +329,10 @@ def test_what_became_of_a_call_is_told_apart_from_its_parsing() -> None:
 @pytest.mark.parametrize(
     "decide,told",
     [
-        (lambda view: None, "waiting for approval"),
+        (lambda view: None, "waiting for you"),
         (lambda view: view.decide(0, approved=False), "declined"),
-        (lambda view: view.stop(), "stopped before it had a result"),
-        (lambda view: view.decide(0, approved=True), "failed, its function raised an error"),
+        (lambda view: view.stop(), "stopped"),
+        (lambda view: view.decide(0, approved=True), "failed"),
     ],
 )
 def test_the_twin_tells_what_became_of_a_call(decide: Any, told: str) -> None:
@@ -346,7 +346,7 @@ def test_the_twin_tells_what_became_of_a_call(decide: Any, told: str) -> None:
 def test_a_tool_without_a_function_is_answered_by_hand() -> None:
     view = said(chatting(asking("look_up"), tools=[ToolDefinition(tool_name="look_up")]))
     assert view.turns[-1]["calls"][0]["can_run"] is False
-    with pytest.raises(InvalidRequestError, match="look_up is no function"):
+    with pytest.raises(InvalidRequestError, match="look_up has no function to run"):
         view.decide(0, approved=True)
     view.decide(0, approved=True, result="42")
     assert view.wait(PATIENCE_S)
@@ -386,7 +386,7 @@ def test_stop_gives_up_on_a_function_that_does_not_come_back() -> None:
     gate.set()
     assert ended.wait(PATIENCE_S)
     said(view, "So?")
-    assert results(view) == ["The user stopped this call before it had a result."]
+    assert results(view) == ["The user stopped this call before it returned a result."]
 
 
 def test_a_stopped_answer_asks_for_nothing() -> None:
@@ -651,7 +651,14 @@ def test_the_twin_holds_the_whole_conversation_with_calls_and_results() -> None:
     view.decide(0, approved=True)
     assert view.wait(PATIENCE_S)
     twin = view.static_html()
-    for text in ("Be brief.", "How is Rome?", "get_weather", "Rome is warm", "ran, with this", "smollm2-135m-instruct"):
+    for text in (
+        "Be brief.",
+        "How is Rome?",
+        "get_weather",
+        "Rome is warm",
+        "Tool call (ran)",
+        "smollm2-135m-instruct",
+    ):
         assert text in twin
     assert repr(view) == "ChatView(model='smollm2-135m-instruct', messages=5, state='idle')"
     view.close()

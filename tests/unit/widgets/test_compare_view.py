@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,8 +75,8 @@ def test_two_settings_of_one_model_are_told_apart_by_what_differs(page: Page) ->
     session = FakeSession(tokens_per_s=5000)
     view = ended(compare(session, "Once", sampling_params=[GREEDY, WARM], mode="completion"))
     assert [call["method"] for call in session.calls] == ["completion"] * 2
-    assert [side["settings"] for side in view.sides] == ["int4 · greedy", "int4 · top-p · temperature 0.9 · top-p 0.9"]
-    assert view.common == "at most 20 tokens"
+    assert [side["settings"] for side in view.sides] == ["int4 · greedy", "int4 · top-p 0.9 · temperature 0.9"]
+    assert view.common == "up to 20 tokens"
     assert view.divergence is None
     assert max(view.comparison.pairs[0].kl_nats) == 0.0  # type: ignore[union-attr]
 
@@ -101,8 +102,8 @@ def test_sides_that_draw_share_a_seed_that_nobody_named(page: Page) -> None:
 
 def test_settings_are_in_words_what_counts() -> None:
     own, common = settings_in_words([GREEDY, WARM.model_copy(update={"seed": 3, "stop": ["\n"]})])
-    assert own == ["greedy", "top-p · temperature 0.9 · top-p 0.9 · seed 3 · stop at “⏎”"]
-    assert common == "at most 20 tokens"
+    assert own == ["greedy", 'top-p 0.9 · temperature 0.9 · seed 3 · stops at "\\n"']
+    assert common == "up to 20 tokens"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_settings_are_in_words_what_counts() -> None:
         ({}, InvalidRequestError, "2 to 6 sides"),
         ({"models": MODELS[:1]}, InvalidRequestError, "2 to 6 sides"),
         ({"models": [MODELS[0]] * 7}, InvalidRequestError, "2 to 6 sides"),
-        ({"models": MODELS, "sampling_params": [GREEDY] * 3}, InvalidRequestError, "as many of one as of the other"),
+        ({"models": MODELS, "sampling_params": [GREEDY] * 3}, InvalidRequestError, "equal in number, or one of either"),
         ({"models": 5}, InvalidRequestError, "models must be a list of models"),
         ({"sampling_params": [GREEDY, "warm"]}, InvalidRequestError, r"sampling_params\[1\] must be a SamplingParams"),
         ({"models": [MODELS[0], "gpt-5"]}, ModelNotFoundError, "gpt-5"),
@@ -174,8 +175,8 @@ def test_what_is_chosen_in_the_page_is_asked_at_the_next_start_and_said_from_the
     assert [call["model"] for call in session.calls[2:]] == [MODELS[1]] * 2
     assert [call["sampling_params"].max_tokens for call in session.calls[2:]] == [128, 7]
     assert [side["settings"] for side in view.sides] == [
-        "float32 · at most 128 tokens",
-        "float32 · at most 7 tokens",
+        "float32 · up to 128 tokens",
+        "float32 · up to 7 tokens",
     ]
     view.close()
 
@@ -197,7 +198,7 @@ def test_sides_are_added_up_to_four_and_removed_down_to_two(page: Page) -> None:
     before = len(ipywidget._instances)
     for _ in range(3):
         page.send(view, {"kind": "add", "id": 1})
-    assert page.customs(view, "reply")[-1]["error"] == "Four sides at most."
+    assert page.customs(view, "reply")[-1]["error"] == "At most four sides."
     assert [choice["model"] for choice in view.choices] == [MODELS[0], *[MODELS[1]] * 3]
     page.send(view, {"kind": "run", "id": 2, "prompt": "Hi"})
     assert [side["letter"] for side in ended(view).sides] == list("ABCD")
@@ -205,7 +206,7 @@ def test_sides_are_added_up_to_four_and_removed_down_to_two(page: Page) -> None:
     assert len(view.feeds) == len(view.runs) == 4
     for side in (0, 2, 0):
         page.send(view, {"kind": "remove", "id": 3, "side": side})
-    assert page.customs(view, "reply")[-1]["error"] == "Two sides must stay."
+    assert page.customs(view, "reply")[-1]["error"] == "A comparison needs at least two sides."
     view.start()
     ended(view)
     assert [call["sampling_params"].strategy for call in session.calls[6:]] == ["top_p", "top_p"]
@@ -248,7 +249,7 @@ def test_a_precision_of_a_model_whose_files_are_not_here_is_refused(page: Page) 
     session = Remote()
     view = CompareView(session, "Hi", models=[MODELS[0]] * 2)
     view.choose(1, MODELS[0], "bf16")
-    with pytest.raises(InvalidRequestError, match="until its files are here"):
+    with pytest.raises(InvalidRequestError, match="until its files are downloaded"):
         view.start()
     assert session.calls == []
 
@@ -319,10 +320,10 @@ def test_the_page_gets_every_difference_once_while_they_run_and_the_whole_at_the
     assert pair["at"] == [PARTED, PARTED]
     said = pair["said"]
     assert said["bits"].startswith(
-        f"A and B part at token {PARTED + 1}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: "
+        f"A and B diverge at token {PARTED + 1}: “␣carry” and “␣bring”. KL(A‖B) over 7 tokens: mean "
     )
     for unit in ("bits", "nats"):
-        assert said[unit].endswith(f" {unit} at most.")
+        assert re.search(rf", maximum \S+ {unit}\.$", said[unit])
     told: list[float] = []
     for message in page.customs(view, "differences"):
         assert message["number"] == whole["number"]
@@ -377,7 +378,7 @@ def test_the_twin_has_every_text_the_sentence_and_the_tokens_side_by_side(page: 
     reader = Reader(html)
     for words in ("Why is the sea salty?", SEA, f"A: {MODELS[0]} · int4", f"B: {MODELS[1]} · float32", "end of turn"):
         assert words in reader.text
-    assert f"A and B part at token {PARTED + 1}" in reader.text
+    assert f"A and B diverge at token {PARTED + 1}" in reader.text
     assert html.count("<strong") == 2
     assert [title.split(",")[0] for title in reader.titles] == [f"token {PARTED + 1}"] * 2
     assert "tokens/s" not in reader.text

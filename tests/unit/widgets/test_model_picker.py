@@ -88,7 +88,7 @@ def test_the_form_offers_the_providers_of_the_run_config_and_registers_with_one(
     picker = ModelPicker(FakeSession())
     assert [one["provider_id"] for one in picker.providers] == ["local", "exact"]
     outcome = asked(page, picker, "register", source=" smollm2-135m-instruct ", name="mine", provider_id="exact")
-    assert outcome == {"state": "done", "said": "mine is registered in float32."}
+    assert outcome == {"state": "done", "said": "Registered mine in float32."}
     assert picker.value == "mine"
     assert page.writes(picker, "registration")[0] == {"state": "working", "said": "Registering mine …"}
     assert page.writes(picker, "value")[-1] == "mine"
@@ -129,7 +129,7 @@ def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_it
     assert picker.registration["state"] == "working"
     assert not picker.wait(0)
     page.send(picker, {"kind": "register", "id": 2, "source": "other", "name": "", "provider_id": "local"})
-    assert "another model is on its way" in page.customs(picker, "reply")[-1]["error"]
+    assert "another model is being registered or removed" in page.customs(picker, "reply")[-1]["error"]
     session.may_register.set()
     assert picker.wait(10)
     assert (picker.registration["state"], picker.value) == ("done", "slow")
@@ -155,7 +155,7 @@ def test_an_unregistered_model_is_gone_and_the_first_one_is_chosen(page: Page) -
     assert asked(page, picker, "unregister", value="exact/smollm2-135m-instruct")["state"] == "failed"
     picker.unregister()
     assert picker.value is None
-    with pytest.raises(InvalidRequestError, match="the name of a model that is served"):
+    with pytest.raises(InvalidRequestError, match="the name of a served model"):
         picker.unregister()
 
 

@@ -74,7 +74,7 @@ def test_only_words_that_could_have_been_others_are_asked() -> None:
 
 def test_a_word_that_the_model_did_not_expect_at_all_is_not_asked() -> None:
     favourites = {" house": 0.4, " town": 0.3, " forest": 0.2, " world": 0.05}
-    with pytest.raises(InvalidRequestError, match="could have been another"):
+    with pytest.raises(InvalidRequestError, match="a whole word that the model was not sure of"):
         rounds_of(scored([(" kettle", 0.0001, favourites)]), PROMPT, most=20, choices=4)
     (one,) = rounds_of(
         scored([(" world", 0.05, {" house": 0.4, " town": 0.3, " forest": 0.2})]), PROMPT, most=20, choices=4
@@ -189,8 +189,8 @@ def test_the_twin_tells_what_the_page_tells(page: Page) -> None:
     assert "%" not in text
     game.bet(" man", 0.7)
     text = Reader(game.static_html()).text
-    assert "man came70.0 %" in text
-    assert "So far you paid 0.5 bits, the model" in text
+    assert "man came next70.0 %" in text
+    assert "You 0.5 bits · Model " in text
     assert repr(game) == "PredictionGame(1 of 4 rounds played)"
 
 

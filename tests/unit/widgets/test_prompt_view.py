@@ -43,7 +43,7 @@ def test_every_token_of_the_prompt_travels_once(page: Page) -> None:
     labels = ["<|im_start|>", "user", "\n", "Hello", " you", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"]
     assert [label for _, label, _ in page.writes(view, "tokens")[-1]] == labels
     assert [label for _, label, is_control in view.tokens if is_control] == [labels[0], labels[5], labels[7]]
-    assert view.message == "10 tokens · 3 of them control tokens · template 5d3c5d3c5d3c"
+    assert view.message == "10 tokens · 3 control tokens · template 5d3c5d3c5d3c"
     assert repr(view) == "PromptView(tokens=10)"
     before = len(page.messages)
     view.feed.follow(FakeRun("run-2", prompt=[UserMessage(content="Hello you")]))
@@ -53,7 +53,7 @@ def test_every_token_of_the_prompt_travels_once(page: Page) -> None:
 
 def test_a_text_to_continue_is_shown_without_a_template(page: Page) -> None:
     view = looked_at(FakeRun(prompt="The sky is"))
-    assert view.message == "3 tokens · 0 of them control tokens"
+    assert view.message == "3 tokens · 0 control tokens"
     assert view.prompt is not None
     assert view.prompt.text == "The sky is"
 
@@ -61,14 +61,14 @@ def test_a_text_to_continue_is_shown_without_a_template(page: Page) -> None:
 def test_a_longer_prompt_is_cut_and_says_so(page: Page) -> None:
     view = looked_at(Long())
     assert len(view.tokens) == MOST_TOKENS
-    assert view.message == "2,001 tokens · 0 of them control tokens · the first 2,000 are shown"
+    assert view.message == "2,001 tokens · 0 control tokens · first 2,000 shown"
     assert "1941 more tokens." in view.static_html()
 
 
 def test_a_prompt_that_nobody_tells_is_told_in_words(page: Page) -> None:
     view = looked_at(Silent())
     assert (view.tokens, view.prompt) == ([], None)
-    assert view.message.startswith("What the model was given is not known here: its provider makes the prompt itself")
+    assert view.message.startswith("The prompt is not available: the model's provider builds it")
     Silent.problem = ModelNotFoundError("tiny", ["other"])
     view.feed.follow(Silent("run-2"))
     assert view.wait(PATIENCE_S)

@@ -89,9 +89,9 @@ def test_a_text_that_the_model_refuses_leaves_what_was_read_before_it(page: Page
 @pytest.mark.parametrize(
     "arguments, options, error, words_",
     [
-        ((5,), {}, InvalidRequestError, "text must be a text"),
-        ((ONE, None), {}, InvalidRequestError, "other must be a text"),
-        (("", OTHER), {}, InvalidRequestError, "text must be a text of at least one character"),
+        ((5,), {}, InvalidRequestError, "text must be a string"),
+        ((ONE, None), {}, InvalidRequestError, "other must be a string"),
+        (("", OTHER), {}, InvalidRequestError, "text must be a string of at least one character"),
         ((ONE,), {"alternatives": -1}, InvalidRequestError, "alternatives"),
         ((ONE,), {"model": "gpt-5"}, ModelNotFoundError, "gpt-5"),
         ((ONE,), {"modle": "x"}, TypeError, "modle"),

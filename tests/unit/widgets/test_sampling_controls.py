@@ -16,6 +16,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import MAX_SEED, SamplingParams, SamplingStrategy, effective_sampling
 from workbench.widgets import SamplingControls
 from workbench.widgets.code import sampling_code
+from workbench.widgets.sampling_words import sampling_phrases
 
 PARAMS = st.builds(
     SamplingParams,
@@ -124,4 +125,23 @@ def test_the_code_is_one_line_whatever_a_stop_string_holds(payload: str) -> None
 def test_the_repr_says_what_a_run_would_take() -> None:
     controls = SamplingControls(SamplingParams(max_tokens=5))
     assert repr(controls) == "SamplingControls(SamplingParams(max_tokens=5))"
+    controls.close()
+
+
+def test_the_twin_says_the_settings_as_the_page_does() -> None:
+    """In the words of ``settingsInWords``, see tests/javascript/sampling_fields.test.js."""
+    params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9, max_tokens=64)
+    all_set = params.model_copy(update={"repetition_penalty": 1.2, "seed": 7, "stop": ["\n", "end"]})
+    assert sampling_phrases(params.model_copy(update={"max_tokens": 0})) == [
+        "top-p 0.9",
+        "temperature 0.7",
+        "any length",
+    ]
+    assert " · ".join(sampling_phrases(all_set)) == (
+        'top-p 0.9 · temperature 0.7 · up to 64 tokens · repetition penalty 1.2 · seed 7 · stops at "\\n", "end"'
+    )
+    top_k = SamplingParams(strategy=SamplingStrategy.top_k, temperature=0.7, top_k=40)
+    assert sampling_phrases(top_k) == ["top-k 40", "temperature 0.7", "any length"]
+    controls = SamplingControls(SamplingParams(max_tokens=64))
+    assert "<p>greedy · up to 64 tokens</p>" in controls.static_html()
     controls.close()

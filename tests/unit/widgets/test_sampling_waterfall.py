@@ -144,7 +144,7 @@ def test_sliders_move_the_distribution_and_keep_the_number(page: Page) -> None:
     warmer = settled(waterfall)
     assert warmer["number"] == number
     assert warmer["stages"][1]["title"] == "Temperature 1.5"
-    assert "the same number" in warmer["summary"]
+    assert "the same random number" in warmer["summary"]
     controls.value = SamplingParams(strategy=SamplingStrategy.top_k, top_k=2, temperature=0.2, repetition_penalty=1.3)
     colder = settled(waterfall)
     assert colder["number"] == number
@@ -165,7 +165,7 @@ def test_another_number_is_another_draw_and_the_next_token_has_its_own(page: Pag
     page.set(waterfall, number=0.001)
     other = settled(waterfall)
     assert (other["number"], other["span"][0]) == (0.001, 0.0)
-    assert f"(drawn was {drawn:.4f})" in other["summary"]
+    assert f"(the run drew {drawn:.4f})" in other["summary"]
     assert "the run has “␣light:”" in other["summary"]
     waterfall.feed.selected = AT + 1
     assert settled(waterfall)["position"] == AT + 1
@@ -185,12 +185,12 @@ def test_greedy_needs_no_number_and_says_so(page: Page) -> None:
     picture = settled(waterfall)
     assert picture["number"] is None
     assert picture["stages"][-1]["title"] == "Greedy"
-    assert "No number is drawn" in picture["summary"]
+    assert "No random number is drawn" in picture["summary"]
 
 
 def test_a_greedy_run_under_other_settings_says_that_the_number_stands_in(page: Page) -> None:
     waterfall = SamplingWaterfall(finished(GREEDY), controls=SamplingControls(TOP_P), position=AT)
-    assert settled(waterfall)["summary"].startswith("The run drew no number. 0.5000 stands in for it and picks")
+    assert settled(waterfall)["summary"].startswith("The run drew no random number. 0.5000 is used instead and picks")
 
 
 @pytest.mark.parametrize("params", [TOP_P, GREEDY])
@@ -250,7 +250,10 @@ class Refusing(FakeRun):
     "problem, words",
     [
         (UnsupportedFieldError("position", "m", "one of a run whose model is in this process"), "only models in this"),
-        (InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"), "still kept, from 5 to 9"),
+        (
+            InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"),
+            "The logits of token 4 are not",
+        ),
         (ClosedError("the model of this run was closed, and its logits went with it"), "went with it"),
         (MemoryError(), "MemoryError"),
     ],
@@ -287,7 +290,7 @@ def test_a_busy_model_blocks_no_slider_and_only_the_newest_question_is_answered(
     waterfall = SamplingWaterfall(run, controls=controls, position=AT)
     for step in range(1, 101):
         controls.value = SamplingParams(strategy=SamplingStrategy.top_p, temperature=step / 100, top_p=0.9)
-    assert waterfall.picture == {"position": AT, "name": "token 26", "error": "Looking at the run's logits …"}
+    assert waterfall.picture == {"position": AT, "name": "token 26", "error": "Reading the run's logits …"}
     run.free.set()
     assert settled(waterfall)["stages"][1]["title"] == "Temperature 1"
     assert run.looks <= 6
@@ -330,7 +333,7 @@ def test_the_twin_has_every_stage_and_the_number(page: Page) -> None:
     waterfall = SamplingWaterfall(finished(), position=AT)
     picture = settled(waterfall)
     text = Reader(waterfall.static_html()).text
-    for expected in ("␣light:", "Temperature 0.7", "Top-p 0.9", "others", "mass removed", "cut", picture["summary"]):
+    for expected in ("␣light:", "Temperature 0.7", "Top-p 0.9", "others", "probability cut", "cut", picture["summary"]):
         assert expected in text
     assert "On the cumulative axis, “␣light:” lies from" in text
     assert repr(waterfall) == f"SamplingWaterfall(position=25, number={picture['number']}, token=' light:')"

@@ -118,7 +118,7 @@ def test_a_twin_says_how_likely_the_end_was_and_what_else_could_have_come(page: 
     assert "end<|im_end|>" in reader.text  # its row in the table
     inspector = TokenInspector(run)
     inspector.feed.selected = 44
-    assert "The end, after 44 tokens: 62.5 %" in Reader(inspector.static_html()).text
+    assert "End token, after 44 tokens: 62.5 %" in Reader(inspector.static_html()).text
 
 
 def test_surprisal_and_entropy_have_one_unit_which_is_named(page: Page) -> None:
@@ -148,7 +148,7 @@ def test_tokens_are_counted_from_one(page: Page) -> None:
     assert "<td>1</td><td>1</td><td><code>Else" in tree.static_html()
     inspector.feed.selected = 44
     assert waterfall.wait(60)
-    assert "How the end was chosen" in waterfall.static_html()
+    assert "How the end token was chosen" in waterfall.static_html()
 
 
 def test_the_space_before_a_word_has_no_colour() -> None:

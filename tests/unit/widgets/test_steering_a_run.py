@@ -63,7 +63,7 @@ def test_a_run_that_is_made_anew_while_it_goes_on_is_stopped(page: Page) -> None
 def test_without_a_run_there_is_nothing_to_go_on_with(page: Page) -> None:
     view = StreamView(FakeSession())
     for act in (view.pause, view.resume, view.extend, view.again):
-        with pytest.raises(InvalidRequestError, match="start one first"):
+        with pytest.raises(InvalidRequestError, match="run must be started first"):
             act()
 
 
@@ -115,7 +115,7 @@ def test_an_alternative_that_is_chosen_goes_on_and_the_old_branch_stays(page: Pa
     assert branch.tokens[4].token_id == other.token_id
     assert (view.feed.runs, view.feed.forks) == ((run, branch), [4])
     page.send(inspector, {"kind": "branch", "id": 2, "run": run.id, "position": 4, "token_id": 1})
-    assert "it is another one now" in page.customs(inspector, "reply")[-1]["error"]
+    assert "Another run is shown now." in page.customs(inspector, "reply")[-1]["error"]
     page.send(inspector, {"kind": "branch", "id": 3, "run": branch.id, "position": 999, "token_id": 1})
     assert "position" in page.customs(inspector, "reply")[-1]["error"]
     inspector.close()
@@ -129,7 +129,7 @@ def test_a_model_that_cannot_pause_is_told_before_a_run_of_it(page: Page) -> Non
     opened.start("Hello")
     can_pause = [opened.feed.snapshot["can_pause"]]
     opened.model = "exact/smollm2-135m-instruct"
-    assert opened.stream.no_pause == "exact/smollm2-135m-instruct cannot pause: its provider does not offer that."
+    assert opened.stream.no_pause == "exact/smollm2-135m-instruct cannot pause: its provider does not support it."
     opened.start("Hello")
     assert [*can_pause, opened.feed.snapshot["can_pause"]] == [True, False]
     opened.close()

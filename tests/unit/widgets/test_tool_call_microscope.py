@@ -38,7 +38,7 @@ def test_every_token_of_a_run_has_a_step(page: Page) -> None:
 def test_the_picture_fills_in_with_what_has_changed_and_is_whole_at_the_end(page: Page) -> None:
     run = FakeRun(texts=["Let", " me", " see."], calls=[CALL])
     scope = ToolCallMicroscope(run)
-    wait_until(lambda: scope.message == "No token yet.")
+    wait_until(lambda: scope.message == "No tokens yet.")
     drawn: dict[int, list[object]] = {}
     for count in (2, 5):
         run.step(count - len(run.tokens))
@@ -61,7 +61,7 @@ def test_it_says_at_once_that_a_run_has_no_tools_and_sleeps_while_nobody_looks(p
     assert scope.message == "No run yet."
     scope.active = True
     run.step()
-    wait_until(lambda: "There are no calls to look at" in scope.message)
+    wait_until(lambda: "Tool calls cannot be shown" in scope.message)
     scope.active = False
     assert scope.wait(PATIENCE_S)
     run.cancel()
@@ -83,14 +83,14 @@ def test_a_run_without_tools_is_told_in_words(page: Page) -> None:
     run = FakeRun()
     run.step(1000)
     scope = looked_at(run)
-    assert "There are no calls to look at: tools must be" in scope.message
-    assert "There are no calls to look at" in scope.static_html()
+    assert "Tool calls cannot be shown: tools must be" in scope.message
+    assert "Tool calls cannot be shown" in scope.static_html()
 
 
 def test_the_twin_has_a_row_for_every_token_and_sums_up(page: Page) -> None:
     twin = looked_at(finished()).static_html()
     assert twin.count("<tr>") == 9
-    assert "8 tokens: 1 whole call; the schema left no choice at 2 of them." in twin
+    assert "8 tokens: 1 complete call. The schema left no choice at 2 of them." in twin
     assert "≥ " in twin
 
 

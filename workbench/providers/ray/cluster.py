@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import traceback
 from typing import Any
 
 from workbench.errors import ConfigError, RemoteConnectionError
@@ -82,9 +83,20 @@ def _start(ray: Any, address: str | None, cpus: float) -> None:
                 **quiet,
             )
         except Exception as error:  # Ray has no type of its own for it
+            _end_processes(error)
             ray.shutdown()
             if attempt == _START_ATTEMPTS:
                 message = f"a Ray cluster could not be started on this machine, {attempt} times over"
                 raise RemoteConnectionError(f"{message}: {error}") from error
         else:
+            return
+
+
+def _end_processes(error: BaseException) -> None:
+    """End the processes of a node that failed to start: Ray leaves them running until this process ends."""
+    from ray._private.node import Node
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(node := frame.f_locals.get("self"), Node):
+            node.kill_all_processes(check_alive=False, wait=True)
             return

@@ -8,7 +8,7 @@ import { h, uniqueId } from "./dom.js";
  * @typedef {"none" | "calls" | "prompt"} Detail  what is open
  */
 
-export const CALLS_TEXT = "How the call came about";
+export const CALLS_TEXT = "Tool-call tokens";
 
 /**
  * Two buttons, one of which may be pressed, and the widget that it opens. The kernel looks while it is open.

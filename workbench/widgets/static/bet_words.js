@@ -44,9 +44,9 @@ export function priceInWords(count, confidence) {
 export function betInSentences({ told, choices, bits, model_bits }, isOver) {
   if (!told) return "";
   const { came, bet, model } = told;
-  const given = (/** @type {number[]} */ all) => `${percent(all[came])}, ${cost(all[came])} bits`;
-  const said = `“${choices[came]}” came. You had given it ${given(bet)}; the model ${given(model)}.`;
+  const given = (/** @type {number[]} */ all) => `${percent(all[came])} (${cost(all[came])} bits)`;
+  const said = `“${choices[came]}” came next. You gave it ${given(bet)}, the model ${given(model)}.`;
   if (!isOver) return said;
-  const best = bits < model_bits ? "You have beaten the model." : "The model was the better gambler.";
+  const best = bits < model_bits ? "You beat the model." : "The model won.";
   return `${said} The game is over. ${best}`;
 }

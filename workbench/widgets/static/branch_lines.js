@@ -1,6 +1,6 @@
 // The branches of a prompt as lines: how far each is lit, and its surprisal in bars.
 
-import { fixed } from "./format.js";
+import { fixed, tokenCount } from "./format.js";
 
 /**
  * @typedef {object} Branch
@@ -28,10 +28,10 @@ const BRANCH_ENDS = {
   end_of_turn: "end of turn",
   end_of_message: "end of message",
   out_of_tokens: "length limit",
-  cancelled: "stopped",
+  cancelled: "stopped by you",
   failed: "failed",
   running: "running",
-  queued: "waiting",
+  queued: "waiting for the model",
 };
 
 /**
@@ -72,5 +72,5 @@ export function linePath(from, to) {
 export function branchFacts({ count, perplexity, stop, state, shown }) {
   const end = BRANCH_ENDS[stop ?? state] ?? state;
   const said = perplexity === null ? "" : `, perplexity ${fixed(perplexity, 2)}`;
-  return [`${count} tokens${said}`, shown ? `${end}, shown` : end];
+  return [`${tokenCount(count)}${said}`, shown ? `${end}, shown` : end];
 }

@@ -28,7 +28,7 @@ export function callCard(call, { request }) {
     "section",
     {
       class: "wb-call",
-      "aria-label": `Call of ${name}`,
+      "aria-label": `Call to ${name}`,
       "data-wb-status": call.status,
       "data-wb-call": call.state ?? "none",
     },
@@ -58,7 +58,7 @@ function stepList({ status, state }) {
   const items = callSteps(status, state).map(({ text, isReached, isCurrent }) =>
     h("li", { class: isReached && "wb-reached", "aria-current": isCurrent ? "step" : null, text }),
   );
-  return h("ol", { class: "wb-steps", "aria-label": "State of the call" }, ...items);
+  return h("ol", { class: "wb-steps", "aria-label": "Call status" }, ...items);
 }
 
 /** @param {Call} call */
@@ -76,7 +76,7 @@ function argumentList(call) {
 
 /** @param {Call} call @param {(decision: Decision) => void} decide */
 function decision(call, decide) {
-  const label = `the call of ${call.name}`;
+  const label = `the call to ${call.name}`;
   const decline = h("button", {
     type: "button",
     class: "wb-button",
@@ -99,13 +99,13 @@ function decision(call, decide) {
   const give = h("button", {
     type: "button",
     class: "wb-button wb-primary",
-    text: "Send the result",
+    text: "Send result",
     on: { click: () => decide({ approved: true, result: box.value }) },
   });
   return h(
     "div",
     { class: "wb-call-give" },
-    h("label", { class: "wb-quiet", for: id, text: "No function runs this tool: type its result" }),
+    h("label", { class: "wb-quiet", for: id, text: "This tool has no function. Enter its result." }),
     box,
     h("div", { class: "wb-row" }, give, decline),
   );

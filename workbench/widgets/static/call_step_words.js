@@ -1,6 +1,6 @@
 // The steps of tool calls in words: each token's, and all of them in a sentence.
 
-import { percent, visible } from "./format.js";
+import { percent, tokenCount, visible } from "./format.js";
 
 /**
  * @typedef {"text" | "started" | "in_progress" | "success" | "failure"} ParseState
@@ -24,10 +24,10 @@ export function stepOf([label, start, isExact, state, removed, isForced]) {
 /** @param {Step[]} steps */
 export function summary(steps) {
   const count = (/** @type {ParseState} */ state) => steps.filter((step) => step.state === state).length;
-  const broken = count("failure") ? `, ${count("failure")} that could not be read` : "";
-  const calls = `${count("success")} whole call${count("success") === 1 ? "" : "s"}${broken}`;
+  const broken = count("failure") ? `, ${count("failure")} that could not be parsed` : "";
+  const calls = `${count("success")} complete call${count("success") === 1 ? "" : "s"}${broken}`;
   const forced = steps.filter((step) => step.isForced).length;
-  return `${steps.length} tokens: ${calls}; the schema left no choice at ${forced} of them.`;
+  return `${tokenCount(steps.length)}: ${calls}. The schema left no choice at ${forced} of them.`;
 }
 
 /** @param {Step} step @param {number} position */
@@ -35,7 +35,7 @@ export function stepInWords(step, position) {
   const parts = [
     `Token ${position + 1}, ${visible(step.label)}`,
     step.state === "text" ? "text" : `call ${step.state.replace("_", " ")}`,
-    step.start !== null && `a call begins here with ${startInWords(step)}`,
+    step.start !== null && `probability of a call ${startInWords(step)}`,
     step.removed > 0 && `the schema removed ${percent(step.removed)}`,
     step.isForced && "and left no choice",
   ];

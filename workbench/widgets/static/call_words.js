@@ -21,9 +21,9 @@ const RESULT_WORDS = {
   waiting: "Result",
   running: "Result",
   ran: "Result",
-  declined: "Not run. The model was told",
-  failed: "The function raised an error. The model was told",
-  stopped: "Stopped. The model was told",
+  declined: "Not run. Message to the model",
+  failed: "The function raised an error. Message to the model",
+  stopped: "Stopped. Message to the model",
 };
 
 /**

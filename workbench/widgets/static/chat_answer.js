@@ -61,7 +61,7 @@ function viewChoice(turn, hasTokens, isTold, { model, store, request }) {
     model.save_changes();
   };
   const choice = segments({
-    label: "View of the answer",
+    label: "Answer view",
     options: [
       { value: "reading", text: "Reading", title: "Formatted text" },
       { value: "tokens", text: "Tokens", title: "Token by token, each with its probability" },
@@ -118,7 +118,7 @@ function again({ request }) {
     type: "button",
     class: "wb-button wb-ghost wb-small",
     text: "Regenerate",
-    title: "Answer once more; this answer stays as another version",
+    title: "Answer again; this answer stays available as another version",
     on: { click: () => request({ kind: "regenerate" }) },
   });
 }

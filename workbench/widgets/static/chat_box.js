@@ -49,7 +49,7 @@ export function messageBox(model, request, signal, tell) {
     verb.textContent = busy ? "Stop" : "Send";
     key.textContent = busy ? "Esc" : "⏎";
     button.classList.toggle("wb-primary", !busy);
-    const waits = model.get("state") === "deciding" ? "A message now declines the waiting calls." : "";
+    const waits = model.get("state") === "deciding" ? "Sending a message declines the waiting calls." : "";
     hint.textContent = waits || "Shift+Enter for a new line";
   };
   box.addEventListener("input", () => {

@@ -13,8 +13,8 @@ import { keepText } from "./text_box.js";
 
 /** @type {{value: ToolChoice, text: string, title: string}[]} */
 const CHOICES = [
-  { value: "auto", text: "Auto", title: "The model decides whether it calls a tool" },
-  { value: "required", text: "Required", title: "The first answer to each of your messages is a call" },
+  { value: "auto", text: "Auto", title: "The model decides whether to call a tool" },
+  { value: "required", text: "Required", title: "The first answer to each message must be a tool call" },
   { value: "none", text: "None", title: "The model answers without tools" },
 ];
 

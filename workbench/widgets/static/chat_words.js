@@ -1,6 +1,6 @@
 // The turns of a chat as data, and what is said of them.
 
-import { fixed } from "./format.js";
+import { fixed, tokenCount } from "./format.js";
 
 /**
  * @import { Call } from "./call_card.js"
@@ -57,7 +57,7 @@ export function answerFacts({ state, stop_reason, generated, tokens_per_s }) {
   if (state === "queued" || state === "running") return "";
   const end = state === "finished" ? CUT_WORDS[stop_reason ?? ""] : BROKEN_WORDS[state];
   const speed = tokens_per_s === null ? null : `${fixed(tokens_per_s, 0)} tokens/s`;
-  return [`${generated} tokens`, speed, end].filter(Boolean).join(" · ");
+  return [tokenCount(generated), speed, end].filter(Boolean).join(" · ");
 }
 
 /** What is spoken of a chat's state. @param {ChatState} state @param {Turn[]} turns */
@@ -68,7 +68,7 @@ export function chatInWords(state, turns) {
   if (state === "answering") return "The model is answering.";
   if (state === "deciding") return `The model wants to call ${open.join(", ")}. Approve or decline.`;
   if (state === "calling") return "The function is running.";
-  return answer ? `${SPOKEN_ENDS[answer.state] ?? ""}, ${answer.generated} tokens.` : "";
+  return answer ? `${SPOKEN_ENDS[answer.state] ?? ""}, ${tokenCount(answer.generated)}.` : "";
 }
 
 /** Whether the tokens of an answer are drawn, and not its formatted text. @param {View} view @param {boolean} isWritten */
@@ -85,7 +85,7 @@ export function contextInWords({ used, length }) {
   if (length === null) return { text: `${count(used)} tokens`, isTight: false };
   const isTight = used >= TIGHT_SHARE * length;
   const left = count(Math.max(0, length - used));
-  const warning = isTight ? `. Little context is left: ${left} tokens` : "";
+  const warning = isTight ? `. Only ${left} left` : "";
   return { text: `${count(used)} of ${count(length)} tokens${warning}`, isTight };
 }
 

@@ -71,7 +71,7 @@ function strip(pair, name, most, position, unit, look) {
     {
       class: "wb-compare-plane",
       role: "img",
-      "aria-label": `${name} of ${pair.kl.length} tokens, from left to right, at most ${divergence(most, unit)}`,
+      "aria-label": `${name} over ${pair.kl.length} tokens, from left to right, maximum ${divergence(most, unit)}`,
     },
     ...slots,
   );
@@ -107,7 +107,7 @@ export function candidates({ stores, sides, model, differences, on, signal }) {
     );
     const parted = firstDifference(pairs);
     const after =
-      parted !== null && position > parted ? ["after the first difference: the texts before it are not the same"] : [];
+      parted !== null && position > parted ? ["after the first difference, so the texts before it differ"] : [];
     root.replaceChildren(
       h("h3", { text: [`Token ${position + 1}`, ...kl, ...after].join(" · ") }),
       h("div", { class: "wb-compare-scroller" }, candidateTable(here, sides)),

@@ -31,7 +31,7 @@ export function sidesSetup(anyModel, host, signal, ask) {
   const add = h("button", {
     type: "button",
     class: "wb-button wb-toggle wb-compare-add",
-    text: "Add a side",
+    text: "Add side",
     on: { click: () => ask({ kind: "add" }) },
   });
   const indexOf = (/** @type {string} */ ref) => model.get("controls").indexOf(ref);
@@ -52,7 +52,7 @@ export function sidesSetup(anyModel, host, signal, ask) {
       rows.get(ref)?.show(i);
     });
     add.disabled = refs.length >= MOST_SIDES;
-    add.title = add.disabled ? `${MOST_SIDES} sides at most` : "One more, chosen as the last one is";
+    add.title = add.disabled ? `At most ${MOST_SIDES} sides` : "Adds a side with the choices of the last one";
   };
   for (const name of /** @type {const} */ (["controls", "choices", "models"])) model.on(`change:${name}`, show);
   show();

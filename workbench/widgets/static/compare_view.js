@@ -8,7 +8,7 @@ import { differencesOf, firstDifference, markedIn } from "./compare_differences.
 import { sidesSetup } from "./compare_setup.js";
 import { around, h, runKeys, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
-import { duration } from "./format.js";
+import { duration, tokenCount } from "./format.js";
 import { openRoot } from "./root.js";
 import { anyActive, runButtons } from "./run_buttons.js";
 import { speed, stateInWords } from "./run_words.js";
@@ -112,7 +112,7 @@ function promptForm(model, host, form, signal) {
     id: promptId,
     rows: 2,
     spellcheck: "false",
-    placeholder: "Ask them all the same",
+    placeholder: "One prompt for all sides",
   });
   const flush = keepText(prompt, model, "prompt", signal);
   const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
@@ -178,7 +178,7 @@ function column({ store, side, index, model, differences, look, on, signal }) {
     class: "wb-output",
     tabindex: 0,
     role: "group",
-    "aria-label": `Text of ${side.letter}; arrow keys walk through its tokens`,
+    "aria-label": `Text of ${side.letter}; arrow keys move between its tokens`,
     dir: "auto",
   });
   const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
@@ -264,7 +264,7 @@ function footOf(store) {
   const { tokens, usage } = store;
   const pace = usage && usage.tokensPerS !== null ? `${speed(usage.tokensPerS)} tokens/s` : null;
   const first = usage && usage.firstTokenS !== null ? `first token ${duration(usage.firstTokenS)}` : null;
-  return [tokens.length ? `${tokens.length} tokens` : null, pace, first, stateInWords(store)]
+  return [tokens.length ? tokenCount(tokens.length) : null, pace, first, stateInWords(store)]
     .filter(Boolean)
     .join(" · ");
 }
@@ -296,7 +296,7 @@ function walk(box, { position, count, look }) {
 /** The sentences, and the way to the first difference. @param {Comparison} comparison */
 function summary({ differences, stores, look, signal }) {
   const list = h("div", { class: "wb-compare-said", role: "status" });
-  const button = h("button", { type: "button", class: "wb-button wb-compare-jump", text: "Show the first difference" });
+  const button = h("button", { type: "button", class: "wb-button wb-compare-jump", text: "Show first difference" });
   button.addEventListener("click", () => look(firstDifference(differences.value.pairs) ?? 0));
   const show = () => {
     const { pairs, state } = differences.value;

@@ -103,7 +103,7 @@ export function copyButton(text, source) {
   const button = h("button", { type: "button", class: "wb-button wb-ghost", text });
   button.addEventListener("click", async () => {
     const done = await copyText(source());
-    button.textContent = done ? "Copied" : "Not allowed here";
+    button.textContent = done ? "Copied" : "Copying failed";
     said.textContent = button.textContent;
     window.clearTimeout(timer);
     timer = window.setTimeout(() => {

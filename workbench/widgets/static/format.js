@@ -84,6 +84,11 @@ export function strength(logprob, entropy, colorBy) {
   return colorBy === "entropy" && entropy !== null ? heat(-entropy) : 0;
 }
 
+/** @param {number} count */
+export function tokenCount(count) {
+  return `${count} ${count === 1 ? "token" : "tokens"}`;
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   return seconds < 0.9995 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;

@@ -43,7 +43,7 @@ export function cardRows(card) {
   /** @type {[string, string | null][]} */
   const rows = [
     ["Provider", `${card.provider_id} (${card.provider_type})`],
-    ["Weights from", card.source],
+    ["Source", card.source],
     ["Architecture", card.architecture],
     ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
     ["Precision", card.precision],
@@ -53,7 +53,7 @@ export function cardRows(card) {
     ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "per request" : card.tool_syntax],
     ["Licence", card.licence],
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
-    ["Memory predicted", size(card.predicted_memory_bytes)],
+    ["Predicted memory", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));

@@ -42,7 +42,7 @@ function render({ model, el, signal }) {
     class: "wb-button wb-ghost",
     "aria-expanded": "false",
     "aria-controls": cardId,
-    text: "Card",
+    text: "Model card",
   });
   const rows = h("dl", { class: "wb-card wb-number" });
   const outcome = outcomeLine(model);
@@ -115,7 +115,7 @@ function factsLine(card) {
   const facts = [
     card.parameters === null ? null : [h("b", { text: parameterCount(card.parameters) })],
     card.precision === null ? null : [card.precision],
-    card.context_length === null ? null : [`${card.context_length.toLocaleString("en-US")} context`],
+    card.context_length === null ? null : [`${card.context_length.toLocaleString("en-US")}-token context`],
     memory === null ? null : [memory[0], h("b", { text: memory[1] }), memory[2]],
   ];
   return facts.filter((fact) => fact !== null).flatMap((fact, i) => (i ? [" · ", ...fact] : fact));
@@ -167,7 +167,7 @@ function removalButtons(model, request) {
     begin.hidden = isOpen;
   };
   begin.addEventListener("click", () => {
-    question.textContent = `Serve ${model.get("value")} no longer? Its files stay.`;
+    question.textContent = `Unregister ${model.get("value")}? Its files stay.`;
     ask(true);
     keep.focus();
   });

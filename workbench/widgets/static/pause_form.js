@@ -33,12 +33,12 @@ export function pauseForm(model, store, signal) {
     autocomplete: "off",
     spellcheck: "false",
     placeholder: "off",
-    title: "After the token that completes this text in the answer",
+    title: "Pause after the token that completes this text in the answer",
   });
   const call = h("input", {
     type: "checkbox",
     id: `${id}-call`,
-    title: "After the token with which a call has begun; for requests with tools",
+    title: "Pause after the token that begins a tool call; for requests with tools",
   });
   const label = (/** @type {HTMLElement} */ field, /** @type {string} */ words) =>
     h("label", { for: field.id, class: "wb-quiet", text: words });
@@ -81,7 +81,7 @@ export function pauseForm(model, store, signal) {
     const typed = entropy.value.trim().replace(",", ".");
     const isGood = typed === "" || (Number.isFinite(Number(typed)) && Number(typed) >= 0);
     entropy.setAttribute("aria-invalid", String(!isGood));
-    tell(isGood ? "" : `Entropy above: a number of ${store.unit}, 0 or above.`);
+    tell(isGood ? "" : `Enter an entropy in ${store.unit}, 0 or above.`);
     if (isGood) change({ entropy_above: typed === "" ? null : withDigits(Number(typed) / inUnit(1, store.unit)) });
   });
   text.addEventListener("change", () => change({ text: text.value || null }));
@@ -92,7 +92,7 @@ export function pauseForm(model, store, signal) {
     if (document.activeElement !== entropy)
       entropy.value =
         pauses.entropy_above === null ? "" : String(withDigits(inUnit(pauses.entropy_above, store.unit), 5));
-    entropy.title = `After a token at which the raw distribution had more entropy than this; even odds between two are ${information(Math.LN2, store.unit, 2)}`;
+    entropy.title = `Pause after a token whose raw distribution had more entropy than this; a coin toss has ${information(Math.LN2, store.unit, 2)}`;
     unitName.textContent = store.unit;
     if (document.activeElement !== text) text.value = pauses.text ?? "";
     call.checked = pauses.tool_call;

@@ -82,7 +82,7 @@ function betForm(model, ask) {
   const button = h("button", { type: "submit", class: "wb-button wb-primary" });
   const hint = h("span", {
     class: "wb-quiet wb-game-hint",
-    text: "Digits choose, ← and → change how sure you are, Enter bets.",
+    text: "Digits choose, ← and → set how sure you are, Enter bets.",
   });
   const slider = h(
     "div",
@@ -184,7 +184,7 @@ function choiceRow(text, index, name, choose) {
       you.show("you", mine);
       model.root.hidden = its === null;
       if (its !== null) model.show("model", its);
-      mark.textContent = came ? "came" : "";
+      mark.textContent = came ? "came next" : "";
       root.classList.toggle("wb-game-right", came);
       root.classList.toggle("wb-game-chosen", isChosen);
     },

@@ -109,7 +109,7 @@ function holdButton(store, signal, canRun, ask) {
     const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
     kind = store.state === "paused" ? "resume" : store.active ? "pause" : "extend";
     button.textContent = { pause: "Pause", resume: "Resume", extend: "Continue" }[kind] ?? "";
-    button.title = { pause: "Hold after this token", resume: "Go on", extend: "Go on where it ended" }[kind] ?? "";
+    button.title = { pause: "Pause after this token", resume: "Resume", extend: "Continue where it ended" }[kind] ?? "";
     button.classList.toggle("wb-primary", kind === "resume");
     button.hidden = kind === "extend" ? !canRun || !store.tokens.length || isWhole : !store.canPause;
   };
@@ -124,7 +124,7 @@ function againButton(store, signal, again) {
     type: "button",
     class: "wb-button wb-again",
     text: "Regenerate",
-    title: "The same request again, with another seed",
+    title: "Run the same request again with another seed",
     on: { click: again },
   });
   const show = () => {
@@ -140,8 +140,8 @@ function modeChoice(model, prompt) {
   const mode = segments({
     label: "How the prompt is sent",
     options: [
-      { value: "chat", text: "Chat", title: "As a user's turn, in the model's own chat template" },
-      { value: "completion", text: "Completion", title: "As it is; the model continues the text" },
+      { value: "chat", text: "Chat", title: "Sent as a user message in the model's chat template" },
+      { value: "completion", text: "Completion", title: "Sent as plain text, which the model continues" },
     ],
     onChange: (value) => {
       model.set("mode", value);
@@ -153,7 +153,7 @@ function modeChoice(model, prompt) {
     mode.refuse("chat", model.get("no_chat"));
     prompt.setAttribute(
       "aria-description",
-      model.get("mode") === "chat" ? "Sent as a user's turn" : "Continued as it is",
+      model.get("mode") === "chat" ? "Sent as a user message" : "Continued as plain text",
     );
   };
   model.on("change:mode", show);

@@ -82,7 +82,7 @@ function side(store, index, signal) {
   const text = tokenText(store, signal, { label: name, emptyText });
   const main = h("div", { class: "wb-read-main" }, error, text.root, metricsLine(store, signal));
   return {
-    root: h("section", { class: "wb-read-side", "aria-label": `${name} as it was read` }, main, inspector, table),
+    root: h("section", { class: "wb-read-side", "aria-label": `${name} with its surprisal` }, main, inspector, table),
     inspector,
     table,
   };
@@ -101,8 +101,8 @@ function readForm(model, stores, signal) {
     message.textContent = text ?? "";
     message.hidden = !text;
   });
-  const first = textBox(model, "text", "Text", "Paste a text to see how surprising each word is", signal);
-  const second = textBox(model, "other", "Second text", "Paste another text, to be shown beside the first", signal);
+  const first = textBox(model, "text", "Text", "Paste a text to see how surprising each token is", signal);
+  const second = textBox(model, "other", "Second text", "Paste another text to compare with the first", signal);
   const run = () => {
     if (anyActive(stores)) return;
     first.flush();

@@ -37,7 +37,7 @@ export function registrationForm(model, request, dismiss) {
       type: "text",
       spellcheck: "false",
       autocomplete: "off",
-      placeholder: "the source's own",
+      placeholder: "optional",
     }),
   );
   const providers = model
@@ -56,11 +56,11 @@ export function registrationForm(model, request, dismiss) {
   const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
   const help = h("p", {
     class: "wb-quiet wb-register-help",
-    text: "Weights that are not here yet are fetched. float32 keeps a model's numbers as they are; the other precisions are faster and smaller, and round them. Too large for this machine? You will see what fits.",
+    text: "Missing weights are downloaded. float32 keeps the weights exact; the other precisions are smaller and faster but round them. Too large for this machine? You will see what fits.",
   });
   const root = h(
     "div",
-    { class: "wb-register-form", id: formId, role: "group", "aria-label": "Registration", hidden: true },
+    { class: "wb-register-form", id: formId, role: "group", "aria-label": "Register a model", hidden: true },
     source.root,
     name.root,
     provider.root,

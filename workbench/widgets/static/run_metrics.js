@@ -1,7 +1,7 @@
 // One line about a run: how fast, how much was reused, how it stands.
 
 import { h } from "./dom.js";
-import { duration } from "./format.js";
+import { duration, tokenCount } from "./format.js";
 import { perplexityOf, speed, stateInWords } from "./run_words.js";
 
 /** @import { Store } from "./run_feed.js" */
@@ -16,7 +16,7 @@ export function metricsLine(store, signal) {
     const words = stateInWords(store);
     if (words !== last) {
       last = words;
-      said.textContent = `${words}${store.active ? "" : `, ${store.tokens.length} tokens`}`;
+      said.textContent = `${words}${store.active ? "" : `, ${tokenCount(store.tokens.length)}`}`;
     }
   };
   store.listen((change) => ["reset", "append", "state", "unit"].includes(change.kind) && show(), signal);

@@ -164,14 +164,14 @@ function numberControl(field, onChange) {
 function seedControl(limits, change) {
   const { root, message, attributes, setError } = control(
     "Seed",
-    "The same request with the same seed gives the same tokens. Empty: another one each time.",
+    "The same request with the same seed gives the same tokens. Empty: a random seed for each run.",
   );
   const input = h("input", {
     ...attributes,
     type: "text",
     inputmode: "numeric",
     class: "wb-field wb-amount",
-    placeholder: "any",
+    placeholder: "random",
     autocomplete: "off",
   });
   root.append(input, message);
@@ -200,7 +200,7 @@ function seedControl(limits, change) {
 /** @param {Limits} limits @param {() => string[]} current @param {(part: Partial<Params>) => void} change */
 function stopControl(limits, current, change) {
   const help = "Generation ends before the first of these texts. Type one and press Enter; \\n is a new line.";
-  const { root, message, attributes, setError } = control("Stop", help);
+  const { root, message, attributes, setError } = control("Stop strings", help);
   const chips = h("span", { class: "wb-chips", role: "list", "aria-label": "Stop strings" });
   const input = h("input", {
     ...attributes,

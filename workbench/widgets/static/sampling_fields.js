@@ -47,7 +47,7 @@ export const FIELDS = [
     decimals: 2,
     slider: [0.01, 1],
     usedBy: ["top_p"],
-    help: "Keeps the most probable tokens that together reach this share. 1 keeps all.",
+    help: "Keeps the most probable tokens that together reach this probability. 1 keeps all.",
     allowed: "a number above 0 and at most 1",
     isAllowed: (value) => value > 0 && value <= 1,
   },
@@ -64,7 +64,7 @@ export const FIELDS = [
     name: "max_tokens",
     label: "Max tokens",
     step: 16,
-    help: "Stops after this many tokens. 0: at the end of the turn or of the context.",
+    help: "Stops after this many tokens. 0 sets no limit but the model's context.",
     allowed: "a whole number, 0 or above",
     isAllowed: isCount,
   },
@@ -73,7 +73,7 @@ export const FIELDS = [
     label: "Repetition penalty",
     step: 0.05,
     decimals: 2,
-    help: "Above 1, tokens that have occurred get less likely. 1 is off.",
+    help: "Above 1, tokens that have already occurred become less likely. 1 is off.",
     allowed: "a number above 0",
     isAllowed: (value) => value > 0,
   },
@@ -81,8 +81,8 @@ export const FIELDS = [
 /** @type {{value: Strategy, text: string, title: string}[]} */
 export const STRATEGIES = [
   { value: "greedy", text: "Greedy", title: "Always the most probable token" },
-  { value: "top_p", text: "Top-p", title: "Draws from the most probable tokens that together reach top-p" },
-  { value: "top_k", text: "Top-k", title: "Draws from the top-k most probable tokens" },
+  { value: "top_p", text: "Top-p", title: "Samples from the most probable tokens that together reach top-p" },
+  { value: "top_k", text: "Top-k", title: "Samples from the k most probable tokens" },
 ];
 
 /** @param {number} value */
@@ -129,8 +129,8 @@ export function stopIn(typed) {
  */
 export function stopError(text, stops, { stop_length, most_stops }) {
   if (text === "") return "";
-  if ([...text].length > stop_length) return `at most ${stop_length} characters`;
-  return stops.length >= most_stops ? `at most ${most_stops} stop strings` : "";
+  if ([...text].length > stop_length) return `Enter at most ${stop_length} characters.`;
+  return stops.length >= most_stops ? `At most ${most_stops} stop strings.` : "";
 }
 
 /** The settings of the next run, in one line. @param {Params} params */

@@ -58,7 +58,7 @@ function render({ model, el, signal }) {
     el.setAttribute("data-wb-position", isEmpty ? "none" : String(picture.position));
     title.textContent = isEmpty ? "How a token is chosen" : `How ${picture.name} was chosen`;
     said.textContent = isEmpty
-      ? "Choose a token to see what each step of sampling left to draw from."
+      ? "Select a token to see what each sampling step left to choose from."
       : (picture.error ?? picture.summary);
     said.classList.toggle("wb-quiet", !isShown);
     scroller.hidden = !isShown;
@@ -161,7 +161,7 @@ function cumulativeAxis(model) {
     max: LAST_NUMBER,
     step: STEP,
   });
-  const drawn = h("button", { type: "button", class: "wb-button", text: "Number of the run" });
+  const drawn = h("button", { type: "button", class: "wb-button", text: "Use the run's number" });
   const hint = h("span", { class: "wb-quiet", id: uniqueId("hint") });
   slider.setAttribute("aria-describedby", hint.id);
   const set = (/** @type {number | null} */ number) => {
@@ -197,8 +197,8 @@ function cumulativeAxis(model) {
       drawn.disabled = number === null || model.get("number") === null;
       hint.textContent =
         number === null
-          ? "No random number takes part here."
-          : `Move the number to draw again${model.get("has_controls") ? "; the sampling settings move the candidates" : ""}.`;
+          ? "No random number is drawn here."
+          : `Move the number to sample again${model.get("has_controls") ? ", or change the sampling settings" : ""}.`;
       if (number === null) return;
       line.style.left = `${100 * number}%`;
       line.classList.toggle("wb-fall-late", number > 0.85);

@@ -112,12 +112,12 @@ function lookBar(model, store, signal) {
     choice,
     legend,
     h("span", { class: "wb-spacer" }),
-    toggle(model, "show_whitespace", "White space", "Marks on spaces, line ends and characters that are not seen"),
+    toggle(model, "show_whitespace", "White space", "Mark spaces, line ends and invisible characters"),
     toggle(
       model,
       "show_special",
-      "Special tokens",
-      "Control tokens, which are no part of the text, such as the end of the turn",
+      "Control tokens",
+      "Show control tokens, such as the end of the turn, which are not part of the text",
     ),
   );
 }

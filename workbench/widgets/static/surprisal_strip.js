@@ -1,6 +1,6 @@
 // Surprisal along the text: one bar a token, or the largest of a stretch where there are more tokens than room.
 
-import { bits } from "./format.js";
+import { bits, tokenCount } from "./format.js";
 
 /** @import { Store } from "./run_feed.js" */
 
@@ -41,7 +41,7 @@ export function surprisalStrip(store) {
   const draw = () => {
     const count = columns();
     svg.toggleAttribute("hidden", count === 0);
-    svg.setAttribute("aria-label", `Surprisal of ${store.tokens.length} tokens, from left to right`);
+    svg.setAttribute("aria-label", `Surprisal of ${tokenCount(store.tokens.length)}, from left to right`);
     if (count === 0) return;
     heights = new Float64Array(count);
     store.steps.forEach((token, i) => {

@@ -17,12 +17,12 @@
 export const COLUMNS = [
   { name: "#", field: "position", width: 56, help: "Number of the token, from 1; its position in Python is one less" },
   { name: "token", field: "text", width: 132, help: "The token alone, with white space made visible" },
-  { name: "id", field: "token_id", width: 72, help: "Its number in the vocabulary" },
+  { name: "id", field: "token_id", width: 72, help: "Token id in the vocabulary" },
   {
     name: "probability",
     field: "probability",
     width: 112,
-    help: "Under the model's raw distribution, before temperature and cuts",
+    help: "In the model's raw distribution, before any sampling settings",
   },
   {
     name: "surprisal",
@@ -30,7 +30,7 @@ export const COLUMNS = [
     hasUnit: true,
     descendsFirst: true,
     width: 124,
-    help: "Minus the logarithm of the probability: in nats, minus the logprob of Python and of the protocol",
+    help: "Negative log probability; in nats, the negative of logprob in Python",
   },
   {
     name: "rank",
@@ -45,9 +45,9 @@ export const COLUMNS = [
     hasUnit: true,
     descendsFirst: true,
     width: 112,
-    help: "Of the raw distribution at this position; Python has it in nats",
+    help: "Entropy of the raw distribution at this position; in nats in Python",
   },
-  { name: "instead", field: null, help: "The most probable other tokens" },
+  { name: "alternatives", field: null, help: "The most probable other tokens" },
 ];
 
 /**

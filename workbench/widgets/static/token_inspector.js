@@ -3,7 +3,7 @@
 import { requester } from "./asking.js";
 import { h } from "./dom.js";
 import { storeOf } from "./feed_store.js";
-import { information, inWords, percent, visible } from "./format.js";
+import { information, inWords, percent, tokenCount, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { openRoot } from "./root.js";
@@ -44,7 +44,7 @@ async function render({ model, el, host, signal }) {
     message.hidden = !text;
   });
   const goOn = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
-    said.textContent = `Goes on from token ${position + 1} with ${spoken(item)}.`;
+    said.textContent = `Branching at token ${position + 1} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
   };
   el.append(
@@ -146,11 +146,11 @@ function runFacts(store) {
     choose: () => store.select([position]),
   }));
   return {
-    title: count ? `${count} tokens` : "Token",
+    title: count ? tokenCount(count) : "Token",
     big: worst.length ? `${information(mean, store.unit, 2)} per token` : "",
     say: count
-      ? "Choose a token to see what else could have come there. These surprised most:"
-      : "Each token's probability and its alternatives are shown here.",
+      ? "Select a token to see its alternatives. The most surprising tokens:"
+      : "The probability and alternatives of each token appear here.",
     listed: "The most surprising tokens",
     options,
     rest: "",
@@ -165,10 +165,10 @@ function tokenFacts(store, position, goOn) {
   const candidates = isKnown ? ranked(token, alternatives ?? []) : [];
   const covered = candidates.reduce((sum, item) => sum + item.probability, 0);
   const covers = `These ${inWords(candidates.length)} cover ${percent(Math.min(1, covered))}.`;
-  let rest = store.reads ? covers : `${covers} Choose another to go on from it.`;
+  let rest = store.reads ? covers : `${covers} Choose another to branch from it.`;
   if (alternatives === null) rest = "…";
   else if (store.reads && token.logprob === null)
-    rest = "No text comes before the first token, so nothing predicts it.";
+    rest = "The first token has no probability, because no text comes before it.";
   else if (!candidates.length) rest = "No alternatives were recorded for this run.";
   return {
     title: placeInWords(store, position),
@@ -187,7 +187,7 @@ function alternativeOption(item, most, goOn) {
   return {
     key: `id-${item.id}`,
     kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
-    title: item.isSelf || !goOn ? `id ${item.id}` : `id ${item.id}; go on from here`,
+    title: item.isSelf || !goOn ? `id ${item.id}` : `id ${item.id}; branch from here`,
     isChosen: item.isSelf,
     parts: [
       ...row(item.label, item.probability / most, percent(item.probability)),

@@ -30,7 +30,7 @@ async function render({ model, el, host, signal }) {
   const head = tableHead(model, store);
   const table = h(
     "table",
-    { role: "grid", "aria-label": "Generated tokens", "aria-multiselectable": "true", tabindex: 0 },
+    { role: "grid", "aria-label": "Tokens", "aria-multiselectable": "true", tabindex: 0 },
     h("colgroup", {}, ...COLUMNS.map((column) => h("col", column.width ? { style: `width:${column.width}px` } : {}))),
     h("thead", {}, head.root),
     body,
@@ -82,7 +82,7 @@ function tableHead(model, store) {
     if (!field) return h("th", { scope: "col", title: help, text: name });
     const button = h(
       "button",
-      { type: "button", class: "wb-sort", title: `${help}. Sorts.`, on: { click: () => sortBy(model, field) } },
+      { type: "button", class: "wb-sort", title: `${help}. Click to sort.`, on: { click: () => sortBy(model, field) } },
       h("span", { class: "wb-sort-name", text: name }),
       h("span", { class: "wb-sort-mark", "aria-hidden": "true" }),
     );
@@ -150,10 +150,9 @@ function filterBar(model, signal) {
       const query = model.get("query");
       // A text that only looks like a comparison may be what the tokens say.
       const misread = shown === 0 && all > 0 ? misreadIn(query) : "";
-      const hint =
-        "rank>3; names are position (from 0, as in Python), id, probability, surprisal, logprob, rank and entropy";
+      const names = "position (from 0, as in Python), id, probability, surprisal, logprob, rank or entropy";
       const text = misread
-        ? `${misread} is no comparison. Write a name, a sign and a number: ${hint}.`
+        ? `${misread} is not a comparison. Write a name, an operator and a number, such as rank>3. Names: ${names}.`
         : query.trim()
           ? `${shown} of ${all} tokens`
           : "";

@@ -32,7 +32,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     class: "wb-output",
     tabindex: 0,
     role: "group",
-    "aria-label": `${label}; arrow keys walk through its tokens`,
+    "aria-label": `${label}; arrow keys move between its tokens`,
     dir: "auto",
   });
   keepKeys(output);
@@ -122,7 +122,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
 function whyEmpty(store) {
   if (store.state === "idle") return "The answer appears here, token by token.";
   if (store.active) return progressInWords(store, "prompt", Date.now());
-  return store.state === "finished" ? "The model ended its turn without a token." : "";
+  return store.state === "finished" ? "The model ended its turn without generating a token." : "";
 }
 
 /** A token of the prompt, which cannot be selected. @param {Token} token @param {Look} look @param {Unit} unit */

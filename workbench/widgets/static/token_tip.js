@@ -22,7 +22,7 @@ export function tokenTip(output, store) {
       return;
     }
     name.textContent = spoken(token);
-    facts.textContent = `${factsInWords(token, store.unit)}${store.forks.includes(position) ? "; branches part here" : ""}`;
+    facts.textContent = `${factsInWords(token, store.unit)}${store.forks.includes(position) ? "; branches fork here" : ""}`;
     if (tip.previousElementSibling !== output) output.after(tip);
     if (!tip.matches(":popover-open")) tip.showPopover();
     placeAt(tip, lineAt(span, event.clientY));

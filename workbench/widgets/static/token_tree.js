@@ -28,7 +28,7 @@ async function render({ model, el, host, signal }) {
   openRoot({ model, el, signal }, "wb-tree");
   const empty = h("p", {
     class: "wb-quiet wb-tree-empty",
-    text: "Each run of the prompt becomes a branch. Run it again, and see here where the answers part.",
+    text: "Each run of the prompt becomes a branch. Run it again to see where the answers fork.",
   });
   const message = h("p", { class: "wb-message", role: "alert", hidden: true });
   const ask = requester(model, signal, (text) => {
@@ -105,7 +105,7 @@ function words(branch) {
   const name = h("span", { class: "wb-branch-name", text: String(branch.name) });
   const parting = own
     ? [
-        ` at ${at + 1} `,
+        ` at token ${at + 1} `,
         h("code", { class: "wb-branch-own", text: visible(own[0]) }),
         ` ${percentOf(own[1])}`,
         ...(instead ? [" instead of ", h("code", { text: visible(instead[0]) }), ` ${percentOf(instead[1])}`] : []),

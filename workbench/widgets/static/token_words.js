@@ -1,6 +1,6 @@
 // One token in words, and the tokens that stand out.
 
-import { information, percentOf, surprisal, visible } from "./format.js";
+import { information, percentOf, surprisal, tokenCount, visible } from "./format.js";
 
 /**
  * @import { Unit } from "./format.js"
@@ -46,8 +46,8 @@ export function surprisals(tokens, most) {
 
 /** @param {Token} token @param {Unit} unit */
 export function factsInWords(token, unit) {
-  const entropy = token.entropy === null ? null : `entropy here ${information(token.entropy, unit, 1)}`;
-  if (token.logprob === null) return ["no probability is known", entropy].filter(Boolean).join(", ");
+  const entropy = token.entropy === null ? null : `entropy ${information(token.entropy, unit, 1)}`;
+  if (token.logprob === null) return ["probability unknown", entropy].filter(Boolean).join(", ");
   const rank = token.rank ? `rank ${token.rank}` : null;
   const surprise = information(surprisal(token.logprob), unit, 1);
   return [percentOf(token.logprob), rank, surprise, entropy].filter(Boolean).join(", ");
@@ -64,7 +64,7 @@ export function spoken({ label }) {
  */
 export function placeInWords({ tokens }, position) {
   if (position < tokens.length) return `Token ${position + 1} of ${tokens.length}`;
-  return tokens.length === 1 ? "The end, after 1 token" : `The end, after ${tokens.length} tokens`;
+  return `End token, after ${tokenCount(tokens.length)}`;
 }
 
 /** The same token in Python. @param {{tokens: Token[]}} run @param {number} position */
@@ -78,6 +78,6 @@ export function placeInPython({ tokens }, position) {
  */
 export function announcement(run, position) {
   const token = run.steps[position];
-  const fork = run.forks.includes(position) ? " Branches part here." : "";
+  const fork = run.forks.includes(position) ? " Branches fork here." : "";
   return `${placeInWords(run, position)}: ${spoken(token)}. ${factsInWords(token, run.unit)}.${fork}`;
 }

@@ -37,7 +37,7 @@ async function render({ model, el, host, signal }) {
     class: "wb-scope-chart",
     role: "group",
     tabindex: 0,
-    "aria-label": "Tokens of the run; arrow keys walk through them",
+    "aria-label": "Tokens of the run; arrow keys move between them",
   });
   const idPrefix = uniqueId("step");
   const body = h("tbody");

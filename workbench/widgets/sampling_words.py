@@ -1,0 +1,28 @@
+"""Sampling settings in words, as static/sampling_fields.js says them."""
+
+from __future__ import annotations
+
+import json
+
+from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+
+
+def sampling_phrases(params: SamplingParams) -> list[str]:
+    """Return a phrase for each setting of a run; ``effective_sampling`` decides which fields count."""
+    effective = effective_sampling(params)
+    strategy = {
+        SamplingStrategy.greedy: "greedy",
+        SamplingStrategy.top_p: f"top-p {effective.top_p:g}",
+        SamplingStrategy.top_k: f"top-k {effective.top_k}",
+    }[effective.strategy]
+    draws = effective.strategy != SamplingStrategy.greedy
+    stops = ", ".join(json.dumps(text, ensure_ascii=False) for text in params.stop or ())
+    phrases = [
+        strategy,
+        f"temperature {effective.temperature:g}" if draws else "",
+        f"up to {params.max_tokens} tokens" if params.max_tokens else "any length",
+        f"repetition penalty {params.repetition_penalty:g}" if params.repetition_penalty not in (None, 1.0) else "",
+        f"seed {params.seed}" if params.seed is not None else "",
+        f"stops at {stops}" if stops else "",
+    ]
+    return [phrase for phrase in phrases if phrase]

@@ -60,24 +60,24 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conversed:
-    """What came of `Workbench.converse`."""
+    """Result of `Workbench.converse`."""
 
     messages: list[Message]
-    """The conversation: the messages given, the model's answers, and the results of the calls that were run."""
+    """Conversation: the given messages, the model's answers and the results of the calls that were run."""
     runs: list[ChatRun] = field(repr=False)
-    """One for each answer of the model."""
+    """Runs, one for each answer of the model."""
     ended: Literal["answered", "unapproved", "max_rounds"]
-    """Whether the model answered without a call, or asked for calls that nobody was there to approve, or once more
-    after the last round."""
+    """Why the loop ended: the model answered without a tool call, its calls were not approved because ``approve`` is
+    None, or it made calls after the last round."""
 
     @property
     def message(self) -> CompletionMessage:
-        """The model's last answer; its ``tool_calls`` were not run."""
+        """Last answer of the model; its ``tool_calls`` were not run."""
         return cast("CompletionMessage", self.messages[-1])
 
     @property
     def text(self) -> str:
-        """Of the model's last answer."""
+        """Text of the model's last answer."""
         return self.runs[-1].text
 
 
@@ -282,9 +282,11 @@ def function_tools(
             continue
         tool = function_tool(function, f"{field}[{index}]")
         if tool.is_async:
-            raise InvalidRequestError(f"{field}[{index}]", function, "a plain function: its result is waited for")
+            raise InvalidRequestError(f"{field}[{index}]", function, "a plain function, not an async one")
         if tool.name in tools:
-            raise InvalidRequestError(f"{field}[{index}]", function, f"of a name that no other has, not {tool.name!r}")
+            raise InvalidRequestError(
+                f"{field}[{index}]", function, f"a function with a unique name, not another {tool.name!r}"
+            )
         tools[tool.name] = tool
     return tools
 

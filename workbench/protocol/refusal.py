@@ -94,7 +94,9 @@ def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None)
         return Problem(path, given, _unknown_field(str(loc[-1]), owners(model, loc[:-1]) if model else []))
     if kind.startswith("union_tag_"):
         tag = str(context["discriminator"]).strip("'")
-        allowed = f"one of {context['expected_tags']}" if "expected_tags" in context else "given: it tells the kind"
+        allowed = (
+            f"one of {context['expected_tags']}" if "expected_tags" in context else "given, because it selects the type"
+        )
         return Problem(f"{path}.{tag}".removeprefix("."), context.get("tag"), allowed)
     if kind == "json_invalid":
         return Problem(path, given, f"valid JSON ({context['error']})")

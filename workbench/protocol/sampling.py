@@ -29,7 +29,7 @@ MAX_STOP_LENGTH = 256
 
 
 class SamplingStrategy(StrEnum):
-    """Which of the parameters take part: see ``effective_sampling``."""
+    """Sampling strategy, which decides which parameters are used."""
 
     greedy = "greedy"
     top_p = "top_p"
@@ -37,27 +37,27 @@ class SamplingStrategy(StrEnum):
 
 
 class SamplingParams(ProtocolModel):
-    """How tokens are chosen and when to stop. A value out of range, or of a wrong type, is an ``InvalidRequestError``.
+    """Sampling and stopping parameters. A value of the wrong type or out of range raises ``InvalidRequestError``.
 
-    Every number is strict: a text or a bool is no number, 2.5 is no whole number. None means the default.
-    ``seed`` and ``stop`` are additions, and are left out when a request is written without them.
+    Numbers are strict: strings and bools are refused, and so is 2.5 for a whole number. None means the default.
+    ``seed`` and ``stop`` are additions to the protocol; they are omitted from JSON if they are not set.
     """
 
     strategy: SamplingStrategy = SamplingStrategy.greedy
     temperature: float | None = 0.0
-    """Divides the logits, 0 to 1e6; below 1e-5 it is greedy. Not used by ``greedy``."""
+    """Divides the logits, from 0 to 1e6; below 1e-5 is greedy. Ignored by the strategy ``greedy``."""
     top_p: float | None = 0.95
-    """Share of probability that is kept, above 0 and at most 1 (off). Used by the strategy ``top_p`` alone."""
+    """Probability mass to sample from, above 0 and at most 1 (off). Used only by the strategy ``top_p``."""
     top_k: int | None = 0
-    """Number of tokens that are kept, 0 is off; clipped to the vocabulary. Used by the strategy ``top_k`` alone."""
+    """Number of tokens to sample from; 0 is off. Clipped to the vocabulary. Used only by the strategy ``top_k``."""
     max_tokens: int | None = 0
-    """Tokens to generate at most; 0 until the end of the turn or of the context."""
+    """Maximum number of tokens to generate; 0 is until the end of the turn or the context."""
     repetition_penalty: float | None = 1.0
-    """Above 0; 1 is off, above 1 tokens that have occurred get less likely. Used by every strategy."""
+    """Penalty for repeated tokens, above 0; 1 is off, above 1 makes them less likely. Used by every strategy."""
     seed: int | None = Field(default=None, exclude_if=lambda seed: seed is None)
-    """0 to 2**63 - 1; the same request with the same seed gives the same tokens. None: a fresh one each time."""
+    """Random seed, 0 to 2**63 - 1: the same request and seed give the same tokens. None uses a new one each time."""
     stop: list[str] | None = Field(default=None, exclude_if=lambda stop: not stop)
-    """Generation ends before the first of these texts; at most 16, of 1 to 256 characters each."""
+    """Stop strings, before the first of which generation ends; at most 16, of 1 to 256 characters each."""
 
     @field_validator("temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed", "stop", mode="before")
     @classmethod

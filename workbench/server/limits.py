@@ -75,7 +75,7 @@ class LimitConcurrency:
         if scope["type"] != "http" or scope["method"] != "POST":  # the others only look something up
             await self._app(scope, receive, send)
         elif self._inside >= self._limits.max_concurrent:
-            busy = BusyError(f"{self._inside} requests are being answered already; try again later")
+            busy = BusyError(f"the server is already handling {self._inside} requests; try again later")
             await error_response(busy)(scope, receive, send)
         else:
             self._inside += 1

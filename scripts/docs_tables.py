@@ -69,7 +69,7 @@ def provider_types() -> str:
     for name in providers.PROVIDER_TYPES:
         _, _, what = _summary(providers.provider_class(name)).partition(": ")
         rows.append((f"`{name}`", f"{what[0].upper()}{what[1:]}"))
-    return _table(("`provider_type`", "description"), rows)
+    return _table(("`provider_type`", "what it is"), rows)
 
 
 def capabilities() -> str:
@@ -177,7 +177,7 @@ def widget_attributes(kind: type[WorkbenchWidget]) -> str:
     ]
     rows += [(f"`{name}`", _summary(value)) for name, value in called if isinstance(value, property)]
     rows += [(f"`{name}()`", _summary(value)) for name, value in called if inspect.isfunction(value)]
-    return _table(("attribute", "description"), rows)
+    return _table(("attribute", "what it is"), rows)
 
 
 def _members(kind: type[WorkbenchWidget]) -> list[tuple[str, Any]]:

@@ -35,7 +35,7 @@ _COLUMNS = ("run", "model", "position", "token_id", "text", "logprob", "probabil
 
 
 class Compared(Protocol):
-    """What is read of a run."""
+    """The part of a run that a comparison reads."""
 
     @property
     def id(self) -> str: ...
@@ -59,7 +59,7 @@ class Compared(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where two runs part."""
+    """Position at which two runs differ first."""
 
     position: int
     """Position of the reference's first token that differs; its number of tokens if it ended there."""
@@ -68,7 +68,7 @@ class Divergence:
 
 
 class Pair:
-    """The reference and one other run; read anew by ``Comparison.read``."""
+    """The reference and one other run, updated by ``Comparison.read``."""
 
     def __init__(self, reference: Compared, other: Compared, why: str | None) -> None:
         self.reference = reference
@@ -92,11 +92,11 @@ class Pair:
         return float(np.mean(known)) if known else None
 
     def read(self, until_s: float = math.inf) -> None:
-        """Compare the tokens that have come, then their distributions as long as there is time.
+        """Compare the tokens so far, then their distributions until the time is up.
 
         Args:
-            until_s: when to stop, on the monotonic clock. A model's thread hands out one distribution a step, so that
-                they may come more slowly than tokens do; what is left is read the next time.
+            until_s: when to stop, on the monotonic clock. A model's thread returns one distribution per step, which may
+                be slower than the tokens; the rest is read the next time.
         """
         # Whether they have ended is read first: what is read after it is at least as new.
         ended = self.reference.done, self.other.done

@@ -12,7 +12,7 @@
     ├── ModelNotFoundError (LookupError)      no provider serves a model of that name
     ├── ModelLoadError                        a model folder cannot be loaded
     │   ├── ModelFormatError                  no config, an unknown architecture, damaged or missing files
-    │   ├── UnprovenModelError                the engine and transformers compute different logits
+    │   ├── UnprovenModelError                decode steps differ from the forward over the whole text
     │   ├── UnsafeModelError                  pickled weights, or custom code that would run
     │   └── InsufficientMemoryError           the model does not fit in memory
     ├── CatalogError                          a model cannot be installed in the cache
@@ -129,7 +129,7 @@ class ModelFormatError(ModelLoadError):
 
 
 class UnprovenModelError(ModelLoadError):
-    """The engine's logits for this model differ from those of transformers; the message says how."""
+    """Decode steps do not compute what the model's forward computes over the whole text; the message says how."""
 
 
 class UnsafeModelError(ModelLoadError):

@@ -148,7 +148,7 @@ def _check_bounds(bounds: dict[str, Any], highest: float, allowed: str) -> None:
     if low is None and high is None:
         raise InvalidRequestError("at_least", None, "given, or at_most: without a bound nothing is checked")
     if low is not None and high is not None and low > high:
-        raise InvalidRequestError("at_least", low, f"at most at_most, which is {high}")
+        raise InvalidRequestError("at_least", low, f"no larger than at_most, which is {high}")
 
 
 def _outside(value: float, low: float | None, high: float | None) -> bool:

@@ -1,7 +1,6 @@
-"""What a run tells about itself beyond the protocol's wire format: tokens, usage, and the facts of a model.
+"""Facts about runs and models beyond the protocol's wire format: tokens, usage, prompts, scores and model cards.
 
-Plain frozen dataclasses that every layer may read: the providers make them, the session keeps them, widgets and
-the command line show them.
+They are plain frozen dataclasses, made by providers and shown by widgets and the command line.
 """
 
 from __future__ import annotations
@@ -225,46 +224,46 @@ class SamplingStage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamplingTrace:
-    """How a token was chosen, or would have been under other parameters."""
+    """How a token was chosen, or would have been chosen with other parameters."""
 
     stages: tuple[SamplingStage, ...]
     number: float | None
     """Random number of the draw, from 0 to below 1; None if the choice was greedy or forced."""
     token_id: int
     text: Callable[[int], str]
-    """A token's text by its id."""
+    """Function that returns a token's text by its id."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptPosition:
-    """All that a generated token was chosen from: enough to make the choice again without its model."""
+    """Everything that a generated token was chosen from, so that the choice can be repeated without the model."""
 
     logits: NDArray[np.float32]
-    """Raw, shape (vocab,)."""
+    """Raw logits, shape (vocab,)."""
     number: float | None
-    """The random number of the draw; None where none was drawn."""
+    """Random number of the draw; None if none was drawn."""
     seen_ids: tuple[int, ...] = ()
-    """Tokens of the prompt and the text before, on which the repetition penalty falls."""
+    """Tokens of the prompt and the text before, which the repetition penalty applies to."""
     allowed: NDArray[np.bool_] | None = None
-    """What a grammar left to choose from, shape (vocab,); None without one."""
+    """Tokens that the grammar allows, shape (vocab,); None without a grammar."""
     is_forced: bool = False
-    """The grammar left no choice."""
+    """Whether the grammar left no choice."""
 
 
 class Inspector(Protocol):
-    """Answers questions about a run's past positions, without computing the model again."""
+    """Access to the past positions of a run, without running the model again."""
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
-        """The raw distribution at a generated position, by token id, shape (vocab,)."""
+        """Return the raw logprobs at a generated position by token id, shape (vocab,)."""
 
     def trace(self, position: int, sampling_params: SamplingParams | None, number: float | None) -> SamplingTrace:
-        """The sampling chain there; with other parameters or another random number if given."""
+        """Return the sampling chain at a position, with other parameters or another random number if given."""
 
     def text(self, token_id: int) -> str:
-        """A token's text."""
+        """Return a token's text."""
 
     def kept(self, position: int) -> KeptPosition:
-        """What the other answers are made of, for whoever writes it down."""
+        """Return the data from which the other results can be recomputed, for recording."""
 
 
 @dataclass(frozen=True, slots=True)

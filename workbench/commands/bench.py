@@ -50,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--precision",
         default="int4,bf16,float32",
         metavar="LIST",
-        help=f"precisions of the workbench: any of {','.join(PRECISIONS)} (default: %(default)s)",
+        help=f"precisions of the workbench: any of {', '.join(PRECISIONS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--against",
@@ -62,7 +62,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--tasks",
         default=",".join(SPEED_TASKS),
         metavar="LIST",
-        help=f"any of {','.join(SPEED_TASKS)},exactness (default: all but exactness)",
+        help=f"any of {', '.join(SPEED_TASKS)}, exactness (default: all but exactness)",
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measured rounds (default: %(default)s)")
     parser.add_argument(

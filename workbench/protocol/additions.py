@@ -1,6 +1,6 @@
-"""Every difference between this package and the Llama Stack protocol of October 2024, as data.
+"""All differences between this package and the Llama Stack protocol of October 2024, as data.
 
-The conformance test accepts these and nothing else, and fails too where one of them is no longer true.
+The conformance test accepts only these differences, and fails if one of them no longer exists.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ ADDITIONS: tuple[Addition, ...] = (
 
 
 def additions_table() -> str:
-    """The additions as aligned text, one a line."""
+    """Return the additions as an aligned text table."""
     path_width = max(len(addition.path) for addition in ADDITIONS)
     declared_width = max(len(addition.declared) for addition in ADDITIONS)
     return "\n".join(

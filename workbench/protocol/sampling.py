@@ -81,11 +81,11 @@ def validate_sampling(params: SamplingParams, field: str = "sampling_params") ->
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSampling:
-    """What a strategy leaves of the parameters; those that take no part have their neutral value."""
+    """Parameters that a strategy uses; unused ones have their neutral value."""
 
     strategy: SamplingStrategy
     temperature: float
-    """0 for greedy, else above 0."""
+    """0 for greedy, otherwise above 0."""
     top_p: float
     """1 is off."""
     top_k: int
@@ -93,10 +93,10 @@ class EffectiveSampling:
 
 
 def effective_sampling(params: SamplingParams) -> EffectiveSampling:
-    """The decision table: the strategy decides which fields count.
+    """Return the parameters that the strategy uses.
 
     ========  ===========================  =====================================
-    strategy  fields that count            greedy nevertheless
+    strategy  fields used                  greedy if
     ========  ===========================  =====================================
     greedy    none
     top_p     ``temperature``, ``top_p``   temperature 0 (or below 1e-5)
@@ -115,12 +115,12 @@ def effective_sampling(params: SamplingParams) -> EffectiveSampling:
 
 
 def effective_strategy(params: SamplingParams) -> SamplingStrategy:
-    """The strategy that the parameters amount to: a sampling strategy without any choice left is ``greedy``."""
+    """Return the effective strategy: a sampling strategy that leaves no choice is ``greedy``."""
     return effective_sampling(params).strategy
 
 
 def sampling_conflict(params: SamplingParams) -> str | None:
-    """What contradicts itself, in a sentence for the user; None where nothing does. The caller warns, once a call."""
+    """Return a warning about contradictory parameters; None if there are none. Callers warn once per call."""
     if params.strategy == SamplingStrategy.greedy and _or_default(params, "temperature") > 0:
         return (
             f"strategy is greedy, so temperature={params.temperature:g} is ignored; "
@@ -144,7 +144,7 @@ def _is_number(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """A whole number, 0 or above; a bool is none, a NumPy integer is one."""
+    """Return whether the value is a whole number, 0 or above: an int or NumPy integer, but not a bool."""
     return not isinstance(value, bool) and isinstance(value, numbers.Integral) and int(value) >= 0
 
 

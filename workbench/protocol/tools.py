@@ -40,12 +40,12 @@ class ToolPromptFormat(StrEnum):
 
 
 def known_tool(name: object) -> object:
-    """The enum member for a built-in tool's name; any other name as it is."""
+    """Return the enum member for a built-in tool's name, and any other name unchanged."""
     return BuiltinTool(name) if isinstance(name, str) and name in BuiltinTool.__members__ else name
 
 
 ToolArgument: TypeAlias = JsonValue
-"""Any JSON, nested as deep as it comes; the original's stops at lists and dicts of plain values."""
+"""Any JSON value; the original protocol allows only plain values and lists and dicts of them."""
 
 
 class ToolCall(ProtocolModel):

@@ -23,14 +23,14 @@ PAGE = "/docs"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask a server."""
+    """Access rules of a server."""
 
     token: str | None
-    """Asked for on every route; None asks for nothing, which is for loopback and tests alone."""
+    """Token required on every route; None requires none, which is meant only for loopback and tests."""
     hosts: frozenset[str] = LOOPBACK
-    """Names by which the server may be called, without the port: behind a forwarded port it is another one."""
+    """Allowed host names, without ports, because a forwarded port differs."""
     origins: frozenset[str] = frozenset()
-    """Pages of other origins that may ask, as ``https://name:port``; the server's own page always may."""
+    """Allowed origins of other pages, as ``https://name:port``; the server's own page is always allowed."""
 
     def allows_host(self, header: str) -> bool:
         return _host_name(header) in self.hosts

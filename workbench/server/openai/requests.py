@@ -57,7 +57,7 @@ class GenerationRequest(OpenAIRequest):
     stop: str | list[str] | None = None
     """One stop string or up to 16, of 1 to 256 characters each; null and an empty list are none."""
     max_tokens: Annotated[int | None, Field(ge=1)] = None
-    """1 or above. The default is as many as fit for chat, and 16 for completions."""
+    """1 or above. The default is as many as fit for a conversation, and 16 for a completion."""
     stream: bool | None = False
     """Whether to stream the answer as server-sent events."""
     stream_options: StreamOptions | None = None
@@ -128,8 +128,8 @@ class ChatRequest(GenerationRequest):
     """Request to answer a conversation."""
 
     messages: list[OpenAIMessage]
-    """Messages of every role except the old `function`, with texts or parts. `name` and `detail` have no effect, because
-    chat templates do not use them; `tool_call_id` links a result to its call. Audio and files are refused."""
+    """Messages of every role except the old `function`, with texts or parts. `name` and `detail` have no effect: chat
+    templates do not use them, and `tool_call_id` links a result to its call. Audio and files are refused."""
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     """Newer name of `max_tokens`; give only one of them."""
     logprobs: bool | None = False
@@ -216,7 +216,7 @@ class CompletionRequest(GenerationRequest):
     prompt: str | list[str] | list[int] | list[list[int]]
     """A text, or a list of texts if `stream` is not true; token ids are refused."""
     logprobs: Annotated[int | None, Field(ge=0)] = None
-    """Number of most probable tokens to return besides the sampled one: 0 returns only that one, null none. In a stream, a
+    """Number of most probable tokens to return besides the sampled one: 0 returns only that one, null none. A streamed
     token comes with the text that it is part of; `text_offset` counts characters of the whole text."""
     best_of: Annotated[int | None, Field(ge=1), Refused(1)] = 1
     echo: Annotated[bool | None, Refused(False)] = False

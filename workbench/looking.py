@@ -87,7 +87,7 @@ class Looking:
     def call_steps(self) -> list[CallStep]:
         """Return the tool-call facts of every token: how probable a call was, its parse state, what a schema removed.
 
-        The probability is a lower bound at positions whose logits are no longer kept.
+        The probability is a lower bound at positions whose logits are gone before they were read.
 
         Raises:
             InvalidRequestError: the run has no tools whose calls are parsed from the model's text.

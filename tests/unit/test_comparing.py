@@ -267,5 +267,5 @@ def test_its_repr_says_who_where_and_how_far(bench: Workbench) -> None:
 def test_fewer_than_two_runs_are_refused(runs: Any) -> None:
     with pytest.raises(InvalidRequestError, match="runs must be two or more runs"):
         Comparison(runs)
-    with pytest.raises(InvalidRequestError, match="templates must be one for each"):
+    with pytest.raises(InvalidRequestError, match="templates must be a list with one hash for each"):
         Comparison([spelled("a"), spelled("b")], templates=["f00"])

@@ -148,7 +148,7 @@ def test_tokens_whose_ids_nobody_tells_are_compared_by_their_texts() -> None:
         (lambda: expect.prob(SCORE, " yes"), "at_least must be given, or at_most"),
         (lambda: expect.prob(SCORE, " yes", at_least=2), "at_least must be a probability"),
         (lambda: expect.prob(SCORE, " yes", at_most=math.nan), "at_most must be a probability"),
-        (lambda: expect.prob(SCORE, " yes", at_least=0.5, at_most=0.1), "at_least must be at most at_most"),
+        (lambda: expect.prob(SCORE, " yes", at_least=0.5, at_most=0.1), "at_least must be no larger than at_most"),
         (lambda: expect.prob(SCORE, " yes", position=2, at_least=0), "position must be the index of one of 2"),
         (lambda: expect.prob(SCORE, " yes", position=-1, at_least=0), "position"),
         (lambda: expect.prob(SCORE, " maybe", at_least=0), r"token must be one of the 2 tokens.*LogProbConfig"),

@@ -1,8 +1,8 @@
 # Everything a person or a machine runs here; `make help` lists it.
-# PYTHON     the interpreter that makes .venv (3.11 or newer)
-# ARGS       handed to the program that the target starts:  make play ARGS="--no-browser --port 8899"
-# WORKERS    processes that share the tests; each has its share of the cores
-# PIP_ARGS   handed to pip; where its index has no CPU build of torch, name a source of one here
+# PYTHON     the interpreter that creates .venv (3.11 or newer)
+# ARGS       arguments for the program that the target starts:  make play ARGS="--no-browser --port 8899"
+# WORKERS    number of test processes, among which the cores are divided
+# PIP_ARGS   arguments for pip, such as a source of a CPU build of torch if the index has none
 
 PYTHON ?= python3
 ARGS ?=
@@ -34,7 +34,7 @@ SHELL := bash
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMPS)/lab $(STAMPS)/compiled models ## make .venv with the pinned versions and pull the embedded models
+setup: $(STAMPS)/lab $(STAMPS)/compiled models ## create .venv with the pinned versions and pull the embedded models
 
 play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browser --port 8899"
 	@$(BIN)/workbench play $(ARGS)
@@ -42,13 +42,13 @@ play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browse
 lab: setup ## set up, then open JupyterLab in notebooks/
 	@$(BIN)/workbench lab $(ARGS)
 
-test: $(STAMPS)/test chromium models lint test-js ## set up, then run every gate, test and notebook; ARGS are pytest's
+test: $(STAMPS)/test chromium models lint test-js ## set up, then run all gates, tests and notebooks; ARGS go to pytest
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
-check: lint test-js ## the gates, and every test that needs no model, browser, kernel, Ray or server; what a push runs
+check: lint test-js ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
 	@$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
 
-lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction of imports, of Python and of JavaScript
+lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import directions of Python and JavaScript
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -59,13 +59,13 @@ lint: $(STAMPS)/test $(STAMPS)/node ## formatting, lint, types and the direction
 test-js: $(STAMPS)/node
 	@$(NPM) test
 
-bench: $(STAMPS)/bench models ## measure this machine, and break what the lessons claim: the tests marked bench
+bench: $(STAMPS)/bench models ## run the tests marked bench: measure this machine, and break what the lessons claim
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)
 
-notebooks: $(STAMPS)/test models ## run the lessons and store what they show; ARGS="02 05" takes some of them
+notebooks: $(STAMPS)/test models ## run the lessons and store their outputs; ARGS="02 05" runs only these
 	@$(BIN)/python -m scripts.notebooks $(ARGS)
 
-docs: $(STAMPS)/test ## build the documentation as a site, into build/docs
+docs: $(STAMPS)/test ## build the documentation site in build/docs
 	@$(BIN)/python scripts/docs_tables.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
 	@echo "build/docs/index.html"
@@ -77,8 +77,8 @@ clean: ## remove .venv, caches and build outputs; pulled models stay in the user
 # A stamp is newer than the files that pin the versions as long as what they pin is installed.
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
-	       "Name another one: make setup PYTHON=python3.12" >&2; exit 1; }
+	  echo "make: Python 3.11 or newer is required; '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
+	       "Choose another one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) 'pip==$(PIP_VERSION)'
 	@mkdir -p $(STAMPS) && touch $@
@@ -89,7 +89,7 @@ $(STAMPS)/lab: $(STAMPS)/venv $(PINS)
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/venv $(PINS)
-	@echo "Installing the pinned packages with what the tests need (a minute or two the first time) ..."
+	@echo "Installing the pinned packages and the test dependencies (a minute or two the first time) ..."
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(STAMPS)/lab
 
@@ -99,12 +99,12 @@ $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
 	@touch $@
 
 $(STAMPS)/node: package.json package-lock.json | $(STAMPS)/test
-	@echo "Installing what checks the JavaScript, into node_modules ..."
+	@echo "Installing the JavaScript checkers in node_modules ..."
 	@$(BIN)/npm ci --loglevel error >/dev/null
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/test
-	@echo "Installing the programs to measure against ..."
+	@echo "Installing the programs to compare with ..."
 	@$(INSTALL) --editable '.[test,bench]'
 	@touch $@
 

@@ -1,6 +1,6 @@
-"""Write the tables of docs/ that are made from the code, each between its marks; a test compares them.
+"""Write the tables in docs/ that are generated from the code, each between its marks; a test compares them.
 
-Run it from the repository's root after a change of what they tell of:
+Run it from the repository's root after changing what they show:
 
     .venv/bin/python scripts/docs_tables.py
 """
@@ -103,10 +103,10 @@ def precisions() -> str:
     rows = []
     for name in precision.PRECISIONS:
         asked = f"`{{type: {name}}}`" if name in configs else "`null`"
-        held = _summary(configs[name]) if name in configs else "The file's numbers in 32 bits: the reference."
+        held = _summary(configs[name]) if name in configs else "Weights in 32-bit floating point, the reference."
         in_layer, outside = (_bytes_each(weight, name) for weight in ("layers.0.weight", "embed_tokens.weight"))
         rows.append((f"`{name}`", asked, held, in_layer, outside))
-    head = ("precision", "`quantization` in a run config", "weights", "bytes a weight", "in embedding and head")
+    head = ("precision", "`quantization` in a run config", "weights", "bytes per weight", "in embedding and head")
     return _table(head, rows)
 
 
@@ -119,7 +119,7 @@ def commands() -> str:
 
 def additions() -> str:
     rows = [(f"`{one.path}`", _code(one.declared) if one.declared else one.kind, one.meaning) for one in ADDITIONS]
-    return _table(("what", "declared", "meaning"), rows)
+    return _table(("name", "declaration", "meaning"), rows)
 
 
 def routes() -> str:
@@ -128,7 +128,7 @@ def routes() -> str:
         for protocol in _PROTOCOLS
         for route in routes_of(protocol)
     ]
-    return _table(("method", "route", "what it does"), rows)
+    return _table(("method", "route", "description"), rows)
 
 
 def openai_fields() -> str:
@@ -143,16 +143,16 @@ def openai_fields() -> str:
         for name, field in model.model_fields.items():
             rows.setdefault((name, _openai_field(field)), []).append(request)
     told = [(f"`{name}`", ", ".join(having), what) for (name, what), having in rows.items()]
-    return _table(("field", "of", "what becomes of it"), sorted(told))
+    return _table(("field", "requests", "meaning"), sorted(told))
 
 
 def _openai_field(field: Any) -> str:
     for mark in field.metadata:
         if isinstance(mark, NoEffect):
-            return "taken, without effect"
+            return "accepted, without effect"
         if isinstance(mark, Refused):
             neutral = ["null", *(f"`{json.dumps(value)}`" for value in mark.neutral)]
-            return f"refused, but for {' and '.join(neutral)}"
+            return f"refused, except {' and '.join(neutral)}"
     return _line(field.description or "")
 
 

@@ -81,9 +81,9 @@ def _form(notebook: Notebook) -> Iterator[str]:
         yield "its first cell must be Markdown and begin with a title: # ..."
     if notebook["metadata"] != METADATA:
         keys = ", ".join(sorted(notebook["metadata"]))
-        yield f"its metadata must be the kernel's and the language's name alone, not {keys}: run `make notebooks`"
+        yield f"its metadata must be only the names of kernel and language, not {keys}: run `make notebooks`"
     if len({cell.get("id") for cell in cells}) != len(cells):
-        yield "every cell needs an id of its own: run `make notebooks`"
+        yield "every cell needs a unique id: run `make notebooks`"
 
 
 def _executed(notebook: Notebook) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _executed(notebook: Notebook) -> Iterator[str]:
 
 def _asserts(notebook: Notebook) -> Iterator[str]:
     if not any(_has_assertion(source(cell)) for _, cell in code_cells(notebook)):
-        yield "it asserts nothing: a lesson fails when what it teaches is no longer true (assert ..., wb.expect...)"
+        yield "it asserts nothing: a lesson must fail if what it teaches is no longer true (assert ..., wb.expect...)"
 
 
 def _exercises(notebook: Notebook) -> Iterator[str]:
@@ -114,14 +114,14 @@ def _exercises(notebook: Notebook) -> Iterator[str]:
     for at, cell in code_cells(notebook):
         if "answer" in cell["metadata"].get("tags", ()) and not all(map(_is_folded, cell["outputs"])):
             how = 'show it as HTML("<details>...</details>")'
-            yield f"the answer of cell {at} is seen as soon as all cells are run, which unfolds outputs: {how}"
+            yield f"the answer of cell {at} is visible after Run All, which unfolds outputs: {how}"
 
 
 def _compared(notebook: Notebook) -> Iterator[str]:
     shown = [(at, cell) for at, cell in code_cells(notebook) if cell["outputs"]]
     for at, cell in shown:
         if skipped := markers(cell) & {"NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION"}:
-            how = "every cell is run, and one that must fail is tagged raises-exception"
+            how = "every cell is run; tag a cell that must fail with raises-exception"
             yield f"cell {at} says {skipped.pop()}: {how}"
     ignored = [at for at, cell in shown if "NBVAL_IGNORE_OUTPUT" in markers(cell)]
     if 2 * len(ignored) > len(shown):
@@ -132,9 +132,9 @@ def _compared(notebook: Notebook) -> Iterator[str]:
 def _same_everywhere(notebook: Notebook) -> Iterator[str]:
     for where, text in _everything(notebook):
         if path := _ABSOLUTE_PATH.search(text):
-            yield f"{where} holds an absolute path: {path[0]}"
+            yield f"{where} contains an absolute path: {path[0]}"
         if address := _MEMORY_ADDRESS.search(text):
-            yield f"{where} holds a memory address: {address[0]}"
+            yield f"{where} contains a memory address: {address[0]}"
 
 
 def _readable(notebook: Notebook) -> Iterator[str]:
@@ -143,14 +143,14 @@ def _readable(notebook: Notebook) -> Iterator[str]:
         for kind, text in _outputs([cell]):
             length += len(text)
             if "widget" in kind:
-                how = "which nobody sees without a kernel: run `make notebooks`"
+                how = "which is invisible without a kernel: run `make notebooks`"
                 yield f"cell {at} stores widget state ({kind}), {how}"
             elif active := _active(kind, text):
-                yield f"cell {at} stores output that would run or load something: {active}"
+                yield f"cell {at} stores output that would execute or load something: {active}"
             elif kind not in _PICTURES and _PROGRESS_BAR.search(text):
                 yield f"cell {at} shows a progress bar: switch it off"
     if length > MAX_OUTPUT_CHARACTERS:
-        yield f"its outputs hold {length:,} characters, and may {MAX_OUTPUT_CHARACTERS:,}: smaller pictures, fewer rows"
+        yield f"its outputs have {length:,} characters, more than {MAX_OUTPUT_CHARACTERS:,}: use smaller pictures"
 
 
 _RULES: tuple[Callable[[Notebook], Iterable[str]], ...] = (

@@ -40,7 +40,7 @@ def main() -> int:
         return 2
     began = time.perf_counter()
     renewed = [_renewed(path) for path in paths]  # all of them, also after one that fails
-    print(f"{sum(renewed)} of {len(paths)} lessons are as they should be ({time.perf_counter() - began:.0f} s)")
+    print(f"{sum(renewed)} of {len(paths)} lessons are valid ({time.perf_counter() - began:.0f} s)")
     return int(not all(renewed))
 
 
@@ -59,7 +59,7 @@ def _renewed(path: Path) -> bool:
         return False
     took = f"{time.perf_counter() - began:.1f} s"
     is_new = write(path, settled(fresh, stored))
-    print(f"{path.name}: {'stored anew' if is_new else 'unchanged'} ({took})")
+    print(f"{path.name}: {'updated' if is_new else 'unchanged'} ({took})")
     wrong = objections(path.name, json.loads(path.read_text(encoding="utf-8")))
     print("".join(f"  {objection}\n" for objection in wrong), end="", file=sys.stderr)
     return not wrong

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/reference_tests.py FOLDER
 
-FOLDER gets a virtual environment with that implementation, which wants versions of its own; it is kept for the next
-time. Everything else needs no network. Exit code 0: all of its tests pass.
+The script creates a virtual environment with that implementation in FOLDER, because it needs other versions of its
+dependencies, and reuses it the next time. Nothing else needs the network. Exit code 0: all of its tests pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Take the pictures of the widgets that README.md and docs/ show: the real model in a real JupyterLab.
+"""Take the screenshots of the widgets in README.md and docs/, with the real model in a real JupyterLab.
 
 Run it from the repository's root after `make test` has set up what tests need:
 
@@ -117,13 +117,13 @@ _SETTLED = """async () => {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Take pictures of the widgets.")
+    parser = argparse.ArgumentParser(description="Take screenshots of the widgets.")
     parser.add_argument("scenes", nargs="*", metavar="SCENE", help=f"any of {', '.join(SCENES)} (default: all)")
     parser.add_argument("--into", type=Path, default=ROOT / "docs" / "images", metavar="FOLDER")
     parser.add_argument("--theme", default="JupyterLab Light")
     args = parser.parse_args()
     if unknown := set(args.scenes) - set(SCENES):
-        parser.error(f"no such scene: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown scene: {', '.join(sorted(unknown))}")
     args.into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, running_lab(Path(home)) as lab:
         take(lab, args.scenes or list(SCENES), args.into, args.theme)

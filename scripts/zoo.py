@@ -1,4 +1,4 @@
-"""Every causal architecture of transformers, as a small random model: what we compute against what transformers does.
+"""Compare our results with those of transformers for every causal architecture, as a small random model.
 
 python -m scripts.zoo             all of them
 python -m scripts.zoo mamba bert  some of them

@@ -1,7 +1,7 @@
 """A typed inference protocol, a local engine, and notebook widgets that show what a language model computes.
 
-Every public name is loaded when it is first used, so that ``import workbench`` costs next to nothing and loads neither
-torch nor transformers nor pandas.
+Public names are loaded on first use, so that ``import workbench`` is fast and loads neither torch, transformers nor
+pandas.
 """
 
 from __future__ import annotations

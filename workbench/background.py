@@ -36,7 +36,7 @@ class BackgroundLoop:
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         coroutine.close()
-        raise ClosedError("the workbench was closed; open a new one")
+        raise ClosedError("the workbench is closed; open a new one")
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end and return its result; not to be called on this loop's own thread."""
@@ -47,7 +47,7 @@ class BackgroundLoop:
             future.cancel()
             raise
         except CancelledError:
-            raise ClosedError("the workbench was closed while the request ran; open a new one") from None
+            raise ClosedError("the workbench was closed during the request; open a new one") from None
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what still runs and end the thread. Closing twice is harmless."""

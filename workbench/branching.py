@@ -25,17 +25,19 @@ def branched(
     """
     tokens = run.tokens
     if not is_count(position) or position > len(tokens):
-        raise InvalidRequestError("position", position, f"a whole number from 0 to {len(tokens)}, the tokens so far")
+        raise InvalidRequestError(
+            "position", position, f"a whole number from 0 to {len(tokens)}, the number of tokens so far"
+        )
     if not tokens and not run.done:
-        raise InvalidRequestError("position", position, "asked for after the first token, or the end, has come")
+        raise InvalidRequestError("position", position, "used after the run has its first token or has ended")
     if token_id is not None and not is_count(token_id):
-        raise InvalidRequestError("token_id", token_id, "the id of a token, 0 or above, or None")
+        raise InvalidRequestError("token_id", token_id, "None or a token id, 0 or above")
     params = run.sampling_params if sampling_params is None else sampling_params
     validate_sampling(params)
     given_ids = () if token_id is None else (int(token_id),)
     least = position + len(given_ids)
     if params.max_tokens and params.max_tokens < least:
-        allowed = f"0, or at least {least}: so many tokens the answer begins with"
+        allowed = f"0, or at least {least}, the number of tokens that the answer begins with"
         raise InvalidRequestError("sampling_params.max_tokens", params.max_tokens, allowed)
     if params.seed is None:  # the numbers that were drawn are the ones to go on with
         params = params.model_copy(update={"seed": run.seed})
@@ -51,10 +53,10 @@ def extended(run: Run[Any, Any], max_tokens: int | None) -> Request:
     """
     if not run.done or run.stop_reason not in (None, StopReason.out_of_tokens):
         given = f"{run.state}, {run.stop_reason}" if run.stop_reason else run.state
-        allowed = "cancelled, failed, or finished because the tokens ran out"
-        raise InvalidRequestError("state", given, f"{allowed}: a paused run is resumed, and one that is whole is ended")
+        allowed = "cancelled, failed or out_of_tokens: resume() a paused run; a complete answer cannot be extended"
+        raise InvalidRequestError("state", given, allowed)
     if max_tokens is not None and not is_count(max_tokens):
-        raise InvalidRequestError("max_tokens", max_tokens, "a whole number, 0 (until the end) or above, or None")
+        raise InvalidRequestError("max_tokens", max_tokens, "None or a whole number, 0 (until the end) or above")
     params = run.sampling_params.model_copy(update={"max_tokens": _in_all(run, max_tokens)})
     return branched(run, len(run.tokens), None, params)
 

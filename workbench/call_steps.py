@@ -127,7 +127,7 @@ class Openers:
     def __init__(self, opening: str) -> None:
         if not opening:
             raise InvalidRequestError(
-                "tools", "none", "those of a run whose calls are read here, from the model's text"
+                "tools", "none", "given to a run whose tool calls are parsed from the model's text"
             )
         self._opening = opening
         self._token_ids: list[int] | None = None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "workbench-capsule"
 VERSION: Final = 1
 MIME_TYPE = "application/vnd.workbench.capsule+json"
-"""Of a capsule in a notebook cell's output."""
+"""MIME type of a capsule in a notebook cell's output."""
 
 _PACKAGES = ("inference-workbench", "torch", "transformers", "tokenizers", "numba", "llvmlite", "numpy", "llguidance")
 """Those whose version an answer may depend on."""
@@ -53,60 +53,60 @@ class CapsuleToken(_Part):
     """One generated token."""
 
     token_id: int = Field(ge=-1, strict=True)
-    """-1 where a remote server did not tell."""
+    """-1 if a remote server did not report it."""
     text: str
     """The token decoded alone."""
     logprob: float | None
-    """Under the raw softmax; None where a remote server did not tell."""
+    """Under the raw softmax; None if a remote server did not report it."""
 
 
 class CapsuleModel(_Part):
-    """The model that answered, as far as its provider tells."""
+    """The model that answered, as far as its provider reports."""
 
     provider_type: str
     source: str
-    """Catalog name or hub id; of a folder, its name alone."""
+    """Catalog name or hub id; for a local folder, only its name."""
     precision: str | None
     device: str | None
     template_sha256: str | None
-    """Of the chat template; None for a text to continue."""
+    """SHA-256 of the chat template; None for a completion."""
     files: dict[str, str]
-    """SHA-256 by name of the files that it was loaded from; empty where the model runs elsewhere."""
+    """SHA-256 of the model's files by name; empty if the model does not run in this process."""
 
 
 class CapsuleMachine(_Part):
-    """Where it was computed."""
+    """The machine that computed the run."""
 
     threads: int
     processor: str
     features: list[str]
-    """Instruction sets that matter to matrix products."""
+    """CPU instruction sets that affect matrix products."""
     versions: dict[str, str]
-    """Of Python and of the packages that compute."""
+    """Versions of Python and of the packages that compute."""
 
 
 class Capsule(_Part):
-    """All that one run depended on, and what came of it; `Run.capsule` makes it and `workbench.replay` takes it."""
+    """Everything that a run depended on, and its result. Made by `Run.capsule`, repeated by `workbench.replay`."""
 
     format: Literal["workbench-capsule"] = FORMAT
     version: Literal[1] = VERSION
     request: _Request
-    """What was asked, in the words of the protocol: model, prompt or messages, sampling, tools, response format."""
+    """Request in the protocol's form: model, prompt or messages, sampling, tools and response format."""
     model: CapsuleModel
     machine: CapsuleMachine
     prompt_ids: list[_Id] | None
-    """The prompt's tokens; None where the provider does not tell."""
+    """Token ids of the prompt; None if the provider does not report them."""
     tokens: list[CapsuleToken]
-    """What came."""
+    """Generated tokens."""
     given: Annotated[int, Field(ge=0, strict=True)] = Field(default=0, exclude_if=lambda given: not given)
-    """How many of them, from the first on, the run was given: those kept of the one that it branched from, and the one
-    that was put after them."""
+    """Number of leading tokens that were not generated: those kept from the run it branched from, and the one that
+    was appended to them."""
     ended: Literal["finished", "cancelled", "failed"]
     stop_reason: StopReason | None
 
     @property
     def token_ids(self) -> list[int]:
-        """Of the generated tokens."""
+        """Ids of the generated tokens."""
         return [token.token_id for token in self.tokens]
 
     @property
@@ -116,18 +116,18 @@ class Capsule(_Part):
     # ---------------------------------------------------------------------------------------------- as JSON
 
     def to_json(self) -> str:
-        """One JSON object, sealed."""
+        """Return the capsule as a JSON object with a seal for each field."""
         return json.dumps(self._sealed(), indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes | Mapping[str, Any], *, allow_changed: bool = False) -> Self:
-        """The capsule that `to_json` wrote, or the same as a mapping.
+        """Return the capsule from the JSON that `to_json` wrote, or from a mapping.
 
         Args:
-            allow_changed: take it even where it was changed since, as to see what another seed would give.
+            allow_changed: accept a capsule that was changed since it was made, for example to try another seed.
 
         Raises:
-            InvalidRequestError: it is no capsule, malformed, or was changed since; names the field.
+            InvalidRequestError: it is not a capsule, is malformed or was changed; the error names the field.
         """
         data = dict(text) if isinstance(text, Mapping) else _object(text)
         _check_header(data)
@@ -138,26 +138,26 @@ class Capsule(_Part):
         return capsule
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write it into a file; raises `InvalidRequestError` where that is there already, or cannot be written."""
+        """Write the capsule to a file. Raise `InvalidRequestError` if the file exists or cannot be written."""
         target = typed_path(path, "path")
         try:
             with target.open("w" if overwrite else "x", encoding="utf-8") as file:
                 file.write(self.to_json() + "\n")
         except FileExistsError:
-            allowed = "a file that is not there yet; overwrite=True writes over this one"
+            allowed = "a file that does not exist yet; overwrite=True replaces this one"
             raise InvalidRequestError("path", str(path), allowed) from None
         except OSError as error:
-            allowed = f"a file that can be written ({reason(error)})"
+            allowed = f"a writable file ({reason(error)})"
             raise InvalidRequestError("path", str(path), allowed) from None
 
     @classmethod
     def load(cls, path: str | Path, *, allow_changed: bool = False) -> Self:
-        """The capsule in a file; raises as `from_json` does."""
+        """Return the capsule in a file. Raise as `from_json` does."""
         return cls.from_json(_text(path), allow_changed=allow_changed)
 
     @classmethod
     def in_notebook(cls, path: str | Path, *, allow_changed: bool = False) -> list[Self]:
-        """The capsules that a stored notebook shows, in the order of its cells; raises as `from_json` does."""
+        """Return the capsules in the outputs of a saved notebook, in order. Raise as `from_json` does."""
         found = []
         for place, data in _shown(_object(_text(path))):
             try:
@@ -193,7 +193,7 @@ def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
         ModelNotFoundError, ClosedError: its model, or the workbench, is no longer there to be asked.
     """
     if not run.done:
-        raise InvalidRequestError("capsule", run.state, "asked for after the run has ended: wait for its result()")
+        raise InvalidRequestError("capsule", run.state, "used after the run has ended: wait for its result()")
     made = run.request.body()
     if run.seed is not None:
         params = made.sampling_params or SamplingParams()
@@ -267,10 +267,10 @@ def _text(path: str | Path) -> str:
     try:
         return typed_path(path, "path").read_text(encoding="utf-8")
     except OSError as error:
-        allowed = f"a file that can be read ({reason(error)})"
+        allowed = f"a readable file ({reason(error)})"
         raise InvalidRequestError("path", str(path), allowed) from None
     except UnicodeDecodeError:
-        raise InvalidRequestError("path", str(path), "a file of UTF-8 text") from None
+        raise InvalidRequestError("path", str(path), "a UTF-8 text file") from None
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
@@ -286,21 +286,21 @@ def _object(text: str | bytes) -> dict[str, Any]:
 def _check_header(data: dict[str, Any]) -> None:
     """Before the rest: what is no capsule at all, or a newer one, is told as that."""
     if data.get("format") != FORMAT:
-        raise InvalidRequestError("format", data.get("format"), f"{FORMAT!r}: this is no capsule")
+        raise InvalidRequestError("format", data.get("format"), f"{FORMAT!r}: this is not a capsule")
     if data.get("version") != VERSION:
-        raise InvalidRequestError("version", data.get("version"), f"{VERSION}, which this workbench reads")
+        raise InvalidRequestError("version", data.get("version"), f"{VERSION}, the version that this workbench reads")
 
 
 def _check_seals(data: dict[str, Any], seals: object) -> None:
     if not isinstance(seals, dict):
-        raise InvalidRequestError("seals", seals, "the digests that a capsule is written with, by field")
+        raise InvalidRequestError("seals", seals, "the digests of the capsule's fields")
     for name, field in Capsule.model_fields.items():
         if name not in data and name not in seals and not field.is_required():
             continue
         if name not in data:
             raise InvalidRequestError(name, None, "given, because it is required")
         if seals.get(name) != _seal(data[name]):
-            allowed = "as it was when the capsule was made; allow_changed=True takes it as it is"
+            allowed = "unchanged since the capsule was made; allow_changed=True accepts the change"
             raise InvalidRequestError(name, data[name], allowed)
 
 
@@ -319,5 +319,5 @@ def _shown(notebook: dict[str, Any]) -> list[tuple[str, Any]]:
                 if MIME_TYPE in output.get("data", {}):
                     shown.append((f"cells[{at}].outputs[{index}]", output["data"][MIME_TYPE]))
     except (KeyError, TypeError, AttributeError):
-        raise InvalidRequestError("path", "a file without cells", "a notebook as Jupyter stores it") from None
+        raise InvalidRequestError("path", "a file without cells", "a Jupyter notebook") from None
     return shown

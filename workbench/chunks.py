@@ -40,7 +40,7 @@ class Chunks(Generic[Chunk, Response]):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Chunk]:
-        """The protocol's chunks from the first on, waiting for those to come; raises the run's error at its place.
+        """Iterate over the protocol's chunks from the first, waiting for new ones; raise the run's error at the end.
 
         Interrupting the wait cancels the run; leaving the loop does not.
         """
@@ -65,7 +65,7 @@ class Chunks(Generic[Chunk, Response]):
             return self._chunks[position:]
 
     def __aiter__(self) -> Stream[Chunk]:
-        """As iterating, for ``async for`` in any event loop."""
+        """Iterate over the chunks with ``async for``, in any event loop."""
         return Stream(self._read())
 
     async def _read(self) -> AsyncIterator[Chunk]:

@@ -26,15 +26,15 @@ _EPILOG = """\
 examples:
   workbench play                                   open the playground in JupyterLab
   workbench complete "The capital of France is"    continue a text
-  workbench chat                                   talk to the model
-  workbench doctor                                 what is wrong here, and what to do
+  workbench chat                                   chat with a model
+  workbench doctor                                 check this installation
 
 environment:
   WORKBENCH_CONFIG   run config to use instead of the embedded models
-  WORKBENCH_CACHE    folder of the converted models
-  WORKBENCH_STATE    folder of registrations
-  WORKBENCH_RECORD   folder of traces that the models' answers are recorded into
-  WORKBENCH_PLAY     folder of traces to answer from, without any model
+  WORKBENCH_CACHE    folder for converted models
+  WORKBENCH_STATE    folder for registrations
+  WORKBENCH_RECORD   folder to record the models' answers in, as traces
+  WORKBENCH_PLAY     folder of traces to replay instead of running models
 """
 
 
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line; each command's module adds its own part."""
     parser = argparse.ArgumentParser(
         prog="workbench",
-        description="Run language models here and see what they compute.",
+        description="Run language models on this machine and see what they compute.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -35,7 +35,7 @@ _COLUMNS = ("run", "model", "position", "token_id", "text", "logprob", "probabil
 
 
 class Compared(Protocol):
-    """What is read of a run."""
+    """The part of a run that a comparison reads."""
 
     @property
     def id(self) -> str: ...
@@ -59,44 +59,44 @@ class Compared(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where two runs part."""
+    """Position at which two runs differ first."""
 
     position: int
-    """Of the reference's first token that the other run does not have; its number of tokens where it has ended."""
+    """Position of the reference's first token that differs; its number of tokens if it ended there."""
     other_position: int
-    """The same in the other run; another number only where the tokenizers differ."""
+    """The position in the other run; it differs only if the tokenizers differ."""
 
 
 class Pair:
-    """The reference and one other run; read anew by ``Comparison.read``."""
+    """The reference and one other run, updated by ``Comparison.read``."""
 
     def __init__(self, reference: Compared, other: Compared, why: str | None) -> None:
         self.reference = reference
         self.other = other
         self.divergence: Divergence | None = None
-        """None where they do not part, or have not yet."""
+        """First difference; None if there is none so far."""
         self.kl_nats: list[float] = []
-        """From position 0 on; NaN where the logits are no longer kept."""
+        """KL divergence in nats at each position from 0; NaN if the logits are no longer kept."""
         self.why = why
-        """Why there are no such numbers, or no more; None where there are."""
+        """Why there are no more KL values; None if there is no reason."""
         self.by_text = False
-        """Whether characters were compared, because token ids mean different things to the two models."""
+        """Whether characters were compared, because the two models have different tokenizers."""
         self._vocabulary = _Vocabulary()
         self._learned = (0, 0)
         self._read = 0
 
     @property
     def mean_kl_nats(self) -> float | None:
-        """Over the positions where it is known; None where it is nowhere."""
+        """Mean KL divergence over the positions where it is known; None if it is known at none."""
         known = [value for value in self.kl_nats if not np.isnan(value)]
         return float(np.mean(known)) if known else None
 
     def read(self, until_s: float = math.inf) -> None:
-        """Compare the tokens that have come, then their distributions as long as there is time.
+        """Compare the tokens so far, then their distributions until the time is up.
 
         Args:
-            until_s: when to stop, on the monotonic clock. A model's thread hands out one distribution a step, so that
-                they may come more slowly than tokens do; what is left is read the next time.
+            until_s: when to stop, on the monotonic clock. A model's thread returns one distribution per step, which may
+                be slower than the tokens; the rest is read the next time.
         """
         # Whether they have ended is read first: what is read after it is at least as new.
         ended = self.reference.done, self.other.done
@@ -115,7 +115,7 @@ class Pair:
         """What the tokens tell of the two tokenizers; those after a difference too."""
         if self.reference.model == self.other.model:
             return
-        words: str | None = "nobody tells whether their tokenizers are the same"
+        words: str | None = "it is unknown whether their tokenizers are the same"
         if all(token.token_id >= 0 for token in tokens):
             words = self._vocabulary.contradiction(tokens)
         if words:
@@ -150,7 +150,7 @@ class Pair:
         try:
             one, other = self.reference.logprobs(position), self.other.logprobs(position)
         except UnsupportedFieldError:
-            self.why = "a model that is not in this process keeps no distributions"
+            self.why = "a model outside this process provides no distributions"
             return
         except (InvalidRequestError, ClosedError):
             self.kl_nats.append(float("nan"))
@@ -163,12 +163,12 @@ class Pair:
 
 
 class Comparison:
-    """Runs on one prompt against the first of them; readable while they go on.
+    """Comparison of runs on one prompt with the first of them; readable while they run.
 
     Args:
-        runs: two or more, the reference first.
-        templates: the hash of each run's chat template where it is known (``ModelCard.template_sha256``): another
-            template makes another prompt of the same messages.
+        runs: two or more runs, the reference first.
+        templates: hash of each run's chat template if known (``ModelCard.template_sha256``); different templates
+            render the same messages as different prompts.
     """
 
     def __init__(self, runs: Sequence[Compared], *, templates: Sequence[str | None] | None = None) -> None:
@@ -176,7 +176,7 @@ class Comparison:
             raise InvalidRequestError("runs", runs, "two or more runs")
         hashes = [None] * len(runs) if templates is None else list(templates)
         if len(hashes) != len(runs):
-            raise InvalidRequestError("templates", templates, f"one for each of the {len(runs)} runs")
+            raise InvalidRequestError("templates", templates, f"a list with one hash for each of the {len(runs)} runs")
         self.runs = tuple(runs)
         self._pairs = tuple(
             Pair(runs[0], run, None if template == hashes[0] else "their chat templates differ")
@@ -190,14 +190,14 @@ class Comparison:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The reference with each of the other runs, in their order."""
+        """Comparisons of the reference with each other run, in order."""
         return self.read()
 
     @property
     def divergence(self) -> int | None:
-        """The first position at which any run has another token than the reference, as `expect.divergence` tells it.
+        """First position at which any run differs from the reference, as in `expect.divergence`.
 
-        None where all are the same, or are so far.
+        None if all are the same so far.
         """
         found = [pair.divergence.position for pair in self.pairs if pair.divergence is not None]
         return min(found, default=None)
@@ -208,10 +208,11 @@ class Comparison:
         return all(run.done for run in self.runs)
 
     def read(self, patience_s: float = math.inf) -> tuple[Pair, ...]:
-        """Compare what has come since the last time; safe from any thread.
+        """Compare the tokens that are new since the last call; thread-safe.
 
         Args:
-            patience_s: how long to wait for distributions. All tokens are compared in any case; 0 compares them alone.
+            patience_s: maximum time to wait for distributions, in seconds. Tokens are always compared; 0 compares
+                only tokens.
         """
         until_s = time.monotonic() + patience_s
         with self._lock:
@@ -220,7 +221,7 @@ class Comparison:
         return self._pairs
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until all runs have ended, at most ``timeout`` seconds; whether they have."""
+        """Block until all runs have ended, at most ``timeout`` seconds. Return whether they have."""
         deadline_s = None if timeout is None else time.monotonic() + timeout
         for run in self.runs:
             left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
@@ -230,7 +231,7 @@ class Comparison:
         return True
 
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]:
-        """Call back after every new token and change of state of any run; returns the way to stop it."""
+        """Call ``callback`` after every new token and change of state; return a function that stops this."""
         unsubscribe = [run.subscribe(callback) for run in self.runs]
 
         def stop() -> None:
@@ -240,10 +241,10 @@ class Comparison:
         return stop
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per run and position.
+        """Return a table with one row per run and position.
 
-        The columns of ``Run.to_frame`` with the run's index and model before them, and after them ``is_same`` (its
-        text is the reference's up to and with this token) and ``kl_nats`` (NaN for the reference, and where unknown).
+        The columns are the run's index and model, those of ``Run.to_frame``, ``is_same`` (the text up to and including
+        this token is the reference's) and ``kl_nats`` (NaN for the reference and where unknown).
         """
         import pandas as pd
 
@@ -323,7 +324,7 @@ def _compared(pair: Pair | None, position: int) -> tuple[bool, float]:
 
 
 def _summary(pair: Pair) -> str:
-    where = "the same" if pair.divergence is None else f"other from token {pair.divergence.position + 1} on"
+    where = "the same" if pair.divergence is None else f"differs from token {pair.divergence.position + 1}"
     mean = pair.mean_kl_nats
     far = f"no KL, {pair.why}" if mean is None and pair.why else None if mean is None else f"mean KL {mean:.2g} nat"
     return ", ".join(filter(None, [f"{pair.other.model} {where}", far]))

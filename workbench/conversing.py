@@ -60,24 +60,24 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conversed:
-    """What came of `Workbench.converse`."""
+    """Result of `Workbench.converse`."""
 
     messages: list[Message]
-    """The conversation: the messages given, the model's answers, and the results of the calls that were run."""
+    """Conversation: the given messages, the model's answers and the results of the calls that were run."""
     runs: list[ChatRun] = field(repr=False)
-    """One for each answer of the model."""
+    """Runs, one for each answer of the model."""
     ended: Literal["answered", "unapproved", "max_rounds"]
-    """Whether the model answered without a call, or asked for calls that nobody was there to approve, or once more
-    after the last round."""
+    """Why the loop ended: the model answered without a tool call, its calls were not approved because ``approve`` is
+    None, or it made calls after the last round."""
 
     @property
     def message(self) -> CompletionMessage:
-        """The model's last answer; its ``tool_calls`` were not run."""
+        """Last answer of the model; its ``tool_calls`` were not run."""
         return cast("CompletionMessage", self.messages[-1])
 
     @property
     def text(self) -> str:
-        """Of the model's last answer."""
+        """Text of the model's last answer."""
         return self.runs[-1].text
 
 
@@ -88,26 +88,26 @@ class _Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The last turns of a conversation, to be put back with `Conversation.restore`."""
+    """Last turns of a conversation, which `Conversation.restore` puts back."""
 
     turns: list[Message]
     outcomes: dict[int, CallOutcome]
-    """By place in the conversation."""
+    """Outcomes of calls by the index of their results in the conversation."""
 
 
 class Conversation:
-    """A conversation with functions that is moved on a step at a time; not safe from several threads at once.
+    """A conversation with functions that advances step by step. It is not thread-safe.
 
-    The steps are `say`, `ask`, `take` once the answer has ended, and for each of its calls `result` and `settle`; then
-    `ask` again. `result` changes nothing, so it may run on a thread of its own.
+    The steps are `say`, `ask`, `take` when the answer has ended, `result` and `settle` for each of its calls, and `ask`
+    again. `result` changes nothing, so it may run on another thread.
 
     Args:
-        ask: starts the model's answer to messages.
-        functions: by name, those that can be run here.
-        turns: what was said before.
-        tool_choice: of the first answer to a user. ``required`` does not bind the answer to a result: a model that had
-            to call again could never answer.
-        tools: name, description and JSON schema of the parameters of each tool, for whoever shows them.
+        ask: function that starts the model's answer to messages.
+        functions: functions that can be run, by name.
+        turns: earlier messages.
+        tool_choice: tool choice of the first answer to a user. ``required`` does not apply after a result, because a
+            model that must call again could never answer.
+        tools: name, description and JSON schema of the parameters of each tool, for display.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Conversation:
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.system: str | None = None
-        """Instructions that stand above the turns."""
+        """Content of the system message; None for no system message."""
         self.tool_choice: AnswerChoice = tool_choice
-        """May be set; it holds from the next answer on."""
+        """Tool choice from the next answer on; it can be changed."""
         self.tools = tools
         self._ask = ask
         self._functions = functions
@@ -132,28 +132,28 @@ class Conversation:
 
     @property
     def messages(self) -> list[Message]:
-        """What the model is shown: the system message, if any, and the turns, with the results that are there."""
+        """Messages for the model: the system message, if any, and the turns, including the results so far."""
         system: list[Message] = [SystemMessage(content=self.system)] if self.system else []
         return [*system, *self.turns]
 
     @property
     def turns(self) -> list[Message]:
-        """The messages without the system's."""
+        """Messages without the system message."""
         return [*self._turns, *(self._results[index].message for index in sorted(self._results))]
 
     @property
     def outcomes(self) -> dict[int, CallOutcome]:
-        """How the calls ended, by the place of their results in ``turns``."""
+        """How the calls ended, by the index of their results in ``turns``."""
         settled = (self._results[index].outcome for index in sorted(self._results))
         return {**self._outcomes, **dict(enumerate(settled, len(self._turns)))}
 
     @property
     def open_calls(self) -> dict[int, ToolCall]:
-        """Calls of the last answer that have no result yet, by their place in it."""
+        """Calls of the last answer that have no result yet, by their index in it."""
         return {index: call for index, call in enumerate(self._calls) if index not in self._results}
 
     def say(self, text: str) -> None:
-        """Add a user's turn: in place of one that got no answer, and calls that are still open are declined."""
+        """Add a user message. It replaces one without an answer, and calls that are still open are declined."""
         for index in self.open_calls:
             self.decline(index)
         self._fold()
@@ -162,23 +162,23 @@ class Conversation:
         self._turns.append(UserMessage(content=text))
 
     def rewind(self, turn: int) -> None:
-        """Remove a turn, by its place in ``turns``, and all that came after it."""
+        """Remove a turn, by its index in ``turns``, and all later ones."""
         self._fold()
         del self._turns[turn:]
         self._outcomes = {place: outcome for place, outcome in self._outcomes.items() if place < turn}
 
     def tail(self, turn: int) -> Tail:
-        """Return a turn, by its place in ``turns``, and all that came after it."""
+        """Return a turn, by its index in ``turns``, and all later ones."""
         return Tail(self.turns[turn:], {place: how for place, how in self.outcomes.items() if place >= turn})
 
     def restore(self, tail: Tail) -> None:
-        """Put turns that were removed back where they stood."""
+        """Put removed turns back at the end."""
         self._fold()
         self._turns += tail.turns
         self._outcomes |= tail.outcomes
 
     def ask(self, **settings: Any) -> ChatRun:
-        """Start the model's next answer; every call of the last one has its result by now."""
+        """Start the model's next answer. Every call of the last one must have its result."""
         self._fold()
         if self.tool_choice == "none":
             return self._ask(self.messages, None, offers_tools=False, **settings)
@@ -186,9 +186,9 @@ class Conversation:
         return self._ask(self.messages, ToolChoice.auto if after_result else self.tool_choice, **settings)
 
     def take(self, run: ChatRun) -> CompletionMessage:
-        """Add the answer of a run, and wait for it; one that was cancelled asks for no calls.
+        """Wait for the answer of a run and add it, without tool calls if it was cancelled.
 
-        Raises what the run failed with; nothing is added then.
+        Raises the error that the run failed with; then nothing is added.
         """
         message = run.result().completion_message
         if run.state == "cancelled":
@@ -199,11 +199,11 @@ class Conversation:
         return message
 
     def can_run(self, call: ToolCall) -> bool:
-        """Whether the call's function is here; the result of any other is for somebody to give."""
+        """Return whether the call's function can be run; other results must be given with `settle`."""
         return str(call.tool_name) in self._functions
 
     def result(self, call: ToolCall) -> ToolResponseMessage | Exception:
-        """Run a call on this thread and return its result, or what its function raised; `settle` takes either."""
+        """Run a call on this thread and return its result or exception; `settle` accepts both."""
         try:
             return _told(call, _as_content(self._functions[str(call.tool_name)](call.arguments)))
         except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and may do better
@@ -212,10 +212,10 @@ class Conversation:
     def settle(
         self, index: int, result: ToolResponseMessage | str | BaseException, outcome: CallOutcome | None = None
     ) -> None:
-        """Add the result of an open call, by its place in the last answer.
+        """Add the result of an open call, by its index in the last answer.
 
         Args:
-            outcome: how the call ended; None is ``failed`` for an exception, and ``ran`` for anything else.
+            outcome: how the call ended; None means ``failed`` for an exception and ``ran`` otherwise.
         """
         if outcome is None:
             outcome = "failed" if isinstance(result, BaseException) else "ran"
@@ -223,7 +223,7 @@ class Conversation:
         self._results[index] = _Settled(message, outcome)
 
     def decline(self, index: int) -> None:
-        """Tell the model that an open call was not approved."""
+        """Answer an open call with the message that it was not approved."""
         self.settle(index, _DECLINED, "declined")
 
     def _fold(self) -> None:
@@ -282,9 +282,11 @@ def function_tools(
             continue
         tool = function_tool(function, f"{field}[{index}]")
         if tool.is_async:
-            raise InvalidRequestError(f"{field}[{index}]", function, "a plain function: its result is waited for")
+            raise InvalidRequestError(f"{field}[{index}]", function, "a plain function, not an async one")
         if tool.name in tools:
-            raise InvalidRequestError(f"{field}[{index}]", function, f"of a name that no other has, not {tool.name!r}")
+            raise InvalidRequestError(
+                f"{field}[{index}]", function, f"a function with a unique name, not another {tool.name!r}"
+            )
         tools[tool.name] = tool
     return tools
 

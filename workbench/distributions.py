@@ -50,7 +50,7 @@ class Position:
         self._source = source
         self._tokens: Sequence[TokenRecord] = source.tokens
         if not is_count(position) or position >= len(self._tokens):
-            allowed = f"the index of one of {len(self._tokens)} generated tokens, from 0 on"
+            allowed = f"the index of one of {len(self._tokens)} generated tokens, counted from 0"
             raise InvalidRequestError(field, position, allowed)
         self.index = int(position)
         self.sampled = _candidate(self._tokens[self.index])
@@ -102,10 +102,10 @@ class Position:
     def _known(self) -> str:
         known = self._all()
         if known is not self._recorded:
-            return f"one token of the model; none of its {len(known)} has that id or text"
+            return f"a token of the model; none of its {len(known)} tokens has that id or text"
         return (
             f"one of the {len(known)} tokens that are known at position {self.index} "
-            f"({', '.join(repr(one.text) for one in known[:5])}); logprobs=LogProbConfig(top_k=...) asks for more"
+            f"({', '.join(repr(one.text) for one in known[:5])}); logprobs=LogProbConfig(top_k=...) requests more"
         )
 
 

@@ -3,34 +3,34 @@
 ::
 
     WorkbenchError
-    ├── InvalidRequestError (ValueError)      a field of a request has a value that is not allowed
+    ├── InvalidRequestError (ValueError)      a request field has a value that is not allowed
     │   ├── ContextLengthError                the prompt leaves no room in the model's context
     │   ├── UnsupportedContentError           content of a kind that the model cannot read
-    │   ├── UnsupportedFieldError             a field that this provider cannot honour
-    │   └── NotRecordedError                  a request that a trace does not hold
-    ├── ConfigError (ValueError)              a run config, or a provider's part of it, is wrong
-    ├── ModelNotFoundError (LookupError)      nobody serves a model of that name
+    │   ├── UnsupportedFieldError             a field that this provider does not support
+    │   └── NotRecordedError                  a request that is not in the trace
+    ├── ConfigError (ValueError)              a run config is invalid
+    ├── ModelNotFoundError (LookupError)      no provider serves a model of that name
     ├── ModelLoadError                        a model folder cannot be loaded
     │   ├── ModelFormatError                  no config, an unknown architecture, damaged or missing files
-    │   ├── UnprovenModelError                its steps are not what transformers computes for the whole text
-    │   ├── UnsafeModelError                  pickled weights, or code that would have to run
-    │   └── InsufficientMemoryError           it would not fit the memory of this machine
-    ├── CatalogError                          a model cannot be brought into the cache
-    │   ├── UnknownModelError (LookupError)   no catalog name, folder or hub id
-    │   ├── DownloadError                     the package index or the hub did not deliver
-    │   │   ├── OfflineError                  no network, or it is switched off
-    │   │   └── GatedModelError               the hub wants a login or the acceptance of terms
-    │   ├── ChecksumError                     what came is not what the catalog promises
-    │   └── ConversionError                   it came, and could not be converted or stored
-    ├── GenerationError                       a run that had started could not go on
-    │   ├── NumericalError                    the model computed NaN, or nothing is left to sample from
-    │   ├── ToolCallError                     a call had to come, and none did
+    │   ├── UnprovenModelError                decode steps differ from the forward over the whole text
+    │   ├── UnsafeModelError                  pickled weights, or custom code that would run
+    │   └── InsufficientMemoryError           the model does not fit in memory
+    ├── CatalogError                          a model cannot be installed in the cache
+    │   ├── UnknownModelError (LookupError)   not a catalog name, folder or hub id
+    │   ├── DownloadError                     the package index or the hub did not deliver the files
+    │   │   ├── OfflineError                  no network, or network access is switched off
+    │   │   └── GatedModelError               the hub requires a login or accepted terms
+    │   ├── ChecksumError                     a download does not match its checksum
+    │   └── ConversionError                   a download could not be converted or stored
+    ├── GenerationError                       a run failed after it had started
+    │   ├── NumericalError                    the model computed NaN, or no token can be sampled
+    │   ├── ToolCallError                     a required tool call was not generated
     │   └── OutOfMemoryError                  memory ran out during a step
-    ├── TemplateProcessError                  the process that renders chat templates does not start, or was ended
-    ├── StateError                            what is kept between two starts cannot be read or written
-    ├── RemoteError                           a server that a provider speaks to failed, or refused its token
-    │   ├── RemoteConnectionError             it cannot be reached, or hung up before its answer was whole
-    │   └── RemoteTimeoutError                it was silent for too long
+    ├── TemplateProcessError                  the process that renders chat templates failed
+    ├── StateError                            stored state, such as registrations, cannot be read or written
+    ├── RemoteError                           a remote server failed, or refused the token
+    │   ├── RemoteConnectionError             the server cannot be reached, or closed the connection early
+    │   └── RemoteTimeoutError                the server did not answer in time
     ├── BusyError                             too many requests at once; try again later
     └── ClosedError                           the workbench, provider or model was closed
 
@@ -45,7 +45,7 @@ from typing import Any
 
 
 class WorkbenchError(Exception):
-    """Base of all errors that the workbench raises on purpose. Copies and pickles, as between two processes."""
+    """Base class of all errors that the workbench raises. They can be copied and pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default the class would be called with the finished message as its only argument.
@@ -53,13 +53,13 @@ class WorkbenchError(Exception):
 
 
 class InvalidRequestError(WorkbenchError, ValueError):
-    """A request's field has a value that is not allowed.
+    """A request field has a value that is not allowed.
 
     Args:
-        field: the field's path as the caller wrote it, for example ``sampling_params.top_p``.
-        given: the offending value.
-        allowed: the allowed values in words, for example ``above 0 and at most 1``.
-        in_form: what a form shows to a reader who filled it in and knows no field's name.
+        field: path of the field, for example ``sampling_params.top_p``.
+        given: the value that was given.
+        allowed: description of the allowed values, for example ``above 0 and at most 1``.
+        in_form: message to show in a form, without the field's name.
     """
 
     def __init__(self, field: str, given: object, allowed: str, *, in_form: str | None = None) -> None:
@@ -71,7 +71,7 @@ class InvalidRequestError(WorkbenchError, ValueError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """The prompt fills or exceeds the model's context, so that no token could be generated."""
+    """The prompt fills or exceeds the model's context, which leaves no room to generate a token."""
 
     def __init__(self, prompt_tokens: int, context_length: int, field: str = "prompt") -> None:
         self.prompt_tokens = prompt_tokens
@@ -89,24 +89,24 @@ class UnsupportedContentError(InvalidRequestError):
 
 
 class UnsupportedFieldError(InvalidRequestError):
-    """A field that the provider cannot honour; it is refused because dropping it would change the answer."""
+    """A field that the provider does not support; ignoring it would change the answer."""
 
 
 class NotRecordedError(InvalidRequestError):
-    """A trace that is played holds no such request; ``allowed`` says what the nearest one has in that field."""
+    """The replayed trace has no such request; ``allowed`` says what the closest recorded request has in that field."""
 
 
 class ConfigError(WorkbenchError, ValueError):
-    """A run config, or one provider's part of it, is wrong; the message gives the path of the key."""
+    """A run config is invalid; the message names the path of the key."""
 
 
 class ModelNotFoundError(WorkbenchError, LookupError):
-    """Nobody serves a model of that name.
+    """No provider serves a model of that name.
 
     Args:
-        identifier: the name that was asked for.
-        served: the names that could have been asked for.
-        silent: providers that could not be asked what they serve, and why; one of them may have it.
+        identifier: the requested name.
+        served: the names of the models that are served.
+        silent: providers that could not list their models, and why; one of them may serve it.
     """
 
     def __init__(self, identifier: str, served: Iterable[str], silent: Mapping[str, str] | None = None) -> None:
@@ -125,11 +125,11 @@ class ModelLoadError(WorkbenchError):
 
 
 class ModelFormatError(ModelLoadError):
-    """A model folder lacks a file, is damaged, or holds an architecture that is not a supported model."""
+    """A model folder lacks a file, is damaged, or has an architecture that is not supported."""
 
 
 class UnprovenModelError(ModelLoadError):
-    """What the engine would compute is not what transformers computes of the model; the message says what differs."""
+    """Decode steps do not compute what the model's forward computes over the whole text; the message says how."""
 
 
 class UnsafeModelError(ModelLoadError):
@@ -137,15 +137,15 @@ class UnsafeModelError(ModelLoadError):
 
 
 class InsufficientMemoryError(ModelLoadError):
-    """The model would not fit the memory of this machine or container."""
+    """The model does not fit in the memory of this machine or container."""
 
 
 class CatalogError(WorkbenchError):
-    """A model cannot be brought into the cache."""
+    """A model cannot be installed in the cache."""
 
 
 class UnknownModelError(CatalogError, LookupError):
-    """The name is no catalog entry, no local folder and no repository of the hub."""
+    """The name is neither a catalog entry, a local folder nor a hub repository."""
 
 
 class DownloadError(CatalogError):
@@ -153,63 +153,63 @@ class DownloadError(CatalogError):
 
 
 class OfflineError(DownloadError):
-    """The files are not on this machine and there is no network, or it is switched off."""
+    """The files are not on this machine, and the network is missing or switched off."""
 
 
 class GatedModelError(DownloadError):
-    """The hub gives the model only to accounts that accepted its terms."""
+    """The hub provides the model only to accounts that accepted its terms."""
 
 
 class ChecksumError(CatalogError):
-    """A file is not the one that the catalog promises."""
+    """A downloaded file does not match its checksum in the catalog."""
 
 
 class ConversionError(CatalogError):
-    """A downloaded model could not be converted or stored; the cache is as it was before."""
+    """A downloaded model could not be converted or stored; the cache is unchanged."""
 
 
 class GenerationError(WorkbenchError):
-    """A run that had started could not go on."""
+    """A run failed after it had started."""
 
 
 class NumericalError(GenerationError):
-    """The model computed NaN, or no token was left to sample from."""
+    """The model computed NaN, or no token could be sampled."""
 
 
 class ToolCallError(GenerationError):
-    """``tool_choice`` was ``required``, and the answer ended without a whole call."""
+    """``tool_choice`` was ``required``, but the answer ended without a complete call."""
 
 
 class OutOfMemoryError(GenerationError):
-    """Memory ran out during a step; the run's memory was given back."""
+    """Memory ran out during a step; the run's memory was freed."""
 
 
 class TemplateProcessError(WorkbenchError):
-    """The process that renders chat templates could not be started, or something other than a template ended it."""
+    """The process that renders chat templates could not start, or was ended by something other than a template."""
 
 
 class StateError(WorkbenchError):
-    """What is kept between two starts, such as registrations, cannot be read or written."""
+    """Stored state, such as registrations, cannot be read or written."""
 
 
 class RemoteError(WorkbenchError):
-    """A server that a provider speaks to failed, or answered something else than its API says."""
+    """A remote server failed, or its answer does not follow its API."""
 
 
 class RemoteConnectionError(RemoteError):
-    """The server cannot be reached, or it hung up before its answer was whole."""
+    """The remote server cannot be reached, or closed the connection before its answer was complete."""
 
 
 class RemoteTimeoutError(RemoteError):
-    """The server was silent for longer than the provider's config allows."""
+    """The remote server did not answer within the time that the provider's config allows."""
 
 
 class BusyError(WorkbenchError):
-    """Too many requests at once; nothing was computed, so trying again later is safe."""
+    """Too many requests at once; nothing was computed, so it is safe to try again later."""
 
 
 class ClosedError(WorkbenchError):
-    """The workbench, provider or model was closed while it was needed."""
+    """The workbench, provider or model is closed."""
 
 
 def _restored(kind: type[WorkbenchError], args: tuple[Any, ...], facts: dict[str, Any]) -> WorkbenchError:

@@ -1,9 +1,10 @@
 """Assertions about what a model computed, for notebooks and tests: ``wb.expect.prob(run, " Paris", at_least=0.3)``.
 
-Each waits for the run, returns what it found, and fails with an `AssertionError` that shows the distribution. A token
-is named by its text or its id; positions count the generated tokens from 0. A run is read through what is known of it:
-the whole distribution where the model is in this process, otherwise the alternatives that were asked for. A `Score`
-has tokens too. A check that could not fail, or asks for what does not exist, is an `InvalidRequestError`.
+Each function waits for the run, returns the value it checked, and raises an `AssertionError` that shows the
+distribution if the check fails. A token is given by its text or its id; positions count the generated tokens from 0.
+A check uses the whole distribution if the model runs in this process, and the requested alternatives otherwise. A
+`Score` can be checked like a run. A check that cannot fail, or names something that does not exist, raises an
+`InvalidRequestError`.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def prob(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> float:
-    """Expect a token's probability, under the raw softmax, to lie within bounds; returns it."""
+    """Check that a token's probability, under the raw softmax, is within bounds, and return it."""
     _check_bounds({"at_least": at_least, "at_most": at_most}, 1.0, "a probability, from 0 to 1")
     at, found = _look(run, token, position)
     wanted = _bounds(at_least, at_most)
     if _outside(found.probability, at_least, at_most):
-        _fail(f"the probability of {found.text!r} was to be {wanted}; it is {found.probability:.4g}", at, found)
+        _fail(f"expected the probability of {found.text!r} to be {wanted}; it is {found.probability:.4g}", at, found)
     return found.probability
 
 
@@ -53,7 +54,7 @@ def rank(
     at_least: int | None = None,
     at_most: int | None = None,
 ) -> int:
-    """Expect a token's place among all of the vocabulary, 1 for the most probable, to lie within bounds; returns it."""
+    """Check that a token's rank in the vocabulary (1 is the most probable) is within bounds, and return it."""
     bounds = {"at_least": at_least, "at_most": at_most}
     for name, bound in bounds.items():
         if bound is not None and not (is_count(bound) and bound >= 1):
@@ -61,14 +62,14 @@ def rank(
     _check_bounds(bounds, math.inf, "a rank, 1 or above")
     at, found = _look(run, token, position)
     if found.rank < 1:
-        raise InvalidRequestError("token", token, "one whose rank is known; this server does not tell it")
+        raise InvalidRequestError("token", token, "a token whose rank is known; this server does not report ranks")
     if _outside(found.rank, at_least, at_most):
-        _fail(f"the rank of {found.text!r} was to be {_bounds(at_least, at_most)}; it is {found.rank}", at, found)
+        _fail(f"expected the rank of {found.text!r} to be {_bounds(at_least, at_most)}; it is {found.rank}", at, found)
     return found.rank
 
 
 def logprob(run: Answer, token: str | int, expected: float, *, tolerance: float, position: int = 0) -> float:
-    """Expect a token's natural log probability to be ``expected``, give or take ``tolerance`` nats; returns it."""
+    """Check that a token's natural log probability is within ``tolerance`` nats of ``expected``, and return it."""
     if not _is_number(expected) or expected > 0:
         raise InvalidRequestError("expected", expected, "a finite log probability, 0 or below")
     if not _is_number(tolerance) or tolerance < 0:
@@ -76,32 +77,36 @@ def logprob(run: Answer, token: str | int, expected: float, *, tolerance: float,
     at, found = _look(run, token, position)
     off = abs(found.logprob - expected)
     if off > tolerance:
-        wanted = f"{expected:.6g} within {tolerance:g}"
-        _fail(f"the logprob of {found.text!r} was to be {wanted}; it is {found.logprob:.6g}, {off:.2g} off", at, found)
+        wanted = f"within {tolerance:g} of {expected:.6g}"
+        _fail(
+            f"expected the logprob of {found.text!r} to be {wanted}; it is {found.logprob:.6g}, {off:.2g} off",
+            at,
+            found,
+        )
     return found.logprob
 
 
 def same_tokens(run: Tokens, other: Tokens) -> list[int | str]:
-    """Expect two runs, or a run and a capsule or a list of ids, to have the very same tokens; returns their ids.
+    """Check that two runs, or a run and a capsule or a list of ids, have the same tokens, and return their ids.
 
-    Where a remote server does not tell an id, the token's text stands for it.
+    The text of a token stands in for its id if a remote server reports no ids.
     """
     ids, others = _ids(run, "run"), _ids(other, "other")
     at = first_difference(ids, others)
     if at is not None:
-        _fail_apart(f"the tokens were to be the same; they differ from position {at} on", run, other, at)
+        _fail_apart(f"expected the same tokens; they differ from position {at}", run, other, at)
     return ids
 
 
 def divergence(run: Tokens, other: Tokens, *, position: int | None) -> int | None:
-    """Expect two runs to differ from ``position`` on and not before, None for not at all; returns where they do."""
+    """Check that two runs first differ at ``position`` (None: they never differ), and return that position."""
     if position is not None and not is_count(position):
         raise InvalidRequestError("position", position, "the index of a generated token, 0 or above, or None")
     at = first_difference(_ids(run, "run"), _ids(other, "other"))
     if at != position:
-        wanted = "never" if position is None else f"from position {position} on"
-        found = "never do" if at is None else f"do from position {at} on"
-        _fail_apart(f"the tokens were to differ {wanted}; they {found}", run, other, at)
+        wanted = "the same tokens" if position is None else f"the tokens to differ from position {position}"
+        found = "are the same" if at is None else f"differ from position {at}"
+        _fail_apart(f"expected {wanted}; they {found}", run, other, at)
     return at
 
 
@@ -126,7 +131,7 @@ def _wait(run: object) -> None:
 def _ids(source: Tokens, field: str) -> list[int | str]:
     if isinstance(source, list | tuple):
         if not all(isinstance(one, str) or is_count(one) for one in source):
-            raise InvalidRequestError(field, source, "a list of token ids, or of texts where no ids are told")
+            raise InvalidRequestError(field, source, "a list of token ids, or of token texts")
         return [one if isinstance(one, str) else int(one) for one in source]
     tokens: Sequence[TokenRecord] | None = getattr(source, "tokens", None)
     if tokens is None:
@@ -141,9 +146,9 @@ def _check_bounds(bounds: dict[str, Any], highest: float, allowed: str) -> None:
         if bound is not None and not (_is_number(bound) and 0 <= bound <= highest):
             raise InvalidRequestError(name, bound, allowed)
     if low is None and high is None:
-        raise InvalidRequestError("at_least", None, "given, or at_most: without a bound nothing is expected")
+        raise InvalidRequestError("at_least", None, "given, or at_most: without a bound nothing is checked")
     if low is not None and high is not None and low > high:
-        raise InvalidRequestError("at_least", low, f"at most at_most, which is {high}")
+        raise InvalidRequestError("at_least", low, f"no larger than at_most, which is {high}")
 
 
 def _outside(value: float, low: float | None, high: float | None) -> bool:
@@ -181,7 +186,7 @@ def _fail_apart(message: str, run: Tokens, other: Tokens, position: int | None) 
 def _named(side: Tokens, position: int) -> str:
     tokens: Sequence[Any] = side if isinstance(side, list | tuple) else side.tokens  # type: ignore[union-attr]
     if position >= len(tokens):
-        return f"has ended after {len(tokens)} tokens"
+        return f"ended after {len(tokens)} tokens"
     token = tokens[position]
     if isinstance(token, str):
         return repr(token)

@@ -35,16 +35,16 @@ class Looking:
     _render: Callable[[], Prompt]
 
     def render(self) -> Prompt:
-        """What the model was given for this run, as `Workbench.render` tells it: the text with its tokens.
+        """Return the prompt of this run, text and tokens, as `Workbench.render` does.
 
         Raises:
-            UnsupportedFieldError: the model's provider does not tell it.
-            ModelNotFoundError, ClosedError: the model, or the workbench, is no longer there to be asked.
+            UnsupportedFieldError: the model's provider cannot render prompts.
+            ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
         """
         return self._render()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per generated token: position, token_id, text, logprob, probability, rank, entropy."""
+        """Return a table with one row per token: position, token_id, text, logprob, probability, rank, entropy."""
         import pandas as pd
 
         columns = ("position", "token_id", "text", "logprob", "probability", "rank", "entropy")
@@ -52,11 +52,13 @@ class Looking:
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
     def distribution(self, position: int) -> pd.DataFrame:
-        """The whole raw distribution at a generated position, best first: token_id, text, logprob, probability, rank.
+        """Return the whole raw distribution at a generated position as a table, the most probable token first.
+
+        The columns are token_id, text, logprob, probability and rank.
 
         Raises:
-            InvalidRequestError: the position's logits are no longer kept; recent ones are.
-            UnsupportedFieldError: the model runs elsewhere, where nothing is kept.
+            InvalidRequestError: the position's logits are no longer available; only recent ones are kept.
+            UnsupportedFieldError: the model does not run in this process.
         """
         import numpy as np
         import pandas as pd
@@ -76,20 +78,19 @@ class Looking:
         )
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
-        """The whole raw distribution at a generated position by token id, shape (vocab,); raises as `distribution`.
+        """Return the raw logprobs at a generated position by token id, shape (vocab,).
 
-        Without the texts and the order that make `distribution` take its time.
+        Faster than `distribution`, which sorts the tokens and adds their texts. Raises as `distribution` does.
         """
         return self._inspect(position).logprobs(position)
 
     def call_steps(self) -> list[CallStep]:
-        """For every token so far: how probable a tool call was to begin here, its parse state, what a schema removed.
+        """Return the tool-call facts of every token: how probable a call was, its parse state, what a schema removed.
 
-        Of positions whose logits are no longer kept, and that were not looked at while they were, the probability is
-        a lower bound.
+        The probability is a lower bound at positions whose logits are gone before they were read.
 
         Raises:
-            InvalidRequestError: the run has no tools whose calls are read here.
+            InvalidRequestError: the run has no tools whose calls are parsed from the model's text.
         """
         parts = self.parts  # before the tokens, which may be newer then and never older
         if self._openers is None:
@@ -97,7 +98,7 @@ class Looking:
         return call_steps(list(self.tokens), parts, self._openers, self.inspector)
 
     def call_frame(self) -> pd.DataFrame:
-        """`call_steps` as a table, one row per token."""
+        """Return `call_steps` as a table with one row per token."""
         import pandas as pd
 
         columns = [field.name for field in fields(CallStep)]
@@ -106,19 +107,19 @@ class Looking:
 
     @property
     def parts(self) -> list[str | CallAttempt]:
-        """Plain text and calls of the answer so far, in order."""
+        """Text and tool calls of the answer so far, in order."""
         raise NotImplementedError
 
     def sampling_trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
-        """How the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
+        """Return how the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
 
         Args:
-            sampling_params: others than the run's, to see what they would have done with the same random number.
-            number: another random number than the one that was drawn, from 0 to below 1.
+            sampling_params: parameters to apply instead of the run's, with the same random number.
+            number: random number to use instead of the one that was drawn, from 0 to below 1.
 
-        Raises as `distribution` does. Looking changes nothing.
+        Raises as `distribution` does. The run itself does not change.
         """
         if number is not None and not _is_fraction(number):
             raise InvalidRequestError("number", number, "a number from 0 to below 1")
@@ -134,7 +135,7 @@ class Looking:
         *,
         top: int = 20,
     ) -> pd.DataFrame:
-        """`sampling_trace` as a table: the ``top`` raw tokens and the chosen one, with a probability per stage."""
+        """Return `sampling_trace` as a table of the ``top`` raw tokens and the chosen one, with a column per stage."""
         import pandas as pd
 
         if not is_count(top) or top < 1:
@@ -150,9 +151,11 @@ class Looking:
         if not is_count(position):
             raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
         if not self.tokens and self.end is None:
-            raise InvalidRequestError("position", position, "that of a generated token; this run has none so far")
+            raise InvalidRequestError(
+                "position", position, "the index of a generated token; this run has no tokens so far"
+            )
         if self.inspector is None:
-            raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
+            raise UnsupportedFieldError("position", self.model, "in a run whose model is in this process")
         return self.inspector
 
 

@@ -12,7 +12,7 @@ def typed_path(path: str | Path, field: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InvalidRequestError(field, str(path), "a path whose ~ is somebody's home folder here") from None
+        raise InvalidRequestError(field, str(path), "a path whose ~ names a user of this machine") from None
 
 
 def reason(error: Exception) -> str:

@@ -25,18 +25,18 @@ from workbench.run import Run
 
 
 class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
-    """A run that measures a text: ``tokens`` are the text's, each with its probability after those before it.
+    """A run that measures a given text: ``tokens`` are the tokens of the text, each with its probability.
 
-    Returned by `Workbench.reading`. The first token has no probability (NaN), unless the model begins every text with a
-    token of its own. Nothing is generated, so nothing can be branched, extended, or replayed from a capsule, and no
-    whole distribution is kept: `Workbench.score` and ``alternatives`` tell what else was probable.
+    Returned by `Workbench.reading`. The first token has no probability (NaN), unless the model starts every text with
+    a BOS token. Nothing is generated, so a reading cannot be branched, extended or replayed from a capsule. Whole
+    distributions are not kept; use ``alternatives`` or `Workbench.score` to see what else was probable.
     """
 
     reads = True
 
     @property
     def capsule(self) -> Capsule:
-        """Raise `UnsupportedFieldError`: a capsule repeats what was generated."""
+        """Raise `UnsupportedFieldError`: a capsule replays a generation."""
         self._refuse("capsule")
 
     def branch(self, *_: Any, **__: Any) -> NoReturn:
@@ -51,7 +51,7 @@ class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
         self._refuse("position")
 
     def _refuse(self, field: str) -> NoReturn:
-        raise UnsupportedFieldError(field, self.id, "called on a run that generates: a reading only measures its text")
+        raise UnsupportedFieldError(field, self.id, "used on a run that generates: a reading only measures its text")
 
 
 def reading_request(model: str, text: Any, alternatives: int) -> Request:

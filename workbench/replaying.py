@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from workbench.session import Workbench
 
 _REASONS = {
-    "model.provider_type": "another program computed",
+    "model.provider_type": "another program computed the answer",
     "model.source": "it is another model",
-    "model.precision": "weights and sums are rounded otherwise",
-    "model.device": "sums are rounded otherwise",
-    "model.template_sha256": "the conversation is put to the model otherwise",
-    "model.files": "the model was changed",
-    "machine.threads": "sums may be split and rounded otherwise",
-    "machine.processor": "other kernels may round otherwise",
-    "machine.features": "other kernels are used, which round otherwise",
-    "machine.versions": "it may compute otherwise",
+    "model.precision": "weights and sums are rounded differently",
+    "model.device": "sums are rounded differently",
+    "model.template_sha256": "the prompt is rendered differently",
+    "model.files": "the model's files changed",
+    "machine.threads": "sums may be split and rounded differently",
+    "machine.processor": "other kernels may round differently",
+    "machine.features": "other kernels are used, which round differently",
+    "machine.versions": "it may compute differently",
 }
 """Why an answer may come out otherwise, by what has changed."""
 
 _UNEXPLAINED = (
-    "nothing that the capsule tells of has changed since: "
-    "either the capsule itself was changed, or the provider does not compute the same twice"
+    "nothing recorded in the capsule has changed: "
+    "either the capsule itself was changed, or the provider is not deterministic"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that the answer may depend on, and that is not as it was."""
+    """A changed condition that the answer may depend on."""
 
     field: str
-    """Of the capsule, for example ``machine.versions.torch``."""
+    """Path of the capsule's field, for example ``machine.versions.torch``."""
     then: object
     now: object
 
@@ -56,26 +56,26 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of `replay`."""
+    """Result of `replay`."""
 
     capsule: Capsule
-    """As it was given."""
+    """The replayed capsule."""
     again: Capsule
-    """Of the run that was made of it."""
+    """Capsule of the new run."""
     run: Run[Any, Any] = field(repr=False)
     where: Literal["prompt", "answer"] | None
-    """Which of the two has the first token that differs; None where all ids are the same."""
+    """Where the first difference is; None if all token ids are the same."""
     position: int | None
-    """Of that token, from 0; None where all ids are the same."""
+    """Position of the first token that differs, from 0; None if all token ids are the same."""
 
     @property
     def same(self) -> bool:
-        """Whether prompt and answer have the same ids."""
+        """Whether the prompt and the answer have the same token ids."""
         return self.position is None
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What is not as it was, whether the ids are the same or not."""
+        """Conditions that have changed, whether or not the token ids are the same."""
         pairs = zip(_circumstances(self.capsule), _circumstances(self.again), strict=True)
         return tuple(
             Change(f"{name}.{key}" if key else name, then.get(key), now.get(key))
@@ -86,7 +86,7 @@ class Replay:
 
     @property
     def drift(self) -> float | None:
-        """Largest difference in nats between the logprobs of the answers' common tokens; None where none is known."""
+        """Largest difference between the logprobs of the answers' common tokens, in nats; None if unknown."""
         pairs = zip(self.capsule.tokens[: self._common], self.again.tokens, strict=False)
         known = [abs(a.logprob - b.logprob) for a, b in pairs if a.logprob is not None and b.logprob is not None]
         return max(known, default=None)
@@ -105,23 +105,24 @@ class Replay:
 
     def _same(self) -> str:
         counted = f"the same {len(self.capsule.tokens)} tokens"
-        return f"{counted}, though not all is as it was:" if self.changes else counted
+        return f"{counted}, although conditions have changed:" if self.changes else counted
 
     def _different(self) -> str:
-        lines = [f"the first token that differs is number {self.position} of the {self.where}, counted from 0"]
+        lines = [f"the first difference is at position {self.position} of the {self.where}, counted from 0"]
         if self.where == "prompt":
             then, now = (_at(one.prompt_ids or [], self.position) for one in (self.capsule, self.again))
-            lines += [f"it was {_numbered(then)}, and is {_numbered(now)}"]
+            lines += [f"it was {_numbered(then)} and is {_numbered(now)}"]
         else:
             then, now = (_at(one.tokens, self.position) for one in (self.capsule, self.again))
-            lines += [f"it was {_named(then)}, and is {_named(now)}", *self._evidence(then)]
-        lines.append("it may be, because" if self.changes else _UNEXPLAINED)
+            lines += [f"it was {_named(then)} and is {_named(now)}", *self._evidence(then)]
+        lines.append("possible reasons:" if self.changes else _UNEXPLAINED)
         return "\n".join(lines)
 
     def _evidence(self, then: CapsuleToken | None) -> list[str]:
         lines = []
         if self.drift is not None:
-            lines.append(f"the logprobs of the {self._common} tokens before it differ by at most {self.drift:.2g} nats")
+            before = "token" if self._common == 1 else f"{self._common} tokens"
+            lines.append(f"the logprobs of the {before} before it differ by at most {self.drift:.2g} nats")
         if self.position is not None and self.position < len(self.run.tokens):
             lines.append(Position(self.run, self.position).table([then.token_id] if then else []))
         return lines
@@ -134,19 +135,19 @@ def replay(
     model: str | None = None,
     timeout: float | None = None,
 ) -> Replay:
-    """Run a capsule's request again and compare; blocks until it has ended.
+    """Run a capsule's request again and compare the results; block until the run has ended.
 
     Args:
-        capsule: or the path of one that was saved, or its JSON as a mapping.
-        bench: None opens the default workbench for this and closes it.
-        model: ask this one instead of the capsule's, as where it is served under another name.
-        timeout: seconds that the run may take.
+        capsule: a `Capsule`, the path of a saved one, or its JSON as a mapping.
+        bench: workbench to use; None opens the default one and closes it again.
+        model: model to use instead of the capsule's, for example if it is served under another name.
+        timeout: maximum duration of the run in seconds.
 
     Raises:
-        InvalidRequestError: the capsule is malformed or was changed, or nobody knows the seed that it was sampled with.
-        ModelNotFoundError: nobody serves the model.
-        TimeoutError: the run took too long, and was cancelled.
-        WorkbenchError: what the run failed with, unless it had failed before.
+        InvalidRequestError: the capsule is malformed, was changed, or lacks the seed that it was sampled with.
+        ModelNotFoundError: the model is not served.
+        TimeoutError: the run took too long and was cancelled.
+        WorkbenchError: the error that the run failed with, unless the original run failed too.
     """
     taken = _capsule(capsule)
     _check_seed(taken)
@@ -158,7 +159,7 @@ def replay(
     run = _asked_again(taken, bench, model)
     if not run.wait(timeout):
         run.cancel()
-        raise TimeoutError(f"the run took longer than {timeout:g} s, and was cancelled")
+        raise TimeoutError(f"the run took longer than {timeout:g} s and was cancelled")
     if run.error is not None and taken.ended != "failed":
         raise run.error
     return _compared(taken, run)
@@ -171,13 +172,13 @@ def _capsule(given: object) -> Capsule:
         return Capsule.from_json(given)
     if isinstance(given, str | Path):
         return Capsule.load(given)
-    raise InvalidRequestError("capsule", given, "a Capsule, the path of one, or its JSON as a mapping")
+    raise InvalidRequestError("capsule", given, "a Capsule, the path of a saved one, or its JSON as a mapping")
 
 
 def _check_seed(capsule: Capsule) -> None:
     params = capsule.sampling_params
     if params.seed is None and effective_strategy(params) is not SamplingStrategy.greedy:
-        allowed = "given when the run is asked for, where the provider does not tell the one that it chose"
+        allowed = "given in the request if the provider does not report the seed it used"
         raise InvalidRequestError("request.sampling_params.seed", None, allowed)
 
 

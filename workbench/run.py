@@ -30,16 +30,16 @@ RunState = Literal["queued", "running", "paused", "finished", "cancelled", "fail
 
 
 class Run(Looking, Chunks[Chunk, Response]):
-    """What `Workbench.completion` and `Workbench.chat_completion` return at once, while the model works.
+    """A completion or chat answer in progress, returned by `Workbench.completion` and `Workbench.chat_completion`.
 
-    Read it as it grows (``text``, ``tokens``, ``usage``), loop over its protocol chunks with ``for`` or ``async for``,
-    wait for the protocol's response with ``result()`` or ``await``, hold it with ``pause()``, stop it with
-    ``cancel()``, and go on from any of its tokens with ``branch()``. All of it is safe from any thread, and everything
-    stays readable after the end.
+    Read it while it grows (``text``, ``tokens``, ``usage``), iterate over its protocol chunks with ``for`` or
+    ``async for``, and wait for the protocol's response with ``result()`` or ``await``. Use ``pause()`` and
+    ``cancel()`` to stop it, and ``branch()`` to continue from any of its tokens. All methods are thread-safe, and the
+    run stays readable after it has ended.
     """
 
     reads = False
-    """Whether ``tokens`` are those of a text that was read, and not of an answer; see `workbench.reading`."""
+    """Whether ``tokens`` are those of a given text instead of an answer; see `Workbench.reading`."""
 
     def __init__(
         self,
@@ -57,33 +57,33 @@ class Run(Looking, Chunks[Chunk, Response]):
     ) -> None:
         self.id = run_id
         self.request = request
-        """As its provider got it."""
+        """Request that was sent to the provider."""
         self.model = request.model
         self.prompt: Any = list(request.messages) if request.is_chat else request.content
         self.sampling_params: SamplingParams = request.sampling_params
         self.parent = parent
-        """The run that this one branched from."""
+        """Run that this one branched from, if any."""
         self.branched_at = branched_at
-        """How many tokens it kept of its parent."""
+        """Number of tokens kept from the parent."""
         self.state: RunState = "queued"
         self.tokens: list[TokenRecord] = []
-        """So far; only ever appended to."""
+        """Tokens so far; the list only grows."""
         self.end: TokenRecord | None = None
-        """The end token that the model chose, with what else could have come. It is none of ``tokens`` and no part of
-        the text. None while the run goes on, where it ended otherwise, and where a remote server does not tell."""
+        """End token that the model chose, with its alternatives. It is not in ``tokens`` and not part of the text.
+        None while the run goes on, if it ended in another way, or if a remote server does not report it."""
         self.prompt_tokens: tuple[TokenRecord, ...] = ()
-        """Records of the prompt's tokens from the second on, where `LogProbConfig.prompt` asked for them."""
+        """Records of the prompt's tokens from the second on, if `LogProbConfig.prompt` requested them."""
         self.seed: int | None = None
-        """Of the random numbers that chose the tokens; a request that names it draws the same ones."""
+        """Seed that the tokens were sampled with; a request with the same seed gives the same tokens."""
         self.notes: tuple[str, ...] = ()
-        """What the caller should know, such as a parameter that the strategy ignores."""
+        """Notes for the caller, such as a parameter that the strategy ignores."""
         self.usage = Usage()
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
         self.progress: RunProgress | None = None
-        """How far it is before its first token; None after it, while it waits, and where the provider says nothing."""
+        """Progress before the first token; None after it, while the run is queued, or if the provider reports none."""
         self.breakpoint: Breakpoint | None = None
-        """At which one it is paused now."""
+        """Breakpoint at which the run is paused now."""
         self.inspector: Inspector | None = None
         self._answer = Answer()
         self._chunks: list[Chunk] = []
@@ -105,37 +105,37 @@ class Run(Looking, Chunks[Chunk, Response]):
 
     @property
     def text(self) -> str:
-        """The text so far, in whole characters; calls are no part of it, except for the raw text of broken ones."""
+        """Text so far, in whole characters. It includes no tool calls, except the raw text of malformed ones."""
         return self._answer.text(ended=self.done)
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """Whole calls so far; only ever appended to. Nothing here runs one: see `Workbench.converse`."""
+        """Complete tool calls so far; the list only grows. A run never executes them: see `Workbench.converse`."""
         return self._answer.tool_calls
 
     @property
     def call_attempts(self) -> list[CallAttempt]:
-        """Every call that the model has begun so far, with how far its reading has come; broken ones too."""
+        """Tool calls that the model has begun so far, with their parse status; includes malformed ones."""
         return [part for part in self.parts if isinstance(part, CallAttempt)]
 
     @property
     def parts(self) -> list[str | CallAttempt]:
-        """Plain text and calls of the answer so far, in order, the text in pieces as it came."""
+        """Text and tool calls of the answer so far, in order, with the text in pieces as it arrived."""
         with self._changed:
             return self._answer.parts(ended=self.done)
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended, in whichever way."""
+        """Whether the run has ended, in any way."""
         return self.state in ("finished", "cancelled", "failed")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the run has ended, at most ``timeout`` seconds; whether it has. Never raises the run's error."""
+        """Block until the run ends, at most ``timeout`` seconds. Return whether it has ended; never raise its error."""
         with self._changed:
             return self._changed.wait_for(lambda: self.done, timeout)
 
     def wait_for_pause(self, timeout: float | None = None) -> bool:
-        """Block until the run is paused or has ended, at most ``timeout`` seconds; whether it is paused."""
+        """Block until the run pauses or ends, at most ``timeout`` seconds. Return whether it is paused."""
         with self._changed:
             self._changed.wait_for(lambda: self.done or self.state == "paused", timeout)
             return self.state == "paused"
@@ -143,12 +143,12 @@ class Run(Looking, Chunks[Chunk, Response]):
     def result(self, timeout: float | None = None) -> Response:
         """Block until the end and return the protocol's response.
 
-        A cancelled run gives the part that was there; a paused one is waited for. Interrupting the wait cancels the
-        run.
+        A cancelled run returns the part that was generated. A paused run blocks until it is resumed and ends.
+        Interrupting the wait cancels the run.
 
         Raises:
-            TimeoutError: ``timeout`` seconds passed; the run goes on.
-            WorkbenchError: what the run failed with.
+            TimeoutError: ``timeout`` seconds passed; the run continues.
+            WorkbenchError: the error that the run failed with.
         """
         try:
             ended = self.wait(timeout)
@@ -156,40 +156,39 @@ class Run(Looking, Chunks[Chunk, Response]):
             self.cancel()
             raise
         if not ended:
-            raise TimeoutError(f"{self.id} is still {self.state} after {timeout:g} s; it goes on")
+            raise TimeoutError(f"{self.id} is still {self.state} after {timeout:g} s; it continues")
         if self.error is not None:
             raise self.error
         return self._fold(self._chunks)
 
     @property
     def capsule(self) -> Capsule:
-        """What `workbench.replay` needs to have this run again, and to say why it may come out otherwise.
+        """Capsule with which `workbench.replay` repeats this run and explains differences.
 
-        Made at the first look, and then kept; that looks up the model and renders its prompt, and is nothing to do in
-        a callback.
+        It is made on first access, which looks up the model and renders the prompt; do not access it in a callback.
 
         Raises:
             InvalidRequestError: the run has not ended yet.
-            ModelNotFoundError, ClosedError: its model, or the workbench, is no longer there to be asked.
+            ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
         """
         if self._capsule is None:
             self._capsule = self._make_capsule(self)
         return self._capsule
 
     def cancel(self) -> None:
-        """Stop within one decode step; what was generated stays. Harmless after the end."""
+        """Stop within one decode step; the generated part is kept. Has no effect after the end."""
         self._future.cancel()
 
     @property
     def can_pause(self) -> bool:
-        """Whether the model's provider can hold it."""
+        """Whether the model's provider can pause the run."""
         return self.request.control is not None and self.request.control.can_pause
 
     def pause(self) -> None:
-        """Hold within one decode step, until ``resume()``; the state is then ``paused``. Harmless after the end.
+        """Pause within one decode step until ``resume()``; ``state`` becomes ``paused``. Has no effect after the end.
 
-        What comes after is the same as without the pause, and others go on meanwhile. Tokens whose text may yet turn
-        out to belong to a stop string or a call are told when that is certain.
+        The pause does not change the answer, and other runs continue. Tokens that may still become part of a stop
+        string or a tool call are reported once that is decided.
 
         Raises:
             UnsupportedFieldError: the model's provider cannot pause.
@@ -197,7 +196,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         self._brake().pause()
 
     def resume(self) -> None:
-        """Go on; harmless where nothing is paused. Raises as `pause` does."""
+        """Resume a paused run; has no effect on others. Raises as `pause` does."""
         brake = self._brake()
         if self.state == "paused":
             self._pause_told(False, None)  # at once, so that the next pause can be waited for
@@ -206,34 +205,35 @@ class Run(Looking, Chunks[Chunk, Response]):
     def branch(
         self, position: int, token_id: int | None = None, *, sampling_params: SamplingParams | None = None
     ) -> Self:
-        """A new run that keeps the first ``position`` tokens, takes ``token_id`` if given, and lets the model go on.
+        """Start a new run that keeps the first ``position`` tokens, appends ``token_id`` if given, and continues.
 
-        The kept tokens are not computed again. Where this run drew the same token itself, and with the same parameters,
-        the rest comes out the same; ``max_tokens`` counts the kept tokens too.
+        The kept tokens are not computed again. If this run sampled the same token itself, with the same parameters,
+        the rest comes out the same. ``max_tokens`` includes the kept tokens.
 
         Args:
-            sampling_params: other ones than this run's; without a seed of their own they go on with its numbers.
+            sampling_params: parameters to use instead of this run's; without a seed, this run's seed is used.
 
         Raises:
-            InvalidRequestError: there are not so many tokens so far.
+            InvalidRequestError: the run has fewer tokens so far.
             UnsupportedFieldError: the model's provider cannot branch.
         """
         return self._asked(branched(self, position, token_id, sampling_params), self, int(position))
 
     def extend(self, max_tokens: int | None = None) -> Self:
-        """A new run that goes on where this one was stopped or cut off.
+        """Start a new run that continues where this one was cancelled, failed or ran out of tokens.
 
         Args:
-            max_tokens: so many more at most; None takes what was left, and as many again where nothing was.
+            max_tokens: maximum number of additional tokens; None uses what was left of the limit, or the same limit
+                again if nothing was left.
 
         Raises:
-            InvalidRequestError: the run has not ended, or its answer is whole.
+            InvalidRequestError: the run has not ended, or its answer is complete.
             UnsupportedFieldError: the model's provider cannot branch.
         """
         return self._asked(extended(self, max_tokens), self, len(self.tokens))
 
     def again(self, seed: int | None = None) -> Self:
-        """The same request anew: the same branch, if it is one; with another seed, where it samples."""
+        """Start the same request again with ``seed``, or a new random seed; a branch keeps the same tokens."""
         return self._asked(repeated(self, seed), self.parent, self.branched_at)
 
     def _asked(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
@@ -246,9 +246,10 @@ class Run(Looking, Chunks[Chunk, Response]):
         return self.request.control
 
     def subscribe(self, callback: Callable[[Run[Any, Any]], None]) -> Callable[[], None]:
-        """Call back after every new token and change of state, on a background thread; returns the way to stop it.
+        """Call ``callback`` after every new token and change of state; return a function that stops this.
 
-        A callback must be quick; one that raises is dropped. It is called at once if the run has already ended.
+        Callbacks run on a background thread and must be quick; one that raises is removed. If the run has already
+        ended, the callback is called at once.
         """
         with self._changed:
             self._listeners.append(callback)

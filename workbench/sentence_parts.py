@@ -55,14 +55,14 @@ def parse_parts(content: bytes, place: str) -> list[Part]:
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{place} cannot be read as JSON: {error}") from error
     if not isinstance(listed, list):
-        raise ModelFormatError(f"{place} must hold a JSON list of modules")
+        raise ModelFormatError(f"{place} must be a JSON list of modules")
     parts = [_part(entry, place) for entry in listed]
     if [index for index, part in enumerate(parts) if part.kind == "Transformer"] != [0]:
         raise ModelFormatError(f"{place} must have one Transformer, as its first module")
     if parts[0].path:
         raise ModelFormatError(
-            f"{place} has its Transformer in {parts[0].path!r}; move the files of that folder up beside {LIST}, and "
-            f"make its path empty"
+            f"{place} has its Transformer in {parts[0].path!r}; move the files of that folder next to {LIST} and "
+            f"set its path to an empty string"
         )
     return parts
 
@@ -75,12 +75,12 @@ def part_files(parts: list[Part]) -> list[str]:
 def _part(entry: object, place: str) -> Part:
     kind, path = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
     if not isinstance(kind, str) or not isinstance(path, str):
-        raise ModelFormatError(f"{place} must hold a list of modules, each with a type and a path")
+        raise ModelFormatError(f"{place} must be a list of modules, each with a type and a path")
     library, _, name = kind.partition(".")
     name = name.rpartition(".")[2]
     if library != "sentence_transformers" or name not in _FILES:
         raise ModelFormatError(
-            f"{place} asks for the module {kind}, which is not supported; those of sentence_transformers that are: "
+            f"{place} needs the module {kind}, which is not supported; supported sentence_transformers modules: "
             f"{', '.join(_FILES)}"
         )
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or {"\\", "\0"} & set(path):

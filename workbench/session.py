@@ -57,16 +57,16 @@ AnyRun = TypeVar("AnyRun", bound=Run[Any, Any])
 
 
 class Workbench:
-    """Models to ask, in a notebook or a script.
+    """Models to use from a notebook or a script.
 
     Args:
-        config: a run config as a YAML file, a dict or a `RunConfig`; None takes the file named by
-            ``WORKBENCH_CONFIG``, else the embedded models.
-        precision: of the embedded models: ``float32`` (the reference, whose numbers are the same on every processor),
-            ``bf16``, ``fp8``, ``int8`` or ``int4`` (the default). A run config says it for each provider instead.
+        config: run config as the path of a YAML file, a dict or a `RunConfig`. None uses the file named by
+            ``WORKBENCH_CONFIG``, or the embedded models if it is not set.
+        precision: precision of the embedded models: ``float32`` (the reference, with the same numbers on every
+            processor), ``bf16``, ``fp8``, ``int8`` or ``int4`` (the default). A run config sets it per provider.
 
     Raises:
-        ConfigError: the run config is wrong; nothing was started.
+        ConfigError: the run config is invalid; nothing was started.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Workbench:
     ) -> None:
         self._stack = Stack(config, precision)
         self.config = self._stack.config
-        """With ``${env.NAME}`` as written; it holds no secret that can be read."""
+        """Run config, with each ``${env.NAME}`` as written; it contains no readable secrets."""
         self._loop = BackgroundLoop("workbench")
         self._numbers = itertools.count(1)
         self._loop.wait(self._stack.open())
         self.inference = self._stack.inference
-        """Satisfies the protocols ``Inference`` and ``BatchInference`` exactly (async)."""
+        """Implementation of the protocols ``Inference`` and ``BatchInference`` (async)."""
         self.models = self._stack.models
-        """Satisfies the protocol ``Models`` exactly (async)."""
+        """Implementation of the protocol ``Models`` (async)."""
         self.inspect = self._stack.inspect
-        """Satisfies the protocol ``Inspect`` exactly (async)."""
+        """Implementation of the protocol ``Inspect`` (async)."""
 
     # -------------------------------------------------------------------------------------------- generating
 
@@ -97,13 +97,14 @@ class Workbench:
         response_format: ResponseFormat | None = None,
         breakpoints: Sequence[Breakpoint] = (),
     ) -> CompletionRun:
-        """Let a model continue a text; the run is returned at once. Parameters are those of ``Inference.completion``.
+        """Continue a text and return the run at once. The parameters are those of ``Inference.completion``.
 
         Args:
-            breakpoints: where the run pauses.
+            breakpoints: conditions at which the run pauses.
 
         Raises:
-            ModelNotFoundError, InvalidRequestError: before any work; what only the model can know comes from the run.
+            ModelNotFoundError, InvalidRequestError: before any compute. Errors that only the model can detect are
+                raised by the run.
         """
         params = _sampling(sampling_params)
         body = CompletionRequest.model_construct(
@@ -128,12 +129,12 @@ class Workbench:
         response_format: ResponseFormat | None = None,
         breakpoints: Sequence[Breakpoint] = (),
     ) -> ChatRun:
-        """Let a model answer a conversation; the run is returned at once. Parameters are the protocol's.
+        """Answer a conversation and return the run at once. The parameters are those of the protocol.
 
         Args:
-            tools: definitions, or functions that are described by their signatures and docstrings. None is run here;
-                the calls that the model asks for are ``run.tool_calls``.
-            breakpoints: where the run pauses.
+            tools: tool definitions, or functions, which are described by their signatures and docstrings. They are
+                not called; ``run.tool_calls`` has the calls that the model makes.
+            breakpoints: conditions at which the run pauses.
         """
         body = ChatCompletionRequest.model_construct(
             sampling_params=_sampling(sampling_params),
@@ -150,10 +151,10 @@ class Workbench:
     def start(
         self, request: Request, parent: Run[Any, Any] | None = None, branched_at: int | None = None
     ) -> Run[Any, Any]:
-        """Start the run of a request as providers get it; all other methods that generate come down to this one.
+        """Start a run from a complete request; the other methods that generate end here.
 
         Args:
-            parent, branched_at: the run that the request's beginning was kept of, and how many tokens.
+            parent, branched_at: the run that the request branches from, and the number of tokens kept from it.
         """
         control = Control(can_pause=self.capabilities(_name(request.model)).pause)
         request = replace(snapshot(request), control=control)
@@ -161,21 +162,22 @@ class Workbench:
         return self._run(Run, request, chunks, start=self.start, parent=parent, branched_at=branched_at)
 
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> Reading:
-        """Have a model read a text and measure each of its tokens; the run is returned at once.
+        """Measure how probable each token of a text is to a model, and return the run at once.
 
         Args:
-            alternatives: how many other tokens to name at each position.
+            alternatives: number of other tokens to report at each position.
 
         Raises:
-            ModelNotFoundError, InvalidRequestError: before any work; what only the model can know comes from the run.
-            UnsupportedFieldError: the model's provider measures or renders no prompts.
+            ModelNotFoundError, InvalidRequestError: before any compute. Errors that only the model can detect are
+                raised by the run.
+            UnsupportedFieldError: the model's provider cannot measure or render prompts.
         """
         request = reading_request(self._model(model), text, alternatives)
         refuse_method(self.models.find(_name(request.model)).provider, "render", request.model)
         return self._read(request)
 
     def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
-        """One vector per content, in order. ``model=None`` takes the first sentence model served."""
+        """Return one vector per content, in order. ``model=None`` uses the first sentence model that is served."""
         return self._loop.wait(self.inference.embeddings(self._model(model, kind="embedding"), contents))
 
     def batch_completion(
@@ -187,7 +189,7 @@ class Workbench:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
-        """Continue several texts together; order kept, one bad item refuses the batch before any compute."""
+        """Continue several texts in one batch, in order. One invalid item rejects the batch before any compute."""
         name, params = self._model(model), _sampling(sampling_params)
         contents = _list("content_batch", content_batch)
         return self._loop.wait(self.inference.batch_completion(name, contents, params, logprobs, response_format))
@@ -204,7 +206,7 @@ class Workbench:
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
-        """Answer several conversations together; order kept, one bad item refuses the batch before any compute."""
+        """Answer several conversations in one batch, in order. One invalid item rejects it before any compute."""
         name, params = self._model(model), _sampling(sampling_params)
         batch, defined = _list("messages_batch", messages_batch), tool_definitions(tools)
         return self._loop.wait(
@@ -226,16 +228,17 @@ class Workbench:
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
     ) -> Conversed:
-        """Let a model answer with the help of functions; blocks until it has. Interrupting it stops what is under way.
+        """Answer a conversation with the help of functions. Block until the answer; an interrupt stops the work.
 
         Args:
-            tools: functions, described by their signatures and docstrings.
-            approve: asked before every call with the ``ToolCall``, and the model is told where it says no. True runs
-                all, False none; None runs nothing and returns with the first calls.
-            max_rounds: how many times calls are run and their results told, at most.
-            tool_choice: of the first answer; after a result the model is free.
+            tools: functions, which are described to the model by their signatures and docstrings.
+            approve: function that gets each ``ToolCall`` before it is run and returns whether to run it; the model
+                is informed of calls that are declined. True runs all calls, False none; None returns with the first
+                calls without running them.
+            max_rounds: maximum number of rounds in which calls are run and their results go back to the model.
+            tool_choice: tool choice of the first answer; after a result it is ``auto``.
 
-        Raises as `chat_completion` does. What a function raises is told to the model instead.
+        Raises as `chat_completion` does. Exceptions of a function are reported to the model instead.
         """
         params, by_name = _sampling(sampling_params), function_tools(tools)
         definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
@@ -261,15 +264,15 @@ class Workbench:
         tool_choice: AnswerChoice = ToolChoice.auto,
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
     ) -> Conversation:
-        """A conversation to be moved on a step at a time, as the chat widget does; `converse` goes all the way.
+        """Return a conversation that advances step by step, as in the chat widget; `converse` runs to the answer.
 
         Args:
-            tools: functions to run, and definitions of tools whose results somebody else gives.
-            tool_choice: of the first answer to a user, or ``none`` for answers without tools; it may be set between
-                answers. After a result the model is free to answer.
+            tools: functions to run, and definitions of tools whose results are given by the caller.
+            tool_choice: tool choice of the first answer to a user, or ``none`` for answers without tools; it can be
+                changed between answers. After a result it is ``auto``.
 
         Raises:
-            InvalidRequestError: a tool cannot be described, or its function cannot be run here.
+            InvalidRequestError: a tool cannot be described, or its function cannot be run.
         """
         functions = function_tools([] if tools is None else tools, skip_definitions=True)
         definitions = tool_definitions(tools)
@@ -296,7 +299,7 @@ class Workbench:
         model: str | None = None,
         logprobs: LogProbConfig | None = None,
     ) -> list[Score]:
-        """How probable each continuation is after a text or a conversation: sum, per token, length-normalised."""
+        """Return how probable each continuation is after a text or a conversation, in total and per token."""
         if logprobs is not None and not isinstance(logprobs, LogProbConfig):
             raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
         alternatives = (logprobs.top_k or 0) if logprobs else 0
@@ -310,10 +313,10 @@ class Workbench:
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         model: str | None = None,
     ) -> Prompt:
-        """What a model would be given for a text or a conversation: the text with its tokens. Nothing is computed.
+        """Return the prompt, text and tokens, that a model gets for a text or a conversation, without running it.
 
         Args:
-            tools: definitions or functions, as for `chat_completion`.
+            tools: definitions or functions, as in `chat_completion`.
         """
         asked = self.inference.render(self._model(model), prompt, tool_definitions(tools), tool_prompt_format)
         return self._loop.wait(asked)
@@ -321,9 +324,9 @@ class Workbench:
     # ------------------------------------------------------------------------------------------------ models
 
     def list_models(self) -> list[ModelDefWithProvider]:
-        """Every model served, in the order of registration, as far as is known.
+        """Return the models that are served, in order of registration, as last reported by remote servers.
 
-        ``await bench.models.list_models()`` asks servers anew.
+        ``await bench.models.list_models()`` queries the servers again.
         """
         return self.models.models()
 
@@ -336,20 +339,20 @@ class Workbench:
         precision: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> ModelDefWithProvider:
-        """Have a provider serve one more model, now and after a restart; blocks until it has agreed.
+        """Register a model with a provider, now and after a restart; block until the provider has accepted it.
 
         Args:
-            identifier: the name to ask for it.
-            source: where its weights come from: a catalog name, a folder or a hub id. None where ``identifier`` says
-                that; a folder is then served under its own name.
-            provider_id: which provider; None takes the first of the run config.
-            precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None takes what the run config says of the
-                provider; without one int4 for the catalog's models, and float32, the reference, for any other.
-            metadata: facts to keep with the model; the precision is one of them.
+            identifier: name of the model in requests.
+            source: catalog name, folder or hub id of its weights. None uses ``identifier``; a folder is then served
+                under the folder's name.
+            provider_id: id of the provider; None uses the first one in the run config.
+            precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None uses the precision in the provider's
+                run config; without one, int4 for catalog models and float32, the reference, for all others.
+            metadata: values to store with the model; the precision is stored there too.
 
         Raises:
-            InvalidRequestError: the name is taken or cannot be one, there is no such provider, or no such precision.
-            WorkbenchError: the provider refuses it; nothing has changed.
+            InvalidRequestError: the name is taken or not allowed, or the provider or precision does not exist.
+            WorkbenchError: the provider refused the model; nothing has changed.
         """
         if provider_id is None:
             provider_id = next(iter(self._stack.providers), "")
@@ -360,24 +363,24 @@ class Workbench:
         return model
 
     def unregister_model(self, identifier: str) -> None:
-        """Stop serving a model and free its memory; blocks until that is done.
+        """Stop serving a model and free its memory; block until that is done.
 
-        A model that the run config names is back after a restart.
+        A model that is listed in the run config is served again after a restart.
         """
         self._loop.wait(self.models.unregister_model(identifier))
 
     def card(self, model: str | None = None) -> ModelCard:
-        """The facts of a model, without loading it."""
+        """Return the card of a model without loading it."""
         found = self.models.find(self._model(model))
         return found.provider.card(found.model.identifier)
 
     def capabilities(self, model: str | None = None) -> Capabilities:
-        """What requests may ask of a model; all else is refused by the name of the field."""
+        """Return the request fields and values that a model supports; all others are refused."""
         found = self.models.find(self._model(model))
         return found.provider.capabilities_of(found.model.identifier)
 
     def load(self, model: str | None = None) -> ModelCard:
-        """Load a model now instead of at its first request; blocks, and returns its card."""
+        """Load a model now instead of at its first request; block until it is loaded and return its card."""
         found = self.models.find(self._model(model))
         found.provider.load(found.model.identifier)
         return found.provider.card(found.model.identifier)
@@ -385,18 +388,18 @@ class Workbench:
     # --------------------------------------------------------------------------------------------- recording
 
     def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
-        """Write every call of this workbench into a trace from now on, which ``inline::trace`` plays without a model.
+        """Record every call of this workbench from now on in a trace file, which ``inline::trace`` replays.
 
-        Calls are written when they end. Close what is returned, or use it in a ``with``. Folders above the file that
-        are not there yet are made.
+        A call is written when it ends. Close the recorder that is returned, or use it in a ``with`` statement.
+        Missing parent folders are created.
 
         Raises:
-            InvalidRequestError: the file is there already and ``overwrite`` is false, or a recording goes on already.
+            InvalidRequestError: the file exists and ``overwrite`` is false, or another recording is still open.
         """
         from workbench.providers.trace.recording import Recorder
 
         if (going_on := self.inference.recorder) is not None and going_on.is_open:
-            raise InvalidRequestError("path", str(path), f"given after the recording to {going_on.path} was closed")
+            raise InvalidRequestError("path", str(path), f"given after the open recording to {going_on.path} is closed")
         recorder = Recorder(path, overwrite=overwrite)
         for known in self.models.registrations():
             recorder.note(known.provider, known.model.identifier, known.name)
@@ -406,26 +409,26 @@ class Workbench:
     # ----------------------------------------------------------------------------------------------- widgets
 
     def playground(self, **options: Any) -> Playground:
-        """The playground widget on this workbench."""
+        """Return the playground widget for this workbench."""
         from workbench import widgets
 
         return widgets.playground(self, **options)
 
     def read(self, text: str = "", other: str = "", **options: Any) -> ReadView:
-        """Show how surprising each token of a text is to a model, beside another text if one is given.
+        """Return a widget that shows the surprisal of each token of a text, or of two texts side by side.
 
         Args:
-            options: ``model``, ``alternatives``: see `widgets.ReadView`. `reading` is the same without a widget.
+            options: ``model``, ``alternatives``: see `widgets.ReadView`. `reading` does the same without a widget.
         """
         from workbench import widgets
 
         return widgets.read(self, text, other, **options)
 
     def compare(self, prompt: str | None = None, **options: Any) -> CompareView:
-        """Ask several models, or under several settings, at once; the widget shows the answers side by side.
+        """Return a widget that compares the answers of several models or sampling settings side by side.
 
         Args:
-            prompt: None leaves prompt and sides to be chosen in the page.
+            prompt: prompt for all sides; None lets the reader enter it and choose the sides in the widget.
             options: ``models``, ``sampling_params``, ``mode``, ``alternatives``: see `widgets.CompareView`.
         """
         from workbench import widgets
@@ -433,7 +436,7 @@ class Workbench:
         return widgets.compare(self, prompt, **options)
 
     def chat(self, **options: Any) -> ChatView:
-        """The chat widget on this workbench; the options are those of `workbench.widgets.chat`."""
+        """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""
         from workbench import widgets
 
         return widgets.chat(self, **options)
@@ -441,7 +444,7 @@ class Workbench:
     # -------------------------------------------------------------------------------------------------- life
 
     def close(self) -> None:
-        """Cancel what runs, end all threads and give the models' memory back. Closing twice is harmless."""
+        """Cancel running requests, stop all threads and free the models' memory. Closing twice is harmless."""
         self._loop.close()
         self._stack.close()
         if self.inference.recorder is not None:

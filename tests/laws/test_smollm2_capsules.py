@@ -121,7 +121,7 @@ def test_a_tampered_capsule_names_its_first_differing_token(bench: Workbench, ca
     capsule = capsules[1]
     written = json.loads(capsule.to_json())
     written["tokens"][2]["token_id"] += 1
-    with pytest.raises(wb.InvalidRequestError, match="tokens must be as it was when the capsule was made"):
+    with pytest.raises(wb.InvalidRequestError, match="tokens must be unchanged since the capsule was made"):
         Capsule.from_json(written)
     replay = wb.replay(Capsule.from_json(written, allow_changed=True), bench)
     assert (replay.where, replay.position) == ("answer", 2)

@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_has_no_capsule_yet_and_a_cancelled_one_has(fake_mode
     with Workbench(fake_models.config) as bench:
         run = bench.completion("\0")
         gate.wait()
-        with pytest.raises(InvalidRequestError, match="capsule must be asked for after the run has ended"):
+        with pytest.raises(InvalidRequestError, match="capsule must be used after the run has ended"):
             _ = run.capsule
         run.cancel()
         gate.open()
@@ -195,9 +195,9 @@ def test_a_capsule_comes_back_from_a_file_which_is_not_written_over_by_a_slip(ca
     with pytest.raises(InvalidRequestError, match="overwrite=True"):
         capsule.save(path)
     capsule.save(path, overwrite=True)
-    with pytest.raises(InvalidRequestError, match="path must be a file that can be written"):
+    with pytest.raises(InvalidRequestError, match="path must be a writable file"):
         capsule.save(tmp_path / "nowhere" / "run.json")
-    with pytest.raises(InvalidRequestError, match="path must be a file that can be read"):
+    with pytest.raises(InvalidRequestError, match="path must be a readable file"):
         Capsule.load(tmp_path / "none.json")
 
 
@@ -215,7 +215,7 @@ def test_a_capsule_comes_back_from_the_output_of_a_stored_notebook(capsule: Caps
     with pytest.raises(InvalidRequestError, match=r"cells\[1\]\.outputs\[0\]\.tokens"):
         Capsule.in_notebook(path)
     (tmp_path / "none.ipynb").write_text("{}")
-    with pytest.raises(InvalidRequestError, match="a notebook as Jupyter stores it"):
+    with pytest.raises(InvalidRequestError, match="a Jupyter notebook"):
         Capsule.in_notebook(tmp_path / "none.ipynb")
 
 
@@ -243,7 +243,7 @@ def test_whatever_is_changed_is_refused_by_the_name_of_its_field(capsule: Capsul
     "place, value, message",
     [
         (("format",), "trace", f"format must be '{FORMAT}'"),
-        (("version",), 2, "version must be 1, which this workbench reads; got 2"),
+        (("version",), 2, "version must be 1, the version that this workbench reads; got 2"),
         (("tokens", 1, "token_id"), "7", r"tokens\[1\]\.token_id"),
         (("tokens", 1, "token_id"), -2, r"tokens\[1\]\.token_id"),
         (("tokens", 0, "logprob"), float("nan"), r"tokens\[0\]\.logprob"),
@@ -286,7 +286,7 @@ def test_a_field_that_is_missing_is_named(capsule: Capsule, name: str) -> None:
 def test_a_changed_capsule_is_taken_where_that_is_meant(capsule: Capsule) -> None:
     written = as_json(capsule)
     written["request"]["sampling_params"]["seed"] = 99
-    with pytest.raises(InvalidRequestError, match=r"request must be as it was.*allow_changed=True"):
+    with pytest.raises(InvalidRequestError, match=r"request must be unchanged.*allow_changed=True"):
         Capsule.from_json(written)
     assert Capsule.from_json(written, allow_changed=True).sampling_params.seed == 99
 

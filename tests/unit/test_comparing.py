@@ -229,16 +229,16 @@ def test_other_prompts_and_other_templates_are_said_to_be_the_reason() -> None:
 def test_a_model_elsewhere_has_no_kl_and_its_tokens_are_compared() -> None:
     class Elsewhere(FakeRun):
         def logprobs(self, position: int) -> Any:
-            raise UnsupportedFieldError("position", self.model, "one of a run whose model is in this process")
+            raise UnsupportedFieldError("position", self.model, "in a run whose model is in this process")
 
     one = Elsewhere(texts=["a", " b"])
     one.step(3)
     (pair,) = Comparison([one, spelled("a", " c")]).pairs
-    assert pair.why == "a model that is not in this process keeps no distributions"
+    assert pair.why == "a model outside this process provides no distributions"
     assert pair.divergence is not None
     unknown = [spelled("a", "b", ids=[-1, -1], model=model) for model in ("one", "other")]
     (pair,) = Comparison(unknown).pairs
-    assert (pair.why, pair.divergence) == ("nobody tells whether their tokenizers are the same", None)
+    assert (pair.why, pair.divergence) == ("it is unknown whether their tokenizers are the same", None)
 
 
 # ------------------------------------------------------------------------------------------------------- the object
@@ -260,14 +260,12 @@ def test_waiting_is_for_all_runs_and_telling_is_by_any() -> None:
 
 def test_its_repr_says_who_where_and_how_far(bench: Workbench) -> None:
     shown = repr(Comparison(answers(bench, "hello", "hello", "help")))
-    assert shown == (
-        "<Comparison with hello: hello the same, mean KL 0 nat; help other from token 4 on, mean KL 5 nat>"
-    )
+    assert shown == ("<Comparison with hello: hello the same, mean KL 0 nat; help differs from token 4, mean KL 5 nat>")
 
 
 @pytest.mark.parametrize("runs", [[], [spelled("a")], "ab", [1, 2], None])
 def test_fewer_than_two_runs_are_refused(runs: Any) -> None:
     with pytest.raises(InvalidRequestError, match="runs must be two or more runs"):
         Comparison(runs)
-    with pytest.raises(InvalidRequestError, match="templates must be one for each"):
+    with pytest.raises(InvalidRequestError, match="templates must be a list with one hash for each"):
         Comparison([spelled("a"), spelled("b")], templates=["f00"])

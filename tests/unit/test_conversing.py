@@ -231,7 +231,7 @@ async def wait(seconds: float) -> None: ...
         (add, "tools must be a list"),
         ([add, 5], r"tools\[1\]"),
         ([wait], "plain function"),
-        ([add, add], "no other has"),
+        ([add, add], "a unique name"),
     ],
 )
 def test_functions_that_cannot_be_run_are_refused(functions: Any, told: str) -> None:

@@ -90,7 +90,7 @@ def test_make_says_what_to_do_where_python_is_too_old(tmp_path: Path) -> None:
     command = ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "Python 3.11 or newer is needed" in done.stderr
+    assert "Python 3.11 or newer is required" in done.stderr
     assert "is Python 3.10.2" in done.stderr
     assert not (tmp_path / "venv").exists()
 

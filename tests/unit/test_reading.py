@@ -87,7 +87,7 @@ def test_it_is_read_again_and_not_branched_extended_or_replayed(bench: Workbench
     assert isinstance(again, Reading)
     assert [token.token_id for token in again.tokens] == [token.token_id for token in run.tokens]
     for name in ("branch", "extend", "capsule"):
-        with pytest.raises(UnsupportedFieldError, match=f"{name} must be called on a run that generates"):
+        with pytest.raises(UnsupportedFieldError, match=f"{name} must be used on a run that generates"):
             run.capsule if name == "capsule" else getattr(run, name)(1)
     with pytest.raises(UnsupportedFieldError, match="pause"):
         run.pause()

@@ -368,7 +368,7 @@ def test_before_its_first_token_a_run_has_no_distribution_and_says_so(bench: Ben
     bench.fake_models.may_load.clear()
     run = bench.run()
     for look in (run.distribution, run.sampling_trace, run.sampling_frame):
-        with pytest.raises(InvalidRequestError, match=r"position must be .* this run has none so far; got 0"):
+        with pytest.raises(InvalidRequestError, match=r"position must be .* this run has no tokens so far; got 0"):
             look(0)
     bench.fake_models.may_load.set()
     run.result(10)

@@ -76,7 +76,7 @@ class Apart:
             value = self._pipe.recv()
         except EOFError as error:
             self._process.join(END_S)
-            raise GenerationError(f"the measured process ended with exit code {self._process.exitcode}") from error
+            raise GenerationError(f"the benchmark process ended with exit code {self._process.exitcode}") from error
         if isinstance(value, BaseException):
             raise value
         return value

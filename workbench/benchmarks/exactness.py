@@ -56,13 +56,13 @@ def exactness(
     compared = [contestant for contestant in contestants if isinstance(contestant, GivesLogprobs)]
     for contestant in contestants:
         if contestant not in compared:
-            yield Absence(contestant.name, "exactness", "it does not give the logprobs of given tokens")
+            yield Absence(contestant.name, "exactness", "it does not report the logprobs of given tokens")
     tallies = {contestant.name: _Tally() for contestant in compared}
     done = 0
     for seed, prompt_ids in enumerate(itertools.cycle(prompts)):
         if done >= tokens:
             break
-        told(f"exactness, {done} of {tokens} tokens: the reference writes")
+        told(f"exactness, {done} of {tokens} tokens: sampling reference text")
         token_ids, logprobs = reference.sample(prompt_ids, min(_LONGEST_TEXT, tokens - done), seed)
         for contestant in list(compared):
             told(f"exactness, {done} of {tokens} tokens: {contestant.name}")

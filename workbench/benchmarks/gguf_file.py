@@ -25,12 +25,14 @@ def gguf_of(model: str, given: Path | None) -> Iterator[Path]:
     """
     if given is not None:
         if not given.is_file():
-            raise InvalidRequestError("--gguf", str(given), "a GGUF file that is there")
+            raise InvalidRequestError("--gguf", str(given), "an existing GGUF file")
         yield given
         return
     if not is_entry(model) or not (entry := find_entry(model)).is_gguf:
         raise InvalidRequestError(
-            "--against", "a rival that reads GGUF", f"left out for {model}, or go with --gguf FILE of the same model"
+            "--against",
+            "a program that reads GGUF",
+            f"left out for {model}, or combined with --gguf FILE of the same model",
         )
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder, shown(model, None) as progress:
         scratch = Path(folder)

@@ -74,7 +74,7 @@ def check(settings: Settings) -> None:
     for rival in sorted(settings.rivals):
         if importlib.util.find_spec(RIVAL_MODULES[rival]) is None:
             raise InvalidRequestError(
-                "--against", rival, f"installed for {rival}: pip install 'inference-workbench[bench]'"
+                "--against", rival, "a program that is installed: pip install 'inference-workbench[bench]'"
             )
 
 

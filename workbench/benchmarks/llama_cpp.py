@@ -80,9 +80,9 @@ class LlamaCppContestant:
                 listed = answer["completion_probabilities"][0]["top_logprobs"]
                 reused = answer["timings"]["cache_n"]
             except (KeyError, IndexError) as error:
-                raise GenerationError(f"llama.cpp's answer has no {error}") from error
+                raise GenerationError(f"llama.cpp's response has no {error}") from error
             if position and reused != len(read) - 1:
-                raise GenerationError(f"llama.cpp read {len(read) - reused} tokens again where one step was asked for")
+                raise GenerationError(f"llama.cpp prefilled {len(read) - reused} tokens again instead of decoding one")
             logprobs = torch.empty(len(listed))  # (vocab,)
             logprobs[[one["id"] for one in listed]] = torch.tensor([one["logprob"] for one in listed])
             yield logprobs
@@ -96,7 +96,7 @@ class LlamaCppContestant:
                 if line.startswith(b"data: {"):
                     yield json.loads(line[len(b"data: ") :])
                 elif line.startswith(b"error"):
-                    raise GenerationError(f"llama.cpp refused: {line.decode(errors='replace')}")
+                    raise GenerationError(f"llama.cpp returned an error: {line.decode(errors='replace')}")
 
     def _post(self, body: dict[str, Any]) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(str(self._address.hostname), self._address.port)

@@ -38,10 +38,10 @@ def as_json(report: Report) -> dict[str, Any]:
 def lines(report: Report) -> Iterable[str]:
     """The report for a terminal."""
     machine = report.machine
-    features = ", ".join(machine.features) or "no known features"
+    features = ", ".join(machine.features) or "no known CPU features"
     yield f"{report.settings.model} on {machine.processor}, {machine.threads} of {machine.cores} cores, {features}"
     yield ", ".join(f"{package} {version}" for package, version in machine.versions.items())
-    yield f"{report.settings.rounds} rounds, contestants in turn: median, (lowest .. highest), ratio of medians"
+    yield f"{report.settings.rounds} rounds, programs in turn: median, (lowest .. highest), ratio of medians"
     for _, group in groupby(report.results, key=lambda result: result.metric):
         yield from _metric_lines(list(group))
     if report.exactness:
@@ -64,7 +64,7 @@ def _metric_lines(results: Sequence[Result]) -> Iterable[str]:
 
 def _exactness_lines(report: Report) -> Iterable[str]:
     yield ""
-    yield "exactness: KL from float32 in nats, mean over the model's own text; how often the best token is the same"
+    yield "exactness: KL from float32 in nats, mean over the model's own text; how often the top token is the same"
     for one in report.exactness:
         error = f"+- {one.standard_error_nat:.5f}"
         yield (
@@ -74,7 +74,7 @@ def _exactness_lines(report: Report) -> Iterable[str]:
 
 def _memory_lines(report: Report) -> Iterable[str]:
     yield ""
-    yield "memory: the weights, and the whole process"
+    yield "memory: weights, whole process"
     for name, held in report.memory.items():
         weights = "unknown" if held.weights_bytes is None else f"{held.weights_bytes / 1e6:,.0f} MB"
         yield f"  {name:<22}{weights:>9}{held.resident_bytes / 1e6:>9,.0f} MB"

@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "bench",
         run,
-        summary="measure speed and exactness beside other programs",
+        summary="measure speed and exactness against other programs",
         examples="""
             workbench bench
             workbench bench --tasks decode --precision int4,int8,bf16 --rounds 9
@@ -35,37 +35,47 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench bench --tasks exactness --exactness-tokens 2000 --json
             """,
         notes="""
-            transformers.generate in float32 and bf16 always takes part. Everybody is measured in turn, round by round.
-            Ours streams with top-5 logprobs. Close other programs first: what they compute is measured too.
-            Takes some minutes; --tasks and --rounds make it shorter.
+            Always includes transformers.generate in float32 and bf16. All programs are measured in turn, round by
+            round; the workbench streams with top-5 logprobs. Close other programs first: they distort the figures.
+            This takes several minutes; --tasks and --rounds make it shorter.
             """,
     )
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="catalog name, folder or hub id")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="catalog name, local folder or hub id (default: %(default)s)",
+    )
     parser.add_argument(
         "--precision",
         default="int4,bf16,float32",
         metavar="LIST",
-        help=f"ours, any of {','.join(PRECISIONS)} (default: %(default)s)",
+        help=f"precisions of the workbench: any of {', '.join(PRECISIONS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--against",
         default="transformers",
         metavar="LIST",
-        help="more rivals: llama.cpp, openvino (pip install 'inference-workbench[bench]')",
+        help="other programs to include: llama.cpp, openvino (pip install 'inference-workbench[bench]')",
     )
     parser.add_argument(
         "--tasks",
         default=",".join(SPEED_TASKS),
         metavar="LIST",
-        help="any of these and exactness (default: %(default)s)",
+        help=f"any of {', '.join(SPEED_TASKS)}, exactness (default: all but exactness)",
     )
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="that decode generates (default: 64)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measured rounds (default: %(default)s)")
     parser.add_argument(
-        "--exactness-tokens", type=int, default=500, metavar="N", help="that exactness compares (default: 500)"
+        "--tokens", type=int, default=64, metavar="N", help="tokens that decode generates (default: 64)"
     )
     parser.add_argument(
-        "--gguf", type=Path, metavar="FILE", help="for rivals that read GGUF (default: the catalog model's own file)"
+        "--exactness-tokens", type=int, default=500, metavar="N", help="tokens that exactness compares (default: 500)"
+    )
+    parser.add_argument(
+        "--gguf",
+        type=Path,
+        metavar="FILE",
+        help="GGUF file for llama.cpp and openvino (default: the catalog model's own)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _HELP = """\
 /system TEXT            set the system message; without TEXT, show it
-/params NAME=VALUE ...  change sampling parameters; without any, show them
-/result TEXT            give the result of the tool that the model has called
-/save FILE              write the conversation as JSON
-/reset                  forget the turns
-/help                   show this
-/quit                   leave; Ctrl+D too. Ctrl+C stops an answer"""
+/params NAME=VALUE ...  change sampling parameters; without arguments, show them
+/result TEXT            give the result of the model's tool call
+/save FILE              save the conversation as JSON
+/reset                  clear the conversation
+/help                   show this help
+/quit                   quit, like Ctrl+D; Ctrl+C stops an answer"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -38,27 +38,27 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "chat",
         run,
-        summary="talk to the model",
+        summary="chat with a model",
         examples="""
             workbench chat
             workbench chat --system "Answer in one sentence." --temperature 0.7
             printf 'Hi\\nAnd in French?\\n' | workbench chat
             workbench chat --tools tools.json --tool-choice required
             """,
-        notes=f"From a pipe, each line is one turn. In the chat:\n\n{_HELP}",
+        notes=f"When input is piped, each line is one turn. Commands in the chat:\n\n{_HELP}",
     )
     opening.add_model_options(parser)
     add_sampling_options(parser, max_tokens=512)
-    parser.add_argument("--system", metavar="TEXT", help="the system message")
-    group = parser.add_argument_group("tools", "Calls are shown and never run: /result gives what a tool would return.")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    group = parser.add_argument_group("tools", "Tool calls are shown but not run; enter their results with /result.")
     group.add_argument(
-        "--tools", metavar="FILE", type=Path, help="JSON list of tool definitions, as the protocol has it"
+        "--tools", metavar="FILE", type=Path, help="JSON file with a list of the protocol's tool definitions"
     )
     group.add_argument(
         "--tool-choice",
         choices=("auto", "required"),
         default="auto",
-        help="required: every message is answered with a call (default: %(default)s)",
+        help="required: answer every message with a tool call (default: %(default)s)",
     )
 
 
@@ -81,9 +81,9 @@ def read_tools(path: Path) -> list[ToolDefinition]:
     try:
         listed = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidRequestError("--tools", str(path), f"a file with JSON ({reason(error)})") from None
+        raise InvalidRequestError("--tools", str(path), f"a readable JSON file ({reason(error)})") from None
     if not isinstance(listed, list):
-        raise InvalidRequestError("--tools", str(path), "a file with a JSON list of tool definitions")
+        raise InvalidRequestError("--tools", str(path), "a JSON file with a list of tool definitions")
     try:
         return list(Toolset.of([ToolDefinition.model_validate(one) for one in listed]).definitions)
     except InvalidRequestError as error:
@@ -100,7 +100,7 @@ class Repl:
 
     def run(self) -> int:
         if self._interactive:
-            print("Type a message; /help lists the commands, Ctrl+D leaves.")
+            print("Type a message. /help lists the commands; Ctrl+D quits.")
         for line in self._lines():
             if line == "/quit":
                 break
@@ -129,7 +129,7 @@ class Repl:
             except KeyboardInterrupt:
                 if not self._interactive:
                     raise
-                print("\n(Ctrl+D leaves)")
+                print("\n(Ctrl+D quits)")
                 continue
             if line:
                 yield line
@@ -155,7 +155,7 @@ class Repl:
 
     def _remind(self) -> None:
         if self._interactive and self._conversation.open_calls:
-            print(f"({self._conversation.open_calls[0].tool_name} waits for its /result)")
+            print(f"(enter the result of {self._conversation.open_calls[0].tool_name} with /result)")
 
     def _command(self, name: str, argument: str) -> None:
         conversation = self._conversation
@@ -172,7 +172,7 @@ class Repl:
             print(f"saved to {argument}")
         elif name == "/reset":
             conversation.reset()
-            print("(the turns are forgotten)")
+            print("(conversation cleared)")
         else:
             print(_HELP)
 

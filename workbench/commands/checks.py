@@ -50,7 +50,7 @@ class Finding:
 def python() -> Finding:
     version = platform.python_version()
     if sys.version_info < _LEAST_PYTHON:
-        return Finding("python", "fail", version, "install Python 3.11 or newer and make a new environment with it")
+        return Finding("python", "fail", version, "install Python 3.11 or newer and create a new environment with it")
     return Finding("python", "ok", f"{version} at {sys.executable}")
 
 
@@ -77,7 +77,7 @@ def cpu() -> Finding:
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return Finding("cpu", "ok", f"{platform.machine()}; its features are not known here")
+        return Finding("cpu", "ok", f"{platform.machine()}; CPU features unknown on this system")
     found = [meaning for flag, meaning in _CPU_FLAGS.items() if flag in flags]
     if not found:
         message = f"{platform.machine()} without AVX2"
@@ -107,7 +107,7 @@ def disk() -> Finding:
     free = shutil.disk_usage(existing).free
     message = f"{human_size(free)} free for the cache {cache}"
     if free < _GIGABYTE:
-        return Finding("disk", "warn", message, "make room, or set WORKBENCH_CACHE to a folder on another disk")
+        return Finding("disk", "warn", message, "free some space, or set WORKBENCH_CACHE to a folder on another disk")
     return Finding("disk", "ok", message)
 
 
@@ -118,11 +118,14 @@ def settings() -> Iterator[Finding]:
     from workbench.stack.registrations import state_dir
 
     if chosen := os.environ.get("WORKBENCH_CONFIG"):
-        yield _told("WORKBENCH_CONFIG", chosen, load_run_config, "mend or unset it")
+        yield _told("WORKBENCH_CONFIG", chosen, load_run_config, "fix or unset it")
     for name, folder in (("WORKBENCH_CACHE", cache_dir), ("WORKBENCH_STATE", state_dir)):
-        advice = f"set {name} to a folder that can be written"
+        advice = f"set {name} to a writable folder"
         yield _told(
-            name, os.environ.get(name, "the platform's own folder"), partial(_check_writable, name, folder), advice
+            name,
+            os.environ.get(name, "not set, so the platform's default folder"),
+            partial(_check_writable, name, folder),
+            advice,
         )
 
 
@@ -140,7 +143,7 @@ def _check_writable(name: str, chosen: Callable[[], Path]) -> None:
     folder = chosen()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InvalidRequestError(name, str(folder), "a folder that can be written")
+        raise InvalidRequestError(name, str(folder), "a writable folder")
 
 
 def models() -> Iterator[Finding]:
@@ -174,7 +177,7 @@ def notebook() -> Finding:
     message = f"JupyterLab {importlib.metadata.version('jupyterlab')}, ipykernel {kernel}"
     if not (7, 4) <= _version(kernel) < (8,):
         return Finding(
-            "notebook", "fail", message, "pip install 'ipykernel>=7.4,<8': other versions lose cells or Stop"
+            "notebook", "fail", message, "pip install 'ipykernel>=7.4,<8': other versions can lose cells or ignore Stop"
         )
     return Finding("notebook", "ok", message)
 
@@ -191,8 +194,8 @@ def widgets() -> Finding:
         if not any((Path(folder) / extension / "package.json").is_file() for folder in jupyter_path("labextensions"))
     ]
     if missing:
-        advice = "pip install --force-reinstall anywidget jupyterlab-widgets, in the environment of JupyterLab"
-        return Finding("widgets", "fail", f"JupyterLab does not find {' and '.join(missing)}", advice)
+        advice = "pip install --force-reinstall anywidget jupyterlab-widgets, in JupyterLab's environment"
+        return Finding("widgets", "fail", f"JupyterLab cannot find {' and '.join(missing)}", advice)
     return Finding("widgets", "ok", "JupyterLab finds the front ends of anywidget and ipywidgets")
 
 

@@ -36,11 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
         summary="continue a text",
         examples=_EXAMPLES,
         notes="""
-            Streams the continuation to standard output. With --json one document follows at the end: text, model,
-            stop_reason, tokens, logprobs (one entry a token; null without --logprobs), usage.
+            Streams the continuation to standard output. With --json, prints one JSON document at the end instead:
+            text, model, stop_reason, tokens, logprobs (one entry per token; null without --logprobs) and usage.
             """,
     )
-    parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads standard input")
+    parser.add_argument("prompt", metavar="PROMPT", help="text to continue; - reads it from standard input")
     opening.add_model_options(parser)
     add_sampling_options(parser, max_tokens=256)
     add_format_options(parser)
@@ -48,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--logprobs",
         type=int,
         metavar="K",
-        help="show each token's logprob and K alternatives; 0: the sampled token alone",
+        help="show the logprob of each token and of K alternatives; 0: of the sampled token only",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of streaming")
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             completion.cancel()
             raise
     if asked is not None and completion.stop_reason == "out_of_tokens":
-        print("workbench: the answer was cut off before it was whole; allow more with --max-tokens", file=sys.stderr)
+        print("workbench: the answer was cut off before it was complete; allow more with --max-tokens", file=sys.stderr)
     return 0
 
 
@@ -78,7 +78,7 @@ def _logprob_config(alternatives: int) -> LogProbConfig:
     from workbench.protocol import LogProbConfig
 
     if alternatives < 0:
-        raise InvalidRequestError("--logprobs", alternatives, "a whole number, 0 (the sampled token alone) or above")
+        raise InvalidRequestError("--logprobs", alternatives, "a whole number, 0 (the sampled token only) or above")
     return LogProbConfig(top_k=alternatives)
 
 

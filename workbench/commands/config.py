@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Subparsers) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "config",
-        help="show, check and describe run configs",
-        description="A run config says which providers serve which models. Secrets in it are written as ${env.NAME}.",
+        help="show or check a run config, or print the JSON schema",
+        description="A run config lists providers and the models they serve. Write secrets in it as ${env.NAME}.",
         epilog="examples:\n  workbench config show > run.yaml\n  workbench config check run.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -26,19 +26,23 @@ def add_parser(subparsers: Subparsers) -> None:
         actions,
         "show",
         show,
-        summary="print a run config, with its secrets hidden",
+        summary="print a run config with its secrets hidden",
         examples="workbench config show > run.yaml",
     )
     check_parser = add_command(
         actions,
         "check",
         check,
-        summary="check a run config as a whole; nothing is loaded",
+        summary="check a whole run config without loading anything",
         examples="workbench config check run.yaml",
     )
     for file_parser in (show_parser, check_parser):
         file_parser.add_argument(
-            "file", nargs="?", type=Path, metavar="FILE", help="run config (default: $WORKBENCH_CONFIG, else built in)"
+            "file",
+            nargs="?",
+            type=Path,
+            metavar="FILE",
+            help="run config (default: $WORKBENCH_CONFIG, or the built-in one)",
         )
     add_command(
         actions,
@@ -46,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
         schema,
         summary="print the JSON schema of run configs",
         examples="workbench config schema > run-config.schema.json",
-        notes="With the config of every provider type that is installed here.",
+        notes="Includes the config of every installed provider type.",
     )
 
 
@@ -66,7 +70,7 @@ def check(args: argparse.Namespace) -> int:
     config = load_run_config(args.file)
     for instances in config.providers.values():
         for provider in instances:
-            print(f"{provider.provider_id}: {provider.provider_type}, in order")
+            print(f"{provider.provider_id}: {provider.provider_type}, ok")
     return 0
 
 

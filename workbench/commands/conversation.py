@@ -68,7 +68,7 @@ class Conversation:
         from workbench.protocol import ToolResponseMessage
 
         if not self.open_calls:
-            raise InvalidRequestError("/result", text, "given after the model has called a tool")
+            raise InvalidRequestError("/result", text, "used after the model has called a tool")
         call = self.open_calls[0]
         turn = ToolResponseMessage(call_id=call.call_id, tool_name=call.tool_name, content=text)
         if len(self.open_calls) == 1:
@@ -110,7 +110,7 @@ class Conversation:
         try:
             path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
-            allowed = f"a file that can be written ({reason(error)})"
+            allowed = f"a writable file ({reason(error)})"
             raise InvalidRequestError("/save", str(path), allowed) from None
 
 

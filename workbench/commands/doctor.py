@@ -35,12 +35,12 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "doctor",
         run,
-        summary="say what is wrong here, and what to do",
+        summary="check this installation and say how to fix problems",
         examples="""
             workbench doctor
             workbench doctor --json
             """,
-        notes="Reads every file of the installed models. Needs no network. Exit code 1 when something fails.",
+        notes="Reads every file of the installed models. Needs no network. The exit code is 1 if a check fails.",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 

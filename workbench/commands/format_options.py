@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 def add_format_options(parser: argparse.ArgumentParser) -> None:
     """``--json-schema`` and ``--regex``, of which one may be given."""
     group = parser.add_argument_group(
-        "format", "The answer is kept in the format token by token. It is whole unless --max-tokens cuts it off."
+        "format", "The format is enforced token by token. The answer is complete unless --max-tokens cuts it off."
     ).add_mutually_exclusive_group()
     group.add_argument(
-        "--json-schema", metavar="FILE|TEXT", help="answer in JSON that fits this schema: a file's name, or {...}"
+        "--json-schema",
+        metavar="FILE|TEXT",
+        help="JSON schema that the answer must match: a file, or the schema itself as {...}",
     )
-    group.add_argument("--regex", metavar="PATTERN", help="answer with a text that the pattern matches as a whole")
+    group.add_argument("--regex", metavar="PATTERN", help="pattern that the whole answer must match")
 
 
 def response_format(args: argparse.Namespace) -> ResponseFormat | None:
@@ -32,7 +34,7 @@ def response_format(args: argparse.Namespace) -> ResponseFormat | None:
         return JsonSchemaResponseFormat(json_schema=_schema(args.json_schema))
     if args.regex is not None:
         if not args.regex:
-            raise InvalidRequestError("--regex", args.regex, "a pattern of at least one character")
+            raise InvalidRequestError("--regex", args.regex, "a non-empty pattern")
         return RegexResponseFormat(regex=args.regex)
     return None
 
@@ -45,12 +47,12 @@ def _schema(given: str) -> dict[str, object]:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidRequestError(
-                "--json-schema", given, f"a readable file, or a schema itself ({reason(error)})"
+                "--json-schema", given, f"a readable file, or the schema itself as {{...}} ({reason(error)})"
             ) from None
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError("--json-schema", given, f"JSON ({error})") from None
+        raise InvalidRequestError("--json-schema", given, f"valid JSON ({error})") from None
     if not isinstance(schema, dict):
-        raise InvalidRequestError("--json-schema", given, "a JSON schema: an object")
+        raise InvalidRequestError("--json-schema", given, "a JSON schema that is an object")
     return schema

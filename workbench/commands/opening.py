@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
 DEFAULT_MODEL = "smollm2-135m-instruct"
 PRECISION_HELP = (
-    "how the weights are held (default: what the run config says; int4 for the catalog's models,"
-    " float32, the reference, for any other)"
+    "precision of the weights (default: the run config's; without one, int4 for catalog models and"
+    " float32, the reference, for all others)"
 )
 
 
@@ -28,7 +28,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="NAME",
         help="catalog name, local folder or hub id; with a run config, a model that it serves"
-        f" (default: the first chat model; {DEFAULT_MODEL} where there is no run config)",
+        f" (default: the run config's first chat model; without a run config, {DEFAULT_MODEL})",
     )
     group.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     group.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
@@ -44,10 +44,10 @@ def open_workbench(config: dict[str, Any] | Path | None) -> Workbench:
 def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
     """The workbench that the options ask for, and the model to name in its calls (None: its first chat model)."""
     if args.model == "":
-        raise InvalidRequestError("--model", "", "a name; `workbench models list` shows the catalog's")
+        raise InvalidRequestError("--model", "", "a model name; `workbench models list` lists those in the catalog")
     if args.precision and (config := args.config or os.environ.get("WORKBENCH_CONFIG")):
         raise ConfigError(
-            f"--precision cannot change the run config {config}: set quantization there, or do without the run config"
+            f"--precision cannot change the run config {config}: set quantization in it, or use no run config"
         )
     if args.precision or (args.model and not _is_served(args)):
         return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision)), None

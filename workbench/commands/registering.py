@@ -19,19 +19,19 @@ def add_register(actions: Subparsers) -> None:
         actions,
         "register",
         register,
-        summary="have a provider serve one more model, from now on",
+        summary="register a model with a provider",
         examples="""
             workbench models register ./my-model
             workbench models register mine ./my-model --precision int4
             workbench models register mine ./my-model --provider exact
             """,
-        notes="What runs already finds it after its next start.",
+        notes="Workbenches and servers that are already running serve it after a restart.",
     )
-    parser.add_argument("name", metavar="NAME", help="the name to ask for it; alone, also where it comes from")
+    parser.add_argument("name", metavar="NAME", help="name of the model; without SOURCE, also where it comes from")
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="catalog name, local folder or hub id")
-    parser.add_argument("--provider", metavar="ID", help="provider of the run config (default: its first)")
+    parser.add_argument("--provider", metavar="ID", help="provider in the run config (default: the first one)")
     parser.add_argument("--precision", choices=opening.PRECISIONS, help=opening.PRECISION_HELP)
-    parser.add_argument("--metadata", metavar="JSON", type=_mapping, help="facts to keep with it")
+    parser.add_argument("--metadata", metavar="JSON", type=_mapping, help="JSON object to store with the model")
     add_config_option(parser)
 
 
@@ -40,14 +40,14 @@ def add_unregister(actions: Subparsers) -> None:
         actions,
         "unregister",
         unregister,
-        summary="take registrations back",
+        summary="unregister models",
         examples="""
             workbench models unregister mine
             workbench models unregister exact/mine
             """,
-        notes="The model's files stay where they are. A model that the run config names is served again at once.",
+        notes="The model's files are kept. A model that the run config lists is still served.",
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help="the name, or PROVIDER/NAME")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="model name, or PROVIDER/NAME")
     add_config_option(parser)
 
 
@@ -72,7 +72,7 @@ def unregister(args: argparse.Namespace) -> int:
         for name in args.names:
             is_listed = bench.models.is_listed(name)
             bench.unregister_model(name)
-            told = "still served, because its provider's config or server names it" if is_listed else "unregistered"
+            told = "still served, because its provider's config or server lists it" if is_listed else "unregistered"
             print(f"{name}: {told}", flush=True)
     return 0
 
@@ -93,7 +93,7 @@ def _mapping(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"no JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError('a JSON object such as \'{"note": "mine"}\' is wanted')
+        raise argparse.ArgumentTypeError('must be a JSON object such as \'{"note": "mine"}\'')
     return value

@@ -20,23 +20,27 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) ->
     """All options of SamplingParams; ``max_tokens`` is this command's default."""
     group = parser.add_argument_group(
         "sampling",
-        "Greedy unless asked otherwise. Without --strategy, --temperature or --top-p implies top_p,\n"
-        "and --top-k implies top_k. A sampling strategy without --temperature uses 1.",
+        "Decoding is greedy by default. Without --strategy, --temperature or --top-p implies top_p,\n"
+        "and --top-k implies top_k. Sampling without --temperature uses temperature 1.",
     )
     group.add_argument(
         "--max-tokens",
         type=int,
         default=max_tokens,
         metavar="N",
-        help="stop after N tokens; 0: when the model ends or its context is full (default: %(default)s)",
+        help="generate at most N tokens; 0: until the model stops or its context is full (default: %(default)s)",
     )
-    group.add_argument("--strategy", choices=STRATEGIES, help="how a token is chosen (default: greedy)")
-    group.add_argument("--temperature", type=float, metavar="T", help="0 or above; 0 is greedy")
-    group.add_argument("--top-p", type=float, metavar="P", help="keep the likeliest tokens of total probability P")
-    group.add_argument("--top-k", type=int, metavar="K", help="keep the K likeliest tokens; 0: all")
-    group.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: repeat less (default: 1)")
-    group.add_argument("--seed", type=int, metavar="N", help="the same seed draws the same tokens")
-    group.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given repeatedly")
+    group.add_argument("--strategy", choices=STRATEGIES, help="sampling strategy (default: greedy)")
+    group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature; 0 is greedy")
+    group.add_argument(
+        "--top-p", type=float, metavar="P", help="sample from the most probable tokens whose probabilities add up to P"
+    )
+    group.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens; 0: from all")
+    group.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="above 1, repeated tokens become less likely (default: 1)"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="random seed; the same seed gives the same tokens")
+    group.add_argument("--stop", action="append", metavar="TEXT", help="stop before this text; can be repeated")
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
@@ -60,7 +64,7 @@ def given_fields(args: argparse.Namespace) -> dict[str, Any]:
 
 def _implied_strategy(fields: dict[str, Any]) -> str:
     if "top_p" in fields and "top_k" in fields:
-        raise InvalidRequestError("strategy", None, "top_p or top_k where both --top-p and --top-k are given")
+        raise InvalidRequestError("strategy", None, "top_p or top_k when both --top-p and --top-k are given")
     if "top_k" in fields:
         return "top_k"
     return "top_p" if "top_p" in fields or fields.get("temperature", 0) != 0 else "greedy"

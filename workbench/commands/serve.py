@@ -26,9 +26,9 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|[0-9a-fA-F:]+")
 _TOKEN = re.compile(r"[!-~]*")
 
 _NOTES = f"""
-Serves every route of the protocol, and OpenAI's API under /v1, until Ctrl+C. Every route wants the token that is
-printed, as the header "Authorization: Bearer TOKEN"; it is a new one each time, unless the environment variable
-{TOKEN_VARIABLE} holds one. There is no TLS: put a proxy in front where others than this machine are to be served.
+Serves every route of the protocol, and OpenAI's API under /v1, until Ctrl+C. Every request needs the token that is
+printed at startup, in the header "Authorization: Bearer TOKEN". It is a new one each time, unless the environment
+variable {TOKEN_VARIABLE} sets one. There is no TLS: to serve other machines, put a proxy in front.
 """
 
 
@@ -47,30 +47,40 @@ def add_parser(subparsers: Subparsers) -> None:
         notes=_NOTES,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
-    parser.add_argument("--json", action="store_true", help="print address and token as JSON")
-    address = parser.add_argument_group("who may ask")
-    address.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
-    address.add_argument("--port", type=int, default=8321, help="port; 0 takes a free one (default: 8321)")
-    address.add_argument("--no-token", action="store_true", help="ask for no token; on this machine only")
+    parser.add_argument("--json", action="store_true", help="print the address and token as JSON")
+    address = parser.add_argument_group("access")
     address.add_argument(
-        "--allow-host", metavar="NAME", action="append", default=[], help="a name by which clients call the server"
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, for this machine only)"
+    )
+    address.add_argument("--port", type=int, default=8321, help="port to listen on; 0 picks a free one (default: 8321)")
+    address.add_argument("--no-token", action="store_true", help="require no token; only on this machine")
+    address.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="host name that clients may use; can be repeated",
     )
     address.add_argument(
         "--allow-origin",
         metavar="ORIGIN",
         action="append",
         default=[],
-        help="a web page that may ask: https://name[:port]",
+        help="web origin that may send requests: https://name[:port]; can be repeated",
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--max-body-mb", metavar="N", type=int, help="size of a request (default: 8)")
-    limits.add_argument("--max-batch", metavar="N", type=int, help="items of a batch (default: 64)")
+    limits.add_argument("--max-body-mb", metavar="N", type=int, help="largest request body in MiB (default: 8)")
+    limits.add_argument("--max-batch", metavar="N", type=int, help="most items per batch (default: 64)")
     limits.add_argument(
-        "--max-tokens", metavar="N", type=int, help="tokens of an answer (default: the model's context)"
+        "--max-tokens", metavar="N", type=int, help="most tokens per answer (default: the model's context)"
     )
-    limits.add_argument("--max-concurrent", metavar="N", type=int, help="requests at once (default: 128)")
+    limits.add_argument("--max-concurrent", metavar="N", type=int, help="most requests at once (default: 128)")
     limits.add_argument(
-        "--grace", metavar="S", type=int, default=10, help="seconds for what is under way at the end (default: 10)"
+        "--grace",
+        metavar="S",
+        type=int,
+        default=10,
+        help="seconds that running requests get to finish at shutdown (default: 10)",
     )
 
 
@@ -104,11 +114,11 @@ def _checked(args: argparse.Namespace) -> dict[str, int]:
         if value is not None and value < 1:
             raise InvalidRequestError(f"--{option.replace('_', '-')}", value, "1 or above")
     if not 0 <= args.port <= 65535:
-        raise InvalidRequestError("--port", args.port, "0 (a free one) to 65535")
+        raise InvalidRequestError("--port", args.port, "from 0 (any free port) to 65535")
     if args.grace < 0:
         raise InvalidRequestError("--grace", args.grace, "0 or above")
     if args.no_token and args.host not in {"127.0.0.1", "localhost", "::1"}:
-        raise InvalidRequestError("--no-token", args.host, "left out where --host is not this machine: 127.0.0.1, ::1")
+        raise InvalidRequestError("--no-token", args.host, "omitted unless --host is this machine: 127.0.0.1 or ::1")
     _check_names(args)
     return given
 
@@ -120,10 +130,10 @@ def _check_names(args: argparse.Namespace) -> None:
             raise InvalidRequestError("--allow-origin", origin, "https://name or https://name:port, without a path")
     for name in args.allow_host:
         if not _HOST_NAME.fullmatch(name):
-            raise InvalidRequestError("--allow-host", name, "a name or an address, without a port")
+            raise InvalidRequestError("--allow-host", name, "a host name or address without a port")
     if not _TOKEN.fullmatch(os.environ.get(TOKEN_VARIABLE, "")):
         raise InvalidRequestError(
-            TOKEN_VARIABLE, "(not shown)", "printable ASCII without spaces: it goes into a header"
+            TOKEN_VARIABLE, "(not shown)", "printable ASCII without spaces, because it is sent in a header"
         )
 
 
@@ -144,8 +154,10 @@ def _announce(listener: Listener, access: Access, *, as_json: bool) -> None:
         output.print_json({"url": listener.url, "token": access.token})
     else:
         print(f"Serving at {listener.url}")
-        print(f"Token: {access.token}" if access.token else "Without a token: every program here may ask.")
+        print(
+            f"Token: {access.token}" if access.token else "No token: every program on this machine can send requests."
+        )
         query = f"?token={access.token}" if access.token else ""
         print(f"Routes: {listener.url}/docs{query}")
-        print("Ctrl+C stops.")
+        print("Press Ctrl+C to stop.")
     sys.stdout.flush()

@@ -1,43 +1,43 @@
 """The protocol: the types and methods of the Llama Stack's inference API in its October 2024 form.
 
-Names, fields, defaults, enum values, parameter order and routes are that protocol's, letter for letter. What is
-added is optional, and absent from ``model_dump()`` and ``model_dump_json()`` where it is not used, so a request or
-answer without it looks on the wire as it always did:
+Names, fields, defaults, enum values, parameter order and routes are exactly those of the protocol. The additions
+are optional and omitted from ``model_dump()`` and ``model_dump_json()`` if they are not used, so that requests and
+answers without them have the original wire format:
 
 ::
 
     SamplingParams.seed                                   int | None = None                      reproducible sampling
-    SamplingParams.stop                                   list[str] | None = None                ends before these texts
-    LogProbConfig.prompt                                  bool = False                           of the prompt as well
-    TokenLogProbs.tokens                                  list[TokenLogProb] = []                lossless, best first
-    TokenLogProb                                          model                                  one entry of that list
-    Inference.completion.response_format                  ResponseFormat | None = None           structured answer
-    Inference.chat_completion.response_format             ResponseFormat | None = None           structured answer
-    BatchInference.batch_completion.response_format       ResponseFormat | None = None           structured answer
-    BatchInference.batch_chat_completion.response_format  ResponseFormat | None = None           structured answer
-    CompletionRequest.response_format                     ResponseFormat | None = None           structured answer
-    ChatCompletionRequest.response_format                 ResponseFormat | None = None           structured answer
-    BatchCompletionRequest.response_format                ResponseFormat | None = None           structured answer
-    BatchChatCompletionRequest.response_format            ResponseFormat | None = None           structured answer
-    JsonSchemaResponseFormat                              model                                  fits a JSON schema
-    RegexResponseFormat                                   model                                  matches a pattern
-    GrammarResponseFormat                                 model                                  what a grammar allows
+    SamplingParams.stop                                   list[str] | None = None                stop strings
+    LogProbConfig.prompt                                  bool = False                           prompt logprobs
+    TokenLogProbs.tokens                                  list[TokenLogProb] = []                candidates, best first
+    TokenLogProb                                          model                                  entry of that list
+    Inference.completion.response_format                  ResponseFormat | None = None           structured output
+    Inference.chat_completion.response_format             ResponseFormat | None = None           structured output
+    BatchInference.batch_completion.response_format       ResponseFormat | None = None           structured output
+    BatchInference.batch_chat_completion.response_format  ResponseFormat | None = None           structured output
+    CompletionRequest.response_format                     ResponseFormat | None = None           structured output
+    ChatCompletionRequest.response_format                 ResponseFormat | None = None           structured output
+    BatchCompletionRequest.response_format                ResponseFormat | None = None           structured output
+    BatchChatCompletionRequest.response_format            ResponseFormat | None = None           structured output
+    JsonSchemaResponseFormat                              model                                  JSON schema
+    RegexResponseFormat                                   model                                  regular expression
+    GrammarResponseFormat                                 model                                  Lark grammar
     ToolCall.arguments                                    dict[str, ToolArgument]                any nested JSON
-    ToolDefinition.json_schema                            dict[str, ToolArgument] | None = None  of all arguments
+    ToolDefinition.json_schema                            dict[str, ToolArgument] | None = None  schema of arguments
     QuantizationType.int8                                 value                                  8-bit integer weights
     QuantizationType.int4                                 value                                  4-bit integer weights
     Int8QuantizationConfig                                model                                  config of int8
     Int4QuantizationConfig                                model                                  config of int4
     ModelsProtocolPrivate                                 protocol                               provider side of Models
-    ModelUnregistration                                   protocol                               takes a model back
+    ModelUnregistration                                   protocol                               unregisters a model
     ProviderHealth                                        protocol                               health of each provider
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None     corrected
 
-Beside that, in what is accepted: unknown fields are refused, numbers are strict and never NaN or infinite, and every
-refusal is an ``InvalidRequestError`` (a ``ConfigError`` in a run config) that names the field and what is allowed.
-Safety, Shields, Memory and MemoryBanks are to come.
+Validation is stricter than in the original: unknown fields are refused, numbers are strict and never NaN or infinite,
+and every error is an ``InvalidRequestError`` (a ``ConfigError`` in a run config) that names the field and what is
+allowed. Safety, Shields, Memory and MemoryBanks are not implemented yet.
 
-Importing this loads pydantic and Pillow, and nothing heavier.
+Importing this package loads pydantic and Pillow, but nothing heavier.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every difference between this package and the Llama Stack protocol of October 2024, as data.
+"""All differences between this package and the Llama Stack protocol of October 2024, as data.
 
-The conformance test accepts these and nothing else, and fails too where one of them is no longer true.
+The conformance test accepts only these differences, and fails if one of them no longer exists.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _FORMAT = "ResponseFormat | None = None"
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "SamplingParams.seed", "int | None = None", "reproducible sampling"),
-    Addition("field", "SamplingParams.stop", "list[str] | None = None", "ends before these texts"),
-    Addition("field", "LogProbConfig.prompt", "bool = False", "of the prompt as well"),
-    Addition("field", "TokenLogProbs.tokens", "list[TokenLogProb] = []", "lossless, best first"),
-    Addition("model", "TokenLogProb", "", "one entry of that list"),
-    Addition("parameter", "Inference.completion.response_format", _FORMAT, "structured answer"),
-    Addition("parameter", "Inference.chat_completion.response_format", _FORMAT, "structured answer"),
-    Addition("parameter", "BatchInference.batch_completion.response_format", _FORMAT, "structured answer"),
-    Addition("parameter", "BatchInference.batch_chat_completion.response_format", _FORMAT, "structured answer"),
-    Addition("field", "CompletionRequest.response_format", _FORMAT, "structured answer"),
-    Addition("field", "ChatCompletionRequest.response_format", _FORMAT, "structured answer"),
-    Addition("field", "BatchCompletionRequest.response_format", _FORMAT, "structured answer"),
-    Addition("field", "BatchChatCompletionRequest.response_format", _FORMAT, "structured answer"),
-    Addition("model", "JsonSchemaResponseFormat", "", "fits a JSON schema"),
-    Addition("model", "RegexResponseFormat", "", "matches a pattern"),
-    Addition("model", "GrammarResponseFormat", "", "what a grammar allows"),
+    Addition("field", "SamplingParams.stop", "list[str] | None = None", "stop strings"),
+    Addition("field", "LogProbConfig.prompt", "bool = False", "prompt logprobs"),
+    Addition("field", "TokenLogProbs.tokens", "list[TokenLogProb] = []", "candidates, best first"),
+    Addition("model", "TokenLogProb", "", "entry of that list"),
+    Addition("parameter", "Inference.completion.response_format", _FORMAT, "structured output"),
+    Addition("parameter", "Inference.chat_completion.response_format", _FORMAT, "structured output"),
+    Addition("parameter", "BatchInference.batch_completion.response_format", _FORMAT, "structured output"),
+    Addition("parameter", "BatchInference.batch_chat_completion.response_format", _FORMAT, "structured output"),
+    Addition("field", "CompletionRequest.response_format", _FORMAT, "structured output"),
+    Addition("field", "ChatCompletionRequest.response_format", _FORMAT, "structured output"),
+    Addition("field", "BatchCompletionRequest.response_format", _FORMAT, "structured output"),
+    Addition("field", "BatchChatCompletionRequest.response_format", _FORMAT, "structured output"),
+    Addition("model", "JsonSchemaResponseFormat", "", "JSON schema"),
+    Addition("model", "RegexResponseFormat", "", "regular expression"),
+    Addition("model", "GrammarResponseFormat", "", "Lark grammar"),
     Addition("type", "ToolCall.arguments", "dict[str, ToolArgument]", "any nested JSON"),
-    Addition("field", "ToolDefinition.json_schema", "dict[str, ToolArgument] | None = None", "of all arguments"),
+    Addition("field", "ToolDefinition.json_schema", "dict[str, ToolArgument] | None = None", "schema of arguments"),
     Addition("value", "QuantizationType.int8", "", "8-bit integer weights"),
     Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),
     Addition("model", "Int4QuantizationConfig", "", "config of int4"),
     Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
-    Addition("protocol", "ModelUnregistration", "", "takes a model back"),
+    Addition("protocol", "ModelUnregistration", "", "unregisters a model"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
     # The original's default is the type ``list`` itself, which no caller can have meant.
     Addition(
@@ -60,7 +60,7 @@ ADDITIONS: tuple[Addition, ...] = (
 
 
 def additions_table() -> str:
-    """The additions as aligned text, one a line."""
+    """Return the additions as an aligned text table."""
     path_width = max(len(addition.path) for addition in ADDITIONS)
     declared_width = max(len(addition.declared) for addition in ADDITIONS)
     return "\n".join(

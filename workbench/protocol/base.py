@@ -12,11 +12,11 @@ from workbench.protocol.refusal import config_error, invalid_request
 
 
 class ProtocolModel(BaseModel):
-    """A type of the protocol.
+    """Base class of the protocol's types.
 
-    Every way in (the constructor, ``model_validate``, ``model_validate_json``) raises ``InvalidRequestError`` with the
-    path of the field, and refuses fields that the type does not have. Who reads the answer of a foreign or newer
-    server passes ``extra="ignore"`` to ``model_validate``. NaN and infinity are never accepted in a float.
+    The constructor, ``model_validate`` and ``model_validate_json`` raise ``InvalidRequestError`` with the path of the
+    field, and refuse unknown fields. To read the answer of another or newer server, pass ``extra="ignore"`` to
+    ``model_validate``. Floats are never NaN or infinite.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="null")
@@ -53,9 +53,9 @@ class ProtocolModel(BaseModel):
 
 
 class ConfigModel(ProtocolModel):
-    """A part of a run config: as ``ProtocolModel``, but what is wrong is a ``ConfigError``.
+    """Base class of the parts of a run config. Like ``ProtocolModel``, but errors are ``ConfigError``.
 
-    What stands under a field in quotes is its description in the JSON schema.
+    The docstring of a field is its description in the JSON schema.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)

@@ -16,7 +16,7 @@ _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
 
 class URL(ProtocolModel):
-    """Where something is found. Providers read ``data:`` URLs; files and the web only where that is switched on."""
+    """URL of an image. Providers always read ``data:`` URLs, but files and the web only if that is switched on."""
 
     uri: str
 
@@ -35,9 +35,9 @@ _URL_SCHEMA = {
 
 
 class ImageMedia(ProtocolModel):
-    """An image inside a message: decoded, or the address of one.
+    """Image in a message, decoded or as a URL.
 
-    JSON has no images, so a decoded one is written as a ``data:`` URL with a lossless PNG and read back as a ``URL``.
+    In JSON, a decoded image becomes a ``data:`` URL with a lossless PNG, which is read back as a ``URL``.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

@@ -39,10 +39,10 @@ _DEFAULT = SamplingParams()
 
 @runtime_checkable
 class Inference(Protocol):
-    """Text and embeddings from the models in ``model_store``.
+    """Completion, chat and embeddings with the models in ``model_store``.
 
-    Every method raises ``ModelNotFoundError`` for a model that is not served and ``InvalidRequestError`` for a bad
-    parameter, before any compute; when streaming, at the first step at the latest.
+    Every method raises ``ModelNotFoundError`` for a model that is not served and ``InvalidRequestError`` for an
+    invalid parameter, before any compute; a stream raises at its first step at the latest.
     """
 
     model_store: ModelStore
@@ -92,7 +92,7 @@ class Inference(Protocol):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> CompletionResponse | CompletionResponseStreamChunk:
-        """Go on with ``content`` as it stands. A stream ends with the one chunk that has a ``stop_reason``."""
+        """Continue ``content`` without a chat template. The last chunk of a stream has the ``stop_reason``."""
         ...
 
     @overload
@@ -152,18 +152,18 @@ class Inference(Protocol):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> ChatCompletionResponse | ChatCompletionResponseStreamChunk:
-        """Answer the conversation. A stream is one ``start``, any ``progress``, one ``complete`` event."""
+        """Answer a conversation. A stream has one ``start``, any number of ``progress`` and one ``complete`` event."""
         ...
 
     @webmethod(route="/inference/embeddings", method="POST")
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
-        """One vector for each content, in their order."""
+        """Return one vector for each content, in order."""
         ...
 
 
 @runtime_checkable
 class BatchInference(Protocol):
-    """Several prompts at once under the same parameters; one bad prompt refuses the whole batch before any compute."""
+    """Batches of prompts with the same parameters; one invalid prompt rejects the whole batch before any compute."""
 
     @webmethod(route="/batch_inference/completion", method="POST")
     async def batch_completion(
@@ -174,7 +174,7 @@ class BatchInference(Protocol):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchCompletionResponse:
-        """Continuations in the order of ``content_batch``, each what ``completion`` gives alone."""
+        """Continue several texts, in order, each as ``completion`` does."""
         ...
 
     @webmethod(route="/batch_inference/chat_completion", method="POST")
@@ -189,5 +189,5 @@ class BatchInference(Protocol):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> BatchChatCompletionResponse:
-        """Answers in the order of ``messages_batch``, each what ``chat_completion`` gives alone."""
+        """Answer several conversations, in order, each as ``chat_completion`` does."""
         ...

@@ -9,14 +9,14 @@ from workbench.protocol.webmethod import webmethod
 
 
 class ProviderInfo(ProtocolModel):
-    """One configured provider; its config is not told, because it may hold a secret."""
+    """One configured provider, without its config, which may contain secrets."""
 
     provider_id: str
     provider_type: str
 
 
 class RouteInfo(ProtocolModel):
-    """One HTTP route and the provider types that answer it."""
+    """One HTTP route and the provider types that serve it."""
 
     route: str
     method: str
@@ -24,36 +24,36 @@ class RouteInfo(ProtocolModel):
 
 
 class HealthInfo(ProtocolModel):
-    """``OK`` while requests can be taken, else a sentence that says why they cannot."""
+    """Health status: ``OK`` if requests are accepted, otherwise a sentence that says why not."""
 
     status: str
 
 
 @runtime_checkable
 class Inspect(Protocol):
-    """Reading only: asking never loads a model."""
+    """Information about a running stack; no method loads a model."""
 
     @webmethod(route="/providers/list", method="GET")
     async def list_providers(self) -> dict[str, ProviderInfo]:
-        """Every configured provider, by its id."""
+        """Return every configured provider by its id."""
         ...
 
     @webmethod(route="/routes/list", method="GET")
     async def list_routes(self) -> dict[str, list[RouteInfo]]:
-        """Routes by API."""
+        """Return the HTTP routes by API."""
         ...
 
     @webmethod(route="/health", method="GET")
     async def health(self) -> HealthInfo:
-        """Whether the stack can take requests."""
+        """Return whether the stack accepts requests."""
         ...
 
 
 @runtime_checkable
 class ProviderHealth(Protocol):
-    """Which provider is the one that cannot, where the stack can still take requests for others."""
+    """Health of the single providers, for a stack of which only some accept requests."""
 
     @webmethod(route="/providers/health", method="GET")
     async def provider_health(self) -> dict[str, HealthInfo]:
-        """The health of every provider, by its id; asking loads nothing."""
+        """Return the health of every provider by its id, without loading anything."""
         ...

@@ -24,50 +24,51 @@ def _finite(logprob: object) -> object:
 
 
 class LogProbConfig(ProtocolModel):
-    """Asks for logprobs: of the sampled token, of the ``top_k`` most probable others, and of the prompt if wanted.
+    """Request for logprobs of the sampled token, the ``top_k`` most probable tokens, and the prompt if set.
 
-    ``prompt`` is an addition, and is left out when a request is written without it.
+    ``prompt`` is an addition to the protocol; it is omitted from JSON if it is not set.
     """
 
     top_k: int | None = 0
-    """Alternatives beside the sampled token; 0 for the sampled token alone; clipped to the vocabulary."""
+    """Number of alternatives to the sampled token; 0 for none. Clipped to the vocabulary."""
     prompt: bool = Field(default=False, strict=True, exclude_if=lambda prompt: not prompt)
-    """Logprobs of the prompt's tokens as well."""
+    """Whether to return logprobs of the prompt's tokens too."""
 
     @field_validator("top_k", mode="before")
     @classmethod
     def _count(cls, value: object) -> object:
         if value is not None and not is_count(value):
-            raise InvalidRequestError("top_k", value, "a whole number, 0 (the sampled token alone) or above")
+            raise InvalidRequestError("top_k", value, "a whole number, 0 (the sampled token only) or above")
         return int(value) if isinstance(value, numbers.Integral) else None
 
 
 class TokenLogProb(ProtocolModel):
-    """One candidate of one position, by its id: nothing is lost where two tokens have the same text."""
+    """One candidate token at one position, identified by its id, because several tokens may have the same text."""
 
     token_id: int
     text: str
-    """The token decoded alone; U+FFFD stands for bytes that are no whole character."""
+    """The token decoded alone; U+FFFD stands for bytes that are not a whole character."""
     bytes: list[int]
     """The token's bytes, 0 to 255 each."""
     logprob: float
     rank: int
-    """1 is the most probable token of the vocabulary; 0 where a remote server does not tell."""
+    """Rank in the vocabulary, 1 for the most probable token; 0 if a remote server does not report it."""
     is_sampled: bool
 
     _finite_logprob = field_validator("logprob", mode="before")(_finite)
 
 
 class TokenLogProbs(ProtocolModel):
-    """The candidates of one position of the text.
+    """Candidate tokens at one position of the text.
 
-    ``tokens`` is an addition, and is left out where it is empty.
+    ``tokens`` is an addition to the protocol; it is omitted from JSON if it is empty.
     """
 
     logprobs_by_token: dict[str, float]
-    """By the token's text. The sampled token is always there; of two tokens with one text the likelier keeps it."""
+    """Logprobs by token text, always including the sampled token. Of two tokens with the same text, the more probable
+    one is listed."""
     tokens: list[TokenLogProb] = Field(default_factory=list, exclude_if=lambda tokens: not tokens)
-    """Every candidate, best first; exactly one of them is the sampled token."""
+    """All candidates, best first, including the sampled token."""
 
     @field_validator("logprobs_by_token", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from workbench.protocol.tools import BuiltinTool, ToolCall, known_tool
 
 
 class Role(StrEnum):
-    """Who speaks; ``ipython`` is the answer of a tool, by the name that Llama's prompt format gives it."""
+    """Role of a message's author; ``ipython`` is a tool response, as in Llama's prompt format."""
 
     system = "system"
     user = "user"
@@ -22,10 +22,10 @@ class Role(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a generation ended.
+    """Reason why a generation ended.
 
-    ``end_of_turn``: an end-of-turn or EOS token, or a stop string. ``end_of_message``: the model waits for the answer
-    to its tool calls. ``out_of_tokens``: ``max_tokens`` or the context ran out.
+    ``end_of_turn``: an end-of-turn or EOS token, or a stop string. ``end_of_message``: the model expects the results
+    of its tool calls. ``out_of_tokens``: ``max_tokens`` or the context length was reached.
     """
 
     end_of_turn = "end_of_turn"
@@ -34,14 +34,14 @@ class StopReason(StrEnum):
 
 
 class SystemMessage(ProtocolModel):
-    """Instructions that stand above the conversation."""
+    """Instructions for the whole conversation."""
 
     role: Literal["system"] = "system"
     content: InterleavedTextMedia
 
 
 class UserMessage(ProtocolModel):
-    """A turn of the user; ``context`` is material to read along with it, such as retrieved passages."""
+    """Turn of the user; ``context`` is additional material, such as retrieved passages."""
 
     role: Literal["user"] = "user"
     content: InterleavedTextMedia
@@ -49,7 +49,7 @@ class UserMessage(ProtocolModel):
 
 
 class ToolResponseMessage(ProtocolModel):
-    """The answer of a tool to the call of that id."""
+    """Result of the tool call with that id."""
 
     role: Literal["ipython"] = "ipython"
     call_id: str
@@ -60,7 +60,7 @@ class ToolResponseMessage(ProtocolModel):
 
 
 class CompletionMessage(ProtocolModel):
-    """A turn of the model: in a response what it said, in a request what it said before."""
+    """Turn of the model, in a response or in the history of a request."""
 
     role: Literal["assistant"] = "assistant"
     content: InterleavedTextMedia

@@ -11,66 +11,66 @@ from workbench.protocol.webmethod import webmethod
 
 
 class ModelDef(ProtocolModel):
-    """A model by the name it is asked for, and where its weights come from."""
+    """Name of a model and the source of its weights."""
 
     identifier: str
     llama_model: str
-    """A catalog name, a local folder or a hub repo id."""
+    """Catalog name, local folder or hub id."""
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class ModelDefWithProvider(ModelDef):
-    """A model together with the provider that serves it."""
+    """A model and the provider that serves it."""
 
     provider_id: str
 
 
 class ModelStore(Protocol):
-    """Where a provider looks up the models it serves; handed to it as ``model_store``."""
+    """Lookup of the models that a provider serves; its attribute ``model_store``."""
 
     def get_model(self, identifier: str) -> ModelDef:
-        """The model of that name; ``ModelNotFoundError`` where nobody serves it."""
+        """Return the model of that name, or raise ``ModelNotFoundError``."""
         ...
 
 
 @runtime_checkable
 class Models(Protocol):
-    """What a client sees: every model of every provider."""
+    """Models of all providers, as clients see them."""
 
     @webmethod(route="/models/list", method="GET")
     async def list_models(self) -> list[ModelDefWithProvider]:
-        """Every model served, in the order of registration; one name may occur with several providers."""
+        """Return every served model in order of registration; several providers may serve the same name."""
         ...
 
     @webmethod(route="/models/get", method="GET")
     async def get_model(self, identifier: str) -> ModelDefWithProvider | None:
-        """The model of that name, or ``provider_id/identifier``; None where nobody serves it."""
+        """Return the model by its name or ``provider_id/identifier``; None if it is not served."""
         ...
 
     @webmethod(route="/models/register", method="POST")
     async def register_model(self, model: ModelDefWithProvider) -> None:
-        """Let a provider serve one more model; what the provider cannot load is refused with its typed error."""
+        """Register a model with a provider; a model that the provider cannot load raises its typed error."""
         ...
 
 
 @runtime_checkable
 class ModelUnregistration(Protocol):
-    """The way back, which the original protocol does not have."""
+    """Unregistration of models, which the original protocol lacks."""
 
     @webmethod(route="/models/unregister", method="POST")
     async def unregister_model(self, identifier: str) -> None:
-        """Serve a model no longer and give its memory back; ``ModelNotFoundError`` where nobody serves it."""
+        """Stop serving a model and free its memory, or raise ``ModelNotFoundError``."""
         ...
 
 
 @runtime_checkable
 class ModelsProtocolPrivate(Protocol):
-    """What a provider answers to the stack about its own models; it has no routes."""
+    """Provider side of ``Models``, which has no routes."""
 
     async def list_models(self) -> list[ModelDef]:
-        """The models that this provider serves."""
+        """Return the models that this provider serves."""
         ...
 
     async def register_model(self, model: ModelDef) -> None:
-        """Serve one more model, or raise why it cannot be served."""
+        """Serve one more model, or raise an error that says why it cannot be served."""
         ...

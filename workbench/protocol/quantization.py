@@ -13,7 +13,7 @@ from workbench.protocol.base import ProtocolModel
 
 
 class QuantizationType(StrEnum):
-    """Bits of a weight: 16 (``bf16``), 8 (``fp8``, ``int8``) or 4 (``int4``)."""
+    """Weight format: 16 bits (``bf16``), 8 bits (``fp8``, ``int8``) or 4 bits (``int4``)."""
 
     bf16 = "bf16"
     fp8 = "fp8"
@@ -28,19 +28,19 @@ class Bf16QuantizationConfig(ProtocolModel):
 
 
 class Fp8QuantizationConfig(ProtocolModel):
-    """Weights in 8-bit floating point (e4m3), a scale per 32 of them (outside the Llama family: per row)."""
+    """Weights in 8-bit floating point (e4m3) with a scale per 32 weights (per row outside the Llama family)."""
 
     type: Literal["fp8"] = "fp8"
 
 
 class Int8QuantizationConfig(ProtocolModel):
-    """Weights in 8-bit integers, a scale per 32 of them (outside the Llama family: per row)."""
+    """Weights in 8-bit integers with a scale per 32 weights (per row outside the Llama family)."""
 
     type: Literal["int8"] = "int8"
 
 
 class Int4QuantizationConfig(ProtocolModel):
-    """Weights in 4-bit integers, a scale and a minimum per 32 of them."""
+    """Weights in 4-bit integers with a scale and a minimum per 32 weights."""
 
     type: Literal["int4"] = "int4"
 

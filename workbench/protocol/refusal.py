@@ -33,18 +33,18 @@ class Problem:
 
 
 def invalid_request(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> InvalidRequestError:
-    """The request error that says what a ``ValidationError`` found in ``data``, which should have been a ``model``.
+    """Return the request error for a ``ValidationError`` about ``data``, which should have been a ``model``.
 
-    Models of this package raise it by themselves; it is for those who validate with a ``TypeAdapter``.
+    The models of this package raise it themselves; call this when validating with a ``TypeAdapter``.
     """
     problem = first_problem(error, data, model)
     return InvalidRequestError(problem.path or _name(model, "request"), problem.given, problem.allowed)
 
 
 def config_error(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> ConfigError:
-    """The same for a run config, with all that is wrong, one line each.
+    """Return the error for a run config with one line for each problem.
 
-    Only numbers are quoted, because anything else may hold an API token.
+    Only numbers are quoted, because other values may contain an API token.
     """
     return ConfigError("\n".join(_config_line(problem, model) for problem in all_problems(error, data, model)))
 
@@ -94,7 +94,9 @@ def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None)
         return Problem(path, given, _unknown_field(str(loc[-1]), owners(model, loc[:-1]) if model else []))
     if kind.startswith("union_tag_"):
         tag = str(context["discriminator"]).strip("'")
-        allowed = f"one of {context['expected_tags']}" if "expected_tags" in context else "given: it tells the kind"
+        allowed = (
+            f"one of {context['expected_tags']}" if "expected_tags" in context else "given, because it selects the type"
+        )
         return Problem(f"{path}.{tag}".removeprefix("."), context.get("tag"), allowed)
     if kind == "json_invalid":
         return Problem(path, given, f"valid JSON ({context['error']})")

@@ -21,7 +21,7 @@ def _is_none(value: object) -> bool:
 
 
 class CompletionRequest(ProtocolModel):
-    """Text to go on with, without any chat template."""
+    """Request to continue a text, without a chat template."""
 
     model: str
     content: InterleavedTextMedia
@@ -32,7 +32,7 @@ class CompletionRequest(ProtocolModel):
 
 
 class ChatCompletionRequest(ProtocolModel):
-    """A conversation to answer, rendered with the model's chat template."""
+    """Request to answer a conversation, rendered with the model's chat template."""
 
     model: str
     messages: list[Message]
@@ -46,7 +46,7 @@ class ChatCompletionRequest(ProtocolModel):
 
 
 class BatchCompletionRequest(ProtocolModel):
-    """Several texts to go on with, under the same parameters."""
+    """Request to continue several texts with the same parameters."""
 
     model: str
     content_batch: list[InterleavedTextMedia]
@@ -56,7 +56,7 @@ class BatchCompletionRequest(ProtocolModel):
 
 
 class BatchChatCompletionRequest(ProtocolModel):
-    """Several conversations to answer, under the same parameters."""
+    """Request to answer several conversations with the same parameters."""
 
     model: str
     messages_batch: list[list[Message]]

@@ -10,16 +10,17 @@ from workbench.protocol.base import ProtocolModel
 
 
 class JsonSchemaResponseFormat(ProtocolModel):
-    """The answer is JSON that fits the schema."""
+    """Response format: JSON that matches a JSON schema."""
 
     type: Literal["json_schema"] = "json_schema"
     json_schema: dict[str, Any]
 
 
 class RegexResponseFormat(ProtocolModel):
-    r"""The whole answer matches the regular expression, in the syntax of Rust's regex crate without look-around.
+    r"""Response format: text that a regular expression matches as a whole.
 
-    Classes are Unicode's: Python's ``\s``, for one, takes in the separators from U+001C to U+001F as well.
+    The syntax is that of Rust's regex crate, without look-around. Character classes follow Unicode: ``\s`` does not
+    match the separators U+001C to U+001F, which Python's ``\s`` does.
     """
 
     type: Literal["regex"] = "regex"
@@ -27,7 +28,7 @@ class RegexResponseFormat(ProtocolModel):
 
 
 class GrammarResponseFormat(ProtocolModel):
-    """The answer is a sentence of the context-free grammar, written in Lark's syntax."""
+    """Response format: text that a context-free grammar in Lark's syntax generates."""
 
     type: Literal["grammar"] = "grammar"
     grammar: str = Field(min_length=1)

@@ -29,7 +29,7 @@ class DetailedModel(ProtocolModel):
 
 
 class ChatCompletionResponseEventType(StrEnum):
-    """A chat stream is one ``start``, any number of ``progress`` and one ``complete``."""
+    """Type of a chat event: a stream has one ``start``, any number of ``progress`` and one ``complete``."""
 
     start = "start"
     complete = "complete"
@@ -37,7 +37,7 @@ class ChatCompletionResponseEventType(StrEnum):
 
 
 class ToolCallParseStatus(StrEnum):
-    """How far the reading of a tool call has come; after ``failure`` the raw text stays in the content."""
+    """Parse status of a tool call; after ``failure`` the raw text stays in the content."""
 
     started = "started"
     in_progress = "in_progress"
@@ -46,14 +46,14 @@ class ToolCallParseStatus(StrEnum):
 
 
 class ToolCallDelta(ProtocolModel):
-    """Text of a call that is being written, or with ``success`` the call itself."""
+    """Text of a tool call in progress, or the parsed call if the status is ``success``."""
 
     content: str | ToolCall
     parse_status: ToolCallParseStatus
 
 
 class ChatCompletionResponseEvent(ProtocolModel):
-    """One step of a chat stream; ``logprobs`` are those of its own tokens, ``stop_reason`` comes with the last."""
+    """Event of a chat stream; ``logprobs`` cover its own tokens, and the last event has the ``stop_reason``."""
 
     event_type: ChatCompletionResponseEventType
     delta: str | ToolCallDelta
@@ -62,14 +62,14 @@ class ChatCompletionResponseEvent(ProtocolModel):
 
 
 class CompletionResponse(DetailedModel):
-    """The whole continuation; one ``logprobs`` entry per generated token where they were asked for."""
+    """Complete continuation, with one ``logprobs`` entry per generated token if requested."""
 
     completion_message: CompletionMessage
     logprobs: list[TokenLogProbs] | None = None
 
 
 class CompletionResponseStreamChunk(DetailedModel):
-    """Whole characters of a continuation; the last chunk, and no other, has a ``stop_reason``."""
+    """Chunk of a streamed continuation, in whole characters; only the last one has a ``stop_reason``."""
 
     delta: str
     stop_reason: StopReason | None = None
@@ -77,31 +77,31 @@ class CompletionResponseStreamChunk(DetailedModel):
 
 
 class ChatCompletionResponse(DetailedModel):
-    """The whole answer; one ``logprobs`` entry per generated token where they were asked for."""
+    """Complete answer, with one ``logprobs`` entry per generated token if requested."""
 
     completion_message: CompletionMessage
     logprobs: list[TokenLogProbs] | None = None
 
 
 class ChatCompletionResponseStreamChunk(DetailedModel):
-    """One event of a chat stream."""
+    """Chunk of a chat stream, with one event."""
 
     event: ChatCompletionResponseEvent
 
 
 class BatchCompletionResponse(ProtocolModel):
-    """The continuations, in the order of the request."""
+    """Continuations in the order of the request."""
 
     completion_message_batch: list[CompletionMessage]
 
 
 class BatchChatCompletionResponse(ProtocolModel):
-    """The answers, in the order of the request."""
+    """Answers in the order of the request."""
 
     completion_message_batch: list[CompletionMessage]
 
 
 class EmbeddingsResponse(DetailedModel):
-    """One vector for each content, in the order of the request; ``(contents, dimensions)``."""
+    """Embeddings, one vector per content in the order of the request, shape ``(contents, dimensions)``."""
 
     embeddings: list[list[float]]

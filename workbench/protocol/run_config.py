@@ -19,15 +19,15 @@ _SECRET_KEY = re.compile(
 
 
 class Provider(ConfigModel):
-    """One instance of a provider type. The same type may be there several times, under different ids."""
+    """One instance of a provider type. Several instances of a type need different ids."""
 
     provider_id: str
     provider_type: str
-    """``inline::name`` runs in this process, ``remote::name`` speaks to a server."""
+    """``inline::name`` runs in this process, ``remote::name`` uses a server."""
     config: dict[str, Any] = Field(repr=False)
-    """Checked by the provider, which alone sees ``${env.NAME}`` replaced.
+    """Options of the provider, which validates them and replaces ``${env.NAME}``.
 
-    A text under a key that names a secret becomes a ``SecretStr``, so that no print, dump or log shows it.
+    A string under a key that names a secret becomes a ``SecretStr``, so that it is never printed or logged.
     """
 
     @field_validator("config")
@@ -46,7 +46,7 @@ def _hidden(key: str, value: Any) -> Any:
 
 
 class StackRunConfig(ConfigModel):
-    """The providers of a stack by API; within one API the first is the default. Unknown keys are refused."""
+    """Providers of a stack by API; the first one of an API is the default. Unknown keys are refused."""
 
     version: str = "2"
     built_at: datetime
@@ -54,7 +54,7 @@ class StackRunConfig(ConfigModel):
     docker_image: str | None = None
     conda_env: str | None = None
     apis: list[str] = Field(default_factory=list)
-    """APIs to serve; empty for all that have providers."""
+    """APIs to serve; empty for all APIs that have providers."""
     providers: dict[str, list[Provider]]
 
 

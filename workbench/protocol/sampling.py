@@ -29,7 +29,7 @@ MAX_STOP_LENGTH = 256
 
 
 class SamplingStrategy(StrEnum):
-    """Which of the parameters take part: see ``effective_sampling``."""
+    """Sampling strategy, which decides which parameters are used."""
 
     greedy = "greedy"
     top_p = "top_p"
@@ -37,27 +37,27 @@ class SamplingStrategy(StrEnum):
 
 
 class SamplingParams(ProtocolModel):
-    """How tokens are chosen and when to stop. A value out of range, or of a wrong type, is an ``InvalidRequestError``.
+    """Sampling and stopping parameters. A value of the wrong type or out of range raises ``InvalidRequestError``.
 
-    Every number is strict: a text or a bool is no number, 2.5 is no whole number. None means the default.
-    ``seed`` and ``stop`` are additions, and are left out when a request is written without them.
+    Numbers are strict: strings and bools are refused, and so is 2.5 for a whole number. None means the default.
+    ``seed`` and ``stop`` are additions to the protocol; they are omitted from JSON if they are not set.
     """
 
     strategy: SamplingStrategy = SamplingStrategy.greedy
     temperature: float | None = 0.0
-    """Divides the logits, 0 to 1e6; below 1e-5 it is greedy. Not used by ``greedy``."""
+    """Divides the logits, from 0 to 1e6; below 1e-5 is greedy. Ignored by the strategy ``greedy``."""
     top_p: float | None = 0.95
-    """Share of probability that is kept, above 0 and at most 1 (off). Used by the strategy ``top_p`` alone."""
+    """Probability mass to sample from, above 0 and at most 1 (off). Used only by the strategy ``top_p``."""
     top_k: int | None = 0
-    """Number of tokens that are kept, 0 is off; clipped to the vocabulary. Used by the strategy ``top_k`` alone."""
+    """Number of tokens to sample from; 0 is off. Clipped to the vocabulary. Used only by the strategy ``top_k``."""
     max_tokens: int | None = 0
-    """Tokens to generate at most; 0 until the end of the turn or of the context."""
+    """Maximum number of tokens to generate; 0 is until the end of the turn or the context."""
     repetition_penalty: float | None = 1.0
-    """Above 0; 1 is off, above 1 tokens that have occurred get less likely. Used by every strategy."""
+    """Penalty for repeated tokens, above 0; 1 is off, above 1 makes them less likely. Used by every strategy."""
     seed: int | None = Field(default=None, exclude_if=lambda seed: seed is None)
-    """0 to 2**63 - 1; the same request with the same seed gives the same tokens. None: a fresh one each time."""
+    """Random seed, 0 to 2**63 - 1: the same request and seed give the same tokens. None uses a new one each time."""
     stop: list[str] | None = Field(default=None, exclude_if=lambda stop: not stop)
-    """Generation ends before the first of these texts; at most 16, of 1 to 256 characters each."""
+    """Stop strings, before the first of which generation ends; at most 16, of 1 to 256 characters each."""
 
     @field_validator("temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed", "stop", mode="before")
     @classmethod
@@ -81,11 +81,11 @@ def validate_sampling(params: SamplingParams, field: str = "sampling_params") ->
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSampling:
-    """What a strategy leaves of the parameters; those that take no part have their neutral value."""
+    """Parameters that a strategy uses; unused ones have their neutral value."""
 
     strategy: SamplingStrategy
     temperature: float
-    """0 for greedy, else above 0."""
+    """0 for greedy, otherwise above 0."""
     top_p: float
     """1 is off."""
     top_k: int
@@ -93,10 +93,10 @@ class EffectiveSampling:
 
 
 def effective_sampling(params: SamplingParams) -> EffectiveSampling:
-    """The decision table: the strategy decides which fields count.
+    """Return the parameters that the strategy uses.
 
     ========  ===========================  =====================================
-    strategy  fields that count            greedy nevertheless
+    strategy  fields used                  greedy if
     ========  ===========================  =====================================
     greedy    none
     top_p     ``temperature``, ``top_p``   temperature 0 (or below 1e-5)
@@ -115,12 +115,12 @@ def effective_sampling(params: SamplingParams) -> EffectiveSampling:
 
 
 def effective_strategy(params: SamplingParams) -> SamplingStrategy:
-    """The strategy that the parameters amount to: a sampling strategy without any choice left is ``greedy``."""
+    """Return the effective strategy: a sampling strategy that leaves no choice is ``greedy``."""
     return effective_sampling(params).strategy
 
 
 def sampling_conflict(params: SamplingParams) -> str | None:
-    """What contradicts itself, in a sentence for the user; None where nothing does. The caller warns, once a call."""
+    """Return a warning about contradictory parameters; None if there are none. Callers warn once per call."""
     if params.strategy == SamplingStrategy.greedy and _or_default(params, "temperature") > 0:
         return (
             f"strategy is greedy, so temperature={params.temperature:g} is ignored; "
@@ -144,7 +144,7 @@ def _is_number(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """A whole number, 0 or above; a bool is none, a NumPy integer is one."""
+    """Return whether the value is a whole number, 0 or above: an int or NumPy integer, but not a bool."""
     return not isinstance(value, bool) and isinstance(value, numbers.Integral) and int(value) >= 0
 
 

@@ -12,7 +12,7 @@ from workbench.protocol.content import InterleavedTextMedia
 
 
 class BuiltinTool(StrEnum):
-    """Tools that Llama models know by name without a description."""
+    """Built-in tools that Llama models can call without a description."""
 
     brave_search = "brave_search"
     wolfram_alpha = "wolfram_alpha"
@@ -21,14 +21,14 @@ class BuiltinTool(StrEnum):
 
 
 class ToolChoice(StrEnum):
-    """Whether the model may call a tool (``auto``) or has to (``required``, guaranteed by constrained decoding)."""
+    """Whether the model may call a tool (``auto``) or must (``required``, enforced by constrained decoding)."""
 
     auto = "auto"
     required = "required"
 
 
 class ToolPromptFormat(StrEnum):
-    """How tools are written into the prompt and read from the answer, where a model has no format of its own.
+    """Syntax of tools in the prompt and of calls in the answer, for models without their own syntax.
 
     ``json``: ``{"type": "function", "name": ..., "parameters": {...}}``; ``function_tag``:
     ``<function=name>{...}</function>``; ``python_list``: ``[name(argument=value)]``.
@@ -40,16 +40,16 @@ class ToolPromptFormat(StrEnum):
 
 
 def known_tool(name: object) -> object:
-    """The enum member for a built-in tool's name; any other name as it is."""
+    """Return the enum member for a built-in tool's name, and any other name unchanged."""
     return BuiltinTool(name) if isinstance(name, str) and name in BuiltinTool.__members__ else name
 
 
 ToolArgument: TypeAlias = JsonValue
-"""Any JSON, nested as deep as it comes; the original's stops at lists and dicts of plain values."""
+"""Any JSON value; the original protocol allows only plain values and lists and dicts of them."""
 
 
 class ToolCall(ProtocolModel):
-    """A call that the model asks for. Nothing here runs it: that is the caller's decision."""
+    """Tool call by the model. It is not executed; that is up to the caller."""
 
     call_id: str
     tool_name: BuiltinTool | str
@@ -59,7 +59,7 @@ class ToolCall(ProtocolModel):
 
 
 class ToolResponse(ProtocolModel):
-    """What a tool answered to the call of that id."""
+    """Result of the tool call with that id."""
 
     call_id: str
     tool_name: BuiltinTool | str
@@ -69,7 +69,7 @@ class ToolResponse(ProtocolModel):
 
 
 class ToolParamDefinition(ProtocolModel):
-    """One parameter of a tool; ``param_type`` is a JSON schema type name such as ``string`` or ``integer``."""
+    """Parameter of a tool; ``param_type`` is a JSON schema type such as ``string`` or ``integer``."""
 
     param_type: str
     description: str | None = None
@@ -78,7 +78,7 @@ class ToolParamDefinition(ProtocolModel):
 
 
 class ToolDefinition(ProtocolModel):
-    """A tool that the model may call; ``parameters`` by name, or ``json_schema``: all of them in one JSON schema."""
+    """Tool that the model may call, with its ``parameters`` by name, or one ``json_schema`` for all of them."""
 
     tool_name: BuiltinTool | str
     description: str | None = None

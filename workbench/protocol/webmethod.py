@@ -15,7 +15,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class WebMethod:
-    """What ``@webmethod`` leaves on a function, as its attribute ``__webmethod__``."""
+    """Route that ``@webmethod`` stores on a function as ``__webmethod__``."""
 
     route: str
     method: HttpMethod = "POST"
@@ -26,15 +26,15 @@ class Route:
     """One routed method of a protocol."""
 
     name: str
-    """The method's name; the same attribute of any implementation answers the route."""
+    """Name of the method that serves the route, in every implementation."""
     route: str
     method: HttpMethod
     function: Callable[..., Any]
-    """The protocol's own function, whose signature gives the parameters of the request."""
+    """Function of the protocol, whose signature defines the request parameters."""
 
 
 def webmethod(route: str, method: HttpMethod = "POST") -> Callable[[Function], Function]:
-    """Mark a protocol method with the path and HTTP method it is served under."""
+    """Mark a protocol method with its HTTP path and method."""
 
     def mark(function: Function) -> Function:
         function.__webmethod__ = WebMethod(route=route, method=method)  # type: ignore[attr-defined]
@@ -44,7 +44,7 @@ def webmethod(route: str, method: HttpMethod = "POST") -> Callable[[Function], F
 
 
 def routes_of(protocol: type) -> list[Route]:
-    """Routed methods of a protocol, or of a class that inherits from one, in the order of their definition."""
+    """Return the routed methods of a protocol or of a class that inherits from one, in order of definition."""
     routes: dict[str, Route] = {}
     for owner in reversed(protocol.__mro__):
         for name, function in vars(owner).items():

@@ -15,14 +15,14 @@ from workbench.records.tokens import Inspector, RunProgress, TokenRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakpoint:
-    """A place at which a run pauses, right after the token that brought it there; one of the three is given."""
+    """Condition at which a run pauses, right after the token that meets it. Give exactly one of the three."""
 
     entropy_above: float | None = None
-    """After a token where the raw distribution had an entropy above so many nats."""
+    """Pause after a token whose raw distribution had an entropy above this many nats."""
     text: str | None = None
-    """After the token that completes this text in the answer."""
+    """Pause after the token that completes this text in the answer."""
     tool_call: bool = False
-    """After the token with which a call of a tool has begun for certain."""
+    """Pause after the token at which a tool call has certainly begun."""
 
     def __post_init__(self) -> None:
         entropy, text = self.entropy_above, self.text

@@ -14,23 +14,23 @@ from workbench.records.tokens import Inspector, TokenRecord, Usage
 
 @dataclass(frozen=True)
 class RunDetail:
-    """Facts about a response, or about one chunk of a stream."""
+    """Details of a response, or of one chunk of a stream."""
 
     tokens: tuple[TokenRecord, ...] = ()
-    """The tokens that are new in this chunk; all of them in a response."""
+    """New tokens of a chunk, or all tokens of a response."""
     end: TokenRecord | None = None
-    """The end token that the model chose, in a response and in the last chunk of a stream. It is none of ``tokens``."""
+    """End token that the model chose, in a response or the last chunk of a stream. It is not in ``tokens``."""
     usage: Usage | None = None
     prompt_tokens: tuple[TokenRecord, ...] = ()
-    """Records of the prompt's tokens, where they were asked for."""
+    """Records of the prompt's tokens, if requested."""
     inspector: Inspector | None = None
-    """Looks back at the run's positions, where the provider computes in this process."""
+    """Access to the run's past positions, if the provider computes in this process."""
     seed: int | None = None
-    """Of the random numbers, also where the provider chose it; None where none are drawn or nobody tells."""
+    """Seed of the sampling, also if the provider chose it; None if nothing is sampled or it is unknown."""
     notes: tuple[str, ...] = ()
-    """What the caller should know, such as a sampling parameter that had no effect."""
+    """Notes for the caller, such as a sampling parameter that had no effect."""
     call_opening: str = ""
-    """What a tool call begins with in the way of writing them that is read here; empty without tools."""
+    """Text that a tool call begins with in the syntax that is parsed; empty without tools."""
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled or copied deeply: all but the inspector, which holds on to a model of this process."""
@@ -41,12 +41,12 @@ Item = TypeVar("Item", bound=DetailedModel)
 
 
 def attach_detail(item: Item, detail: RunDetail) -> Item:
-    """Put ``detail`` on a response or chunk, in place of any other, and return the item."""
+    """Attach ``detail`` to a response or chunk, replacing any other, and return the item."""
     item._detail = detail  # noqa: SLF001 - private to the module, not to the class
     return item
 
 
 def detail_of(item: DetailedModel) -> RunDetail | None:
-    """What was attached to the item; None where nothing was, as for anything that came over HTTP."""
+    """Return the attached detail; None if there is none, as for anything received over HTTP."""
     detail: RunDetail | None = item._detail  # noqa: SLF001
     return detail

@@ -9,7 +9,7 @@ from workbench.records.tokens import Alternative, TokenRecord
 
 
 def token_logprobs(record: TokenRecord) -> TokenLogProbs:
-    """The protocol's view of a token record; candidates whose logprob nobody told (NaN) are left out."""
+    """Return a token record as ``TokenLogProbs``, without candidates whose logprob is unknown (NaN)."""
     everyone: list[TokenRecord | Alternative] = [record, *record.alternatives]
     candidates = [candidate for candidate in everyone if not math.isnan(candidate.logprob)]
     candidates.sort(key=lambda candidate: (-candidate.logprob, candidate.rank))

@@ -1,7 +1,6 @@
-"""What a run tells about itself beyond the protocol's wire format: tokens, usage, and the facts of a model.
+"""Facts about runs and models beyond the protocol's wire format: tokens, usage, prompts, scores and model cards.
 
-Plain frozen dataclasses that every layer may read: the providers make them, the session keeps them, widgets and
-the command line show them.
+They are plain frozen dataclasses, made by providers and shown by widgets and the command line.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A token that stood beside the sampled one at the same position."""
+    """Another candidate token at the position of the sampled one."""
 
     token_id: int
     text: str
@@ -28,7 +27,7 @@ class Alternative:
     logprob: float
     """Natural log of its probability under the raw softmax."""
     rank: int
-    """1 is the most probable token of the vocabulary."""
+    """Rank in the vocabulary, 1 for the most probable token."""
 
     @property
     def probability(self) -> float:
@@ -37,30 +36,30 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """One generated token; a run's records concatenated by ``bytes`` are the run's text."""
+    """One generated token; the concatenated ``bytes`` of a run's tokens are its text."""
 
     position: int
     """Index among the generated tokens, from 0."""
     token_id: int
     text: str
-    """The token decoded alone; U+FFFD stands for bytes that are no whole character."""
+    """The token decoded alone; U+FFFD stands for bytes that are not a whole character."""
     bytes: bytes
     logprob: float
-    """Natural log of its probability under the raw softmax; NaN where a remote server does not tell."""
+    """Natural log of its probability under the raw softmax; NaN if a remote server does not report it."""
     rank: int
-    """1 is the most probable token of the vocabulary; 0 where a remote server does not tell."""
+    """Rank in the vocabulary, 1 for the most probable token; 0 if a remote server does not report it."""
     entropy: float
-    """Entropy of the raw distribution at this position in nats; NaN where a remote server does not tell."""
+    """Entropy of the raw distribution at this position in nats; NaN if a remote server does not report it."""
     alternatives: tuple[Alternative, ...] = ()
-    """The most probable other tokens, best first; as many as were asked for."""
+    """The most probable other tokens, best first; as many as were requested."""
     elapsed_s: float = 0.0
     """Seconds from the start of the request until the token was sampled."""
     is_special: bool = False
-    """A control token of the tokenizer; not part of the run's text."""
+    """Whether it is a control token of the tokenizer, which is not part of the run's text."""
     removed_mass: float = 0.0
-    """Probability, under the raw softmax, of the tokens that the asked format did not allow here."""
+    """Raw probability of the tokens that the response format does not allow here."""
     is_forced: bool = False
-    """The asked format left no other text, so the token was not sampled."""
+    """Whether the response format allowed only this token, so that it was not sampled."""
 
     @property
     def probability(self) -> float:
@@ -77,57 +76,57 @@ class CallAttempt:
     """A tool call that a model has begun to write."""
 
     status: str
-    """How far the reading has come: ``started``, ``in_progress``, ``success`` or ``failure``."""
+    """Parse status: ``started``, ``in_progress``, ``success`` or ``failure``."""
     text: str
-    """Of it so far, as the model wrote it."""
+    """Text of the call so far, as the model wrote it."""
     call: ToolCall | None = None
-    """What was read, with ``success``."""
+    """Parsed call, if the status is ``success``."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """What one generated token was to the tool calls of its answer."""
+    """Role of one generated token in the tool calls of its answer."""
 
     position: int
     token_id: int
     text: str
     start_probability: float
-    """Raw probability that a call begins with the token here; NaN inside a call, and where nobody tells."""
+    """Raw probability that a call begins here; NaN inside a call and where it is unknown."""
     is_exact: bool
-    """Whether that is over the whole vocabulary; else it is a lower bound, over the recorded alternatives."""
+    """Whether that covers the whole vocabulary; otherwise it is a lower bound from the recorded alternatives."""
     parse_state: str
-    """``text`` outside of calls; of a call ``started`` at its first token, ``in_progress``, and at its last one
-    ``success`` or ``failure``."""
+    """``text`` outside calls; in a call ``started`` at its first token, then ``in_progress``, and ``success`` or
+    ``failure`` at its last token."""
     removed_mass: float
-    """As in `TokenRecord`, and so is what follows."""
+    """As in `TokenRecord`, like ``is_forced``."""
     is_forced: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts and timings of one run, growing while it runs."""
+    """Counts and timings of one run, updated while it runs."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
-    """Tokens, of the prompt or kept of another run, whose keys and values came from the prefix cache."""
+    """Tokens of the prompt, or kept from another run, that were found in the prefix cache."""
     generated_tokens: int = 0
-    """Those that this run added; the ones that it kept of another run are not among them."""
+    """Tokens that this run generated, without those kept from another run."""
     time_to_first_token_s: float | None = None
-    """Seconds from the request to its first token, queueing and loading of the model included."""
+    """Seconds from the request to its first token, including queueing and loading the model."""
     decode_tokens_per_s: float | None = None
     """Tokens after the first, divided by the time they took; None until there are two."""
     kept_tokens: int = 0
-    """With which the answer began, because another run had generated them."""
+    """Tokens kept from another run, with which the answer begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is before its first token."""
+    """Progress of a run before its first token."""
 
     stage: Literal["loading", "reading"]
-    """``loading`` the model, counted in bytes of memory, or ``reading`` the prompt, counted in tokens."""
+    """``loading`` (of the model, in bytes of memory) or ``reading`` (of the prompt, in tokens)."""
     done: int | None = None
-    """None where nobody counts."""
+    """None if it is not counted."""
     total: int | None = None
 
 
@@ -140,20 +139,20 @@ class PromptToken:
     """The token decoded alone; U+FFFD stands for bytes that are no whole character."""
     bytes: bytes
     is_control: bool
-    """Placed by the template or the tokenizer; whatever looks like one in a message is not."""
+    """Whether the template or the tokenizer added it; look-alikes in a message are not control tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model would be given, exactly."""
+    """Exact prompt that a model gets."""
 
     model: str
     text: str
     tokens: tuple[PromptToken, ...]
     tool_syntax: str | None = None
-    """How the model would write a call; None for a text to continue, or without tools."""
+    """Syntax in which the model writes tool calls; None for a completion or without tools."""
     template_sha256: str | None = None
-    """Of the chat template; None for a text to continue."""
+    """SHA-256 of the chat template; None for a completion."""
 
     def __repr__(self) -> str:
         """Counts, then the text with every control token in double brackets, so that look-alikes stand out."""
@@ -167,13 +166,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """The facts of one served model, known before it is loaded; None where nobody knows."""
+    """Properties of a served model, available before it is loaded; None where unknown."""
 
     identifier: str
     provider_id: str
     provider_type: str
     source: str
-    """Catalog name, folder or hub id that the weights come from."""
+    """Catalog name, folder or hub id of the weights."""
     kind: str = "causal"
     """``causal`` (text generation) or ``embedding``."""
     architecture: str | None = None
@@ -184,104 +183,104 @@ class ModelCard:
     context_length: int | None = None
     has_chat_template: bool = False
     reads_images: bool = False
-    """Whether messages of the user may hold images."""
+    """Whether user messages can contain images."""
     chat_template: str | None = field(default=None, repr=False)
-    """The model's own template as it stands; several by name as JSON."""
+    """The model's own chat template; JSON by name if it has several."""
     template_sha256: str | None = None
-    """Of the template; it tells whether a model still asks as it did."""
+    """SHA-256 of the chat template, which shows whether prompts are still rendered in the same way."""
     tool_syntax: str | None = None
-    """How the loaded model's calls are written: ``tool_call_tag``, ``json`` and so on where its template has its own
-    way, ``tool_prompt_format`` where the request decides."""
+    """Syntax of the loaded model's tool calls: ``tool_call_tag``, ``json`` and so on if its template defines one,
+    ``tool_prompt_format`` if the request decides."""
     licence: str | None = None
     sampling_defaults: dict[str, Any] | None = None
-    """What the folder advises, as `SamplingParams` takes it: ``SamplingParams(**card.sampling_defaults)``. It is never
-    applied by itself."""
+    """Sampling parameters that the model recommends, as arguments of `SamplingParams`. They are not applied
+    automatically: use ``SamplingParams(**card.sampling_defaults)``."""
     switched_off: tuple[str, ...] = ()
-    """What the loaded model was found unable to do: ``chunks``, ``crop``, ``copy``, ``keep``, ``embeddings``."""
+    """Features that the loaded model does not support: ``chunks``, ``crop``, ``copy``, ``keep``, ``embeddings``."""
     notes: tuple[str, ...] = ()
-    """The same and what else one should know of it, in sentences."""
+    """Notes for the reader, including the unsupported features."""
     loaded: bool = False
     memory_bytes: int | None = None
-    """What the loaded model holds now."""
+    """Memory that the loaded model uses now."""
     predicted_memory_bytes: int | None = None
-    """What loading it is expected to take."""
+    """Memory that loading it is expected to need."""
     memory_limit_bytes: int | None = None
-    """The container's or the machine's limit."""
+    """Memory limit of the container or the machine."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamplingStage:
-    """The distribution after one step of the sampling chain."""
+    """Distribution after one step of the sampling chain."""
 
     name: str
     """``raw``, ``penalty``, ``grammar``, ``temperature``, ``top_k`` or ``top_p``."""
     probabilities: NDArray[np.float64]
-    """Of every token by its id, shape (vocab,); 0 for those that were cut."""
+    """Probabilities by token id, shape (vocab,); 0 for tokens that were removed."""
     kept: int
-    """Tokens that are still possible."""
+    """Number of tokens that are still possible."""
     removed_mass: float
-    """Probability, in the stage before, of what this one cut."""
+    """Probability, before this stage, of the tokens that it removed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamplingTrace:
-    """How a token was chosen, or would have been under other parameters."""
+    """How a token was chosen, or would have been chosen with other parameters."""
 
     stages: tuple[SamplingStage, ...]
     number: float | None
-    """The random number of the draw, from 0 to below 1; None where the choice was greedy or forced."""
+    """Random number of the draw, from 0 to below 1; None if the choice was greedy or forced."""
     token_id: int
     text: Callable[[int], str]
-    """A token's text by its id."""
+    """Function that returns a token's text by its id."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptPosition:
-    """All that a generated token was chosen from: enough to make the choice again without its model."""
+    """Everything that a generated token was chosen from, so that the choice can be repeated without the model."""
 
     logits: NDArray[np.float32]
-    """Raw, shape (vocab,)."""
+    """Raw logits, shape (vocab,)."""
     number: float | None
-    """The random number of the draw; None where none was drawn."""
+    """Random number of the draw; None if none was drawn."""
     seen_ids: tuple[int, ...] = ()
-    """Tokens of the prompt and the text before, on which the repetition penalty falls."""
+    """Tokens of the prompt and the text before, which the repetition penalty applies to."""
     allowed: NDArray[np.bool_] | None = None
-    """What a grammar left to choose from, shape (vocab,); None without one."""
+    """Tokens that the grammar allows, shape (vocab,); None without a grammar."""
     is_forced: bool = False
-    """The grammar left no choice."""
+    """Whether the grammar left no choice."""
 
 
 class Inspector(Protocol):
-    """Answers questions about a run's past positions, without computing the model again."""
+    """Access to the past positions of a run, without running the model again."""
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
-        """The raw distribution at a generated position, by token id, shape (vocab,)."""
+        """Return the raw logprobs at a generated position by token id, shape (vocab,)."""
 
     def trace(self, position: int, sampling_params: SamplingParams | None, number: float | None) -> SamplingTrace:
-        """The sampling chain there; with other parameters or another random number if given."""
+        """Return the sampling chain at a position, with other parameters or another random number if given."""
 
     def text(self, token_id: int) -> str:
-        """A token's text."""
+        """Return a token's text."""
 
     def kept(self, position: int) -> KeptPosition:
-        """What the other answers are made of, for whoever writes it down."""
+        """Return the data from which the other results can be recomputed, for recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How probable a given continuation is."""
+    """Probability of a given continuation."""
 
     text: str
     tokens: tuple[TokenRecord, ...]
 
     @property
     def logprob(self) -> float:
-        """Sum over the tokens, in nats."""
+        """Sum of the tokens' logprobs, in nats."""
         return math.fsum(token.logprob for token in self.tokens)
 
     @property
     def logprob_per_token(self) -> float:
-        """Length-normalised: the mean over the tokens."""
+        """Mean of the tokens' logprobs (length-normalised), in nats."""
         return self.logprob / len(self.tokens)
 
     @property

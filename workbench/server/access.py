@@ -23,14 +23,14 @@ PAGE = "/docs"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask a server."""
+    """Access rules of a server."""
 
     token: str | None
-    """Asked for on every route; None asks for nothing, which is for loopback and tests alone."""
+    """Token required on every route; None requires none, which is meant only for loopback and tests."""
     hosts: frozenset[str] = LOOPBACK
-    """Names by which the server may be called, without the port: behind a forwarded port it is another one."""
+    """Allowed host names, without ports, because a forwarded port differs."""
     origins: frozenset[str] = frozenset()
-    """Pages of other origins that may ask, as ``https://name:port``; the server's own page always may."""
+    """Allowed origins of other pages, as ``https://name:port``; the server's own page is always allowed."""
 
     def allows_host(self, header: str) -> bool:
         return _host_name(header) in self.hosts
@@ -55,9 +55,13 @@ class CheckHost:
             return
         hosts, origins = _header(scope, b"host"), _header(scope, b"origin")
         if len(hosts) != 1 or not self._access.allows_host(hosts[0]):
-            refusal = Refusal(403, "this server is not called by that Host; start it with --allow-host to allow it")
+            refusal = Refusal(
+                403, "the Host header names a host that is not allowed; start the server with --allow-host to allow it"
+            )
         elif any(not self._access.allows_origin(origin, hosts[0]) for origin in origins):
-            refusal = Refusal(403, "pages of that Origin may not ask; start the server with --allow-origin to let them")
+            refusal = Refusal(
+                403, "requests from that Origin are not allowed; start the server with --allow-origin to allow them"
+            )
         else:
             await self._app(scope, receive, send)
             return
@@ -75,7 +79,7 @@ class CheckToken:
         if scope["type"] != "http" or self._access.allows_token(_token(scope)):
             await self._app(scope, receive, send)
             return
-        message = "every route wants the token that the server printed, as the header Authorization: Bearer TOKEN"
+        message = "every request needs the token that the server printed, in the header Authorization: Bearer TOKEN"
         await error_response(Refusal(401, message, {"WWW-Authenticate": "Bearer"}))(scope, receive, send)
 
 

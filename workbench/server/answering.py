@@ -110,7 +110,7 @@ async def _while_connected(receive: Receive, work: Awaitable[T]) -> T:
         return task.result()
     except asyncio.CancelledError:
         # Nothing but the server cancels a request: when it stops, and its time for what is under way has run out.
-        raise ClosedError("the server stops; ask again when it runs") from None
+        raise ClosedError("the server is shutting down; try again when it is back") from None
     finally:
         left.cancel()
         task.cancel()

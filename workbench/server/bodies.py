@@ -45,7 +45,7 @@ async def read_body(request: Request, model: type[Body], max_bytes: int) -> Body
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Refusal(415, "the body must be JSON, with the header Content-Type: application/json")
+        raise Refusal(415, "the body must be JSON with the header Content-Type: application/json")
     body = await _bytes(request, max_bytes)
     try:
         # Once more than pydantic reads it: of two values for one key it would take the last without a word.

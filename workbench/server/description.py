@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 TITLE = "Inference workbench"
 
 _ERRORS = {
-    "400": "A field is wrong; `param` names it.",
+    "400": "A field is invalid; `param` names it.",
     "401": "The token is missing or wrong.",
-    "403": "A foreign Host or Origin.",
-    "404": "Nobody serves that model, a trace holds no such request, or there is no such path.",
-    "405": "The path has no such method.",
+    "403": "The Host or Origin is not allowed.",
+    "404": "The model is not served, the request is not in the trace, or the path does not exist.",
+    "405": "The path does not support this method.",
     "413": "The body is too large.",
-    "415": "The body is not declared as JSON.",
+    "415": "The content type of the body is not JSON.",
     "429": "Too many requests at once; try again later.",
-    "501": "The provider has no such ability.",
-    "502": "Whoever the answer had to come from did not deliver.",
-    "503": "The server stops, or has no memory for the model.",
-    "504": "Whoever the answer had to come from was silent for too long.",
+    "501": "The provider does not support a field.",
+    "502": "A remote server or download failed.",
+    "503": "The server is shutting down, or has not enough memory for the model.",
+    "504": "A remote server did not answer in time.",
 }
 
 _ERROR_SCHEMA = {
@@ -45,9 +45,9 @@ _ERROR_SCHEMA = {
             "required": ["message", "type", "param", "code"],
             "properties": {
                 "message": {"type": "string"},
-                "type": {"type": "string", "description": "The name of the workbench's own error."},
-                "param": {"type": ["string", "null"], "description": "The path of the field that is wrong."},
-                "code": {"type": "integer", "description": "The HTTP status, also where it is told in a stream."},
+                "type": {"type": "string", "description": "Name of the workbench's error class."},
+                "param": {"type": ["string", "null"], "description": "Path of the invalid field."},
+                "code": {"type": "integer", "description": "HTTP status, also for errors in a stream."},
             },
         }
     },

@@ -78,7 +78,7 @@ def error_body(error: BaseException) -> dict[str, Any]:
     status = status_of(error)
     if not isinstance(error, WorkbenchError):
         log_unforeseen(error)
-        return _body("the server could not answer; its log says more", "InternalError", None, status)
+        return _body("internal server error; see the server's log", "InternalError", None, status)
     name = http.HTTPStatus(status).phrase.replace(" ", "") if isinstance(error, Refusal) else type(error).__name__
     return _body(str(error), name, getattr(error, "field", None), status)
 
@@ -97,7 +97,7 @@ def log_unforeseen(error: BaseException) -> None:
     """Where it was raised and of what kind. Not its message, which may quote a prompt or a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     where = " <- ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    _LOG.error("unforeseen %s at %s", type(error).__name__, where)
+    _LOG.error("unexpected %s at %s", type(error).__name__, where)
 
 
 def _body(message: str, kind: str, param: str | None, status: int) -> dict[str, Any]:

@@ -18,18 +18,18 @@ _BATCHES = ("content_batch", "messages_batch", "contents")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one server. What one request may add beyond them (stop strings, tools) the protocol bounds itself."""
+    """Limits of one server. Other parts of a request, such as stop strings, are limited by the protocol."""
 
     max_body_bytes: int = 8 * 2**20
-    """Of a request, as it comes over the wire; images are a third larger there than as files."""
+    """Largest request body; images in it are a third larger than as files."""
     max_batch: int = 64
-    """Items of one batch."""
+    """Most items in one batch."""
     max_tokens: int | None = None
-    """Tokens to generate, for each item; None leaves it to the model's context."""
+    """Most tokens to generate per item; None allows as many as fit in the model's context."""
     max_logprobs: int = 100
-    """Alternatives at each position."""
+    """Most alternatives at each position."""
     max_concurrent: int = 128
-    """Requests that are answered at once."""
+    """Most requests handled at once."""
 
     def applied(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a protocol method within the limits: no ``max_tokens`` becomes the largest one allowed.
@@ -75,7 +75,7 @@ class LimitConcurrency:
         if scope["type"] != "http" or scope["method"] != "POST":  # the others only look something up
             await self._app(scope, receive, send)
         elif self._inside >= self._limits.max_concurrent:
-            busy = BusyError(f"{self._inside} requests are being answered already; try again later")
+            busy = BusyError(f"the server is already handling {self._inside} requests; try again later")
             await error_response(busy)(scope, receive, send)
         else:
             self._inside += 1

@@ -68,7 +68,7 @@ def _parameters(model: type[RequestModel]) -> list[dict[str, Any]]:
 
 
 def _documented(route: Route) -> dict[int | str, dict[str, Any]]:
-    return {200: {"model": _returned(route)[0], "description": "The answer."}}
+    return {200: {"model": _returned(route)[0], "description": "The response."}}
 
 
 def _returned(route: Route) -> tuple[Any, type[BaseModel] | None]:

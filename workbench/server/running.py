@@ -41,7 +41,7 @@ class Listener:
             self.socket = socket.create_server(info[4][:2], family=info[0], backlog=1024)
         except (OSError, OverflowError) as error:
             raise WorkbenchError(
-                f"cannot listen at {host} port {port}: {error}. Choose another --port; 0 takes a free one"
+                f"cannot listen on {host} port {port}: {error}. Choose another --port; 0 picks a free one"
             ) from None
         self.host = host
         self.port: int = self.socket.getsockname()[1]

@@ -105,7 +105,7 @@ def test_save_to_a_place_that_cannot_be_written_is_said_and_the_chat_goes_on(
     bench.says("a")
     outcome = chat(f"/save {tmp_path}/no/such/folder.json", "x")
     assert (outcome.code, outcome.out) == (1, "a\n")
-    assert outcome.err.startswith("workbench: /save must be a file that can be written (No such file or directory)")
+    assert outcome.err.startswith("workbench: /save must be a writable file (No such file or directory)")
     assert f"got '{tmp_path}"[:60] in outcome.err
 
 
@@ -228,16 +228,16 @@ def test_a_broken_call_is_shown_as_the_text_that_it_is(chat: Chat, bench: FakeWo
 def test_a_result_that_nobody_asked_for_is_refused(chat: Chat, bench: FakeWorkbench) -> None:
     outcome = chat("/result 5")
     assert outcome.code == 1
-    assert "/result must be given after the model has called a tool" in outcome.err
+    assert "/result must be used after the model has called a tool" in outcome.err
 
 
 @pytest.mark.parametrize(
     "content,problem",
     [
         (None, "No such file"),
-        ("{", "a file with JSON"),
-        ("[" * 100_000, "a file with JSON"),
-        ("{}", "a JSON list"),
+        ("{", "a readable JSON file"),
+        ("[" * 100_000, "a readable JSON file"),
+        ("{}", "a JSON file with a list"),
         ('[{"name": "x"}]', "tool_name"),
         ('[{"tool_name": "a b"}]', "tools[0].tool_name"),
     ],
@@ -262,8 +262,8 @@ def test_in_a_terminal_an_open_call_asks_for_its_result(
     bench.says("Warm.")
     monkeypatch.setattr("sys.stdin", Terminal("Weather?\n/result 30\n"))
     outcome = cli("chat", "--tools", tools_file)
-    assert "(get_weather waits for its /result)" in outcome.out
-    assert outcome.out.count("waits for") == 1
+    assert "(enter the result of get_weather with /result)" in outcome.out
+    assert outcome.out.count("enter the result of") == 1
 
 
 def test_a_second_control_c_keeps_the_session_too(

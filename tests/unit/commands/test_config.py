@@ -49,7 +49,7 @@ def test_a_config_is_shown_with_its_secrets_hidden_and_its_references_as_written
 def test_a_right_config_is_in_order_and_a_wrong_one_is_bad_usage_with_every_key(cli: Cli, path: Path) -> None:
     write(path, api_token=CANARY)
     outcome = cli("config", "check", str(path))
-    assert (outcome.code, outcome.out) == (0, "a: inline::secretive, in order\n")
+    assert (outcome.code, outcome.out) == (0, "a: inline::secretive, ok\n")
     write(path, api_token=[CANARY], port=CANARY, auht=CANARY)
     for arguments in ((), ("--debug",)):
         outcome = cli("config", "check", str(path), *arguments)

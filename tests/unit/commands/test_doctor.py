@@ -96,8 +96,8 @@ def test_what_the_environment_names_wrongly_is_a_failure_with_the_variable(
     found = {finding.name: finding for finding in checks.settings()}
     assert {finding.status for finding in found.values()} == {"fail"}
     assert str(file) in found["WORKBENCH_CONFIG"].message
-    assert found["WORKBENCH_CACHE"].message.startswith("WORKBENCH_CACHE must be a folder that can be written")
-    assert "whose ~ is somebody's home" in found["WORKBENCH_STATE"].message
+    assert found["WORKBENCH_CACHE"].message.startswith("WORKBENCH_CACHE must be a writable folder")
+    assert "whose ~ names a user" in found["WORKBENCH_STATE"].message
 
 
 class FullDisk:

@@ -111,7 +111,7 @@ def test_an_exam_is_not_opened_under_a_root_folder_that_does_not_hold_it(
 ) -> None:
     root = tmp_path_factory.mktemp("root")
     arguments = cli_arguments("--ServerApp.root_dir", root)
-    with pytest.raises(InvalidRequestError, match="a folder that holds"):
+    with pytest.raises(InvalidRequestError, match="a folder that contains"):
         jupyter.start_lab(arguments, notebook="02_sampling.ipynb", root=clone / "exam")
     assert not started
     assert not list(root.iterdir())

@@ -115,7 +115,7 @@ def test_an_exam_without_a_recording_says_how_to_make_one(cli: Cli, started: Sta
 def test_recordings_belong_to_a_lesson(options: list[str], cli: Cli, started: Started) -> None:
     outcome = cli("lab", *options)
     assert outcome.code == 2
-    assert "given together with --lesson NUMBER" in outcome.err
+    assert "used together with --lesson NUMBER" in outcome.err
     assert not started
 
 

@@ -50,7 +50,7 @@ def test_a_registered_model_is_listed_until_it_is_unregistered(cli: Cli) -> None
 def test_a_model_of_the_run_config_is_said_to_be_served_still(cli: Cli) -> None:
     assert (
         cli("models", "unregister", "own").out
-        == "own: still served, because its provider's config or server names it\n"
+        == "own: still served, because its provider's config or server lists it\n"
     )
     assert served(cli) == ["own", "b/own"]
 
@@ -62,7 +62,7 @@ def test_a_model_of_the_run_config_is_said_to_be_served_still(cli: Cli) -> None:
         (("register", "mine", "--provider", "c"), "a, b"),
         (("register", ""), "identifier"),
         (("register", "mine", "--metadata", "[1]"), "JSON object"),
-        (("register", "mine", "--metadata", "{"), "no JSON"),
+        (("register", "mine", "--metadata", "{"), "not valid JSON"),
         (("register",), "NAME"),
         (("unregister", "nobody"), "b/own, own"),
         (("unregister",), "NAME"),

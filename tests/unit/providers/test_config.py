@@ -40,7 +40,7 @@ def test_what_is_configured_is_allowed(tmp_path: Path) -> None:
         ({"image_root": "/no/such/folder"}, "image_root must be a folder that is there"),
         ({"image_root": ""}, "image_root must be a folder that is there"),
         ({"models": ["a", ""]}, r"models\[1\] must be .*1 character"),
-        ({"image_root": "~nobody-here/x"}, "image_root must be a path whose ~ is somebody's home"),
+        ({"image_root": "~nobody-here/x"}, "image_root must be a path whose ~ names a user"),
         ({"image_root": __file__}, "image_root must be a folder that is there"),
         *(
             ({"image_hosts": ["a.example", host]}, "image_hosts must be hosts as name or name:port")

@@ -279,7 +279,7 @@ def test_a_bad_number_of_rows_is_named(bench: Workbench, top: Any) -> None:
 def test_a_run_that_never_began_has_nothing_to_look_at(bench: Workbench) -> None:
     run = bench.completion("x" * 5000)
     assert run.wait(PATIENCE_S)
-    with pytest.raises(InvalidRequestError, match="this run has none"):
+    with pytest.raises(InvalidRequestError, match="this run has no tokens"):
         run.distribution(0)
 
 

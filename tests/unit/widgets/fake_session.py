@@ -265,7 +265,7 @@ class FakeRun:
 
     def extend(self, max_tokens: int | None = None) -> FakeRun:
         if not self.done or self.stop_reason not in (None, StopReason.out_of_tokens):
-            raise InvalidRequestError("state", self.state, "cancelled, failed, or finished because the tokens ran out")
+            raise InvalidRequestError("state", self.state, "cancelled, failed or out_of_tokens")
         return self.branch(len(self.tokens))
 
     def again(self, seed: int | None = None) -> FakeRun:

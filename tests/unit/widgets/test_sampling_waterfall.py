@@ -249,7 +249,7 @@ class Refusing(FakeRun):
 @pytest.mark.parametrize(
     "problem, words",
     [
-        (UnsupportedFieldError("position", "m", "one of a run whose model is in this process"), "only models in this"),
+        (UnsupportedFieldError("position", "m", "in a run whose model is in this process"), "only models in this"),
         (
             InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"),
             "The logits of token 4 are not",

@@ -33,7 +33,7 @@ class Refused:
 
 
 class OpenAIModel(RequestModel):
-    """A part of OpenAI's requests. What stands under a field in quotes is its row in the documentation."""
+    """A part of OpenAI's requests. The docstring of a field is its row in the documentation."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

@@ -28,7 +28,7 @@ class TextPart(RequestModel):
 
 
 class RefusalPart(RequestModel):
-    """What the model said in place of an answer."""
+    """Refusal of the model in place of an answer."""
 
     type: Literal["refusal"]
     refusal: str
@@ -37,7 +37,7 @@ class RefusalPart(RequestModel):
 class ImageAddress(RequestModel):
     url: str
     detail: Literal["auto", "low", "high", "original"] | None = None
-    """Has no effect: a model reads images in the one way of its own."""
+    """Has no effect: each model has only one way to read images."""
 
 
 class ImagePart(RequestModel):
@@ -63,13 +63,13 @@ class OpenAIUser(RequestModel):
 
 
 class OpenAIAssistant(RequestModel):
-    """What the model said; the fields that are None alone are there because clients send back what they received."""
+    """Message of the model. Fields that must be None are accepted because clients send back what they received."""
 
     role: Literal["assistant"]
     content: str | AssistantParts | None = None
     tool_calls: list[OpenAIToolCall] | None = None
     refusal: str | None = None
-    """Said in place of content, or after it."""
+    """Refusal in place of the content, or after it."""
     name: str | None = None
     annotations: list[Any] | None = None
     audio: None = None
@@ -81,7 +81,7 @@ class OpenAIToolResult(RequestModel):
     tool_call_id: str
     content: str | list[TextPart]
     name: str | None = None
-    """Has no effect: the id says which tool was called."""
+    """Has no effect: the tool is known from the call's id."""
 
 
 OpenAIMessage: TypeAlias = Annotated[
@@ -109,7 +109,7 @@ def protocol_messages(messages: list[OpenAIMessage]) -> list[Message]:
                 names |= {call.call_id: str(call.tool_name) for call in said.tool_calls}
             case OpenAIToolResult():
                 if message.tool_call_id not in names:
-                    allowed = "the id of a call in an assistant's message before it"
+                    allowed = "the id of a tool call in an earlier assistant message"
                     raise InvalidRequestError(f"{field}.tool_call_id", message.tool_call_id, allowed)
                 converted.append(
                     ToolResponseMessage(

@@ -32,36 +32,36 @@ _COMPLETION_MAX_TOKENS = 16
 
 
 class StreamOptions(OpenAIModel):
-    """What a stream tells beside its text."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
 class GenerationRequest(OpenAIRequest):
-    """What both ways of generating have in common."""
+    """Fields that chat and completion requests share."""
 
     model: str
     """The name of a served model."""
     temperature: float | None = 1.0
     """0 is greedy; null is 1."""
     top_p: float | None = 1.0
-    """0 leaves the most probable token alone; null is 1."""
+    """0 is greedy; null is 1."""
     top_k: int | None = None
-    """Not OpenAI's, but of most servers with this API: in place of `top_p`, 0 is off."""
+    """Extension of most servers with this API, in place of `top_p`; 0 is off."""
     repetition_penalty: float | None = None
-    """Not OpenAI's either: above 0, 1 is off."""
+    """Extension: above 0; 1 is off."""
     seed: Annotated[int | None, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] = None
-    """The same seed gives the same answer. Negative ones, which the protocol has not, count from the end of its range:
-    -1 is the seed 2<sup>63</sup> - 1."""
+    """The same seed gives the same answer. A negative seed counts from the end of the protocol's range: -1 is the seed
+    2<sup>63</sup> - 1."""
     stop: str | list[str] | None = None
-    """One text or up to 16, of 1 to 256 characters each; null and an empty list are none."""
+    """One stop string or up to 16, of 1 to 256 characters each; null and an empty list are none."""
     max_tokens: Annotated[int | None, Field(ge=1)] = None
-    """1 or above; in conversations absent is as many as fit, in completions 16."""
+    """1 or above. The default is as many as fit for a conversation, and 16 for a completion."""
     stream: bool | None = False
-    """Event by event, from the first token on."""
+    """Whether to stream the answer as server-sent events."""
     stream_options: StreamOptions | None = None
-    """`include_usage` adds the counts as a last event; `include_obfuscation` has no effect. Only where `stream` is
+    """`include_usage` adds the token counts as a last event; `include_obfuscation` has no effect. Only if `stream` is
     true."""
     n: Annotated[int | None, Field(ge=1), Refused(1)] = 1
     frequency_penalty: Annotated[float | None, Refused(0)] = 0.0
@@ -81,12 +81,12 @@ class GenerationRequest(OpenAIRequest):
         """Raise `InvalidRequestError` for the first field that contradicts another or cannot be honoured."""
         super().check()
         if self.stream_options is not None and not self.stream:
-            raise InvalidRequestError("stream_options", self.stream_options, "absent where stream is not true")
+            raise InvalidRequestError("stream_options", self.stream_options, "absent unless stream is true")
 
     def sampling_params(self, max_tokens: int | None) -> SamplingParams:
         by_top_k = bool(self.top_k)
         if by_top_k and self.top_p not in {None, 1.0}:
-            raise InvalidRequestError("top_k", self.top_k, "absent where top_p is given: a strategy uses one of them")
+            raise InvalidRequestError("top_k", self.top_k, "absent if top_p is given: a strategy uses only one of them")
         is_greedy = self.temperature == 0 or self.top_p == 0
         strategy = SamplingStrategy.top_k if by_top_k else SamplingStrategy.top_p
         return SamplingParams(
@@ -109,7 +109,7 @@ class JsonSchema(OpenAIModel):
 
 
 class OpenAIResponseFormat(OpenAIModel):
-    """How the answer has to look."""
+    """Format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -125,25 +125,25 @@ class OpenAIResponseFormat(OpenAIModel):
 
 
 class ChatRequest(GenerationRequest):
-    """A conversation to answer."""
+    """Request to answer a conversation."""
 
     messages: list[OpenAIMessage]
-    """Of every role but the old `function`, each with texts or parts. `name` and `detail` have no effect: templates of
-    models have no place for them; a result belongs to the call of its `tool_call_id`. Audio and files are refused."""
+    """Messages of every role except the old `function`, with texts or parts. `name` and `detail` have no effect: chat
+    templates do not use them, and `tool_call_id` links a result to its call. Audio and files are refused."""
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
-    """The newer name of `max_tokens`: one of them."""
+    """Newer name of `max_tokens`; give only one of them."""
     logprobs: bool | None = False
-    """Of each token of the answer."""
+    """Whether to return the logprob of each token of the answer."""
     top_logprobs: Annotated[int | None, Field(ge=0)] = None
-    """0 to 100, where the server and the model's provider allow as many; above 0 only where `logprobs` is true."""
+    """0 to 100, if the server and the model's provider allow as many; above 0 only if `logprobs` is true."""
     tools: list[OpenAITool] | None = None
-    """Functions; those of the type `custom` are refused."""
+    """Functions; tools of the type `custom` are refused."""
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
-    """Every form for functions: `none`, `auto`, `required`, the one that is named, or `allowed_tools`."""
+    """`none`, `auto`, `required`, a named function, or `allowed_tools`."""
     parallel_tool_calls: bool | None = True
-    """Where false, the answer ends with its first call."""
+    """If false, the answer ends with its first call."""
     response_format: OpenAIResponseFormat | None = None
-    """`text`, `json_object` or `json_schema`; enforced while the answer is generated, `strict` or not."""
+    """`text`, `json_object` or `json_schema`; enforced during generation, whether `strict` or not."""
     metadata: Annotated[dict[str, str] | None, NoEffect()] = None
     store: Annotated[bool | None, NoEffect()] = None
     service_tier: Annotated[str | None, NoEffect()] = None
@@ -164,9 +164,9 @@ class ChatRequest(GenerationRequest):
     def check(self) -> None:
         super().check()
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise InvalidRequestError("max_tokens", self.max_tokens, "absent where max_completion_tokens is given")
+            raise InvalidRequestError("max_tokens", self.max_tokens, "absent if max_completion_tokens is given")
         if self.top_logprobs and not self.logprobs:
-            raise InvalidRequestError("top_logprobs", self.top_logprobs, "absent where logprobs is not true")
+            raise InvalidRequestError("top_logprobs", self.top_logprobs, "absent unless logprobs is true")
 
     def sampling(self) -> SamplingParams:
         return self.sampling_params(self.max_completion_tokens or self.max_tokens)
@@ -211,13 +211,13 @@ class ChatRequest(GenerationRequest):
 
 
 class CompletionRequest(GenerationRequest):
-    """Texts to continue."""
+    """Request to continue texts."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
-    """A text, or a list of them where `stream` is not true; token ids are refused."""
+    """A text, or a list of texts if `stream` is not true; token ids are refused."""
     logprobs: Annotated[int | None, Field(ge=0)] = None
-    """So many of the most probable tokens, and the one that was sampled: 0 is that one alone, null is none. A token is
-    told with the text that it is part of, and `text_offset` counts characters of that text."""
+    """Number of most probable tokens to return besides the sampled one: 0 returns only that one, null none. A streamed
+    token comes with the text that it is part of; `text_offset` counts characters of the whole text."""
     best_of: Annotated[int | None, Field(ge=1), Refused(1)] = 1
     echo: Annotated[bool | None, Refused(False)] = False
     suffix: Annotated[str | None, Refused("")] = None
@@ -228,7 +228,7 @@ class CompletionRequest(GenerationRequest):
     def prompts(self) -> list[str]:
         texts = _texts("prompt", self.prompt)
         if self.stream and len(texts) != 1:
-            raise UnsupportedFieldError("prompt", self.prompt, "one text where stream is true")
+            raise UnsupportedFieldError("prompt", self.prompt, "one text if stream is true")
         return texts
 
     def sampling(self) -> SamplingParams:
@@ -239,14 +239,14 @@ class CompletionRequest(GenerationRequest):
 
 
 class EmbeddingsRequest(OpenAIRequest):
-    """Texts to embed."""
+    """Request to embed texts."""
 
     model: str
-    """The name of a served model that makes embeddings."""
+    """The name of a served embedding model."""
     input: str | list[str] | list[int] | list[list[int]]
-    """A text, or a list of at least one; token ids are refused."""
+    """A text, or a list of at least one text; token ids are refused."""
     encoding_format: Literal["float", "base64"] | None = "float"
-    """`base64` is that of little-endian float32."""
+    """`base64` encodes little-endian float32."""
     dimensions: Annotated[int | None, Refused()] = None
     user: Annotated[str | None, NoEffect()] = None
 
@@ -260,7 +260,7 @@ class EmbeddingsRequest(OpenAIRequest):
 def _texts(field: str, given: str | list[str] | list[int] | list[list[int]]) -> list[str]:
     texts = [given] if isinstance(given, str) else [item for item in given if isinstance(item, str)]
     if not texts and not given:
-        raise InvalidRequestError(field, given, "a text, or a list of at least one")
+        raise InvalidRequestError(field, given, "a text, or a list of at least one text")
     if not isinstance(given, str) and len(texts) != len(given):
-        raise UnsupportedFieldError(field, given, "text: token ids belong to one tokenizer, and are not taken here")
+        raise UnsupportedFieldError(field, given, "text: token ids are not supported")
     return texts

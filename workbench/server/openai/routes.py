@@ -38,7 +38,7 @@ def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, P
     posts: dict[str, tuple[type[OpenAIRequest], Callable[[Any], Any], str]] = {
         "/v1/chat/completions": (ChatRequest, routes.chat, "Answer a conversation."),
         "/v1/completions": (CompletionRequest, routes.complete, "Continue texts."),
-        "/v1/embeddings": (EmbeddingsRequest, routes.embed, "One vector for each text."),
+        "/v1/embeddings": (EmbeddingsRequest, routes.embed, "Return one vector for each text."),
     }
     for path, (model, respond, summary) in posts.items():
         app.add_api_route(
@@ -48,10 +48,12 @@ def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, P
             summary=summary,
             tags=["openai"],
             response_class=Response,
-            responses={200: {"description": "As OpenAI's API has it; with `stream` event by event."}},
+            responses={
+                200: {"description": "The response in the format of OpenAI's API; with `stream`, server-sent events."}
+            },
         )
-    app.add_api_route("/v1/models", routes.list_models, summary="Every model served.", tags=["openai"])
-    app.add_api_route("/v1/models/{model:path}", routes.get_model, summary="One model.", tags=["openai"])
+    app.add_api_route("/v1/models", routes.list_models, summary="List the models that are served.", tags=["openai"])
+    app.add_api_route("/v1/models/{model:path}", routes.get_model, summary="Return one model.", tags=["openai"])
     return {path: PostTypes(body=model) for path, (model, _, _) in posts.items()}
 
 

@@ -31,7 +31,7 @@ class FunctionName(RequestModel):
 
 
 class NamedTool(RequestModel):
-    """The one tool that has to be called."""
+    """Tool that must be called."""
 
     type: Literal["function"]
     function: FunctionName
@@ -43,7 +43,7 @@ class AllowedNames(RequestModel):
 
 
 class AllowedTools(RequestModel):
-    """Those of the tools that may be called, and whether one of them has to be."""
+    """Subset of the tools that may be called, and whether one must be."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedNames
@@ -56,7 +56,7 @@ class CalledFunction(RequestModel):
 
 
 class OpenAIToolCall(RequestModel):
-    """A call that the model made before."""
+    """Earlier tool call of the model."""
 
     id: str
     type: Literal["function"] = "function"
@@ -67,9 +67,9 @@ class OpenAIToolCall(RequestModel):
         try:
             arguments = json.loads(self.function.arguments or "{}")
         except (ValueError, RecursionError):
-            raise InvalidRequestError(field, self.function.arguments, "a JSON object, as a text") from None
+            raise InvalidRequestError(field, self.function.arguments, "a string with a JSON object") from None
         if not isinstance(arguments, dict):
-            raise InvalidRequestError(field, self.function.arguments, "a JSON object, as a text")
+            raise InvalidRequestError(field, self.function.arguments, "a string with a JSON object")
         return ToolCall(call_id=self.id, tool_name=self.function.name, arguments=arguments)
 
 
@@ -90,11 +90,11 @@ def callable_names(choice: NamedTool | AllowedTools, known: set[str]) -> list[st
     else:
         place = "tool_choice.allowed_tools.tools"
         if not choice.allowed_tools.tools:
-            raise InvalidRequestError(place, [], "a list of at least one of the tools")
+            raise InvalidRequestError(place, [], "a list of at least one of the request's tools")
         named = {f"{place}[{i}].function.name": one.function.name for i, one in enumerate(choice.allowed_tools.tools)}
     for field, name in named.items():
         if name not in known:
-            raise InvalidRequestError(field, name, "one of the tools")
+            raise InvalidRequestError(field, name, "the name of one of the tools")
     return list(named.values())
 
 

@@ -80,7 +80,7 @@ def refuse_undeclared(provider: InferenceProvider, request: Request) -> None:
         refuse_method(provider, "pause", request.model)
     who = name_of(provider)
     for field, given, allowed in _undeclared(provider.capabilities, request):
-        raise UnsupportedFieldError(field, given, f"{allowed}: {who} cannot honour it")
+        raise UnsupportedFieldError(field, given, f"{allowed}: {who} does not support it")
     if request.has_images and not provider.capabilities.images:
         raise UnsupportedContentError(request.field, "an image", f"text: {who} cannot read images")
 
@@ -94,7 +94,7 @@ def refuse_method(provider: InferenceProvider, ability: str, model: str) -> None
 def lacking(provider: InferenceProvider, ability: str, model: str) -> NoReturn:
     """What to say of a method that a provider does not have."""
     offered = [name for name in _METHODS if getattr(provider.capabilities, name)]
-    allowed = f"one whose provider offers {ability}; {name_of(provider)} offers {', '.join(offered) or 'nothing'}"
+    allowed = f"one whose provider supports {ability}; {name_of(provider)} supports {', '.join(offered) or 'nothing'}"
     raise UnsupportedFieldError("model", model, allowed)
 
 

@@ -160,7 +160,7 @@ class InferenceProvider:
         if not self.capabilities.register:
             lacking(self, "register", model.identifier)
         if (precision := model.metadata.get("precision")) is not None:
-            allowed = f"left out: {self.provider_type} does not hold the weights"
+            allowed = f"absent: {self.provider_type} does not load the weights itself"
             raise UnsupportedFieldError("metadata.precision", precision, allowed)
         self.serve(model)
 
@@ -305,7 +305,7 @@ def _check_batch(field: str, batch: object, logprobs: LogProbConfig | None) -> N
     if not isinstance(batch, list | tuple):
         raise InvalidRequestError(field, batch, "a list")
     if logprobs is not None:
-        allowed = "absent: a batch's response has no place for them; ask one by one"
+        allowed = "absent: batch responses have no logprobs; send the requests one by one"
         raise UnsupportedFieldError("logprobs", logprobs, allowed)
 
 

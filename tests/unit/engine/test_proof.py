@@ -112,7 +112,9 @@ def test_what_a_decoder_does_wrongly_is_switched_off(
 
 @pytest.mark.parametrize("broken", [SharesStateBetweenTexts, BreaksInSteps])
 def test_what_nothing_mends_is_refused(gpt2: Any, broken: type[GeneralDecoder]) -> None:
-    with pytest.raises(UnprovenModelError, match="single steps are not its forward over the whole text"):
+    with pytest.raises(
+        UnprovenModelError, match="decoding token by token differs from a forward pass over the whole text"
+    ):
         prove(broken(gpt2), "float32", 512)
 
 

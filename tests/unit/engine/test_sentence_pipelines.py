@@ -439,7 +439,7 @@ def test_an_encoder_without_a_list_of_parts_is_neither_a_sentence_model_nor_one_
     model: Any = getattr(transformers, kind)(transformers.AutoConfig.from_pretrained(folder))
     model.save_pretrained(folder)
     assert not is_sentence_model(folder)
-    with pytest.raises(ModelFormatError, match=rf"{kind}, which generates no text, and it has no modules\.json"):
+    with pytest.raises(ModelFormatError, match=rf"{kind}, which does not generate text, and without modules\.json"):
         load(folder)
 
 

@@ -212,7 +212,7 @@ def test_a_card_tells_what_the_proof_found_even_after_a_restart(
     loaded = first.card("state")
     assert "crop" in loaded.switched_off
     assert loaded.context_length == DEFAULT_CONTEXT_LENGTH
-    assert any("names no context length" in note for note in loaded.notes)
+    assert any("sets no context length" in note for note in loaded.notes)
     assert provider_of(folder).card("state").switched_off == loaded.switched_off
     assert first.capabilities_of("state").embeddings
 

@@ -288,7 +288,7 @@ async def test_a_stopped_run_that_nobody_stops_ends_with_an_error(
     with playing(path) as bench:
         played: Any = bench.inference.completion("echo", "a b c", stream=True)
         assert (await anext(played)).delta == "a"
-        with pytest.raises(GenerationError, match="because it was stopped"):
+        with pytest.raises(GenerationError, match="because the run was stopped"):
             await anext(played)
 
 
@@ -418,7 +418,7 @@ def test_a_line_that_breaks_off_is_left_out_and_a_damaged_one_is_named(echo: Wor
         echo.completion("or not").result()
     text = path.read_text()
     path.write_text(text[:-30])
-    with pytest.warns(UserWarning, match=r"run.jsonl: line \d+ breaks off and is left out"):
+    with pytest.warns(UserWarning, match=r"run.jsonl: line \d+ is incomplete and was left out"):
         shortened = playing(path)
     with shortened as bench:
         assert bench.completion("to be").result().completion_message.content == "to be"
@@ -442,7 +442,7 @@ def test_a_line_that_breaks_off_is_left_out_and_a_damaged_one_is_named(echo: Wor
         (b"hello\n", "is no trace"),
         (b'{"format": "other"}\n', "is no trace"),
         (b'{"format": "workbench-trace", "version": 3}\n', "has version 3; this workbench reads versions 1 and 2"),
-        (b"\xff\xfe\n", "is no UTF-8 text"),
+        (b"\xff\xfe\n", "is not UTF-8 text"),
     ],
 )
 def test_what_is_no_trace_is_refused_by_name(path: Path, content: bytes | None, said: str) -> None:

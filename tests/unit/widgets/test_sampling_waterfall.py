@@ -251,7 +251,7 @@ class Refusing(FakeRun):
     [
         (UnsupportedFieldError("position", "m", "one of a run whose model is in this process"), "only models in this"),
         (InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"), "still kept, from 5 to 9"),
-        (ClosedError("the model of this run was closed, and its logits went with it"), "went with it"),
+        (ClosedError("the model of this run was closed, so its logits are gone"), "its logits are gone"),
         (MemoryError(), "MemoryError"),
     ],
 )

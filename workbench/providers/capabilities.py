@@ -94,7 +94,7 @@ def refuse_method(provider: InferenceProvider, ability: str, model: str) -> None
 def lacking(provider: InferenceProvider, ability: str, model: str) -> NoReturn:
     """What to say of a method that a provider does not have."""
     offered = [name for name in _METHODS if getattr(provider.capabilities, name)]
-    allowed = f"one whose provider supports {ability}; {name_of(provider)} supports {', '.join(offered) or 'nothing'}"
+    allowed = f"one whose provider offers {ability}; {name_of(provider)} offers {', '.join(offered) or 'nothing'}"
     raise UnsupportedFieldError("model", model, allowed)
 
 

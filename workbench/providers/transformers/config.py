@@ -36,7 +36,7 @@ class TransformersConfig(ProviderConfig):
     device: Literal["auto", "cpu"] = "auto"
     """Device of the models; ``auto`` is the CPU, too."""
     max_active: int = Field(default=16, ge=1, le=256)
-    """Most requests of one model that are decoded together; more wait their turn."""
+    """Most requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)
     """Memory in MiB for the KV cache of past prompts, for each model; 0 turns reuse off."""
 

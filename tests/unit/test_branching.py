@@ -175,7 +175,10 @@ def test_what_cannot_be_branched_so_is_refused_by_name(bench: Workbench) -> None
 def test_tokens_of_a_model_that_has_the_name_no_more_are_refused(bench: Workbench) -> None:
     run = ended(bench.completion("x", sampling_params=SAMPLED))
     object.__setattr__(run.tokens[1], "bytes", b"of another vocabulary")
-    with pytest.raises(InvalidRequestError, match="position must be that of a run of the model that is served now"):
+    with pytest.raises(
+        InvalidRequestError,
+        match="position must be that of a run of the model that is now served under this name",
+    ):
         run.branch(3).result(PATIENCE_S)
 
 

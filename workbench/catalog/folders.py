@@ -13,7 +13,7 @@ _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 
 
 def check_folder(folder: Path) -> Path:
-    """``folder``, if it holds config, safetensors weights and a tokenizer; looks at names and headers only.
+    """Return ``folder`` if it holds a config, safetensors weights and a tokenizer; read names and headers only.
 
     Raises:
         ModelFormatError: something is missing, damaged, or cut off, or a part of a sentence model is not supported.
@@ -27,8 +27,8 @@ def check_folder(folder: Path) -> Path:
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         if pickles:
             raise UnsafeModelError(
-                f"{folder} has its weights only as pickles ({', '.join(pickles[:3])}), which can run any code when "
-                f"they are read and are refused. Convert them with `save_pretrained(..., safe_serialization=True)` in "
+                f"{folder} has its weights only as pickles ({', '.join(pickles[:3])}), which can run code when "
+                f"read. Convert them with `save_pretrained(..., safe_serialization=True)` in "
                 f"a place you trust, or choose a model that offers safetensors."
             )
         raise ModelFormatError(f"{folder} has no *.safetensors file; weights are read from safetensors only.")
@@ -46,11 +46,11 @@ def check_folder(folder: Path) -> Path:
 def _check_config(folder: Path) -> None:
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelFormatError(f"{folder} has no config.json, so it is no model in Hugging Face layout.")
+        raise ModelFormatError(f"{folder} has no config.json, so it is not a model in Hugging Face layout.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelFormatError(f"{path} is no JSON: {error}.") from error
+        raise ModelFormatError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(config).__name__}.")
 
@@ -65,10 +65,10 @@ def _check_shards(folder: Path) -> None:
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise ModelFormatError(f"{path} is damaged: {error!r}.") from error
     if astray:
-        raise ModelFormatError(f"{path} names weights outside its folder: {astray[0]!r}.")
+        raise ModelFormatError(f"{path} lists weights outside its folder: {astray[0]!r}.")
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
-        raise ModelFormatError(f"{folder} lacks {len(missing)} of {len(names)} weight files, {missing[0]} first.")
+        raise ModelFormatError(f"{folder} lacks {len(missing)} of {len(names)} weight files, such as {missing[0]}.")
 
 
 def _check_complete(path: Path) -> None:
@@ -86,5 +86,5 @@ def _check_complete(path: Path) -> None:
         raise ModelFormatError(f"{path} is damaged: its header cannot be read. Download it again.") from error
     if size != promised:
         raise ModelFormatError(
-            f"{path} is damaged: it has {size} bytes, its header promises {promised}. Download it again."
+            f"{path} is damaged: it has {size} bytes, but its header says {promised}. Download it again."
         )

@@ -189,7 +189,7 @@ def _split_exactly(name: str, kind: str, data: NDArray[Any], expected: NDArray[n
     """The blocks' parts, after proving that they stand for the same float32 numbers bit for bit."""
     parts = blocks.split_blocks(kind, data)
     if not np.array_equal(blocks.dequantize(parts).view(np.uint32), expected.view(np.uint32)):
-        raise ValueError(f"the {kind} blocks of {name} do not give back its dequantized values")
+        raise ValueError(f"the {kind} blocks of {name} do not reproduce its dequantized values")
     return parts
 
 

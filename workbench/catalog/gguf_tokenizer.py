@@ -30,7 +30,7 @@ def write_tokenizer(fields: Mapping[str, Any], folder: Path, context_length: int
 
     if fields.get("tokenizer.ggml.model") != "gpt2":
         raise ValueError(
-            f"tokenizer of kind {fields.get('tokenizer.ggml.model')!r}; only byte-level BPE (gpt2) is known"
+            f"tokenizer of kind {fields.get('tokenizer.ggml.model')!r}; only byte-level BPE (gpt2) is supported"
         )
     if fields.get("tokenizer.ggml.add_bos_token") or fields.get("tokenizer.ggml.add_eos_token"):
         raise ValueError("a tokenizer that adds BOS or EOS by itself is not supported")
@@ -59,7 +59,7 @@ def _pre_tokenizer(name: str) -> PreTokenizer:
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
     if name in ("default", "gpt-2"):
         return byte_level
-    raise ValueError(f"text is cut by the rules {name!r}; known are smollm, gpt-2 and default")
+    raise ValueError(f"pre-tokenizer {name!r}; only smollm, gpt-2 and default are supported")
 
 
 def _config(fields: Mapping[str, Any], tokens: list[str], types: list[int], context_length: int) -> dict[str, Any]:

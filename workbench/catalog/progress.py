@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Told, in order, how far each stage has come; called from the thread that pulls, often, so it must be quick.
+    """A callback for the progress of a pull; it is called often, on the thread that pulls, so it must be quick.
 
     Stages: ``wait`` (another process is pulling the same model), ``download``, ``unpack``, ``convert``, ``record``.
-    ``done`` and ``total`` are bytes; ``total`` is None where nobody knows.
+    ``done`` and ``total`` are bytes; ``total`` is None where it is unknown.
     """
 
     def __call__(self, stage: str, done: int, total: int | None) -> None: ...

@@ -25,7 +25,7 @@ def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
     if re.fullmatch(_HUB_PART, llama_model):
         find_entry(llama_model)
     raise UnknownModelError(
-        f"{llama_model[:200]!r} is no model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
+        f"{llama_model[:200]!r} is not a model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
         f"a folder (/path/to/model or ./model), or a hub id (organisation/name)."
     )
 
@@ -43,12 +43,14 @@ def _is_there(text: str) -> bool:
 
 def _local(text: str) -> Path:
     if len(text) > _LONGEST_NAME or not text.isprintable():
-        raise UnknownModelError(f"{text[:200]!r} is no folder's path: it is too long or has control characters.")
+        raise UnknownModelError(f"{text[:200]!r} is not a valid path: it is too long or has control characters.")
     path = typed_path(text, "model")
     if ".." in path.parts:
-        raise UnknownModelError(f"{text!r}: a model's folder must be given without '..'; write its absolute path.")
+        raise UnknownModelError(f"{text!r}: the path of a model must not contain '..'; give an absolute path.")
     if path.is_file():
-        raise ModelFormatError(f"{path} is a file; give the folder that holds config.json, weights and tokenizer.")
+        raise ModelFormatError(
+            f"{path} is a file; give the folder that contains config.json, the weights and the tokenizer."
+        )
     if not path.is_dir():
         raise UnknownModelError(f"there is no folder {str(path.absolute())!r}.")
     return path.absolute()

@@ -104,7 +104,7 @@ class Grammars:
         try:
             failure = trial(source)
         except OSError as error:
-            raise GenerationError(f"{field} could not be compiled, for no process could be started: {error}") from error
+            raise GenerationError(f"{field} could not be compiled: no process could be started ({error})") from error
         if failure is not None:
             raise InvalidRequestError(field, grammar.text, f"a simpler grammar: {failure}")
         constraint = self._constraint(grammar, source, field)
@@ -126,7 +126,7 @@ class Grammars:
         try:
             constraint.start().allowed()
         except GenerationError as error:
-            raise InvalidRequestError(field, grammar.text, f"a grammar that can be followed ({error})") from None
+            raise InvalidRequestError(field, grammar.text, f"a grammar that allows some answer ({error})") from None
         return constraint
 
     def _over_bytes(self, grammar: Grammar, source: str) -> Written:
@@ -234,7 +234,7 @@ class GrammarState:
         self._check()
         bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
         if not bits.any():  # an end, in a model that has no token for it
-            raise GenerationError("the answer cannot go on in its grammar: the model has no end token")
+            raise GenerationError("the answer cannot continue under its grammar: the model has no end token")
         return torch.from_numpy(bits.view(np.bool_))
 
     def consume(self, token_id: int) -> None:
@@ -249,7 +249,7 @@ class GrammarState:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GenerationError(f"the answer cannot go on in its grammar: {_reason(self._matcher)}")
+            raise GenerationError(f"the answer cannot continue under its grammar: {_reason(self._matcher)}")
 
 
 def _source(grammar: Grammar, field: str) -> str:
@@ -270,5 +270,5 @@ def _reason(matcher: LLMatcher) -> str:
     """What llguidance has to say, on one line."""
     message = " ".join(matcher.get_error().split())
     if message.startswith("NoExtensionBias"):
-        return "no token of the model's vocabulary continues it"
+        return "no token in the model's vocabulary fits it"
     return message[:300] or "it allows no text"

@@ -110,7 +110,7 @@ class DecodeLoop:
                 self._pause_and_resume()
                 self._read_prompt()
                 self._decode()
-        error = ClosedError(f"model {self.model.name} was closed while the request ran")
+        error = ClosedError(f"model {self.model.name} was closed while the request was running")
         for generation in [*self._active, *self._paused, *self._waiting]:
             self._fail(generation, error)
         self._active.clear()

@@ -195,7 +195,7 @@ class EmbeddingModel:
         try:
             return self._tried()
         except (AttributeError, IndexError, TypeError) as error:
-            raise ValueError(f"it does not make vectors of token ids alone: {error}") from error
+            raise ValueError(f"it needs other input than token ids: {error}") from error
         finally:
             torch.set_num_threads(thread_count())
 

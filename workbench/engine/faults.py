@@ -12,7 +12,7 @@ from workbench.errors import GenerationError, OutOfMemoryError
 def told(error: BaseException, model_name: str) -> BaseException:
     """The error as the caller gets it: typed, with the place as text, and holding no frame of the engine's thread."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return OutOfMemoryError(f"memory ran out in a step of {model_name}: shorten the prompt or close a model")
+        return OutOfMemoryError(f"out of memory in a step of {model_name}: shorten the prompt or close a model")
     place = "On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__))
     if not isinstance(error, Exception):  # SystemExit and its like would end the caller's event loop
         error = GenerationError(f"{model_name} raised {type(error).__name__} in a step: {error}")

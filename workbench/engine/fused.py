@@ -202,7 +202,8 @@ class FusedDecoder:
         for cache, position in zip(caches, positions, strict=True):
             cache.reserve(position + 1 - cache.length)
         if not 0 <= min(token_ids) <= max(token_ids) < self._shape.vocab:  # the step reads by address
-            raise IndexError(f"of the tokens {min(token_ids)} to {max(token_ids)} some are not in the vocabulary")
+            allowed = f"from 0 to {self._shape.vocab - 1}"
+            raise IndexError(f"token ids must be {allowed}; got ids from {min(token_ids)} to {max(token_ids)}")
         places = np.array(positions)
         cos, sin = self._rotary.rows(places)  # (rows, head_dim)
         past = Past(

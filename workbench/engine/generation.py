@@ -193,7 +193,9 @@ class Generation:
         if self._grammar is not None:
             mask = Mask(self._grammar.allowed())
             if not mask.allowed[token_id]:
-                raise InvalidRequestError("token_id", token_id, "a token that the asked format allows at its position")
+                raise InvalidRequestError(
+                    "token_id", token_id, "a token that the response format allows at this position"
+                )
         number = self.sampler.skip()
         self.sampler.take(token_id)
         return Choice(token_id, number, mask)

@@ -52,7 +52,7 @@ def trial(grammar: str) -> str | None:
     if attempt.returncode == -_timer_signal():
         return f"it takes more than {CPU_S:g} s to compile"
     if attempt.returncode < 0:
-        return "it is nested too deeply, or its rules refer to one another in too long a chain"
+        return "it is nested too deeply, or its rules form too long a chain of references"
     raise OSError(attempt.stderr.decode(errors="replace").strip()[-300:] or f"exit code {attempt.returncode}")
 
 

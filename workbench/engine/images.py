@@ -86,7 +86,7 @@ class ImageReader:
                     text=[self._processor.image_token], images=[[image]], add_special_tokens=False, return_tensors="pt"
                 )
         except Exception as error:
-            given, allowed = f"{image.width}x{image.height} pixels", "an image that the model's processor takes"
+            given, allowed = f"{image.width}x{image.height} pixels", "an image that the model's processor accepts"
             raise InvalidRequestError(field, given, f"{allowed} ({error})") from error
         tensors = {name: value for name, value in read.items() if isinstance(value, Tensor)}
         token_ids = tuple(tensors.pop("input_ids")[0].tolist())
@@ -122,7 +122,9 @@ def check_images(
         raise InvalidRequestError("prompt", "an image at the end", "content with text after its last image")
     if reader.token_id in cache_keys(prompt_ids, images):
         # In depth, for no text is ever encoded to one: the model would read what is not there, or fail in its midst.
-        raise InvalidRequestError("prompt", "an image's place-holder", "without place-holders but those of its images")
+        raise InvalidRequestError(
+            "prompt", "an image placeholder", "free of placeholder tokens other than those of its images"
+        )
 
 
 def cache_keys(token_ids: Sequence[int], images: Sequence[PlacedImage]) -> list[int]:

@@ -125,7 +125,7 @@ def trace(
         removed = max(0.0, 1.0 - float(stages[-1].probabilities[token_id]))
         return Trace((*stages, Stage("temperature", only, 1, removed)), None, token_id)
     if number is None:
-        raise ValueError("a random number is needed where the choice is not greedy")
+        raise ValueError("number must be given unless the strategy is greedy")
     tempered = (left - left.max()) / sampling.temperature
     stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
     if sampling.top_k:

@@ -184,7 +184,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a config's own checks may raise anything
         path = folder / "config.json"
-        raise ModelFormatError(f"{path} is no config that transformers knows: {_first_line(error)}") from error
+        raise ModelFormatError(f"{path} is not a config that transformers can read: {_first_line(error)}") from error
     return config
 
 
@@ -213,7 +213,7 @@ def _proven(decoder: GeneralDecoder, folder: Path, precision: Precision, length:
         proof = kept_or_made(folder, precision, proofs, partial(prove, decoder, precision, length))
     except UnprovenModelError as error:
         kind = type(decoder.model).__name__
-        raise UnprovenModelError(f"{folder} ({kind}) in {precision} is refused: {error}") from None
+        raise UnprovenModelError(f"{folder} ({kind}) cannot be used in {precision}: {error}") from None
     decoder.use(proof.ways)
     return proof
 

@@ -51,8 +51,8 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan
             return Plan(parameters, needed, keep_wide)
     advice = _what_fits(shapes, available, packed=packed)
     raise InsufficientMemoryError(
-        f"{name} in {precision} needs {_mb(needed)}, and {_mb(max(available, 0))} of "
-        f"{_mb(memory_limit_bytes())} are left; {advice}, or close other models"
+        f"{name} in {precision} needs {_mb(needed)}, but only {_mb(max(available, 0))} of "
+        f"{_mb(memory_limit_bytes())} are free; {advice}, or close other models"
     )
 
 
@@ -67,7 +67,7 @@ def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool) 
     needed = predict(shapes, precision, packed=packed)
     if needed > room:
         raise InsufficientMemoryError(
-            f"{name} in {precision} needs {_mb(needed)}, and a model can have {_mb(max(room, 0))} of the "
+            f"{name} in {precision} needs {_mb(needed)}, but a model can use at most {_mb(max(room, 0))} of the "
             f"{_mb(memory_limit_bytes())} here; {_what_fits(shapes, room, packed=packed)}"
         )
 

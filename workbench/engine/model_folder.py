@@ -26,7 +26,9 @@ PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 def check_folder(folder: Path) -> None:
     """Refuse what cannot or must not be loaded, by looking at names, the config and the weights' headers only."""
     if not folder.is_dir():
-        raise ModelFormatError(f"{folder} is no folder; give a folder in Hugging Face layout with config.json in it")
+        raise ModelFormatError(
+            f"{folder} is not a folder; give a folder in Hugging Face layout that contains config.json"
+        )
     config = read_json(folder / "config.json")
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         _refuse_code(folder / name)
@@ -42,7 +44,7 @@ def check_folder(folder: Path) -> None:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
         if pickled:
             raise UnsafeModelError(
-                f"{folder} has its weights in {', '.join(pickled)}, a pickle that can run code when it is read; "
+                f"{folder} has its weights only as pickles ({', '.join(pickled)}), which can run code when read; "
                 "convert them to model.safetensors (transformers: save_pretrained) and try again"
             )
         raise ModelFormatError(f"{folder} has no weights: a model.safetensors file is needed")
@@ -56,8 +58,8 @@ def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:
     is_encoder = config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
     if name.endswith(_OTHER_TASKS) or (is_encoder and name.endswith("Model") and not name.endswith("HeadModel")):
         raise ModelFormatError(
-            f"{folder} holds a {name}, which generates no text, and it has no {LIST}, so it is no sentence model; save "
-            f"it with sentence-transformers, which writes how its vectors are pooled, to make embeddings"
+            f"{folder} holds a {name}, which does not generate text, and without {LIST} it is not a sentence model "
+            f"either; to make embeddings, save it with sentence-transformers, which stores how its vectors are pooled"
         )
 
 
@@ -93,8 +95,7 @@ def _refuse_code(path: Path) -> None:
         key for key in read_json(path) if key == "auto_map" or key.endswith("_implementation_internal")
     ):
         raise UnsafeModelError(
-            f"{path} asks for code to be run ({', '.join(unsafe)}); "
-            "only architectures that transformers itself has are loaded"
+            f"{path} asks for custom code ({', '.join(unsafe)}); only architectures built into transformers are loaded"
         )
 
 
@@ -109,7 +110,7 @@ def _check_generation(path: Path) -> None:
     try:
         GenerationConfig.from_dict(settings)
     except Exception as error:
-        raise ModelFormatError(f"{path} has settings that transformers does not take: {error}") from error
+        raise ModelFormatError(f"{path} has settings that transformers does not accept: {error}") from error
 
 
 def _check_header(path: Path) -> None:

@@ -36,11 +36,11 @@ TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bf16": 0.25, "fp8": 0.4, 
 lost, or a state that two sequences share, moves them by about their whole spread."""
 
 LOST = {
-    "chunks": "its texts are read whole, and then token by token: pieces of them give other logits",
-    "crop": "a shorter text is read anew: its keys and states cannot be cut",
-    "copy": "no beginning of a text is shared: its keys and states cannot be copied",
-    "keep": "each token has the whole text read again: what the model keeps of it gives other logits",
-    "embeddings": "it gives no embeddings: it has no last hidden states",
+    "chunks": "no chunked prefill: a prompt read in chunks gives other logits",
+    "crop": "no reuse of part of a cached text: its KV cache or state cannot be cropped",
+    "copy": "no shared prefixes: its KV cache or state cannot be copied",
+    "keep": "no KV cache: every token reads the whole text again, because cached states give other logits",
+    "embeddings": "no embeddings: the model returns no last hidden states",
 }
 """What is said of each ability that a model does not have."""
 
@@ -89,7 +89,7 @@ class _Trial:
             return str(error).strip().partition("\n")[0] or type(error).__name__
         apart = torch.cat(self._apart) if self._apart else torch.zeros(1)
         worst = float(apart.max() if self.is_exact else apart.median())
-        return "" if worst <= self.tolerance else f"logits differ by {worst:.2g} of their spread"
+        return "" if worst <= self.tolerance else f"logits differ by {worst:.2g} standard deviations"
 
     def read(self, cache: GeneralCache, start: int, end: int) -> None:
         """Read a piece and compare."""
@@ -144,7 +144,9 @@ def _switched_off(trial: _Trial) -> Iterator[str]:
         ways.keep = False
         if again := trial.problem(_steps):
             found = "; ".join(dict.fromkeys((problem, again)))
-            raise UnprovenModelError(f"its single steps are not its forward over the whole text: {found}")
+            raise UnprovenModelError(
+                f"decoding token by token differs from a forward pass over the whole text: {found}"
+            )
         yield "keep"
         return
     for name, check in (("chunks", _chunks), ("copy", _copies), ("crop", _crops)):
@@ -162,9 +164,9 @@ def _check_forward(trial: _Trial) -> None:
         assert trial.right.shape == (len(token_ids), decoder.vocab_size), f"logits of shape {tuple(trial.right.shape)}"
 
     if problem := trial.problem(whole):
-        raise UnprovenModelError(f"its forward cannot read a text alone: {problem}")
+        raise UnprovenModelError(f"its forward pass fails on text alone: {problem}")
     if not bool(torch.isfinite(trial.right).all()):
-        raise UnprovenModelError("its forward computes NaN or infinite logits")
+        raise UnprovenModelError("its forward pass computes NaN or infinite logits")
     half = len(token_ids) // 2
 
     def looks_back(_: _Trial) -> None:
@@ -172,7 +174,7 @@ def _check_forward(trial: _Trial) -> None:
 
     if problem := trial.problem(looks_back):
         raise UnprovenModelError(
-            f"what comes later in a text changes what is computed before it: its attention is not causal ({problem})"
+            f"its attention is not causal: later tokens change the logits of earlier ones ({problem})"
         )
 
 
@@ -206,7 +208,7 @@ def _copies(trial: _Trial) -> None:
     trial.read(cache, 0, length)
     copy = cache.fork(length)
     if copy is None:
-        raise _Differs("no copy is to be had")
+        raise _Differs("the cache cannot be copied")
     other = trial.token_ids[-2:]
     first = decoder.decode(other[:1], [copy]).logits
     trial.step(cache, 2)
@@ -220,7 +222,7 @@ def _crops(trial: _Trial) -> None:
     trial.step(cache, 1)
     shorter = cache.fork(_FIRST - 3)
     if shorter is None:
-        raise _Differs("it cannot be cut")
+        raise _Differs("the cache cannot be cropped")
     trial.step(shorter, 2)
 
 
@@ -251,7 +253,7 @@ def _check_generate(trial: _Trial) -> None:
     finally:
         model.generation_config = settings
     if problem:
-        raise UnprovenModelError(f"transformers' generate computes something else than its forward: {problem}")
+        raise UnprovenModelError(f"transformers' generate computes other logits than its forward pass: {problem}")
 
 
 def _embed(trial: _Trial) -> None:

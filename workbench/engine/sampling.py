@@ -138,7 +138,7 @@ def best(logits: Tensor, allowed: Tensor | None = None) -> int:
     left, token_ids = _left(logits, allowed)
     value, place = (found[0] for found in largest(left, 1))
     if allowed is not None and not value > -math.inf:
-        raise NumericalError("the model gives no token that the grammar allows a probability above 0")
+        raise NumericalError("every token that the grammar allows has probability 0")
     return int(token_ids[place] if token_ids is not None else place)
 
 
@@ -181,7 +181,7 @@ def _drawn_places(logits: Tensor, sampling: Sampling, number: float) -> tuple[ND
     vocab = len(logits)
     whole = distribution(logits, sampling.temperature)
     if not math.isfinite(whole.log_total):
-        raise NumericalError("the logits hold NaN or leave no token to choose; the model's weights are damaged")
+        raise NumericalError("the logits contain NaN or leave no token to sample; the model's weights are damaged")
     limit = min(sampling.top_k, vocab) if sampling.top_k else vocab
     count = limit if sampling.top_k else min(limit, _FIRST_CANDIDATES)
     while True:

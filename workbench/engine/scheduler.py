@@ -86,11 +86,9 @@ class Engine:
             self.check([*request.prompt_ids, *begun], "token_id")
         check_images(request.prompt_ids, request.images, self.model.images, self.model.name)
         if request.images and request.prompt_logprobs:
-            raise UnsupportedFieldError(
-                "logprobs.prompt", True, "False where the prompt holds images: they are no text"
-            )
+            raise UnsupportedFieldError("logprobs.prompt", True, "False for a prompt with images")
         if self._loop.waiting >= MAX_WAITING:
-            raise BusyError(f"{MAX_WAITING} requests wait for {self.model.name} already; try again later")
+            raise BusyError(f"{MAX_WAITING} requests are already waiting for {self.model.name}; try again later")
         # Handles are kept for long: they hold neither pixels, which are large, nor the model itself.
         handle = Handle(replace(request, images=()), partial(_wake, weakref.ref(self._loop)))
         stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
@@ -176,12 +174,10 @@ class Engine:
         """What a generated position's token was chosen from; raises as `inspect` does."""
         kept = self._kept.get(handle.number, position)
         if kept is None and self._loop.closed:
-            raise ClosedError("the model of this run was closed, and its logits went with it")
+            raise ClosedError("the model of this run was closed, so its logits are gone")
         if kept is None:
             positions = self._kept.positions(handle.number)
-            held = (
-                f"from {positions[0]} to {positions[-1]}" if positions else "in a newer run; none of this one is left"
-            )
+            held = f"from {positions[0]} to {positions[-1]}" if positions else "in a newer run; this one has none left"
             raise InvalidRequestError("position", position, f"one whose logits are still kept, {held}")
         return kept
 

@@ -74,10 +74,10 @@ class Pipeline:
                     step(features)
             except (LookupError, RuntimeError, ValueError) as error:
                 raise ModelFormatError(
-                    f"{self._folder / LIST}: {part} does not fit what it is given, {_shapes(features)}: {error}"
+                    f"{self._folder / LIST}: {part} does not fit its input ({_shapes(features)}): {error}"
                 ) from error
         if _TEXT not in features:
-            raise ModelFormatError(f"{self._folder / LIST} has no Pooling, so that a text would have no vector")
+            raise ModelFormatError(f"{self._folder / LIST} has no Pooling, so a text would have no vector")
         return features[_TEXT].shape[-1]
 
     @property
@@ -105,7 +105,7 @@ class Pooling(nn.Module):
         )
         self.modes: list[str] = [found] if isinstance(found, str) else found
         if not isinstance(self.modes, list) or not self.modes or not all(mode in MODES for mode in self.modes):
-            raise ModelFormatError(f"{path} sets pooling_mode to {found!r}; allowed are some of {', '.join(MODES)}")
+            raise ModelFormatError(f"{path} sets pooling_mode to {found!r}; allowed: one or more of {', '.join(MODES)}")
         self.include_prompt = _switch(path, config, "include_prompt", default=True)
 
     def forward(self, features: dict[str, Tensor]) -> None:
@@ -217,7 +217,7 @@ def _activation(path: Path, config: Mapping[str, Any]) -> nn.Module:
         found: Any = getattr(nn, name if name in {*activation.__all__, "Identity"} else "")()
     except (AttributeError, TypeError):
         raise ModelFormatError(
-            f"{path} sets activation_function to {full!r}; allowed are torch.nn's that need no argument, such as "
+            f"{path} sets activation_function to {full!r}; allowed: a class of torch.nn without arguments, such as "
             f"torch.nn.modules.activation.Tanh"
         ) from None
     if getattr(found, "dim", 0) is None:  # a softmax's; torch would guess it, with a warning
@@ -234,13 +234,13 @@ def _load(module: nn.Module, folder: Path) -> None:
         pickled = sorted(one.name for one in folder.iterdir() if one.suffix in PICKLE_SUFFIXES)
         if pickled:
             raise UnsafeModelError(
-                f"{folder} has the weights of its {type(module).__name__} in {', '.join(pickled)}, a pickle that can "
-                f"run code when it is read; save the model again with sentence-transformers, as safetensors"
+                f"{folder} has the weights of its {type(module).__name__} only as pickles ({', '.join(pickled)}), "
+                f"which can run code when read; save the model again with sentence-transformers, as safetensors"
             )
         raise ModelFormatError(
             f"{folder} has no model.safetensors for its {type(module).__name__}; weights are read from safetensors only"
         )
-    with damage_named(folder, f"the part {type(module).__name__}"):
+    with damage_named(folder, f"a {type(module).__name__} module"):
         module.load_state_dict(load_file(path))
 
 

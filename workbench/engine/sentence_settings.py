@@ -57,7 +57,9 @@ def read_settings(folder: Path) -> SentenceSettings:
         ModelFormatError: a file is damaged, or asks for something that is not supported.
     """
     if (folder / "adapter_config.json").exists():
-        raise ModelFormatError(f"{folder}/adapter_config.json: adapters are not supported; merge it into the model")
+        raise ModelFormatError(
+            f"{folder}/adapter_config.json: adapters are not supported; merge the adapter into the model"
+        )
     path, transformer = _transformer_config(folder)
     longest, lower_case = _transformer_settings(path, transformer)
     path = folder / "config_sentence_transformers.json"
@@ -85,7 +87,7 @@ def _transformer_settings(path: Path, config: Mapping[str, Any]) -> tuple[int | 
         raise _refusal(path, "processing_kwargs", config["processing_kwargs"], "none")
     lower_case = config.get("do_lower_case", False)
     if not isinstance(lower_case, bool):
-        raise _refusal(path, "do_lower_case", lower_case, "true and false")
+        raise _refusal(path, "do_lower_case", lower_case, "true, false")
     of_tokenizer = _positive(path, options["processor"], "model_max_length")
     return of_tokenizer or _positive(path, config, "max_seq_length"), lower_case
 
@@ -110,7 +112,7 @@ def check_known(path: Path, config: Mapping[str, Any], known: Collection[str], p
     """Raise unless a file's every setting is among those that are known."""
     if unknown := sorted(set(config) - set(known)):
         raise ModelFormatError(
-            f"{path} sets {place}{unknown[0]}, which is not supported; allowed are {', '.join(sorted(known))}"
+            f"{path} sets {place}{unknown[0]}, which is not supported; allowed: {', '.join(sorted(known))}"
         )
 
 
@@ -118,7 +120,7 @@ def _prompt(path: Path, config: Mapping[str, Any]) -> str:
     """The text of the prompt that is used by default; "query" and "document" are always there, empty unless given."""
     prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str | None) for prompt in prompts.values()):
-        raise _refusal(path, "prompts", prompts, "texts by name")
+        raise _refusal(path, "prompts", prompts, "an object with string values")
     if name is None:
         return ""
     if not isinstance(name, str) or name not in {"query", "document", *prompts}:

@@ -71,8 +71,8 @@ def family_of(config: PreTrainedConfig, folder: Path) -> Family | None:
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return None
     raise ModelFormatError(
-        f"{folder} holds a vision-language model of the family {kind}, which is not read; "
-        f"those that are: {', '.join(FAMILIES)}"
+        f"{folder} holds a vision-language model of the family {kind}, which is not supported; "
+        f"supported families: {', '.join(FAMILIES)}"
     )
 
 
@@ -89,7 +89,7 @@ def load_reader(folder: Path, family: Family, tokenizer: PreTrainedTokenizerFast
     settings, of_images = (read_json(path) if path.exists() else {} for path in paths)
     named = settings.get("processor_class") or of_images.get("processor_class") or family.processor
     if named not in {family.processor, *family.also}:
-        raise ModelFormatError(f"{folder} asks for {named}, and for this family only {family.processor} is read")
+        raise ModelFormatError(f"{folder} asks for {named}, but for this family only {family.processor} is supported")
     from transformers import AutoImageProcessor  # takes its time, and text models do without
 
     try:

@@ -132,7 +132,7 @@ def _cut(text: str, pieces: list[tuple[int, int]], mark: str) -> str:
     cuts = [start + 1 for start, _ in pieces]
     for start, end in pieces:
         if end - start < 2:
-            raise ValueError(f"this tokenizer cannot tell {text[start:end]!r} from its control token")
+            raise ValueError(f"this tokenizer cannot distinguish {text[start:end]!r} from its control token")
     return mark.join(text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True))
 
 

@@ -133,7 +133,7 @@ class PromptEncoder:
         try:
             return self._control_tokens.encode_text(text, add_special_tokens=add_special_tokens)
         except ValueError as error:
-            raise InvalidRequestError(field, text, f"a text that {self._name} can read ({error})") from error
+            raise InvalidRequestError(field, text, f"a text that {self._name} can encode ({error})") from error
 
     def _check_length(self, characters: int, field: str) -> None:
         """Refuse what no tokenizer could fit into the context, before any of it is encoded."""

@@ -66,7 +66,7 @@ class WebImages:
                     return body
                 hop = _joined(hop, location)
         except _RefusedError:
-            allowed = f"a URL of a host that the run config lists as image_hosts ({', '.join(sorted(self.hosts))})"
+            allowed = f"a URL of a host listed as image_hosts in the run config ({', '.join(sorted(self.hosts))})"
             raise UnsupportedContentError(field, url, allowed) from None
         except (OSError, http.client.HTTPException, ValueError):
             # Not even the cause: "refused" against "timed out" tells which ports are open.

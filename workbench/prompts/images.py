@@ -43,7 +43,7 @@ MAX_RATIO = 100
 MEDIA_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
 """What is decoded, by the name that Pillow has for it; no other of its decoders is ever asked."""
 
-_FORMATS = "a PNG, JPEG, WebP or GIF image"
+_FORMATS = "an undamaged PNG, JPEG, WebP or GIF image"
 _FILE_URL = re.compile(r"file://(?:localhost)?(?P<path>/[^?#\x00-\x20\x7f]*)", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+);base64,(?P<data>[A-Za-z0-9+/]*={0,2})", re.ASCII)
 
@@ -100,11 +100,10 @@ def decode(data: bytes, field: str, *, only: str | None = None) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidRequestError(field, "a decompression bomb", _pixels_allowed()) from None
     except Exception:  # noqa: BLE001 - a decoder that is fed damaged bytes raises anything
-        allowed = f"{_FORMATS}, undamaged"
-        raise UnsupportedContentError(field, f"{len(data)} bytes of something else", allowed) from None
+        raise UnsupportedContentError(field, f"{len(data)} bytes in another format", _FORMATS) from None
     with image:
         if only is not None and image.format != only:
-            raise InvalidRequestError(field, f"a {image.format} image", f"the {only} image that its URL says it is")
+            raise InvalidRequestError(field, f"a {image.format} image", f"a {only} image, as its URL says")
         _check_size(image.size, field)
         return _decoded(image, field)
 
@@ -139,13 +138,13 @@ def _decoded(image: Image.Image, field: str) -> Image.Image:
         image.load()
         upright = ImageOps.exif_transpose(image)  # a copy, whether it turns or not
     except Exception:  # noqa: BLE001 - a decoder that is fed damaged bytes raises anything
-        raise InvalidRequestError(field, "a damaged or truncated image", f"{_FORMATS}, undamaged") from None
+        raise InvalidRequestError(field, "a damaged or truncated image", _FORMATS) from None
     try:
         return _rgb(upright, field)
     except ValueError as error:
         if isinstance(error, InvalidRequestError):
             raise
-        raise UnsupportedContentError(field, f"mode {image.mode}", "of a mode that converts to RGB") from None
+        raise UnsupportedContentError(field, f"mode {image.mode}", "an image in a mode that converts to RGB") from None
 
 
 def _rgb(image: Image.Image, field: str) -> Image.Image:
@@ -155,7 +154,7 @@ def _rgb(image: Image.Image, field: str) -> Image.Image:
         lowest, highest = (float(bound) for bound in image.getextrema())  # type: ignore[arg-type]
         if not 0 <= lowest <= highest <= 255:
             raise InvalidRequestError(
-                field, f"mode {image.mode}, values from {lowest:g} to {highest:g}", "of values from 0 to 255"
+                field, f"mode {image.mode}, values from {lowest:g} to {highest:g}", "an image with values from 0 to 255"
             )
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -176,7 +175,7 @@ def _data_of(uri: str, field: str) -> tuple[str, bytes]:
     try:
         return media_type, base64.b64decode(match["data"], validate=True)
     except binascii.Error:
-        raise InvalidRequestError(field, uri, "a data: URL with whole, padded base64") from None
+        raise InvalidRequestError(field, uri, "a data: URL with complete, padded base64") from None
 
 
 def _file_of(uri: str, field: str, root: Path | None) -> bytes:
@@ -191,7 +190,7 @@ def _file_of(uri: str, field: str, root: Path | None) -> bytes:
     real_root, real_path = os.path.realpath(os.fsencode(root)), os.path.realpath(path)
     if os.path.commonpath([real_root, real_path]) != real_root:
         # The same words whether there is such a file or not: nothing outside of the root may be learned.
-        raise InvalidRequestError(field, uri, "a file under the folder that the run config names as image_root")
+        raise InvalidRequestError(field, uri, "a file inside the folder that the run config sets as image_root")
     try:
         descriptor = _open_beneath(real_root, os.path.relpath(real_path, real_root))
     except OSError:
@@ -199,7 +198,7 @@ def _file_of(uri: str, field: str, root: Path | None) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidRequestError(field, uri, "an ordinary file")
+            raise InvalidRequestError(field, uri, "a regular file")
         check_bytes(status.st_size, field)
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_BYTES + 1)  # one more, for a file that grows meanwhile

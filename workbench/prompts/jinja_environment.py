@@ -139,7 +139,9 @@ class _Namespace(Namespace):
 
 def _check_name(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a namespace has no names that begin with an underscore, as {name!r}")
+        raise jinja2.exceptions.SecurityError(
+            f"a namespace cannot have names that begin with an underscore; got {name!r}"
+        )
 
 
 def _raise_exception(message: object) -> None:

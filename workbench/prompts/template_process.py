@@ -151,7 +151,7 @@ class TemplateProcess:
         try:
             line = _exchanged(process, b"", _START_S)
             if not line.endswith(b"\n"):
-                raise TemplateProcessError(f"{_IT} died at its start: {_last_words(process)}")
+                raise TemplateProcessError(f"{_IT} failed to start: {_last_words(process)}")
         finally:
             if not line.endswith(b"\n"):
                 self._end()
@@ -192,7 +192,7 @@ def _exchanged(process: subprocess.Popen[bytes], request: bytes, wait_s: float) 
     except BrokenPipeError:
         return b""
     except (OSError, ValueError) as error:
-        raise TemplateProcessError(f"{_IT} cannot be spoken to, for its pipes were closed ({error})") from error
+        raise TemplateProcessError(f"{_IT} cannot be reached: its pipes were closed ({error})") from error
 
 
 def _heard(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> Iterator[bytes]:
@@ -208,7 +208,7 @@ def _heard(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> I
         while not piece.endswith(b"\n"):
             ready = [key.fileobj for key, _ in pipes.select(_LOOK_S)]
             if time.monotonic() > deadline:
-                raise TemplateProcessError(f"{_IT} gave no answer for {wait_s:g} s and was ended")
+                raise TemplateProcessError(f"{_IT} did not answer within {wait_s:g} s and was stopped")
             if not ready and process.poll() is not None:
                 return
             if process.stdin in ready:
@@ -234,9 +234,9 @@ def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
     """The error that tells why the process ended in the middle of a rendering."""
     ending = _ending(process)
     if ending == "SIGPROF":
-        return TemplateError(f"it takes more than {limits.cpu_s:g} s of compute time")
+        return TemplateError(f"it takes more than {limits.cpu_s:g} s of CPU time")
     if ending in _FROM_OUTSIDE:
-        return TemplateProcessError(f"{_IT} was ended by {ending} while it rendered; the next chat starts another")
+        return TemplateProcessError(f"{_IT} was ended by {ending} while rendering; the next chat starts a new one")
     return TemplateError(f"the process that rendered it ended: {ending}")
 
 

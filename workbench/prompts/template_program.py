@@ -75,7 +75,7 @@ def _answer(render: Callable[[Mapping[str, Any]], dict[str, Any]], request: Mapp
     except Refusal as error:
         return {"error": str(error)}
     except jinja2.TemplateSyntaxError as error:
-        return {"error": f"it cannot be read: {error.message} (line {error.lineno})"}
+        return {"error": f"it has a syntax error: {error.message} (line {error.lineno})"}
     except MemoryError:
         return {"error": f"it takes more than {memory >> 20} MiB of memory"}
     except Exception as error:  # noqa: BLE001 - whatever a template does wrong is told

@@ -124,7 +124,7 @@ class ChatTemplate:
             except (TemplateError, ValueError) as error:
                 errors.append(error)
         roles = [turn["role"] for turn in turns]
-        allowed = f"turns that the template of {self._name} takes ({errors[0]})"
+        allowed = f"turns that the chat template of {self._name} accepts ({errors[0]})"
         raise InvalidRequestError(field, roles, allowed) from errors[0]
 
     def _prompt(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None) -> EncodedPrompt:
@@ -147,7 +147,7 @@ class ChatTemplate:
             marks = {text[place] for place in range(start, end) if place in lost and not text[place].isalnum()}
             if not marks - _OF_ESCAPES - set(request):
                 raise TemplateError(
-                    f"it is not known whether {text[start:end]!r} in its text is its own or a message's"
+                    f"it is unclear whether {text[start:end]!r} in its output is its own or from a message"
                 )
         return [(place, place + 1) for span in unsure for place in range(*span) if place in lost]
 
@@ -169,7 +169,7 @@ class ChatTemplate:
         source = self.sources.get("tool_use") if tools else None
         source = source or self.sources.get("default")
         if source is None:
-            raise TemplateError(f"it has templates for {', '.join(self.sources)} alone")
+            raise TemplateError(f"it has templates only for {', '.join(self.sources)}")
         if len(source) > _MAX_TEMPLATE_CHARACTERS:
             raise TemplateError(f"it has more than {_MAX_TEMPLATE_CHARACTERS:,} characters")
         variables = self._special_tokens | {

@@ -26,7 +26,7 @@ def plain_text(content: InterleavedTextMedia, field: str) -> str:
 def whole_characters(text: str, field: str) -> str:
     """The text; half a surrogate pair in it is refused, for no tokenizer can encode one."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequestError(field, text, "valid Unicode: it holds a half of a surrogate pair")
+        raise InvalidRequestError(field, text, "valid Unicode, without half a surrogate pair")
     return text
 
 

@@ -71,7 +71,7 @@ class VisionEncoder(PromptEncoder):
 
     def text_prompt(self, content: InterleavedTextMedia, field: str = "content") -> EncodedPrompt:
         for _, where in _images_of(content, field):
-            allowed = "text: a completion reads no images; `chat_completion` does, where the template says how"
+            allowed = "text: a completion cannot read images; use `chat_completion`"
             raise UnsupportedContentError(where, "an image", allowed)
         return super().text_prompt(content, field)
 
@@ -98,7 +98,7 @@ class VisionEncoder(PromptEncoder):
             if is_control and token_id == self._reader.token_id
         ]
         if len(places) != len(images):
-            allowed = f"images that the template of {self._name} shows; it shows {len(places)}"
+            allowed = f"as many images as the chat template of {self._name} shows: {len(places)}"
             raise UnsupportedContentError(field, f"{len(images)} images", allowed)
         return self._with_images(prompt, list(zip(places, images, strict=True)), field)
 
@@ -133,7 +133,7 @@ def _images(messages: Sequence[Message], field: str) -> Iterator[tuple[ImageMedi
             content = getattr(message, name, None)
             for media, where in _images_of(content, f"{field}[{index}].{name}"):
                 if not isinstance(message, UserMessage):
-                    raise UnsupportedContentError(where, "an image", "text: images stand in messages of the user")
+                    raise UnsupportedContentError(where, "an image", "text: only user messages can contain images")
                 yield media, where
 
 

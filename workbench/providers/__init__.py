@@ -73,7 +73,7 @@ def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceP
     else:
         raise ConfigError(f"{who}unknown provider_type {provider_type!r}; known types: {', '.join(provider_types())}")
     if not (isinstance(found, type) and issubclass(found, InferenceProvider)):
-        raise ConfigError(f"{who}provider_type {provider_type!r} is no subclass of InferenceProvider: {found!r}")
+        raise ConfigError(f"{who}provider_type {provider_type!r} is not a subclass of InferenceProvider: {found!r}")
     return found
 
 

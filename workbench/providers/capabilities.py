@@ -87,7 +87,7 @@ def refuse_undeclared(provider: Declaring, request: Request) -> None:
         refuse_method(provider, "pause", request.model)
     who = name_of(provider)
     for field, given, allowed in _undeclared(provider.capabilities, request):
-        raise UnsupportedFieldError(field, given, f"{allowed}: {who} cannot honour it")
+        raise UnsupportedFieldError(field, given, f"{allowed}: {who} does not support it")
     if request.has_images and not provider.capabilities.images:
         raise UnsupportedContentError(request.field, "an image", f"text: {who} cannot read images")
 

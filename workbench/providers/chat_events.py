@@ -128,12 +128,12 @@ class _Reading:
         """Why there is no call where there had to be one, and what to do."""
         if chunk.stop_reason == StopReason.out_of_tokens:
             return (
-                "tool_choice is required, and the tokens ran out before a call was whole; "
+                "tool_choice is required, but the token limit was reached before a call was complete; "
                 "raise sampling_params.max_tokens, or shorten the conversation"
             )
         faults = self.parser.faults if self.parser else ()
-        reason = faults[-1] if faults else "it ended before a call was whole"
-        return f"tool_choice is required, and the answer holds no call: {reason}"
+        reason = faults[-1] if faults else "it ended before a call was complete"
+        return f"tool_choice is required, but the answer contains no tool call: {reason}"
 
     def _note(self, event: str | ToolCallDelta) -> None:
         if isinstance(event, str):

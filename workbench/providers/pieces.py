@@ -64,7 +64,7 @@ async def completion_chunks(
             elif isinstance(piece, str):
                 chunk = texts.chunk(piece)
             else:
-                raise TypeError(f"a provider of a completion yields texts or completion chunks, not {type(piece)}")
+                raise TypeError(f"generate must yield texts or completion chunks for a completion; got {type(piece)}")
             yield chunk
             if chunk.stop_reason is not None:
                 return

@@ -168,5 +168,5 @@ def _check_batch(field: str, batch: object, logprobs: LogProbConfig | None) -> N
     if not isinstance(batch, list | tuple):
         raise InvalidRequestError(field, batch, "a list")
     if logprobs is not None:
-        allowed = "absent: a batch's response has no place for them; ask one by one"
+        allowed = "absent: batch responses have no logprobs; send the requests one by one"
         raise UnsupportedFieldError("logprobs", logprobs, allowed)

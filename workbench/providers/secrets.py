@@ -57,11 +57,13 @@ def _revealed(value: Any, path: str) -> Any:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
         if value == _MASK:
-            raise ConfigError(f"{path} was hidden when this config was written: give it anew, best as ${{env.NAME}}")
+            raise ConfigError(f"{path} was hidden when this config was written: set it again, best as ${{env.NAME}}")
     if not isinstance(value, str):
         return value
     if "${env." in ENVIRONMENT.sub("", value):
-        raise ConfigError(f"{path} must refer to the environment as ${{env.NAME}}, NAME being letters, digits and _")
+        raise ConfigError(
+            f"{path} must refer to the environment as ${{env.NAME}}, where NAME has letters, digits and _"
+        )
 
     def from_environment(match: re.Match[str]) -> str:
         name = match[1]

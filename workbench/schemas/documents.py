@@ -53,7 +53,7 @@ _REFUSED = {
     "$dynamicAnchor": "$anchor",
     "$recursiveRef": "$ref",
     "dependencies": "dependentRequired or dependentSchemas",
-    "additionalItems": "items beside prefixItems",
+    "additionalItems": "items with prefixItems",
 }
 ONE = frozenset(
     {
@@ -98,7 +98,7 @@ class Document:
         if not reference.startswith("#"):
             reference = reference.removeprefix(str(self.root.get("$id", "")).rstrip("#")) or "#"
         if not reference.startswith("#") or (reference[1:2] not in ("", "/") and reference[1:] not in self._anchors):
-            self.refuse({"$ref": reference}, "a schema whose references point into itself, as #/$defs/NAME does")
+            self.refuse({"$ref": reference}, "a schema with references inside itself only, such as #/$defs/NAME")
         if reference[1:] in self._anchors:
             return self._anchors[reference[1:]]
         found: Any = followed(reference, self.root, self.field)
@@ -109,13 +109,13 @@ class Document:
     def _check(self, schema: dict[str, Any]) -> None:
         for key, value in schema.items():
             if key in _REFUSED:
-                self.refuse({key: value}, f"a schema without {key!r}; {_REFUSED[key]} may say it")
+                self.refuse({key: value}, f"a schema without {key!r}; use {_REFUSED[key]} instead")
             if key.startswith(MADE):
-                self.refuse({key: value}, "a schema whose keywords begin with a letter or a sign")
+                self.refuse({key: value}, "a schema without null characters in its keywords")
             if key not in ASSERTIONS and key not in IN_PLACE and key not in _ANNOTATIONS and not key.startswith("x-"):
-                self._note(f"the keyword {key!r} is none of JSON schema and has no effect")
+                self._note(f"the keyword {key!r} is not part of JSON schema and has no effect")
         if "$id" in schema and schema is not self.root:
-            self.refuse({"$id": schema["$id"]}, "a schema with no $id but its own")
+            self.refuse({"$id": schema["$id"]}, "a schema with $id only at its root")
         if "$anchor" in schema:
             self._anchors[schema["$anchor"]] = schema
         if (name := schema.get("format")) is not None and name not in FORMATS:
@@ -139,7 +139,7 @@ class Document:
                 path.discard(id(schema))
                 done.add(id(schema))
             elif id(schema) in path:
-                self.refuse(schema, "a schema whose references lead to a type, not back to where they stand")
+                self.refuse(schema, "a schema whose references lead to a type and not back to themselves")
             elif isinstance(schema, dict) and id(schema) not in done:
                 path.add(id(schema))
                 waiting.append((schema, True))

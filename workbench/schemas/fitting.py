@@ -58,7 +58,7 @@ def _additional_properties(validator: Any, more: Any, value: Any, schema: Any) -
             continue
         if more is False:
             known = ", ".join(schema.get("properties", ()))
-            yield ValidationError(f"{name!r} is unknown; known are {known}")
+            yield ValidationError(f"{name!r} is unknown; known names: {known or 'none'}")
         else:
             yield from validator.descend(member, more, path=name)
 

@@ -114,7 +114,7 @@ class Leaves:
         expression = whole(pattern)
         if expression is None:
             self._normaliser.document.refuse(
-                {"pattern": pattern}, "a pattern of names with anchors at its beginning and end alone"
+                {"pattern": pattern}, "a pattern for names with anchors only at its start and end"
             )
         return _slashes(expression)
 

@@ -56,10 +56,10 @@ def _references(schema: dict[str, Any], field: str) -> list[str]:
         value, depth = waiting.pop()
         values += 1
         if depth > MAX_DEPTH:
-            raise InvalidRequestError(field, "a deeper one", f"nested at most {MAX_DEPTH} levels deep")
+            raise InvalidRequestError(field, "a deeper schema", f"nested at most {MAX_DEPTH} levels deep")
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
-                raise InvalidRequestError(field, list(value)[:10], "JSON: the keys of an object are strings")
+                raise InvalidRequestError(field, list(value)[:10], "JSON: object keys must be strings")
             size += sum(map(len, value))
             waiting += [(part, depth + 1) for part in value.values()]
             if isinstance(reference := value.get("$ref"), str):
@@ -69,7 +69,7 @@ def _references(schema: dict[str, Any], field: str) -> list[str]:
         else:
             size += _checked(value, field)
         if size > MAX_BYTES or values + len(waiting) > _MAX_VALUES:
-            raise _too_large(field, "a larger one")
+            raise _too_large(field, "a larger schema")
     return found
 
 
@@ -77,7 +77,7 @@ def _checked(value: object, field: str) -> int:
     """The length of a string; raises for what no JSON holds."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise InvalidRequestError(field, value, "valid Unicode: it holds a half of a surrogate pair")
+            raise InvalidRequestError(field, value, "valid Unicode, without half a surrogate pair")
         return len(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequestError(field, value, "JSON, which has neither NaN nor infinity")
@@ -126,7 +126,7 @@ def followed(reference: str, schema: dict[str, Any], field: str) -> Any:
         elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
             value = value[int(key)]
         else:
-            raise InvalidRequestError(field, f'{{"$ref": {reference!r}}}', "a schema that holds what it refers to")
+            raise InvalidRequestError(field, f'{{"$ref": {reference!r}}}', "a schema that contains what it refers to")
     return value
 
 

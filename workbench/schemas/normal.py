@@ -88,7 +88,9 @@ class Normaliser:
 
     def _check_count(self, count: int) -> None:
         if count > MAX_ALTERNATIVES:
-            self.document.refuse(f"{count} ways to choose", f"at most {MAX_ALTERNATIVES} ways to choose in one place")
+            self.document.refuse(
+                f"{count} alternatives", f"a schema with at most {MAX_ALTERNATIVES} alternatives in one place"
+            )
 
     def _one(self, schema: Schema) -> list[Alternative]:
         if isinstance(schema, bool):
@@ -114,7 +116,7 @@ class Normaliser:
             try:
                 yield self._any(negated(schema["not"], self.document))
             except CannotNegateError as error:
-                self.document.refuse({"not": schema["not"]}, f"a schema with no {error} in a 'not'")
+                self.document.refuse({"not": schema["not"]}, f"a schema without {error} inside 'not'")
         if "if" in schema:
             yield self._conditional(schema)
         for name, other in schema.get("dependentSchemas", {}).items():
@@ -257,7 +259,7 @@ class Normaliser:
         patterns = list(dict.fromkeys(pattern for one in own for pattern in one.get("patternProperties", ())))
         if len(patterns) > MAX_PATTERNS:
             self.document.refuse(
-                {"patternProperties": patterns}, f"a schema with at most {MAX_PATTERNS} patterns of names in one object"
+                {"patternProperties": patterns}, f"a schema with at most {MAX_PATTERNS} patternProperties in one object"
             )
         for chosen in itertools.product((False, True), repeat=len(patterns)):
             matched = tuple(itertools.compress(patterns, chosen))

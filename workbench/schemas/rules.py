@@ -123,7 +123,7 @@ class _Values:
             if isinstance(node, Members):
                 if wrong := next((name for name in node.named if not is_name(name)), None):
                     self._document.refuse(
-                        wrong, "a schema whose names can be those of arguments, in calls like Python's"
+                        wrong, "a schema whose property names are valid argument names in Python-style calls"
                     )
                 bodies.append((self._members(Members(node.named, node.required, (), node.fewest, node.most), "="),))
             elif isinstance(node, Values):
@@ -134,7 +134,7 @@ class _Values:
 
     def _new(self) -> Rule:
         if len(self._rules) > MAX_RULES:
-            self._document.refuse("a larger one", f"a schema that takes at most {MAX_RULES:,} rules to enforce")
+            self._document.refuse("a larger schema", f"a schema that takes at most {MAX_RULES:,} rules to enforce")
         return self._rules.new()
 
     def _bodies(self, node: Node, depth: int) -> Iterator[Body]:

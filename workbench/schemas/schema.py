@@ -44,10 +44,10 @@ class JsonSchema:
         try:
             grammar = rules.lark([Writer(rules, OPEN).value(normaliser)])
         except RecursionError:
-            document.refuse("a longer chain", "a schema whose references do not lead to one another in so long a chain")
+            document.refuse("a longer chain", "a schema with shorter chains of references")
         if grammar is None:
-            document.refuse(document.root, "a schema that some value fits")
-        late = [f"{keyword!r} is judged when the answer is whole" for keyword in sorted(normaliser.unenforced)]
+            document.refuse(document.root, "a schema that at least one value fits")
+        late = [f"{keyword!r} is checked once the answer is complete" for keyword in sorted(normaliser.unenforced)]
         notes = (*document.notes, *late)
         return cls(document.root, document.text, field, grammar, notes, document, normaliser.judge)
 

@@ -23,7 +23,7 @@ def checked(config: RunConfig) -> RunConfig:
     instances: dict[str, list[Provider]] = {}
     for api, given in config.providers.items():
         if api not in PROVIDER_APIS:
-            problems.append(f"providers.{api} must be left out: providers are known for {', '.join(PROVIDER_APIS)}")
+            problems.append(f"providers.{api} must be left out; allowed: {', '.join(PROVIDER_APIS)}")
             continue
         instances[api] = []
         for index, provider in enumerate(given):
@@ -50,7 +50,7 @@ def _doubled_ids(config: RunConfig) -> Iterator[str]:
         for index, provider in enumerate(instances):
             path = f"providers.{api}[{index}].provider_id"
             if (first := seen.setdefault(provider.provider_id, path)) != path:
-                yield f"{path} must be unique; got {provider.provider_id!r}, as {first} is already"
+                yield f"{path} must be unique; got {provider.provider_id!r}, which {first} already has"
 
 
 def _checked(provider: Provider) -> Provider:
@@ -58,7 +58,7 @@ def _checked(provider: Provider) -> Provider:
     name = provider.provider_id
     if not (name and name.isprintable() and name == name.strip() and "/" not in name):
         raise ConfigError(
-            f"provider_id must be printable, without a slash, which parts it from a model's name; got {name!r}"
+            f"provider_id must be non-empty and printable, with no slash and no space at its ends; got {name!r}"
         )
     if provider.provider_type not in (types := providers.provider_types()):
         raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")

@@ -110,16 +110,16 @@ class RegistrationStore:
                 connection.execute("COMMIT")
         except (sqlite3.Error, OSError, ValueError) as error:
             raise StateError(
-                f"registrations in {self.path} cannot be read or written: {error}. Set WORKBENCH_STATE to a folder that"
-                " can be written, or remove the file if it is damaged."
+                f"registrations in {self.path} cannot be read or written: {error}. Set WORKBENCH_STATE to a writable"
+                " folder, or remove the file if it is damaged."
             ) from None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise StateError(
-                f"registrations in {self.path} come from a newer workbench (format {version}, known here: {_VERSION}):"
-                " install that one, or let WORKBENCH_STATE name another folder"
+                f"registrations in {self.path} come from a newer workbench (format {version}; this one reads "
+                f"{_VERSION}): upgrade the workbench, or set WORKBENCH_STATE to another folder"
             )
         if version < _VERSION:
             connection.execute(_SCHEMA)

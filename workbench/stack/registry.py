@@ -187,7 +187,7 @@ class Registry:
         except (WorkbenchError, TimeoutError) as error:
             why = str(error) or f"no answer within {_LISTING_TIMEOUT_S:g} s"
             if provider_id not in self._silent:
-                _warn(f"provider {provider_id!r} does not say what it serves: {why}")
+                _warn(f"provider {provider_id!r} cannot list its models: {why}")
             self._silent[provider_id] = why
             return None
         self._silent.pop(provider_id, None)
@@ -207,7 +207,7 @@ class Registry:
         try:
             rows = await asyncio.to_thread(self._store.rows) if self._store is not None else []
         except StateError as error:
-            _warn(f"what was registered before is not served: {error}")
+            _warn(f"registered models could not be restored: {error}")
             return
         for row in rows:
             if row.provider_id in provider_ids and self._providers[row.provider_id].provider_type == row.provider_type:
@@ -225,8 +225,8 @@ class Registry:
             except WorkbenchError as error:
                 self._refused.add(key)
                 _warn(
-                    f"{row.identifier}, registered before with provider {row.provider_id!r}, is not served: {error}. "
-                    f"It is kept for the next start; `workbench models unregister {row.identifier}` forgets it."
+                    f"{row.identifier}, registered with provider {row.provider_id!r}, could not be restored: {error}. "
+                    f"The next start tries again; `workbench models unregister {row.identifier}` removes it."
                 )
             else:
                 self._put(_with_provider(model, row.provider_id))
@@ -241,7 +241,7 @@ class Registry:
             raise InvalidRequestError("model", model, "a ModelDefWithProvider")
         name = model.identifier
         if not (name and name == name.strip() and name.isprintable() and len(name) <= _MAX_IDENTIFIER_LENGTH):
-            allowed = f"a name of 1 to {_MAX_IDENTIFIER_LENGTH} printable characters, with no space at its ends"
+            allowed = f"a name of 1 to {_MAX_IDENTIFIER_LENGTH} printable characters, without spaces at its ends"
             raise InvalidRequestError("identifier", name, allowed)
         provider = self._providers.get(model.provider_id)
         if provider is None:
@@ -250,7 +250,7 @@ class Registry:
         try:
             json.dumps(model.metadata, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequestError("metadata", model.metadata, f"a mapping that JSON can hold ({error})") from None
+            raise InvalidRequestError("metadata", model.metadata, f"a mapping of JSON values ({error})") from None
         return provider
 
     def _key_of(self, identifier: str) -> Key:

@@ -58,7 +58,7 @@ def load_run_config(
         ConfigError: with a line for everything that is wrong: the path of the key, and what is allowed there.
     """
     if precision is not None and source is not None:
-        allowed = "None beside a run config, which says it under config.quantization of its providers"
+        allowed = "None with a run config, which sets config.quantization for each provider"
         raise ConfigError(f"precision must be {allowed}; got {precision!r}")
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}; got {precision!r}")

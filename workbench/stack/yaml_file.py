@@ -28,7 +28,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"it is not in UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"it is no valid YAML{_place(error)}") from None
+        raise ConfigError(f"it is not valid YAML{_place(error)}") from None
     except RecursionError:
         raise ConfigError("it is nested too deeply") from None
     if not isinstance(content, dict):
@@ -47,7 +47,7 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise _DoubledKeyError(problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark)
+                raise _DoubledKeyError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -142,5 +142,5 @@ def test_wrong_blocks_would_stop_the_conversion(
         return parts | {"q": np.roll(parts["q"], 1, axis=1)}
 
     monkeypatch.setattr(blocks, "split_blocks", off_by_one)
-    with pytest.raises(ValueError, match="do not give back"):
+    with pytest.raises(ValueError, match="do not reproduce"):
         convert_gguf(tiny_gguf.path, tmp_path, silent)

@@ -173,7 +173,7 @@ def test_a_repository_without_safetensors_is_refused(ask: Ask, nowhere: str, tmp
     "how, reason",
     [
         ({"offline": True}, "HF_HUB_OFFLINE switches downloads off"),
-        ({"allow_download": False}, "downloading was not allowed"),
+        ({"allow_download": False}, "downloading is not allowed"),
         ({}, "the hub cannot be reached"),
     ],
     ids=["offline", "not allowed", "no network"],

@@ -217,7 +217,7 @@ def test_a_cache_that_cannot_be_written_is_told_with_what_to_do(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ConversionError, match="Set WORKBENCH_CACHE to a folder that you may write to"):
+    with pytest.raises(ConversionError, match="Set WORKBENCH_CACHE to a folder that you can write to"):
         catalog.pull(tiny.name)
 
 
@@ -330,7 +330,7 @@ def test_verify_of_a_model_that_was_never_pulled_says_so(tiny: CatalogEntry) -> 
 
 
 def test_resolve_pulls_only_where_it_may(shelved: CatalogEntry, no_processes: None) -> None:
-    with pytest.raises(DownloadError, match=r"pulling was not allowed.*workbench models pull tiny-llama"):
+    with pytest.raises(DownloadError, match=r"pulling is not allowed.*workbench models pull tiny-llama"):
         catalog.resolve(shelved.name, allow_download=False)
     folder = catalog.resolve(shelved.name)
     assert catalog.resolve(shelved.name, allow_download=False) == folder

@@ -86,7 +86,7 @@ def test_what_is_refused_after_a_restart_is_one_line_of_warning_and_can_be_forgo
         outcome = cli("models", "list", "--served")
     assert outcome.code == 0
     (line,) = outcome.err.splitlines()
-    assert line.startswith("workbench: warning: mine, registered before with provider 'a', is not served: ")
+    assert line.startswith("workbench: warning: mine, registered with provider 'a', could not be restored: ")
     assert "`workbench models unregister mine`" in line
 
 

@@ -381,7 +381,7 @@ def test_a_vocabulary_that_lacks_the_next_character_is_an_error_that_says_so(eng
     heard = generate(engine_of(model=model), asking(constraint, prompt_ids=(1, 2)))
     assert len(heard.ids) == 1
     assert isinstance(heard.error, GenerationError)
-    assert "no token of the model's vocabulary continues it" in str(heard.error)
+    assert "no token in the model's vocabulary fits it" in str(heard.error)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

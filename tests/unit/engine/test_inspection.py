@@ -330,7 +330,7 @@ def test_old_positions_are_dropped_with_an_error_that_says_what_is_left(engine_o
             assert caught.value.field == "position"
         assert [engine.inspect(handle, at).token_id for at in range(12, 20)] == heard.ids[12:]
         run(engine, Sampling(), seed=1, max_tokens=8)
-        with pytest.raises(InvalidRequestError, match="none of this one is left"):
+        with pytest.raises(InvalidRequestError, match="this one has none left"):
             engine.inspect(handle, 19)
     finally:
         engine.close()

@@ -201,7 +201,7 @@ def test_a_refusal_names_what_would_fit_and_nothing_else(
         plan(structure("llama"), precision, "my-model", packed=True)
     message = str(caught.value)
     assert message.startswith(f"my-model in {precision} needs ")
-    advice = message.partition("left; ")[2]
+    advice = message.partition("free; ")[2]
     for one in PRECISIONS:
         assert (f"{one} (" in advice) is (least[one] < least[precision])
     assert ("smaller model" in advice) is (precision == "int4")

@@ -112,7 +112,9 @@ def test_what_a_decoder_does_wrongly_is_switched_off(
 
 @pytest.mark.parametrize("broken", [SharesStateBetweenTexts, BreaksInSteps])
 def test_what_nothing_mends_is_refused(gpt2: Any, broken: type[GeneralDecoder]) -> None:
-    with pytest.raises(UnprovenModelError, match="single steps are not its forward over the whole text"):
+    with pytest.raises(
+        UnprovenModelError, match="decoding token by token differs from a forward pass over the whole text"
+    ):
         prove(broken(gpt2), "float32", 512)
 
 
@@ -128,7 +130,7 @@ def test_attention_that_looks_ahead_is_refused_by_name(tmp_path: Path) -> None:
         initializer_range=0.3,
     )
     folder = save_config(tmp_path, config, bpe_tokenizer())
-    with pytest.raises(UnprovenModelError, match=r"BertLMHeadModel.* in float32 is refused: .*not causal"):
+    with pytest.raises(UnprovenModelError, match=r"BertLMHeadModel.* cannot be used in float32: .*not causal"):
         load(folder)
 
 

@@ -72,7 +72,7 @@ def outcome(engine: Engine, schema: Schema, read: JsonSchema, constraint: Constr
         assert read.misfit(value, "answer") is None
         return "fits"
     assert read.misfit(value, "answer") is not None, (schema, heard.text)
-    assert "judged when the answer is whole" in " ".join(read.notes), (schema, heard.text)
+    assert "checked once the answer is complete" in " ".join(read.notes), (schema, heard.text)
     return "noted"
 
 

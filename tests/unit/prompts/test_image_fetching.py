@@ -159,7 +159,7 @@ def test_a_listed_host_is_fetched_from(site: Site) -> None:
 def test_no_other_host_port_or_form_is_even_looked_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("looked up"))
     for web in (WebImages(frozenset({"images.example"})), WebImages(frozenset())):
-        assert "a URL of a host that the run config lists as image_hosts" in refusal(web, url)
+        assert "a URL of a host listed as image_hosts in the run config" in refusal(web, url)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_no_other_host_port_or_form_is_even_looked_up(url: str, monkeypatch: pyt
 def test_an_address_that_is_not_public_is_refused_and_not_named(address: str, names: Any) -> None:
     names(images_example=address)
     said = refusal(WebImages(frozenset({"images.example"})), "http://images.example/a.png")
-    assert "lists as image_hosts" in said
+    assert "listed as image_hosts" in said
     assert address.partition("%")[0] not in said.replace("images.example", "")
 
 
@@ -224,7 +224,7 @@ def test_a_redirect_is_followed_where_a_request_might_have_gone_itself(site: Sit
 def test_a_redirect_elsewhere_is_refused_and_its_target_not_named(site: Site, location: str) -> None:
     site.answers["/a"] = (302, {"Location": location}, b"")
     said = refusal(WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a")
-    assert "lists as image_hosts" in said
+    assert "listed as image_hosts" in said
     assert "169.254" not in said
     assert site.asked == [("/a", site.host)]
 

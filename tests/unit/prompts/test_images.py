@@ -144,13 +144,13 @@ def test_a_wrong_url_is_refused_by_what_is_allowed(uri: str, said: str) -> None:
 
 def test_bytes_must_be_of_the_type_that_the_url_names() -> None:
     said = refusal(data_url(encoded(Image.new("RGB", (2, 2)), "GIF"), "image/png"))
-    assert "the PNG image that its URL says it is" in said
+    assert "a PNG image, as its URL says" in said
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM", "ICO", "PCX", "TGA", "EPS", "PDF"])
 def test_other_decoders_of_pillow_are_never_asked(kind: str) -> None:
     data = encoded(Image.new("RGB", (16, 16)), kind)
-    with pytest.raises(UnsupportedContentError, match="a PNG, JPEG, WebP or GIF image"):
+    with pytest.raises(UnsupportedContentError, match="an undamaged PNG, JPEG, WebP or GIF image"):
         decode(data, FIELD)
 
 
@@ -280,7 +280,7 @@ def test_no_way_leads_out_of_the_root(root: Path, tmp_path: Path) -> None:
         f"{tmp_path}/no-such-file.png",
     ]
     said = {refusal(f"file://{path}", ImageSources(root=root)).partition("; got")[0] for path in outside}
-    assert said == {f"{FIELD} must be a file under the folder that the run config names as image_root"}
+    assert said == {f"{FIELD} must be a file inside the folder that the run config sets as image_root"}
 
 
 @pytest.mark.parametrize(
@@ -306,9 +306,9 @@ def test_a_file_url_has_one_form(root: Path, uri: str) -> None:
 
 def test_what_is_no_ordinary_file_is_refused_and_never_waited_for(root: Path) -> None:
     os.mkfifo(root / "pipe.png")
-    assert "an ordinary file" in refusal(f"file://{root}/pipe.png", ImageSources(root=root))
-    assert "an ordinary file" in refusal(f"file://{root}/inner", ImageSources(root=root))
-    assert "an ordinary file" in refusal("file:///dev/zero", ImageSources(root=Path("/dev")))
+    assert "a regular file" in refusal(f"file://{root}/pipe.png", ImageSources(root=root))
+    assert "a regular file" in refusal(f"file://{root}/inner", ImageSources(root=root))
+    assert "a regular file" in refusal("file:///dev/zero", ImageSources(root=Path("/dev")))
     assert "can be read" in refusal(f"file://{root}/missing.png", ImageSources(root=root))
 
 

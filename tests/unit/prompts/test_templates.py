@@ -198,7 +198,9 @@ def test_a_token_whose_origin_was_lost_is_the_templates_own_unless_the_request_c
     encoder = Family("{{ ('<|x|>' ~ messages[0].content).encode().decode() }}", ("<|x|>",)).encoder()
     prompt = encoder.chat_prompt([UserMessage(content="a < b")])
     assert (prompt.text, sum(prompt.is_control)) == ("<|x|>a < b", 1)
-    with pytest.raises(InvalidRequestError, match=r"not known whether '<\|x\|>' in its text is its own or a message's"):
+    with pytest.raises(
+        InvalidRequestError, match=r"unclear whether '<\|x\|>' in its output is its own or from a message"
+    ):
         encoder.chat_prompt([UserMessage(content="<|x|>")])
 
 

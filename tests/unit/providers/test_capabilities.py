@@ -123,7 +123,7 @@ async def test_a_chat_that_asks_for_more_is_refused_and_for_what_is_declared_ans
 ) -> None:
     provider = Plain(replace(NOTHING, **one_less(declared, field)))
     router = await routed(provider)
-    with pytest.raises(UnsupportedFieldError, match=r"provider p \(test::plain\) cannot honour it") as caught:
+    with pytest.raises(UnsupportedFieldError, match=r"provider p \(test::plain\) does not support it") as caught:
         router.chat_completion("m", CHAT, stream=stream, **asked)
     assert caught.value.field == field
     assert provider.asked == 0

@@ -188,7 +188,7 @@ def test_a_card_tells_what_the_folder_advises_and_nothing_applies_it(provider_of
     assert card.sampling_defaults == {"strategy": "top_p", "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}
     assert SamplingParams(**card.sampling_defaults).top_p == 0.9
     told = " ".join(card.notes)
-    assert "advises" in told
+    assert "recommends" in told
     assert "top_k 20" in told
     assert "suppress_tokens" in told
 
@@ -212,7 +212,7 @@ def test_a_card_tells_what_the_proof_found_even_after_a_restart(
     loaded = first.card("state")
     assert "crop" in loaded.switched_off
     assert loaded.context_length == DEFAULT_CONTEXT_LENGTH
-    assert any("names no context length" in note for note in loaded.notes)
+    assert any("sets no context length" in note for note in loaded.notes)
     assert provider_of(folder).card("state").switched_off == loaded.switched_off
     assert first.capabilities_of("state").embeddings
 

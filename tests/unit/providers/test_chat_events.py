@@ -167,7 +167,7 @@ async def test_a_tag_that_is_a_control_token_counts_as_text() -> None:
 @pytest.mark.parametrize(
     "text,reason,told",
     [
-        ("It is warm.", END, "before a call was whole"),
+        ("It is warm.", END, "before a call was complete"),
         ('{"name": "now", "param', StopReason.out_of_tokens, "sampling_params.max_tokens"),
         ('{"name": "now", "parameters": {"a": 1', StopReason.out_of_tokens, "sampling_params.max_tokens"),
         ('{"name": "nope", "parameters": {}}', END, "no tool 'nope'"),

@@ -37,11 +37,11 @@ def test_what_is_configured_is_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values, said",
     [
-        ({"image_root": "/no/such/folder"}, "image_root must be a folder that is there"),
-        ({"image_root": ""}, "image_root must be a folder that is there"),
+        ({"image_root": "/no/such/folder"}, "image_root must be an existing folder"),
+        ({"image_root": ""}, "image_root must be an existing folder"),
         ({"models": ["a", ""]}, r"models\[1\] must be .*1 character"),
         ({"image_root": "~nobody-here/x"}, "image_root must be a path whose ~ names a user"),
-        ({"image_root": __file__}, "image_root must be a folder that is there"),
+        ({"image_root": __file__}, "image_root must be an existing folder"),
         *(
             ({"image_hosts": ["a.example", host]}, "image_hosts must be hosts as name or name:port")
             for host in ("http://a.example", "a.example/x", "*", "*.example", "", "a b", "u@a.example", "a.example:0")

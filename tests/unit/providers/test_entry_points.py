@@ -60,7 +60,7 @@ def test_our_own_types_cannot_be_taken_over(installed: Any) -> None:
 @pytest.mark.parametrize(
     "target,said",
     [
-        ("shouting:nothing", "is no subclass of InferenceProvider: 7"),
+        ("shouting:nothing", "is not a subclass of InferenceProvider: 7"),
         ("shouting:Missing", "cannot be imported: .*Missing"),
         ("no_such_module:Shout", "cannot be imported: .*no_such_module"),
     ],

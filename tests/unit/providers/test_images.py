@@ -222,9 +222,9 @@ def test_thirty_megapixels_a_bomb_and_other_wrong_pictures_are_refused_by_place(
     wrong = {
         data_url(png_of_size(6000, 5000)): "an image of at most 25 megapixels",
         data_url(png_of_size(20_000, 20_000)): "an image of at most 25 megapixels",
-        data_url(b"\x89PNG\r\n\x1a\n"): "a PNG, JPEG, WebP or GIF image, undamaged",
+        data_url(b"\x89PNG\r\n\x1a\n"): "an undamaged PNG, JPEG, WebP or GIF image",
         "data:image/bmp;base64,Qk0=": "a data: URL of image/png, image/jpeg, image/webp, image/gif",
-        f"file://{models['blind']}/config.json": "a file under the folder that the run config names as image_root",
+        f"file://{models['blind']}/config.json": "a file inside the folder that the run config sets as image_root",
         "http://127.0.0.1/a.png": "a data: URL or a decoded image: fetching from the web is switched off",
     }
     for uri, allowed in wrong.items():
@@ -243,13 +243,15 @@ def test_a_model_for_text_alone_refuses_pictures_by_name(bench_of: Callable[...,
 def test_where_pictures_mean_nothing_they_are_refused_by_place(bench_of: Callable[..., Workbench], seer: str) -> None:
     bench = bench_of()
     run = bench.completion(["a", picture()], model=seer)
-    with pytest.raises(UnsupportedContentError, match=r"content\[1\].image must be text: a completion reads no images"):
+    with pytest.raises(
+        UnsupportedContentError, match=r"content\[1\].image must be text: a completion cannot read images"
+    ):
         run.result(PATIENCE_S)
     with pytest.raises(UnsupportedContentError, match=r"content_batch\[1\]\[0\].image must be text"):
         bench.batch_completion(["a", [picture()]], model=seer)
     with pytest.raises(UnsupportedContentError, match=r"contents\[1\] must be text"):
         bench.embeddings(["a", [picture()]], model=seer)
-    assert "images stand in messages of the user" in refusal(bench, seer, [SystemMessage(content=[picture()])]).allowed
+    assert "only user messages can contain images" in refusal(bench, seer, [SystemMessage(content=[picture()])]).allowed
     talk = bench.chat_completion(about(picture(), "?"), model=seer, logprobs=LogProbConfig(prompt=True))
     with pytest.raises(UnsupportedFieldError, match=r"logprobs\.prompt"):
         talk.result(PATIENCE_S)

@@ -114,7 +114,7 @@ async def test_a_run_notes_that_it_is_cut_and_what_only_the_whole_answer_tells(p
     repeated = await provider.completion(
         "random", "x", params(max_tokens=300), response_format=JsonSchemaResponseFormat(json_schema=unique)
     )
-    assert "'uniqueItems' is judged when the answer is whole" in notes(repeated)
+    assert "'uniqueItems' is checked once the answer is complete" in notes(repeated)
     fits = jsonschema.Draft202012Validator(unique).is_valid(json.loads(repeated.completion_message.content))
     assert ("does not fit" in notes(repeated)) is not fits
 

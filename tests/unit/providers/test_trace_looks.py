@@ -69,7 +69,7 @@ def test_where_somebody_looked_everything_can_be_asked_with_no_model(
     with playing(tmp_path / "t") as bench:
         run = finished(bench, **asked)
         assert [told(run, 2), told(run, 4)] == expected
-        with pytest.raises(InvalidRequestError, match="looked at while this run was recorded: 2, 4"):
+        with pytest.raises(InvalidRequestError, match="inspected while this run was recorded: 2, 4"):
             run.distribution(3)
         again = finished(bench, **asked)  # the last recording of a request stays
         assert told(again, 4) == expected[1]

@@ -287,7 +287,7 @@ async def test_a_stopped_run_that_nobody_stops_ends_with_an_error(
     with playing(path) as bench:
         played: Any = bench.inference.completion("echo", "a b c", stream=True)
         assert (await anext(played)).delta == "a"
-        with pytest.raises(GenerationError, match="because it was stopped"):
+        with pytest.raises(GenerationError, match="because the run was stopped"):
             await anext(played)
 
 
@@ -354,7 +354,7 @@ def test_a_method_that_was_not_recorded_is_told_those_that_were(echo: Workbench,
     with echo.record(path):
         echo.completion("to be").result()
     with playing(path) as bench:
-        with pytest.raises(NotRecordedError, match=r"score was recorded.*there is completion"):
+        with pytest.raises(NotRecordedError, match=r"score was recorded; recorded for this one: completion"):
             bench.score("to be", ["x"])
         with pytest.raises(ModelNotFoundError, match="echo, echo-embedding"):
             bench.completion("to be", model="other")
@@ -417,7 +417,7 @@ def test_a_line_that_breaks_off_is_left_out_and_a_damaged_one_is_named(echo: Wor
         echo.completion("or not").result()
     text = path.read_text()
     path.write_text(text[:-30])
-    with pytest.warns(UserWarning, match=r"run.jsonl: line \d+ breaks off and is left out"):
+    with pytest.warns(UserWarning, match=r"run.jsonl: line \d+ is incomplete and was left out"):
         shortened = playing(path)
     with shortened as bench:
         assert bench.completion("to be").result().completion_message.content == "to be"
@@ -429,7 +429,7 @@ def test_a_line_that_breaks_off_is_left_out_and_a_damaged_one_is_named(echo: Wor
     lines = text.splitlines(keepends=True)
     for bad in ("{}\n", '{"call": {"method": "completion"}}\n', "7\n", "{\n", '{"model": {"definition": 1}}\n'):
         path.write_text("".join([*lines[:2], bad, *lines[3:]]))
-        with pytest.raises(ConfigError, match=r"provider 'one': trace .*run.jsonl, line 3: no record"):
+        with pytest.raises(ConfigError, match=r"provider 'one': trace .*run.jsonl, line 3: not a record"):
             playing(path)
 
 
@@ -437,11 +437,11 @@ def test_a_line_that_breaks_off_is_left_out_and_a_damaged_one_is_named(echo: Wor
     "content,said",
     [
         (None, "cannot be read"),
-        (b"", "is no trace"),
-        (b"hello\n", "is no trace"),
-        (b'{"format": "other"}\n', "is no trace"),
+        (b"", "is not a trace"),
+        (b"hello\n", "is not a trace"),
+        (b'{"format": "other"}\n', "is not a trace"),
         (b'{"format": "workbench-trace", "version": 3}\n', "has version 3; this workbench reads versions 1 and 2"),
-        (b"\xff\xfe\n", "is no UTF-8 text"),
+        (b"\xff\xfe\n", "is not UTF-8 text"),
     ],
 )
 def test_what_is_no_trace_is_refused_by_name(path: Path, content: bytes | None, said: str) -> None:

@@ -55,7 +55,7 @@ def test_a_value_fits_exactly_where_the_reference_says_so(schema: dict[str, Any]
     [
         ({}, "arguments: 'a' is a required property"),
         ({"a": [1, "x"]}, "arguments.a[1]: 'x' is not of type 'integer'"),
-        ({"a": [], "b": 1}, "arguments: 'b' is unknown; known are a"),
+        ({"a": [], "b": 1}, "arguments: 'b' is unknown; known names: a"),
         ({"a": [1, 2, 3]}, "arguments.a: [1, 2, 3] is too long"),
         ([], "arguments: [] is not of type 'object'"),
     ],

@@ -79,7 +79,7 @@ def test_what_has_no_effect_or_is_judged_late_is_noted() -> None:
     schema = JsonSchema.of({"type": "string", "format": "made-up", "maxlength": 3}, FIELD)
     assert len(schema.notes) == 2
     late = JsonSchema.of({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, FIELD)
-    assert late.notes == ("'uniqueItems' is judged when the answer is whole",)
+    assert late.notes == ("'uniqueItems' is checked once the answer is complete",)
     assert "non-unique" in str(late.misfit([1, 1], "answer"))
 
 
@@ -91,13 +91,13 @@ def test_what_has_no_effect_or_is_judged_late_is_noted() -> None:
         ({"dependencies": {"a": ["b"]}}, "dependentRequired"),
         ({"items": [{}]}, "items"),
         ({"not": {"multipleOf": 3}}, "multipleOf"),
-        ({"$ref": "other.json"}, "point into itself"),
+        ({"$ref": "other.json"}, "references inside itself only"),
         ({"$ref": "#/$defs/x"}, "refers to"),
         ({"properties": {"a": {"$id": "x"}}}, "id"),
         ({"patternProperties": {"(?=a)": {}}}, "look-ahead"),
-        ({"type": "string", "minLength": 3, "maxLength": 2}, "some value fits"),
-        ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "some value fits"),
-        ({"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}}, "back to where they stand"),
+        ({"type": "string", "minLength": 3, "maxLength": 2}, "at least one value fits"),
+        ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "at least one value fits"),
+        ({"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}}, "not back to themselves"),
         ({"anyOf": "x"}, "anyOf"),
         ({"exclusiveMinimum": True}, "exclusiveMinimum"),
     ],

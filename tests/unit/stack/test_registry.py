@@ -225,7 +225,9 @@ async def test_what_is_refused_after_a_restart_is_a_warning_and_kept_until_it_is
         await before.register_model(definition(name, "a"))
     provider = FakeProvider("own", refusal=ModelLoadError("no such folder"))
     after = registry_of(store, a=provider)
-    with pytest.warns(UserWarning, match=r"newe?r?, registered before.*no such folder.*models unregister") as warned:
+    with pytest.warns(
+        UserWarning, match=r"newe?r?, registered with provider.*no such folder.*models unregister"
+    ) as warned:
         await after.open()
     assert len(warned) == 2
     assert listed(after) == [("a", "own")]

@@ -61,8 +61,8 @@ def test_a_file_that_is_no_mapping_is_named(path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "text,said",
     [
-        ("providers: {}\nproviders: {inference: []}", "line 2, column 1: the key 'providers' is there twice"),
-        ("providers:\n  inference: []\n  inference: []", "line 3, column 3: the key 'inference' is there twice"),
+        ("providers: {}\nproviders: {inference: []}", "line 2, column 1: the key 'providers' is given twice"),
+        ("providers:\n  inference: []\n  inference: []", "line 3, column 3: the key 'inference' is given twice"),
         ("? [providers]\n: {}", "line 1, column 3: an alias, a tag or a key"),
         ("[" * 5000, "nested too deeply"),
     ],
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_is_named(path: Path, make: Any) -> None:
 )
 def test_a_text_that_is_no_yaml_is_told_by_its_place_alone(path: Path, text: str) -> None:
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"run\.yaml: it is no valid YAML, line \d, column \d+: ") as caught:
+    with pytest.raises(ConfigError, match=r"run\.yaml: it is not valid YAML, line \d, column \d+: ") as caught:
         load_run_config(path)
     assert "canary" not in str(caught.value)
 
@@ -118,7 +118,7 @@ KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
     [
         (config_of(version="1"), "version must be '2'; got '1'"),
         (config_of(apis=["models", "safety"]), "apis[1] must be one of inference, models, inspect; got 'safety'"),
-        ({"providers": {"safety": []}}, "providers.safety must be left out: providers are known for inference"),
+        ({"providers": {"safety": []}}, "providers.safety must be left out; allowed: inference"),
         (
             config_of({**echo(), "provider_typ": "x"}),
             (
@@ -130,10 +130,13 @@ KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
             config_of({**echo(), "provider_type": "inline::ecko"}),
             "providers.inference[0].provider_type must be one of inline::echo, ",
         ),
-        (config_of(echo("")), "providers.inference[0].provider_id must be printable"),
-        (config_of(echo("a/b")), "providers.inference[0].provider_id must be printable, without a slash"),
-        (config_of(echo("a\nb")), "providers.inference[0].provider_id must be printable"),
-        (config_of(echo("a"), echo("a")), "providers.inference[1].provider_id must be unique; got 'a', as providers"),
+        (config_of(echo("")), "providers.inference[0].provider_id must be non-empty and printable"),
+        (config_of(echo("a/b")), "providers.inference[0].provider_id must be non-empty and printable, with no slash"),
+        (config_of(echo("a\nb")), "providers.inference[0].provider_id must be non-empty and printable"),
+        (
+            config_of(echo("a"), echo("a")),
+            "providers.inference[1].provider_id must be unique; got 'a', which providers",
+        ),
         (
             config_of(echo(), echo("b", model=["x"])),
             (
@@ -239,7 +242,7 @@ def test_the_embedded_models_come_in_the_precision_that_is_asked_for(precision: 
 
 
 def test_a_precision_is_refused_by_name_beside_a_config_and_where_it_is_none_of_ours() -> None:
-    with pytest.raises(ConfigError, match="precision must be None beside a run config"):
+    with pytest.raises(ConfigError, match="precision must be None with a run config"):
         load_run_config(CONFIG, "int4")
     with pytest.raises(ConfigError, match=r"precision must be one of float32, .*; got 'q4'"):
         load_run_config(None, "q4")

@@ -68,7 +68,7 @@ async def test_without_its_server_the_stack_opens_says_so_and_finds_it_later(
     stack = Stack(config_of(server.url))
     told: list[str] = []
     with caplog.at_level(logging.DEBUG):
-        with pytest.warns(UserWarning, match="'there' does not say what it serves") as warned:
+        with pytest.warns(UserWarning, match="'there' cannot list its models") as warned:
             await stack.open()
         told += [str(one.message) for one in warned]
         with pytest.raises(ModelNotFoundError, match=r"served models: own.* Provider there did not answer") as missed:

@@ -254,7 +254,7 @@ class Refusing(FakeRun):
             InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"),
             "The logits of token 4 are not",
         ),
-        (ClosedError("the model of this run was closed, and its logits went with it"), "went with it"),
+        (ClosedError("the model of this run was closed, so its logits are gone"), "its logits are gone"),
         (MemoryError(), "MemoryError"),
     ],
 )

@@ -95,7 +95,7 @@ def distribution(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Su
     """Sums over a contiguous float32 row; NaN in it makes them NaN."""
     _check(row)
     if not 0 <= token_id < len(row):
-        raise IndexError(f"token {token_id} is not among the {len(row)} of the row")
+        raise IndexError(f"token_id must be from 0 to {len(row) - 1}; got {token_id}")
     return Sums(*sums(row.data_ptr(), len(row), 1.0 / temperature, token_id))
 
 
@@ -185,7 +185,9 @@ def find_largest(address, size, maxima, values, places):
 def _check(row: Tensor) -> None:
     """What is read by its address has to be what is expected there."""
     if row.dtype != torch.float32 or row.dim() != 1 or not row.is_contiguous() or row.device.type != "cpu":
-        raise ValueError(f"a contiguous float32 row on the CPU is needed, not {row.dtype} of shape {tuple(row.shape)}")
+        raise ValueError(
+            f"row must be contiguous, 1-D, float32 and on the CPU; got {row.dtype} of shape {tuple(row.shape)}"
+        )
 
 
 def _entries(sources: str) -> tuple[Any, Any, Any]:

@@ -91,11 +91,11 @@ class Toolset:
         characters = 0
         for index, definition in enumerate(definitions):
             if (name := str(definition.tool_name)) in schemas:
-                raise InvalidRequestError(f"{field}[{index}].tool_name", name, "a name that no tool before it has")
+                raise InvalidRequestError(f"{field}[{index}].tool_name", name, "a name that no other tool has")
             schemas[name] = _arguments(definition, f"{field}[{index}]")
             characters += len(f"{definition.tool_name}{definition.description}{schemas[name].text}")
             if characters > MAX_TOOLS_CHARACTERS:
-                allowed = f"at most {MAX_TOOLS_CHARACTERS:,} characters in all, descriptions and schemas included"
+                allowed = f"at most {MAX_TOOLS_CHARACTERS:,} characters in total, including descriptions and schemas"
                 raise InvalidRequestError(field, f"{len(tools)} tools with more than that", allowed)
         return cls(definitions, MappingProxyType(schemas))
 
@@ -137,7 +137,7 @@ def _fields(tool: ToolDefinition) -> dict[str, Any]:
 
 
 _NAMES = {
-    NAME: "a name of at most 128 characters without white space, brackets, quotes, '=', '|', ',', ';' and '\\'",
+    NAME: "a name of at most 128 characters without white space, brackets, quotes, '=', '|', ',', ';' or '\\'",
     ARGUMENT: "a name of at most 64 letters, digits, '_', '-' and '.', beginning with a letter or '_'",
 }
 
@@ -162,7 +162,7 @@ def _arguments(definition: ToolDefinition, field: str) -> JsonSchema:
         return JsonSchema.of(_described_one_by_one(definition, field), f"{field}.parameters")
     field = f"{field}.json_schema"
     if definition.parameters:
-        raise InvalidRequestError(field, definition.json_schema, "absent where there are parameters")
+        raise InvalidRequestError(field, definition.json_schema, "absent when parameters are given")
     kind = definition.json_schema.get("type", "object")
     if kind != "object":
         raise InvalidRequestError(f"{field}.type", kind, "object")

@@ -101,7 +101,7 @@ def function_tool(function: object, field: str = "tool") -> FunctionTool:
 def _hint(function: Callable[..., Any], parameter: inspect.Parameter, field: str) -> Any:
     """The annotation of a parameter, with names in quotes looked up."""
     if parameter.kind not in _KEYWORD_KINDS:
-        raise InvalidRequestError(field, str(parameter), "a parameter that can be given by its name")
+        raise InvalidRequestError(field, str(parameter), "a parameter that can be passed by keyword")
     if parameter.annotation is inspect.Parameter.empty:
         raise InvalidRequestError(field, "no annotation", "annotated with a type")
     holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
@@ -109,7 +109,7 @@ def _hint(function: Callable[..., Any], parameter: inspect.Parameter, field: str
     try:
         return _readable(typing.get_type_hints(holder, names, include_extras=True)["it"])
     except (NameError, TypeError, SyntaxError, AttributeError, RecursionError) as error:
-        allowed = f"annotated with a type that its module knows ({error})"
+        allowed = f"annotated with a type that can be resolved in its module ({error})"
         raise InvalidRequestError(field, str(parameter.annotation), allowed) from None
 
 
@@ -150,7 +150,7 @@ def _described(
     try:
         schema = dict(JsonSchema.of(untitled(adapter.json_schema()), field).root)
     except InvalidRequestError as error:
-        raise _refusal(parameter.annotation, f"as a schema it must be {error.allowed}", field) from None
+        raise _refusal(parameter.annotation, f"its schema must be {error.allowed}", field) from None
     except Exception as error:
         raise _refusal(parameter.annotation, error, field) from error
     text = text or schema.pop("description", None)
@@ -166,7 +166,7 @@ def _described(
 
 def _refusal(hint: object, why: object, field: str) -> InvalidRequestError:
     reason = str(why).strip().splitlines()[0]
-    return InvalidRequestError(field, hint, f"annotated with a type that a tool's parameter can have ({reason})")
+    return InvalidRequestError(field, hint, f"annotated with a type that a tool parameter can have ({reason})")
 
 
 def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:

@@ -131,18 +131,18 @@ class LiteralReader:
 
     def _open(self, bracket: str) -> int:
         if self._frames and self._expected not in ("value", "value or end"):
-            return self._refuse(f"a {self._expected} must stand in place of {bracket}")
+            return self._refuse(f"expected a {self._expected}, found {bracket}")
         if (not self._frames and bracket not in ("{", "call")) or (bracket == "(" and not self._python):
-            return self._refuse(f"{bracket} cannot begin a value there")
+            return self._refuse(f"a value cannot begin with {bracket} here")
         if len(self._frames) == MAX_DEPTH:
-            return self._refuse(f"more than {MAX_DEPTH} brackets inside each other")
+            return self._refuse(f"brackets are nested more than {MAX_DEPTH} levels deep")
         self._frames.append(_Frame(bracket))
         self._expected = "name or end" if self._frames[-1].is_named else "value or end"
         return 1
 
     def _close(self, bracket: str) -> int:
         if not self._frames or _CLOSING[self._frames[-1].bracket] != bracket or "end" not in self._expected:
-            return self._refuse(f"{bracket} closes nothing there")
+            return self._refuse(f"unexpected {bracket}")
         self._add(self._frames.pop().value())
         return 1
 
@@ -157,7 +157,7 @@ class LiteralReader:
         if frame and self._expected == "separator" and character == ("=" if frame.bracket == "call" else ":"):
             self._expected = "value"
             return 1
-        return self._refuse(f"a {self._expected} must stand in place of {character}")
+        return self._refuse(f"expected a {self._expected}, found {character}")
 
     def _add(self, value: Any) -> None:
         """Put a finished value where it belongs."""
@@ -183,7 +183,7 @@ class LiteralReader:
     def _open_string(self, quote: str) -> int:
         is_name = self._expected.startswith("name") and self._frames[-1].bracket == "{"
         if not self._frames or not (is_name or self._expected.startswith("value")):
-            return self._refuse(f"a {self._expected} must stand in place of a string")
+            return self._refuse(f"expected a {self._expected}, found a string")
         self._quote, self._token, self._quotes_seen = quote, [], 0
         self._read = self._in_opening if self._python else self._in_string
         return 1
@@ -219,7 +219,7 @@ class LiteralReader:
             self._token.append(plain[0])
             return plain.end()
         if character != "\\":
-            return position + self._refuse(f"a raw {character!r} cannot stand in a string")
+            return position + self._refuse(f"a raw {character!r} is not allowed in a string")
         self._escaped = True
         self._token.append(character)
         return position + 1
@@ -230,7 +230,7 @@ class LiteralReader:
         try:
             text = raw if "\\" not in raw else _python_text(raw) if self._python else json.loads(f'"{raw}"')
         except ValueError as error:
-            self._refuse(f"a string that is none: {error}")
+            self._refuse(f"invalid string: {error}")
             return
         text = _whole_characters(text)
         if self._expected.startswith("name"):
@@ -243,7 +243,7 @@ class LiteralReader:
     def _open_word(self, text: str, position: int) -> int:
         is_name = self._expected.startswith("name") and self._frames[-1].bracket == "call"
         if not self._frames or not (is_name or self._expected.startswith("value")) or not _WORD.match(text, position):
-            return position + self._refuse(f"a {self._expected} must stand in place of {text[position]!r}")
+            return position + self._refuse(f"expected a {self._expected}, found {text[position]!r}")
         self._token = []
         self._read = self._in_word
         return position
@@ -258,7 +258,7 @@ class LiteralReader:
             if _NAME.fullmatch(word):
                 self._add_name(word)
             else:
-                self._refuse(f"{word[:60]!r} is no name")
+                self._refuse(f"{word[:60]!r} is not a name")
         else:
             self._add_word(word)
         return position
@@ -269,14 +269,14 @@ class LiteralReader:
             self._add(constants[word])
             return
         if not (_PYTHON_NUMBER if self._python else _JSON_NUMBER).fullmatch(word):
-            self._refuse(f"{word[:60]!r} is no value")
+            self._refuse(f"{word[:60]!r} is not a value")
             return
         try:
             number = float(word) if any(mark in word for mark in ".eE") else int(word)
         except ValueError:  # more digits than Python converts
             number = math.inf
         if isinstance(number, float) and not math.isfinite(number):
-            self._refuse("a number beyond all bounds")
+            self._refuse("a number is too large")
         else:
             self._add(number)
 
@@ -293,7 +293,7 @@ def _python_text(raw: str) -> str:
         if body[0] not in "xuUN":
             return match[0]
         if len(body) == 1:
-            raise ValueError(f"{match[0]} is no whole escape")
+            raise ValueError(f"{match[0]} is an incomplete escape")
         return chr(int(body[1:], 16))
 
     return _PYTHON_ESCAPE.sub(character, raw)

@@ -64,7 +64,7 @@ def _parsed(text: str, field: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _of_annotation(node: ast.expr) -> Schema:

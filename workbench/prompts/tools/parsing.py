@@ -245,7 +245,7 @@ class ToolCallParser:
     def _ended_inside(self) -> bool:
         if not self._closing:
             return False
-        self._reason = "the answer ended before the call did"
+        self._reason = "the answer ended before the call was complete"
         self._fail()
         return True
 
@@ -325,11 +325,11 @@ def _read_call(value: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
     name = value.get("name")
     arguments = value.get("arguments", value.get("parameters", {}))
     if unknown := [key for key in value if key not in _CALL_KEYS]:
-        return "", {}, f"a call has no {unknown[0][:64]!r}"
+        return "", {}, f"unknown key {unknown[0][:64]!r} in the call"
     if not isinstance(name, str) or value.get("type", "function") != "function":
-        return "", {}, "a call has a name, and no type but function"
+        return "", {}, "the call needs a name, and its type must be function"
     if not isinstance(arguments, dict) or ("arguments" in value and "parameters" in value):
-        return name, {}, "the arguments of a call are one object"
+        return name, {}, "the arguments of the call must be one object"
     return name, arguments, ""
 
 

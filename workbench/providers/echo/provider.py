@@ -40,20 +40,20 @@ Chunks = AsyncIterator[CompletionResponseStreamChunk]
 
 
 class EchoConfig(ProviderConfig):
-    """What a run config may say under ``config`` of this provider."""
+    """The ``config`` of an ``inline::echo`` provider in a run config."""
 
     models: list[ModelName] = Field(default_factory=lambda: ["echo"])
-    """Models that continue texts and answer in chats."""
+    """Models that continue texts and answer chats."""
     embedding_models: list[ModelName] = Field(default_factory=lambda: ["echo-embedding"])
-    """Models that make embeddings, and nothing else."""
+    """Models that only make embeddings."""
     context_length: int = Field(default=8192, ge=1)
-    """Of prompt and answer together, in words."""
+    """Most words of prompt and answer together."""
     delay_s: float = Field(default=0.0, ge=0, le=60)
-    """Pause before each word."""
+    """Pause before each word, in seconds."""
 
 
 class EchoProvider(InferenceProvider):
-    """``inline::echo``: deterministic, without weights and without torch, for tests, tutorials and first tries.
+    """``inline::echo``: repeats its prompt; needs neither weights nor torch, for tests, tutorials and first tries.
 
     It declares no response formats, no images and no ``repetition_penalty``, so that a refusal can be seen too.
     """

@@ -92,7 +92,7 @@ def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple
         most = dialect.completion_max_logprobs
     if alternatives >= most:
         raise UnsupportedFieldError(
-            "logprobs.top_k", alternatives, f"at most {most - 1}; config.max_logprobs can say more"
+            "logprobs.top_k", alternatives, f"at most {most - 1}; config.max_logprobs can raise the limit"
         )
     # One more than the alternatives, because the sampled token may be among the most probable ones.
     count = alternatives + 1
@@ -104,10 +104,10 @@ def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple
 
 def _format(request: Request, dialect: Dialect, tools: Toolset) -> dict[str, Any]:
     if tools:
-        allowed = "absent where there are tools: an answer in that format could be no call of one"
+        allowed = "absent when tools are given: an answer in that format could not be a tool call"
         raise UnsupportedFieldError("response_format", request.response_format, allowed)
     fields = dialect.response_format(request)
     if fields is None:
-        allowed = "absent in completions: this kind of server has formats in chats alone"
+        allowed = "absent in completions: this kind of server supports formats only in chats"
         raise UnsupportedFieldError("response_format", request.response_format, allowed)
     return fields

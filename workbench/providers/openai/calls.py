@@ -50,7 +50,7 @@ class CallReader:
         if self._open is None:
             if part.index in self._ended and not name:
                 if arguments.strip():
-                    self.faults.append("arguments came after a call was whole")
+                    self.faults.append("arguments arrived after the call was complete")
                 return
             self._ended.discard(part.index)
             self._open = _Written(part.index)
@@ -112,9 +112,9 @@ class CallReader:
         try:
             arguments: Any = plain_json(json.loads(written.arguments or "{}"), "arguments")
         except (ValueError, RecursionError, WorkbenchError):
-            return None, "the arguments of a call are JSON"
+            return None, "the arguments of the call must be valid JSON"
         if not isinstance(arguments, dict):
-            return None, "the arguments of a call are one object"
+            return None, "the arguments of the call must be one object"
         if fault := self._tools.read[name].misfit(arguments, "arguments"):
             return None, fault
         # Some servers give every call the same id, by which no result would find its own.

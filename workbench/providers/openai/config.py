@@ -35,31 +35,31 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class OpenAIConfig(ConfigModel):
-    """What a run config may say under ``config`` of these providers."""
+    """The ``config`` of one of these providers in a run config."""
 
     url: str
-    """Where the API begins, such as ``http://host:8000/v1``; without a user name, a query or a fragment."""
+    """Base URL of the API, such as ``http://host:8000/v1``, without a user name, a query or a fragment."""
     api_token: SecretStr | None = None
-    """Sent as a bearer token; best as ``${env.NAME}``."""
+    """Sent as a bearer token; best given as ``${env.NAME}``."""
     models: list[ModelName] = Field(default_factory=list)
-    """The server's names of the models to serve; empty for all that it lists."""
+    """Names of the server's models to serve; empty serves all that it lists."""
     embedding_models: list[ModelName] = Field(default_factory=list)
-    """Those of them that make embeddings only."""
+    """Names of the server's models that only make embeddings."""
     lacks: list[Ability] = Field(default_factory=list)
-    """What the server does not do, so that requests for it are refused here by name instead of being dropped there."""
+    """Features that the server lacks; requests that need one are refused here instead of being ignored there."""
     max_logprobs: int | None = Field(default=None, ge=1, le=1000)
-    """Most probable tokens that the server tells of at each position; None for what is usual for its kind."""
+    """Most probable tokens that the server can return for a position; None uses the usual limit of its kind."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The name that chats of this server have for it; OpenAI's newest models want the longer one."""
+    """Name of the token limit in this server's chat requests; OpenAI's newest models need the longer one."""
 
     connect_timeout_s: float = Field(default=10.0, gt=0)
-    """Until there is a connection."""
+    """Longest wait for a connection."""
     timeout_s: float = Field(default=300.0, gt=0)
-    """The longest silence of the server, before its first byte and between two of them."""
+    """Longest wait for data from the server, before and during an answer."""
     max_retries: int = Field(default=3, ge=0, le=10)
-    """Further attempts where the server cannot have begun to compute; also after failures where asking is harmless."""
+    """Retries of requests that the server cannot have started, and of those that are harmless to repeat."""
     max_connections: int = Field(default=64, ge=1, le=1024)
-    """Requests on their way at once, on each event loop; more wait their turn."""
+    """Concurrent requests on each event loop; more wait their turn."""
 
     @property
     def token(self) -> str | None:
@@ -88,14 +88,14 @@ class OpenAIConfig(ConfigModel):
     @classmethod
     def _header_value(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
-            raise InvalidRequestError("api_token", "another text", "visible ASCII characters without blanks")
+            raise InvalidRequestError("api_token", "another text", "visible ASCII characters without spaces")
         return value
 
     @field_validator("models", "embedding_models")
     @classmethod
     def _names(cls, value: list[str]) -> list[str]:
         if not all(name.strip() for name in value) or len(set(value)) < len(value):
-            raise InvalidRequestError("models", value, "names of models, each once")
+            raise InvalidRequestError("models", value, "a list of distinct, non-empty model names")
         return value
 
 

@@ -25,15 +25,15 @@ Checked = TypeVar("Checked", bound=BaseModel)
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _REFUSED_BEFORE_COMPUTING = frozenset({429, 503})
 _PASSING = frozenset({408, 500, 502, 504})
-_LOST = "has no such route or model; check config.url, which often ends in /v1, and the model's name"
+_LOST = "has no such route or model; check the model's name and config.url, which often ends in /v1"
 _STATUSES: dict[int, tuple[type[WorkbenchError], str]] = {
     401: (RemoteError, "refused the token of config.api_token"),
     403: (RemoteError, "refused the token of config.api_token"),
     404: (RemoteError, _LOST),
-    408: (RemoteTimeoutError, "took too long by its own measure"),
-    429: (BusyError, "takes no more requests now"),
-    503: (BusyError, "takes no requests now"),
-    504: (RemoteTimeoutError, "took too long by its own measure"),
+    408: (RemoteTimeoutError, "timed out"),
+    429: (BusyError, "accepts no more requests now"),
+    503: (BusyError, "accepts no requests now"),
+    504: (RemoteTimeoutError, "timed out"),
 }
 
 # How servers write that a prompt does not fit: OpenAI and vLLM, TGI, and llama.cpp, which has fields for it as well.
@@ -98,11 +98,11 @@ class Failures:
 
     def wrong_answer(self, what: object) -> RemoteError:
         """For an answer that is not what the API says."""
-        return RemoteError(f"{self._server} answered something else than its API says: {self.told(what)}")
+        return RemoteError(f"{self._server} sent an answer that does not follow its API: {self.told(what)}")
 
     def cut_off(self) -> RemoteConnectionError:
         """For a stream that ends without saying why."""
-        return RemoteConnectionError(f"{self._server} ended its answer before it was whole")
+        return RemoteConnectionError(f"{self._server} ended its answer before it was complete")
 
     def error(self, error: Exception) -> WorkbenchError:
         """The error to raise in place of the client's own, which holds the request and with it the token."""
@@ -111,15 +111,13 @@ class Failures:
         if isinstance(error, openai.APIStatusError):
             return self._of_status(error)
         if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
-            return RemoteTimeoutError(
-                f"{self._server} was silent for too long; config.timeout_s says how long it may be"
-            )
+            return RemoteTimeoutError(f"{self._server} timed out; config.timeout_s sets how long to wait")
         if isinstance(error, openai.APIConnectionError | httpx2.TransportError | httpx2.StreamError):
             cause = error.__cause__ or error
             why = self.told(cause) or type(cause).__name__
-            return RemoteConnectionError(f"{self._server} cannot be reached, or hung up: {why}")
+            return RemoteConnectionError(f"{self._server} cannot be reached, or closed the connection: {why}")
         if isinstance(error, openai.APIError):  # an event in the stream
-            return RemoteError(f"{self._server} broke off its answer: {self.told(_words(error))}")
+            return RemoteError(f"{self._server} stopped its answer with an error: {self.told(_words(error))}")
         return self.wrong_answer(f"{type(error).__name__}: {error}")
 
     def _of_status(self, error: openai.APIStatusError) -> WorkbenchError:
@@ -128,10 +126,10 @@ class Failures:
             return too_long
         if status in {400, 413, 422, 501}:
             kind = UnsupportedFieldError if status == 501 else InvalidRequestError
-            return kind("request", f"HTTP status {status}", f"one that {self._server} takes; it says: {words}")
+            return kind("request", f"HTTP status {status}", f"one that {self._server} accepts; it says: {words}")
         kind_of_error, what = _STATUSES.get(status, (RemoteError, "failed"))
         if 300 <= status < 400:
-            what = "points elsewhere, which is not followed; change config.url"
+            what = "answered with a redirect, which is not followed; change config.url"
         return kind_of_error(f"{self._server} {what} (HTTP {status}): {words}")
 
 

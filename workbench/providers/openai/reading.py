@@ -102,7 +102,7 @@ class AnswerReader:
     def _read_prompt(self, part: Part, choice: Choice) -> Iterator[Piece]:
         positions = choice.prompt_logprobs or part.prompt_logprobs
         if positions is None or part.prompt_token_ids is None:
-            raise UnsupportedFieldError("logprobs.prompt", True, "false: the server did not tell them")
+            raise UnsupportedFieldError("logprobs.prompt", True, "false: the server sent no prompt logprobs")
         self._prompt = prompt_records(positions, part.prompt_token_ids, self._asked.told.alternatives)
         logprobs = [token_logprobs(record) for record in self._prompt]
         yield attach_detail(CompletionResponseStreamChunk(delta="", logprobs=logprobs), self._detail(()))
@@ -120,7 +120,7 @@ class AnswerReader:
     def _check_logprobs(self, text: str, choice: Choice) -> None:
         self._told_logprobs = self._told_logprobs or choice.logprobs is not None
         if self._asked.told.logprobs and text and not self._told_logprobs:
-            raise UnsupportedFieldError("logprobs", "a LogProbConfig", "absent: the server told none; see config.lacks")
+            raise UnsupportedFieldError("logprobs", "a LogProbConfig", "absent: the server sent none; see config.lacks")
 
     def _chunk(
         self, text: str, records: tuple[TokenRecord, ...], stop_reason: StopReason | None = None
@@ -159,18 +159,18 @@ class AnswerReader:
         if stop_reason is None:
             return
         if stop_reason is StopReason.out_of_tokens and not self._params.max_tokens:
-            yield "max_tokens was not given: the server's own limit, or its context, ended the answer"
+            yield "max_tokens was not given: the answer ended at the server's own limit or context length"
         if self._finish_reason == "content_filter":
             yield "the server's content filter ended the answer"
         missing = (self._counted or 0) - self._records
         if self._asked.told.logprobs and missing > 1:  # one may be the token that ends the turn
-            yield f"the server told no logprobs of {missing} of its {self._counted} tokens"
+            yield f"the server sent no logprobs for {missing} of its {self._counted} tokens"
 
     def _lack_of_calls(self, stop_reason: StopReason) -> str:
         if stop_reason is StopReason.out_of_tokens:
             return (
-                "tool_choice is required, and the tokens ran out before a call was whole; "
+                "tool_choice is required, but the token limit was reached before a call was complete; "
                 "raise sampling_params.max_tokens, or shorten the conversation"
             )
         reason = self._calls.faults[-1] if self._calls.faults else "the server's model made none"
-        return f"tool_choice is required, and the answer holds no call: {reason}"
+        return f"tool_choice is required, but the answer contains no tool call: {reason}"

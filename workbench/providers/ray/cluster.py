@@ -47,7 +47,9 @@ def join(address: str | None, cpus: float) -> Any:
             _ours = True
         elif address not in (None, "auto", ray.get_runtime_context().gcs_address):
             here = ray.get_runtime_context().gcs_address
-            raise ConfigError(f"address must be that of the one cluster that this process is part of, {here}")
+            raise ConfigError(
+                f"address must be that of the cluster that this process has already joined, {here}; got {address!r}"
+            )
         _users += 1
     return ray
 
@@ -86,7 +88,7 @@ def _start(ray: Any, address: str | None, cpus: float) -> None:
             _end_processes(error)
             ray.shutdown()
             if attempt == _START_ATTEMPTS:
-                message = f"a Ray cluster could not be started on this machine, {attempt} times over"
+                message = f"a Ray cluster could not be started on this machine in {attempt} attempts"
                 raise RemoteConnectionError(f"{message}: {error}") from error
         else:
             return

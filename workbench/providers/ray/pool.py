@@ -127,7 +127,7 @@ class Pool:
         """Wait before the next attempt; raises `RemoteConnectionError` where that was the last."""
         if attempt >= self._config.retries:
             who = f"provider {self._spec.provider_id}"
-            raise RemoteConnectionError(f"{who}: {attempt + 1} actors were lost over one request: {error}") from None
+            raise RemoteConnectionError(f"{who}: one request lost {attempt + 1} actors: {error}") from None
         await asyncio.sleep(_WAIT_S * attempt)
 
     async def forget(self, identifier: str) -> None:

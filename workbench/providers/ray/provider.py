@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class RayProvider(InferenceProvider):
-    """``inline::ray``: a pool of engines on a Ray cluster; can what its engine can.
+    """``inline::ray``: a pool of engines on a Ray cluster, with the capabilities of its engine.
 
     Nothing is started before the first request.
     """
@@ -52,9 +52,7 @@ class RayProvider(InferenceProvider):
             install = "install it with: pip install 'inference-workbench[ray]'"
             raise ConfigError(f"provider {self.provider_id!r}: {self.provider_type} needs the package 'ray'; {install}")
         if self.config.engine_type == self.provider_type:
-            raise ConfigError(
-                f"provider {self.provider_id!r}: engine_type must be another type than {self.provider_type}"
-            )
+            raise ConfigError(f"provider {self.provider_id!r}: engine_type must not be {self.provider_type} itself")
         spec = Provider(provider_id=self.provider_id, provider_type=self.config.engine_type, config=self.config.engine)
         self._engine = provider_class(spec.provider_type, self.provider_id)(spec)
         """The engine's provider in this process: it knows what is served and checks requests, and loads nothing."""
@@ -189,8 +187,8 @@ def _said(wire: Json) -> str:
 
 def _check_same(told: str, said: str) -> None:
     if told != said:
-        message = "an actor died, and another one went on otherwise than it had begun"
-        raise GenerationError(f"{message}: the engine does not repeat itself; ask again")
+        message = "an actor died, and the one that replaced it gave a different answer"
+        raise GenerationError(f"{message}, so the engine is not deterministic; send the request again")
 
 
 def _prompt(prompt: Any) -> Json:

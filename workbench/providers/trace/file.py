@@ -83,7 +83,7 @@ class TraceWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w" if overwrite else "x", encoding="utf-8")
         except FileExistsError:
-            allowed = "a file that is not there yet; overwrite=True writes over this one"
+            allowed = "a file that does not exist yet; overwrite=True replaces this one"
             raise InvalidRequestError("path", str(path), allowed) from None
         except OSError as error:
             allowed = f"a file that can be written ({reason(error)})"
@@ -129,7 +129,7 @@ def read_trace(path: str | Path) -> Trace:
     except OSError as error:
         raise ConfigError(f"trace {path} cannot be read: {reason(error)}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"trace {path} is no UTF-8 text") from None
+        raise ConfigError(f"trace {path} is not UTF-8 text") from None
     lines = _whole_lines(path, text)
     _check_header(path, lines[0])
     trace = Trace()
@@ -137,7 +137,7 @@ def read_trace(path: str | Path) -> Trace:
         try:
             _take(trace, json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ConfigError(f"trace {path}, line {number}: no record of a model or a call ({error})") from None
+            raise ConfigError(f"trace {path}, line {number}: not a record of a model or a call ({error})") from None
     return trace
 
 
@@ -147,8 +147,8 @@ def _whole_lines(path: Path, text: str) -> list[str]:
     if _is_json(last):  # an editor may have taken the last line's end away
         return [*lines, last]
     if last and lines:
-        why = "the recording was interrupted while it was written"
-        warnings.warn(f"trace {path}: line {len(lines) + 1} breaks off and is left out; {why}", stacklevel=3)
+        why = "the recording was interrupted while writing it"
+        warnings.warn(f"trace {path}: line {len(lines) + 1} is incomplete and was left out: {why}", stacklevel=3)
     return lines or [last]
 
 
@@ -166,7 +166,9 @@ def _check_header(path: Path, line: str) -> None:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ConfigError(f"trace {path} is no trace: its first line must say so; `Workbench.record` makes one")
+        raise ConfigError(
+            f"{path} is not a trace: its first line is not a trace header; record one with `Workbench.record`"
+        )
     if header.get("version") not in _READ:
         read = " and ".join(map(str, _READ))
         raise ConfigError(f"trace {path} has version {header.get('version')}; this workbench reads versions {read}")

@@ -131,8 +131,8 @@ def _played(provider: Provider, folder: Path) -> InferenceProvider:
     if not path.is_file():
         recorded = ", ".join(sorted(one.name.rpartition("-")[0] for one in folder.glob("*.jsonl"))) or "nothing"
         raise ConfigError(
-            f"provider {provider.provider_id!r} was not recorded with this config, and while {PLAY_VARIABLE} is set no "
-            f"model is loaded; {folder} has recordings of {recorded}"
+            f"provider {provider.provider_id!r} was not recorded with this config, and no model is loaded while "
+            f"{PLAY_VARIABLE} is set; {folder} has recordings of {recorded}"
         )
     config = {"path": str(path), "timing": os.environ.get(TIMING_VARIABLE) or "skipped"}
     return TraceProvider(provider.model_copy(update={"config": config}), _playlists.of(path))

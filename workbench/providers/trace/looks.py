@@ -93,7 +93,7 @@ class PlayedInspector:
     def kept(self, position: int) -> KeptPosition:
         if position not in self._looks:
             recorded = ", ".join(map(str, sorted(self._looks)))
-            allowed = f"one that was looked at while this run was recorded: {recorded}"
+            allowed = f"one that was inspected while this run was recorded: {recorded}"
             raise InvalidRequestError("position", position, allowed)
         return kept_from_wire(self._looks[position])
 

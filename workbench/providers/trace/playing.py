@@ -64,7 +64,7 @@ class Playlist:
         alike = [call for call in recorded if call.method == method]
         if not alike:
             methods = sorted({call.method for call in recorded})
-            allowed = f"one for which {method} was recorded; of this one there is {', '.join(methods) or 'nothing'}"
+            allowed = f"one for which {method} was recorded; recorded for this one: {', '.join(methods) or 'nothing'}"
             return NotRecordedError("model", model, allowed)
         nearest = max(alike[:_COMPARED], key=lambda call: _likeness(call.request, request))
         field, given, there = _difference(request, nearest.request)

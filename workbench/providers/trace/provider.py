@@ -40,16 +40,16 @@ _LEFT_WAIT_S = 30.0
 
 
 class TraceConfig(ConfigModel):
-    """What a run config may say under ``config`` of this provider."""
+    """The ``config`` of an ``inline::trace`` provider in a run config."""
 
     path: str = Field(min_length=1)
-    """A file that `Workbench.record` made."""
+    """A trace file written by `Workbench.record`."""
     timing: Literal["kept", "skipped"] = "kept"
-    """Whether tokens come as slowly as they did."""
+    """``kept`` replays tokens at their recorded speed, ``skipped`` without delay."""
 
 
 class TraceProvider(InferenceProvider):
-    """``inline::trace``: serves the models of a recording under their names, and knows what they were asked.
+    """``inline::trace``: replays a recording; serves its models under their names and answers what they were asked.
 
     Any other request is a `NotRecordedError` that says what the nearest recorded one has instead.
     """
@@ -170,8 +170,8 @@ class TraceProvider(InferenceProvider):
     async def _be_left(self, call: RecordedCall) -> None:
         """Whoever stopped a run while it was recorded stops it here too, and finds it running."""
         await asyncio.sleep(_LEFT_WAIT_S)
-        message = f"the recording of this {call.method} ends here, because it was stopped"
-        raise GenerationError(f"{message}; record it to its end, or stop it here too")
+        message = f"the recording of this {call.method} ends here, because the run was stopped"
+        raise GenerationError(f"{message}; record it to its end, or stop the run here too")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -88,11 +88,11 @@ def checked(request: Request) -> Asked:
         request.tools, request.tool_choice, request.tool_prompt_format, parallel=request.parallel_tool_calls
     )
     if request.response_format is not None and use.tools:
-        allowed = "absent where there are tools: an answer in that format could be no call of one"
+        allowed = "absent when tools are given: an answer in that format could not be a tool call"
         raise UnsupportedFieldError("response_format", request.response_format, allowed)
     for index, breakpoint_ in enumerate(request.breakpoints):
         if breakpoint_.tool_call and not use.tools:
-            raise InvalidRequestError(f"breakpoints[{index}].tool_call", True, "absent where there are no tools")
+            raise InvalidRequestError(f"breakpoints[{index}].tool_call", True, "absent unless tools are given")
     return Asked(request, asked_grammar(request.response_format), use)
 
 
@@ -100,5 +100,5 @@ def _check_same_tokens(beginning: Beginning, vocabulary: Vocabulary) -> None:
     """The name of a model may have been given to another one since the tokens were generated."""
     for token in beginning.kept:
         if vocabulary.bytes(token.token_id) != token.bytes:
-            allowed = "that of a run of the model that is served now under this name"
+            allowed = "that of a run of the model that is now served under this name"
             raise InvalidRequestError("position", token.position, allowed)

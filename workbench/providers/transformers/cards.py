@@ -113,7 +113,7 @@ def proof_facts(proof: Proof, card: ModelCard) -> dict[str, Any]:
     """What the card of a loaded model says of what it was found to be able to do."""
     notes = [*card.notes, *proof.notes]
     if card.context_length is None:
-        notes.append(f"its config names no context length: {DEFAULT_CONTEXT_LENGTH} tokens are taken")
+        notes.append(f"its config sets no context length: {DEFAULT_CONTEXT_LENGTH} tokens are assumed")
     return {"switched_off": proof.switched_off, "notes": tuple(dict.fromkeys(notes))}
 
 

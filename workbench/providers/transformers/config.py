@@ -25,27 +25,27 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-
 
 
 class TransformersConfig(ProviderConfig):
-    """What a run config may say under ``config`` of this provider."""
+    """The ``config`` of an ``inline::transformers`` provider in a run config."""
 
     models: list[ModelName] = Field(default_factory=list)
     """Catalog names, local folders or hub ids; a folder is served under its own name."""
     quantization: QuantizationConfig | None = None
-    """None is float32, the reference."""
+    """Precision of the weights; None is float32, the reference."""
     catalog_quantization: QuantizationConfig | None = None
-    """Of the catalog's models, in place of `quantization`; None takes that."""
+    """Precision of the catalog's models; None uses `quantization`."""
     device: Literal["auto", "cpu"] = "auto"
-    """Where models compute; ``auto`` is the CPU, too."""
+    """Device of the models; ``auto`` is the CPU, too."""
     max_active: int = Field(default=16, ge=1, le=256)
-    """Requests of one model that decode together; more wait their turn."""
+    """Most requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)
-    """Memory for keys and values of past prompts, for each model; 0 switches reuse off."""
+    """Memory in MiB for the KV cache of past prompts, for each model; 0 turns reuse off."""
 
     image_root: str | None = None
-    """Folder whose files a ``file:`` URL of an image may name; None reads no files."""
+    """Folder from which images may be read by ``file:`` URL; None reads no files."""
     image_hosts: list[str] = Field(default_factory=list)
-    """Hosts, as ``name`` or ``name:port``, from which images may be fetched; without any, nothing is fetched."""
+    """Hosts, as ``name`` or ``name:port``, from which images may be fetched; empty fetches none."""
     image_networks: list[str] = Field(default_factory=list)
-    """Networks that are not public, such as ``10.1.0.0/16``, in which those hosts may lie."""
+    """Private networks, such as ``10.1.0.0/16``, in which those hosts may be."""
 
     def precision_of(self, model: ModelDef) -> Precision:
         """Return how the weights of a model are held: as its registration says, else as this config does.
@@ -75,7 +75,7 @@ class TransformersConfig(ProviderConfig):
     @classmethod
     def _folder(cls, value: str | None) -> str | None:
         if value is not None and not (value and typed_path(value, "image_root").is_dir()):
-            raise InvalidRequestError("image_root", value, "a folder that is there")
+            raise InvalidRequestError("image_root", value, "an existing folder")
         return value
 
     @field_validator("image_hosts")

@@ -55,7 +55,7 @@ class EngineInspector:
     def _engine(self) -> Engine:
         engine = self._weak_engine()
         if engine is None:
-            raise ClosedError("the model of this run was closed, and its logits went with it")
+            raise ClosedError("the model of this run was closed, so its logits are gone")
         return engine
 
 

@@ -204,7 +204,7 @@ def _held_together(prompts: Iterator[EncodedPrompt], requests: Sequence[Request]
     for prompt in prompts:
         held += sum(placed.image.nbytes for placed in prompt.images)
         if held > _MAX_IMAGE_BYTES:
-            allowed = f"a batch whose images take up at most {_MAX_IMAGE_BYTES // 2**20} MiB as the model reads them"
-            raise InvalidRequestError(requests[len(made)].field, f"{held / 2**20:.0f} MiB up to here", allowed)
+            allowed = f"a batch with at most {_MAX_IMAGE_BYTES // 2**20} MiB of preprocessed images"
+            raise InvalidRequestError(requests[len(made)].field, f"{held / 2**20:.0f} MiB so far", allowed)
         made.append(prompt)
     return made

@@ -14,7 +14,7 @@ def rendered(served: CausalModel, prompt: str | list[Message], use: ToolUse) -> 
     encoder, model = served.encoder, served.engine.model
     if isinstance(prompt, str):
         if use.tools:
-            raise InvalidRequestError("tools", f"{len(use.tools)} tools", "absent where the prompt is a text")
+            raise InvalidRequestError("tools", f"{len(use.tools)} tools", "absent when the prompt is a text")
         encoded = encoder.text_prompt(prompt, "prompt")
     else:
         encoded = use.prompt(encoder, prompt, "prompt")

@@ -35,14 +35,14 @@ class AskedGrammar:
         try:
             value = json.loads(text)
         except ValueError:  # a stop string ended it, or the caller did
-            return f"the answer is no whole JSON, which {self.field} asks for"
+            return f"the answer is not complete JSON, which {self.field} requires"
         reason = self.schema.misfit(value, "answer")
         return f"the answer does not fit {self.field}: {reason}" if reason else None
 
 
 def cut_note(field: str) -> str:
     """Return what is said of an answer whose tokens did not reach."""
-    return f"the answer is cut: its tokens ran out before what {field} asks for was whole"
+    return f"the answer is cut off: the token limit was reached before {field} was satisfied"
 
 
 def asked_grammar(response_format: object) -> AskedGrammar | None:

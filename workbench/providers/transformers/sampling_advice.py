@@ -58,23 +58,25 @@ def read_advice(folder: Path) -> Advice:
     try:
         SamplingParams(**given)
     except InvalidRequestError as error:
-        return Advice({}, (f"the advice of generation_config.json is no sampling: {error}",))
+        return Advice({}, (f"the sampling settings of generation_config.json are not valid: {error}",))
     notes = []
     if not advised.get("do_sample"):
         given = {name: value for name, value in given.items() if name == "repetition_penalty" and value != 1}
     elif given.get("top_p", 1) < 1 or not given.get("top_k"):
         if given.pop("top_k", 0):
-            notes.append(f"generation_config.json also has top_k {advised['top_k']}: a strategy here takes one of both")
+            notes.append(
+                f"top_k {advised['top_k']} of generation_config.json is left out: a strategy takes top_p or top_k"
+            )
         given = {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0} | given
     else:
         given.pop("top_p", None)
         given = {"strategy": "top_k", "temperature": 1.0} | given
     others = [name for name in _OTHERS if advised.get(name) not in (None, [], 0, _NEUTRAL.get(name))]
     if others:
-        notes.append(f"generation_config.json also sets {', '.join(others)}, which nothing here applies")
+        notes.append(f"generation_config.json also sets {', '.join(others)}: not supported")
     if given:
         told = ", ".join(f"{name} {value}" for name, value in given.items())
         notes.insert(
-            0, f"generation_config.json advises {told}: offered as sampling_defaults, and not applied by itself"
+            0, f"generation_config.json recommends {told}: available as sampling_defaults, not applied automatically"
         )
     return Advice(given, tuple(notes))

@@ -12,7 +12,6 @@ from workbench import catalog
 from workbench.engine.constraints import Grammars
 from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
 from workbench.engine.loading import LoadedModel, load
-from workbench.engine.proof import LOST
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, InvalidRequestError, NumericalError, UnsupportedFieldError
 from workbench.prompts.encoding import PromptEncoder
@@ -185,7 +184,9 @@ class ServedModels:
 def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> tuple[list[list[float]], int]:
     """All texts are checked before the first is computed, so that one bad text costs nothing."""
     if "embeddings" in model.engine.model.proof.switched_off:
-        raise UnsupportedFieldError("model", model.engine.model.name, f"one that embeds: {LOST['embeddings']}")
+        raise UnsupportedFieldError(
+            "model", model.engine.model.name, "one that makes embeddings; this one returns no last hidden states"
+        )
     prompts = []
     for index, text in enumerate(texts):
         prompts.append(model.encoder.encode_text(text, f"contents[{index}]"))

@@ -52,7 +52,7 @@ class ToolUse:
         syntax = encoder.tool_syntax(self.prompt_format)
         if not self.tools or syntax.value == self.prompt_format.value or self.prompt_format is ToolPromptFormat.json:
             return None
-        return f"tool_prompt_format {self.prompt_format} is not used: the model's own template writes calls as {syntax}"
+        return f"tool_prompt_format {self.prompt_format} is ignored: the model's chat template writes calls as {syntax}"
 
 
 def checked_tools(

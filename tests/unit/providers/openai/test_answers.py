@@ -254,7 +254,7 @@ async def test_tokens_of_which_no_logprob_was_told_are_counted_in_a_note(
     server.script("/v1/chat/completions", Stream([entry, *chat_events(usage={"completion_tokens": 4})]))
     detail = detail_of(await make().chat_completion("small", HELLO, logprobs=LogProbConfig()))
     assert detail is not None
-    assert detail.notes == ("the server told no logprobs of 3 of its 4 tokens",)
+    assert detail.notes == ("the server sent no logprobs for 3 of its 4 tokens",)
 
 
 async def test_no_limit_of_ours_and_an_answer_out_of_tokens_is_told(server: ScriptedServer, make: MakeProvider) -> None:

@@ -250,7 +250,10 @@ class Refusing(FakeRun):
     "problem, words",
     [
         (UnsupportedFieldError("position", "m", "one of a run whose model is in this process"), "only models in this"),
-        (InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"), "still kept, from 5 to 9"),
+        (
+            InvalidRequestError("position", 3, "one with logits still available, from 5 to 9"),
+            "still available, from 5 to 9",
+        ),
         (ClosedError("the model of this run was closed, so its logits are gone"), "its logits are gone"),
         (MemoryError(), "MemoryError"),
     ],

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, StopReason, validate_sampling
 from workbench.protocol.sampling import is_count
 from workbench.providers.requests import Request
 from workbench.records import Beginning
-
-if TYPE_CHECKING:
-    from workbench.run import Run
+from workbench.run_protocols import RunLike
 
 
-def branched(
-    run: Run[Any, Any], position: int, token_id: int | None, sampling_params: SamplingParams | None
-) -> Request:
+def branched(run: RunLike, position: int, token_id: int | None, sampling_params: SamplingParams | None) -> Request:
     """The request of a run that keeps the first ``position`` tokens and goes on with ``token_id``, if that is given.
 
     Raises:
@@ -45,7 +40,7 @@ def branched(
     return replace(run.request, sampling_params=params.model_copy(), beginning=beginning)
 
 
-def extended(run: Run[Any, Any], max_tokens: int | None) -> Request:
+def extended(run: RunLike, max_tokens: int | None) -> Request:
     """The request of a run that goes on where this one was stopped or cut off.
 
     Raises:
@@ -61,14 +56,14 @@ def extended(run: Run[Any, Any], max_tokens: int | None) -> Request:
     return branched(run, len(run.tokens), None, params)
 
 
-def repeated(run: Run[Any, Any], seed: int | None) -> Request:
+def repeated(run: RunLike, seed: int | None) -> Request:
     """The same request anew, with that seed or a fresh one."""
     params = run.sampling_params.model_copy(update={"seed": seed})
     validate_sampling(params)
     return replace(run.request, sampling_params=params)
 
 
-def _in_all(run: Run[Any, Any], more: int | None) -> int:
+def _in_all(run: RunLike, more: int | None) -> int:
     """``max_tokens`` of an answer that goes on; by default what was left, and where nothing was, as many again."""
     there, limit = len(run.tokens), run.sampling_params.max_tokens or 0
     if more is not None:

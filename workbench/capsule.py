@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
@@ -26,8 +26,7 @@ from workbench.protocol.base import ProtocolModel
 
 if TYPE_CHECKING:
     from workbench.records import ModelCard, Prompt
-    from workbench.run import Run
-    from workbench.session import Workbench
+    from workbench.run_protocols import RunLike
 
 FORMAT: Final = "workbench-capsule"
 VERSION: Final = 1
@@ -185,8 +184,11 @@ class Capsule(_Part):
     __str__ = __repr__
 
 
-def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
-    """The capsule of a run that has ended.
+def capsule_of(run: RunLike, card: Callable[[str], ModelCard]) -> Capsule:
+    """Return the capsule of a run that has ended.
+
+    Args:
+        card: returns the facts of the run's model.
 
     Raises:
         InvalidRequestError: it has not ended yet.
@@ -202,7 +204,7 @@ def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
     begun = run.request.beginning.token_ids if run.request.beginning else ()
     return Capsule(
         request=made,
-        model=_model(bench.card(made.model), prompt),
+        model=_model(card(made.model), prompt),
         machine=_machine(),
         prompt_ids=None if prompt is None else [token.token_id for token in prompt.tokens],
         tokens=[
@@ -215,7 +217,7 @@ def capsule_of(bench: Workbench, run: Run[Any, Any]) -> Capsule:
     )
 
 
-def _prompt(run: Run[Any, Any]) -> Prompt | None:
+def _prompt(run: RunLike) -> Prompt | None:
     try:
         return run.render()
     except (UnsupportedFieldError, NotRecordedError):

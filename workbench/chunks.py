@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from workbench.protocol import (
@@ -27,13 +27,15 @@ class Chunks(Generic[Chunk, Response]):
     _changed: threading.Condition
     _chunks: list[Chunk]
     """So far; only ever appended to."""
-    _fold: Callable[[Sequence[Chunk]], Response]
 
     @property
     def done(self) -> bool:
         raise NotImplementedError
 
     def cancel(self) -> None:
+        raise NotImplementedError
+
+    def _response(self) -> Response:
         raise NotImplementedError
 
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]:
@@ -104,4 +106,4 @@ class Chunks(Generic[Chunk, Response]):
         except asyncio.CancelledError:
             self.cancel()  # whoever awaited it was cancelled
             raise
-        return self._fold(self._chunks)
+        return self._response()

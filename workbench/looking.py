@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from workbench.records import Prompt
-
 
 class Looking:
     """What a run offers to whoever looks back at it; looking changes nothing."""
@@ -32,16 +29,6 @@ class Looking:
     call_opening: str
     """What a tool call begins with in the model's text; empty without tools whose calls are read here."""
     _openers: Openers | None = None
-    _render: Callable[[], Prompt]
-
-    def render(self) -> Prompt:
-        """Return the prompt of this run, text and tokens, as `Workbench.render` does.
-
-        Raises:
-            UnsupportedFieldError: the model's provider cannot render prompts.
-            ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
-        """
-        return self._render()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row per token: position, token_id, text, logprob, probability, rank, entropy."""

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from workbench.branching import branched, extended, repeated
+from workbench.capsule import Capsule, capsule_of
 from workbench.chunks import Chunk, Chunks, Response, StreamChunk
 from workbench.errors import UnsupportedFieldError
 from workbench.looking import Looking
 from workbench.protocol import CompletionResponseStreamChunk, SamplingParams, StopReason, ToolCall, ToolCallDelta
-from workbench.providers.folding import Answer
+from workbench.providers.folding import Answer, response
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
-from workbench.records import Breakpoint, CallAttempt, Control, Inspector, RunProgress, TokenRecord, Usage, detail_of
+from workbench.records import (
+    Breakpoint,
+    CallAttempt,
+    Control,
+    Inspector,
+    Prompt,
+    RunProgress,
+    TokenRecord,
+    Usage,
+    detail_of,
+)
+from workbench.run_protocols import RunHost, RunState
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    from workbench.background import BackgroundLoop
-    from workbench.capsule import Capsule
-    from workbench.records import Prompt
-
-RunState = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
 
 
 class Run(Looking, Chunks[Chunk, Response]):
@@ -47,11 +53,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         request: Request,
         *,
         chunks: AsyncIterator[Chunk],
-        fold: Callable[[Sequence[Chunk]], Response],
-        loop: BackgroundLoop,
-        capsule: Callable[[Run[Chunk, Response]], Capsule],
-        render: Callable[[], Prompt],
-        start: Callable[[Request, Run[Any, Any] | None, int | None], Any],
+        host: RunHost,
         parent: Run[Any, Any] | None = None,
         branched_at: int | None = None,
     ) -> None:
@@ -87,18 +89,15 @@ class Run(Looking, Chunks[Chunk, Response]):
         self.inspector: Inspector | None = None
         self._answer = Answer()
         self._chunks: list[Chunk] = []
-        self._fold = fold
-        self._make_capsule = capsule
         self._capsule: Capsule | None = None
-        self._render = render
-        self._start = start
+        self._host = host
         self.call_opening = ""
         self._changed = threading.Condition()
         self._listeners: list[Callable[[Run[Any, Any]], None]] = []
         if request.control is not None:
             request.control.listener = self._pause_told
             request.control.on_progress = self._take_progress
-        self._future: Future[None] = loop.start(self._consume(chunks))
+        self._future: Future[None] = host.spawn(self._consume(chunks))
         self._future.add_done_callback(self._settle)
 
     # ------------------------------------------------------------------------------------------------ reading
@@ -159,7 +158,16 @@ class Run(Looking, Chunks[Chunk, Response]):
             raise TimeoutError(f"{self.id} is still {self.state} after {timeout:g} s; it continues")
         if self.error is not None:
             raise self.error
-        return self._fold(self._chunks)
+        return self._response()
+
+    def render(self) -> Prompt:
+        """Return the prompt of this run, text and tokens, as `Workbench.render` does.
+
+        Raises:
+            UnsupportedFieldError: the model's provider cannot render prompts.
+            ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
+        """
+        return self._host.render(self.request)
 
     @property
     def capsule(self) -> Capsule:
@@ -172,7 +180,7 @@ class Run(Looking, Chunks[Chunk, Response]):
             ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
         """
         if self._capsule is None:
-            self._capsule = self._make_capsule(self)
+            self._capsule = capsule_of(self, self._host.card)
         return self._capsule
 
     def cancel(self) -> None:
@@ -236,8 +244,12 @@ class Run(Looking, Chunks[Chunk, Response]):
         """Start the same request again with ``seed``, or a new random seed; a branch keeps the same tokens."""
         return self._asked(repeated(self, seed), self.parent, self.branched_at)
 
+    def _response(self) -> Response:
+        folded: Response = response(self.request, self._chunks)
+        return folded
+
     def _asked(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
-        run: Self = self._start(request, parent, branched_at)
+        run: Self = self._host.start(request, parent, branched_at)
         return run
 
     def _brake(self) -> Control:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from workbench.background import BackgroundLoop
-from workbench.capsule import capsule_of
 from workbench.conversing import AnswerChoice, Approve, ChatRun, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.prompts.tools.definitions import Toolset
@@ -38,7 +37,6 @@ from workbench.protocol import (
     sampling_conflict,
 )
 from workbench.providers.capabilities import refuse_method
-from workbench.providers.folding import chat_response, completion_response
 from workbench.providers.requests import Request, snapshot
 from workbench.reading import Reading, reading_chunks, reading_request
 from workbench.records import Breakpoint, Control
@@ -47,13 +45,14 @@ from workbench.stack import Stack
 from workbench.stack.naming import model_from
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.records import ModelCard, Prompt, Score
     from workbench.widgets import ChatView, CompareView, Playground, ReadView
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
-AnyRun = TypeVar("AnyRun", bound=Run[Any, Any])
 
 
 class Workbench:
@@ -159,7 +158,8 @@ class Workbench:
         control = Control(can_pause=self.capabilities(_name(request.model)).pause)
         request = replace(snapshot(request), control=control)
         chunks = self.inference.stream(request)
-        return self._run(Run, request, chunks, start=self.start, parent=parent, branched_at=branched_at)
+        host = _Host(self, self._loop, self.start)
+        return Run(self._run_id(), request, chunks=chunks, host=host, parent=parent, branched_at=branched_at)
 
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> Reading:
         """Measure how probable each token of a text is to a model, and return the run at once.
@@ -463,30 +463,10 @@ class Workbench:
         request = replace(snapshot(request), control=Control(can_pause=False))
         render = partial(self.inference.render, request.model, request.text)
         chunks = reading_chunks(request, self.inference.stream(request), render)
-        return self._run(Reading, request, chunks, start=self._read)
+        return Reading(self._run_id(), request, chunks=chunks, host=_Host(self, self._loop, self._read))
 
-    def _run(self, kind: type[AnyRun], request: Request, chunks: AsyncIterator[Any], **origin: Any) -> AnyRun:
-        fold: Any = chat_response if request.is_chat else completion_response
-        return kind(
-            f"run-{next(self._numbers)}",
-            request,
-            chunks=chunks,
-            fold=partial(fold, wants_logprobs=request.logprobs is not None),
-            loop=self._loop,
-            capsule=partial(capsule_of, self),
-            render=partial(self._given, request),
-            **origin,
-        )
-
-    def _given(self, request: Request) -> Prompt:
-        if not request.is_chat:
-            return self.render(request.text, model=request.model)
-        return self.render(
-            list(request.messages),
-            tools=list(request.tools),
-            tool_prompt_format=request.tool_prompt_format,
-            model=request.model,
-        )
+    def _run_id(self) -> str:
+        return f"run-{next(self._numbers)}"
 
     def _model(self, model: str | None, kind: str = "causal") -> str:
         if model is not None:
@@ -496,6 +476,32 @@ class Workbench:
                 if known.provider.card(known.model.identifier).kind == kind:
                     return known.name
         raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """What a run needs from its workbench: see `RunHost`."""
+
+    bench: Workbench
+    loop: BackgroundLoop
+    start: Callable[..., Any]
+    """Starts another run of the same kind."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
+        return self.loop.start(coroutine)
+
+    def card(self, model: str) -> ModelCard:
+        return self.bench.card(model)
+
+    def render(self, request: Request) -> Prompt:
+        if not request.is_chat:
+            return self.bench.render(request.text, model=request.model)
+        return self.bench.render(
+            list(request.messages),
+            tools=list(request.tools),
+            tool_prompt_format=request.tool_prompt_format,
+            model=request.model,
+        )
 
 
 def _sampling(params: SamplingParams | None) -> SamplingParams:

@@ -154,7 +154,7 @@ def test_logits_that_are_gone_leave_a_gap_and_nothing_else() -> None:
     class Forgetful(FakeRun):
         def logprobs(self, position: int) -> Any:
             if position < 2:
-                raise InvalidRequestError("position", position, "one whose logits are still kept")
+                raise InvalidRequestError("position", position, "one with logits still available")
             return super().logprobs(position)
 
     run = Forgetful()

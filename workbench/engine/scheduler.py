@@ -177,8 +177,8 @@ class Engine:
             raise ClosedError("the model of this run was closed, so its logits are gone")
         if kept is None:
             positions = self._kept.positions(handle.number)
-            held = f"from {positions[0]} to {positions[-1]}" if positions else "in a newer run; this one has none left"
-            raise InvalidRequestError("position", position, f"one whose logits are still kept, {held}")
+            left = f"from {positions[0]} to {positions[-1]}" if positions else "in a newer run; this one has none left"
+            raise InvalidRequestError("position", position, f"one with logits still available, {left}")
         return kept
 
     def close(self, timeout_s: float | None = 10.0) -> None:

@@ -151,7 +151,7 @@ class InferenceProvider(ProtocolMethods):
         if not self.capabilities.register:
             lacking(self, "register", model.identifier)
         if (precision := model.metadata.get("precision")) is not None:
-            allowed = f"absent: {self.provider_type} does not load the weights itself"
+            allowed = f"left out: {self.provider_type} does not load the weights itself"
             raise UnsupportedFieldError("metadata.precision", precision, allowed)
         self.serve(model)
 

@@ -61,9 +61,7 @@ def _revealed(value: Any, path: str) -> Any:
     if not isinstance(value, str):
         return value
     if "${env." in ENVIRONMENT.sub("", value):
-        raise ConfigError(
-            f"{path} must refer to the environment as ${{env.NAME}}, where NAME has letters, digits and _"
-        )
+        raise ConfigError(f"{path} must refer to the environment as ${{env.NAME}}, where NAME is letters, digits and _")
 
     def from_environment(match: re.Match[str]) -> str:
         name = match[1]

@@ -111,7 +111,7 @@ class Registry:
             if taken == model and key in self._listed:
                 return
             if taken is not None and taken.llama_model != model.llama_model:
-                allowed = f"a name that {model.provider_id} does not use for {taken.llama_model}"
+                allowed = f"a name that {model.provider_id} does not already use for {taken.llama_model}"
                 raise InvalidRequestError("identifier", model.identifier, allowed)
             await to_its_end(self._register(provider, model.model_copy(deep=True), is_new=taken is None))
 
@@ -219,7 +219,7 @@ class Registry:
         async with self._turns.of(self._turn(key)):
             try:
                 if (listed := self._models.get(key)) and listed.llama_model != row.llama_model:
-                    allowed = f"a name that {row.provider_id} does not use for {listed.llama_model}"
+                    allowed = f"a name that {row.provider_id} does not already use for {listed.llama_model}"
                     raise InvalidRequestError("identifier", row.identifier, allowed)
                 await self._providers[row.provider_id].register_model(model)
             except WorkbenchError as error:

@@ -243,7 +243,7 @@ async def test_what_is_refused_after_a_restart_is_a_warning_and_kept_until_it_is
 async def test_the_config_wins_over_what_was_registered_under_the_same_name(store: RegistrationStore) -> None:
     await registry_of(store, a=FakeProvider()).register_model(definition("new", "a", "old-weights"))
     after = registry_of(store, a=FakeProvider("new"))
-    with pytest.warns(UserWarning, match="does not use for weights"):
+    with pytest.warns(UserWarning, match="does not already use for weights"):
         await after.open()
     assert after.find("new").model.llama_model == "weights"
 

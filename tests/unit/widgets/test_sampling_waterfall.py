@@ -251,7 +251,7 @@ class Refusing(FakeRun):
     [
         (UnsupportedFieldError("position", "m", "in a run whose model is in this process"), "only models in this"),
         (
-            InvalidRequestError("position", 3, "one whose logits are still kept, from 5 to 9"),
+            InvalidRequestError("position", 3, "one with logits still available, from 5 to 9"),
             "The logits of token 4 are not",
         ),
         (ClosedError("the model of this run was closed, so its logits are gone"), "its logits are gone"),

@@ -81,14 +81,14 @@ class OpenAIConfig(ConfigModel):
             whole = False
         # What stands in a URL is shown in messages and logs, so no secret may.
         if not whole or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"[^\x21-\x7e]|\\", value):
-            raise InvalidRequestError("url", "another text", allowed)
+            raise InvalidRequestError("url", "another value", allowed)
         return value.rstrip("/")
 
     @field_validator("api_token")
     @classmethod
     def _header_value(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
-            raise InvalidRequestError("api_token", "another text", "visible ASCII characters without spaces")
+            raise InvalidRequestError("api_token", "another value", "visible ASCII characters without spaces")
         return value
 
     @field_validator("models", "embedding_models")

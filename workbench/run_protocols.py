@@ -1,0 +1,55 @@
+"""The shape of a run, for code that reads one, and of what a run needs from the workbench that starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from workbench.protocol import SamplingParams, StopReason
+    from workbench.providers.requests import Request
+    from workbench.records import Inspector, ModelCard, Prompt, TokenRecord
+
+RunState: TypeAlias = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
+
+
+class RunLike(Protocol):
+    """A run as capsules and branches read it; `workbench.run.Run` documents each attribute."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def sampling_params(self) -> SamplingParams: ...
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def tokens(self) -> Sequence[TokenRecord]: ...
+    @property
+    def prompt_tokens(self) -> tuple[TokenRecord, ...]: ...
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def stop_reason(self) -> StopReason | None: ...
+    @property
+    def inspector(self) -> Inspector | None: ...
+    def render(self) -> Prompt: ...
+
+
+class RunHost(Protocol):
+    """What a run needs from its workbench."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
+        """Schedule a coroutine on the workbench's event loop."""
+
+    def start(self, request: Request, parent: Any = None, branched_at: int | None = None) -> Any:
+        """Start another run of the same kind; see `Workbench.start`."""
+
+    def render(self, request: Request) -> Prompt:
+        """Return the prompt of a request, as its model receives it."""
+
+    def card(self, model: str) -> ModelCard:
+        """Return the facts of a model, without loading it."""

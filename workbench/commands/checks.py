@@ -123,7 +123,7 @@ def settings() -> Iterator[Finding]:
         advice = f"set {name} to a writable folder"
         yield _told(
             name,
-            os.environ.get(name, "not set, so the platform's default folder"),
+            os.environ.get(name, "not set; using the default folder"),
             partial(_check_writable, name, folder),
             advice,
         )

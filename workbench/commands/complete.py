@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands import opening, output
-from workbench.commands.format_options import add_format_options, response_format
+from workbench.commands.format_options import add_format_options, named_format, response_format
 from workbench.commands.parsing import add_command
 from workbench.commands.sampling_options import add_sampling_options, sampling_params
 from workbench.errors import InvalidRequestError
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     # The newline that ends a piped text is the pipe's, and a prompt that ends in one continues differently.
     prompt = sys.stdin.read().removesuffix("\n") if args.prompt == "-" else args.prompt
     bench, model = opening.open_from(args)
-    with bench:
+    with bench, named_format(args):
         completion = bench.completion(
             prompt, model=model, sampling_params=params, logprobs=logprobs, response_format=asked
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
@@ -37,6 +39,18 @@ def response_format(args: argparse.Namespace) -> ResponseFormat | None:
             raise InvalidRequestError("--regex", args.regex, "a non-empty pattern")
         return RegexResponseFormat(regex=args.regex)
     return None
+
+
+@contextmanager
+def named_format(args: argparse.Namespace) -> Iterator[None]:
+    """Let errors about the response format that are raised inside name the option that was given."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        if error.field.partition(".")[0] != "response_format":
+            raise
+        option = "--regex" if args.json_schema is None else "--json-schema"
+        raise type(error)(option, error.given, error.allowed) from None
 
 
 def _schema(given: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from workbench.errors import ContextLengthError, ModelNotFoundError, NumericalError
+from workbench.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NumericalError
 from workbench.protocol import JsonSchemaResponseFormat, RegexResponseFormat, SamplingStrategy, StopReason
 from workbench.stack.registrations import FILE_NAME, RegistrationStore, StoredRegistration
 
@@ -330,3 +330,10 @@ def test_a_format_that_cannot_be_is_bad_usage_that_names_its_option(
     assert outcome.code == 2
     assert told in outcome.err
     assert bench.opened == 0
+
+
+@pytest.mark.parametrize("options", [["--regex", "("], ["--json-schema", '{"type": "foo"}']])
+def test_a_format_that_a_model_refuses_names_its_option_too(cli: Cli, bench: FakeWorkbench, options: list[str]) -> None:
+    bench.says(error=InvalidRequestError("response_format.regex", "(", "a regular expression"))
+    outcome = cli("complete", "x", *options)
+    assert (outcome.code, outcome.err) == (2, f"workbench: {options[0]} must be a regular expression; got '('\n")

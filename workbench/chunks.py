@@ -21,7 +21,7 @@ Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse
 
 
 class Chunks(Generic[Chunk, Response]):
-    """What a run offers to whoever reads it as a stream."""
+    """Stream interface of a run: iterate over its chunks, or await its response."""
 
     error: BaseException | None
     _changed: threading.Condition

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Looking:
-    """What a run offers to whoever looks back at it; looking changes nothing."""
+    """Inspection methods of a run; they do not change it."""
 
     model: str
     tokens: list[TokenRecord]

@@ -89,7 +89,7 @@ def test_the_colour_tells_what_its_legend_says(modules: ModuleHost) -> None:
         ("entropy", "08 bits", "0.520"),
         ("none", "", ""),
     ]:
-        modules.browser.get_by_label("Colour", exact=True).select_option(choice)
+        modules.browser.get_by_label("Color", exact=True).select_option(choice)
         modules.carry()
         assert view.color_by == choice
         assert modules.browser.locator(".wb-legend").inner_text().replace("\n", "") == legend

@@ -68,7 +68,7 @@ _ENTRIES = (
         licence="Apache-2.0",
         parameters=22_713_216,
         context_length=256,
-        description="English sentence embeddings: 384 dimensions, mean pooling, normalised.",
+        description="English sentence embeddings: 384 dimensions, mean pooling, normalized.",
         download_bytes=83_506_384,
         disk_bytes=91_600_000,
     ),

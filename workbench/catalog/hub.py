@@ -63,7 +63,7 @@ def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
     except errors.RepositoryNotFoundError as error:
         raise UnknownModelError(
             f"the hub has no model {repo_id!r}, or it is private and this account has no access "
-            f"(log in with `hf auth login`). Check the spelling of organisation and name."
+            f"(log in with `hf auth login`). Check the spelling of organization and name."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError) as error:
         if isinstance(error.__cause__, errors.HfHubHTTPError):  # it answered; there is a network

@@ -26,7 +26,7 @@ def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
         find_entry(llama_model)
     raise UnknownModelError(
         f"{llama_model[:200]!r} is not a model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
-        f"a folder (/path/to/model or ./model), or a hub id (organisation/name)."
+        f"a folder (/path/to/model or ./model), or a hub id (organization/name)."
     )
 
 

@@ -173,8 +173,10 @@ class Repl:
         elif name == "/reset":
             conversation.reset()
             print("(conversation cleared)")
-        else:
+        elif name == "/help":
             print(_HELP)
+        else:
+            raise InvalidRequestError("command", name, "one that /help lists, with its argument")
 
 
 def _edit_lines() -> None:

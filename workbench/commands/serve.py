@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "WORKBENCH_TOKEN"  # noqa: S105 (its name)
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", re.IGNORECASE)
-_HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|[0-9a-fA-F:]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|[0-9a-fA-F]*(:[0-9a-fA-F]*){2,}")
 _TOKEN = re.compile(r"[!-~]*")
 
 _NOTES = f"""

@@ -58,7 +58,7 @@ class StreamView(WorkbenchWidget):
         sync=True
     )
     color_by = traitlets.Enum(
-        COLORS, "surprisal", help="What the colour of a token shows: surprisal, probability, entropy or none."
+        COLORS, "surprisal", help="What the color of a token shows: surprisal, probability, entropy or none."
     ).tag(sync=True)
     show_whitespace = traitlets.Bool(False, help="Whether spaces, line ends and invisible characters are marked.").tag(
         sync=True

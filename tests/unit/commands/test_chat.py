@@ -109,11 +109,21 @@ def test_save_to_a_place_that_cannot_be_written_is_said_and_the_chat_goes_on(
     assert f"got '{tmp_path}"[:60] in outcome.err
 
 
-@pytest.mark.parametrize("command", ["/help", "/nonsense", "/save"])
-def test_help_lists_the_commands(chat: Chat, bench: FakeWorkbench, command: str) -> None:
-    outcome = chat(command)
+def test_help_lists_the_commands(chat: Chat, bench: FakeWorkbench) -> None:
+    outcome = chat("/help")
     assert all(name in outcome.out for name in ("/system", "/params", "/save", "/reset", "/quit"))
     assert bench.conversations == []
+
+
+@pytest.mark.parametrize("command", ["/nonsense", "/save"])
+def test_what_is_no_command_is_named_and_the_next_line_is_answered(
+    chat: Chat, bench: FakeWorkbench, command: str
+) -> None:
+    bench.says("Hello")
+    outcome = chat(command, "x")
+    assert outcome.err.strip() == f"workbench: command must be one that /help lists, with its argument; got '{command}'"
+    assert outcome.code == 1
+    assert len(bench.conversations) == 1
 
 
 def test_quit_leaves_before_the_next_line(chat: Chat, bench: FakeWorkbench) -> None:

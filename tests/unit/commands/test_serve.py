@@ -109,6 +109,7 @@ def test_without_a_token_it_says_so(config: Path) -> None:
         (("--allow-origin", "x.example"), "--allow-origin"),
         (("--allow-origin", "*"), "--allow-origin"),
         (("--allow-host", "x.example:80"), "--allow-host"),
+        (("--allow-host", "a:80"), "--allow-host"),
         (("--allow-host", ""), "--allow-host"),
     ],
 )

@@ -51,7 +51,7 @@ export function cardRows(card) {
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
     ["Chat template", templateInWords(card)],
     ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "per request" : card.tool_syntax],
-    ["Licence", card.licence],
+    ["License", card.licence],
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Predicted memory", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],

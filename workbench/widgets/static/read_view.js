@@ -91,7 +91,7 @@ function side(store, index, signal) {
 /** @param {Store} store */
 function emptyText(store) {
   if (store.active) return progressInWords(store, "text", Date.now());
-  return store.state === "idle" ? "The text appears here, each token coloured by its surprisal." : "";
+  return store.state === "idle" ? "The text appears here, each token colored by its surprisal." : "";
 }
 
 /** The boxes to paste into. @param {Model} model @param {Store[]} stores @param {AbortSignal} signal */

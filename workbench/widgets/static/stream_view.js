@@ -32,16 +32,16 @@ import { tokenText } from "./token_text.js";
  * each is answered by `{kind: "reply", id, error}` with `error` null or in words.
  */
 
-/** At which the colour is full. */
+/** At which the color is full. */
 const MOST_NATS = 8 * Math.LN2;
 
 /** @param {Unit} unit @returns {Partial<Record<ColorBy, {from: string, to: string, said: string}>>} */
 function legends(unit) {
   const most = information(MOST_NATS, unit, unit === "bits" ? 0 : 1);
   return {
-    surprisal: { from: "0", to: most, said: `Colour and underline show surprisal, from 0 to ${most}` },
-    probability: { from: "100 %", to: "0 %", said: "Colour and underline show probability, from 100 % down to 0 %" },
-    entropy: { from: "0", to: most, said: `Colour and underline show the entropy at each token, from 0 to ${most}` },
+    surprisal: { from: "0", to: most, said: `Color and underline show surprisal, from 0 to ${most}` },
+    probability: { from: "100 %", to: "0 %", said: "Color and underline show probability, from 100 % down to 0 %" },
+    entropy: { from: "0", to: most, said: `Color and underline show the entropy at each token, from 0 to ${most}` },
   };
 }
 
@@ -79,7 +79,7 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** What the colour tells, its legend, and what is made visible. @param {Model} model @param {Store} store @param {AbortSignal} signal */
+/** What the color tells, its legend, and what is made visible. @param {Model} model @param {Store} store @param {AbortSignal} signal */
 function lookBar(model, store, signal) {
   const id = uniqueId("color");
   const choice = h(
@@ -108,7 +108,7 @@ function lookBar(model, store, signal) {
   return h(
     "div",
     { class: "wb-look" },
-    h("label", { for: id, text: "Colour" }),
+    h("label", { for: id, text: "Color" }),
     choice,
     legend,
     h("span", { class: "wb-spacer" }),

@@ -13,8 +13,7 @@ from workbench._version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ finds the same names
     from workbench import catalog, errors, expect, protocol, records, widgets
-    from workbench.capsule import Capsule
-    from workbench.comparing import Comparison
+    from workbench.analysis.comparison import Comparison
     from workbench.errors import (
         BusyError,
         CatalogError,
@@ -120,8 +119,9 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
         TokenRecord,
         Usage,
     )
-    from workbench.replaying import Replay, replay
-    from workbench.session import (
+    from workbench.session.capsule import Capsule
+    from workbench.session.replay import Replay, replay
+    from workbench.session.workbench import (
         Conversed,
         Reading,
         Run,
@@ -252,10 +252,10 @@ _HOMES = (
     "workbench.errors",
     "workbench.protocol",
     "workbench.records",
-    "workbench.capsule",
-    "workbench.comparing",
-    "workbench.replaying",
-    "workbench.session",
+    "workbench.session.capsule",
+    "workbench.analysis.comparison",
+    "workbench.session.replay",
+    "workbench.session.workbench",
 )
 
 

@@ -14,14 +14,14 @@ import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from workbench.capsule import Capsule
-from workbench.distributions import Candidate, Position, first_difference, identities
+from workbench.analysis.distributions import Candidate, Position, first_difference, identities
 from workbench.errors import InvalidRequestError
 from workbench.protocol.sampling import is_count
 from workbench.records import Score, TokenRecord
+from workbench.session.capsule import Capsule
 
 if TYPE_CHECKING:
-    from workbench.run import Run
+    from workbench.session.run import Run
 
     Answer: TypeAlias = "Run[Any, Any] | Score"
     Tokens: TypeAlias = "Run[Any, Any] | Score | Capsule | Sequence[int | str]"

@@ -88,7 +88,7 @@ def logprobs_are_those_of_the_next_token_id() -> None:
 
 
 def stop_strings_are_ignored() -> None:
-    change("workbench.engine.stopping:StopMatcher", "__init__", lambda original: lambda self, _: original(self, ()))
+    change("workbench.stopping:StopMatcher", "__init__", lambda original: lambda self, _: original(self, ()))
 
 
 def scores_are_in_the_order_of_probability() -> None:

@@ -42,11 +42,11 @@ def a_batch_mixes_up_its_rows() -> None:
 
 
 def changed_capsules_are_taken() -> None:
-    change("workbench.capsule", "_check_seals", lambda _: lambda data, seals: None)
+    change("workbench.session.capsule", "_check_seals", lambda _: lambda data, seals: None)
 
 
 def a_replay_finds_no_difference() -> None:
-    change("workbench.replaying", "first_difference", lambda _: lambda one, other: None)
+    change("workbench.session.replay", "first_difference", lambda _: lambda one, other: None)
 
 
 def a_trace_answers_whatever_it_is_asked() -> None:
@@ -137,11 +137,11 @@ def tools_run_without_approval() -> None:
     def made_of(original: Any) -> Any:
         return lambda self, ask, tools, approve, max_rounds: original(self, ask, tools, True, max_rounds)
 
-    change("workbench.conversing:Loop", "__init__", made_of)
+    change("workbench.session.conversation:Loop", "__init__", made_of)
 
 
 def approved_tools_do_not_run() -> None:
-    change("workbench.conversing:Conversation", "result", lambda _: lambda self, call: "")
+    change("workbench.session.conversation:Conversation", "result", lambda _: lambda self, call: "")
 
 
 def bets_are_paid_for_another_word() -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from workbench.benchmarks.contestants import Stream
 from workbench.benchmarks.tasks import TOGETHER
-from workbench.engine.machine import thread_count
 from workbench.errors import GenerationError
+from workbench.machine import thread_count
 
 WHOLE_VOCABULARY = 2**20
 """Logprobs that are asked for: more than any vocabulary has. Megabytes of JSON for each position, but all of them."""

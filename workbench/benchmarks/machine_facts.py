@@ -9,7 +9,7 @@ from importlib import metadata
 
 import torch
 
-from workbench.engine.machine import memory_limit_bytes, processor, processor_features, thread_count
+from workbench.machine import memory_limit_bytes, processor, processor_features, thread_count
 
 _PACKAGES = ("inference-workbench", "torch", "transformers", "xllamacpp", "openvino-genai")
 

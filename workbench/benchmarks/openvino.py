@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.benchmarks.contestants import Stream
-from workbench.engine.machine import thread_count
+from workbench.machine import thread_count
 
 
 class OpenVinoContestant:

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, PreTrain
 from workbench.benchmarks.contestants import Stream
 from workbench.engine.embeddings import EmbeddingModel
 from workbench.engine.loading import load_tokenizer, quiet
-from workbench.engine.machine import thread_count
+from workbench.machine import thread_count
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 

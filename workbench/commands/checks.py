@@ -88,7 +88,7 @@ def cpu() -> Finding:
 
 
 def memory() -> Finding:
-    from workbench.engine.machine import memory_available_bytes, memory_limit_bytes
+    from workbench.machine import memory_available_bytes, memory_limit_bytes
 
     available = memory_available_bytes()
     message = f"{human_size(available)} free of {human_size(memory_limit_bytes())}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workbench.commands.parsing import Subparsers
     from workbench.protocol import LogProbConfig
     from workbench.records import TokenRecord
-    from workbench.session import CompletionRun
+    from workbench.session.workbench import CompletionRun
 
 _EXAMPLES = """
 workbench complete "The capital of France is" --max-tokens 8

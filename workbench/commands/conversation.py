@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ToolChoice,
         ToolDefinition,
     )
-    from workbench.session import ChatRun, Workbench
+    from workbench.session.workbench import ChatRun, Workbench
 
 
 class Conversation:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import ConfigError, InvalidRequestError, StateError
 
 if TYPE_CHECKING:
-    from workbench.session import Workbench
+    from workbench.session.workbench import Workbench
 
 PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -36,7 +36,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def open_workbench(config: dict[str, Any] | Path | None) -> Workbench:
     """The real workbench; tests put a fake one in this function's place."""
-    from workbench.session import Workbench
+    from workbench.session.workbench import Workbench
 
     return Workbench(config=config)
 

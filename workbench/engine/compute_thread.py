@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from workbench.engine.machine import thread_count
+from workbench.machine import thread_count
 
 T = TypeVar("T")
 

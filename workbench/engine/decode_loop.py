@@ -28,9 +28,9 @@ from workbench.engine.generation import Choice, Generation
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
-from workbench.engine.machine import give_back_memory, thread_count
 from workbench.engine.reading import FORCED_CHUNK, Reader
 from workbench.errors import ClosedError
+from workbench.machine import give_back_memory, thread_count
 
 if TYPE_CHECKING:
     from workbench.engine.kernels.rows import Outline

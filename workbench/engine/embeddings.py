@@ -29,13 +29,13 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 
 from workbench.engine.compute_thread import compute_apart
 from workbench.engine.loading import damage_named, load_config, load_tokenizer, load_weights
-from workbench.engine.machine import thread_count
 from workbench.engine.memory import predict
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.sentence_pipeline import Pipeline, weight_shapes
 from workbench.engine.sentence_settings import read_settings
 from workbench.engine.unpadded import fits, hidden_states, remove_padding
 from workbench.errors import InvalidRequestError
+from workbench.machine import thread_count
 from workbench.sentence_parts import LIST
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
-from workbench.engine.machine import memory_available_bytes, memory_limit_bytes
 from workbench.engine.precision import PRECISIONS, Precision, fits_int4, fits_int8
 from workbench.engine.weights import GROUP, shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError
+from workbench.machine import memory_available_bytes, memory_limit_bytes
 
 RESERVE_BYTES = 200 * 2**20
 """Left for keys and values, a step's own tensors and the rest of the process."""

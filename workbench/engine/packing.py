@@ -20,9 +20,9 @@ from workbench.engine.fused import Block, FusedDecoder
 from workbench.engine.kernels.lanes import ROWS
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.step import Shape
-from workbench.engine.machine import thread_count
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.weights import GROUP, Blocks, Int8Blocks, WeightFiles
+from workbench.machine import thread_count
 
 ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 

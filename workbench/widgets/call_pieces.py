@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, dropwhile
 
-from workbench.call_steps import decoded, located
+from workbench.analysis.tool_call_steps import decoded, located
 from workbench.records import CallAttempt, TokenRecord
 
 

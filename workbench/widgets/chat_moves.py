@@ -1,6 +1,6 @@
 """What moves a chat on: messages, decisions on calls, other versions of an answer, and what comes of each.
 
-The conversation itself is the session's (`workbench.conversing.Conversation`).
+The conversation itself is the session's (`workbench.session.conversation.Conversation`).
 """
 
 from __future__ import annotations

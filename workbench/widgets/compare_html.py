@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from workbench.comparing import Comparison, Pair
+from workbench.analysis.comparison import Comparison, Pair
 from workbench.records import TokenRecord
 from workbench.widgets.compare_wire import LETTERS, in_sentences
 from workbench.widgets.contract import RunLike

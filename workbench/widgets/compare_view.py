@@ -8,7 +8,7 @@ from typing import Any
 
 import traitlets
 
-from workbench.comparing import Comparison, Pair
+from workbench.analysis.comparison import Comparison, Pair
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import Message, SamplingParams, UserMessage
 from workbench.widgets.assets import module_source, style_source

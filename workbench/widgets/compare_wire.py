@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.comparing import Compared, Pair
+from workbench.analysis.comparison import Compared, Pair
 from workbench.protocol import SamplingParams
 from workbench.widgets.format import UNITS, divergence, token_count, visible
 from workbench.widgets.sampling_words import sampling_phrases

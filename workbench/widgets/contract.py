@@ -1,11 +1,11 @@
-"""What the widgets need of a session and of a run; ``workbench.session`` satisfies it, and so does a small fake."""
+"""What the widgets need of a session and of a run: satisfied by `workbench.session`, and by a small fake."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from workbench.comparing import Compared
+from workbench.analysis.comparison import Compared
 from workbench.protocol import (
     CompletionMessage,
     LogProbConfig,
@@ -83,7 +83,7 @@ class RunLike(Compared, Protocol):
 
 
 class ConversationLike(Protocol):
-    """The turns of a chat, moved on a step at a time; `workbench.conversing.Conversation` says what each step does."""
+    """The turns of a chat, moved on a step at a time; `session.conversation.Conversation` says what each step does."""
 
     system: str | None
     tool_choice: Any

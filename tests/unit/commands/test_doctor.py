@@ -72,7 +72,7 @@ def test_whatever_is_not_ok_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("free,status", [(400 * 10**6, "fail"), (1500 * 10**6, "warn"), (9 * 10**9, "ok")])
 def test_memory_is_judged_by_what_is_free(monkeypatch: pytest.MonkeyPatch, free: int, status: str) -> None:
-    monkeypatch.setattr("workbench.engine.machine.memory_available_bytes", lambda: free)
+    monkeypatch.setattr("workbench.machine.memory_available_bytes", lambda: free)
     assert checks.memory().status == status
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.listening import Heard
 from tests.fakes.models import EOS, IM_END, byte_tokenizer
-from tests.unit.engine.test_stopping import first_stop
+from tests.unit.test_stopping import first_stop
 from workbench.engine.detokenizer import REPLACEMENT, Vocabulary
 from workbench.engine.generation import Generation
 from workbench.engine.logprobs import TokenStats

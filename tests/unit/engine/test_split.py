@@ -15,7 +15,7 @@ from workbench.engine import unpadded
 from workbench.engine.embeddings import EmbeddingModel
 from workbench.engine.kernels.split import GROUPS_AT_ONCE, ROWS_AT_ONCE, SplitLinear, split_linears
 from workbench.engine.kernels.tiles import AVAILABLE
-from workbench.engine.machine import thread_count
+from workbench.machine import thread_count
 
 in_tiles = pytest.mark.skipif(not AVAILABLE, reason="the processor has no matrix tiles")
 

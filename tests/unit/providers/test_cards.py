@@ -17,9 +17,9 @@ from tests.fakes.templates import FAMILIES
 from tests.tiny_models import bpe_tokenizer, save_config, save_model
 from workbench import catalog
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH
-from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.precision import PRECISIONS
 from workbench.errors import ModelNotFoundError
+from workbench.machine import memory_limit_bytes
 from workbench.protocol import SamplingParams
 from workbench.providers.transformers import TransformersProvider
 

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
-from workbench.call_steps import Openers, call_steps
-from workbench.conversing import AnswerChoice, Conversation, function_tools
+from workbench.analysis.tool_call_steps import Openers, call_steps
 from workbench.errors import InsufficientMemoryError, InvalidRequestError, ModelNotFoundError, UnknownModelError
 from workbench.prompts.tools.from_functions import tool_definitions
 from workbench.protocol import (
@@ -45,6 +44,7 @@ from workbench.records import (
     TokenRecord,
     Usage,
 )
+from workbench.session.conversation import AnswerChoice, Conversation, function_tools
 from workbench.widgets.wire import steps_of
 
 if TYPE_CHECKING:

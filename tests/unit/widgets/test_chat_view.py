@@ -12,7 +12,6 @@ from ipywidgets.widgets import widget as ipywidget
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
-from workbench.conversing import Conversation, function_tools
 from workbench.errors import BusyError, ClosedError, InvalidRequestError
 from workbench.protocol import (
     CompletionMessage,
@@ -25,6 +24,7 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.records import CallAttempt
+from workbench.session.conversation import Conversation, function_tools
 from workbench.widgets import ChatView, chat
 from workbench.widgets.chat_transcript import Transcript
 from workbench.widgets.chat_wire import turns_wire

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, token
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
-from workbench.comparing import Comparison
+from workbench.analysis.comparison import Comparison
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
 from workbench.widgets import SamplingWaterfall, TokenInspector, TokenTable, TokenTree, playground, run_html

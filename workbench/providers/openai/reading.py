@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from workbench.engine.stopping import StopMatcher
 from workbench.errors import ToolCallError, UnsupportedFieldError
 from workbench.protocol import CompletionResponseStreamChunk, StopReason, sampling_conflict
 from workbench.providers.openai.asking import Asked
@@ -17,6 +16,7 @@ from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.providers.usage import UsageMeter
 from workbench.records import RunDetail, TokenRecord, attach_detail, token_logprobs
+from workbench.stopping import StopMatcher
 
 # A turn that ends in calls is made one that waits for them where the events of a chat are made.
 _STOP_REASONS = {

@@ -12,7 +12,6 @@ from workbench import catalog
 from workbench.engine.embeddings import check_sentence_model, is_sentence_model, text_limit
 from workbench.engine.kept_proofs import kept
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, named_context_length
-from workbench.engine.machine import memory_limit_bytes
 from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.packing import ARCHITECTURES
@@ -21,6 +20,7 @@ from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
+from workbench.machine import memory_limit_bytes
 from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig

@@ -16,7 +16,7 @@ RunState: TypeAlias = Literal["queued", "running", "paused", "finished", "cancel
 
 
 class RunLike(Protocol):
-    """A run as capsules and branches read it; `workbench.run.Run` documents each attribute."""
+    """A run as capsules and branches read it; `workbench.session.run.Run` documents each attribute."""
 
     @property
     def request(self) -> Request: ...

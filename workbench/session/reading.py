@@ -7,7 +7,6 @@ from dataclasses import replace
 from math import nan
 from typing import Any, NoReturn
 
-from workbench.capsule import Capsule
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import (
     CompletionRequest,
@@ -21,7 +20,8 @@ from workbench.providers.folding import folded_detail
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
 from workbench.records import Prompt, PromptToken, RunDetail, TokenRecord, Usage, attach_detail, token_logprobs
-from workbench.run import Run
+from workbench.session.capsule import Capsule
+from workbench.session.run import Run
 
 
 class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.engine.stopping import StopMatch, StopMatcher
+from workbench.stopping import StopMatch, StopMatcher
 
 ALPHABET = "abc "
 TEXTS = st.text(alphabet=ALPHABET, max_size=24)

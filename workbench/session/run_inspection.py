@@ -6,7 +6,7 @@ import numbers
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from workbench.call_steps import Openers, call_steps
+from workbench.analysis.tool_call_steps import Openers, call_steps
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count

@@ -16,10 +16,10 @@ import pytest
 from tests.fakes.models import EOS, IM_END, FakeDecoder, Gate, answering, scripted_speech
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
-from workbench.background import BackgroundLoop
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import LogProbConfig, SamplingParams, StopReason, ToolDefinition, UserMessage
 from workbench.records import detail_of
+from workbench.session.event_loop_thread import BackgroundLoop
 
 TEXT = "A scripted answer."
 PROMPT = "\0"

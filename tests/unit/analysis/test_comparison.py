@@ -13,7 +13,7 @@ from tests.fakes.models import VOCAB, FakeCache, FakeDecoder, random_speech, scr
 from tests.fakes.serving import FakeModels
 from tests.unit.widgets.fake_session import FakeRun
 from workbench import Comparison, Run, Workbench, expect
-from workbench.distributions import kl_nats
+from workbench.analysis.distributions import kl_nats
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import LogProbConfig, SamplingParams, SamplingStrategy, UserMessage
 from workbench.records import TokenRecord

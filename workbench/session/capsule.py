@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from workbench import catalog
-from workbench.engine.machine import processor, processor_features, thread_count
 from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
+from workbench.machine import processor, processor_features, thread_count
 from workbench.paths import reason, typed_path
 from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
 from workbench.protocol.base import ProtocolModel
 
 if TYPE_CHECKING:
     from workbench.records import ModelCard, Prompt
-    from workbench.run_protocols import RunLike
+    from workbench.session.run_protocols import RunLike
 
 FORMAT: Final = "workbench-capsule"
 VERSION: Final = 1
-MIME_TYPE = "application/vnd.workbench.capsule+json"
+MIME_TYPE = "application/vnd.workbench.session.capsule+json"
 """MIME type of a capsule in a notebook cell's output."""
 
 _PACKAGES = ("inference-workbench", "torch", "transformers", "tokenizers", "numba", "llvmlite", "numpy", "llguidance")

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.capsule import Capsule, CapsuleToken
-from workbench.distributions import Position, first_difference, identities
+from workbench.analysis.distributions import Position, first_difference, identities
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingStrategy
 from workbench.protocol.sampling import effective_strategy
 from workbench.providers.requests import Request
 from workbench.records import Beginning
+from workbench.session.capsule import Capsule, CapsuleToken
 
 if TYPE_CHECKING:
-    from workbench.run import Run
-    from workbench.session import Workbench
+    from workbench.session.run import Run
+    from workbench.session.workbench import Workbench
 
 _REASONS = {
     "model.provider_type": "another program computed the answer",
@@ -152,7 +152,7 @@ def replay(
     taken = _capsule(capsule)
     _check_seed(taken)
     if bench is None:
-        from workbench.session import Workbench
+        from workbench.session.workbench import Workbench
 
         with Workbench() as own:
             return replay(taken, own, model=model, timeout=timeout)

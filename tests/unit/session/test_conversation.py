@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from workbench.conversing import MAX_ERROR_CHARACTERS, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError
 from workbench.protocol import (
     URL,
@@ -26,6 +25,7 @@ from workbench.protocol import (
     ToolResponseMessage,
     UserMessage,
 )
+from workbench.session.conversation import MAX_ERROR_CHARACTERS, Conversation, Conversed, Loop, function_tools
 
 QUESTION: list[Message] = [UserMessage(content="Add 1 and 2.")]
 

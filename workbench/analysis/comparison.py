@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from workbench.distributions import identities, kl_nats
+from workbench.analysis.distributions import identities, kl_nats
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
 
 if TYPE_CHECKING:

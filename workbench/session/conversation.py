@@ -30,7 +30,7 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.protocol.sampling import is_count
-from workbench.run import Run
+from workbench.session.run import Run
 
 MAX_ERROR_CHARACTERS = 1_000
 """Of what a function raised that the model is told."""

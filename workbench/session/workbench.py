@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from workbench.background import BackgroundLoop
-from workbench.conversing import AnswerChoice, Approve, ChatRun, Conversation, Conversed, Loop, function_tools
 from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
@@ -38,9 +36,11 @@ from workbench.protocol import (
 )
 from workbench.providers.capabilities import refuse_method
 from workbench.providers.requests import Request, snapshot
-from workbench.reading import Reading, reading_chunks, reading_request
 from workbench.records import Breakpoint, Control
-from workbench.run import Run
+from workbench.session.conversation import AnswerChoice, Approve, ChatRun, Conversation, Conversed, Loop, function_tools
+from workbench.session.event_loop_thread import BackgroundLoop
+from workbench.session.reading import Reading, reading_chunks, reading_request
+from workbench.session.run import Run
 from workbench.stack import Stack
 from workbench.stack.naming import model_from
 

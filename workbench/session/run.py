@@ -9,11 +9,7 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from workbench.branching import branched, extended, repeated
-from workbench.capsule import Capsule, capsule_of
-from workbench.chunks import Chunk, Chunks, Response, StreamChunk
 from workbench.errors import UnsupportedFieldError
-from workbench.looking import Looking
 from workbench.protocol import CompletionResponseStreamChunk, SamplingParams, StopReason, ToolCall, ToolCallDelta
 from workbench.providers.folding import Answer, response
 from workbench.providers.requests import Request
@@ -29,7 +25,11 @@ from workbench.records import (
     Usage,
     detail_of,
 )
-from workbench.run_protocols import RunHost, RunState
+from workbench.session.capsule import Capsule, capsule_of
+from workbench.session.continuation import branched, extended, repeated
+from workbench.session.run_inspection import Looking
+from workbench.session.run_protocols import RunHost, RunState
+from workbench.session.run_stream import Chunk, Chunks, Response, StreamChunk
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

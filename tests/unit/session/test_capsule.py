@@ -16,9 +16,8 @@ from tests.fakes.models import FakeDecoder, Gate, endless_speech
 from tests.fakes.serving import FakeModels
 from tests.tiny_models import save_model
 from workbench import Capsule, Workbench, catalog
-from workbench.capsule import FORMAT, MIME_TYPE
-from workbench.engine.machine import thread_count
 from workbench.errors import InvalidRequestError
+from workbench.machine import thread_count
 from workbench.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -32,6 +31,7 @@ from workbench.protocol import (
     ToolParamDefinition,
     UserMessage,
 )
+from workbench.session.capsule import FORMAT, MIME_TYPE
 
 # Typed as Any, for nbformat has no types.
 make: Any = nbformat.v4

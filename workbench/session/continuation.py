@@ -9,7 +9,7 @@ from workbench.protocol import SamplingParams, StopReason, validate_sampling
 from workbench.protocol.sampling import is_count
 from workbench.providers.requests import Request
 from workbench.records import Beginning
-from workbench.run_protocols import RunLike
+from workbench.session.run_protocols import RunLike
 
 
 def branched(run: RunLike, position: int, token_id: int | None, sampling_params: SamplingParams | None) -> Request:

@@ -16,7 +16,7 @@ from workbench.engine.requests import GenerationRequest, PromptProgress
 from workbench.engine.scheduler import Engine
 from workbench.protocol import SamplingParams
 from workbench.records import RunProgress
-from workbench.run import Run
+from workbench.session.run import Run
 from workbench.widgets.wire import RunStream
 
 FEW = SamplingParams(max_tokens=2)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.call_steps import Openers, call_steps, parse_states
+from workbench.analysis.tool_call_steps import Openers, call_steps, parse_states
 from workbench.errors import InvalidRequestError
 from workbench.records import Alternative, CallAttempt, TokenRecord
 

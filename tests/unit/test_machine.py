@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workbench.engine import machine
-from workbench.engine.machine import memory_available_bytes, memory_limit_bytes, thread_count
+from workbench import machine
+from workbench.machine import memory_available_bytes, memory_limit_bytes, thread_count
 
 TOTAL = psutil.virtual_memory().total
 NONSENSE = ["", " ", "max", "two", "2G", "nan", "-1", "-inf", "0", "0x10", "1,5", "\u0664\u0668x"]

@@ -355,7 +355,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         return f"<Run {self.id} {self.model}: {self.state}, {len(self.tokens)} tokens, {shown!r}>"
 
     def _repr_html_(self) -> str:
-        from workbench.widgets.static_html import run_html
+        from workbench.widgets.html.twins import run_html
 
         return run_html(self)
 

@@ -1,6 +1,6 @@
 """Notebook widgets that show what a language model computes; each takes an open `Workbench` or one of its runs.
 
-The names are imported on first use, because ``static_html`` works without Jupyter.
+The names are imported on first use, because ``run_html`` works without Jupyter.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
+    from workbench.widgets.html.twins import run_html
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.prediction_game import PredictionGame
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from workbench.widgets.run_feed import RunFeed
     from workbench.widgets.sampling_controls import SamplingControls
     from workbench.widgets.sampling_waterfall import SamplingWaterfall
-    from workbench.widgets.static_html import run_html
     from workbench.widgets.stream_view import StreamView
     from workbench.widgets.token_inspector import TokenInspector
     from workbench.widgets.token_table import TokenTable
@@ -46,7 +46,7 @@ _HOME = {
     "compare": "compare_view",
     "playground": "playground_view",
     "read": "read_view",
-    "run_html": "static_html",
+    "run_html": "html.twins",
 }
 
 __all__ = [

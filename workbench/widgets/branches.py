@@ -14,7 +14,7 @@ from typing import Any
 from workbench.records import TokenRecord
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import bits
-from workbench.widgets.wire import label, logprob_number, number, stop_name, whole_pieces
+from workbench.widgets.wire.run import label, logprob_number, number, stop_name, whole_pieces
 
 # A picture of the surprisal has no more bars than it has room for.
 MOST_COLUMNS = 120

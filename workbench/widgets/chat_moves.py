@@ -15,10 +15,10 @@ from workbench.protocol import LogProbConfig, Message
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.calling import Calling
 from workbench.widgets.chat_transcript import Tail, Transcript
-from workbench.widgets.chat_wire import Turn, turns_wire
 from workbench.widgets.composing import Choosing
 from workbench.widgets.contract import ConversationLike, RunLike
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.chat import Turn, turns_wire
+from workbench.widgets.wire.run import in_words
 
 STATES = ("idle", "answering", "deciding", "calling")
 TOOL_CHOICES = ("auto", "required", "none")

@@ -13,13 +13,12 @@ import traitlets
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, ToolChoice, ToolDefinition
-from workbench.widgets import static_chat
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.chat_moves import TOOL_CHOICES, ChatMoves
-from workbench.widgets.chat_wire import tool_wire, turns_wire
 from workbench.widgets.composing import logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import SessionLike
+from workbench.widgets.html.chat import chat_html
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.prompt_view import PromptView
 from workbench.widgets.run_feed import RunFeed
@@ -27,7 +26,8 @@ from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.stream_view import ALTERNATIVES
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.tool_call_microscope import ToolCallMicroscope
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.chat import tool_wire, turns_wire
+from workbench.widgets.wire.run import in_words
 
 DETAILS = ("none", "calls", "prompt")
 VIEWS = ("auto", "reading", "tokens")
@@ -111,7 +111,7 @@ class ChatView(ChatMoves):
 
     def static_html(self) -> str:
         with LOCK:
-            return static_chat.chat_html(self.system, turns_wire(self._transcript), self._transcript.runs)
+            return chat_html(self.system, turns_wire(self._transcript), self._transcript.runs)
 
     def __repr__(self) -> str:
         return f"ChatView(model={self.model!r}, messages={len(self.messages)}, state={self.state!r})"

@@ -7,10 +7,10 @@ from typing import Any
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
-from workbench.widgets.compare_wire import LETTERS
 from workbench.widgets.contract import SessionLike
 from workbench.widgets.model_picker import served_cards
 from workbench.widgets.precisions import precision_choices
+from workbench.widgets.wire.comparison import LETTERS
 
 Models = Sequence[str | None] | str | None
 Params = Sequence[SamplingParams] | SamplingParams | None

@@ -16,14 +16,14 @@ from workbench.widgets.base import LOCK, Parts
 from workbench.widgets.chosen_sides import ChosenSides
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.code import compare_code
-from workbench.widgets.compare_html import compare_html
 from workbench.widgets.compare_sides import Models, Params, seeded, sides_of, titles
-from workbench.widgets.compare_wire import settings_in_words, wire_pairs
 from workbench.widgets.composing import logprobs_with, take_the_place
 from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.html.comparison import compare_html
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES, MODES
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.comparison import settings_in_words, wire_pairs
+from workbench.widgets.wire.run import in_words
 
 _NOTHING: dict[str, Any] = {"number": 0, "state": "idle", "pairs": []}
 _INTERVAL_S = 0.25

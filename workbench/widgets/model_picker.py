@@ -15,12 +15,12 @@ import traitlets
 
 from workbench.errors import BusyError, InvalidRequestError, ModelNotFoundError
 from workbench.records import ModelCard
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.contract import ServedModel, SessionLike
+from workbench.widgets.html import twins
 from workbench.widgets.precisions import precision_choices
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.run import in_words
 
 _QUIET = {"state": "idle", "said": ""}
 
@@ -113,7 +113,7 @@ class ModelPicker(WorkbenchWidget):
         return thread is None or not thread.is_alive()
 
     def static_html(self) -> str:
-        return static_html.card_html(self.card)
+        return twins.card_html(self.card)
 
     def __repr__(self) -> str:
         return f"ModelPicker(value={self.value!r})"

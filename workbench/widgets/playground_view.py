@@ -10,12 +10,12 @@ import traitlets
 
 from workbench.protocol import SamplingParams
 from workbench.records import Breakpoint, TokenRecord
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.code import branch_code, call_code
 from workbench.widgets.composing import Choosing, logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.html import twins
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.prompt_view import PromptView
 from workbench.widgets.run_feed import Positions, RunFeed
@@ -152,7 +152,7 @@ class Playground(Choosing):
         return self.feed.branch(position, token_id)  # type: ignore[no-any-return]
 
     def static_html(self) -> str:
-        return static_html.playground_html(self.run, self.prompt, self.model, self.sampling_params, self.feed.unit)
+        return twins.playground_html(self.run, self.prompt, self.model, self.sampling_params, self.feed.unit)
 
     def __repr__(self) -> str:
         run = "None" if self.run is None else repr(self.run.id)

@@ -14,9 +14,9 @@ from workbench.records import Score
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.format import fixed, percent, visible
+from workbench.widgets.html.twins import code, document, line, prompt_block
 from workbench.widgets.prediction_rounds import Round, rounds_of
-from workbench.widgets.static_html import code, document, line, prompt_block
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.run import in_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from workbench.records import Prompt
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK
 from workbench.widgets.contract import RunLike
+from workbench.widgets.html.prompt import prompt_html, prompt_summary
 from workbench.widgets.lens import Lens
-from workbench.widgets.static_prompt import prompt_html, prompt_summary
-from workbench.widgets.wire import in_words, label
+from workbench.widgets.wire.run import in_words, label
 
 NO_RUN = "No run yet."
 NOT_TOLD = "The prompt is not available: the model's provider builds it and does not return it."

@@ -13,13 +13,13 @@ from workbench.widgets.base import LOCK, Part, Parts
 from workbench.widgets.code import read_code
 from workbench.widgets.composing import Picking, logprobs_with, take_the_place, until_made
 from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.html.twins import read_html
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.static_html import read_html
 from workbench.widgets.stream_view import ALTERNATIVES
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.run import in_words
 
 MOST_TEXTS = 2
 

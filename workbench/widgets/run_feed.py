@@ -25,14 +25,14 @@ import traitlets
 
 from workbench.errors import InvalidRequestError
 from workbench.records import TokenRecord
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.branches import forks
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import UNITS
-from workbench.widgets.wire import RunStream, in_words, steps_of, wire_alternative
+from workbench.widgets.html import twins
+from workbench.widgets.wire.run import RunStream, in_words, steps_of, wire_alternative
 
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
 # More positions than a screen shows are never needed at once.
@@ -198,7 +198,7 @@ class RunFeed(WorkbenchWidget):
         return ticker is None or not ticker.is_alive()
 
     def static_html(self) -> str:
-        return static_html.feed_html(self._run)
+        return twins.feed_html(self._run)
 
     def __repr__(self) -> str:
         return f"RunFeed(run={_run_name(self._run)})"

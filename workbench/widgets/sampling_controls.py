@@ -14,10 +14,10 @@ from workbench.protocol import (
     SamplingParams,
     SamplingStrategy,
 )
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.code import sampling_code
+from workbench.widgets.html import twins
 
 DEFAULT = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.95, max_tokens=256)
 
@@ -75,7 +75,7 @@ class SamplingControls(WorkbenchWidget):
             self.params = {**self.params, **PRESETS[name]}
 
     def static_html(self) -> str:
-        return static_html.sampling_html(self.value)
+        return twins.sampling_html(self.value)
 
     def __repr__(self) -> str:
         return f"SamplingControls({sampling_code(self.value, prefix='')})"

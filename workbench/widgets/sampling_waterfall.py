@@ -16,15 +16,15 @@ import traitlets
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.coalescing import MESSAGES_PER_S
 from workbench.widgets.contract import RunLike
+from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
-from workbench.widgets.waterfall_wire import Question, name_of, picture_of, refusal
-from workbench.widgets.wire import in_words, steps_of
+from workbench.widgets.wire.run import in_words, steps_of
+from workbench.widgets.wire.waterfall import Question, name_of, picture_of, refusal
 
 if TYPE_CHECKING:
     from workbench.records import SamplingTrace
@@ -109,7 +109,7 @@ class SamplingWaterfall(WorkbenchWidget):
         return self._asked is None
 
     def static_html(self) -> str:
-        return static_html.waterfall_html(self.picture)
+        return twins.waterfall_html(self.picture)
 
     def __repr__(self) -> str:
         if self.position is None or "chosen" not in self.picture:

@@ -10,14 +10,14 @@ import traitlets
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
 from workbench.records import Breakpoint
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.breakpoints import NOWHERE, from_form, to_form
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.format import COLORS
+from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.run import in_words
 
 MODES = ("chat", "completion")
 ALTERNATIVES = 5
@@ -189,7 +189,7 @@ class StreamView(WorkbenchWidget):
         return self._follow(run)
 
     def static_html(self) -> str:
-        return static_html.stream_html(self.run, self.prompt, self.color_by)
+        return twins.stream_html(self.run, self.prompt, self.color_by)
 
     def __repr__(self) -> str:
         return f"StreamView(run={None if self.run is None else self.run.id!r})"

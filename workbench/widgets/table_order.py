@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.records import TokenRecord
 from workbench.widgets.format import visible
-from workbench.widgets.wire import label, logprob_number, number
+from workbench.widgets.wire.run import label, logprob_number, number
 
 SORTABLE = ("position", "text", "token_id", "probability", "surprisal", "rank", "entropy")
 _COMPARISON = re.compile(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.errors import InvalidRequestError
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
+from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.run import in_words
 
 
 class TokenInspector(WorkbenchWidget):
@@ -39,7 +39,7 @@ class TokenInspector(WorkbenchWidget):
     def static_html(self) -> str:
         token = next(reversed(self.feed.selected_tokens), None)
         is_end = token is not None and token is self.feed.end
-        return static_html.token_html(token, is_end=is_end, unit=self.feed.unit)
+        return twins.token_html(token, is_end=is_end, unit=self.feed.unit)
 
     def __repr__(self) -> str:
         return f"TokenInspector(selected={self.feed.selected})"

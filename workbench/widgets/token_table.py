@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from workbench.records import TokenRecord
-from workbench.widgets import static_html
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
+from workbench.widgets.html import twins
 from workbench.widgets.run_feed import Positions, RunFeed
 from workbench.widgets.table_order import SORTABLE, rows
 
@@ -77,7 +77,7 @@ class TokenTable(WorkbenchWidget):
 
     def static_html(self) -> str:
         steps = self.feed.steps
-        return static_html.tokens_html([steps[row] for row in self.rows], self.feed.end, self.feed.unit)
+        return twins.tokens_html([steps[row] for row in self.rows], self.feed.end, self.feed.unit)
 
     def __repr__(self) -> str:
         return f"TokenTable(rows={len(self.feed.steps)}, selected={self.selected})"

@@ -12,9 +12,9 @@ from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.branches import arrange, wire_branches
 from workbench.widgets.contract import RunLike
+from workbench.widgets.html.tree import tree_html
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.tree_html import tree_html
-from workbench.widgets.wire import in_words
+from workbench.widgets.wire.run import in_words
 
 
 class TokenTree(WorkbenchWidget):

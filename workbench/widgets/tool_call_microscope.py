@@ -13,13 +13,13 @@ from typing import Any
 import traitlets
 
 from workbench.records import CallStep, TokenRecord
-from workbench.widgets import static_calls
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK
 from workbench.widgets.contract import RunLike
+from workbench.widgets.html.calls import microscope_html
 from workbench.widgets.lens import Lens
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire import in_words, label, number
+from workbench.widgets.wire.run import in_words, label, number
 
 NO_RUN = "No run yet."
 WAITING = "No tokens yet."
@@ -52,7 +52,7 @@ class ToolCallMicroscope(Lens):
         return list(self._steps)
 
     def static_html(self) -> str:
-        return static_calls.microscope_html(self._steps, self.message)
+        return microscope_html(self._steps, self.message)
 
     def __repr__(self) -> str:
         return f"ToolCallMicroscope(tokens={len(self._steps)}, calls={_count(self._steps)})"

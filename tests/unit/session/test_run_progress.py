@@ -17,7 +17,7 @@ from workbench.engine.scheduler import Engine
 from workbench.protocol import SamplingParams
 from workbench.records import RunProgress
 from workbench.session.run import Run
-from workbench.widgets.wire import RunStream
+from workbench.widgets.wire.run import RunStream
 
 FEW = SamplingParams(max_tokens=2)
 

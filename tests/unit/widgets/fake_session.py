@@ -45,7 +45,7 @@ from workbench.records import (
     Usage,
 )
 from workbench.session.conversation import AnswerChoice, Conversation, function_tools
-from workbench.widgets.wire import steps_of
+from workbench.widgets.wire.run import steps_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,7 +27,7 @@ from workbench.records import CallAttempt
 from workbench.session.conversation import Conversation, function_tools
 from workbench.widgets import ChatView, chat
 from workbench.widgets.chat_transcript import Transcript
-from workbench.widgets.chat_wire import turns_wire
+from workbench.widgets.wire.chat import turns_wire
 
 PATIENCE_S = 60
 

@@ -17,14 +17,14 @@ from tests.fakes.serving import FakeModels
 from tests.unit.widgets.fake_answers import MODELS, PARTED, SEA, AnsweringSession
 from tests.unit.widgets.fake_session import FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.html.test_twins import Reader, shown
 from tests.unit.widgets.recorded_page import Page
-from tests.unit.widgets.test_static_html import Reader, shown
 from workbench import Workbench, expect
 from workbench.errors import ClosedError, InsufficientMemoryError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import SamplingParams, SamplingStrategy, UserMessage
 from workbench.widgets import CompareView, compare
-from workbench.widgets.compare_wire import settings_in_words
 from workbench.widgets.format import visible
+from workbench.widgets.wire.comparison import settings_in_words
 
 GREEDY = SamplingParams(max_tokens=20)
 WARM = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.9, top_p=0.9, max_tokens=20)

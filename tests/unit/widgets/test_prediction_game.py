@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.unit.widgets.fake_scores import ASKED, PROMPT, scored
 from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.html.test_twins import Reader
 from tests.unit.widgets.recorded_page import Page
-from tests.unit.widgets.test_static_html import Reader
 from workbench.errors import InvalidRequestError
 from workbench.records import Score
 from workbench.widgets import PredictionGame

@@ -10,8 +10,8 @@ from ipywidgets.widgets import widget as ipywidget
 
 from tests.unit.widgets.fake_session import FakeSession, wait_until, words
 from tests.unit.widgets.hostile import PAYLOADS
+from tests.unit.widgets.html.test_twins import Reader, shown
 from tests.unit.widgets.recorded_page import Page
-from tests.unit.widgets.test_static_html import Reader, shown
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.widgets import ReadView, read
 

@@ -14,7 +14,7 @@ import traitlets
 from tests.unit.widgets.fake_session import FakeRun, token, wait_until
 from tests.unit.widgets.recorded_page import Page
 from workbench.widgets import RunFeed, TokenTable, run_html
-from workbench.widgets.wire import RunStream, wire_token
+from workbench.widgets.wire.run import RunStream, wire_token
 
 
 def text_of(tokens: list[list[Any]]) -> str:

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, token
+from tests.unit.widgets.html.test_twins import Reader
 from tests.unit.widgets.recorded_page import Page
 from tests.unit.widgets.test_sampling_controls import PARAMS
-from tests.unit.widgets.test_static_html import Reader
 from workbench.engine.inspection import trace as engine_trace
 from workbench.engine.sampling import Mask, Sampling
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
@@ -22,8 +22,8 @@ from workbench.protocol import SamplingParams, SamplingStrategy
 from workbench.records import Alternative, SamplingStage, SamplingTrace, TokenRecord
 from workbench.widgets import SamplingControls, SamplingWaterfall, playground
 from workbench.widgets.format import percent, percent_of, visible
-from workbench.widgets.waterfall_wire import Question, picture_of
-from workbench.widgets.wire import wire_alternative, wire_token
+from workbench.widgets.wire.run import wire_alternative, wire_token
+from workbench.widgets.wire.waterfall import Question, picture_of
 
 PATIENCE_S = 60
 TOP_P = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9)

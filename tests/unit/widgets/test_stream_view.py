@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
+from tests.unit.widgets.html.test_twins import Reader
 from tests.unit.widgets.recorded_page import Page
-from tests.unit.widgets.test_static_html import Reader
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import UserMessage
 from workbench.widgets import StreamView, TokenInspector, TokenTable, playground

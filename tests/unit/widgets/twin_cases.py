@@ -18,7 +18,7 @@ from tests.unit.widgets.hostile import PAYLOADS
 from workbench.records import TokenRecord
 from workbench.widgets import format as words
 from workbench.widgets.table_order import SORTABLE, rows
-from workbench.widgets.wire import wire_token
+from workbench.widgets.wire.run import wire_token
 
 FILE = Path(__file__).parents[2] / "javascript" / "cases" / "twins.json"
 

@@ -1,4 +1,4 @@
-// Numbers and tokens in words; static_html.py has the same functions, and a test compares the two.
+// Numbers and tokens in words; widgets/format.py has the same functions, and a test compares the two.
 
 /** White space and control characters made visible, so that every token can be told apart. @param {string} text */
 export function visible(text) {

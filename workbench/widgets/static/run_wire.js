@@ -1,4 +1,4 @@
-// What the kernel tells of a run, as wire.py writes it, and what the page makes of it.
+// What the kernel tells of a run, as wire/run.py writes it, and what the page makes of it.
 
 /**
  * @typedef {object} Token
@@ -36,7 +36,7 @@
  * @property {number | null} total  bytes of memory, or tokens
  * @property {number} sinceMs  by the clock of the page
  *
- * What crosses the wire, as wire.py writes it:
+ * What crosses the wire, as wire/run.py writes it:
  * @typedef {[Progress["stage"], number | null, number | null, number]} WireProgress
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
  * @typedef {[number, string, number | null, number]} WireAlternative

@@ -21,7 +21,7 @@ from workbench.protocol import CompletionMessage, InterleavedTextMedia, Message,
 from workbench.records import CallAttempt
 from workbench.widgets.chat_transcript import Transcript
 from workbench.widgets.contract import RunLike
-from workbench.widgets.wire import called, in_words, number
+from workbench.widgets.wire.run import called, in_words, number
 
 Turn = dict[str, Any]
 

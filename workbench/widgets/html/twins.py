@@ -31,7 +31,7 @@ from workbench.widgets.format import (
     visible,
 )
 from workbench.widgets.sampling_words import sampling_phrases
-from workbench.widgets.wire import in_words, label, prompt_pieces, steps_of, whole_pieces
+from workbench.widgets.wire.run import in_words, label, prompt_pieces, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from workbench.widgets.format import fixed, percent_of
-from workbench.widgets.static_html import code, document, line, shown
+from workbench.widgets.html.twins import code, document, line, shown
 
 
 def tree_html(branches: Sequence[Mapping[str, Any]]) -> str:

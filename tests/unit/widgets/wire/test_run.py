@@ -14,7 +14,7 @@ from tests.unit.widgets.fake_session import FakeRun, token, words
 from workbench import Workbench
 from workbench.protocol import UserMessage
 from workbench.records import CallAttempt, TokenRecord
-from workbench.widgets.wire import Pieces, RunStream, WireToken, label, prompt_pieces, wire_token
+from workbench.widgets.wire.run import Pieces, RunStream, WireToken, label, prompt_pieces, wire_token
 
 UNICODE = [
     "plain words",

@@ -8,7 +8,7 @@ from html import escape
 
 from workbench.records import CallStep
 from workbench.widgets.format import percent, token_count, visible
-from workbench.widgets.static_html import MOST_ROWS, document, line, rest_line
+from workbench.widgets.html.twins import MOST_ROWS, document, line, rest_line
 
 _BAR = "91,127,181"
 _COLUMNS = ("#", "token", "a call begins", "parse state", "removed by the schema")

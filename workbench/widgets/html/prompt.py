@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from workbench.records import Prompt, PromptToken
-from workbench.widgets.static_html import MOST_ROWS, code, document, line, rest_line, shown
-from workbench.widgets.wire import label
+from workbench.widgets.html.twins import MOST_ROWS, code, document, line, rest_line, shown
+from workbench.widgets.wire.run import label
 
 
 def prompt_html(prompt: Prompt | None, message: str) -> str:

@@ -14,7 +14,7 @@ from workbench.analysis.comparison import Compared, Pair
 from workbench.protocol import SamplingParams
 from workbench.widgets.format import UNITS, divergence, token_count, visible
 from workbench.widgets.sampling_words import sampling_phrases
-from workbench.widgets.wire import label, number
+from workbench.widgets.wire.run import label, number
 
 LETTERS = "ABCDEF"
 """What the runs are called in words, the reference first."""

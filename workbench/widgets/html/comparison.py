@@ -11,11 +11,11 @@ from typing import Any
 
 from workbench.analysis.comparison import Comparison, Pair
 from workbench.records import TokenRecord
-from workbench.widgets.compare_wire import LETTERS, in_sentences
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import STATE_WORDS, divergence, percent_of, stop_words, token_count
-from workbench.widgets.static_html import MOST_ROWS, code, document, line, prompt_block, rest_line, shown
-from workbench.widgets.wire import in_words, label, whole_pieces
+from workbench.widgets.html.twins import MOST_ROWS, code, document, line, prompt_block, rest_line, shown
+from workbench.widgets.wire.comparison import LETTERS, in_sentences
+from workbench.widgets.wire.run import in_words, label, whole_pieces
 
 _MARK = "background:rgba(217,119,6,0.35)"
 

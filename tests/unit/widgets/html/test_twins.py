@@ -16,10 +16,10 @@ from workbench.analysis.comparison import Comparison
 from workbench.protocol import UserMessage
 from workbench.records import Alternative, TokenRecord
 from workbench.widgets import SamplingWaterfall, TokenInspector, TokenTable, TokenTree, playground, run_html
-from workbench.widgets.compare_html import compare_html
 from workbench.widgets.format import visible
-from workbench.widgets.static_html import MOST_ROWS, token_html, tokens_html
-from workbench.widgets.tree_html import tree_html
+from workbench.widgets.html.comparison import compare_html
+from workbench.widgets.html.tree import tree_html
+from workbench.widgets.html.twins import MOST_ROWS, token_html, tokens_html
 
 TAGS = {"div", "p", "pre", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "small"}
 ATTRIBUTES = {"class", "dir", "style", "title", "scope"}

@@ -19,7 +19,7 @@ import numpy as np
 
 from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
 from workbench.widgets.format import fixed, visible
-from workbench.widgets.wire import label
+from workbench.widgets.wire.run import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from workbench.widgets import static_html
 from workbench.widgets.contract import RunLike
-from workbench.widgets.static_html import document, line, prompt_block, shown
+from workbench.widgets.html import twins
+from workbench.widgets.html.twins import document, line, prompt_block, shown
 
 _PARSE_WORDS = {
     "started": "started",
@@ -30,7 +30,7 @@ def chat_html(system: str, turns: Sequence[dict[str, Any]], runs: Sequence[RunLi
     """The whole conversation.
 
     Args:
-        turns: as `workbench.widgets.chat_wire.turns_wire` gives them.
+        turns: as `workbench.widgets.wire.chat.turns_wire` gives them.
         runs: of the answers among them, in order.
     """
     by_id = {run.id: run for run in runs}
@@ -41,7 +41,7 @@ def chat_html(system: str, turns: Sequence[dict[str, Any]], runs: Sequence[RunLi
 
 
 def _answer(turn: dict[str, Any], run: RunLike | None) -> list[str]:
-    text = [] if run is None else [static_html.text_html(run), static_html.metrics_html(run)]
+    text = [] if run is None else [twins.text_html(run), twins.metrics_html(run)]
     problem = [line(turn["error"])] if turn["error"] else []
     notes = [line(note) for note in turn["notes"]]
     version = "" if turn["version"] is None else " (version {} of {})".format(*turn["version"])

@@ -1,0 +1,1 @@
+"""Static twins: what each widget shows, as plain HTML for pages without a kernel."""

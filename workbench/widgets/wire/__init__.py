@@ -1,0 +1,1 @@
+"""What crosses from Python to the page: runs, chats, comparisons and waterfalls as JSON."""

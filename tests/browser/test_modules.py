@@ -129,7 +129,7 @@ def test_models_are_grouped_by_provider_and_the_choice_reaches_python(modules: M
     picker = ModelPicker(FakeSession())
     modules.show(picker)
     groups = "(select) => [...select.children].map((g) => [g.label, [...g.children].map((o) => o.textContent)])"
-    select = modules.browser.get_by_label("Model")
+    select = modules.browser.get_by_label("Model", exact=True)
     assert select.evaluate(groups) == [["local", ["smollm2-135m-instruct"]], ["exact", ["smollm2-135m-instruct"]]]
     facts = "135 M · int4 · 8,192-token context · about 600 MB of 2 GB when loaded"
     assert texts(modules, ".wb-model-facts") == [facts]

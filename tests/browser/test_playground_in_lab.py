@@ -152,7 +152,7 @@ def test_the_prompt_is_run_by_keyboard_and_a_slider_changes_the_next_run(noteboo
 
 
 def test_a_change_of_model_is_asked_for_in_the_next_run(notebook: NotebookPage) -> None:
-    notebook.playground.get_by_label("Model").select_option("exact/smollm2-135m-instruct")
+    notebook.playground.get_by_label("Model", exact=True).select_option("exact/smollm2-135m-instruct")
     notebook.playground.locator(".wb-run").click()
     notebook.wait_for("finished")
     assert notebook.python("pg.model, pg.run.model") == "('exact/smollm2-135m-instruct', 'exact/smollm2-135m-instruct')"

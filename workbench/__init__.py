@@ -122,7 +122,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ find
     from workbench.session.capsule import Capsule
     from workbench.session.replay import Replay, replay
     from workbench.session.workbench import (
-        Conversed,
+        ConversationResult,
         Reading,
         Run,
         Workbench,
@@ -156,7 +156,7 @@ __all__ = [
     "CompletionResponseStreamChunk",
     "ConfigError",
     "ContextLengthError",
-    "Conversed",
+    "ConversationResult",
     "ConversionError",
     "DownloadError",
     "EmbeddingsResponse",

@@ -130,7 +130,9 @@ def the_assistant_is_not_asked_to_speak() -> None:
 
 
 def formats_are_ignored() -> None:
-    change("workbench.providers.transformers.asking", "asked_grammar", lambda _: lambda response_format: None)
+    change(
+        "workbench.providers.transformers.request_preparation", "asked_grammar", lambda _: lambda response_format: None
+    )
 
 
 def tools_run_without_approval() -> None:

@@ -13,17 +13,22 @@ from typing import Any
 from transformers import AutoConfig
 
 from workbench import catalog
-from workbench.benchmarks.apart import ApartContestant, ApartEmbedder, ApartReader, ApartReference
 from workbench.benchmarks.contestants import Entrant
 from workbench.benchmarks.exactness import Reference
 from workbench.benchmarks.gguf_file import gguf_of
 from workbench.benchmarks.interleaving import Absence, Told
+from workbench.benchmarks.isolated_process import (
+    IsolatedContestant,
+    IsolatedEmbedder,
+    IsolatedReader,
+    IsolatedReference,
+)
 from workbench.benchmarks.llama_cpp import LlamaCppContestant
 from workbench.benchmarks.openvino import OpenVinoContestant
-from workbench.benchmarks.ours import WorkbenchContestant, WorkbenchEmbedder
 from workbench.benchmarks.prompts import QUESTIONS, Encode
 from workbench.benchmarks.tasks import Sizes
 from workbench.benchmarks.transformers_generate import LoopEmbedder, TransformersContestant
+from workbench.benchmarks.workbench_contestant import WorkbenchContestant, WorkbenchEmbedder
 from workbench.engine.loading import context_length, load_tokenizer
 from workbench.engine.precision import Precision
 from workbench.errors import InsufficientMemoryError, InvalidRequestError
@@ -56,14 +61,14 @@ class Lineup:
     encode: Encode
     questions: list[list[int]]
     """Prompts that a model answers, as token ids."""
-    contestants: list[ApartContestant] = field(default_factory=list)
-    embedders: list[ApartEmbedder] = field(default_factory=list)
+    contestants: list[IsolatedContestant] = field(default_factory=list)
+    embedders: list[IsolatedEmbedder] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
 
     @property
     def reference(self) -> Reference:
         """`transformers` in float32, which takes part in whatever needs a causal model."""
-        return next(one for one in self.contestants if isinstance(one, ApartReference))
+        return next(one for one in self.contestants if isinstance(one, IsolatedReference))
 
     def of(self, kind: str) -> Sequence[Entrant]:
         return self.contestants if kind == "causal" else self.embedders
@@ -94,7 +99,7 @@ def opened(settings: Settings, told: Told) -> Iterator[Lineup]:
             sentences = catalog.local_path(SENTENCE_MODEL)
             told(f"loading {SENTENCE_MODEL}")
             for embedder in (WorkbenchEmbedder, LoopEmbedder):
-                lineup.embedders.append(stack.enter_context(closing(ApartEmbedder(embedder, sentences))))
+                lineup.embedders.append(stack.enter_context(closing(IsolatedEmbedder(embedder, sentences))))
         yield lineup
 
 
@@ -116,7 +121,7 @@ def _empty(folder: Path, settings: Settings) -> Lineup:
 
 
 def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitStack, told: Told) -> None:
-    def add(name: str, load: Callable[[], ApartContestant]) -> None:
+    def add(name: str, load: Callable[[], IsolatedContestant]) -> None:
         told(f"loading {name}")
         try:
             contestant = load()
@@ -126,12 +131,12 @@ def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitSta
         lineup.contestants.append(stack.enter_context(closing(contestant)))
 
     for precision in settings.precisions:
-        add(f"workbench {precision}", partial(ApartReader, WorkbenchContestant, folder, precision, settings.model))
-    add("transformers float32", partial(ApartReference, TransformersContestant, folder, "float32"))
-    add("transformers bf16", partial(ApartReader, TransformersContestant, folder, "bf16"))
+        add(f"workbench {precision}", partial(IsolatedReader, WorkbenchContestant, folder, precision, settings.model))
+    add("transformers float32", partial(IsolatedReference, TransformersContestant, folder, "float32"))
+    add("transformers bf16", partial(IsolatedReader, TransformersContestant, folder, "bf16"))
     if settings.rivals - {"transformers"}:
         gguf = stack.enter_context(gguf_of(settings.model, settings.gguf))
         if "llama.cpp" in settings.rivals:
-            add("llama.cpp", partial(ApartReader, LlamaCppContestant, gguf, lineup.sizes.context))
+            add("llama.cpp", partial(IsolatedReader, LlamaCppContestant, gguf, lineup.sizes.context))
         if "openvino" in settings.rivals:
-            add("openvino", partial(ApartContestant, OpenVinoContestant, gguf))
+            add("openvino", partial(IsolatedContestant, OpenVinoContestant, gguf))

@@ -29,7 +29,7 @@ class TransformersContestant:
     def __init__(self, folder: Path, precision: Literal["float32", "bf16"]) -> None:
         self.name = f"transformers {precision}"
         self._tokenizer = load_tokenizer(folder)
-        # The thread that generates also loads: two threads' OpenMP teams would slow each other (see `apart`).
+        # The thread that generates also loads: two threads' OpenMP teams would slow each other (see `isolated`).
         self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(thread_count(),))
         self._model: Any = self._thread.submit(_load, folder, _DTYPES[precision]).result()
         self.memory_bytes: int | None = int(self._model.get_memory_footprint())

@@ -20,7 +20,7 @@ from workbench.machine import thread_count
 T = TypeVar("T")
 
 
-def compute_apart(function: Callable[[], T]) -> T:
+def run_on_fresh_thread(function: Callable[[], T]) -> T:
     """The function's result, or its error, computed on a thread of its own that has ended when this returns."""
     future: Future[T] = Future()
 

@@ -33,7 +33,7 @@ from workbench.errors import ClosedError
 from workbench.machine import give_back_memory, thread_count
 
 if TYPE_CHECKING:
-    from workbench.engine.kernels.rows import Outline
+    from workbench.engine.kernels.row_reductions import Outline
     from workbench.engine.loading import LoadedModel
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from workbench.engine.kernels.rows import Outline
+    from workbench.engine.kernels.row_reductions import Outline
     from workbench.engine.kv_cache import KVCache
 
 

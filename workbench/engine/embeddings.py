@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, PreTrainedTokenizerFast
 
-from workbench.engine.compute_thread import compute_apart
+from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.loading import damage_named, load_config, load_tokenizer, load_weights
 from workbench.engine.memory import predict
 from workbench.engine.model_folder import check_folder, read_json
@@ -89,9 +89,9 @@ class EmbeddingModel:
         # The kernels give a direction in full, and each number to 16 bits.
         self._unpadded = fast and self._pipeline.is_plain and fits(config)
         if self._unpadded:
-            compute_apart(partial(remove_padding, self._model))
+            run_on_fresh_thread(partial(remove_padding, self._model))
         with damage_named(folder, "a sentence model"):
-            width, self._pads = compute_apart(self._try)
+            width, self._pads = run_on_fresh_thread(self._try)
         self._cut = settings.dimensions
         self.dimensions = len(range(self._pipeline.dimensions(width))[: self._cut])
         self.parameters = self._model.num_parameters() + self._pipeline.parameters
@@ -123,7 +123,7 @@ class EmbeddingModel:
     def embed_encoded(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         """One vector per text that was encoded."""
         with self._lock:
-            return compute_apart(partial(self._embed, inputs))
+            return run_on_fresh_thread(partial(self._embed, inputs))
 
     def _encoded(self, texts: list[str]) -> list[Inputs]:
         if not texts:
@@ -224,7 +224,7 @@ def check_sentence_model(folder: Path) -> None:
     """
     read_settings(folder)
     width = load_config(folder).get_text_config().hidden_size
-    compute_apart(partial(Pipeline(folder).dimensions, width))
+    run_on_fresh_thread(partial(Pipeline(folder).dimensions, width))
 
 
 def text_limit(folder: Path) -> int | None:

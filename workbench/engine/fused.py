@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.decoders import Decoded
-from workbench.engine.kernels.lanes import BF16, FLOAT32, GROUP, ROWS
+from workbench.engine.kernels.intrinsics import BLOCK
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
-from workbench.engine.kernels.rows import Outlines, distribution, largest, masked
+from workbench.engine.kernels.row_reductions import Outlines, distribution, largest, masked
+from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Past, Scratch, Shape, Weights, step
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
-from workbench.engine.kernels.vectors import BLOCK
 from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16

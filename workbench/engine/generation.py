@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.engine.constraints import GrammarState
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.images import PlacedImage
-    from workbench.engine.kernels.rows import Outline
+    from workbench.engine.kernels.row_reductions import Outline
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
     from workbench.engine.requests import Event, FinishReason, Handle

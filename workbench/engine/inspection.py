@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from workbench.engine.kernels.rows import masked
+from workbench.engine.kernels.row_reductions import masked
 from workbench.engine.sampling import Mask, Sampling, best, draw, nucleus, penalised
 
 

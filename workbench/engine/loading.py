@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from workbench.engine import memory
-from workbench.engine.compute_thread import compute_apart
+from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
@@ -130,7 +130,7 @@ def load(
         return decoder, _proven(decoder, folder, precision, length, proofs)
 
     with damage_named(folder, "a causal language model"):
-        decoder, proof = compute_apart(weights)
+        decoder, proof = run_on_fresh_thread(weights)
     return LoadedModel(
         name=name or folder.name,
         folder=folder,

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.engine.kernels.rows import Outline, Sums, distribution, largest, masked
+from workbench.engine.kernels.row_reductions import Outline, Sums, distribution, largest, masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

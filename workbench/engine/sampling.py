@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.engine.kernels.rows import distribution, largest, masked
+from workbench.engine.kernels.row_reductions import distribution, largest, masked
 from workbench.errors import NumericalError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from workbench.engine.kernels.rows import Outline
+    from workbench.engine.kernels.row_reductions import Outline
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.engine.kernels.split import split_linears
+from workbench.engine.kernels.bf16_split import split_linears
 from workbench.engine.kernels.tiles import AVAILABLE
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ def plain_text(content: InterleavedTextMedia, field: str) -> str:
             raise UnsupportedContentError(field, "an image", "text: this model cannot read images")
         if not isinstance(part, str):
             raise InvalidRequestError(field, part, "a text, or a list of texts")
-    return whole_characters("".join(cast("list[str]", parts)), field)
+    return valid_unicode("".join(cast("list[str]", parts)), field)
 
 
-def whole_characters(text: str, field: str) -> str:
+def valid_unicode(text: str, field: str) -> str:
     """The text; half a surrogate pair in it is refused, for no tokenizer can encode one."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidRequestError(field, text, "valid Unicode, without half a surrogate pair")
@@ -36,4 +36,4 @@ def plain_json(value: object, field: str) -> Any:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:  # 1e999 is infinite
         raise InvalidRequestError(field, value, f"a finite JSON value ({error})") from None
-    return json.loads(whole_characters(text, field))
+    return json.loads(valid_unicode(text, field))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
 from workbench.prompts.templates import Turn
-from workbench.prompts.texts import plain_json, plain_text, whole_characters
+from workbench.prompts.texts import plain_json, plain_text, valid_unicode
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.rendering import AFTER_RESULTS, Call, calls_text, instructions, result_text
 from workbench.protocol import (
@@ -87,7 +87,7 @@ def _turn(message: Message, field: str, *, reads_images: bool) -> Turn:
         case CompletionMessage(content=content):
             return {"role": "assistant", "content": plain_text(content, f"{field}.content")}
         case ToolResponseMessage(content=content, tool_name=str(name)):
-            name = whole_characters(str(name), f"{field}.tool_name")
+            name = valid_unicode(str(name), f"{field}.tool_name")
             return {"role": "tool", "content": plain_text(content, f"{field}.content"), "name": name}
     raise InvalidRequestError(field, message, "a user, system, assistant or ipython message")
 
@@ -120,7 +120,7 @@ def _calls(message: CompletionMessage, field: str) -> list[Call]:
         place = f"{field}.tool_calls[{index}]"
         if not isinstance(call, ToolCall):
             raise InvalidRequestError(place, call, "a ToolCall")
-        name = whole_characters(str(call.tool_name), f"{place}.tool_name")
+        name = valid_unicode(str(call.tool_name), f"{place}.tool_name")
         calls.append((name, plain_json(call.arguments, f"{place}.arguments")))
     return calls
 
@@ -128,5 +128,5 @@ def _calls(message: CompletionMessage, field: str) -> list[Call]:
 def _call_id(call_id: str, nine_characters: bool) -> str:
     """The id itself, or for templates that demand nine letters and digits, such a one made from it."""
     if not nine_characters or (len(call_id) == 9 and call_id.isascii() and call_id.isalnum()):
-        return whole_characters(call_id, "call_id")
+        return valid_unicode(call_id, "call_id")
     return hashlib.sha256(call_id.encode(errors="surrogatepass")).hexdigest()[:9]

@@ -81,7 +81,7 @@ def refuse_undeclared(provider: Declaring, request: Request) -> None:
         UnsupportedContentError: the request holds an image, and the provider reads none.
     """
     refuse_method(provider, "chat" if request.is_chat else "completion", request.model)
-    if request.beginning is not None:
+    if request.answer_prefix is not None:
         refuse_method(provider, "branch", request.model)
     if request.breakpoints:
         refuse_method(provider, "pause", request.model)

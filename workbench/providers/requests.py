@@ -30,7 +30,7 @@ from workbench.protocol.sampling import is_count
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message
-    from workbench.records import Beginning, Breakpoint, Control
+    from workbench.records import AnswerPrefix, Breakpoint, Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Request:
     """Whether an answer that has to be a call may be several."""
     field: str = "content"
     """Path of the text or of the conversation, for errors: ``messages``, or in a batch ``content_batch[2]``."""
-    beginning: Beginning | None = None
+    answer_prefix: AnswerPrefix | None = None
     """Tokens with which the answer begins; given only where the provider declares ``branch``."""
     breakpoints: tuple[Breakpoint, ...] = ()
     """Where the answer pauses; given only where the provider declares ``pause``."""

@@ -6,7 +6,7 @@ the command line show them.
 
 from __future__ import annotations
 
-from workbench.records.control import Beginning, Brake, Breakpoint, Control
+from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
 from workbench.records.detail import RunDetail, attach_detail, detail_of
 from workbench.records.logprobs import token_logprobs
 from workbench.records.tokens import (
@@ -28,8 +28,7 @@ from workbench.records.tokens import (
 
 __all__ = [
     "Alternative",
-    "Beginning",
-    "Brake",
+    "AnswerPrefix",
     "Breakpoint",
     "CallAttempt",
     "CallStep",
@@ -37,6 +36,7 @@ __all__ = [
     "Inspector",
     "KeptPosition",
     "ModelCard",
+    "Pausable",
     "Prompt",
     "PromptToken",
     "RunDetail",

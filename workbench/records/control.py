@@ -37,7 +37,7 @@ class Breakpoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beginning:
+class AnswerPrefix:
     """Tokens with which an answer begins, and that are not chosen anew.
 
     Each of them uses up the random number that chose it, or would have: the rest is drawn as if it had.
@@ -57,7 +57,7 @@ class Beginning:
         return (*(token.token_id for token in self.kept), *self.given_ids)
 
 
-class Brake(Protocol):
+class Pausable(Protocol):
     """Whatever computes a run, as far as pausing it goes; both take effect within a step, from any thread."""
 
     def pause(self) -> None: ...
@@ -79,26 +79,26 @@ class Control:
         """Called with how far the run is, until its first token."""
         self._lock = threading.Lock()
         self._is_wanted = False
-        self._brake: Brake | None = None
+        self._pausable: Pausable | None = None
         self.listener: Callable[[bool, Breakpoint | None], None] | None = None
         """Told whether the run is paused now, and at which breakpoint."""
 
     def pause(self) -> None:
         with self._lock:
             self._is_wanted = True
-            if self._brake is not None:
-                self._brake.pause()
+            if self._pausable is not None:
+                self._pausable.pause()
 
     def resume(self) -> None:
         with self._lock:
             self._is_wanted = False
-            if self._brake is not None:
-                self._brake.resume()
+            if self._pausable is not None:
+                self._pausable.resume()
 
-    def attach(self, brake: Brake) -> None:
+    def attach(self, brake: Pausable) -> None:
         """Called by a provider when it begins to compute the run."""
         with self._lock:
-            self._brake = brake
+            self._pausable = brake
             if self._is_wanted:
                 brake.pause()
 

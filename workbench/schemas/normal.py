@@ -46,10 +46,10 @@ class Normaliser:
     """
 
     def __init__(self, document: Document) -> None:
-        from workbench.schemas.fitting import Judge  # needs jsonschema, which takes its time
+        from workbench.schemas.argument_validation import ArgumentValidator  # needs jsonschema, which takes its time
 
         self.document = document
-        self.judge = Judge(document.root)
+        self.validator = ArgumentValidator(document.root)
         self.unenforced: set[str] = set()
         """Keywords that only a look at the whole answer can judge."""
 
@@ -195,7 +195,7 @@ class Normaliser:
                 return False
             if FRACTION in own and (not isinstance(value, float) or value.is_integer()):
                 return False
-            if not self.judge.fits(value, {key: one for key, one in own.items() if not key.startswith(MADE)}):
+            if not self.validator.fits(value, {key: one for key, one in own.items() if not key.startswith(MADE)}):
                 return False
         return True
 
@@ -248,7 +248,7 @@ class Normaliser:
         more = self._more(own, [node for node in texts if isinstance(node, Texts)], tuple(names), is_open=is_open)
         named = {name: place_of(member(one, name) for one in own) for name in names}
         for name in named:
-            if any(not self.judge.fits(name, one) for one in fitting):
+            if any(not self.validator.fits(name, one) for one in fitting):
                 named[name] = (False,)
         return Members(named, required, tuple(more), fewest, most)
 

@@ -12,7 +12,7 @@ from workbench.schemas.normal import Normaliser
 from workbench.schemas.rules import OPEN, Writer
 
 if TYPE_CHECKING:
-    from workbench.schemas.fitting import Judge
+    from workbench.schemas.argument_validation import ArgumentValidator
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class JsonSchema:
     notes: tuple[str, ...]
     """What of it has no effect, or is judged once the answer is whole."""
     _document: Document = dataclasses.field(repr=False, compare=False)
-    _judge: Judge = dataclasses.field(repr=False, compare=False)
+    _validator: ArgumentValidator = dataclasses.field(repr=False, compare=False)
 
     @classmethod
     def of(cls, root: object, field: str) -> JsonSchema:
@@ -49,12 +49,12 @@ class JsonSchema:
             document.refuse(document.root, "a schema that at least one value fits")
         late = [f"{keyword!r} is checked once the answer is complete" for keyword in sorted(normaliser.unenforced)]
         notes = (*document.notes, *late)
-        return cls(document.root, document.text, field, grammar, notes, document, normaliser.judge)
+        return cls(document.root, document.text, field, grammar, notes, document, normaliser.validator)
 
     def normaliser(self) -> Normaliser:
         """Return what says which values may stand where."""
         return Normaliser(self._document)
 
-    def misfit(self, value: Any, path: str) -> str | None:
+    def validation_error(self, value: Any, path: str) -> str | None:
         """Return where and why a JSON value does not fit, in words; None where it fits."""
-        return self._judge.misfit(value, path)
+        return self._validator.validation_error(value, path)

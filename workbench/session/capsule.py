@@ -201,7 +201,7 @@ def capsule_of(run: RunLike, card: Callable[[str], ModelCard]) -> Capsule:
         params = made.sampling_params or SamplingParams()
         made = made.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
     prompt = _prompt(run)
-    begun = run.request.beginning.token_ids if run.request.beginning else ()
+    begun = run.request.answer_prefix.token_ids if run.request.answer_prefix else ()
     return Capsule(
         request=made,
         model=_model(card(made.model), prompt),

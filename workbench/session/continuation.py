@@ -8,7 +8,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, StopReason, validate_sampling
 from workbench.protocol.sampling import is_count
 from workbench.providers.requests import Request
-from workbench.records import Beginning
+from workbench.records import AnswerPrefix
 from workbench.session.run_protocols import RunLike
 
 
@@ -36,8 +36,8 @@ def branched(run: RunLike, position: int, token_id: int | None, sampling_params:
         raise InvalidRequestError("sampling_params.max_tokens", params.max_tokens, allowed)
     if params.seed is None:  # the numbers that were drawn are the ones to go on with
         params = params.model_copy(update={"seed": run.seed})
-    beginning = Beginning(tuple(tokens[:position]), given_ids, run.prompt_tokens, run.inspector)
-    return replace(run.request, sampling_params=params.model_copy(), beginning=beginning)
+    answer_prefix = AnswerPrefix(tuple(tokens[:position]), given_ids, run.prompt_tokens, run.inspector)
+    return replace(run.request, sampling_params=params.model_copy(), answer_prefix=answer_prefix)
 
 
 def extended(run: RunLike, max_tokens: int | None) -> Request:
@@ -70,5 +70,5 @@ def _in_all(run: RunLike, more: int | None) -> int:
         return there + int(more) if more else 0
     if limit == 0 or there < limit:
         return limit
-    beginning = run.request.beginning
-    return there + limit - (len(beginning.kept) if beginning else 0)
+    answer_prefix = run.request.answer_prefix
+    return there + limit - (len(answer_prefix.kept) if answer_prefix else 0)

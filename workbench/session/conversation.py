@@ -59,7 +59,7 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Conversed:
+class ConversationResult:
     """Result of `Workbench.converse`."""
 
     messages: list[Message]
@@ -250,18 +250,18 @@ class Loop:
         self._approve = approve
         self._max_rounds = max_rounds
 
-    def run(self, messages: list[Message], tool_choice: ToolChoice | None) -> Conversed:
+    def run(self, messages: list[Message], tool_choice: ToolChoice | None) -> ConversationResult:
         """Answer, run what is approved, tell the results, and so on; interrupting it stops what is under way."""
         conversation = Conversation(self._ask, self._tools, messages, tool_choice)
         runs = list[ChatRun]()
         while True:
             runs.append(conversation.ask())
             if not conversation.take(runs[-1]).tool_calls:
-                return Conversed(conversation.messages, runs, "answered")
+                return ConversationResult(conversation.messages, runs, "answered")
             if self._approve is None:
-                return Conversed(conversation.messages, runs, "unapproved")
+                return ConversationResult(conversation.messages, runs, "unapproved")
             if len(runs) > self._max_rounds:
-                return Conversed(conversation.messages, runs, "max_rounds")
+                return ConversationResult(conversation.messages, runs, "max_rounds")
             for index, call in conversation.open_calls.items():
                 approved = self._approve(call) if callable(self._approve) else self._approve
                 if approved:
@@ -294,7 +294,7 @@ def function_tools(
 def _told(call: ToolCall, content: InterleavedTextMedia | BaseException) -> ToolResponseMessage:
     """The result of a call as a message; of what its function raised, the type and the beginning."""
     if isinstance(content, BaseException):
-        text = _whole_characters(f"{type(content).__name__}: {content}")
+        text = _replace_surrogates(f"{type(content).__name__}: {content}")
         content = text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 3]}..."
     return ToolResponseMessage(call_id=call.call_id, tool_name=call.tool_name, content=content)
 
@@ -302,7 +302,7 @@ def _told(call: ToolCall, content: InterleavedTextMedia | BaseException) -> Tool
 def _as_content(result: object) -> InterleavedTextMedia:
     """Text and images as they are, anything else as JSON, and what JSON has not as it is printed."""
     if isinstance(result, str):
-        return _whole_characters(result)
+        return _replace_surrogates(result)
     if isinstance(result, ImageMedia):
         return result
     if isinstance(result, list) and any(isinstance(part, ImageMedia) for part in result):
@@ -310,8 +310,8 @@ def _as_content(result: object) -> InterleavedTextMedia:
     try:
         return to_json(result, fallback=str, inf_nan_mode="constants").decode()
     except ValueError:  # circular, or bytes that are no text
-        return _whole_characters(repr(result))
+        return _replace_surrogates(repr(result))
 
 
-def _whole_characters(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode()

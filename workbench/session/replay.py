@@ -13,7 +13,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingStrategy
 from workbench.protocol.sampling import effective_strategy
 from workbench.providers.requests import Request
-from workbench.records import Beginning
+from workbench.records import AnswerPrefix
 from workbench.session.capsule import Capsule, CapsuleToken
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _asked_again(capsule: Capsule, bench: Workbench, model: str | None) -> Run[A
     body = capsule.request.model_copy(update={"sampling_params": capsule.sampling_params})
     request = Request.from_body(body if model is None else body.model_copy(update={"model": model}))
     if capsule.given:
-        request = replace(request, beginning=Beginning(given_ids=tuple(capsule.token_ids[: capsule.given])))
+        request = replace(request, answer_prefix=AnswerPrefix(given_ids=tuple(capsule.token_ids[: capsule.given])))
     return bench.start(request)
 
 

@@ -27,15 +27,15 @@ from workbench.records import (
 )
 from workbench.session.capsule import Capsule, capsule_of
 from workbench.session.continuation import branched, extended, repeated
-from workbench.session.run_inspection import Looking
+from workbench.session.run_inspection import RunInspection
 from workbench.session.run_protocols import RunHost, RunState
-from workbench.session.run_stream import Chunk, Chunks, Response, StreamChunk
+from workbench.session.run_stream import Chunk, Response, RunStream, StreamChunk
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-class Run(Looking, Chunks[Chunk, Response]):
+class Run(RunInspection, RunStream[Chunk, Response]):
     """A completion or chat answer in progress, returned by `Workbench.completion` and `Workbench.chat_completion`.
 
     Read it while it grows (``text``, ``tokens``, ``usage``), iterate over its protocol chunks with ``for`` or
@@ -201,11 +201,11 @@ class Run(Looking, Chunks[Chunk, Response]):
         Raises:
             UnsupportedFieldError: the model's provider cannot pause.
         """
-        self._brake().pause()
+        self._pausable().pause()
 
     def resume(self) -> None:
         """Resume a paused run; has no effect on others. Raises as `pause` does."""
-        brake = self._brake()
+        brake = self._pausable()
         if self.state == "paused":
             self._pause_told(False, None)  # at once, so that the next pause can be waited for
         brake.resume()
@@ -252,7 +252,7 @@ class Run(Looking, Chunks[Chunk, Response]):
         run: Self = self._host.start(request, parent, branched_at)
         return run
 
-    def _brake(self) -> Control:
+    def _pausable(self) -> Control:
         if self.request.control is None or not self.can_pause:
             raise UnsupportedFieldError("model", self.model, "one whose provider offers pause")
         return self.request.control

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Looking:
+class RunInspection:
     """Inspection methods of a run; they do not change it."""
 
     model: str

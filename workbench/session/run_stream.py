@@ -20,7 +20,7 @@ Chunk = TypeVar("Chunk", bound=StreamChunk)
 Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse)
 
 
-class Chunks(Generic[Chunk, Response]):
+class RunStream(Generic[Chunk, Response]):
     """Stream interface of a run: iterate over its chunks, or await its response."""
 
     error: BaseException | None

@@ -37,7 +37,15 @@ from workbench.protocol import (
 from workbench.providers.capabilities import refuse_method
 from workbench.providers.requests import Request, snapshot
 from workbench.records import Breakpoint, Control
-from workbench.session.conversation import AnswerChoice, Approve, ChatRun, Conversation, Conversed, Loop, function_tools
+from workbench.session.conversation import (
+    AnswerChoice,
+    Approve,
+    ChatRun,
+    Conversation,
+    ConversationResult,
+    Loop,
+    function_tools,
+)
 from workbench.session.event_loop_thread import BackgroundLoop
 from workbench.session.reading import Reading, reading_chunks, reading_request
 from workbench.session.run import Run
@@ -227,7 +235,7 @@ class Workbench:
         tool_choice: ToolChoice | None = ToolChoice.auto,
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
-    ) -> Conversed:
+    ) -> ConversationResult:
         """Answer a conversation with the help of functions. Block until the answer; an interrupt stops the work.
 
         Args:
@@ -534,4 +542,4 @@ def _list(field: str, value: object) -> list[Any]:
     return list(value)
 
 
-__all__ = ["ChatRun", "CompletionRun", "Conversed", "Reading", "Run", "Workbench"]
+__all__ = ["ChatRun", "CompletionRun", "ConversationResult", "Reading", "Run", "Workbench"]

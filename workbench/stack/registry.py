@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, StateError, WorkbenchError
 from workbench.protocol import ModelDef, ModelDefWithProvider
+from workbench.stack.keyed_lock import KeyedLock, run_uninterrupted
 from workbench.stack.naming import Key, Registration, Served, served
 from workbench.stack.registrations import RegistrationStore, StoredRegistration
-from workbench.stack.turns import Turns, to_its_end
 
 if TYPE_CHECKING:
     from workbench.providers.interface import InferenceProvider
@@ -38,7 +38,7 @@ class Registry:
         self._listed: set[Key] = set()
         """What providers serve by themselves, which needs no keeping."""
         self._lock = threading.Lock()
-        self._turns = Turns()
+        self._turns = KeyedLock()
         self._silent: dict[str, str] = {}
         """Providers that could not be asked what they serve, and why."""
         self._asked_at: dict[str, float] = {}
@@ -113,7 +113,7 @@ class Registry:
             if taken is not None and taken.llama_model != model.llama_model:
                 allowed = f"a name that {model.provider_id} does not already use for {taken.llama_model}"
                 raise InvalidRequestError("identifier", model.identifier, allowed)
-            await to_its_end(self._register(provider, model.model_copy(deep=True), is_new=taken is None))
+            await run_uninterrupted(self._register(provider, model.model_copy(deep=True), is_new=taken is None))
 
     async def unregister_model(self, identifier: str) -> None:
         """Serve a model no longer: its provider unloads it, and a restart does not bring it back.
@@ -127,7 +127,7 @@ class Registry:
         async with self._turns.of(self._turn(key)):
             if key not in self._models and key not in self._refused:
                 raise self._not_found(identifier)
-            await to_its_end(self._unregister(key))
+            await run_uninterrupted(self._unregister(key))
 
     def add(self, model: ModelDef, provider_id: str) -> None:
         """Note a model that its provider serves by itself."""

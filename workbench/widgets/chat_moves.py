@@ -15,10 +15,10 @@ from workbench.protocol import LogProbConfig, Message
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.calling import Calling
 from workbench.widgets.chat_transcript import Tail, Transcript
-from workbench.widgets.composing import Choosing
+from workbench.widgets.composing import ModelAndSampling
 from workbench.widgets.contract import ConversationLike, RunLike
 from workbench.widgets.wire.chat import Turn, turns_wire
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 STATES = ("idle", "answering", "deciding", "calling")
 TOOL_CHOICES = ("auto", "required", "none")
@@ -26,7 +26,7 @@ _BUSY = "an answer or a call is still running; wait for it or stop it first"
 _STOPPED = "The user stopped this call before it returned a result."
 
 
-class ChatMoves(Choosing):
+class ChatMoves(ModelAndSampling):
     """A conversation with a model, advanced step by step; `ChatView` draws it.
 
     Args:
@@ -340,7 +340,7 @@ class ChatMoves(Choosing):
         try:
             self._go_on()
         except Exception as problem:  # noqa: BLE001 - nobody waits for this thread; the page has to tell it
-            self.feed.report(in_words(problem))
+            self.feed.report(error_text(problem))
 
     def _go_on(self) -> None:
         """Ask again once every call has its result."""

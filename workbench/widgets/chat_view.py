@@ -16,7 +16,7 @@ from workbench.protocol import SamplingParams, ToolChoice, ToolDefinition
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.chat_moves import TOOL_CHOICES, ChatMoves
-from workbench.widgets.composing import logprobs_with, take_the_place, until_made
+from workbench.widgets.composing import close_on_error, logprobs_with, replace_open_widget
 from workbench.widgets.contract import SessionLike
 from workbench.widgets.html.chat import chat_html
 from workbench.widgets.model_picker import ModelPicker
@@ -27,7 +27,7 @@ from workbench.widgets.stream_view import ALTERNATIVES
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.tool_call_microscope import ToolCallMicroscope
 from workbench.widgets.wire.chat import tool_wire, turns_wire
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 DETAILS = ("none", "calls", "prompt")
 VIEWS = ("auto", "reading", "tokens")
@@ -91,16 +91,16 @@ class ChatView(ChatMoves):
         logprobs = logprobs_with(alternatives)
         conversation = session.conversation(tools=tools, tool_choice=tool_choice)
         with ExitStack() as made:
-            feed = until_made(made, RunFeed())
+            feed = close_on_error(made, RunFeed())
             super().__init__(
                 conversation,
                 logprobs,
                 feed=feed,
-                picker=until_made(made, ModelPicker(session, value=model)),
-                controls=until_made(made, SamplingControls(sampling_params)),
-                inspector=until_made(made, TokenInspector(feed=feed)),
-                microscope=until_made(made, ToolCallMicroscope(feed=feed, active=False)),
-                prompt_view=until_made(made, PromptView(feed=feed, active=False)),
+                picker=close_on_error(made, ModelPicker(session, value=model)),
+                controls=close_on_error(made, SamplingControls(sampling_params)),
+                inspector=close_on_error(made, TokenInspector(feed=feed)),
+                microscope=close_on_error(made, ToolCallMicroscope(feed=feed, active=False)),
+                prompt_view=close_on_error(made, PromptView(feed=feed, active=False)),
                 system=system or "",
                 tools=[tool_wire(tool) for tool in conversation.tools],
                 tool_choice=str(tool_choice or "auto"),
@@ -149,7 +149,7 @@ class ChatView(ChatMoves):
         try:
             action(message)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
-            error = in_words(problem)
+            error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
     def _say_from_page(self, message: dict[str, Any]) -> None:
@@ -180,5 +180,5 @@ def chat(
         alternatives=alternatives,
     )
     names = [getattr(tool, "__name__", str(tool)) for tool in tools or ()]  # a function defined anew is another object
-    take_the_place(session, opened, (system, names, tool_choice, model, sampling_params, alternatives))
+    replace_open_widget(session, opened, (system, names, tool_choice, model, sampling_params, alternatives))
     return opened

@@ -17,13 +17,13 @@ from workbench.widgets.chosen_sides import ChosenSides
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.code import compare_code
 from workbench.widgets.compare_sides import Models, Params, seeded, sides_of, titles
-from workbench.widgets.composing import logprobs_with, take_the_place
+from workbench.widgets.composing import logprobs_with, replace_open_widget
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html.comparison import compare_html
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES, MODES
 from workbench.widgets.wire.comparison import settings_in_words, wire_pairs
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 _NOTHING: dict[str, Any] = {"number": 0, "state": "idle", "pairs": []}
 _INTERVAL_S = 0.25
@@ -268,7 +268,7 @@ class CompareView(ChosenSides):
                 prompt = message.get("prompt")
                 self.start(prompt if isinstance(prompt, str) else None)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
-            return in_words(problem)
+            return error_text(problem)
         return None
 
 
@@ -297,5 +297,5 @@ def compare(
         except Exception:
             opened.close()
             raise
-    take_the_place(session, opened, (prompt, models, sampling_params, mode, alternatives))
+    replace_open_widget(session, opened, (prompt, models, sampling_params, mode, alternatives))
     return opened

@@ -30,7 +30,7 @@ class Picking(WorkbenchWidget):
         self.picker.value = identifier
 
 
-class Choosing(Picking):
+class ModelAndSampling(Picking):
     """A widget with a model picker and sampling controls."""
 
     controls = Part("The sampling controls.")
@@ -45,7 +45,7 @@ class Choosing(Picking):
         self.controls.value = params
 
 
-def until_made(made: ExitStack, part: Made) -> Made:
+def close_on_error(made: ExitStack, part: Made) -> Made:
     """A part that is closed when the stack is: what was made before something is refused must not stay behind."""
     made.callback(part.close)
     return part
@@ -59,7 +59,7 @@ def logprobs_with(alternatives: int) -> LogProbConfig:
         raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
 
 
-def take_the_place(session: Any, opened: WorkbenchWidget, question: object = "") -> None:
+def replace_open_widget(session: Any, opened: WorkbenchWidget, question: object = "") -> None:
     """Close the widget of the same class that was opened on the session before.
 
     A cell that is run again makes a new one; the one before would stay in memory and keep its page alive.

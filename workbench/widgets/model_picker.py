@@ -20,7 +20,7 @@ from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.contract import ServedModel, SessionLike
 from workbench.widgets.html import twins
 from workbench.widgets.precisions import precision_choices
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 _QUIET = {"state": "idle", "said": ""}
 
@@ -143,7 +143,7 @@ class ModelPicker(WorkbenchWidget):
         try:
             self._begin(*(self._registering(message) if kind == "register" else self._unregistering(message)))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
-            error = in_words(problem)
+            error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
     def _registering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
@@ -185,7 +185,7 @@ class ModelPicker(WorkbenchWidget):
         try:
             outcome = {"state": "done", "said": work()}
         except Exception as problem:  # noqa: BLE001 - read by the person who asked for it
-            outcome = {"state": "failed", "said": in_words(problem)}
+            outcome = {"state": "failed", "said": error_text(problem)}
         with LOCK:
             if not self.closed:
                 self.registration = outcome

@@ -13,7 +13,7 @@ from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.code import branch_code, call_code
-from workbench.widgets.composing import Choosing, logprobs_with, take_the_place, until_made
+from workbench.widgets.composing import ModelAndSampling, close_on_error, logprobs_with, replace_open_widget
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html import twins
 from workbench.widgets.model_picker import ModelPicker
@@ -30,7 +30,7 @@ TABS = ("tokens", "waterfall", "tree", "prompt", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
-class Playground(Choosing):
+class Playground(ModelAndSampling):
     """A prompt, its runs and all views of them in one widget; see `playground` for the arguments.
 
     Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``
@@ -69,20 +69,20 @@ class Playground(Choosing):
     ) -> None:
         self._logprobs = logprobs_with(alternatives)
         with ExitStack() as made:
-            feed = until_made(made, RunFeed())
-            controls = until_made(made, SamplingControls(sampling_params, expanded=False))
+            feed = close_on_error(made, RunFeed())
+            controls = close_on_error(made, SamplingControls(sampling_params, expanded=False))
             super().__init__(
                 feed=feed,
-                picker=until_made(made, ModelPicker(session, value=model)),
+                picker=close_on_error(made, ModelPicker(session, value=model)),
                 controls=controls,
-                stream=until_made(
+                stream=close_on_error(
                     made, StreamView(session, feed=feed, prompt=prompt, mode=mode, settings=self._settings)
                 ),
-                inspector=until_made(made, TokenInspector(feed=feed)),
-                waterfall=until_made(made, SamplingWaterfall(feed=feed, controls=controls)),
-                table=until_made(made, TokenTable(feed=feed)),
-                tree=until_made(made, TokenTree(feed=feed)),
-                prompt_view=until_made(made, PromptView(feed=feed, active=False)),
+                inspector=close_on_error(made, TokenInspector(feed=feed)),
+                waterfall=close_on_error(made, SamplingWaterfall(feed=feed, controls=controls)),
+                table=close_on_error(made, TokenTable(feed=feed)),
+                tree=close_on_error(made, TokenTree(feed=feed)),
+                prompt_view=close_on_error(made, PromptView(feed=feed, active=False)),
             )
             made.pop_all()
         self.picker.observe(self._take_model, "value")
@@ -232,5 +232,5 @@ def playground(
     opened = Playground(
         session, prompt=prompt, mode=mode, model=model, sampling_params=sampling_params, alternatives=alternatives
     )
-    take_the_place(session, opened)
+    replace_open_widget(session, opened)
     return opened

@@ -16,7 +16,7 @@ from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.format import fixed, percent, visible
 from workbench.widgets.html.twins import code, document, line, prompt_block
 from workbench.widgets.prediction_rounds import Round, rounds_of
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +174,7 @@ class PredictionGame(WorkbenchWidget):
         try:
             self._do(content)
         except WorkbenchError as problem:
-            error = in_words(problem)
+            error = error_text(problem)
         self.send({"kind": "reply", "id": content.get("id"), "error": error})
 
     def _do(self, content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from workbench.errors import ClosedError, InvalidRequestError
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, Parts
 from workbench.widgets.code import read_code
-from workbench.widgets.composing import Picking, logprobs_with, take_the_place, until_made
+from workbench.widgets.composing import Picking, close_on_error, logprobs_with, replace_open_widget
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html.twins import read_html
 from workbench.widgets.model_picker import ModelPicker
@@ -19,7 +19,7 @@ from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES
 from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 MOST_TEXTS = 2
 
@@ -65,14 +65,14 @@ class ReadView(Picking):
         logprobs_with(alternatives)
         self._session, self._alternatives = session, alternatives
         with ExitStack() as made:
-            feeds = [until_made(made, RunFeed()) for _ in range(MOST_TEXTS)]
+            feeds = [close_on_error(made, RunFeed()) for _ in range(MOST_TEXTS)]
             super().__init__(
-                picker=until_made(made, ModelPicker(session, value=model)),
+                picker=close_on_error(made, ModelPicker(session, value=model)),
                 text=text,
                 other=other,
                 feeds=feeds,
-                inspectors=[until_made(made, TokenInspector(feed=feed)) for feed in feeds],
-                tables=[until_made(made, TokenTable(feed=feed)) for feed in feeds],
+                inspectors=[close_on_error(made, TokenInspector(feed=feed)) for feed in feeds],
+                tables=[close_on_error(made, TokenTable(feed=feed)) for feed in feeds],
             )
             made.pop_all()
         for feed in feeds:
@@ -177,7 +177,7 @@ class ReadView(Picking):
                 given = (message.get(name) for name in ("text", "other"))
                 self.start(*(text if isinstance(text, str) else None for text in given))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
-            return in_words(problem)
+            return error_text(problem)
         return None
 
 
@@ -200,5 +200,5 @@ def read(
         except Exception:
             opened.close()
             raise
-    take_the_place(session, opened, (text, other, model, alternatives))
+    replace_open_widget(session, opened, (text, other, model, alternatives))
     return opened

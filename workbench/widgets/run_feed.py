@@ -32,7 +32,7 @@ from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.contract import RunLike
 from workbench.widgets.format import UNITS
 from workbench.widgets.html import twins
-from workbench.widgets.wire.run import RunStream, in_words, steps_of, wire_alternative
+from workbench.widgets.wire.run import RunStream, error_text, steps_of, wire_alternative
 
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
 # More positions than a screen shows are never needed at once.
@@ -225,7 +225,7 @@ class RunFeed(WorkbenchWidget):
         self.follow(before.run, selected=before.selected)
         self._runs = list(before.runs)
         self._recount()
-        self.problem = in_words(run.error) if run.error else "The run failed."
+        self.problem = error_text(run.error) if run.error else "The run failed."
 
     def _keep(self, whole: dict[str, Any], rest: dict[str, Any] | None) -> None:
         """Have the whole run as ``snapshot``, and tell the page what it lacks of it."""

@@ -23,7 +23,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
-from workbench.widgets.wire.run import in_words, steps_of
+from workbench.widgets.wire.run import error_text, steps_of
 from workbench.widgets.wire.waterfall import Question, name_of, picture_of, refusal
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class SamplingWaterfall(WorkbenchWidget):
         except UnsupportedFieldError:
             words = _NOTHING_KEPT
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-            words = f"How this token was chosen cannot be shown: {in_words(problem).rstrip('.')}."
+            words = f"How this token was chosen cannot be shown: {error_text(problem).rstrip('.')}."
             # The error counts positions from 0, as Python does; a reader counts tokens from 1.
             if isinstance(problem, InvalidRequestError) and problem.field == "position":
                 words = _NO_LOGITS.format(name=name_of(position, is_end=is_end))

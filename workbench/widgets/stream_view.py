@@ -17,7 +17,7 @@ from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.format import COLORS
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 MODES = ("chat", "completion")
 ALTERNATIVES = 5
@@ -236,7 +236,7 @@ class StreamView(WorkbenchWidget):
             else:
                 getattr(self, kind)()
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
-            error = in_words(problem)
+            error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
     @traitlets.validate("pauses")

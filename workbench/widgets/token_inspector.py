@@ -10,7 +10,7 @@ from workbench.widgets.base import Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 
 class TokenInspector(WorkbenchWidget):
@@ -51,7 +51,7 @@ class TokenInspector(WorkbenchWidget):
         try:
             self._branch_as_asked(message)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
-            error = in_words(problem)
+            error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
     def _branch_as_asked(self, message: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from workbench.widgets.branches import arrange, wire_branches
 from workbench.widgets.contract import RunLike
 from workbench.widgets.html.tree import tree_html
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire.run import in_words
+from workbench.widgets.wire.run import error_text
 
 
 class TokenTree(WorkbenchWidget):
@@ -88,5 +88,5 @@ class TokenTree(WorkbenchWidget):
         try:
             self.choose(str(message.get("run")))
         except InvalidRequestError as problem:
-            error = in_words(problem)
+            error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})

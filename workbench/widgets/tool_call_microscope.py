@@ -19,7 +19,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.html.calls import microscope_html
 from workbench.widgets.lens import Lens
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire.run import in_words, label, number
+from workbench.widgets.wire.run import error_text, label, number
 
 NO_RUN = "No run yet."
 WAITING = "No tokens yet."
@@ -104,7 +104,7 @@ def _looked_at(run: RunLike) -> tuple[Sequence[CallStep], str]:
     try:
         return run.call_steps(), ""
     except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
-        return (), f"Tool calls cannot be shown: {in_words(problem).rstrip('.')}."
+        return (), f"Tool calls cannot be shown: {error_text(problem).rstrip('.')}."
 
 
 def _wire(steps: Sequence[CallStep], tokens: Sequence[TokenRecord]) -> list[list[Any]]:

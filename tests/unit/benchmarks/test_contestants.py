@@ -9,8 +9,8 @@ import pytest
 
 from tests.tiny_models import save_model
 from workbench.benchmarks.exactness import divergence
-from workbench.benchmarks.ours import WorkbenchContestant
 from workbench.benchmarks.transformers_generate import TransformersContestant
+from workbench.benchmarks.workbench_contestant import WorkbenchContestant
 
 PROMPT = [5, 9, 2, 14, 7]
 

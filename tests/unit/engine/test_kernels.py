@@ -18,9 +18,10 @@ from torch import Tensor
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.fused import FEW, FusedDecoder
-from workbench.engine.kernels import rows, step
-from workbench.engine.kernels.lanes import GROUP
+from workbench.engine.kernels import row_reductions as rows
+from workbench.engine.kernels import step
 from workbench.engine.kernels.matrix import Matrix, WideMatrices
+from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.team import Team
 from workbench.engine.loading import load
 from workbench.engine.precision import PRECISIONS, Precision

@@ -21,7 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.engine.kernels.rows import masked
+from workbench.engine.kernels.row_reductions import masked
 from workbench.engine.sampling import COLDEST, Sampler, Sampling, best, draw, nucleus, penalised
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.protocol import SamplingParams, effective_sampling

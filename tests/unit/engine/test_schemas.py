@@ -69,9 +69,9 @@ def outcome(engine: Engine, schema: Schema, read: JsonSchema, constraint: Constr
         return "cut"
     value = json.loads(heard.text)
     if jsonschema.Draft202012Validator(schema).is_valid(value):
-        assert read.misfit(value, "answer") is None
+        assert read.validation_error(value, "answer") is None
         return "fits"
-    assert read.misfit(value, "answer") is not None, (schema, heard.text)
+    assert read.validation_error(value, "answer") is not None, (schema, heard.text)
     assert "checked once the answer is complete" in " ".join(read.notes), (schema, heard.text)
     return "noted"
 

@@ -45,20 +45,20 @@ def spellings_near(schema: dict[str, float]) -> list[str]:
 
 @given(SCHEMAS)
 def test_no_spelling_beside_a_bound_is_taken_that_does_not_fit(schema: dict[str, float]) -> None:
-    judge, bounds = jsonschema.Draft202012Validator(schema), bounds_of(schema)
+    validator, bounds = jsonschema.Draft202012Validator(schema), bounds_of(schema)
     for regex in (integer_regex(bounds), number_regex(bounds), pointed_regex(bounds)):
         for text in spellings_near(schema) if regex else ():
             if re.fullmatch(regex or "", text):
-                assert judge.is_valid(json.loads(text)), text
+                assert validator.is_valid(json.loads(text)), text
                 assert not text.startswith("-0") or text.strip("-0.")
 
 
 @given(SCHEMAS)
 def test_every_whole_number_beside_a_bound_that_fits_is_taken(schema: dict[str, float]) -> None:
-    judge, bounds = jsonschema.Draft202012Validator(schema), bounds_of(schema)
+    validator, bounds = jsonschema.Draft202012Validator(schema), bounds_of(schema)
     regex = integer_regex(bounds) or "(?!)"
     for text in spellings_near(schema):
-        if re.fullmatch("-?[1-9][0-9]{0,14}|0", text) and judge.is_valid(int(text)):
+        if re.fullmatch("-?[1-9][0-9]{0,14}|0", text) and validator.is_valid(int(text)):
             assert re.fullmatch(regex, text)
 
 

@@ -80,7 +80,7 @@ def test_what_has_no_effect_or_is_judged_late_is_noted() -> None:
     assert len(schema.notes) == 2
     late = JsonSchema.of({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, FIELD)
     assert late.notes == ("'uniqueItems' is checked once the answer is complete",)
-    assert "non-unique" in str(late.misfit([1, 1], "answer"))
+    assert "non-unique" in str(late.validation_error([1, 1], "answer"))
 
 
 @pytest.mark.parametrize(

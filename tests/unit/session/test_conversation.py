@@ -25,7 +25,7 @@ from workbench.protocol import (
     ToolResponseMessage,
     UserMessage,
 )
-from workbench.session.conversation import MAX_ERROR_CHARACTERS, Conversation, Conversed, Loop, function_tools
+from workbench.session.conversation import MAX_ERROR_CHARACTERS, Conversation, ConversationResult, Loop, function_tools
 
 QUESTION: list[Message] = [UserMessage(content="Add 1 and 2.")]
 
@@ -75,11 +75,11 @@ def converse(
     approve: Any = True,
     max_rounds: Any = 8,
     tool_choice: ToolChoice = ToolChoice.auto,
-) -> Conversed:
+) -> ConversationResult:
     return Loop(model, function_tools(list(functions) or [add, fail]), approve, max_rounds).run(QUESTION, tool_choice)
 
 
-def results(conversed: Conversed) -> list[Any]:
+def results(conversed: ConversationResult) -> list[Any]:
     return [message.content for message in conversed.messages if isinstance(message, ToolResponseMessage)]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.engine.kernels.lanes import BF16, FLOAT32, FP8, GROUP, INT4, INT8, ROWS
+from workbench.engine.kernels.simd import BF16, FLOAT32, FP8, GROUP, INT4, INT8, ROWS
 from workbench.engine.kernels.step import multiply, widen
 
 if TYPE_CHECKING:

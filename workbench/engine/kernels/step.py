@@ -15,19 +15,7 @@ import numpy as np
 from numba import njit, types
 
 from workbench.engine.kernels import SOURCES, entry_point
-from workbench.engine.kernels.lanes import (
-    BF16,
-    BYTES_PER_GROUP,
-    FLOAT32,
-    GROUP,
-    LANES,
-    ROWS,
-    SCALE_BYTES_PER_GROUP,
-    UNPACKED,
-)
-from workbench.engine.kernels.rows import find_largest, sums_of_blocks
-from workbench.engine.kernels.tiles import BLOCKS, TILE, arrange, arrange_rows, begin, end, mix_tiles, multiply_tiles
-from workbench.engine.kernels.vectors import (
+from workbench.engine.kernels.intrinsics import (
     AHEAD,
     BLOCK,
     add,
@@ -45,6 +33,18 @@ from workbench.engine.kernels.vectors import (
     widened,
     write,
 )  # fmt: skip
+from workbench.engine.kernels.row_reductions import find_largest, sums_of_blocks
+from workbench.engine.kernels.simd import (
+    BF16,
+    BYTES_PER_GROUP,
+    FLOAT32,
+    GROUP,
+    LANES,
+    ROWS,
+    SCALE_BYTES_PER_GROUP,
+    UNPACKED,
+)
+from workbench.engine.kernels.tiles import BLOCKS, TILE, arrange, arrange_rows, begin, end, mix_tiles, multiply_tiles
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from workbench.engine.kernels.lanes import FEATURES, GROUP, I8, I32, I64, LANES, VF, VHH, VI, Vectors
+from workbench.engine.kernels.simd import FEATURES, GROUP, I8, I32, I64, LANES, VF, VHH, VI, Vectors
 
 TILE = 16
 """Rows of a tile, and vectors that it multiplies."""

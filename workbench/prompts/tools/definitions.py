@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from workbench.errors import InvalidRequestError
-from workbench.prompts.texts import plain_json, whole_characters
+from workbench.prompts.texts import plain_json, valid_unicode
 from workbench.prompts.tools.param_types import parameter_schema
 from workbench.protocol import BuiltinTool, ToolDefinition, ToolParamDefinition
 from workbench.schemas.moving import moved, pointed
@@ -145,7 +145,7 @@ _NAMES = {
 def _check_name(name: object, allowed: re.Pattern[str], field: str) -> None:
     if not isinstance(name, str) or not allowed.fullmatch(name):
         raise InvalidRequestError(field, name, _NAMES[allowed])
-    whole_characters(name, field)
+    valid_unicode(name, field)
 
 
 def _check_description(description: str | None, field: str) -> None:
@@ -153,7 +153,7 @@ def _check_description(description: str | None, field: str) -> None:
         raise InvalidRequestError(
             f"{field}.description", description, f"at most {MAX_DESCRIPTION_CHARACTERS:,} characters long"
         )
-    whole_characters(description or "", f"{field}.description")
+    valid_unicode(description or "", f"{field}.description")
 
 
 def _arguments(definition: ToolDefinition, field: str) -> JsonSchema:
@@ -183,13 +183,13 @@ def _described_one_by_one(definition: ToolDefinition, field: str) -> Schema:
 
 
 def _parameter_schema(name: str, parameter: ToolParamDefinition, field: str) -> Schema:
-    whole_characters(parameter.param_type, f"{field}.param_type")
+    valid_unicode(parameter.param_type, f"{field}.param_type")
     read = JsonSchema.of(parameter_schema(parameter.param_type, f"{field}.param_type"), f"{field}.param_type")
     schema = moved(read.root, f"#/properties/{pointed(name)}")
     if parameter.description:
         schema["description"] = parameter.description
     if parameter.default is not None:
         schema["default"] = plain_json(parameter.default, f"{field}.default")
-        if reason := read.misfit(schema["default"], "default"):
+        if reason := read.validation_error(schema["default"], "default"):
             raise InvalidRequestError(f"{field}.default", parameter.default, f"a value that fits its type ({reason})")
     return schema

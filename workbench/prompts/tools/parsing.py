@@ -29,9 +29,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from workbench.prompts.tools.call_openings import FORMS, LIST_END, WINDOW, Look, end_of_tag
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.literals import LiteralReader
-from workbench.prompts.tools.openings import FORMS, LIST_END, WINDOW, Look, end_of_tag
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -148,7 +148,7 @@ class ToolCallParser:
                 self._fail()
             return True
         if self._reader.ended:
-            self._judge()
+            self._validator()
             self._advance = self._after
             return True
         return self._ended_inside()
@@ -249,7 +249,7 @@ class ToolCallParser:
         self._fail()
         return True
 
-    def _judge(self) -> None:
+    def _validator(self) -> None:
         """Tell of the call that was read, or keep the reason why it is none."""
         name, arguments = self._name, self._reader.value
         if name is None:
@@ -257,7 +257,7 @@ class ToolCallParser:
         if not self._reason and not self._is_known(name):
             self._reason = f"there is no tool {name[:64]!r}; the tools are {', '.join(self._tools.read)}"
         if not self._reason:
-            self._reason = self._tools.read[name].misfit(arguments, "arguments") or ""
+            self._reason = self._tools.read[name].validation_error(arguments, "arguments") or ""
         if not self._reason:
             self._tell_progress()
             self._raw, self._raw_told = [], 0

@@ -115,7 +115,7 @@ class CallReader:
             return None, "the arguments of the call must be valid JSON"
         if not isinstance(arguments, dict):
             return None, "the arguments of the call must be one object"
-        if fault := self._tools.read[name].misfit(arguments, "arguments"):
+        if fault := self._tools.read[name].validation_error(arguments, "arguments"):
             return None, fault
         # Some servers give every call the same id, by which no result would find its own.
         call_id = written.id if written.id and written.id not in self._ids else random_call_id()

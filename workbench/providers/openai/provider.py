@@ -14,8 +14,8 @@ from workbench.errors import ConfigError, InvalidRequestError, NumericalError, W
 from workbench.protocol import EmbeddingsResponse, HealthInfo, ModelDef
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.openai import dialects
-from workbench.providers.openai.asking import Asked, asked, with_messages
 from workbench.providers.openai.config import OpenAIConfig, narrowed
+from workbench.providers.openai.request_preparation import PreparedRequest, asked, with_messages
 from workbench.providers.openai.wire import Listing, Part, ServedModel, Vectors
 from workbench.providers.requests import Request, texts_of
 from workbench.providers.usage import embeddings_response
@@ -115,7 +115,7 @@ class OpenAIProvider(InferenceProvider):
     def close(self) -> None:
         self._clients.close()
 
-    async def _answer(self, request: Request, asked: Asked) -> AsyncIterator[Piece]:
+    async def _answer(self, request: Request, asked: PreparedRequest) -> AsyncIterator[Piece]:
         from workbench.providers.openai.reading import AnswerReader
 
         reader = AnswerReader(request, asked, self._failures)
@@ -132,7 +132,7 @@ class OpenAIProvider(InferenceProvider):
         for piece in reader.close():
             yield piece
 
-    async def _events(self, asked: Asked, body: dict[str, Any]) -> AsyncGenerator[object, None]:
+    async def _events(self, asked: PreparedRequest, body: dict[str, Any]) -> AsyncGenerator[object, None]:
         """The parts of an answer, which may be a single one."""
         if not asked.streams:
             yield await self._clients.post(asked.path, body, harmless=False)
@@ -142,7 +142,7 @@ class OpenAIProvider(InferenceProvider):
             async for event in events:
                 yield event
 
-    def _part(self, asked: Asked, event: object) -> Part:
+    def _part(self, asked: PreparedRequest, event: object) -> Part:
         if asked.native is None:
             return self._failures.checked(Part, event)
         return self._failures.checked(asked.native.event, event).part()

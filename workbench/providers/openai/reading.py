@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from workbench.errors import ToolCallError, UnsupportedFieldError
 from workbench.protocol import CompletionResponseStreamChunk, StopReason, sampling_conflict
-from workbench.providers.openai.asking import Asked
 from workbench.providers.openai.calls import CallReader
 from workbench.providers.openai.failures import Failures
 from workbench.providers.openai.logprobs import prompt_records, token_records
+from workbench.providers.openai.request_preparation import PreparedRequest
 from workbench.providers.openai.wire import Choice, Part, UsageCounts
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
@@ -35,7 +35,7 @@ _STOP_REASONS = {
 class AnswerReader:
     """Reads the answer to one request: `feed` each part, then `close` once."""
 
-    def __init__(self, request: Request, asked: Asked, failures: Failures) -> None:
+    def __init__(self, request: Request, asked: PreparedRequest, failures: Failures) -> None:
         self.ended = False
         """A stop string is complete: whatever the server still says is not part of the answer."""
         self._params = request.sampling_params

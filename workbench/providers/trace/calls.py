@@ -85,8 +85,8 @@ def request_json(request: Request) -> Json:
     if not request.tools:
         asked.pop("tool_choice", None)
         asked.pop("tool_prompt_format", None)
-    if (beginning := request.beginning) is not None:
-        asked["beginning"] = {"kept": len(beginning.kept), "token_ids": list(beginning.token_ids)}
+    if (answer_prefix := request.answer_prefix) is not None:
+        asked["answer_prefix"] = {"kept": len(answer_prefix.kept), "token_ids": list(answer_prefix.token_ids)}
     return plain_json(asked)
 
 

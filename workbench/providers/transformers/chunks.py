@@ -14,7 +14,15 @@ from workbench.providers.transformers.delivery import delivery_to_running_loop
 from workbench.providers.transformers.inspecting import BranchInspector, EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
-from workbench.records import Beginning, Inspector, RunDetail, RunProgress, TokenRecord, attach_detail, token_logprobs
+from workbench.records import (
+    AnswerPrefix,
+    Inspector,
+    RunDetail,
+    RunProgress,
+    TokenRecord,
+    attach_detail,
+    token_logprobs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -93,7 +101,7 @@ class _Progress:
         self._queued_after_s = queued_after_s
         self._vocabulary = engine.model.vocabulary
         self._is_greedy = handle.request.sampling.greedy
-        self._beginning = asked.beginning or Beginning()
+        self._beginning = asked.answer_prefix or AnswerPrefix()
         self._inspector: Inspector = EngineInspector(engine, handle)
         if self._beginning.inspector is not None:
             self._inspector = BranchInspector(self._inspector, self._beginning.inspector, len(self._beginning.kept))

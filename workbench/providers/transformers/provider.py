@@ -21,10 +21,10 @@ from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
 from workbench.providers.transformers import cards
-from workbench.providers.transformers.asking import Asked, checked
 from workbench.providers.transformers.chunks import completion_chunks
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.providers.transformers.rendering import rendered
+from workbench.providers.transformers.request_preparation import PreparedRequest, checked
 from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
@@ -150,7 +150,7 @@ class TransformersProvider(InferenceProvider):
         served = await self._ready(model)
         return await asyncio.to_thread(rendered, served, prompt, use)
 
-    async def _pieces(self, asked: Asked) -> AsyncIterator[Piece]:
+    async def _pieces(self, asked: PreparedRequest) -> AsyncIterator[Piece]:
         asked_at = time.perf_counter()
         self._report_loading(asked.request)
         served = await self._ready(asked.request.model)
@@ -181,7 +181,7 @@ def identifier_of(source: str) -> str:
 
 
 def _computed(
-    served: CausalModel, asked: Asked, prompt: EncodedPrompt, constraint: Constraint | None, asked_at: float
+    served: CausalModel, asked: PreparedRequest, prompt: EncodedPrompt, constraint: Constraint | None, asked_at: float
 ) -> AsyncIterator[Piece]:
     """The stream, which begins to compute when it is first read."""
     chunks = completion_chunks(

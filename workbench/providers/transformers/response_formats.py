@@ -36,7 +36,7 @@ class AskedGrammar:
             value = json.loads(text)
         except ValueError:  # a stop string ended it, or the caller did
             return f"the answer is not complete JSON, which {self.field} requires"
-        reason = self.schema.misfit(value, "answer")
+        reason = self.schema.validation_error(value, "answer")
         return f"the answer does not fit {self.field}: {reason}" if reason else None
 
 

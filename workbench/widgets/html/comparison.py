@@ -15,7 +15,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.format import STATE_WORDS, divergence, percent_of, stop_words, token_count
 from workbench.widgets.html.twins import MOST_ROWS, code, document, line, prompt_block, rest_line, shown
 from workbench.widgets.wire.comparison import LETTERS, in_sentences
-from workbench.widgets.wire.run import in_words, label, whole_pieces
+from workbench.widgets.wire.run import error_text, label, whole_pieces
 
 _MARK = "background:rgba(217,119,6,0.35)"
 
@@ -68,7 +68,7 @@ def _end(run: RunLike) -> str:
     stopped = stop_words(run.stop_reason) if run.state == "finished" else None
     words = [token_count(len(run.tokens)), stopped or STATE_WORDS.get(run.state, run.state)]
     if run.state == "failed" and run.error is not None:
-        words.append(in_words(run.error))
+        words.append(error_text(run.error))
     return line(" · ".join(words))
 
 

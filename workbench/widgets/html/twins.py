@@ -31,7 +31,7 @@ from workbench.widgets.format import (
     visible,
 )
 from workbench.widgets.sampling_words import sampling_phrases
-from workbench.widgets.wire.run import in_words, label, prompt_pieces, steps_of, whole_pieces
+from workbench.widgets.wire.run import error_text, label, prompt_pieces, steps_of, whole_pieces
 
 # A notebook is read by people: a longer table is cut, and says so.
 MOST_ROWS = 60
@@ -117,7 +117,7 @@ def metrics_html(run: RunLike) -> str:
     has_stopped = run.state == "finished" and stopped is not None
     facts.append(f"stopped: {stopped}" if has_stopped else STATE_WORDS.get(run.state, run.state))
     error = run.error if run.state == "failed" else None
-    problem = "" if error is None else f"<p><strong>{escape(shown(in_words(error)))}</strong></p>"
+    problem = "" if error is None else f"<p><strong>{escape(shown(error_text(error)))}</strong></p>"
     return line(" · ".join([run.model, *facts])) + problem
 
 

@@ -21,7 +21,7 @@ from workbench.protocol import CompletionMessage, InterleavedTextMedia, Message,
 from workbench.records import CallAttempt
 from workbench.widgets.chat_transcript import Transcript
 from workbench.widgets.contract import RunLike
-from workbench.widgets.wire.run import called, in_words, number
+from workbench.widgets.wire.run import called, error_text, number
 
 Turn = dict[str, Any]
 
@@ -105,7 +105,7 @@ def _facts(run: RunLike) -> Turn:
         "generated": run.usage.generated_tokens,
         "tokens_per_s": number(run.usage.decode_tokens_per_s, digits=1),
         "notes": list(run.notes),
-        "error": in_words(run.error) if has_failed and run.error else None,
+        "error": error_text(run.error) if has_failed and run.error else None,
     }
 
 

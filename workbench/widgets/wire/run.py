@@ -272,7 +272,7 @@ class RunStream:
             "progress": self._progress(),
             **({"reads": True} if run.reads else {}),
             **_pause(run),
-            "error": in_words(run.error) if done and run.error and run.state == "failed" else None,
+            "error": error_text(run.error) if done and run.error and run.state == "failed" else None,
         }
 
     def _fresh_calls(self) -> list[list[Any]]:
@@ -311,7 +311,7 @@ class RunStream:
         self._tokens = [wire_token(token, piece) for token, piece in zip(tokens, pieces, strict=True)]
 
 
-def in_words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """The message of an error as a reader wants it; the type's name only where the message says nothing."""
     return getattr(error, "in_form", None) or str(error).strip() or type(error).__name__
 

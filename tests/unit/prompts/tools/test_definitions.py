@@ -188,8 +188,8 @@ WHOLE: dict[str, Any] = {
 def test_a_whole_schema_stays_as_it_came() -> None:
     tools = Toolset.of([ToolDefinition(tool_name="f", json_schema=WHOLE)])
     assert tools.schemas["f"] == WHOLE
-    assert tools.read["f"].misfit({"when": "2024-01-01", "not named": 1}, "arguments") is None
-    assert "not named" in str(tools.read["f"].misfit({"when": "2024-01-01"}, "arguments"))
+    assert tools.read["f"].validation_error({"when": "2024-01-01", "not named": 1}, "arguments") is None
+    assert "not named" in str(tools.read["f"].validation_error({"when": "2024-01-01"}, "arguments"))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.assistant_texts import PROSE, AssistantText, corpus, tools
+from workbench.prompts.tools.call_openings import WINDOW
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
-from workbench.prompts.tools.openings import WINDOW
 from workbench.prompts.tools.parsing import ToolCallParser
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus, ToolDefinition
 

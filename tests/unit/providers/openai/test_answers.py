@@ -30,10 +30,10 @@ from workbench.protocol import (
     ToolParamDefinition,
     UserMessage,
 )
-from workbench.providers.openai.asking import Asked
 from workbench.providers.openai.failures import Failures
 from workbench.providers.openai.logprobs import Told
 from workbench.providers.openai.reading import AnswerReader
+from workbench.providers.openai.request_preparation import PreparedRequest
 from workbench.providers.openai.wire import Part
 from workbench.records import detail_of
 
@@ -52,7 +52,7 @@ def call_part(index: int, arguments: str, name: str | None = None, call_id: str 
 def read(events: list[Any], *, stop: list[str] | None = None, told: Told | None = None) -> list[Any]:
     """The pieces of a completion's events."""
     request = completion_request("small", "x", SamplingParams(stop=stop))
-    asked = Asked("/completions", {}, told or Told(), Toolset(), must_call=False, streams=True)
+    asked = PreparedRequest("/completions", {}, told or Told(), Toolset(), must_call=False, streams=True)
     reader = AnswerReader(request, asked, Failures("the server", None))
     pieces = [
         piece for event in events for piece in reader.feed(Part.model_validate(event)) if not reader.ended or piece
@@ -276,7 +276,7 @@ def test_a_call_cut_anywhere_is_the_same_call(lengths: list[int], city: str) -> 
     parts.append(call_part(0, text[position:]))
     events = chat_events(call_part(0, "", "get_weather", "call_1"), *parts, finish_reason="tool_calls")
     request = chat_request("small", HELLO, tools=[WEATHER])
-    asked = Asked("/chat/completions", {}, Told(), Toolset.of([WEATHER]), must_call=True, streams=True)
+    asked = PreparedRequest("/chat/completions", {}, Told(), Toolset.of([WEATHER]), must_call=True, streams=True)
     reader = AnswerReader(request, asked, Failures("the server", None))
     pieces = [piece for event in events for piece in reader.feed(Part.model_validate(event))] + list(reader.close())
     deltas = [piece for piece in pieces if isinstance(piece, ToolCallDelta)]

@@ -18,11 +18,11 @@ from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tokens import token_stats
 from workbench.providers.transformers.tool_use import ToolUse, checked_tools
 from workbench.providers.transformers.watching import watch_of
-from workbench.records import Beginning
+from workbench.records import AnswerPrefix
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PreparedRequest:
     """A request with its tools and its format as they were understood."""
 
     request: Request
@@ -49,8 +49,8 @@ class Asked:
         self, served: CausalModel, prompt: EncodedPrompt, constraint: Constraint | None
     ) -> GenerationRequest:
         params, logprobs = self.request.sampling_params, self.request.logprobs
-        beginning, vocabulary = self.request.beginning or Beginning(), served.engine.model.vocabulary
-        _check_same_tokens(beginning, vocabulary)
+        answer_prefix, vocabulary = self.request.answer_prefix or AnswerPrefix(), served.engine.model.vocabulary
+        _check_same_tokens(answer_prefix, vocabulary)
         return GenerationRequest(
             prompt_ids=prompt.token_ids,
             images=prompt.images,
@@ -59,10 +59,10 @@ class Asked:
             stop_strings=tuple(params.stop or ()),
             alternatives=(logprobs.top_k or 0) if logprobs else 0,
             # What another run has measured is not measured again.
-            prompt_logprobs=bool(logprobs and logprobs.prompt and not beginning.prompt_tokens),
+            prompt_logprobs=bool(logprobs and logprobs.prompt and not answer_prefix.prompt_tokens),
             constraint=constraint,
-            kept=tuple(map(token_stats, beginning.kept)),
-            given_ids=beginning.given_ids,
+            kept=tuple(map(token_stats, answer_prefix.kept)),
+            given_ids=answer_prefix.given_ids,
             watches=tuple(
                 watch_of(one, self.use.parser(served.encoder, prompt) if one.tool_call else None, vocabulary)
                 for one in self.request.breakpoints
@@ -82,7 +82,7 @@ class Asked:
         return cut_note("tools") if is_cut and self.use.must_call else None
 
 
-def checked(request: Request) -> Asked:
+def checked(request: Request) -> PreparedRequest:
     """Refuses what is wrong or not to be had, before anything is loaded or computed."""
     use = checked_tools(
         request.tools, request.tool_choice, request.tool_prompt_format, parallel=request.parallel_tool_calls
@@ -93,12 +93,12 @@ def checked(request: Request) -> Asked:
     for index, breakpoint_ in enumerate(request.breakpoints):
         if breakpoint_.tool_call and not use.tools:
             raise InvalidRequestError(f"breakpoints[{index}].tool_call", True, "absent unless tools are given")
-    return Asked(request, asked_grammar(request.response_format), use)
+    return PreparedRequest(request, asked_grammar(request.response_format), use)
 
 
-def _check_same_tokens(beginning: Beginning, vocabulary: Vocabulary) -> None:
+def _check_same_tokens(answer_prefix: AnswerPrefix, vocabulary: Vocabulary) -> None:
     """The name of a model may have been given to another one since the tokens were generated."""
-    for token in beginning.kept:
+    for token in answer_prefix.kept:
         if vocabulary.bytes(token.token_id) != token.bytes:
             allowed = "that of a run of the model that is now served under this name"
             raise InvalidRequestError("position", token.position, allowed)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Turns:
+class KeyedLock:
     """Locks by key, granted in the order of asking.
 
     An ``asyncio.Lock`` belongs to one event loop, and a ``threading.Lock`` held while waiting would stop the loop that
@@ -51,7 +51,7 @@ class Turns:
                 queue[0].set_result(None)
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def run_uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     """Await something that must not stop half-way: a cancellation is passed on once it has ended."""
     task = asyncio.ensure_future(work)
     try:

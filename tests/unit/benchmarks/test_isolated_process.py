@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.fakes.contestants import FakeEmbedder, FakeReader
-from workbench.benchmarks.apart import ApartEmbedder, ApartReader, ApartReference
+from workbench.benchmarks.isolated_process import IsolatedEmbedder, IsolatedReader, IsolatedReference
 from workbench.errors import GenerationError, InsufficientMemoryError, InvalidRequestError
 
 
@@ -32,40 +32,40 @@ def too_big(name: str) -> FakeReader:
 
 
 @pytest.fixture(scope="module")
-def apart() -> Iterator[ApartReference]:
-    with closing(ApartReference(Writer, "A", 0.5, 0.25)) as contestant:
+def isolated() -> Iterator[IsolatedReference]:
+    with closing(IsolatedReference(Writer, "A", 0.5, 0.25)) as contestant:
         yield contestant
 
 
-def test_it_answers_as_the_entrant_would(apart: ApartReference) -> None:
-    assert (apart.name, apart.is_rival, apart.memory_bytes) == ("A", False, 1_000_000)
-    assert apart.generate([1, 2], 5) == FakeReader("A", 0.5, 0.25).generate([1, 2], 5)
-    assert [tuple(row.shape) for row in apart.forced([1], [2, 3])] == [(4,), (4,)]
-    token_ids, logprobs = apart.sample([1], 3, seed=7)
+def test_it_answers_as_the_entrant_would(isolated: IsolatedReference) -> None:
+    assert (isolated.name, isolated.is_rival, isolated.memory_bytes) == ("A", False, 1_000_000)
+    assert isolated.generate([1, 2], 5) == FakeReader("A", 0.5, 0.25).generate([1, 2], 5)
+    assert [tuple(row.shape) for row in isolated.forced([1], [2, 3])] == [(4,), (4,)]
+    token_ids, logprobs = isolated.sample([1], 3, seed=7)
     assert (token_ids, tuple(logprobs.shape)) == ([7, 7, 7], (3, 4))
-    assert apart.resident_bytes() > 10**6
+    assert isolated.resident_bytes() > 10**6
 
 
-def test_what_the_entrant_raises_is_raised_here(apart: ApartReference) -> None:
+def test_what_the_entrant_raises_is_raised_here(isolated: IsolatedReference) -> None:
     with pytest.raises(InvalidRequestError, match="tokens must be another number"):
-        apart.generate_together([[1]], 1)
-    assert apart.generate_together([[1]], 3) == 1
+        isolated.generate_together([[1]], 1)
+    assert isolated.generate_together([[1]], 3) == 1
 
 
 def test_a_process_that_dies_is_an_error_and_not_silence() -> None:
-    with closing(ApartReader(Writer, "A")) as contestant, pytest.raises(GenerationError, match="exit code 3"):
+    with closing(IsolatedReader(Writer, "A")) as contestant, pytest.raises(GenerationError, match="exit code 3"):
         contestant.generate_together([[1]], 2)
 
 
 def test_what_making_it_raises_keeps_its_type_and_leaves_no_process() -> None:
     before = {child.pid for child in psutil.Process().children()}
     with pytest.raises(InsufficientMemoryError, match="big needs more"):
-        ApartReader(too_big, "big")
+        IsolatedReader(too_big, "big")
     assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_closing_ends_the_process() -> None:
-    embedder = ApartEmbedder(FakeEmbedder, "E")
+    embedder = IsolatedEmbedder(FakeEmbedder, "E")
     assert embedder.embed(["a"]) == 0.5
     process = psutil.Process(embedder._process.pid)
     embedder.close()

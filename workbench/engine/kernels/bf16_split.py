@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from workbench.engine.kernels import SOURCES, entry_point
-from workbench.engine.kernels.lanes import GROUP, I32, I64, LANES, VF, VI, Vectors
+from workbench.engine.kernels.simd import GROUP, I32, I64, LANES, VF, VI, Vectors
 from workbench.engine.kernels.tiles import COMPILES, SHAPES, TILE, add_product, begin, end, load, store
 
 SIDE = 2 * TILE

@@ -15,7 +15,7 @@ _MOST_SHOWN = 200
 """Characters of a reason."""
 
 
-class Judge:
+class ArgumentValidator:
     """Says what fits the schemas of one document.
 
     Args:
@@ -29,7 +29,7 @@ class Judge:
         """Whether a JSON value fits a schema that stands in the document."""
         return bool(self._validator.evolve(schema=schema).is_valid(value))
 
-    def misfit(self, value: Any, path: str = "arguments") -> str | None:
+    def validation_error(self, value: Any, path: str = "arguments") -> str | None:
         """Return where and why a JSON value does not fit the document, in words; None where it fits."""
         error = best_match(self._validator.iter_errors(value))
         if error is None:

@@ -21,7 +21,7 @@ _MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PreparedRequest:
     """What is sent for a request, and what its answer has to have."""
 
     path: str
@@ -37,7 +37,7 @@ class Asked:
     """Where the server's own API is asked."""
 
 
-def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> Asked:
+def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> PreparedRequest:
     """Check and write a request; ``model`` is the server's name for it.
 
     Raises:
@@ -49,7 +49,7 @@ def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) 
     if dialect.completion is not None and not request.is_chat:
         native, text = dialect.completion, plain_text(request.content or "", request.field)
         body = native.write(request, model, text, logprobs.get("logprobs"))
-        return Asked(f"{config.root_url}{native.path}", body, told, tools, must_call=False, native=native)
+        return PreparedRequest(f"{config.root_url}{native.path}", body, told, tools, must_call=False, native=native)
     body = {"model": model} | dialect.fields(request) | _limit(request, dialect, config) | logprobs
     if request.sampling_params.stop:
         body["stop"] = list(request.sampling_params.stop)
@@ -66,10 +66,10 @@ def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) 
     if streams:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     path = "/chat/completions" if request.is_chat else "/completions"
-    return Asked(path, body, told, tools, must_call, streams)
+    return PreparedRequest(path, body, told, tools, must_call, streams)
 
 
-def with_messages(asked: Asked, request: Request) -> dict[str, Any]:
+def with_messages(asked: PreparedRequest, request: Request) -> dict[str, Any]:
     """The body with the conversation in it; where that has images, this takes a while."""
     if not request.is_chat:
         return asked.body

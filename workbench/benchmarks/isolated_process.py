@@ -34,7 +34,7 @@ class _Facts:
     memory_bytes: int | None
 
 
-class Apart:
+class Isolated:
     """An entrant made by ``make(*args)`` in a new process, which ends with `close`.
 
     Raises:
@@ -82,7 +82,7 @@ class Apart:
         return value
 
 
-class ApartContestant(Apart):
+class IsolatedContestant(Isolated):
     """A `Contestant` in a process of its own."""
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
@@ -93,14 +93,14 @@ class ApartContestant(Apart):
         return float(self._ask("generate_together", [list(prompt) for prompt in prompts], tokens))
 
 
-class ApartReader(ApartContestant):
+class IsolatedReader(IsolatedContestant):
     """A contestant that gives logprobs, in a process of its own."""
 
     def forced(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Iterator[Tensor]:
         yield from torch.from_numpy(self._ask("forced", list(prompt_ids), list(token_ids)))
 
 
-class ApartReference(ApartReader):
+class IsolatedReference(IsolatedReader):
     """A contestant that also writes the texts, in a process of its own."""
 
     def sample(self, prompt_ids: Sequence[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
@@ -108,7 +108,7 @@ class ApartReference(ApartReader):
         return token_ids, torch.from_numpy(logprobs)
 
 
-class ApartEmbedder(Apart):
+class IsolatedEmbedder(Isolated):
     """An `Embedder` in a process of its own."""
 
     def embed(self, texts: Sequence[str]) -> float:

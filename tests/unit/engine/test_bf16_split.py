@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from tests.tiny_models import save_sentence_model
 from workbench.engine import unpadded
 from workbench.engine.embeddings import EmbeddingModel
-from workbench.engine.kernels.split import GROUPS_AT_ONCE, ROWS_AT_ONCE, SplitLinear, split_linears
+from workbench.engine.kernels.bf16_split import GROUPS_AT_ONCE, ROWS_AT_ONCE, SplitLinear, split_linears
 from workbench.engine.kernels.tiles import AVAILABLE
 from workbench.machine import thread_count
 

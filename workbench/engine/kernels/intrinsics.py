@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from workbench.engine.kernels.lanes import (
+from workbench.engine.kernels.simd import (
     BF16,
     BYTES_PER_GROUP,
     F32,

@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from workbench.stack.turns import Turns, to_its_end
+from workbench.stack.keyed_lock import KeyedLock, run_uninterrupted
 
 
 async def test_the_order_is_that_of_asking_and_other_keys_wait_for_nobody() -> None:
-    turns, order = Turns(), list[str]()
+    turns, order = KeyedLock(), list[str]()
 
     async def visit(key: str, name: str) -> None:
         async with turns.of(key):
@@ -25,7 +25,7 @@ async def test_the_order_is_that_of_asking_and_other_keys_wait_for_nobody() -> N
 
 
 async def test_who_is_cancelled_while_waiting_or_inside_keeps_nobody_waiting() -> None:
-    turns = Turns()
+    turns = KeyedLock()
     inside = asyncio.Event()
 
     async def visit() -> None:
@@ -52,7 +52,7 @@ async def test_who_is_cancelled_while_waiting_or_inside_keeps_nobody_waiting() -
 
 
 def test_threads_with_their_own_loops_never_meet_inside() -> None:
-    turns, inside, met = Turns(), list[int](), list[int]()
+    turns, inside, met = KeyedLock(), list[int](), list[int]()
 
     async def visit(worker: int) -> None:
         for _ in range(200):
@@ -79,7 +79,7 @@ async def test_what_must_not_stop_half_way_ends_before_its_cancellation_is_told(
         steps.append("done")
         raise ValueError("seen by nobody")
 
-    task = asyncio.ensure_future(to_its_end(work()))
+    task = asyncio.ensure_future(run_uninterrupted(work()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.prompts.tools.param_types import JSON_TYPES
-from workbench.schemas.fitting import Judge
+from workbench.schemas.argument_validation import ArgumentValidator
 from workbench.schemas.patterns import matches
 
 values = st.recursive(
@@ -46,7 +46,7 @@ schemas = st.recursive(
 
 @given(schemas, values)
 def test_a_value_fits_exactly_where_the_reference_says_so(schema: dict[str, Any], value: Any) -> None:
-    fits = Judge(schema).misfit(value) is None
+    fits = ArgumentValidator(schema).validation_error(value) is None
     assert fits == jsonschema.Draft202012Validator(schema).is_valid(value)
 
 
@@ -67,7 +67,7 @@ def test_a_misfit_says_where_and_why(value: Any, words: str) -> None:
         "required": ["a"],
         "additionalProperties": False,
     }
-    assert Judge(schema).misfit(value) == words
+    assert ArgumentValidator(schema).validation_error(value) == words
 
 
 @pytest.mark.parametrize(

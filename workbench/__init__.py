@@ -7,6 +7,8 @@ pandas.
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from workbench._version import __version__
@@ -259,9 +261,17 @@ _HOMES = (
 )
 
 
+_RENAMED = {"Conversed": "ConversationResult"}
+"""Names that work for one more version, and what they are called now."""
+
+
 if not TYPE_CHECKING:  # type checkers would take any misspelt name for this function's
 
     def __getattr__(name: str) -> object:
+        if name in _RENAMED:
+            message = f"workbench.{name} is now workbench.{_RENAMED[name]}"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return getattr(sys.modules[__name__], _RENAMED[name])
         if name not in __all__:
             raise AttributeError(f"module 'workbench' has no attribute {name!r}")
         value = importlib.import_module(f"workbench.{name}") if name in _MODULES else _from_home(name)

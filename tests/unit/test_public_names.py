@@ -37,6 +37,11 @@ def test_every_public_name_can_be_had(name: str) -> None:
     assert getattr(workbench, name) is not None
 
 
+def test_a_renamed_name_works_and_names_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"workbench\.Conversed is now workbench\.ConversationResult"):
+        assert workbench.Conversed is workbench.ConversationResult  # type: ignore[attr-defined]
+
+
 def test_type_checkers_see_exactly_the_public_names() -> None:
     imported = {
         alias.asname or alias.name

@@ -33,7 +33,7 @@ from workbench.errors import ClosedError
 from workbench.machine import give_back_memory, thread_count
 
 if TYPE_CHECKING:
-    from workbench.engine.kernels.row_reductions import Outline
+    from workbench.engine.kernels.row_reductions import LogitsSummary
     from workbench.engine.loading import LoadedModel
 
 
@@ -229,9 +229,9 @@ class DecodeLoop:
     def _choose(self, group: Sequence[Generation], decoded: Decoded) -> None:
         """Sample one token for each row that was decoded and hand it to its request."""
         chosen: list[_Chosen] = []
-        for generation, row, outline in zip(group, decoded.logits.unbind(), decoded.outlines, strict=True):
+        for generation, row, summary in zip(group, decoded.logits.unbind(), decoded.summaries, strict=True):
             try:
-                chosen.append(_Chosen(generation, row, outline, generation.choose(row, outline)))
+                chosen.append(_Chosen(generation, row, summary, generation.choose(row, summary)))
             except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
                 self._fail(generation, error)
         if chosen:
@@ -245,7 +245,7 @@ class DecodeLoop:
                 [one.choice.token_id for one in chosen],
                 [one.generation.request.alternatives for one in chosen],
                 [one.choice.mask for one in chosen],
-                [one.outline for one in chosen],
+                [one.summary for one in chosen],
             )
         except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
             if len(chosen) == 1:
@@ -295,7 +295,7 @@ class _Chosen:
 
     generation: Generation
     logits: Tensor
-    outline: Outline | None
+    summary: LogitsSummary | None
     choice: Choice
 
 

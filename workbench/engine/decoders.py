@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from workbench.engine.kernels.row_reductions import Outline
+    from workbench.engine.kernels.row_reductions import LogitsSummary
     from workbench.engine.kv_cache import KVCache
 
 
@@ -33,7 +33,7 @@ class Decoded(NamedTuple):
 
     logits: Tensor
     """float32, shape (sequences, vocab)."""
-    outlines: Sequence[Outline | None]
+    summaries: Sequence[LogitsSummary | None]
     """Of each row of logits, where the step found out about it what is asked of it next."""
 
 

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from workbench.engine.decoders import Decoded
 from workbench.engine.kernels.intrinsics import BLOCK
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
-from workbench.engine.kernels.row_reductions import Outlines, distribution, largest, masked
+from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
-from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Past, Scratch, Shape, Weights, step
+from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Scratch, SequenceViews, Shape, Weights, step
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
 from workbench.engine.weights import Int8Blocks
@@ -163,19 +163,19 @@ class FusedDecoder:
                 return logits
             hidden = self._read(token_ids, cache)
             asked = self._normed(hidden if every_position else hidden[-1:], self._norm)
-            return self._head.exactly_times(asked, self._team)
+            return self._head.matmul_f32(asked, self._team)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         with self._lock:
             return self._normed(self._read(token_ids, self.new_cache()), self._norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
-        outlines = Outlines.empty(len(caches), self._shape.vocab)
+        summaries = LogitsSummaries.empty(len(caches), self._shape.vocab)
         with self._lock:
-            logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), outlines)
+            logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), summaries)
         for cache in caches:
             cache.length += 1
-        return Decoded(logits, outlines.read())
+        return Decoded(logits, summaries.read())
 
     def memory_bytes(self) -> int:
         """Memory held by the weights."""
@@ -190,7 +190,7 @@ class FusedDecoder:
         caches: Sequence[FusedCache],
         positions: Sequence[int],
         asked: int,
-        outlines: Outlines | None = None,
+        summaries: LogitsSummaries | None = None,
         *,
         in_tiles: bool = False,
     ) -> Tensor:
@@ -206,7 +206,7 @@ class FusedDecoder:
             raise IndexError(f"token ids must be {allowed}; got ids from {min(token_ids)} to {max(token_ids)}")
         places = np.array(positions)
         cos, sin = self._rotary.rows(places)  # (rows, head_dim)
-        past = Past(
+        past = SequenceViews(
             BF16 if self._dtype == torch.bfloat16 else FLOAT32,
             np.array([cache.kv.data_ptr() for cache in caches]),
             np.array([cache.capacity for cache in caches]),
@@ -215,11 +215,11 @@ class FusedDecoder:
             in_tiles=in_tiles,
         )
         logits = torch.empty(asked, padded(self._shape.vocab, BLOCK))
-        if outlines is None:
-            outlines = Outlines.empty(0, self._shape.vocab)
+        if summaries is None:
+            summaries = LogitsSummaries.empty(0, self._shape.vocab)
         scratch = self._scratch_of(rows, longest)
         self._team.run(
-            step, self._shape, self._weights, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), outlines
+            step, self._shape, self._weights, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), summaries
         )
         return logits[:, : self._shape.vocab]
 
@@ -316,10 +316,10 @@ def compile_step() -> None:
         threads=1,
     )
     row = decoder.prefill([0], decoder.new_cache())[0]
-    head.exactly_times(weight, team)
+    head.matmul_f32(weight, team)
     WideMatrices(team).of([head])
-    distribution(row)
-    largest(row, 1)
+    softmax_stats(row)
+    top_k_values(row, 1)
     masked(row, row > 0)
 
 

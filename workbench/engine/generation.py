@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.engine.constraints import GrammarState
     from workbench.engine.detokenizer import Vocabulary
     from workbench.engine.images import PlacedImage
-    from workbench.engine.kernels.row_reductions import Outline
+    from workbench.engine.kernels.row_reductions import LogitsSummary
     from workbench.engine.kv_cache import KVCache
     from workbench.engine.logprobs import TokenStats
     from workbench.engine.requests import Event, FinishReason, Handle
@@ -137,12 +137,12 @@ class Generation:
     def resume(self) -> None:
         self._emit(Resumed())
 
-    def choose(self, logits: Tensor, outline: Outline | None = None) -> Choice:
+    def choose(self, logits: Tensor, summary: LogitsSummary | None = None) -> Choice:
         """The next token: the one that the grammar forces, or one sampled from those that it allows.
 
         Args:
             logits: raw float32 logits, shape (vocab,).
-            outline: what is known of them.
+            summary: what is known of them.
         """
         if self.given:
             return self._give(self.given.popleft(), len(logits))
@@ -150,7 +150,7 @@ class Generation:
             self.sampler.take(self.forced[0])
             return Choice(self.forced[0], None, Mask.forcing(self.forced[0], len(logits)))
         if self._grammar is None or self._wrap_up is None:
-            return Choice(*self.sampler.choose(logits, outline=outline), None)
+            return Choice(*self.sampler.choose(logits, summary=summary), None)
         mask = Mask(self._grammar.allowed())
         token_id, number = self.sampler.pick(logits, mask.allowed)
         instead = self._wrap_up.instead(token_id, self.tokens_left - 1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.engine.kernels.row_reductions import masked
-from workbench.engine.sampling import Mask, Sampling, best, draw, nucleus, penalised
+from workbench.engine.sampling import Mask, Sampling, apply_repetition_penalty, argmax, draw, nucleus
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def trace(
     """
     stages = [Stage("raw", _softmax(logits), _possible(logits), 0.0)]
     if sampling.repetition_penalty != 1.0:
-        logits = penalised(logits, torch.tensor(sorted(seen_ids)), sampling.repetition_penalty)
+        logits = apply_repetition_penalty(logits, torch.tensor(sorted(seen_ids)), sampling.repetition_penalty)
         stages.append(Stage("penalty", _softmax(logits), _possible(logits), 0.0))
     allowed = None if mask is None else mask.allowed
     left = logits
@@ -117,9 +117,9 @@ def trace(
         left = masked(logits, allowed)
         stages.append(Stage("grammar", _softmax(left), _possible(left), min(removed, 1.0)))
     if mask is not None and mask.forced:
-        return Trace(tuple(stages), None, best(logits, allowed))
+        return Trace(tuple(stages), None, argmax(logits, allowed))
     if sampling.greedy:
-        token_id = best(logits, allowed)
+        token_id = argmax(logits, allowed)
         only = torch.zeros_like(stages[-1].probabilities)
         only[token_id] = 1.0
         removed = max(0.0, 1.0 - float(stages[-1].probabilities[token_id]))

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.engine.kernels.row_reductions import Outline, Sums, distribution, largest, masked
+from workbench.engine.kernels.row_reductions import LogitsSummary, Sums, masked, softmax_stats, top_k_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def measure(
     token_ids: Sequence[int],
     alternatives: Sequence[int],
     masks: Sequence[Mask | None] = (),
-    outlines: Sequence[Outline | None] = (),
+    summaries: Sequence[LogitsSummary | None] = (),
 ) -> list[TokenStats]:
     """Stats of one token per row.
 
@@ -64,14 +64,16 @@ def measure(
         outlines: what is known of each row; none where nothing is.
     """
     nothing = [None] * len(token_ids)
-    rows = zip(logits, token_ids, alternatives, masks or nothing, outlines or nothing, strict=True)
+    rows = zip(logits, token_ids, alternatives, masks or nothing, summaries or nothing, strict=True)
     return [_measured(*row) for row in rows]
 
 
-def _measured(row: Tensor, token_id: int, alternatives: int, mask: Mask | None, outline: Outline | None) -> TokenStats:
-    known = None if outline is None else outline.sums(token_id)
-    whole = known or distribution(row, token_id=token_id)
-    others = _others(row, whole, token_id, alternatives, outline) if alternatives else ()
+def _measured(
+    row: Tensor, token_id: int, alternatives: int, mask: Mask | None, summary: LogitsSummary | None
+) -> TokenStats:
+    known = None if summary is None else summary.sums(token_id)
+    whole = known or softmax_stats(row, token_id=token_id)
+    others = _others(row, whole, token_id, alternatives, summary) if alternatives else ()
     stats = TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
     if mask is None:
         return stats
@@ -79,7 +81,7 @@ def _measured(row: Tensor, token_id: int, alternatives: int, mask: Mask | None, 
 
 
 def _removed_mass(row: Tensor, whole: Sums, mask: Mask) -> float:
-    rest = distribution(masked(row, mask.allowed, inverted=True))
+    rest = softmax_stats(masked(row, mask.allowed, inverted=True))
     if rest.top == -math.inf:  # nothing was cut, or only what had no probability
         return 0.0
     return min(math.exp(_logprob(rest.top, whole) + rest.log_total), 1.0)
@@ -89,12 +91,14 @@ def _logprob(logit: float, whole: Sums) -> float:
     return (logit - whole.top) - whole.log_total
 
 
-def _others(row: Tensor, whole: Sums, token_id: int, count: int, outline: Outline | None) -> tuple[Candidate, ...]:
+def _others(
+    row: Tensor, whole: Sums, token_id: int, count: int, summary: LogitsSummary | None
+) -> tuple[Candidate, ...]:
     looked_at = min(count + 1, len(row))
-    if outline is not None and looked_at <= len(outline.values):
-        values, token_ids = outline.values[:looked_at], outline.places[:looked_at]
+    if summary is not None and looked_at <= len(summary.values):
+        values, token_ids = summary.values[:looked_at], summary.places[:looked_at]
     else:
-        values, token_ids = (found.tolist() for found in largest(row, looked_at))
+        values, token_ids = (found.tolist() for found in top_k_values(row, looked_at))
     ranked: list[Candidate] = []
     rank = 1
     for place, (value, candidate) in enumerate(zip(values, token_ids, strict=True), start=1):

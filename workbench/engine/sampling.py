@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.engine.kernels.row_reductions import distribution, largest, masked
+from workbench.engine.kernels.row_reductions import masked, softmax_stats, top_k_values
 from workbench.errors import NumericalError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from workbench.engine.kernels.row_reductions import Outline
+    from workbench.engine.kernels.row_reductions import LogitsSummary
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""
@@ -84,32 +84,35 @@ class Sampler:
         self._penalised = _TokenSet(prompt_ids) if sampling.repetition_penalty != 1.0 else None
 
     def choose(
-        self, logits: Tensor, allowed: Tensor | None = None, outline: Outline | None = None
+        self, logits: Tensor, allowed: Tensor | None = None, summary: LogitsSummary | None = None
     ) -> tuple[int, float | None]:
         """The next token id, counted as part of the answer, and the random number that chose it (None when greedy)."""
-        token_id, number = self.pick(logits, allowed, outline)
+        token_id, number = self.pick(logits, allowed, summary)
         self.take(token_id)
         return token_id, number
 
     def pick(
-        self, logits: Tensor, allowed: Tensor | None = None, outline: Outline | None = None
+        self, logits: Tensor, allowed: Tensor | None = None, summary: LogitsSummary | None = None
     ) -> tuple[int, float | None]:
         """The token that would be next and the random number that chose it; it is not counted yet.
 
         Args:
             logits: raw float32 logits, shape (vocab,); left as they are.
             allowed: the tokens to choose among, bool, shape (vocab,); None is all.
-            outline: what is known of the logits.
+            summary: what is known of the logits.
 
         Raises:
             NumericalError: the logits hold NaN, or no token has a probability above 0.
         """
         if self._penalised is not None:
-            logits, outline = penalised(logits, self._penalised.ids(), self.sampling.repetition_penalty), None
-        if self.sampling.greedy and outline is not None and allowed is None:
-            token_id, number = outline.places[0], None
+            logits, summary = (
+                apply_repetition_penalty(logits, self._penalised.ids(), self.sampling.repetition_penalty),
+                None,
+            )
+        if self.sampling.greedy and summary is not None and allowed is None:
+            token_id, number = summary.places[0], None
         elif self.sampling.greedy:
-            token_id, number = best(logits, allowed), None
+            token_id, number = argmax(logits, allowed), None
         else:
             number = self._random.random()
             token_id = draw(logits, self.sampling, number, allowed)
@@ -125,7 +128,7 @@ class Sampler:
             self._penalised.add(token_id)
 
 
-def penalised(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
+def apply_repetition_penalty(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
     """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
     row, places = logits.numpy().copy(), token_ids.numpy()
     chosen = row[places]
@@ -133,10 +136,10 @@ def penalised(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
     return torch.from_numpy(row)
 
 
-def best(logits: Tensor, allowed: Tensor | None = None) -> int:
+def argmax(logits: Tensor, allowed: Tensor | None = None) -> int:
     """The most probable token of those that are allowed, the first among equals."""
     left, token_ids = _left(logits, allowed)
-    value, place = (found[0] for found in largest(left, 1))
+    value, place = (found[0] for found in top_k_values(left, 1))
     if allowed is not None and not value > -math.inf:
         raise NumericalError("every token that the grammar allows has probability 0")
     return int(token_ids[place] if token_ids is not None else place)
@@ -179,13 +182,13 @@ def _drawn(
 
 def _drawn_places(logits: Tensor, sampling: Sampling, number: float) -> tuple[NDArray[np.int64], int, int]:
     vocab = len(logits)
-    whole = distribution(logits, sampling.temperature)
+    whole = softmax_stats(logits, sampling.temperature)
     if not math.isfinite(whole.log_total):
         raise NumericalError("the logits contain NaN or leave no token to sample; the model's weights are damaged")
     limit = min(sampling.top_k, vocab) if sampling.top_k else vocab
     count = limit if sampling.top_k else min(limit, _FIRST_CANDIDATES)
     while True:
-        values, token_ids = largest(logits, count)
+        values, token_ids = top_k_values(logits, count)
         tempered = (values.astype(np.float64) - whole.top) / sampling.temperature  # the best is 0
         log_total = whole.log_total if limit == vocab else float(np.logaddexp.reduce(tempered))
         cumulative = np.exp(tempered - log_total).cumsum()

@@ -25,7 +25,7 @@ from tests.fakes.models import VOCAB, FakeDecoder
 from workbench.engine.inspection import KeptLogits, Trace, trace
 from workbench.engine.loading import LoadedModel
 from workbench.engine.requests import GenerationRequest, Handle
-from workbench.engine.sampling import Sampler, Sampling, draw, penalised
+from workbench.engine.sampling import Sampler, Sampling, apply_repetition_penalty, draw
 from workbench.engine.scheduler import Engine
 from workbench.errors import InvalidRequestError
 
@@ -102,7 +102,7 @@ def test_the_token_at_the_end_of_the_chain_is_the_one_that_is_drawn(
     found = trace(logits, sampling, seen, number)
     after = logits
     if sampling.repetition_penalty != 1:
-        after = penalised(logits, torch.tensor(sorted(seen)), sampling.repetition_penalty)
+        after = apply_repetition_penalty(logits, torch.tensor(sorted(seen)), sampling.repetition_penalty)
     if sampling.greedy:
         assert (found.token_id, found.number) == (int(after.argmax()), None)
     else:

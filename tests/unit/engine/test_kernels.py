@@ -71,15 +71,15 @@ def test_a_product_is_that_of_the_rows_in_float32(team: Team, form: str) -> None
         for count in (1, 2, 3, 4, 7, 8, 9, 21):
             x = random_matrix(count, columns, 1)
             exact = x.double() @ dense.T + bias
-            torch.testing.assert_close(matrix.exactly_times(x, team).double(), exact, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(matrix.matmul_f32(x, team).double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @forms
 def test_a_row_alone_and_among_others_has_the_same_product_bit_for_bit(form: str) -> None:
     matrix, x = FORMS[form](random_matrix(70, 160), None), random_matrix(19, 160, 1)
-    alone = torch.cat([matrix.exactly_times(row.unsqueeze(0), Team(1)) for row in x])
+    alone = torch.cat([matrix.matmul_f32(row.unsqueeze(0), Team(1)) for row in x])
     for threads in (1, 2, 3):
-        assert torch.equal(matrix.exactly_times(x, Team(threads)), alone)
+        assert torch.equal(matrix.matmul_f32(x, Team(threads)), alone)
 
 
 @forms
@@ -101,7 +101,7 @@ def test_a_matrix_for_torch_is_the_same_one_rounded_to_bf16(team: Team, form: st
 def test_a_weight_that_is_no_number_is_never_rounded_to_one(form: str, value: float) -> None:
     weight = random_matrix(8, 64)
     weight[3, 40] = value
-    product = FORMS[form](weight, None).exactly_times(torch.ones(1, 64), Team(2))[0]
+    product = FORMS[form](weight, None).matmul_f32(torch.ones(1, 64), Team(2))[0]
     assert not torch.isfinite(product[3])
     assert torch.isfinite(product[[0, 1, 2, 4, 5, 6, 7]]).all()
 
@@ -161,7 +161,7 @@ def test_a_batch_equals_its_rows_alone_bit_for_bit_in_every_precision(folder: Pa
         alone = [decoder.decode([text[-1]], [read(text)]) for text in texts]
         together = decoder.decode([text[-1] for text in texts], [read(text) for text in texts])
     assert torch.equal(together.logits, torch.cat([one.logits for one in alone]))
-    assert together.outlines == [outline for one in alone for outline in one.outlines]
+    assert together.summaries == [summary for one in alone for summary in one.summaries]
 
 
 @pytest.mark.parametrize("token_id", [-1, 384, 2**40])
@@ -187,15 +187,15 @@ def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_comput
     sized = config(vocab_size=vocab, **llama_like(initializer_range=0.2))
     decoder = decoder_of(save_config(tmp_path / "llama", sized, bpe_tokenizer(384), seed=2), "float32")
     with torch.inference_mode():
-        logits, outlines = decoder.decode([3, 4, 5], [decoder.new_cache() for _ in range(3)])
+        logits, summaries = decoder.decode([3, 4, 5], [decoder.new_cache() for _ in range(3)])
     assert decoder._team.threads == threads
-    for row, outline in zip(logits, outlines, strict=True):
-        assert isinstance(outline, rows.Outline)
-        values, places = rows.largest(row, min(rows.OUTLINED, vocab))
-        assert (outline.values[: len(values)], outline.places[: len(values)]) == (values.tolist(), places.tolist())
+    for row, summary in zip(logits, summaries, strict=True):
+        assert isinstance(summary, rows.LogitsSummary)
+        values, places = rows.top_k_values(row, min(rows.SUMMARIZED, vocab))
+        assert (summary.values[: len(values)], summary.places[: len(values)]) == (values.tolist(), places.tolist())
         for token_id in range(vocab):
-            expected = rows.distribution(row, token_id=token_id) if token_id in places else None
-            assert outline.sums(token_id) == expected
+            expected = rows.softmax_stats(row, token_id=token_id) if token_id in places else None
+            assert summary.sums(token_id) == expected
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -267,7 +267,7 @@ def relative_error(one: Tensor, other: Tensor) -> float:
 def test_the_largest_numbers_of_a_row_are_those_of_sorting_it(size: int) -> None:
     row = random_matrix(1, size)[0].mul(8).round()  # rounded, so that many are equal
     for count in {1, min(6, size), min(129, size), size}:
-        values, places = rows.largest(row, count)
+        values, places = rows.top_k_values(row, count)
         order = sorted(range(size), key=lambda place: (-float(row[place]), place))[:count]
         assert places.tolist() == order
         assert values.tolist() == row[order].tolist()
@@ -280,7 +280,7 @@ def test_the_sums_of_a_row_are_those_of_its_softmax(size: int, temperature: floa
     row = random_matrix(1, size)[0] * 5
     if masked:
         row[1::2] = -torch.inf
-    found = rows.distribution(row, temperature, token_id=size // 2 // 2 * 2)
+    found = rows.softmax_stats(row, temperature, token_id=size // 2 // 2 * 2)
     logprobs = (row.double() / temperature).log_softmax(-1)
     assert found.top == float(row.max())
     assert found.log_total == pytest.approx(float(((row.double() - row.max()) / temperature).logsumexp(-1)), abs=1e-5)
@@ -293,8 +293,8 @@ def test_the_sums_of_a_row_are_those_of_its_softmax(size: int, temperature: floa
 def test_a_row_with_nan_has_no_sums_and_gives_its_numbers(size: int, place: int) -> None:
     row = random_matrix(1, size)[0]
     row[place] = torch.nan
-    assert math.isnan(rows.distribution(row).log_total)
-    values, places = rows.largest(row, size)
+    assert math.isnan(rows.softmax_stats(row).log_total)
+    values, places = rows.top_k_values(row, size)
     assert sorted(places[:-1]) == [index for index in range(size) if index != place % size]
     assert math.isnan(values[-1])
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from workbench.engine.kernels.row_reductions import masked
-from workbench.engine.sampling import COLDEST, Sampler, Sampling, best, draw, nucleus, penalised
+from workbench.engine.sampling import COLDEST, Sampler, Sampling, apply_repetition_penalty, argmax, draw, nucleus
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.protocol import SamplingParams, effective_sampling
 
@@ -191,7 +191,7 @@ def test_the_penalty_is_that_of_transformers(values: list[float], seen: list[int
     oracle: Any = RepetitionPenaltyLogitsProcessor(penalty)
     expected = oracle(torch.tensor([seen]), logits.clone().unsqueeze(0))[0]
     before = logits.clone()
-    torch.testing.assert_close(penalised(logits, torch.tensor(sorted(set(seen))), penalty), expected)
+    torch.testing.assert_close(apply_repetition_penalty(logits, torch.tensor(sorted(set(seen))), penalty), expected)
     assert torch.equal(logits, before), "the raw logits stay as they are, for the logprobs are theirs"
 
 
@@ -298,7 +298,7 @@ def test_a_choice_among_the_allowed_is_the_choice_from_the_masked_row(
     allowed[seed % vocab] = True
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     row = masked(logits, allowed)
-    assert best(logits, allowed) == int(row.argmax())
+    assert argmax(logits, allowed) == int(row.argmax())
     chosen, whole = draw(logits, sampling, number, allowed), draw(row, sampling, number)
     assert allowed[chosen]
     # The sums of a shorter row may differ in the last bit, and with them the token at the very edge of the number.

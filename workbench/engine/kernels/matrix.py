@@ -110,7 +110,7 @@ class Matrix:
         groups = data.float().unflatten(1, (-1, GROUP)) * scale
         return groups.flatten(1)[:, : self.columns]
 
-    def exactly_times(self, x: Tensor, team: Team) -> Tensor:
+    def matmul_f32(self, x: Tensor, team: Team) -> Tensor:
         """``x @ weight.T + bias`` in float32 as the step computes it, shape (len(x), rows)."""
         wide = x.new_zeros(len(x), self._groups * GROUP)
         wide[:, : x.shape[1]] = x

@@ -16,8 +16,8 @@ from workbench.engine.kernels.simd import LANES
 
 _compiled = njit(error_model="numpy")
 
-OUTLINED = 32
-"""How many of a row's largest logits its outline holds."""
+SUMMARIZED = 32
+"""How many of a row's largest logits its summary holds."""
 
 
 class Sums(NamedTuple):
@@ -35,7 +35,7 @@ class Sums(NamedTuple):
     """How many logits are greater."""
 
 
-class Outline(NamedTuple):
+class LogitsSummary(NamedTuple):
     """What the step that computed a row of logits found out about it, while it lay in the processor's cache."""
 
     top: float
@@ -43,18 +43,18 @@ class Outline(NamedTuple):
     """As in `Sums`, at temperature 1."""
     entropy: float
     values: list[float]
-    """The largest logits and, next, their places, as `largest` has them."""
+    """The largest logits and, next, their places, as `top_k_values` has them."""
     places: list[int]
 
     def sums(self, token_id: int) -> Sums | None:
-        """What `distribution` would find out; None where the token is not among the largest."""
+        """What `softmax_stats` would find out; None where the token is not among the largest."""
         if token_id not in self.places:
             return None
         asked = self.values[self.places.index(token_id)]
         return Sums(self.top, self.log_total, self.entropy, asked, self.values.index(asked))
 
 
-class Outlines(NamedTuple):
+class LogitsSummaries(NamedTuple):
     """Where a step writes the outlines of its rows."""
 
     blocks: Any
@@ -62,25 +62,27 @@ class Outlines(NamedTuple):
     sums: Any
     """float64 (rows, 3): top, logarithm of the total, entropy."""
     values: Any
-    """float32 (rows, `OUTLINED`)"""
+    """float32 (rows, `SUMMARIZED`)"""
     places: Any
-    """int64 (rows, `OUTLINED`)"""
+    """int64 (rows, `SUMMARIZED`)"""
 
     @classmethod
-    def empty(cls, rows: int, vocab: int) -> Outlines:
+    def empty(cls, rows: int, vocab: int) -> LogitsSummaries:
         return cls(
             np.empty((rows, 3, (vocab + BLOCK - 1) // BLOCK), np.float32),
             np.empty((rows, 3)),
-            np.empty((rows, OUTLINED), np.float32),
-            np.empty((rows, OUTLINED), np.int64),
+            np.empty((rows, SUMMARIZED), np.float32),
+            np.empty((rows, SUMMARIZED), np.int64),
         )
 
-    def read(self) -> list[Outline]:
+    def read(self) -> list[LogitsSummary]:
         rows = zip(self.sums.tolist(), self.values.tolist(), self.places.tolist(), strict=True)
-        return [Outline(top, log_total, entropy, values, places) for (top, log_total, entropy), values, places in rows]
+        return [
+            LogitsSummary(top, log_total, entropy, values, places) for (top, log_total, entropy), values, places in rows
+        ]
 
 
-def largest(row: Tensor, count: int) -> tuple[Any, Any]:
+def top_k_values(row: Tensor, count: int) -> tuple[Any, Any]:
     """The ``count`` largest numbers of a contiguous float32 row and their places, equals in the order of places.
 
     NaN is passed over; where too few numbers are left, NaN stands at the end.
@@ -91,7 +93,7 @@ def largest(row: Tensor, count: int) -> tuple[Any, Any]:
     return values, places
 
 
-def distribution(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Sums:
+def softmax_stats(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Sums:
     """Sums over a contiguous float32 row; NaN in it makes them NaN."""
     _check(row)
     if not 0 <= token_id < len(row):

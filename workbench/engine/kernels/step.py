@@ -64,7 +64,7 @@ _SPINS = 4000
 
 
 @_compiled
-def _meet(barrier, threads):
+def barrier_wait(barrier, threads):
     """Wait until every thread of the team is here. ``barrier`` is the address of two zeros, 64 bytes apart."""
     if threads == 1:
         return
@@ -81,7 +81,7 @@ def _meet(barrier, threads):
 
 
 @_compiled
-def _share(total, unit, thread, threads):
+def partition(total, unit, thread, threads):
     """This thread's part of ``total`` rows, in whole units but for the last."""
     units = (total + unit - 1) // unit
     return min(units * thread // threads * unit, total), min(units * (thread + 1) // threads * unit, total)
@@ -202,7 +202,7 @@ class Weights(NamedTuple):
     """int64 (5,): the output matrix."""
 
 
-class Past(NamedTuple):
+class SequenceViews(NamedTuple):
     """The sequences of a step: keys and values in memory, and where the new token stands."""
 
     form: int
@@ -308,7 +308,7 @@ def _project(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     size = 4 if past.form == FLOAT32 else 2
     total = shape.heads + 2 * shape.kv_heads
     # Heads of an odd number of row groups go in pairs, so that no group belongs to two threads.
-    first, last = _share(total, 1 if dim % ROWS == 0 else 2, thread, threads)
+    first, last = partition(total, 1 if dim % ROWS == 0 else 2, thread, threads)
     _linear(
         weights.linears[layer, 0],
         scratch.normed[thread],
@@ -340,7 +340,7 @@ def _attend(shape, layer, past, scratch, thread, threads):
     rows, group = len(scratch.hidden), shape.heads // shape.kv_heads
     padded, size = scratch.heads.shape[3], 4 if past.form == FLOAT32 else 2
     block = max(1, AT_ONCE // group) if past.together else 1
-    first, last = _share((rows + block - 1) // block * shape.kv_heads, 1, thread, threads)
+    first, last = partition((rows + block - 1) // block * shape.kv_heads, 1, thread, threads)
     for item in range(first, last):
         row, shared = item // shape.kv_heads * block, item % shape.kv_heads
         bytes_ = past.capacities[row] * padded * size
@@ -406,7 +406,7 @@ def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
 @_compiled
 def _add_linear(shape, place, x, past, scratch, thread, threads):
     """Add a linear layer's output to the stream."""
-    first, last = _share(shape.hidden, LANES, thread, threads)
+    first, last = partition(shape.hidden, LANES, thread, threads)
     tiles = _tile_memory(past, scratch, thread)
     _linear(place, x, scratch.update, 0, first, last, scratch.unpacked[thread], tiles)
     for row in range(len(x)):
@@ -418,7 +418,7 @@ def _add_linear(shape, place, x, past, scratch, thread, threads):
 def _activate(shape, place, past, scratch, thread, threads):
     """The gated first half of the MLP."""
     width = scratch.active.shape[1]
-    first, last = _share(shape.inner, LANES, thread, threads)
+    first, last = partition(shape.inner, LANES, thread, threads)
     flat = scratch.gate_up.reshape(len(scratch.hidden), 2 * width)
     normed, memory = scratch.normed[thread], scratch.unpacked[thread]
     tiles = _tile_memory(past, scratch, thread)
@@ -431,31 +431,31 @@ def _activate(shape, place, past, scratch, thread, threads):
 
 
 @_compiled
-def _outline_blocks(shape, logits, outlines, first, last):
-    """What `Outlines` holds of the blocks of this thread's part of the vocabulary, the last one filled up."""
-    for row in range(len(outlines.blocks)):
+def _outline_blocks(shape, logits, summaries, first, last):
+    """What `LogitsSummaries` holds of the blocks of this thread's part of the vocabulary, the last one filled up."""
+    for row in range(len(summaries.blocks)):
         if last == shape.vocab:
             logits[row, last:] = -np.inf
-        found, step = outlines.blocks[row], outlines.blocks.strides[1]
+        found, step = summaries.blocks[row], summaries.blocks.strides[1]
         start, out = _address(logits) + row * logits.strides[0] + 4 * first, _address(found) + 4 * (first // BLOCK)
         block_sums(start, (last - first + BLOCK - 1) // BLOCK, np.float32(1.0), out, out + step, out + 2 * step)
 
 
 @_compiled
-def _outline_rows(shape, logits, outlines, thread, threads):
+def _outline_rows(shape, logits, summaries, thread, threads):
     """What it holds of whole rows, each by one thread."""
-    for row in range(thread, len(outlines.blocks), threads):
-        blocks = outlines.blocks[row]
-        outlines.sums[row, 0], outlines.sums[row, 1], outlines.sums[row, 2] = sums_of_blocks(blocks, 1.0)
+    for row in range(thread, len(summaries.blocks), threads):
+        blocks = summaries.blocks[row]
+        summaries.sums[row, 0], summaries.sums[row, 1], summaries.sums[row, 2] = sums_of_blocks(blocks, 1.0)
         place = _address(logits) + row * logits.strides[0]
-        find_largest(place, shape.vocab, blocks[0], outlines.values[row], outlines.places[row])
+        find_largest(place, shape.vocab, blocks[0], summaries.values[row], summaries.places[row])
 
 
 def _entries(sources: str) -> tuple[Any, Any, Any]:
     """What is called from outside."""
 
     @entry_point
-    def step(shape, weights, token_ids, past, cos, sin, scratch, logits, outlines, thread, threads):
+    def step(shape, weights, token_ids, past, cos, sin, scratch, logits, summaries, thread, threads):
         """One token for each row: every thread of a team calls it with the same arguments and its own number.
 
         Rows may be sequences, or tokens of one sequence one after the other.
@@ -464,44 +464,44 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             shape: a `Shape`.
             weights: a `Weights`.
             token_ids: int64 (rows,), each of which the embedding matrix has.
-            past: a `Past`; the new tokens' keys and values are written to their positions.
+            past: a `SequenceViews`; the new tokens' keys and values are written to their positions.
             cos: float32 (rows, head_dim), of each row's position.
             sin: the same, with the minus of the rotation in its first half.
             scratch: a `Scratch`.
             logits: float32 (rows or the last few, vocab padded to `BLOCK`), the result.
-            outlines: an `Outlines` to write to, of as many rows, or of none.
+            outlines: an `LogitsSummaries` to write to, of as many rows, or of none.
         """
         _ = sources
         barrier, tiles = _address(scratch.barrier), _tile_memory(past, scratch, thread)
         if tiles:
             begin(tiles - 64)
         _embed(weights.embedding, token_ids, scratch.hidden, thread, threads)
-        _meet(barrier, threads)
+        barrier_wait(barrier, threads)
         for layer in range(shape.layers):
             _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 0], shape.eps, scratch.normed[thread])
             _project(shape, weights, layer, past, cos, sin, scratch, thread, threads)
-            _meet(barrier, threads)
+            barrier_wait(barrier, threads)
             _attend(shape, layer, past, scratch, thread, threads)
-            _meet(barrier, threads)
+            barrier_wait(barrier, threads)
             _add_linear(shape, weights.linears[layer, 1], scratch.attended, past, scratch, thread, threads)
-            _meet(barrier, threads)
+            barrier_wait(barrier, threads)
             _norm_rows(scratch.hidden, shape.hidden, weights.norms[layer, 1], shape.eps, scratch.normed[thread])
             _activate(shape, weights.linears[layer, 2], past, scratch, thread, threads)
-            _meet(barrier, threads)
+            barrier_wait(barrier, threads)
             _add_linear(shape, weights.linears[layer, 3], scratch.active, past, scratch, thread, threads)
-            _meet(barrier, threads)
+            barrier_wait(barrier, threads)
         asked = scratch.hidden[len(scratch.hidden) - len(logits) :]
         _norm_rows(asked, shape.hidden, weights.norms[shape.layers, 0], shape.eps, scratch.normed[thread])
-        first, last = _share(shape.vocab, BLOCK, thread, threads)
+        first, last = partition(shape.vocab, BLOCK, thread, threads)
         memory = scratch.unpacked[thread]
         _linear(weights.head, scratch.normed[thread, : len(logits)], logits, 0, first, last, memory, 0)
         if tiles:
             end()
-        _outline_blocks(shape, logits, outlines, first, last)
-        _meet(barrier, threads)
-        if len(outlines.blocks):
-            _outline_rows(shape, logits, outlines, thread, threads)
-            _meet(barrier, threads)
+        _outline_blocks(shape, logits, summaries, first, last)
+        barrier_wait(barrier, threads)
+        if len(summaries.blocks):
+            _outline_rows(shape, logits, summaries, thread, threads)
+            barrier_wait(barrier, threads)
 
     @entry_point
     def multiply(place, rows, x, out, memory, barrier, thread, threads):
@@ -511,9 +511,9 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             memory: float32 (threads, ROWS * padded columns).
         """
         _ = sources
-        first, last = _share(rows, LANES, thread, threads)
+        first, last = partition(rows, LANES, thread, threads)
         _linear(place, x, out, 0, first, last, memory[thread], 0)
-        _meet(_address(barrier), threads)
+        barrier_wait(_address(barrier), threads)
 
     @entry_point
     def widen(places, rows, starts, out, barrier, thread, threads):
@@ -528,13 +528,13 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         _ = sources
         for index in range(len(rows)):
             form, data, scale, groups = places[index, 0], places[index, 1], places[index, 2], places[index, 3]
-            first, last = _share(rows[index], LANES, thread, threads)
+            first, last = partition(rows[index], LANES, thread, threads)
             start, place = first * groups, _address(out) + 2 * starts[index]
             widened(
                 form, data + start * _BYTES[form], scale + start * _SCALE_BYTES[form], (last - first) * groups,
                 place + start * 2 * GROUP,
             )  # fmt: skip
-        _meet(_address(barrier), threads)
+        barrier_wait(_address(barrier), threads)
 
     return step, multiply, widen
 

@@ -6,11 +6,10 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from workbench.errors import UnsupportedFieldError
-from workbench.protocol import CompletionResponseStreamChunk, SamplingParams, StopReason, ToolCall, ToolCallDelta
+from workbench.protocol import SamplingParams, StopReason, ToolCall
 from workbench.providers.folding import Answer, response
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
@@ -29,7 +28,7 @@ from workbench.session.capsule import Capsule, capsule_of
 from workbench.session.continuation import branched, extended, repeated
 from workbench.session.run_inspection import RunInspection
 from workbench.session.run_protocols import RunHost, RunState
-from workbench.session.run_stream import Chunk, Response, RunStream, StreamChunk
+from workbench.session.run_stream import Chunk, Listeners, Response, RunStream, delta_of, stop_reason_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -93,7 +92,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         self._host = host
         self.call_opening = ""
         self._changed = threading.Condition()
-        self._listeners: list[Callable[[Run[Any, Any]], None]] = []
+        self._listeners = Listeners()
         if request.control is not None:
             request.control.listener = self._pause_told
             request.control.on_progress = self._take_progress
@@ -264,11 +263,11 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         ended, the callback is called at once.
         """
         with self._changed:
-            self._listeners.append(callback)
+            stop = self._listeners.add(callback)
             ended = self.done
         if ended:
-            self._call(callback)
-        return partial(self._forget, callback)
+            self._listeners.call(self, callback)
+        return stop
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -282,7 +281,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         with self._changed:
             if self.done:  # cancelled while this chunk was under way: what has ended changes no more
                 return
-            self._answer.add(_delta(chunk))
+            self._answer.add(delta_of(chunk))
             self._chunks.append(chunk)
             if detail := detail_of(chunk):
                 self.tokens.extend(detail.tokens)
@@ -294,9 +293,9 @@ class Run(RunInspection, RunStream[Chunk, Response]):
                 self.seed = detail.seed
                 self.inspector = detail.inspector
                 self.call_opening = detail.call_opening or self.call_opening
-            self.stop_reason = _stop_reason(chunk) or self.stop_reason
+            self.stop_reason = stop_reason_of(chunk) or self.stop_reason
             self._changed.notify_all()
-        self._tell()
+        self._listeners.call(self)
 
     def _settle(self, future: Future[None]) -> None:
         try:
@@ -315,34 +314,19 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             if self.done:
                 self.progress = None
             self._changed.notify_all()
-        self._tell()
+        self._listeners.call(self)
 
     def _pause_told(self, is_paused: bool, at: Breakpoint | None) -> None:
         with self._changed:
             if not self.done:
                 self.state, self.breakpoint = "paused" if is_paused else "running", at
             self._changed.notify_all()
-        self._tell()
+        self._listeners.call(self)
 
     def _take_progress(self, progress: RunProgress | None) -> None:
         with self._changed:
             self.progress = None if self.tokens or self.done else progress
-        self._tell()
-
-    def _forget(self, callback: Callable[[Run[Any, Any]], None]) -> None:
-        with self._changed:
-            if callback in self._listeners:
-                self._listeners.remove(callback)
-
-    def _tell(self) -> None:
-        for callback in tuple(self._listeners):
-            self._call(callback)
-
-    def _call(self, callback: Callable[[Run[Any, Any]], None]) -> None:
-        try:
-            callback(self)
-        except Exception:  # noqa: BLE001 - a broken listener must end neither the run nor whoever subscribes it
-            self._forget(callback)
+        self._listeners.call(self)
 
     # ------------------------------------------------------------------------------------------------ showing
 
@@ -358,11 +342,3 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         from workbench.widgets.html.twins import run_html
 
         return run_html(self)
-
-
-def _delta(chunk: StreamChunk) -> str | ToolCallDelta:
-    return chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
-
-
-def _stop_reason(chunk: StreamChunk) -> StopReason | None:
-    return chunk.stop_reason if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.stop_reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from workbench.protocol import (
@@ -12,6 +13,8 @@ from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionResponse,
     CompletionResponseStreamChunk,
+    StopReason,
+    ToolCallDelta,
 )
 from workbench.providers.streams import Stream
 
@@ -107,3 +110,40 @@ class RunStream(Generic[Chunk, Response]):
             self.cancel()  # whoever awaited it was cancelled
             raise
         return self._response()
+
+
+class Listeners:
+    """Callbacks of a run; one that raises is removed."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._lock = threading.Lock()
+
+    def add(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Add a callback and return a function that removes it."""
+        with self._lock:
+            self._callbacks.append(callback)
+        return partial(self._remove, callback)
+
+    def call(self, run: Any, *callbacks: Callable[[Any], None]) -> None:
+        """Call these callbacks with the run, or all if none is given."""
+        for callback in callbacks or tuple(self._callbacks):
+            try:
+                callback(run)
+            except Exception:  # noqa: BLE001 - a broken listener must end neither the run nor whoever subscribes it
+                self._remove(callback)
+
+    def _remove(self, callback: Callable[[Any], None]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+
+def delta_of(chunk: StreamChunk) -> str | ToolCallDelta:
+    """Return the text or the piece of a tool call that a chunk adds."""
+    return chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
+
+
+def stop_reason_of(chunk: StreamChunk) -> StopReason | None:
+    """Return why generation stopped; None unless the chunk is the last."""
+    return chunk.stop_reason if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.stop_reason

@@ -63,7 +63,7 @@ def running_lab(home: Path, under: Sequence[str] = ()) -> Iterator[Lab]:
             yield Lab(f"http://127.0.0.1:{port}", token, root, server.pid)
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
 
 
 def _free_port() -> int:

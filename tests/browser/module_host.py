@@ -51,7 +51,7 @@ class ModuleHost:
         if has_news:
             self.browser.evaluate("() => new Promise(requestAnimationFrame)")
 
-    def wait(self, condition: str, *, timeout_s: float = 10.0) -> None:
+    def wait(self, condition: str, *, timeout_s: float = 60.0) -> None:
         """Carry messages until a JavaScript expression is true."""
         deadline = time.monotonic() + timeout_s
         while not self.browser.evaluate(condition):

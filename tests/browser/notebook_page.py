@@ -148,7 +148,7 @@ class NotebookPage:
         if fold.get_attribute("aria-expanded") == "false":
             fold.click()
 
-    def wait_for(self, state: str, *, timeout_s: float = 30) -> None:
+    def wait_for(self, state: str, *, timeout_s: float = 60.0) -> None:
         """Wait until the playground shows this state of its run."""
         self.page.wait_for_selector(f".wb-playground[data-wb-state='{state}']", timeout=timeout_s * 1000)
 

@@ -30,8 +30,8 @@ DARK = 100
 def box(modules: ModuleHost) -> Locator:
     session = FakeSession(tokens_per_s=5000)
     opened = playground(session)
-    opened.start("Hello").wait(10)
-    assert opened.feed.wait(10)
+    opened.start("Hello").wait(60)
+    assert opened.feed.wait(60)
     modules.show(opened)
     return modules.browser.locator(".wb-playground")
 

@@ -29,7 +29,7 @@ view"""
 def shown(modules: ModuleHost, view: CompareView, *, times: int = 1) -> CompareView:
     for _ in range(times):
         modules.show(view)
-    assert view.wait(20)
+    assert view.wait(60)
     modules.wait(ALL_DONE)
     return view
 
@@ -73,7 +73,7 @@ def test_a_page_that_missed_messages_asks_for_everything(modules: ModuleHost) ->
     modules.show(view)
     modules.wait("[...document.querySelectorAll('.wb-compare')].every((el) => el.dataset.wbDivergence === '6')")
     view.stop()
-    assert view.wait(20)
+    assert view.wait(60)
 
 
 def test_the_keyboard_walks_all_sides_at_once_and_shows_what_each_held_possible(modules: ModuleHost) -> None:

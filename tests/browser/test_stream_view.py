@@ -313,8 +313,8 @@ def test_a_view_that_is_taken_away_leaves_nothing(modules: ModuleHost) -> None:
     shown = playground(session)
     modules.show(shown)
     modules.browser.evaluate("wb.views[0].controller.abort()")
-    shown.start("Hello").wait(5)
-    assert shown.feed.wait(5)
+    shown.start("Hello").wait(60)
+    assert shown.feed.wait(60)
     modules.carry()
     assert modules.browser.evaluate("wb.views[0].el.childElementCount") == 0
 

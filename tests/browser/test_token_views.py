@@ -291,7 +291,7 @@ def test_a_prompt_is_boxes_of_text_at_every_width(modules: ModuleHost, screensho
     modules.browser.set_viewport_size({"width": width, "height": 700})
     run = FakeRun(prompt=[SystemMessage(content="Be brief."), UserMessage(content=f"{''.join(PAYLOADS)} {'W' * 200}")])
     view = PromptView(run)
-    assert view.wait(20)
+    assert view.wait(60)
     modules.show(view)
     assert modules.browser.locator(".wb-given-lines .wb-given-token").count() == len(view.tokens)
     assert modules.browser.locator(".wb-given-lines .wb-given-control").count() == 5

@@ -35,7 +35,7 @@ def bench(kernel: Kernel) -> None:
 def test_a_cell_that_starts_a_run_returns_before_the_answer(kernel: Kernel) -> None:
     shown = kernel.run(f"run = {LONG}\nprint(run.done)")
     assert shown.stdout == "False\n"
-    assert kernel.run("run.cancel(); run.wait(10), run.state").text == "(True, 'cancelled')"
+    assert kernel.run("run.cancel(); run.wait(60), run.state").text == "(True, 'cancelled')"
 
 
 def test_a_later_cell_reads_the_result(kernel: Kernel) -> None:
@@ -63,8 +63,8 @@ def test_interrupting_a_cell_that_waits_stops_the_run_and_the_next_cell_works(ke
     cell = kernel.start(f"{TELL_WHEN_WAITING}\n{wait}")
     kernel.wait_for(cell, "it waits")
     kernel.interrupt()
-    assert kernel.finish(cell, timeout_s=20).error in ("KeyboardInterrupt", "CancelledError")
-    assert kernel.run("run.wait(10), run.state").text == "(True, 'cancelled')"
+    assert kernel.finish(cell).error in ("KeyboardInterrupt", "CancelledError")
+    assert kernel.run("run.wait(60), run.state").text == "(True, 'cancelled')"
     assert (
         "Paris"
         in kernel.run(

@@ -45,7 +45,7 @@ def kept_of(heard: Heard, count: int) -> tuple[TokenStats, ...]:
     return tuple(step.stats for step in heard.steps[:count])
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"

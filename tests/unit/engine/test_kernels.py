@@ -326,7 +326,7 @@ def test_the_threads_of_a_team_end_with_it_and_keep_nothing_alive(folder: Path) 
     started = set(threading.enumerate()) - before
     del decoder
     for thread in started:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     assert weight() is None
 

@@ -183,7 +183,7 @@ def test_prompts_are_read_in_the_order_in_which_they_came(engine_of: MakeEngine)
 
     handles = [engine.submit(busy(1, [index]), listen(index)) for index in range(5)]
     gate.open()
-    assert all(handle.ended.wait(10) for handle in handles)
+    assert all(handle.ended.wait(60) for handle in handles)
     assert order == list(range(5))
 
 
@@ -271,7 +271,7 @@ def test_a_hundred_cancelled_runs_leave_nothing_behind(engine_of: MakeEngine) ->
     wait_until(lambda: not [ref for ref in caches if ref() is not None])
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"
@@ -453,7 +453,7 @@ def test_a_listener_that_raises_ends_only_its_own_run(engine_of: MakeEngine) -> 
     handle = engine.submit(busy(50, [1]), broken)
     other = submit(engine, busy(30, [2]))[1]
     assert told(other.wait()) == told(generate(alone, busy(30, [2])))
-    assert handle.ended.wait(5)
+    assert handle.ended.wait(60)
     assert [type(event) for event in heard] == [PromptProgress, Started, Step, Failed]
 
 
@@ -466,7 +466,7 @@ def test_a_listener_that_raises_at_the_end_is_told_nothing_more(engine_of: MakeE
             raise SomeError
 
     engine = engine_of()
-    assert engine.submit(busy(2), broken).ended.wait(5)
+    assert engine.submit(busy(2), broken).ended.wait(60)
     generate(engine, busy(1))
     assert [type(event) for event in heard] == [PromptProgress, Started, Step, Step, Finished]
 
@@ -496,16 +496,16 @@ def test_a_listener_may_close_the_engine(engine_of: MakeEngine) -> None:
         busy(),
         lambda event: engine.close() if isinstance(event, Step) else done.set() if isinstance(event, Failed) else None,
     )
-    assert done.wait(5)
+    assert done.wait(60)
 
 
 def test_a_call_runs_on_the_inference_thread_between_rounds(engine_of: MakeEngine) -> None:
     engine = engine_of()
     _, heard = submit(engine, busy(2000))
-    assert engine.call(lambda: threading.current_thread().name).result(5) == "inference-fake"
-    assert engine.call(torch.is_inference_mode_enabled).result(5)
+    assert engine.call(lambda: threading.current_thread().name).result(60) == "inference-fake"
+    assert engine.call(torch.is_inference_mode_enabled).result(60)
     with pytest.raises(SomeError):
-        engine.call(raising(SomeError())).result(5)
+        engine.call(raising(SomeError())).result(60)
     assert len(heard.wait().ids) == 2000
 
 
@@ -588,10 +588,10 @@ def test_our_share_of_a_step_does_not_grow_with_the_text(engine_of: MakeEngine) 
     )
     gc.disable()  # its callbacks, of whoever registered some, would be counted wherever a collection happens to fall
     try:
-        engine.call(lambda: sys.setprofile(count)).result(5)
+        engine.call(lambda: sys.setprofile(count)).result(60)
         engine.submit(request, listen)
         heard.wait(100)  # counting every call takes its time
-        engine.call(lambda: sys.setprofile(None)).result(5)
+        engine.call(lambda: sys.setprofile(None)).result(60)
     finally:
         gc.enable()
     assert len(heard.ids) == 2000

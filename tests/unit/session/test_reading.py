@@ -83,7 +83,7 @@ def test_look_alikes_of_control_tokens_are_read_as_text(bench: Workbench) -> Non
 def test_it_is_read_again_and_not_branched_extended_or_replayed(bench: Workbench) -> None:
     run = read(bench)
     again = run.again()
-    again.result(10)
+    again.result(60)
     assert isinstance(again, Reading)
     assert [token.token_id for token in again.tokens] == [token.token_id for token in run.tokens]
     for name in ("branch", "extend", "capsule"):
@@ -117,10 +117,10 @@ def test_a_text_that_is_too_long_or_no_unicode_is_refused_by_the_run(fake_models
     fake_models.add("short", context_length=50)
     with Workbench(fake_models.config) as bench:
         with pytest.raises(ContextLengthError, match="text must be shorter than the model's context of 50 tokens"):
-            bench.reading("x" * 50).result(10)
+            bench.reading("x" * 50).result(60)
         assert len(read(bench, "x" * 49).tokens) == 49
         with pytest.raises(InvalidRequestError, match="text must be valid Unicode"):
-            bench.reading("\ud800").result(10)
+            bench.reading("\ud800").result(60)
 
 
 def test_models_that_measure_no_prompts_are_refused() -> None:

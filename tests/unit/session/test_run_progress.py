@@ -58,14 +58,14 @@ def test_loading_comes_before_reading_and_nothing_after_the_first_token(
         assert loading == RunProgress("loading", None, None)  # of a model without a folder no size is known
         assert run.state == "running"
         fake_models.may_load.set()
-        run.wait(20)
+        run.wait(60)
         assert run.progress is None
         reading = list(dict.fromkeys(one for one in seen if one and one.stage == "reading"))
         assert reading[0] == RunProgress("reading", 0, 1200)
         assert len(reading) > 1
         assert {one.total for one in reading} == {1200}
         again = ask(bench, "x")
-        again.wait(20)
+        again.wait(60)
         assert again.progress is None
 
 
@@ -73,7 +73,7 @@ def test_a_failed_run_reports_no_progress(fake_models: FakeModels) -> None:
     fake_models.add("short", context_length=5)
     with Workbench(fake_models.config) as bench:
         run = bench.completion("x" * 9, sampling_params=FEW)
-        run.wait(20)
+        run.wait(60)
         assert (run.state, run.progress) == ("failed", None)
 
 

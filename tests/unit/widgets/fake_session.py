@@ -487,7 +487,7 @@ class FakeSession:
         provider_id: str | None = None,
         precision: str | None = None,
     ) -> ModelDefWithProvider:
-        assert self.may_register.wait(10), "the test never let the registration go on"
+        assert self.may_register.wait(60), "the test never let the registration go on"
         if "/" in (source or identifier):
             raise UnknownModelError(f"there is no folder {source or identifier}")
         if "70b" in (source or identifier):
@@ -596,7 +596,7 @@ def _served(
     )
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     """Wait for another thread; fails loudly when it never comes."""
     deadline = time.monotonic() + timeout_s
     while not condition():

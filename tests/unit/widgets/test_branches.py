@@ -135,7 +135,7 @@ def test_a_run_that_goes_on_unseen_joins_the_tree_when_it_ends(feed: RunFeed) ->
     assert len(tree.branches) == 1
     finished(unseen)
     assert ticker is not None
-    ticker.join(10)
+    ticker.join(60)
     assert [branch["run"] for branch in tree.branches] == ["run-1", "run-2"]
     assert tree.runs == (unseen, seen)
 

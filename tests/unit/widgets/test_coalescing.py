@@ -85,7 +85,7 @@ def test_the_ticker_ends_with_its_run() -> None:
     thread = start_ticker(run, lambda: calls.append("delta"), lambda: calls.append("end"))
     assert thread.daemon
     run.go(tokens_per_s=5000)
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert calls[-1] == "end"
     assert calls.count("end") == 1
@@ -104,5 +104,5 @@ def test_a_cancelled_run_ends_its_ticker() -> None:
     run.go(tokens_per_s=200)
     wait_until(lambda: len(run.tokens) > 2)
     run.cancel()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()

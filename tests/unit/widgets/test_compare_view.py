@@ -31,7 +31,7 @@ WARM = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.9, top_p=0.
 
 
 def ended(view: CompareView) -> CompareView:
-    assert view.wait(10)
+    assert view.wait(60)
     return view
 
 
@@ -148,7 +148,7 @@ def test_where_one_side_is_refused_the_others_do_not_go_on(page: Page) -> None:
     session = Halfway(["word"] * 10_000, tokens_per_s=100)
     with pytest.raises(InvalidRequestError, match="seed"):
         compare(session, "Hi", models=MODELS)
-    assert session.runs[0].wait(5)
+    assert session.runs[0].wait(60)
     assert session.runs[0].state == "cancelled"
 
 
@@ -354,7 +354,7 @@ def test_run_and_stop_in_the_page_are_run_and_stop(page: Page) -> None:
     assert (first["error"], second["error"]) == (None, None)
     assert third["error"] == "Write a prompt first."
     view.close()
-    assert all(run.wait(5) for run in session.runs)
+    assert all(run.wait(60) for run in session.runs)
 
 
 def test_a_second_start_stops_the_first_runs_and_shows_the_new_ones(page: Page) -> None:
@@ -362,7 +362,7 @@ def test_a_second_start_stops_the_first_runs_and_shows_the_new_ones(page: Page) 
     view = compare(session, "one", models=MODELS)
     first = view.runs
     view.start("two")
-    assert all(run.wait(5) for run in first)
+    assert all(run.wait(60) for run in first)
     assert {run.state for run in first} == {"cancelled"}
     assert [feed.run for feed in view.feeds] == list(view.runs)
     view.stop()

@@ -49,7 +49,7 @@ def test_refreshing_shows_the_memory_that_a_loaded_model_takes(page: Page) -> No
     picker = ModelPicker(session)
     assert picker.card is not None
     assert picker.card.memory_bytes is None
-    session.completion("Hi", sampling_params=SamplingParams()).wait(5)
+    session.completion("Hi", sampling_params=SamplingParams()).wait(60)
     picker.refresh()
     assert picker.card.memory_bytes == 612_000_000
 
@@ -71,7 +71,7 @@ def asked(page: Page, picker: ModelPicker, kind: str, **fields: Any) -> dict[str
     """What came of a click, once it has come to its end."""
     page.send(picker, {"kind": kind, "id": 1, **fields})
     assert page.customs(picker, "reply")[-1] == {"kind": "reply", "id": 1, "error": None}
-    assert picker.wait(10)
+    assert picker.wait(60)
     outcome: dict[str, Any] = picker.registration
     return outcome
 
@@ -131,7 +131,7 @@ def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_it
     page.send(picker, {"kind": "register", "id": 2, "source": "other", "name": "", "provider_id": "local"})
     assert "another model is being registered or removed" in page.customs(picker, "reply")[-1]["error"]
     session.may_register.set()
-    assert picker.wait(10)
+    assert picker.wait(60)
     assert (picker.registration["state"], picker.value) == ("done", "slow")
 
 
@@ -142,7 +142,7 @@ def test_a_picker_that_was_closed_meanwhile_says_nothing_more(page: Page) -> Non
     page.send(picker, {"kind": "register", "id": 1, "source": "slow", "name": "", "provider_id": "local"})
     picker.close()
     session.may_register.set()
-    assert picker.wait(10)
+    assert picker.wait(60)
     assert picker.registration["state"] == "working"
     assert [model.identifier for model in session.list_models()][-1] == "slow"
 

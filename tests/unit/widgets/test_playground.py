@@ -36,12 +36,12 @@ def test_a_run_takes_model_prompt_and_parameters_as_they_stand(opened: Playgroun
     call = session.calls[-1]
     assert (call["model"], call["sampling_params"].max_tokens) == ("exact/smollm2-135m-instruct", 9)
     assert call["prompt"][0].content == opened.prompt == "Hello"
-    assert run.wait(5)
+    assert run.wait(60)
     assert opened.run is run
 
 
 def test_the_stored_twin_is_in_the_unit_of_the_page(opened: Playground, page: Page) -> None:
-    opened.start("Hello").wait(5)
+    opened.start("Hello").wait(60)
     assert "surprisal, bits" in opened.static_html()
     page.set(opened.feed, unit="nats")
     assert "surprisal, nats" in opened.static_html()
@@ -49,7 +49,7 @@ def test_the_stored_twin_is_in_the_unit_of_the_page(opened: Playground, page: Pa
 
 def test_what_is_selected_in_the_page_is_there_in_python(opened: Playground, page: Page) -> None:
     run = opened.start("Hello")
-    run.wait(5)
+    run.wait(60)
     page.set(opened.feed, selected=[2, 7])
     assert opened.selected == (2, 7)
     assert opened.selected_tokens == [run.tokens[2], run.tokens[7]]
@@ -68,12 +68,12 @@ def test_the_code_is_the_call_that_was_made(
     opened.prompt = 'Say "hi"\n\u202e and \\ stop'
     for mode in ("chat", "completion"):
         opened.stream.mode = mode
-        opened.start().wait(5)
+        opened.start().wait(60)
         made = session.calls[-1]
         names: dict[str, Any] = {}
         exec(opened.code, names)
         assert session.calls[-1] == made
-        assert names["run"].wait(5)
+        assert names["run"].wait(60)
 
 
 def test_the_code_of_a_run_that_pauses_does_not_wait_for_its_end(
@@ -85,7 +85,7 @@ def test_the_code_of_a_run_that_pauses_does_not_wait_for_its_end(
     exec(opened.code, names)
     assert names["run"].state == "paused"
     names["run"].resume()
-    assert names["run"].wait(5)
+    assert names["run"].wait(60)
 
 
 @pytest.mark.parametrize("mode", ["chat", "completion"])
@@ -96,10 +96,10 @@ def test_the_code_of_a_branch_gives_that_branch_wherever_it_is_pasted(
     opened.stream.mode = mode
     opened.sampling_params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, seed=3)
     run = opened.start()
-    assert run.wait(5)
+    assert run.wait(60)
     for position in (3, 20):
         branch = opened.branch(position, opened.feed.tokens[position].alternatives[0].token_id)
-        assert opened.wait(5)
+        assert opened.wait(60)
     names: dict[str, Any] = {}
     opened.prompt = "Something else"
     exec(opened.code, names)
@@ -113,8 +113,8 @@ def test_the_code_of_a_branch_gives_that_branch_wherever_it_is_pasted(
 
 def test_the_picker_learns_the_memory_of_a_model_once_it_is_loaded(opened: Playground) -> None:
     assert opened.picker.card.memory_bytes is None
-    opened.start("Hello").wait(5)
-    assert opened.feed.wait(5)
+    opened.start("Hello").wait(60)
+    assert opened.feed.wait(60)
     assert opened.picker.card.memory_bytes == 612_000_000
 
 
@@ -132,7 +132,7 @@ def test_a_second_playground_closes_the_first_and_stops_its_run(page: Page) -> N
     first = playground(slow)
     run = first.start("Hello")
     second = playground(slow)
-    assert run.wait(5)
+    assert run.wait(60)
     assert (run.state, first.closed, second.closed) == ("cancelled", True, False)
     assert first.run is run
     with pytest.raises(ClosedError):
@@ -176,5 +176,5 @@ def test_wrong_options_are_refused_and_leave_no_model_behind(
 
 def test_the_repr_is_stable(opened: Playground) -> None:
     assert repr(opened) == "Playground(model='smollm2-135m-instruct', run=None)"
-    opened.start("Hello").wait(5)
+    opened.start("Hello").wait(60)
     assert repr(opened) == "Playground(model='smollm2-135m-instruct', run='run-1')"

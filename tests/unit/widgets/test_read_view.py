@@ -19,7 +19,7 @@ ONE, OTHER = "I drink coffee with sugar.", "I drink coffee with concrete."
 
 
 def ended(view: ReadView) -> ReadView:
-    assert view.wait(10)
+    assert view.wait(60)
     return view
 
 

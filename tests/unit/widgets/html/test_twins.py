@@ -180,15 +180,15 @@ def test_a_share_that_is_too_small_to_write_out_is_text() -> None:
     runs = [finished(FakeRun(records=[replace(rare, token_id=token_id)])) for token_id in (5, 6)]
     sides = [{"letter": letter, "model": "tiny", "settings": ""} for letter in "AB"]
     comparison = Comparison(runs)
-    comparison.wait(5)
+    comparison.wait(60)
     for html in (tokens_html([rare]), token_html(rare), tree_html(branches), compare_html(comparison, sides, "Hi")):
         assert "< 0.0001 %" in Reader(html).text
 
 
 def test_every_widget_has_a_twin_and_a_stable_name(page: Page) -> None:
     opened = playground(FakeSession(tokens_per_s=5000))
-    opened.start("Hello").wait(5)
-    assert opened.feed.wait(5)
+    opened.start("Hello").wait(60)
+    assert opened.feed.wait(60)
     opened.selected = 3
     assert opened.waterfall.wait(60)
     parts = (
@@ -211,7 +211,7 @@ def test_every_widget_has_a_twin_and_a_stable_name(page: Page) -> None:
 def test_a_closed_widget_is_shown_as_its_twin_alone(page: Page) -> None:
     opened = playground(FakeSession(tokens_per_s=5000))
     run = opened.start("Hello")
-    run.wait(5)
+    run.wait(60)
     opened.close()
     bundle, _ = opened._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}

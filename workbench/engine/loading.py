@@ -114,7 +114,7 @@ def load(
     check_folder(folder)
     config = load_config(folder)
     family = family_of(config, folder)  # None for a text model
-    packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
+    packed = fast and _is_packed(folder, config, family)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
     tokenizer = load_tokenizer(folder)
     if family and (template := processor_template(folder)):
@@ -147,6 +147,19 @@ def load(
         proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
     )
+
+
+def is_fused(folder: Path) -> bool:
+    """Return whether the compiled decode step serves a folder's model; loading, cards and the memory check agree."""
+    try:
+        config = load_config(folder)
+    except ModelFormatError:  # loading says what is wrong
+        return False
+    return _is_packed(folder, config, family_of(config, folder))
+
+
+def _is_packed(folder: Path, config: PreTrainedConfig, family: Family | None) -> bool:
+    return family is None and fits(config, memory.tensor_shapes(folder))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

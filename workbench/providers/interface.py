@@ -169,6 +169,10 @@ class InferenceProvider(ProtocolMethods):
         model = self.get_model(identifier)
         return ModelCard(identifier, self.provider_id, self.provider_type, source=model.llama_model)
 
+    def kind(self, identifier: str) -> str:
+        """``causal`` for a served model that generates, ``embedding`` for one that embeds; asked for often."""
+        return self.card(identifier).kind
+
     def capabilities_of(self, identifier: str) -> Capabilities:
         """What requests may ask of one served model, as far as that is known before it is loaded."""
         self.get_model(identifier)

@@ -180,6 +180,9 @@ class ModelCard:
     precision: str | None = None
     """``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``."""
     device: str | None = None
+    decoder: str | None = None
+    """``fused`` (compiled for the CPU) or ``general`` (transformers' own forward); a precision rounds differently in
+    each, see the engine's documentation. None for models that do not generate here."""
     context_length: int | None = None
     has_chat_template: bool = False
     reads_images: bool = False

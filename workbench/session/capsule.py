@@ -67,6 +67,8 @@ class CapsuleModel(_Part):
     """Catalog name or hub id; for a local folder, only its name."""
     precision: str | None
     device: str | None
+    decoder: str | None = Field(default=None, exclude_if=lambda decoder: decoder is None)
+    """``fused`` or ``general``, as on its card; None in capsules of version 0.1.0 and for models elsewhere."""
     template_sha256: str | None
     """SHA-256 of the chat template; None for a completion."""
     files: dict[str, str]
@@ -231,6 +233,7 @@ def _model(card: ModelCard, prompt: Prompt | None) -> CapsuleModel:
         source=folder.name if folder.is_dir() else card.source,
         precision=card.precision,
         device=card.device,
+        decoder=card.decoder,
         template_sha256=prompt.template_sha256 if prompt else None,
         files=_files(card),
     )

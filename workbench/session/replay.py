@@ -24,6 +24,7 @@ _REASONS = {
     "model.provider_type": "another program computed the answer",
     "model.source": "it is another model",
     "model.precision": "weights and sums are rounded differently",
+    "model.decoder": "sums are rounded differently",
     "model.device": "sums are rounded differently",
     "model.template_sha256": "the prompt is rendered differently",
     "model.files": "the model's files changed",
@@ -81,7 +82,7 @@ class Replay:
             Change(f"{name}.{key}" if key else name, then.get(key), now.get(key))
             for (name, then), (_, now) in pairs
             for key in sorted(then | now)
-            if then.get(key) != now.get(key)
+            if then.get(key) != now.get(key) and not (name == "model.decoder" and then[key] is None)  # an older capsule
         )
 
     @property
@@ -205,7 +206,7 @@ def _compared(capsule: Capsule, run: Run[Any, Any]) -> Replay:
 def _circumstances(capsule: Capsule) -> list[tuple[str, dict[str, Any]]]:
     """All that an answer may depend on besides the request, as tables by name."""
     parts = {"model": capsule.model, "machine": capsule.machine}
-    plain = {f"{part}.{name}": value for part, held in parts.items() for name, value in held.model_dump().items()}
+    plain = {f"{part}.{name}": value for part, held in parts.items() for name, value in held}
     return [(name, value if isinstance(value, dict) else {"": value}) for name, value in plain.items()]
 
 

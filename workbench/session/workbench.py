@@ -481,7 +481,7 @@ class Workbench:
             return model
         for known in self.models.registrations():
             with suppress(ModelNotFoundError):  # unregistered at this moment
-                if known.provider.card(known.model.identifier).kind == kind:
+                if known.provider.kind(known.model.identifier) == kind:
                     return known.name
         raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
 

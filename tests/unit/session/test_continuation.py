@@ -409,7 +409,7 @@ def test_a_recording_plays_branches_and_pauses_at_breakpoints(bench: Workbench, 
     instance = {"provider_id": "trace", "provider_type": "inline::trace", "config": config}
     with Workbench({"image_name": "trace", "providers": {"inference": [instance]}}) as played:
         assert told(played) == recorded
-        with pytest.raises(NotRecordedError, match="answer_prefix"):
+        with pytest.raises(NotRecordedError, match="beginning"):
             ended(played.completion("\0", model="script", breakpoints=[Breakpoint(text="zzz")])).branch(0, ord("x"))
 
 

@@ -22,6 +22,8 @@ by itself looks at the age of one file alone."""
 
 def entry_point(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the code where there is a folder to keep it in."""
+    # numba reads what is kept under a function's name before it looks at its age, and fails where a class has gone.
+    function.__qualname__ += f"_{SOURCES[:16]}"
     try:
         return njit(error_model="numpy", nogil=True, cache=True)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written to

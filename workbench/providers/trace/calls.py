@@ -86,7 +86,7 @@ def request_json(request: Request) -> Json:
         asked.pop("tool_choice", None)
         asked.pop("tool_prompt_format", None)
     if (answer_prefix := request.answer_prefix) is not None:
-        asked["answer_prefix"] = {"kept": len(answer_prefix.kept), "token_ids": list(answer_prefix.token_ids)}
+        asked["beginning"] = {"kept": len(answer_prefix.kept), "token_ids": list(answer_prefix.token_ids)}
     return plain_json(asked)
 
 

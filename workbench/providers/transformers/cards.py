@@ -11,10 +11,9 @@ from typing import Any
 from workbench import catalog
 from workbench.engine.embeddings import check_sentence_model, is_sentence_model, text_limit
 from workbench.engine.kept_proofs import kept
-from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, named_context_length
+from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
 from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
-from workbench.engine.packing import ARCHITECTURES
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.sentence_pipeline import weight_shapes
@@ -56,6 +55,17 @@ def card(model: ModelDef, provider_id: str, provider_type: str, config: Transfor
     )
 
 
+def kind(model: ModelDef) -> str:
+    """Return ``causal`` or ``embedding``, without reading a model's weights or config."""
+    if catalog.is_entry(model.llama_model):
+        return catalog.find_entry(model.llama_model).kind
+    try:
+        embeds = is_sentence_model(catalog.resolve(model.llama_model, allow_download=False))
+    except WorkbenchError:
+        return "causal"
+    return "embedding" if embeds else "causal"
+
+
 def _facts(source: str, precision: Precision) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if catalog.is_entry(source):
@@ -87,6 +97,7 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": precision,
+        "decoder": None if embeds else "fused" if packed else "general",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_wide=True),
@@ -101,8 +112,7 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
 
 def _form(folder: Path, precision: Precision) -> tuple[Precision, bool]:
     """How the weights would be held: their precision, and whether the fused step packs them."""
-    architecture = _architecture(read_json(folder / "config.json"))
-    return "float32" if is_sentence_model(folder) else precision, architecture in ARCHITECTURES
+    return ("float32", False) if is_sentence_model(folder) else (precision, is_fused(folder))
 
 
 def _architecture(model_config: Mapping[str, Any]) -> str | None:

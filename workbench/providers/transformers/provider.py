@@ -87,8 +87,14 @@ class TransformersProvider(InferenceProvider):
         loaded = self._models.loaded(identifier)
         return loaded.measured(card) if loaded else card
 
+    def kind(self, identifier: str) -> str:
+        return cards.kind(self.get_model(identifier))
+
     def capabilities_of(self, identifier: str) -> Capabilities:
-        return replace(self.capabilities, embeddings="embeddings" not in self.card(identifier).switched_off)
+        self.get_model(identifier)
+        loaded = self._models.loaded(identifier)
+        switched_off = loaded.switched_off if loaded else self.card(identifier).switched_off
+        return replace(self.capabilities, embeddings="embeddings" not in switched_off)
 
     def load(self, identifier: str) -> None:
         self._models.ready(identifier)

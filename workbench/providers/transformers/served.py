@@ -31,6 +31,11 @@ class CausalModel:
     encoder: PromptEncoder
     grammars: Grammars
 
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """What the model was found unable to do."""
+        return self.engine.model.proof.switched_off
+
     def close(self) -> None:
         self.engine.close()
 
@@ -62,6 +67,7 @@ class SentenceModel:
     """A model that embeds."""
 
     model: EmbeddingModel
+    switched_off: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Nothing runs between two requests."""

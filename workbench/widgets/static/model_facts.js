@@ -13,6 +13,7 @@ import { byteSize } from "./format.js";
  * @property {string | null} architecture
  * @property {number | null} parameters
  * @property {string | null} precision
+ * @property {string | null} [decoder]
  * @property {string | null} device
  * @property {number | null} context_length
  * @property {boolean} has_chat_template
@@ -47,6 +48,7 @@ export function cardRows(card) {
     ["Architecture", card.architecture],
     ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
     ["Precision", card.precision],
+    ["Decoder", decoderInWords(card)],
     ["Device", card.device],
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
     ["Chat template", templateInWords(card)],
@@ -57,6 +59,12 @@ export function cardRows(card) {
     ["Memory limit", size(card.memory_limit_bytes)],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
+}
+
+/** @param {Card} card */
+function decoderInWords({ decoder }) {
+  if (!decoder) return null;
+  return decoder === "fused" ? "compiled for this CPU" : "transformers' own forward pass";
 }
 
 /** @param {Card} card */

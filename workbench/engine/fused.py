@@ -20,11 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.decoders import Decoded
+from workbench.engine.kernels.attention import AT_ONCE
 from workbench.engine.kernels.intrinsics import BLOCK
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
+from workbench.engine.kernels.products import AT_A_TIME
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
-from workbench.engine.kernels.step import AT_A_TIME, AT_ONCE, Scratch, SequenceViews, Shape, Weights, step
+from workbench.engine.kernels.step import step
+from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape, Weights
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
 from workbench.engine.weights import Int8Blocks

@@ -19,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from workbench.engine.fused import Block, FusedDecoder
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.simd import ROWS
-from workbench.engine.kernels.step import Shape
+from workbench.engine.kernels.step_memory import Shape
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.weights import GROUP, Blocks, Int8Blocks, WeightFiles
 from workbench.machine import thread_count

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.decoders import Decoded
+from workbench.engine.fused_cache import FusedCache
 from workbench.engine.kernels.attention import AT_ONCE
 from workbench.engine.kernels.intrinsics import BLOCK
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
@@ -30,6 +31,7 @@ from workbench.engine.kernels.step import step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape, Weights
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, SHAPES, TILE
+from workbench.engine.rotary_table import RotaryTable
 from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16
@@ -42,8 +44,6 @@ FEW_IN_TILES = 256
 
 _FEWEST_IN_TILES = 9
 """Less leave a tile half empty, and are multiplied in float32."""
-
-_FIRST_CAPACITY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +65,6 @@ class Block:
     @property
     def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
         return self.qkv, self.output, self.gate_up, self.down
-
-
-class FusedCache:
-    """Keys and values of one sequence for all layers in one buffer that grows by doubling."""
-
-    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _FIRST_CAPACITY) -> None:
-        self._shape = shape
-        self._limit = limit
-        self.length = 0
-        self._allocate(capacity, dtype)
-
-    @property
-    def nbytes(self) -> int:
-        return self.kv.nbytes
-
-    @property
-    def capacity(self) -> int:
-        return self.kv.shape[3]
-
-    def fork(self, length: int) -> Self:
-        copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _FIRST_CAPACITY)
-        copy.kv[:, :, :, :length] = self.kv[:, :, :, :length]
-        copy.length = length
-        return copy
-
-    def reserve(self, count: int) -> None:
-        """Make room for ``count`` more tokens; ``length`` is left to the caller, who sets it when they are written."""
-        needed = self.length + count
-        if needed > self.capacity:
-            old = self.kv
-            self._allocate(max(needed, min(2 * self.capacity, self._limit)), old.dtype)
-            self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
-
-    def _allocate(self, capacity: int, dtype: torch.dtype) -> None:
-        shape = self._shape
-        # (layers, key or value, kv_heads, capacity, padded head_dim). Whole groups of tokens are read at once, the
-        # ones beyond the length with weight 0: they must be numbers.
-        self.kv = torch.zeros(
-            shape.layers, 2, shape.kv_heads, padded(capacity, GROUP), padded(shape.head_dim, GROUP), dtype=dtype
-        )
 
 
 class FusedDecoder:
@@ -138,7 +98,7 @@ class FusedDecoder:
         self._embedding = embedding
         self._norm = norm
         self._head = head
-        self._rotary = _RotaryTable(rotary, shape.head_dim)
+        self._rotary = RotaryTable(rotary, shape.head_dim)
         self._dtype = dtype
         self._context_length = context_length
         self._root_eps = torch.tensor(shape.eps**0.5)
@@ -324,35 +284,6 @@ def compile_step() -> None:
     softmax_stats(row)
     top_k_values(row, 1)
     masked(row, row > 0)
-
-
-class _RotaryTable:
-    """Cosines and signed sines by position, made once and kept."""
-
-    def __init__(self, rotary: Callable[[Tensor], tuple[Tensor, Tensor]], head_dim: int) -> None:
-        self._rotary = rotary
-        self._half = head_dim // 2
-        self._cos = self._sin = torch.empty(0, head_dim)
-
-    def span(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Shape (count, head_dim) each."""
-        self._reach(first + count)
-        return self._cos[first : first + count], self._sin[first : first + count]
-
-    def rows(self, positions: Any) -> tuple[Any, Any]:
-        """The same, of any positions, as arrays: numpy picks them on this thread, torch would wake others for it."""
-        if len(positions) == 1:  # a view is had sooner
-            cos, sin = self.span(int(positions[0]), 1)
-            return cos.numpy(), sin.numpy()
-        self._reach(int(positions.max()) + 1)
-        return self._cos.numpy()[positions], self._sin.numpy()[positions]
-
-    def _reach(self, length: int) -> None:
-        if length <= len(self._cos):
-            return
-        positions = torch.arange(max(length, 2 * len(self._cos), 512))
-        cos, sin = self._rotary(positions)  # (positions, head_dim) each
-        self._cos, self._sin = cos, torch.cat((-sin[:, : self._half], sin[:, self._half :]), dim=-1)
 
 
 def _weights(blocks: Sequence[Block], norm: Tensor, embedding: Matrix, head: Matrix) -> Weights:

@@ -1,0 +1,53 @@
+"""Keys and values of one sequence, as the compiled decode step reads them."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+
+from workbench.engine.kernels.matrix import padded
+from workbench.engine.kernels.simd import GROUP
+from workbench.engine.kernels.step_memory import Shape
+
+_FIRST_CAPACITY = 256
+
+
+class FusedCache:
+    """Keys and values of one sequence for all layers in one buffer that grows by doubling."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _FIRST_CAPACITY) -> None:
+        self._shape = shape
+        self._limit = limit
+        self.length = 0
+        self._allocate(capacity, dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return self.kv.nbytes
+
+    @property
+    def capacity(self) -> int:
+        return self.kv.shape[3]
+
+    def fork(self, length: int) -> Self:
+        copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _FIRST_CAPACITY)
+        copy.kv[:, :, :, :length] = self.kv[:, :, :, :length]
+        copy.length = length
+        return copy
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` more tokens; ``length`` is left to the caller, who sets it when they are written."""
+        needed = self.length + count
+        if needed > self.capacity:
+            old = self.kv
+            self._allocate(max(needed, min(2 * self.capacity, self._limit)), old.dtype)
+            self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
+
+    def _allocate(self, capacity: int, dtype: torch.dtype) -> None:
+        shape = self._shape
+        # (layers, key or value, kv_heads, capacity, padded head_dim). Whole groups of tokens are read at once, the
+        # ones beyond the length with weight 0: they must be numbers.
+        self.kv = torch.zeros(
+            shape.layers, 2, shape.kv_heads, padded(capacity, GROUP), padded(shape.head_dim, GROUP), dtype=dtype
+        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from workbench.engine.kernels.intrinsics import AHEAD, dots, get, unpacked, widened
+from workbench.engine.kernels.intrinsics import AHEAD, dots, unpacked, widened
+from workbench.engine.kernels.memory_access import get
 from workbench.engine.kernels.simd import BF16, BYTES_PER_GROUP, FLOAT32, GROUP, ROWS, SCALE_BYTES_PER_GROUP, UNPACKED
 from workbench.engine.kernels.step_memory import address
 from workbench.engine.kernels.tiles import BLOCKS, TILE, arrange, arrange_rows, mix_tiles, multiply_tiles

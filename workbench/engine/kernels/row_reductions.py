@@ -11,7 +11,8 @@ from numba import njit
 from torch import Tensor
 
 from workbench.engine.kernels import SOURCES, entry_point
-from workbench.engine.kernels.intrinsics import BLOCK, block_maxima, block_sums, count_above, get
+from workbench.engine.kernels.intrinsics import BLOCK, block_maxima, block_sums, count_above
+from workbench.engine.kernels.memory_access import get
 from workbench.engine.kernels.simd import LANES
 
 _compiled = njit(error_model="numpy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from workbench.engine.kernels.intrinsics import add, read, write
+from workbench.engine.kernels.memory_access import atomic_add, atomic_load, atomic_store
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
@@ -19,13 +19,13 @@ def barrier_wait(barrier, threads):
     """Wait until every thread of the team is here. ``barrier`` is the address of two zeros, 64 bytes apart."""
     if threads == 1:
         return
-    turn = read(barrier + 64)
-    if add(barrier, 1) == threads - 1:
-        write(barrier, 0)
-        write(barrier + 64, turn + 1)
+    turn = atomic_load(barrier + 64)
+    if atomic_add(barrier, 1) == threads - 1:
+        atomic_store(barrier, 0)
+        atomic_store(barrier + 64, turn + 1)
         return
     spins = 0
-    while read(barrier + 64) == turn:
+    while atomic_load(barrier + 64) == turn:
         spins += 1
         if spins > _SPINS:
             _sched_yield()

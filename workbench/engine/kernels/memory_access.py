@@ -1,0 +1,69 @@
+"""Single numbers in memory, read and written by their address; some of them are shared by threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from workbench.engine.kernels.simd import BF16, F32, I16, I32, I64, Vectors
+
+
+@intrinsic
+def atomic_load(_typing: Any, address: Any) -> Any:
+    """A number that another thread may change."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def atomic_store(_typing: Any, address: Any, value: Any) -> Any:
+    """Set a number that another thread waits for; all that was written before is seen with it."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], builder.inttoptr(args[0], I64.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_add(_typing: Any, address: Any, value: Any) -> Any:
+    """Add to a number that other threads add to; what it was before."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put(_typing: Any, form: Any, address: Any, value: Any) -> Any:
+    """Store a float32 at an address, rounded to bf16 where that is the form."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        b, (form, address, value) = builder, args
+        with b.if_else(b.icmp_signed("==", form, ir.Constant(I64, BF16))) as (bf16, float32):
+            with bf16:
+                rounded = b.extract_element(Vectors(b).bf16(Vectors(b).splat(value)), ir.Constant(I32, 0))
+                b.store(rounded, b.inttoptr(address, I16.as_pointer()))
+            with float32:
+                b.store(value, b.inttoptr(address, F32.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), codegen
+
+
+@intrinsic
+def get(_typing: Any, address: Any) -> Any:
+    """The float32 at an address."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], F32.as_pointer()))
+
+    return types.float32(types.int64), codegen

@@ -385,7 +385,7 @@ def test_a_trace_is_json_lines_with_a_header_models_and_calls(echo: Workbench, p
 
 
 def test_a_recording_that_is_closed_records_no_more_and_another_may_follow(echo: Workbench, path: Path) -> None:
-    with echo.record(path), pytest.raises(InvalidRequestError, match="after the recording"):
+    with echo.record(path), pytest.raises(InvalidRequestError, match="after the open recording"):
         echo.record(path.with_name("other.jsonl"))
     before = path.read_text()
     echo.completion("not any more").result()

@@ -42,7 +42,8 @@ function render({ model, el, signal }) {
     class: "wb-button wb-ghost",
     "aria-expanded": "false",
     "aria-controls": cardId,
-    text: "Model card",
+    "aria-label": "Model card",
+    text: "Card",
   });
   const rows = h("dl", { class: "wb-card wb-number" });
   const outcome = outcomeLine(model);

@@ -44,6 +44,7 @@ def test_a_broken_claim_turns_its_lesson_red(fault: Break, monkeypatch: pytest.M
     assert re.search(r"\b(assert|expect)\b", statement), "the lesson fails, and not at what it claims"
 
 
+@pytest.mark.model
 def test_every_break_finds_what_it_breaks() -> None:
     """In a process of its own, because nothing is mended afterwards."""
     code = "from tests.notebooks.breaks import BREAKS\nfor fault in BREAKS: fault.by()\nprint(len(BREAKS))"

@@ -55,7 +55,11 @@ CALLS: dict[str, Call] = {
 
 
 def player(name: str) -> wb.Workbench:
-    config = {"provider_id": "trace", "provider_type": "inline::trace", "config": {"path": str(STORED / name)}}
+    config = {
+        "provider_id": "trace",
+        "provider_type": "inline::trace",
+        "config": {"path": str(STORED / name), "timing": "skipped"},
+    }
     return wb.Workbench({"providers": {"inference": [config]}})
 
 

@@ -12,6 +12,8 @@ from safetensors import safe_open
 from workbench import catalog
 from workbench.catalog import blocks
 
+pytestmark = [pytest.mark.model, pytest.mark.real_model]
+
 CHATML = (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"

@@ -56,7 +56,7 @@ function render({ model, el, signal }) {
   const card = h("div", { id: cardId, hidden: true }, rows, removal.root);
   const form = registrationForm(model, request, outcome.dismiss);
   el.append(
-    h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-spacer" }), disclose, form.opener),
+    h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-picker-ends" }, disclose, form.opener)),
     card,
     form.root,
     outcome.root,

@@ -66,7 +66,14 @@ def cells(notebook: NotebookPage) -> Iterator[NotebookPage]:
 
 
 def select_cell(notebook: NotebookPage, index: int) -> None:
-    notebook.page.evaluate("(index) => { jupyterapp.shell.currentWidget.content.activeCellIndex = index; }", index)
+    """Make a cell the active one, and wait until JupyterLab has moved the focus to it, which it does a frame later."""
+    notebook.page.evaluate(
+        """async (index) => {
+          jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+          for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+        }""",
+        index,
+    )
 
 
 def focus(control: Locator) -> None:
@@ -148,6 +155,7 @@ def test_controls_do_with_their_keys_what_a_browser_does(cells: NotebookPage) ->
 def test_enter_breaks_the_line_of_a_prompt(cells: NotebookPage) -> None:
     prompt = CONTROLS["textarea"](cells.playground)
     prompt.fill("one")
+    expect(prompt).to_be_focused()
     prompt.press("Enter")
     prompt.press_sequentially("two")
     prompt.press("Shift+Enter")

@@ -114,7 +114,7 @@ def load(
     check_folder(folder)
     config = load_config(folder)
     family = family_of(config, folder)  # None for a text model
-    packed = fast and _is_packed(folder, config, family)
+    packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
     tokenizer = load_tokenizer(folder)
     if family and (template := processor_template(folder)):
@@ -149,17 +149,13 @@ def load(
     )
 
 
-def is_fused(folder: Path) -> bool:
+def is_fused(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Return whether the compiled decode step serves a folder's model; loading, cards and the memory check agree."""
     try:
         config = load_config(folder)
     except ModelFormatError:  # loading says what is wrong
         return False
-    return _is_packed(folder, config, family_of(config, folder))
-
-
-def _is_packed(folder: Path, config: PreTrainedConfig, family: Family | None) -> bool:
-    return family is None and fits(config, memory.tensor_shapes(folder))
+    return family_of(config, folder) is None and fits(config, shapes)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

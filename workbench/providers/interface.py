@@ -8,7 +8,7 @@ shows it step by step.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias
 
 from pydantic import Field
 
@@ -18,7 +18,6 @@ from workbench.protocol import (
     EmbeddingsResponse,
     HealthInfo,
     ModelDef,
-    SamplingParams,
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import Capabilities, lacking
@@ -40,12 +39,8 @@ if TYPE_CHECKING:
     )
     from workbench.records import Prompt, Score
 
-Response = TypeVar("Response")
-
 ModelName: TypeAlias = Annotated[str, Field(min_length=1)]
 """In a config; the empty one would be the current folder."""
-
-_DEFAULT = SamplingParams()
 
 
 class ProviderConfig(ConfigModel):

@@ -74,9 +74,11 @@ class Request:
             InvalidRequestError: for the first parameter that is wrong in itself, with its path.
         """
         if isinstance(body, ChatCompletionRequest):
-            _check_messages(body.messages, field := field or "messages")
+            field = field or "messages"
+            _check_messages(body.messages, field)
         else:
-            _check_content(body.content, field := field or "content")
+            field = field or "content"
+            _check_content(body.content, field)
         _check_parameters(body.sampling_params, body.logprobs)
         shared: dict[str, Any] = {
             "model": body.model,

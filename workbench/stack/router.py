@@ -15,7 +15,6 @@ from workbench.protocol import (
     EmbeddingsResponse,
     Message,
     ModelDef,
-    SamplingParams,
     ToolDefinition,
     ToolPromptFormat,
 )
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from workbench.providers.trace.recording import Recorder
     from workbench.stack.naming import Registration
     from workbench.stack.registry import Registry
-
-_DEFAULT = SamplingParams()
 
 
 class Router(ProtocolMethods):

@@ -21,6 +21,11 @@ SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__fi
 by itself looks at the age of one file alone."""
 
 
+compiled = njit(error_model="numpy")
+"""Compile a function that compiled functions call. Dividing by zero gives infinity: an exception would leave the other
+threads waiting."""
+
+
 def entry_point(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep the code where there is a folder to keep it in."""
     # numba reads what is kept under a function's name before it looks at its age, and fails where a class has gone.

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from workbench.engine.kernels import compiled
 from workbench.engine.kernels.intrinsics import exponentials, scaled, weighted_sums
 from workbench.engine.kernels.products import product, tile_product, tile_sums
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES
 from workbench.engine.kernels.step_memory import address, tile_memory
 from workbench.engine.kernels.synchronization import partition
 
-_compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exception would leave the others waiting
-
 AT_ONCE = 24
 """Query heads that attend over the same keys at once, where there are so many."""
 
 
-@_compiled
+@compiled
 def attend(shape, layer, past, scratch, thread, threads):
     """Attention of the new tokens: each key head with its group of query heads, of several rows if they share keys."""
     rows, group = len(scratch.hidden), shape.heads // shape.kv_heads
@@ -34,7 +32,7 @@ def attend(shape, layer, past, scratch, thread, threads):
         _attend_block(shape, past, row, min(block, rows - row), shared * group, keys, values, scratch, thread)
 
 
-@_compiled
+@compiled
 def _softmax(scores, length, longest):
     """The softmax of the first ``length`` scores, in place; 0 behind them, to the end of the longest one's group."""
     whole = (length + LANES - 1) // LANES
@@ -46,7 +44,7 @@ def _softmax(scores, length, longest):
         scores[position] = 0.0
 
 
-@_compiled
+@compiled
 def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
     """Attention of ``count`` rows' query heads of one group, which begins at ``head``, over the same keys."""
     dim, group = shape.head_dim, shape.heads // shape.kv_heads

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from workbench.engine.kernels import compiled
 from workbench.engine.kernels.intrinsics import AHEAD, dots, unpacked, widened
 from workbench.engine.kernels.memory_access import get
 from workbench.engine.kernels.simd import BF16, BYTES_PER_GROUP, FLOAT32, GROUP, ROWS, SCALE_BYTES_PER_GROUP, UNPACKED
@@ -13,13 +12,11 @@ from workbench.engine.kernels.tiles import BLOCKS, TILE, arrange, arrange_rows, 
 BYTES = tuple(BYTES_PER_GROUP.values())  # by form
 SCALE_BYTES = tuple(SCALE_BYTES_PER_GROUP.values())
 
-_compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exception would leave the others waiting
-
 AT_A_TIME = BLOCKS * TILE
 """Vectors that are multiplied at once in tiles."""
 
 
-@_compiled
+@compiled
 def product(matrix, x, x_step, count, out, out_step, first, last, memory):
     """Rows ``first`` to ``last`` of a matrix times ``count`` vectors; ``out`` is where row 0 would go.
 
@@ -48,7 +45,7 @@ def product(matrix, x, x_step, count, out, out_step, first, last, memory):
             done += tile
 
 
-@_compiled
+@compiled
 def tile_product(matrix, x, x_step, count, out, out_step, first, last, memory):
     """As `product` in bf16, for as many rows as fill tiles; the first row that is left."""
     form, data, scale, groups = matrix
@@ -72,7 +69,7 @@ def tile_product(matrix, x, x_step, count, out, out_step, first, last, memory):
     return whole
 
 
-@_compiled
+@compiled
 def tile_sums(values, padded, length, scores, step, count, out, memory):
     """Sums of the values' bf16 rows, weighted by ``count`` rows of scores, whose rest is 0; how many there are."""
     groups = (length + GROUP - 1) // GROUP
@@ -87,7 +84,7 @@ def tile_sums(values, padded, length, scores, step, count, out, memory):
     return count
 
 
-@_compiled
+@compiled
 def linear(place, x, out, shift, first, last, memory, tiles):
     """Rows ``first`` to ``last`` of a linear layer into the columns of ``out`` that start at ``shift``.
 

@@ -7,15 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from workbench.engine.kernels import SOURCES, entry_point
+from workbench.engine.kernels import SOURCES, compiled, entry_point
 from workbench.engine.kernels.intrinsics import BLOCK, block_maxima, block_sums, count_above
 from workbench.engine.kernels.memory_access import get
 from workbench.engine.kernels.simd import LANES
-
-_compiled = njit(error_model="numpy")
 
 SUMMARIZED = 32
 """How many of a row's largest logits its summary holds."""
@@ -113,7 +110,7 @@ def masked(row: Tensor, allowed: Tensor, *, inverted: bool = False) -> Tensor:
     return out
 
 
-@_compiled
+@compiled
 def _block_maxima(address, size):
     """The largest number of each whole block, and last of what is left over."""
     blocks = size // BLOCK
@@ -125,7 +122,7 @@ def _block_maxima(address, size):
     return maxima
 
 
-@_compiled
+@compiled
 def _candidates(address, size, maxima, limit):
     """Numbers from a limit up, and their places."""
     most = BLOCK * (maxima >= limit).sum()
@@ -141,7 +138,7 @@ def _candidates(address, size, maxima, limit):
     return values[:found], places[:found]
 
 
-@_compiled
+@compiled
 def _block_sums(address, size, factor):
     """`block_sums` of a row, float32 (3, blocks); what is left over is a block that minus infinity fills."""
     whole, rest = size // BLOCK, size % BLOCK
@@ -156,7 +153,7 @@ def _block_sums(address, size, factor):
     return found
 
 
-@_compiled
+@compiled
 def sums_of_blocks(blocks, factor):
     """Largest logit, logarithm of the total, entropy; in float64, in the order of the blocks."""
     top, total, weighted = float(blocks[0].max()), 0.0, 0.0
@@ -170,7 +167,7 @@ def sums_of_blocks(blocks, factor):
     return top, log_total, log_total - weighted / total
 
 
-@_compiled
+@compiled
 def find_largest(address, size, maxima, values, places):
     """The largest numbers of a row, as many as there is room for, given the largest of each of its blocks."""
     limit, last = np.float32(-np.inf), len(maxima) - len(values)

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from workbench.engine.kernels import SOURCES, entry_point
+from workbench.engine.kernels import SOURCES, compiled, entry_point
 from workbench.engine.kernels.attention import attend
 from workbench.engine.kernels.intrinsics import BLOCK, block_sums, root_mean_square_norm, silu_times, unpacked, widened
 from workbench.engine.kernels.memory_access import get, put
@@ -24,10 +23,8 @@ from workbench.engine.kernels.step_memory import address, tile_memory
 from workbench.engine.kernels.synchronization import barrier_wait, partition
 from workbench.engine.kernels.tiles import begin, end
 
-_compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exception would leave the others waiting
 
-
-@_compiled
+@compiled
 def _norm_rows(x, width, weight, eps, out):
     """Root mean square norm of each row; the weight is given by its address."""
     for row in range(len(x)):
@@ -37,7 +34,7 @@ def _norm_rows(x, width, weight, eps, out):
         )  # fmt: skip
 
 
-@_compiled
+@compiled
 def _norm_head(x, row, start, dim, weight, eps):
     """The same for one head, in place; its weight is given by its address."""
     total = np.float32(0.0)
@@ -48,7 +45,7 @@ def _norm_head(x, row, start, dim, weight, eps):
         x[row, start + column] *= factor * get(weight + 4 * column)
 
 
-@_compiled
+@compiled
 def _embed(place, token_ids, hidden, thread, threads):
     """Begin the stream of each token with its row of the embedding matrix, each token by one thread."""
     form, data, scale, groups = place[0], place[1], place[2], place[3]
@@ -61,7 +58,7 @@ def _embed(place, token_ids, hidden, thread, threads):
             )  # fmt: skip
 
 
-@_compiled
+@compiled
 def _turn(x, row, start, dim, cos, sin):
     """Rotate the halves of one head against each other, in place."""
     half = dim // 2
@@ -71,7 +68,7 @@ def _turn(x, row, start, dim, cos, sin):
         x[row, start + half + index] = right * cos[row, half + index] + left * sin[row, half + index]
 
 
-@_compiled
+@compiled
 def _project(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     """Queries, keys and values of whole heads, rotated; keys and values go into the cache."""
     dim, norm = shape.head_dim, weights.norms[layer, 2]
@@ -105,7 +102,7 @@ def _project(shape, weights, layer, past, cos, sin, scratch, thread, threads):
                 put(past.form, target + column * size, scratch.qkv[row, start + column])
 
 
-@_compiled
+@compiled
 def _add_linear(shape, place, x, past, scratch, thread, threads):
     """Add a linear layer's output to the stream."""
     first, last = partition(shape.hidden, LANES, thread, threads)
@@ -116,7 +113,7 @@ def _add_linear(shape, place, x, past, scratch, thread, threads):
             scratch.hidden[row, column] += scratch.update[row, column]
 
 
-@_compiled
+@compiled
 def _activate(shape, place, past, scratch, thread, threads):
     """The gated first half of the MLP."""
     width = scratch.active.shape[1]
@@ -132,7 +129,7 @@ def _activate(shape, place, past, scratch, thread, threads):
         silu_times(gate, gate + 4 * width, out, (last - first + LANES - 1) // LANES)
 
 
-@_compiled
+@compiled
 def _outline_blocks(shape, logits, summaries, first, last):
     """What `LogitsSummaries` holds of the blocks of this thread's part of the vocabulary, the last one filled up."""
     for row in range(len(summaries.blocks)):
@@ -143,7 +140,7 @@ def _outline_blocks(shape, logits, summaries, first, last):
         block_sums(start, (last - first + BLOCK - 1) // BLOCK, np.float32(1.0), out, out + step, out + 2 * step)
 
 
-@_compiled
+@compiled
 def _outline_rows(shape, logits, summaries, thread, threads):
     """What it holds of whole rows, each by one thread."""
     for row in range(thread, len(summaries.blocks), threads):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import njit
-
-_compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exception would leave the others waiting
+from workbench.engine.kernels import compiled
 
 
 class Shape(NamedTuple):
@@ -79,12 +77,12 @@ class Scratch(NamedTuple):
     """int64 (16,), zeros."""
 
 
-@_compiled
+@compiled
 def address(array):
     return array.ctypes.data
 
 
-@_compiled
+@compiled
 def tile_memory(past, scratch, thread):
     """Where this thread has memory for tiles; 0 where none are used."""
     if not past.in_tiles:

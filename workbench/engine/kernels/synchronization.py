@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 
+from workbench.engine.kernels import compiled
 from workbench.engine.kernels.memory_access import atomic_add, atomic_load, atomic_store
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
-
-_compiled = njit(error_model="numpy")  # dividing by zero gives infinity; an exception would leave the others waiting
 
 _SPINS = 4000
 """How often a thread looks for the others before it lets another program have the processor."""
 
 
-@_compiled
+@compiled
 def barrier_wait(barrier, threads):
     """Wait until every thread of the team is here. ``barrier`` is the address of two zeros, 64 bytes apart."""
     if threads == 1:
@@ -31,7 +30,7 @@ def barrier_wait(barrier, threads):
             _sched_yield()
 
 
-@_compiled
+@compiled
 def partition(total, unit, thread, threads):
     """This thread's part of ``total`` rows, in whole units but for the last."""
     units = (total + unit - 1) // unit

@@ -89,7 +89,7 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     shapes = weight_shapes(folder) if embeds else tensor_shapes(folder)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
-    precision, packed = _form(folder, precision)
+    precision, packed = _form(folder, precision, shapes)
     sees = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
     proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
@@ -110,9 +110,13 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     }
 
 
-def _form(folder: Path, precision: Precision) -> tuple[Precision, bool]:
+def _form(
+    folder: Path, precision: Precision, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> tuple[Precision, bool]:
     """How the weights would be held: their precision, and whether the fused step packs them."""
-    return ("float32", False) if is_sentence_model(folder) else (precision, is_fused(folder))
+    if is_sentence_model(folder):
+        return "float32", False
+    return precision, is_fused(folder, shapes or tensor_shapes(folder))
 
 
 def _architecture(model_config: Mapping[str, Any]) -> str | None:

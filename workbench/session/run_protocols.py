@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -39,17 +40,15 @@ class RunLike(Protocol):
     def render(self) -> Prompt: ...
 
 
-class RunHost(Protocol):
+@dataclass(frozen=True, slots=True)
+class RunHost:
     """What a run needs from its workbench."""
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
-        """Schedule a coroutine on the workbench's event loop."""
-
-    def start(self, request: Request, parent: Any = None, branched_at: int | None = None) -> Any:
-        """Start another run of the same kind; see `Workbench.start`."""
-
-    def render(self, request: Request) -> Prompt:
-        """Return the prompt of a request, as its model receives it."""
-
-    def card(self, model: str) -> ModelCard:
-        """Return the facts of a model, without loading it."""
+    spawn: Callable[[Coroutine[Any, Any, None]], Future[None]]
+    """Schedules a coroutine on the workbench's event loop."""
+    start: Callable[..., Any]
+    """Starts another run of the same kind; see `Workbench.start`."""
+    render: Callable[[Request], Prompt]
+    """Returns the prompt of a request, as its model receives it."""
+    card: Callable[[str], ModelCard]
+    """Returns the facts of a model, without loading it."""

@@ -1,0 +1,40 @@
+"""Checks of what a caller passes, made before any work."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from workbench.errors import InvalidRequestError
+from workbench.protocol import SamplingParams, sampling_conflict
+from workbench.records import Breakpoint
+
+
+def checked_sampling(params: SamplingParams | None) -> SamplingParams:
+    """Return a copy of the parameters; warn at the line of the caller's caller if they contradict each other."""
+    if params is None:
+        return SamplingParams()
+    if not isinstance(params, SamplingParams):
+        raise InvalidRequestError("sampling_params", params, "a SamplingParams")
+    if conflict := sampling_conflict(params):
+        warnings.warn(conflict, UserWarning, stacklevel=3)
+    return params.model_copy()  # what the caller does with the original later changes no run
+
+
+def checked_name(model: object) -> str:
+    if not isinstance(model, str):
+        raise InvalidRequestError("model", model, "the name of a served model")
+    return model
+
+
+def checked_breakpoints(breakpoints: object) -> tuple[Breakpoint, ...]:
+    if not isinstance(breakpoints, list | tuple) or not all(isinstance(one, Breakpoint) for one in breakpoints):
+        raise InvalidRequestError("breakpoints", breakpoints, "a list of Breakpoint")
+    return tuple(breakpoints)
+
+
+def checked_list(field: str, value: object) -> list[Any]:
+    """Return a copy of a list, so that a later change by the caller does not reach the run."""
+    if not isinstance(value, list):
+        raise InvalidRequestError(field, value, "a list")
+    return list(value)

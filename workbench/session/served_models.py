@@ -1,0 +1,187 @@
+"""A running stack for synchronous callers: its models, the calls that need no run, and its recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.prompts.tools.from_functions import Tool, tool_definitions
+from workbench.protocol import (
+    EmbeddingsResponse,
+    InterleavedTextMedia,
+    LogProbConfig,
+    Message,
+    ModelDefWithProvider,
+    RunConfig,
+    ToolPromptFormat,
+)
+from workbench.session.event_loop_thread import BackgroundLoop
+from workbench.stack import Stack
+from workbench.stack.naming import model_from
+
+if TYPE_CHECKING:
+    from workbench.providers.capabilities import Capabilities
+    from workbench.providers.trace.recording import Recorder
+    from workbench.records import ModelCard, Prompt, Score
+
+
+class ServedModels:
+    """A started run config behind blocking calls; `Workbench` documents the arguments."""
+
+    def __init__(
+        self, config: RunConfig | dict[str, Any] | str | Path | None = None, *, precision: str | None = None
+    ) -> None:
+        self._stack = Stack(config, precision)
+        self.config = self._stack.config
+        """Run config, with each ``${env.NAME}`` as written; it contains no readable secrets."""
+        self._loop = BackgroundLoop("workbench")
+        self._loop.wait(self._stack.open())
+        self.inference = self._stack.inference
+        """Implementation of the protocols ``Inference`` and ``BatchInference`` (async)."""
+        self.models = self._stack.models
+        """Implementation of the protocol ``Models`` (async)."""
+        self.inspect = self._stack.inspect
+        """Implementation of the protocol ``Inspect`` (async)."""
+
+    def list_models(self) -> list[ModelDefWithProvider]:
+        """Return the models that are served, in order of registration, as last reported by remote servers.
+
+        ``await bench.models.list_models()`` queries the servers again.
+        """
+        return self.models.models()
+
+    def register_model(
+        self,
+        identifier: str,
+        source: str | Path | None = None,
+        *,
+        provider_id: str | None = None,
+        precision: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> ModelDefWithProvider:
+        """Register a model with a provider, now and after a restart; block until the provider has accepted it.
+
+        Args:
+            identifier: name of the model in requests.
+            source: catalog name, folder or hub id of its weights. None uses ``identifier``; a folder is then served
+                under the folder's name.
+            provider_id: id of the provider; None uses the first one in the run config.
+            precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None uses the precision in the provider's
+                run config; without one, int4 for catalog models and float32, the reference, for all others.
+            metadata: values to store with the model; the precision is stored there too.
+
+        Raises:
+            InvalidRequestError: the name is taken or not allowed, or the provider or precision does not exist.
+            WorkbenchError: the provider refused the model; nothing has changed.
+        """
+        if provider_id is None:
+            provider_id = next(iter(self._stack.providers), "")
+        if precision is not None:
+            metadata = {**(metadata or {}), "precision": precision}
+        model = model_from(identifier, source, provider_id, metadata)
+        self._loop.wait(self.models.register_model(model))
+        return model
+
+    def unregister_model(self, identifier: str) -> None:
+        """Stop serving a model and free its memory; block until that is done.
+
+        A model that is listed in the run config is served again after a restart.
+        """
+        self._loop.wait(self.models.unregister_model(identifier))
+
+    def card(self, model: str | None = None) -> ModelCard:
+        """Return the card of a model without loading it."""
+        found = self.models.find(self._model(model))
+        return found.provider.card(found.model.identifier)
+
+    def capabilities(self, model: str | None = None) -> Capabilities:
+        """Return the request fields and values that a model supports; all others are refused."""
+        found = self.models.find(self._model(model))
+        return found.provider.capabilities_of(found.model.identifier)
+
+    def load(self, model: str | None = None) -> ModelCard:
+        """Load a model now instead of at its first request; block until it is loaded and return its card."""
+        found = self.models.find(self._model(model))
+        found.provider.load(found.model.identifier)
+        return found.provider.card(found.model.identifier)
+
+    def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
+        """Record every call of this workbench from now on in a trace file, which ``inline::trace`` replays.
+
+        A call is written when it ends. Close the recorder that is returned, or use it in a ``with`` statement.
+        Missing parent folders are created.
+
+        Raises:
+            InvalidRequestError: the file exists and ``overwrite`` is false, or another recording is still open.
+        """
+        from workbench.providers.trace.recording import Recorder
+
+        if (going_on := self.inference.recorder) is not None and going_on.is_open:
+            raise InvalidRequestError("path", str(path), f"given after the open recording to {going_on.path} is closed")
+        recorder = Recorder(path, overwrite=overwrite)
+        for known in self.models.registrations():
+            recorder.note(known.provider, known.model.identifier, known.name)
+        self.inference.recorder = recorder
+        return recorder
+
+    def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:
+        """Return one vector per content, in order. ``model=None`` uses the first sentence model that is served."""
+        return self._loop.wait(self.inference.embeddings(self._model(model, kind="embedding"), contents))
+
+    def score(
+        self,
+        prompt: str | list[Message],
+        continuations: list[str],
+        *,
+        model: str | None = None,
+        logprobs: LogProbConfig | None = None,
+    ) -> list[Score]:
+        """Return how probable each continuation is after a text or a conversation, in total and per token."""
+        if logprobs is not None and not isinstance(logprobs, LogProbConfig):
+            raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
+        alternatives = (logprobs.top_k or 0) if logprobs else 0
+        return self._loop.wait(self.inference.score(self._model(model), prompt, continuations, alternatives))
+
+    def render(
+        self,
+        prompt: str | list[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
+        model: str | None = None,
+    ) -> Prompt:
+        """Return the prompt, text and tokens, that a model gets for a text or a conversation, without running it.
+
+        Args:
+            tools: definitions or functions, as in `chat_completion`.
+        """
+        asked = self.inference.render(self._model(model), prompt, tool_definitions(tools), tool_prompt_format)
+        return self._loop.wait(asked)
+
+    def close(self) -> None:
+        """Cancel running requests, stop all threads and free the models' memory. Closing twice is harmless."""
+        self._loop.close()
+        self._stack.close()
+        if self.inference.recorder is not None:
+            self.inference.recorder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Workbench {self.config.image_name}: {', '.join(model.identifier for model in self.list_models())}>"
+
+    def _model(self, model: str | None, kind: str = "causal") -> str:
+        if model is not None:
+            return model
+        for known in self.models.registrations():
+            with suppress(ModelNotFoundError):  # unregistered at this moment
+                if known.provider.kind(known.model.identifier) == kind:
+                    return known.name
+        raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])

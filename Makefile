@@ -46,7 +46,7 @@ test: $(STAMPS)/test chromium models lint test-js ## set up, then run all gates,
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
 check: lint test-js ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
-	@$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
+	@FEWER_INPUTS=1 $(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
 
 lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import directions of Python and JavaScript
 	@$(BIN)/ruff format --check .

@@ -8,8 +8,9 @@ come first, so that no process is left with one at the end.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
@@ -67,21 +68,24 @@ def _needs(item: pytest.Item) -> list[str]:
 
 def _computes_with_a_model(item: pytest.Item, fixtures: set[str]) -> bool:
     """Whether a test, or another of its module, makes a small random model or loads an embedded one."""
-    return bool(fixtures & _MODEL_FIXTURES) or any(
-        value.__module__ in _MODEL_MODULES and value.__name__ not in _TOKENIZERS for value in _named_in_module(item)
+    return bool(fixtures & _MODEL_FIXTURES) or bool(
+        {name for module, name in _named_in_module(item) if module in _MODEL_MODULES} - _TOKENIZERS
     )
 
 
 def _speaks_to_server(item: pytest.Item, fixtures: set[str]) -> bool:
-    return bool(fixtures & _SERVER_FIXTURES) or any(
-        value.__module__ in _SERVER_MODULES for value in _named_in_module(item)
-    )
+    return bool(fixtures & _SERVER_FIXTURES) or any(module in _SERVER_MODULES for module, _ in _named_in_module(item))
 
 
-def _named_in_module(item: pytest.Item) -> list[Any]:
-    """The functions and classes that a test's module names, imported ones too."""
-    values = vars(item.module).values() if isinstance(item, pytest.Function) else ()
-    return [value for value in values if hasattr(value, "__module__") and hasattr(value, "__name__")]
+def _named_in_module(item: pytest.Item) -> frozenset[tuple[str, str]]:
+    """Return module and name of the functions and classes that a test's module names, imported ones too."""
+    return _names(item.module) if isinstance(item, pytest.Function) else frozenset()
+
+
+@cache
+def _names(module: ModuleType) -> frozenset[tuple[str, str]]:
+    values = [value for value in vars(module).values() if hasattr(value, "__module__") and hasattr(value, "__name__")]
+    return frozenset((value.__module__, value.__name__) for value in values if isinstance(value.__module__, str))
 
 
 def _conforming_provider(item: pytest.Item) -> str:

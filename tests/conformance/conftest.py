@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import LlamaConfig
 
 from tests.fakes.dialect_servers import dialect_server
 from tests.fakes.real_servers import ascii_gguf, ascii_llama, llama_cpp_server, transformers_server
@@ -58,6 +57,8 @@ def echo() -> Candidate:
 def transformers(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     root = tmp_path_factory.mktemp("conforming")
     tokenizer = bpe_tokenizer()
+    from transformers import LlamaConfig
+
     long = LlamaConfig(vocab_size=len(tokenizer), **llama_like(max_position_embeddings=4096))  # room to tell of tools
     folders = [save_config(root / "tiny-llama", long, tokenizer), save_sentence_model(root / "tiny-bert")]
     another = save_model(root / "tiny-gpt2", "gpt2")

@@ -16,6 +16,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import EOS, PROMPT, VOCAB, FakeDecoder, Gate, fake_model, random_speech, scripted_speech
 from tests.grammars import REGEXES, SCHEMAS, Schema
@@ -40,7 +41,9 @@ PERSON: Schema = {
     "additionalProperties": False,
 }
 
-slow_inside = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow_inside = settings(
+    max_examples=budget(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @cache
@@ -117,7 +120,7 @@ def test_it_is_so_with_vocabularies_of_every_kind(
     pattern = r"(?:a ,b|3 3|héllo wörld|😀 한국어)(?:\n[a-zé年]{1,5}){0,3}"
     matching = grammars.compile(RegexGrammar(pattern), "f")
     engine = engine_of(model=model)
-    for seed in range(30):
+    for seed in range(budget(30)):
         jsonschema.validate(json.loads(generate(engine, asking(constraint, seed)).text), schema)
         assert re.fullmatch(pattern, generate(engine, asking(matching, seed)).text)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.budget import some
 from tests.fakes.hostile_texts import hostile_texts, in_parts
 from tests.fakes.templates import FAMILIES, TOKENIZERS
 from tests.tiny_models import UNICODE_CORPUS
@@ -25,7 +26,7 @@ from workbench.protocol import (
     UserMessage,
 )
 
-HOSTILE = hostile_texts(300)
+HOSTILE = some(hostile_texts(300))
 INERT = "inert words"
 
 each_family = pytest.mark.parametrize("family", FAMILIES)

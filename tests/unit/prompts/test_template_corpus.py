@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError as JinjaError
 
+from tests.budget import budget
 from tests.fakes.hostile_texts import hostile_texts, in_parts
 from tests.fakes.template_corpus import (
     CONVERSATIONS,
@@ -103,7 +104,7 @@ LOOK_ALIKES = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=budget(100), deadline=None, derandomize=True)
 @given(name=st.sampled_from(sorted(TEMPLATES)), texts=st.lists(LOOK_ALIKES, min_size=3, max_size=3))
 def test_so_is_any_text(name: str, texts: list[str]) -> None:
     messages: list[Message] = [user(texts[0]), said(texts[1]), user(texts[2])]
@@ -112,8 +113,8 @@ def test_so_is_any_text(name: str, texts: list[str]) -> None:
 
 # --------------------------------------------------------------------------------------------------- nothing is forged
 
-HOSTILE = hostile_texts(300)
 TEXTS = 12
+HOSTILE = hostile_texts(300)[: TEXTS * budget(300 // TEXTS)]
 BY_CONTENT = frozenset({"blank_lines", "last_question", "truncated"})
 """Templates that write other control tokens of their own for other texts."""
 

@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.assistant_texts import PROSE, AssistantText, corpus, tools
+from tests.budget import budget
 from workbench.prompts.tools.call_openings import WINDOW
 from workbench.prompts.tools.definitions import Toolset, ToolSyntax
 from workbench.prompts.tools.parsing import ToolCallParser
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus, ToolDefinition
 
 TOOLS = tools()
-TEXTS_OF_A_SYNTAX = 200  # times five syntaxes
-CUTS_OF_A_SYNTAX = 400
+TEXTS_OF_A_SYNTAX = budget(200)  # times five syntaxes
+CUTS_OF_A_SYNTAX = budget(400)
 SYNTAXES = pytest.mark.parametrize("syntax", ToolSyntax)
 STARTED, IN_PROGRESS, SUCCESS, FAILURE = (
     ToolCallParseStatus[name] for name in ("started", "in_progress", "success", "failure")

@@ -1,7 +1,7 @@
-"""Replay capsules: what was asked, what came, and all that the answer depended on, as JSON that can be kept.
+"""Replay capsules: a request, its answer, and everything that the answer depended on, as JSON to store.
 
-A capsule's JSON has a format, a version and a seal for each of its fields, so that what was changed by a slip or by
-hand is refused by name. Seals are plain digests: they protect nobody from somebody who makes new ones.
+A capsule's JSON has a format, a version and a seal for each of its fields, so that a field that was changed by accident
+or by hand is refused by name. Seals are plain digests, not signatures: anyone can compute new ones.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ MIME_TYPE = "application/vnd.workbench.session.capsule+json"
 """MIME type of a capsule in a notebook cell's output."""
 
 _PACKAGES = ("inference-workbench", "torch", "transformers", "tokenizers", "numba", "llvmlite", "numpy", "llguidance")
-"""Those whose version an answer may depend on."""
+"""Packages whose version an answer may depend on."""
 _SEAL_LENGTH = 16
 
 _Id = Annotated[int, Field(ge=0, strict=True)]
 _Request: TypeAlias = Annotated[
     Annotated[CompletionRequest, Tag("completion")] | Annotated[ChatCompletionRequest, Tag("chat_completion")],
-    Discriminator(lambda asked: "chat_completion" if _has_messages(asked) else "completion"),
+    Discriminator(lambda body: "chat_completion" if _has_messages(body) else "completion"),
 ]
 
 
@@ -56,7 +56,7 @@ class CapsuleToken(_Part):
     text: str
     """The token decoded alone."""
     logprob: float | None
-    """Under the raw softmax; None if a remote server did not report it."""
+    """Log probability under the softmax of the raw logits; None if a remote server did not report it."""
 
 
 class CapsuleModel(_Part):
@@ -87,7 +87,7 @@ class CapsuleMachine(_Part):
 
 
 class Capsule(_Part):
-    """Everything that a run depended on, and its result. Made by `Run.capsule`, repeated by `workbench.replay`."""
+    """Everything that a run depended on, and its result. `Run.capsule` makes it and `workbench.replay` repeats it."""
 
     format: Literal["workbench-capsule"] = FORMAT
     version: Literal[1] = VERSION
@@ -160,11 +160,11 @@ class Capsule(_Part):
     def in_notebook(cls, path: str | Path, *, allow_changed: bool = False) -> list[Self]:
         """Return the capsules in the outputs of a saved notebook, in order. Raise as `from_json` does."""
         found = []
-        for place, data in _shown(_object(_text(path))):
+        for location, data in _shown(_object(_text(path))):
             try:
                 found.append(cls.from_json(data, allow_changed=allow_changed))
             except InvalidRequestError as error:
-                raise InvalidRequestError(f"{place}.{error.field}", error.given, error.allowed) from None
+                raise InvalidRequestError(f"{location}.{error.field}", error.given, error.allowed) from None
         return found
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Capsule(_Part):
         return data | {"seals": {name: _seal(value) for name, value in data.items()}}
 
     def __repr__(self) -> str:
-        """Without what differs from machine to machine, so that a stored notebook stays the same."""
+        """Leave out what differs between machines, so that a stored notebook stays the same."""
         facts = [f"{len(self.prompt_ids)} prompt tokens"] if self.prompt_ids is not None else []
         facts += [f"{len(self.tokens)} tokens", str(self.sampling_params.strategy)]
         facts += [f"seed {self.sampling_params.seed}"] if self.sampling_params.seed is not None else []
@@ -193,28 +193,28 @@ def capsule_of(run: RunLike, card: Callable[[str], ModelCard]) -> Capsule:
         card: returns the facts of the run's model.
 
     Raises:
-        InvalidRequestError: it has not ended yet.
-        ModelNotFoundError, ClosedError: its model, or the workbench, is no longer there to be asked.
+        InvalidRequestError: the run has not ended yet.
+        ModelNotFoundError, ClosedError: its model is no longer served, or the workbench is closed.
     """
     if not run.done:
         raise InvalidRequestError("capsule", run.state, "used after the run has ended: wait for its result()")
-    made = run.request.body()
+    body = run.request.body()
     if run.seed is not None:
-        params = made.sampling_params or SamplingParams()
-        made = made.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
+        params = body.sampling_params or SamplingParams()
+        body = body.model_copy(update={"sampling_params": params.model_copy(update={"seed": run.seed})})
     prompt = _prompt(run)
-    begun = run.request.answer_prefix.token_ids if run.request.answer_prefix else ()
+    prefix_ids = run.request.answer_prefix.token_ids if run.request.answer_prefix else ()
     return Capsule(
-        request=made,
-        model=_model(card(made.model), prompt),
+        request=body,
+        model=_model(card(body.model), prompt),
         machine=_machine(),
         prompt_ids=None if prompt is None else [token.token_id for token in prompt.tokens],
         tokens=[
             CapsuleToken(token_id=token.token_id, text=token.text, logprob=_finite(token.logprob))
             for token in run.tokens
         ],
-        given=min(len(begun), len(run.tokens)),
-        ended=run.state,  # type: ignore[arg-type] # it is done
+        given=min(len(prefix_ids), len(run.tokens)),
+        ended=run.state,  # type: ignore[arg-type] # a run that is done has one of these
         stop_reason=run.stop_reason,
     )
 
@@ -264,8 +264,8 @@ def _finite(logprob: float) -> float | None:
     return logprob if math.isfinite(logprob) else None
 
 
-def _has_messages(asked: object) -> bool:
-    return isinstance(asked, ChatCompletionRequest) or (isinstance(asked, Mapping) and "messages" in asked)
+def _has_messages(body: object) -> bool:
+    return isinstance(body, ChatCompletionRequest) or (isinstance(body, Mapping) and "messages" in body)
 
 
 def _text(path: str | Path) -> str:
@@ -289,7 +289,7 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 def _check_header(data: dict[str, Any]) -> None:
-    """Before the rest: what is no capsule at all, or a newer one, is told as that."""
+    """Raise unless the data is a capsule of this version; checked first, for an error that says so."""
     if data.get("format") != FORMAT:
         raise InvalidRequestError("format", data.get("format"), f"{FORMAT!r}: this is not a capsule")
     if data.get("version") != VERSION:
@@ -310,19 +310,19 @@ def _check_seals(data: dict[str, Any], seals: object) -> None:
 
 
 def _seal(value: object) -> str:
-    """A digest of a JSON value, whatever its spacing and the order of its keys."""
+    """Return a digest of a JSON value that does not depend on white space or the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_SEAL_LENGTH]
 
 
 def _shown(notebook: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Capsules among the outputs of a notebook, with their places."""
+    """Return the capsules in the outputs of a notebook, each with its location."""
     shown = []
     try:
-        for at, cell in enumerate(notebook["cells"]):
+        for cell_index, cell in enumerate(notebook["cells"]):
             for index, output in enumerate(cell.get("outputs", ())):
                 if MIME_TYPE in output.get("data", {}):
-                    shown.append((f"cells[{at}].outputs[{index}]", output["data"][MIME_TYPE]))
+                    shown.append((f"cells[{cell_index}].outputs[{index}]", output["data"][MIME_TYPE]))
     except (KeyError, TypeError, AttributeError):
         raise InvalidRequestError("path", "a file without cells", "a Jupyter notebook") from None
     return shown

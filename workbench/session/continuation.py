@@ -1,4 +1,4 @@
-"""Asking anew for a run, or for one that goes on from it: which tokens are kept, under which parameters and seed."""
+"""Requests made from a run: a branch of it, its continuation after the end, and the same request again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from workbench.session.run_protocols import RunLike
 
 
 def branched(run: RunLike, position: int, token_id: int | None, sampling_params: SamplingParams | None) -> Request:
-    """The request of a run that keeps the first ``position`` tokens and goes on with ``token_id``, if that is given.
+    """Return a request that keeps the first ``position`` tokens of a run and continues with ``token_id``, if any.
 
     Raises:
-        InvalidRequestError: there are not so many tokens, or what is given cannot be such a thing.
+        InvalidRequestError: the run has fewer tokens, or an argument has the wrong type or range.
     """
     tokens = run.tokens
     if not is_count(position) or position > len(tokens):
@@ -34,17 +34,17 @@ def branched(run: RunLike, position: int, token_id: int | None, sampling_params:
     if params.max_tokens and params.max_tokens < least:
         allowed = f"0, or at least {least}, the number of tokens that the answer begins with"
         raise InvalidRequestError("sampling_params.max_tokens", params.max_tokens, allowed)
-    if params.seed is None:  # the numbers that were drawn are the ones to go on with
+    if params.seed is None:  # continue with the random numbers of the run's own seed
         params = params.model_copy(update={"seed": run.seed})
     answer_prefix = AnswerPrefix(tuple(tokens[:position]), given_ids, run.prompt_tokens, run.inspector)
     return replace(run.request, sampling_params=params.model_copy(), answer_prefix=answer_prefix)
 
 
 def extended(run: RunLike, max_tokens: int | None) -> Request:
-    """The request of a run that goes on where this one was stopped or cut off.
+    """Return a request that continues a run that was stopped or cut off.
 
     Raises:
-        InvalidRequestError: the run has not ended, or ended by itself.
+        InvalidRequestError: the run has not ended, or the model ended it.
     """
     if not run.done or run.stop_reason not in (None, StopReason.out_of_tokens):
         given = f"{run.state}, {run.stop_reason}" if run.stop_reason else run.state
@@ -57,14 +57,14 @@ def extended(run: RunLike, max_tokens: int | None) -> Request:
 
 
 def repeated(run: RunLike, seed: int | None) -> Request:
-    """The same request anew, with that seed or a fresh one."""
+    """Return the request of a run with another seed; None draws a fresh one."""
     params = run.sampling_params.model_copy(update={"seed": seed})
     validate_sampling(params)
     return replace(run.request, sampling_params=params)
 
 
 def _in_all(run: RunLike, more: int | None) -> int:
-    """``max_tokens`` of an answer that goes on; by default what was left, and where nothing was, as many again."""
+    """Return ``max_tokens`` for a continued answer: by default the rest of the budget, or the same budget again."""
     there, limit = len(run.tokens), run.sampling_params.max_tokens or 0
     if more is not None:
         return there + int(more) if more else 0

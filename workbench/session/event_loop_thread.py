@@ -1,6 +1,6 @@
-"""An event loop in a thread of its own, so that a notebook's cell can return while a run goes on.
+"""An event loop in a thread of its own, so that a notebook's cell can return while a run continues.
 
-A notebook has an event loop already, but it stands still while a cell computes; a plain script has none.
+A notebook has an event loop, but it is blocked while a cell computes; a plain script has none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Runs coroutines for callers of any thread, until it is closed."""
+    """An event loop that runs coroutines for callers on any thread until it is closed."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -32,14 +32,14 @@ class BackgroundLoop:
         Raises:
             ClosedError: the loop was closed.
         """
-        with self._lock:  # whatever is scheduled stands before the stop, so that the stop cancels it
+        with self._lock:  # scheduled before the stop, so that the stop cancels it
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         coroutine.close()
         raise ClosedError("the workbench is closed; open a new one")
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return its result; not to be called on this loop's own thread."""
+        """Run a coroutine to its end and return its result. Never call it on the loop's own thread."""
         future = self.start(coroutine)
         try:
             return future.result()
@@ -50,7 +50,7 @@ class BackgroundLoop:
             raise ClosedError("the workbench was closed during the request; open a new one") from None
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Cancel what still runs and end the thread. Closing twice is harmless."""
+        """Cancel all tasks and end the thread. Closing twice is harmless."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -62,7 +62,9 @@ class BackgroundLoop:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            while tasks := asyncio.all_tasks(self._loop):  # what ends may begin something, such as hanging up
+            while tasks := asyncio.all_tasks(
+                self._loop
+            ):  # a task that ends may start another, for example to close a connection
                 for task in tasks:
                     task.cancel()
                 self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

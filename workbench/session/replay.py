@@ -1,4 +1,4 @@
-"""Having a run again from its capsule, and saying where and why it comes out otherwise."""
+"""Repeating a run from its capsule, and reporting where and why the new answer differs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REASONS = {
     "machine.features": "other kernels are used, which round differently",
     "machine.versions": "it may compute differently",
 }
-"""Why an answer may come out otherwise, by what has changed."""
+"""Reasons why an answer may differ, by the field that has changed."""
 
 _UNEXPLAINED = (
     "nothing recorded in the capsule has changed: "
@@ -94,13 +94,13 @@ class Replay:
 
     @property
     def _common(self) -> int:
-        """How many tokens at the answers' beginning are the same."""
+        """Number of leading tokens that both answers share."""
         if self.where == "answer" and self.position is not None:
             return self.position
         return 0 if self.where == "prompt" else len(self.capsule.tokens)
 
     def __repr__(self) -> str:
-        """Where it comes out otherwise and why that may be, in words."""
+        """Describe where the answers differ, and the possible reasons."""
         head = self._same() if self.same else self._different()
         return "\n".join([head, *(f"- {change}" for change in self.changes)])
 
@@ -150,20 +150,20 @@ def replay(
         TimeoutError: the run took too long and was cancelled.
         WorkbenchError: the error that the run failed with, unless the original run failed too.
     """
-    taken = _capsule(capsule)
-    _check_seed(taken)
+    original = _capsule(capsule)
+    _check_seed(original)
     if bench is None:
         from workbench.session.workbench import Workbench
 
         with Workbench() as own:
-            return replay(taken, own, model=model, timeout=timeout)
-    run = _asked_again(taken, bench, model)
+            return replay(original, own, model=model, timeout=timeout)
+    run = _started(original, bench, model)
     if not run.wait(timeout):
         run.cancel()
         raise TimeoutError(f"the run took longer than {timeout:g} s and was cancelled")
-    if run.error is not None and taken.ended != "failed":
+    if run.error is not None and original.ended != "failed":
         raise run.error
-    return _compared(taken, run)
+    return _compared(original, run)
 
 
 def _capsule(given: object) -> Capsule:
@@ -183,7 +183,7 @@ def _check_seed(capsule: Capsule) -> None:
         raise InvalidRequestError("request.sampling_params.seed", None, allowed)
 
 
-def _asked_again(capsule: Capsule, bench: Workbench, model: str | None) -> Run[Any, Any]:
+def _started(capsule: Capsule, bench: Workbench, model: str | None) -> Run[Any, Any]:
     body = capsule.request.model_copy(update={"sampling_params": capsule.sampling_params})
     request = Request.from_body(body if model is None else body.model_copy(update={"model": model}))
     if capsule.given:
@@ -198,15 +198,15 @@ def _compared(capsule: Capsule, run: Run[Any, Any]) -> Replay:
         if at is not None:
             return Replay(capsule, again, run, "prompt", at)
     then, now = identities(capsule.tokens), identities(again.tokens)
-    # One that was stopped would have gone on.
+    # A run that was stopped early has no end to compare.
     at = first_difference(then, now if capsule.ended == "finished" else now[: len(then)])
     return Replay(capsule, again, run, None if at is None else "answer", at)
 
 
 def _circumstances(capsule: Capsule) -> list[tuple[str, dict[str, Any]]]:
-    """All that an answer may depend on besides the request, as tables by name."""
+    """Return the conditions that an answer may depend on besides the request, as tables by name."""
     parts = {"model": capsule.model, "machine": capsule.machine}
-    plain = {f"{part}.{name}": value for part, held in parts.items() for name, value in held}
+    plain = {f"{part}.{name}": value for part, record in parts.items() for name, value in record}
     return [(name, value if isinstance(value, dict) else {"": value}) for name, value in plain.items()]
 
 
@@ -215,15 +215,15 @@ def _at(items: list[Any], position: int | None) -> Any:
 
 
 def _numbered(token_id: int | None) -> str:
-    """A token of a prompt, of which a capsule has the number alone."""
+    """Describe a token of a prompt, of which a capsule stores only the id."""
     return "the end" if token_id is None else f"token {token_id}"
 
 
 def _named(token: CapsuleToken | None) -> str:
     if token is None:
         return "the end"
-    told = f", probability {math.exp(token.logprob):.4f}" if token.logprob is not None else ""
-    return f"{token.text!r} (token {token.token_id}{told})"
+    probability = f", probability {math.exp(token.logprob):.4f}" if token.logprob is not None else ""
+    return f"{token.text!r} (token {token.token_id}{probability})"
 
 
 def _short(value: object) -> str:

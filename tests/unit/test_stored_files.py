@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -132,3 +133,11 @@ def test_an_older_file_of_registrations_is_read(own_state: Path) -> None:
 def test_an_older_capsule_opens_and_is_written_as_it_was(name: str) -> None:
     path = STORED / f"{name}.capsule.json"
     assert wb.Capsule.load(path).to_json() + "\n" == path.read_text(encoding="utf-8")
+
+
+def test_a_capsule_is_found_in_an_older_notebook(tmp_path: Path) -> None:
+    data = json.loads((STORED / "chat.capsule.json").read_text(encoding="utf-8"))
+    output = {"output_type": "display_data", "data": {"application/vnd.workbench.capsule+json": data}}
+    notebook = tmp_path / "older.ipynb"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "outputs": [output]}]}), encoding="utf-8")
+    assert wb.Capsule.in_notebook(notebook) == [wb.Capsule.load(STORED / "chat.capsule.json")]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "workbench-capsule"
 VERSION: Final = 1
-MIME_TYPE = "application/vnd.workbench.session.capsule+json"
+MIME_TYPE = "application/vnd.workbench.capsule+json"
 """MIME type of a capsule in a notebook cell's output."""
 
 _PACKAGES = ("inference-workbench", "torch", "transformers", "tokenizers", "numba", "llvmlite", "numpy", "llguidance")

@@ -64,7 +64,7 @@ def test_a_capsule_is_taken_from_a_file_or_as_json(bench: Workbench, capsule: Ca
     capsule.save(path)
     assert wb.replay(path, bench).same
     assert wb.replay(str(path), bench).same
-    assert wb.replay(capsule._repr_mimebundle_()["application/vnd.workbench.session.capsule+json"], bench).same
+    assert wb.replay(capsule._repr_mimebundle_()["application/vnd.workbench.capsule+json"], bench).same
 
 
 def test_a_token_that_was_changed_is_named_with_its_place(bench: Workbench, capsule: Capsule) -> None:

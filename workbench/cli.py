@@ -16,11 +16,11 @@ from pathlib import Path
 
 from workbench._version import __version__
 from workbench.commands import bench, chat, complete, config, doctor, lab, models, play, serve
-from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, UnknownModelError, WorkbenchError
+from workbench.errors import ConfigError, InvalidRequestError, ResourceNotFoundError, UnknownModelError, WorkbenchError
 
 _COMMANDS = (play, lab, complete, chat, models, config, serve, bench, doctor)
 
-_BAD_USAGE = (InvalidRequestError, ConfigError, ModelNotFoundError, UnknownModelError)
+_BAD_USAGE = (InvalidRequestError, ConfigError, ResourceNotFoundError, UnknownModelError)
 
 _EPILOG = """\
 examples:

@@ -9,7 +9,8 @@
     │   ├── UnsupportedFieldError             a field that this provider does not support
     │   └── NotRecordedError                  a request that is not in the trace
     ├── ConfigError (ValueError)              a run config is invalid
-    ├── ModelNotFoundError (LookupError)      no provider serves a model of that name
+    ├── ResourceNotFoundError (LookupError)   no provider serves a resource of that name
+    │   └── ModelNotFoundError                no provider serves a model of that name
     ├── ModelLoadError                        a model folder cannot be loaded
     │   ├── ModelFormatError                  no config, an unknown architecture, damaged or missing files
     │   ├── UnprovenModelError                decode steps differ from the forward over the whole text
@@ -41,7 +42,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 
 class WorkbenchError(Exception):
@@ -100,14 +101,16 @@ class ConfigError(WorkbenchError, ValueError):
     """A run config is invalid; the message names the path of the key."""
 
 
-class ModelNotFoundError(WorkbenchError, LookupError):
-    """No provider serves a model of that name.
+class ResourceNotFoundError(WorkbenchError, LookupError):
+    """No provider serves a resource of that name.
 
     Args:
         identifier: the requested name.
-        served: the names of the models that are served.
-        silent: providers that could not list their models, and why; one of them may serve it.
+        served: the names of the resources that are served.
+        silent: providers that could not list their resources, and why; one of them may serve it.
     """
+
+    kind: ClassVar[str] = "resource"
 
     def __init__(self, identifier: str, served: Iterable[str], silent: Mapping[str, str] | None = None) -> None:
         self.identifier = identifier
@@ -116,8 +119,15 @@ class ModelNotFoundError(WorkbenchError, LookupError):
         names = ", ".join(self.served) if self.served else "none"
         unknown = "".join(f" Provider {provider_id} did not answer: {why}" for provider_id, why in self.silent.items())
         super().__init__(
-            f"no model {identifier!r} is served; served models: {names}. Register it first, or choose one.{unknown}"
+            f"no {self.kind} {identifier!r} is served; served {self.kind}s: {names}."
+            f" Register it first, or choose one.{unknown}"
         )
+
+
+class ModelNotFoundError(ResourceNotFoundError):
+    """No provider serves a model of that name."""
+
+    kind = "model"
 
 
 class ModelLoadError(WorkbenchError):

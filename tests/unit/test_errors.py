@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from workbench import errors
-from workbench.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, WorkbenchError
+from workbench.errors import ContextLengthError, InvalidRequestError, ResourceNotFoundError, WorkbenchError
 
 
 def kinds(base: type[WorkbenchError]) -> Iterator[type[WorkbenchError]]:
@@ -23,7 +23,7 @@ def made(kind: type[WorkbenchError]) -> WorkbenchError:
         return kind(9000, 8192)
     if issubclass(kind, InvalidRequestError):
         return kind("sampling_params.top_p", [7.0], "at most 1")
-    if issubclass(kind, ModelNotFoundError):
+    if issubclass(kind, ResourceNotFoundError):
         return kind("nope", ["b", "a"])
     return kind("what happened, and what to do")
 

@@ -26,10 +26,10 @@ from workbench.errors import (
     InsufficientMemoryError,
     InvalidRequestError,
     ModelLoadError,
-    ModelNotFoundError,
     NotRecordedError,
     RemoteError,
     RemoteTimeoutError,
+    ResourceNotFoundError,
     ToolCallError,
     UnknownModelError,
     UnsupportedFieldError,
@@ -41,7 +41,7 @@ _LOG = logging.getLogger("workbench.server")
 STATUS: dict[type[WorkbenchError], int] = {
     InvalidRequestError: 400,
     UnsupportedFieldError: 501,
-    ModelNotFoundError: 404,
+    ResourceNotFoundError: 404,
     UnknownModelError: 404,
     BusyError: 429,
     ModelLoadError: 400,  # asked for at registration, it is the request that is wrong

@@ -65,10 +65,11 @@ def _is_served(args: argparse.Namespace) -> bool:
 
 def _registered() -> set[str]:
     """Names of the models that were registered, plain and with their providers."""
+    from workbench.stack.models import MODEL
     from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
 
     try:
-        rows = RegistrationStore(state_dir() / FILE_NAME).rows()
+        rows = RegistrationStore(state_dir() / FILE_NAME).rows(MODEL.name)
     except StateError:  # a folder or a hub id can be asked all the same
         return set()
     return {name for row in rows for name in (row.identifier, f"{row.provider_id}/{row.identifier}")}

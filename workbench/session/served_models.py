@@ -20,7 +20,7 @@ from workbench.protocol import (
 )
 from workbench.session.event_loop_thread import BackgroundLoop
 from workbench.stack import Stack
-from workbench.stack.naming import model_from
+from workbench.stack.models import model_from
 
 if TYPE_CHECKING:
     from workbench.providers.capabilities import Capabilities

@@ -1,4 +1,4 @@
-"""Registrations that outlive the process, in one SQLite file that several processes may use at once."""
+"""Storage of run-time registrations, in one SQLite file that several processes may use at once."""
 
 from __future__ import annotations
 
@@ -16,31 +16,37 @@ from workbench.paths import typed_path
 
 FILE_NAME = "registrations.sqlite3"
 
-_VERSION = 1
+_VERSION = 2
 _BUSY_TIMEOUT_S = 30.0
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS registrations (
+CREATE TABLE IF NOT EXISTS resources (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
     provider_id TEXT NOT NULL,
     provider_type TEXT NOT NULL,
     identifier TEXT NOT NULL,
-    llama_model TEXT NOT NULL,
-    metadata TEXT NOT NULL,
-    UNIQUE (provider_id, identifier)
+    definition TEXT NOT NULL,
+    UNIQUE (kind, provider_id, identifier)
 )
 """
+# Stored JSON is copied as text: a damaged value is reported when it is read, and blocks no other row.
+_FROM_VERSION_1 = """
+INSERT INTO resources (sequence, kind, provider_id, provider_type, identifier, definition)
+SELECT sequence, 'model', provider_id, provider_type, identifier,
+    '{"llama_model": ' || json_quote(llama_model) || ', "metadata": ' || metadata || '}'
+FROM registrations
+"""
 _PUT = """
-INSERT INTO registrations (provider_id, provider_type, identifier, llama_model, metadata) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (provider_id, identifier) DO UPDATE SET
-    provider_type = excluded.provider_type, llama_model = excluded.llama_model, metadata = excluded.metadata
+INSERT INTO resources (kind, provider_id, provider_type, identifier, definition) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (kind, provider_id, identifier) DO UPDATE SET
+    provider_type = excluded.provider_type, definition = excluded.definition
 """
-_ROWS = """
-SELECT provider_id, provider_type, identifier, llama_model, metadata FROM registrations ORDER BY sequence
-"""
+_ROWS = "SELECT provider_id, provider_type, identifier, definition FROM resources WHERE kind = ? ORDER BY sequence"
+_REMOVE = "DELETE FROM resources WHERE kind = ? AND provider_id = ? AND identifier = ?"
 
 
 def state_dir() -> Path:
-    """``WORKBENCH_STATE``, else the platform's state folder of this user; it may not exist yet."""
+    """Return ``WORKBENCH_STATE``, else the platform's state folder of this user; it may not exist yet."""
     if chosen := os.environ.get("WORKBENCH_STATE"):
         return typed_path(chosen, "WORKBENCH_STATE").absolute()
     from platformdirs import user_state_path
@@ -50,51 +56,49 @@ def state_dir() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class StoredRegistration:
-    """One model that was registered at run time."""
+    """One resource that was registered at run time."""
 
+    kind: str
     provider_id: str
     provider_type: str
-    """Another type under the same id is another provider, which is not asked for this model."""
+    """Type of the provider at the time; an instance of another type does not restore the resource."""
     identifier: str
-    llama_model: str
-    metadata: dict[str, Any]
+    definition: dict[str, Any]
+    """The definition's other fields."""
 
 
 class RegistrationStore:
-    """Safe from any thread and process: each call is one transaction on a connection of its own.
+    """Registrations in a SQLite file, safe from any thread and process: each call is a transaction of its own.
 
-    The file is made by the first registration; to look into it changes nothing. Every method raises `StateError`
-    where the file cannot be read or written.
+    The first registration creates the file; reading does not. Every method raises `StateError` if the file cannot be
+    read or written. A file of an earlier version is migrated in the first transaction that succeeds.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def rows(self) -> list[StoredRegistration]:
-        """All of them, the oldest first."""
+    def rows(self, kind: str) -> list[StoredRegistration]:
+        """Return all registrations of a kind, the oldest first."""
         if not self.path.exists():
             return []
         with self._connection() as connection:
             return [
-                StoredRegistration(provider_id, provider_type, identifier, llama_model, json.loads(metadata))
-                for provider_id, provider_type, identifier, llama_model, metadata in connection.execute(_ROWS)
+                StoredRegistration(kind, provider_id, provider_type, identifier, _fields(definition))
+                for provider_id, provider_type, identifier, definition in connection.execute(_ROWS, (kind,))
             ]
 
     def put(self, row: StoredRegistration) -> None:
-        """Keep a registration; one with the same provider and identifier is replaced and keeps its place."""
+        """Store a registration; one of the same kind, provider and identifier is replaced in its position."""
+        values = row.kind, row.provider_id, row.provider_type, row.identifier, json.dumps(row.definition)
         with self._connection() as connection:
-            connection.execute(
-                _PUT, (row.provider_id, row.provider_type, row.identifier, row.llama_model, json.dumps(row.metadata))
-            )
+            connection.execute(_PUT, values)
 
-    def remove(self, provider_id: str, identifier: str) -> None:
-        """Forget a registration; one that was never kept is no error."""
+    def remove(self, kind: str, provider_id: str, identifier: str) -> None:
+        """Delete a registration; it is no error if there is none."""
         if not self.path.exists():
             return
         with self._connection() as connection:
-            connection.execute(
-                "DELETE FROM registrations WHERE provider_id = ? AND identifier = ?", (provider_id, identifier)
-            )
+            connection.execute(_REMOVE, (kind, provider_id, identifier))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -103,7 +107,7 @@ class RegistrationStore:
             # One connection a call: a connection shared by threads or inherited by a fork would need a lock of ours.
             with closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")  # a reader never waits for a writer
-                # The writer's lock at once: a reader that became a writer later could not wait for another one.
+                # Take the writer's lock at once: a reader that became a writer later could not wait for another one.
                 connection.execute("BEGIN IMMEDIATE")
                 self._prepare(connection)
                 yield connection
@@ -115,12 +119,24 @@ class RegistrationStore:
             ) from None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the file to the current version, as part of the caller's transaction."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise StateError(
                 f"registrations in {self.path} come from a newer workbench (format {version}; this one reads "
                 f"{_VERSION}): upgrade the workbench, or set WORKBENCH_STATE to another folder"
             )
-        if version < _VERSION:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        if version == _VERSION:
+            return
+        connection.execute(_SCHEMA)
+        if version == 1:
+            connection.execute(_FROM_VERSION_1)
+            connection.execute("DROP TABLE registrations")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _fields(definition: str) -> dict[str, Any]:
+    fields = json.loads(definition)
+    if not isinstance(fields, dict):
+        raise ValueError(f"a definition is {type(fields).__name__} instead of an object")  # noqa: TRY004 - as json.loads reports damage
+    return fields

@@ -26,14 +26,13 @@ from workbench.records import Prompt, Score
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
     from workbench.providers.trace.recording import Recorder
-    from workbench.stack.naming import Registration
-    from workbench.stack.registry import Registry
+    from workbench.stack.models import ModelRegistration, ModelRegistry
 
 
 class Router(ProtocolMethods):
     """Satisfies ``Inference`` and ``BatchInference``; models are asked for by plain or by full name."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
         self.model_store = self
         self.recorder: Recorder | None = None
@@ -82,7 +81,7 @@ class Router(ProtocolMethods):
         refuse_method(found.provider, "render", model)
         return await found.provider.render(found.model.identifier, prompt, tools, tool_prompt_format)
 
-    def _find(self, model: str) -> Registration:
+    def _find(self, model: str) -> ModelRegistration:
         if not isinstance(model, str):
             raise InvalidRequestError("model", model, "the name of a served model")
         found = self._registry.find(model)

@@ -10,8 +10,8 @@ from workbench.protocol import RunConfig
 from workbench.providers.trace.folder import create
 from workbench.stack.apis import SERVED_APIS
 from workbench.stack.inspector import Inspector
+from workbench.stack.models import ModelRegistry
 from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
-from workbench.stack.registry import Registry
 from workbench.stack.router import Router
 from workbench.stack.run_config import load_run_config
 
@@ -45,7 +45,7 @@ class Stack:
         except BaseException:
             self.close()
             raise
-        self.models = Registry(self.providers, RegistrationStore(state_dir() / FILE_NAME))
+        self.models = ModelRegistry(self.providers, RegistrationStore(state_dir() / FILE_NAME))
         self.inference = Router(self.models)
         self.inspect = Inspector(self.config, self.providers, self.apis)
 

@@ -230,7 +230,8 @@ def test_another_model_without_a_run_config_is_served_alone(cli: Cli, bench: Fak
 def test_a_registered_model_is_one_that_the_default_config_serves(
     cli: Cli, bench: FakeWorkbench, own_state: Path, name: str
 ) -> None:
-    RegistrationStore(own_state / FILE_NAME).put(StoredRegistration("local", "inline::transformers", "mine", "m", {}))
+    row = StoredRegistration("model", "local", "inline::transformers", "mine", {"llama_model": "m", "metadata": {}})
+    RegistrationStore(own_state / FILE_NAME).put(row)
     bench.says("a")
     cli("complete", "x", "--model", name)
     assert (bench.config, bench.model) == (None, name)

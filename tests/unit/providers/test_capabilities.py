@@ -28,7 +28,7 @@ from workbench.providers.capabilities import Capabilities
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
-from workbench.stack.registry import Registry
+from workbench.stack.models import ModelRegistry
 from workbench.stack.router import Router
 
 NOTHING = Capabilities()
@@ -51,7 +51,7 @@ class Plain(InferenceProvider):
 
 
 async def routed(provider: Plain) -> Router:
-    registry = Registry({"p": provider})
+    registry = ModelRegistry({"p": provider})
     for model in await provider.list_models():
         registry.add(model, "p")
     return Router(registry)

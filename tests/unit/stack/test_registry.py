@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tests.fakes.providers import FakeProvider
 from workbench.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError, StateError, WorkbenchError
 from workbench.protocol import ModelDef, ModelDefWithProvider, Models, ModelUnregistration
+from workbench.stack.models import ModelRegistry
 from workbench.stack.naming import served
 from workbench.stack.registrations import RegistrationStore
-from workbench.stack.registry import Registry
 
 
-def registry_of(store: RegistrationStore | None = None, **providers: Any) -> Registry:
-    return Registry(providers, store)
+def registry_of(store: RegistrationStore | None = None, **providers: Any) -> ModelRegistry:
+    return ModelRegistry(providers, store)
 
 
 def definition(identifier: str, provider_id: str, llama_model: str = "weights", **metadata: Any) -> Any:
@@ -30,12 +30,12 @@ def definition(identifier: str, provider_id: str, llama_model: str = "weights", 
     )
 
 
-def listed(registry: Registry) -> list[tuple[str, str]]:
+def listed(registry: ModelRegistry) -> list[tuple[str, str]]:
     return [(known.provider_id, known.identifier) for known in registry.models()]
 
 
 @pytest.fixture
-def registry() -> Registry:
+def registry() -> ModelRegistry:
     registry = registry_of(a=FakeProvider(), b=FakeProvider())
     for provider_id in ("a", "b"):
         registry.add(ModelDef(identifier="same", llama_model="weights"), provider_id)
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> RegistrationStore:
     return RegistrationStore(tmp_path / "state" / "registrations.sqlite3")
 
 
-def test_it_satisfies_the_protocol_and_our_addition(registry: Registry) -> None:
+def test_it_satisfies_the_protocol_and_our_addition(registry: ModelRegistry) -> None:
     assert isinstance(registry, Models)
     assert isinstance(registry, ModelUnregistration)
 
@@ -56,14 +56,14 @@ def test_it_satisfies_the_protocol_and_our_addition(registry: Registry) -> None:
 # ---------------------------------------------------------------------------------------------------------------- names
 
 
-def test_the_plain_name_goes_to_whoever_registered_it_first(registry: Registry) -> None:
+def test_the_plain_name_goes_to_whoever_registered_it_first(registry: ModelRegistry) -> None:
     assert registry.find("same").model.provider_id == "a"
     assert registry.find("a/same").model.provider_id == "a"
     assert registry.find("b/same").model.provider_id == "b"
     assert registry.find("other").model.provider_id == "b"
 
 
-def test_the_list_shows_both(registry: Registry) -> None:
+def test_the_list_shows_both(registry: ModelRegistry) -> None:
     assert listed(registry) == [("a", "same"), ("b", "same"), ("b", "other")]
     assert [known.name for known in registry.registrations()] == ["same", "b/same", "other"]
 
@@ -89,7 +89,7 @@ def test_both_names_of_every_registration_find_it_whatever_else_is_registered(ke
 
 
 @pytest.mark.parametrize("name", ["", "nobody", "a/other", "c/same", "same/a", "A/same", "../same"])
-async def test_any_other_name_is_not_found_and_the_served_ones_are_told(registry: Registry, name: str) -> None:
+async def test_any_other_name_is_not_found_and_the_served_ones_are_told(registry: ModelRegistry, name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="b/same, other, same"):
         registry.find(name)
     assert await registry.get_model(name) is None
@@ -100,7 +100,7 @@ async def test_any_other_name_is_not_found_and_the_served_ones_are_told(registry
 # ---------------------------------------------------------------------------------------------- registering at run time
 
 
-async def test_a_registered_model_is_served_after_its_provider_has_agreed(registry: Registry) -> None:
+async def test_a_registered_model_is_served_after_its_provider_has_agreed(registry: ModelRegistry) -> None:
     await registry.register_model(definition("new", "b"))
     assert registry.find("new").model.provider_id == "b"
 
@@ -113,50 +113,50 @@ async def test_what_the_provider_refuses_is_neither_served_nor_kept(store: Regis
     assert not store.path.exists()
 
 
-async def test_registering_the_same_again_changes_nothing(registry: Registry) -> None:
+async def test_registering_the_same_again_changes_nothing(registry: ModelRegistry) -> None:
     for identifier, provider_id in (("same", "a"), ("new", "b"), ("new", "b")):
         await registry.register_model(definition(identifier, provider_id))
     assert len(registry.models()) == 4
 
 
-async def test_other_metadata_replaces_what_was_there_in_its_place(registry: Registry) -> None:
+async def test_other_metadata_replaces_what_was_there_in_its_place(registry: ModelRegistry) -> None:
     await registry.register_model(definition("same", "b", note="better"))
     assert listed(registry) == [("a", "same"), ("b", "same"), ("b", "other")]
     assert registry.find("b/same").model.metadata == {"note": "better"}
 
 
-async def test_another_model_under_a_taken_name_is_refused(registry: Registry) -> None:
+async def test_another_model_under_a_taken_name_is_refused(registry: ModelRegistry) -> None:
     with pytest.raises(InvalidRequestError, match="identifier"):
         await registry.register_model(definition("same", "a", "other-weights"))
 
 
-async def test_an_unknown_provider_is_refused_with_those_there_are(registry: Registry) -> None:
+async def test_an_unknown_provider_is_refused_with_those_there_are(registry: ModelRegistry) -> None:
     with pytest.raises(InvalidRequestError, match=r"provider_id.*a, b"):
         await registry.register_model(definition("new", "c"))
 
 
 @pytest.mark.parametrize("identifier", ["", " ", "\n\t", " x", "x ", "a\nb", "\x1b[31m", "x" * 257])
-async def test_what_can_be_no_name_is_refused(registry: Registry, identifier: str) -> None:
+async def test_what_can_be_no_name_is_refused(registry: ModelRegistry, identifier: str) -> None:
     with pytest.raises(InvalidRequestError, match="identifier"):
         await registry.register_model(definition(identifier, "a"))
     assert len(registry.models()) == 3
 
 
 @pytest.mark.parametrize("metadata", [{"x": object()}, {"x": float("nan")}, {"x": {1}}])
-async def test_metadata_that_could_not_be_kept_is_refused(registry: Registry, metadata: dict[str, Any]) -> None:
+async def test_metadata_that_could_not_be_kept_is_refused(registry: ModelRegistry, metadata: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match="metadata"):
         await registry.register_model(definition("new", "a", **metadata))
 
 
 @pytest.mark.parametrize("model", [None, "same", {"identifier": "x"}])
-async def test_what_is_no_model_is_refused(registry: Registry, model: Any) -> None:
+async def test_what_is_no_model_is_refused(registry: ModelRegistry, model: Any) -> None:
     with pytest.raises(InvalidRequestError, match="model"):
         await registry.register_model(model)
     with pytest.raises(InvalidRequestError, match="identifier"):
         await registry.unregister_model(model if model != "same" else b"same")  # type: ignore[arg-type]
 
 
-async def test_an_unregistered_model_leaves_its_name_to_the_next(registry: Registry) -> None:
+async def test_an_unregistered_model_leaves_its_name_to_the_next(registry: ModelRegistry) -> None:
     providers: Any = {known.model.provider_id: known.provider for known in registry.registrations()}
     providers["a"].models["same"] = definition("same", "a")
     await registry.unregister_model("same")
@@ -166,7 +166,7 @@ async def test_an_unregistered_model_leaves_its_name_to_the_next(registry: Regis
     assert providers["a"].changes == [("unregister", "same")]
 
 
-async def test_what_its_provider_has_forgotten_by_itself_can_be_unregistered(registry: Registry) -> None:
+async def test_what_its_provider_has_forgotten_by_itself_can_be_unregistered(registry: ModelRegistry) -> None:
     await registry.unregister_model("other")
     assert listed(registry) == [("a", "same"), ("b", "same")]
 
@@ -203,7 +203,7 @@ async def test_an_unregistered_model_of_the_config_can_be_registered_again(store
     await registry.open()
     await registry.unregister_model("own")
     await registry.register_model(definition("own", "a"))
-    assert [row.identifier for row in store.rows()] == ["own"]
+    assert [row.identifier for row in store.rows("model")] == ["own"]
 
 
 async def test_only_a_provider_of_the_same_type_is_asked_again(store: RegistrationStore) -> None:
@@ -214,7 +214,7 @@ async def test_only_a_provider_of_the_same_type_is_asked_again(store: Registrati
         after = registry_of(store, **providers)
         await after.open()
         assert after.models() == []
-    assert [row.identifier for row in store.rows()] == ["new"]
+    assert [row.identifier for row in store.rows("model")] == ["new"]
 
 
 async def test_what_is_refused_after_a_restart_is_a_warning_and_kept_until_it_is_unregistered(
@@ -232,12 +232,12 @@ async def test_what_is_refused_after_a_restart_is_a_warning_and_kept_until_it_is
     assert len(warned) == 2
     assert listed(after) == [("a", "own")]
     await after.unregister_model("a/new")
-    assert [row.identifier for row in store.rows()] == ["newer"]
+    assert [row.identifier for row in store.rows("model")] == ["newer"]
     with pytest.raises(ModelNotFoundError):
         await after.unregister_model("new")
     provider.refusal = None
     await after.register_model(definition("newer", "a", "moved"))
-    assert [(row.identifier, row.llama_model) for row in store.rows()] == [("newer", "moved")]
+    assert [(row.identifier, row.definition["llama_model"]) for row in store.rows("model")] == [("newer", "moved")]
 
 
 async def test_the_config_wins_over_what_was_registered_under_the_same_name(store: RegistrationStore) -> None:
@@ -394,7 +394,7 @@ def test_a_thousand_changes_from_eight_threads_leave_memory_store_and_provider_a
     expected = {"own"} | set(itertools.chain.from_iterable(kept.values()))
     assert {name for name in in_memory if not name.startswith("shared")} == expected
     assert set(provider.models) == in_memory
-    assert {row.identifier for row in store.rows()} == in_memory - {"own"}
+    assert {row.identifier for row in store.rows("model")} == in_memory - {"own"}
 
 
 async def test_a_cancelled_registration_is_whole_or_not_at_all(store: RegistrationStore) -> None:
@@ -407,4 +407,4 @@ async def test_a_cancelled_registration_is_whole_or_not_at_all(store: Registrati
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         in_memory = {model.identifier for model in registry.models()}
-        assert in_memory == set(provider.models) == {row.identifier for row in store.rows()}
+        assert in_memory == set(provider.models) == {row.identifier for row in store.rows("model")}

@@ -1,0 +1,93 @@
+"""Models as a kind of resource."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from workbench.errors import ModelNotFoundError
+from workbench.paths import typed_path
+from workbench.protocol import ModelDef, ModelDefWithProvider
+from workbench.stack.registry import Registry
+from workbench.stack.resources import ResourceKind
+
+if TYPE_CHECKING:
+    from workbench.providers.interface import InferenceProvider
+    from workbench.stack.naming import Registration
+    from workbench.stack.registrations import RegistrationStore
+
+    ModelRegistration: TypeAlias = Registration[ModelDefWithProvider, InferenceProvider]
+
+
+def _without_provider(model: ModelDefWithProvider) -> ModelDef:
+    return ModelDef(identifier=model.identifier, llama_model=model.llama_model, metadata=model.metadata)
+
+
+MODEL: ResourceKind[ModelDefWithProvider, InferenceProvider] = ResourceKind(
+    name="model",
+    command="models",
+    definitions=(ModelDefWithProvider,),
+    parse=ModelDefWithProvider.model_validate,
+    source=lambda model: model.llama_model,
+    not_found=ModelNotFoundError,
+    list=lambda provider: provider.list_models(),
+    register=lambda provider, model: provider.register_model(_without_provider(model)),
+    unregister=lambda provider, identifier: provider.unregister_model(identifier),
+)
+
+
+class ModelRegistry(Registry["ModelDefWithProvider", "InferenceProvider"]):
+    """Registry of models, which satisfies ``Models`` and ``ModelUnregistration``."""
+
+    def __init__(self, providers: dict[str, InferenceProvider], store: RegistrationStore | None = None) -> None:
+        super().__init__(MODEL, providers, store)
+
+    def models(self) -> list[ModelDefWithProvider]:
+        """Return the models without querying a provider."""
+        return self.definitions()
+
+    async def list_models(self) -> list[ModelDefWithProvider]:
+        """Return every served model; servers, and providers that failed to list theirs, are queried again."""
+        await self.refresh()
+        return self.definitions()
+
+    async def get_model(self, identifier: str) -> ModelDefWithProvider | None:
+        return self.get(identifier)
+
+    async def register_model(self, model: ModelDefWithProvider) -> None:
+        """Register a model with its provider; `Registry.register` lists the errors."""
+        await self.register(model)
+
+    async def unregister_model(self, identifier: str) -> None:
+        """Stop serving a model; its provider unloads it."""
+        await self.unregister(identifier)
+
+
+def model_from(
+    identifier: str, source: str | Path | None, provider_id: str, metadata: dict[str, Any] | None
+) -> ModelDefWithProvider:
+    """Return the definition of a model as a user describes it; without a source, ``identifier`` is the source too.
+
+    A folder becomes an absolute path, because the next start may be in another directory. A folder that is passed as
+    the identifier lends the model its name.
+    """
+    named = source if source is not None else identifier
+    if folder := _folder(named, "identifier" if source is None else "source"):
+        named = str(folder)
+        identifier = folder.name if source is None else identifier
+    return ModelDefWithProvider(
+        identifier=identifier,
+        llama_model=str(named) if isinstance(named, Path) else named,
+        metadata={} if metadata is None else metadata,
+        provider_id=provider_id,
+    )
+
+
+def _folder(named: object, field: str) -> Path | None:
+    if named == "" or not isinstance(named, str | Path):  # the empty path would be the current folder
+        return None
+    try:
+        folder = typed_path(named, field)
+        return folder.resolve() if folder.is_dir() else None
+    except OSError:  # the name is longer than a path may be
+        return None

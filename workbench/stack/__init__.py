@@ -1,4 +1,4 @@
-"""From a run config to a running stack: providers, the registry of their models, the router in front of them."""
+"""Stacks: the providers of a run config, the registry of their models, and the router that finds a model's provider."""
 
 from __future__ import annotations
 

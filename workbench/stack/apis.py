@@ -1,4 +1,4 @@
-"""The APIs of a stack: their names in a run config, and the protocols behind them."""
+"""APIs of a stack, by their names in a run config, with the protocols that define them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SERVED_APIS: dict[str, tuple[type, ...]] = {
     "models": (Models, ModelUnregistration),
     "inspect": (Inspect, ProviderHealth),
 }
-"""What ``apis`` of a run config may name."""
+"""APIs that ``apis`` of a run config may name, with their protocols."""
 
 PROVIDER_APIS = ("inference",)
-"""What ``providers`` of a run config may name; the stack itself answers the others."""
+"""APIs that ``providers`` of a run config may name; the stack itself implements the others."""

@@ -1,4 +1,4 @@
-"""Whether a run config is right as a whole, before anything is made of it."""
+"""Validation of a whole run config, before any provider is created."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ VERSION = "2"
 
 
 def checked(config: RunConfig) -> RunConfig:
-    """The config with its secrets hidden.
+    """Return a valid config with its secrets hidden.
 
     Raises:
-        ConfigError: with a line for everything that is wrong.
+        ConfigError: the config is invalid; the message has one line for each problem.
     """
-    problems = [*_heading(config), *_doubled_ids(config)]
+    problems = [*_heading_problems(config), *_duplicate_ids(config)]
     instances: dict[str, list[Provider]] = {}
-    for api, given in config.providers.items():
+    for api, providers_of_api in config.providers.items():
         if api not in PROVIDER_APIS:
             problems.append(f"providers.{api} must be left out; allowed: {', '.join(PROVIDER_APIS)}")
             continue
         instances[api] = []
-        for index, provider in enumerate(given):
+        for index, provider in enumerate(providers_of_api):
             try:
-                instances[api].append(_checked(provider))
+                instances[api].append(_checked_instance(provider))
             except ConfigError as error:
                 problems += [f"providers.{api}[{index}].{line}" for line in str(error).splitlines()]
     if problems:
@@ -36,7 +36,7 @@ def checked(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"providers": instances})
 
 
-def _heading(config: RunConfig) -> Iterator[str]:
+def _heading_problems(config: RunConfig) -> Iterator[str]:
     if config.version != VERSION:
         yield f"version must be {VERSION!r}; got {config.version!r}"
     for index, api in enumerate(config.apis):
@@ -44,7 +44,7 @@ def _heading(config: RunConfig) -> Iterator[str]:
             yield f"apis[{index}] must be one of {', '.join(SERVED_APIS)}; got {api!r}"
 
 
-def _doubled_ids(config: RunConfig) -> Iterator[str]:
+def _duplicate_ids(config: RunConfig) -> Iterator[str]:
     seen: dict[str, str] = {}
     for api, instances in config.providers.items():
         for index, provider in enumerate(instances):
@@ -53,8 +53,8 @@ def _doubled_ids(config: RunConfig) -> Iterator[str]:
                 yield f"{path} must be unique; got {provider.provider_id!r}, which {first} already has"
 
 
-def _checked(provider: Provider) -> Provider:
-    """One instance with its secrets hidden; what is wrong is told with a path that begins within the instance."""
+def _checked_instance(provider: Provider) -> Provider:
+    """Return one instance with its secrets hidden; the paths in a `ConfigError` are relative to the instance."""
     name = provider.provider_id
     if not (name and name.isprintable() and name == name.strip() and "/" not in name):
         raise ConfigError(
@@ -63,15 +63,15 @@ def _checked(provider: Provider) -> Provider:
     if provider.provider_type not in (types := providers.provider_types()):
         raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")
     config_type = providers.config_class(provider.provider_type)
-    known = hidden(provider, config_type)
-    redacted(known, lambda: _check_content(revealed(known), config_type))
-    return known
+    safe = hidden(provider, config_type)
+    redacted(safe, lambda: _check_config(revealed(safe), config_type))
+    return safe
 
 
-def _check_content(provider: Provider, config_type: type[ConfigModel]) -> None:
+def _check_config(provider: Provider, config_type: type[ConfigModel]) -> None:
     try:
         config_type.model_validate(provider.config)
     except ConfigError as error:
-        whole = f"{config_type.__name__} "  # what concerns the config as a whole begins with its type
+        whole = f"{config_type.__name__} "  # problems of the config as a whole begin with its type
         lines = [f".{line}".replace(f".{whole}", " ", 1) for line in str(error).splitlines()]
         raise ConfigError("\n".join(f"config{line}" for line in lines)) from None

@@ -1,4 +1,4 @@
-"""What a running stack says about itself."""
+"""Information about a running stack: providers, routes and health."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OK = "OK"
 
 
 class Inspector:
-    """Satisfies ``Inspect`` and ``ProviderHealth``."""
+    """Implementation of ``Inspect`` and ``ProviderHealth``."""
 
     def __init__(
         self,
@@ -53,16 +53,16 @@ class Inspector:
         }
 
     async def health(self) -> HealthInfo:
-        """``OK`` while a provider can take requests; else why none can."""
+        """Return ``OK`` if any provider accepts requests, otherwise the reasons of all providers."""
         statuses = {name: info.status for name, info in (await self.provider_health()).items()}
         if not statuses or OK in statuses.values():
             return HealthInfo(status=OK)
         return HealthInfo(status="; ".join(f"{name}: {status}" for name, status in statuses.items()))
 
     async def provider_health(self) -> dict[str, HealthInfo]:
-        """All are asked at once, and none is waited for longer than the others may take."""
-        found = await asyncio.gather(*map(self._health_of, self._providers.values()))
-        return dict(zip(self._providers, found, strict=True))
+        """Return the health of every provider; all are queried at once, each with the same timeout."""
+        healths = await asyncio.gather(*map(self._health_of, self._providers.values()))
+        return dict(zip(self._providers, healths, strict=True))
 
     async def _health_of(self, provider: InferenceProvider) -> HealthInfo:
         try:
@@ -71,5 +71,5 @@ class Inspector:
             return HealthInfo(status=f"no answer within {self._timeout_s:g} s")
         except WorkbenchError as error:
             return HealthInfo(status=str(error))
-        except Exception as error:  # noqa: BLE001 - a sick provider must not hide how the others are
-            return HealthInfo(status=type(error).__name__)  # what a foreign error says may hold a secret
+        except Exception as error:  # noqa: BLE001 - one failing provider must not hide the others
+            return HealthInfo(status=type(error).__name__)  # the message of a foreign error may contain a secret

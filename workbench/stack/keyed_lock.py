@@ -1,4 +1,4 @@
-"""Taking turns: what concerns one key happens one at a time, whichever thread or event loop it comes from."""
+"""Locks by key that work across threads and event loops, and work that a cancellation must not interrupt."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class KeyedLock:
-    """Locks by key, granted in the order of asking.
+    """Locks by key, acquired in the order of the calls.
 
-    An ``asyncio.Lock`` belongs to one event loop, and a ``threading.Lock`` held while waiting would stop the loop that
-    has to release it.
+    An ``asyncio.Lock`` is bound to one event loop, and a coroutine that waits for a ``threading.Lock`` blocks the loop
+    that may have to release it.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class KeyedLock:
 
     @asynccontextmanager
     async def of(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait until everyone who asked for the key before is done with it."""
+        """Hold the lock of a key in the context; earlier callers come first."""
         mine: Future[None] = Future()
         with self._lock:
             queue = self._waiting.setdefault(key, deque())
@@ -34,7 +34,7 @@ class KeyedLock:
             if queue[0] is mine:
                 mine.set_result(None)
         try:
-            # Shielded, because a cancelled future could not be given its turn any more.
+            # Shielded, because a result can no longer be set on a cancelled future.
             await asyncio.shield(asyncio.wrap_future(mine))
             yield
         finally:
@@ -43,21 +43,21 @@ class KeyedLock:
     def _leave(self, key: Hashable, mine: Future[None]) -> None:
         with self._lock:
             queue = self._waiting[key]
-            had_turn = queue[0] is mine
+            was_first = queue[0] is mine
             queue.remove(mine)
             if not queue:
                 del self._waiting[key]
-            elif had_turn:
+            elif was_first:
                 queue[0].set_result(None)
 
 
 async def run_uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Await something that must not stop half-way: a cancellation is passed on once it has ended."""
+    """Await work to its end; a cancellation is raised only afterwards."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # seen: the one who waited for it is gone
+            task.exception()  # retrieved, so that asyncio does not log it: its caller was cancelled
         raise

@@ -56,5 +56,5 @@ class ResourceKind(Generic[D, P]):
 
     @property
     def label(self) -> str:
-        """The kind in words, as messages say it."""
+        """Name of the kind in messages."""
         return self.name.replace("_", " ")

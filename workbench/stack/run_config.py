@@ -1,4 +1,4 @@
-"""Run configs: the default one, and reading one from a file, a dict or the environment."""
+"""Run configs: the default config, and loading one from a file, a dict or the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG_VARIABLE = "WORKBENCH_CONFIG"
 def default_run_config(precision: str = "int4") -> RunConfig:
     """Return the config of the embedded models on this machine; int4 suits a laptop.
 
-    The precision is that of the catalog's models alone: any other is float32 unless its registration says otherwise.
+    The precision applies only to the catalog's models; other models are float32 unless registered otherwise.
     """
     return RunConfig.model_validate(
         {
@@ -45,17 +45,18 @@ def default_run_config(precision: str = "int4") -> RunConfig:
 def load_run_config(
     source: str | Path | Mapping[str, Any] | RunConfig | None = None, precision: str | None = None
 ) -> RunConfig:
-    """A run config that is right as a whole: every provider is known and accepts its part.
+    """Return a run config in which every provider type exists and accepts its options.
 
-    It holds ``${env.NAME}`` as written, and every other secret as a ``SecretStr``; the provider alone sees the values.
+    ``${env.NAME}`` stays as written, and every other secret becomes a ``SecretStr``; only the provider gets the values.
 
     Args:
-        source: a YAML file, its content as a dict, or a finished config. None takes the file that the environment
-            variable ``WORKBENCH_CONFIG`` names, else the default.
-        precision: of the default's models; a file that ``WORKBENCH_CONFIG`` names says it itself.
+        source: a YAML file, its content as a dict, or a finished config. None selects the file that the environment
+            variable ``WORKBENCH_CONFIG`` names, or else the default config.
+        precision: precision of the models in the default config; not used with a file that ``WORKBENCH_CONFIG`` names.
 
     Raises:
-        ConfigError: with a line for everything that is wrong: the path of the key, and what is allowed there.
+        ConfigError: the config is invalid; the message has one line for each problem, with the path of the key and
+            what is allowed.
     """
     if precision is not None and source is not None:
         allowed = "None with a run config, which sets config.quantization for each provider"
@@ -75,14 +76,14 @@ def load_run_config(
 
 def _from_file(path: Path) -> RunConfig:
     try:
-        # Nothing of the file in a variable of this frame, which a traceback may show.
+        # No variable holds the file's content, because a traceback may show the variables of this frame.
         return checked(RunConfig.model_validate(_completed(read_mapping(path))))
     except ConfigError as error:
         raise ConfigError(f"run config {path}: {error}") from None
 
 
 def _completed(content: object) -> dict[str, Any]:
-    """A config written by hand need not say when and as what it was built."""
+    """Return the content with defaults for the build time and name, which handwritten configs may omit."""
     if not isinstance(content, Mapping):
         allowed = "a file's path, a mapping with the key 'providers' or a RunConfig"
         raise ConfigError(f"the run config must be {allowed}; got {type(content).__name__}")

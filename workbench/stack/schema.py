@@ -1,4 +1,4 @@
-"""The JSON schema of run configs, for editors and for those who write one by program."""
+"""JSON schema of run configs, for editors and generators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REFERENCE = {"type": "string", "pattern": ENVIRONMENT.pattern}
 
 
 def run_config_schema() -> dict[str, Any]:
-    """What `load_run_config` accepts, with the config of every provider type that can be imported here."""
+    """Return the schema of what `load_run_config` accepts, with the options of every installed provider type."""
     instances = [_instance(provider_type) for provider_type in providers.provider_types()]
     instance: Any = Annotated[reduce(or_, instances), Field(discriminator="provider_type")]
     by_api: dict[str, Any] = {api: (list[instance], []) for api in PROVIDER_APIS}
@@ -32,28 +32,28 @@ def run_config_schema() -> dict[str, Any]:
     }
     whole: type[BaseModel] = create_model("RunConfig", __base__=RunConfig, __doc__=RunConfig.__doc__, **fields)
     schema = whole.model_json_schema()
-    schema["required"] = ["providers"]  # the rest is filled in where a person leaves it out
+    schema["required"] = ["providers"]  # `load_run_config` has defaults for the rest
     for definition in schema["$defs"].values():
-        if definition["title"] not in {apis.__name__, *(made.__name__ for made in instances)}:
+        if definition["title"] not in {apis.__name__, *(model.__name__ for model in instances)}:
             _allow_references(definition)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _instance(provider_type: str) -> type[Provider]:
-    """`Provider` with the type's own config; with any config, where what the type needs is not installed."""
+    """Return `Provider` with the config of one type, or with any config if the type's packages are not installed."""
     try:
         config: Any = providers.provider_class(provider_type).Config
     except ConfigError:
         config = dict[str, Any]
     fields: dict[str, Any] = {"provider_type": (Literal[provider_type], ...), "config": (config, ...)}
-    made: type[Provider] = create_model(f"Provider {provider_type}", __base__=Provider, **fields)
-    return made
+    model: type[Provider] = create_model(f"Provider {provider_type}", __base__=Provider, **fields)
+    return model
 
 
 def _allow_references(definition: dict[str, Any]) -> None:
-    """Let ``${env.NAME}`` stand for what is no text too: it is replaced before the value is read."""
+    """Allow ``${env.NAME}`` for values that are not strings too: it is replaced before validation."""
     for name, declared in definition.get("properties", {}).items():
         is_text = declared.get("type") == "string" and not declared.keys() & {"enum", "const", "pattern"}
         if not is_text and "$ref" not in declared and declared.get("type") not in ("array", "object"):
-            about = {key: declared.pop(key) for key in ("title", "description", "default") if key in declared}
-            definition["properties"][name] = about | {"anyOf": [*declared.pop("anyOf", [declared]), _REFERENCE]}
+            notes = {key: declared.pop(key) for key in ("title", "description", "default") if key in declared}
+            definition["properties"][name] = notes | {"anyOf": [*declared.pop("anyOf", [declared]), _REFERENCE]}

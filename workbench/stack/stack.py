@@ -1,4 +1,4 @@
-"""A running stack: the providers of a run config behind one router, one registry and one inspector."""
+"""Running stack: the providers of a run config behind one router, one registry and one inspector."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["SERVED_APIS", "Stack"]
 
 
 class Stack:
-    """Builds every provider of the config; nothing is loaded before a request asks for it.
+    """Providers of a config with their router and registry; models are loaded by the first request that needs them.
 
     Args:
         config, precision: as for `load_run_config`.
 
     Raises:
-        ConfigError: something is wrong with the config; no provider was made.
+        ConfigError: the config is invalid; no provider is left open.
     """
 
     def __init__(
         self, config: RunConfig | Mapping[str, Any] | str | Path | None = None, precision: str | None = None
     ) -> None:
         self.config = load_run_config(config, precision)
-        """With ``${env.NAME}`` as written; it holds no secret that can be read."""
+        """Config with ``${env.NAME}`` as written and all other secrets hidden."""
         self.apis = {api: SERVED_APIS[api] for api in SERVED_APIS if api in (self.config.apis or SERVED_APIS)}
-        """The protocols to serve, by API; all of them unless the config chooses."""
+        """Protocols to serve, by API; all of them unless the config selects some."""
         self.providers: dict[str, InferenceProvider] = {}
         try:
             for instance in self.config.providers.get("inference", []):
@@ -50,7 +50,7 @@ class Stack:
         self.inspect = Inspector(self.config, self.providers, self.apis)
 
     async def open(self) -> None:
-        """Ask every provider what it serves, and for what was registered with it before."""
+        """List the models of every provider, and restore earlier registrations."""
         await self.models.open()
 
     def close(self) -> None:

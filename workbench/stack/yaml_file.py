@@ -1,4 +1,4 @@
-"""Reading a run config's YAML: safe types alone, no key twice, and no error that quotes the text."""
+"""Loading of a run config's YAML: safe types only, no duplicate keys, and no text of the file in errors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from workbench.paths import reason, typed_path
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a file.
+    """Return the mapping in a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML or no mapping; without the text, which may hold a secret.
+        ConfigError: the file cannot be read, or is not a YAML mapping. The message does not quote the text, which may
+            contain a secret.
     """
     try:
         text = typed_path(path, "the path").read_text(encoding="utf-8")
@@ -28,7 +29,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"it is not in UTF-8: {error.reason} at byte {error.start}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"it is not valid YAML{_place(error)}") from None
+        raise ConfigError(f"it is not valid YAML{_position(error)}") from None
     except RecursionError:
         raise ConfigError("it is nested too deeply") from None
     if not isinstance(content, dict):
@@ -36,27 +37,27 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-class _DoubledKeyError(yaml.MarkedYAMLError):
-    """YAML forbids it, and the library lets the last one win, so that providers would vanish without a word."""
+class _DuplicateKeyError(yaml.MarkedYAMLError):
+    """Duplicate key, which YAML forbids; PyYAML would silently drop the first value, and providers with it."""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice."""
+    """Safe loader that refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise _DoubledKeyError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
+                raise _DuplicateKeyError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-def _place(error: yaml.YAMLError) -> str:
-    """Where the text is wrong, and what; without the line itself."""
+def _position(error: yaml.YAMLError) -> str:
+    """Return the position and the problem, without quoting the line."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return ""
-    place = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-    # The other kinds of error quote aliases and tags, and what was meant as a text may begin with their signs.
-    said = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError | _DoubledKeyError)
-    return f"{place}: {error.problem if said else 'an alias, a tag or a key that cannot be read here'}"
+    position = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    # Other errors quote aliases and tags, and a secret may begin with the characters that mark them.
+    is_safe = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError | _DuplicateKeyError)
+    return f"{position}: {error.problem if is_safe else 'an alias, a tag or a key that cannot be read here'}"

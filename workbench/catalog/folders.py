@@ -1,4 +1,4 @@
-"""Whether a folder is a model in Hugging Face layout that can be loaded safely, from names, sizes and headers alone."""
+"""Check that a folder is a model in Hugging Face layout that is safe to load, from names, sizes and headers alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_folder(folder: Path) -> Path:
 
     Raises:
         ModelFormatError: something is missing, damaged, or cut off, or a part of a sentence model is not supported.
-        UnsafeModelError: the weights are there only as pickles, which can run code when they are read.
+        UnsafeModelError: the only weights are pickles, which can run code when they are read.
     """
     if (folder / LIST).is_file():
         read_parts(folder)
@@ -72,7 +72,7 @@ def _check_shards(folder: Path) -> None:
 
 
 def _check_complete(path: Path) -> None:
-    """Raise ModelFormatError unless the file is as long as its own header says; reads the header only."""
+    """Raise ModelFormatError unless the file has the size that its header implies; read the header only."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
@@ -81,10 +81,10 @@ def _check_complete(path: Path) -> None:
     try:
         header = json.loads(encoded)
         ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        promised = 8 + header_bytes + max(ends, default=0)
+        expected = 8 + header_bytes + max(ends, default=0)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFormatError(f"{path} is damaged: its header cannot be read. Download it again.") from error
-    if size != promised:
+    if size != expected:
         raise ModelFormatError(
-            f"{path} is damaged: it has {size} bytes, but its header says {promised}. Download it again."
+            f"{path} is damaged: it has {size} bytes, but its header says {expected}. Download it again."
         )

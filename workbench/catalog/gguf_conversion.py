@@ -1,11 +1,11 @@
-"""A GGUF file of the Llama architecture to a folder in Hugging Face layout, once and exactly.
+"""Exact conversion of a GGUF file of the Llama architecture to a folder in Hugging Face layout.
 
-Two weight files come out of it. ``model.safetensors`` holds float32, dequantized, for every reader of the layout.
-``blocks.safetensors`` holds the file's own quantized blocks (see ``blocks``) as ``<parameter>.q``, ``.scale`` and
-``.minimum``, so that an int4 path computes with the numbers of the file and nothing is quantized a second time.
+It writes two weight files. ``model.safetensors`` has dequantized float32 weights, for every reader of the layout.
+``blocks.safetensors`` has the file's own quantized blocks (see ``blocks``) as ``<parameter>.q``, ``.scale`` and
+``.minimum``, so that int4 computes with the numbers of the file, and nothing is quantized a second time.
 
 llama.cpp stores the rows of the query and key projections in the order of its own rotary embedding; here they are in
-transformers' order, in both files. Peak memory stays small: matrices pass through in chunks of rows.
+transformers' order, in both files. Matrices are converted in chunks of rows, which bounds the memory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _OUTER_NAMES = {
 def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
     """Write config, tokenizer and both weight files into ``folder``.
 
-    Raises ValueError, KeyError or IndexError where the file is damaged or not a Llama, OSError where it cannot write.
+    Raises ValueError, KeyError or IndexError if the file is damaged or not a Llama, OSError if writing fails.
     """
     from gguf import GGUFReader
 
@@ -68,7 +68,7 @@ def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
 
 
 def hf_name(gguf_name: str) -> str:
-    """The parameter's name in LlamaForCausalLM; raises ValueError for a tensor that it does not have."""
+    """Return the parameter's name in LlamaForCausalLM; raise ValueError for a tensor that it does not have."""
     if gguf_name in _OUTER_NAMES:
         return _OUTER_NAMES[gguf_name]
     match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", gguf_name)
@@ -85,21 +85,21 @@ def _field(reader: GGUFReader, name: str) -> Any:
 
 
 def _in_order(tensors: list[ReaderTensor]) -> dict[str, ReaderTensor]:
-    """By parameter name, in the order of transformers' state dict."""
+    """Return tensors by parameter name, in the order of transformers' state dict."""
     leaves = list(_LAYER_NAMES.values())
 
-    def place(name: str) -> tuple[int, int]:
+    def position(name: str) -> tuple[int, int]:
         match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
         if match:
             return int(match[1]), leaves.index(match[2])
         return (-1, 0) if name.startswith("model.embed") else (10**9, int(name.startswith("lm_head")))
 
     named = {hf_name(tensor.name): tensor for tensor in tensors}
-    return dict(sorted(named.items(), key=lambda item: place(item[0])))
+    return dict(sorted(named.items(), key=lambda item: position(item[0])))
 
 
 def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    """What transformers' own GGUF loading makes of the same fields."""
+    """Return the config that transformers' own GGUF loading derives from the same fields."""
     heads, hidden = fields["llama.attention.head_count"], fields["llama.embedding_length"]
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -141,7 +141,7 @@ def _write_weights(
         for name, kind in kinds.items()
         for key, layout in blocks.part_layouts(kind, *shapes[name]).items()
     }
-    about = {
+    metadata = {
         "format": "workbench-blocks",
         "format_version": blocks.FORMAT_VERSION,
         "group_size": str(blocks.GROUP_SIZE),
@@ -151,7 +151,7 @@ def _write_weights(
     done = 0
     with (
         SafetensorsWriter(folder / "model.safetensors", full, {"format": "pt"}) as model_file,
-        SafetensorsWriter(folder / "blocks.safetensors", parts, about) as blocks_file,
+        SafetensorsWriter(folder / "blocks.safetensors", parts, metadata) as blocks_file,
     ):
         for name, tensor in tensors.items():
             data = tensor.data if len(shapes[name]) == 1 else _in_hf_row_order(name, tensor.data, config)
@@ -168,7 +168,7 @@ def _write_weights(
 
 
 def _in_hf_row_order(name: str, data: NDArray[Any], config: Mapping[str, Any]) -> NDArray[Any]:
-    """Undo llama.cpp's interleaving of each head's two rotary halves; whole rows move, blocks stay as they are."""
+    """Undo llama.cpp's interleaving of each head's two rotary halves; this moves whole rows and no block."""
     if name.endswith("q_proj.weight"):
         heads = config["num_attention_heads"]
     elif name.endswith("k_proj.weight"):
@@ -186,7 +186,7 @@ def _dequantized(tensor: ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32
 
 
 def _split_exactly(name: str, kind: str, data: NDArray[Any], expected: NDArray[np.float32]) -> blocks.Parts:
-    """The blocks' parts, after proving that they stand for the same float32 numbers bit for bit."""
+    """Split blocks into tensors; raise ValueError unless these reproduce the same float32 numbers bit for bit."""
     parts = blocks.split_blocks(kind, data)
     if not np.array_equal(blocks.dequantize(parts).view(np.uint32), expected.view(np.uint32)):
         raise ValueError(f"the {kind} blocks of {name} do not reproduce its dequantized values")

@@ -1,8 +1,8 @@
-"""The tokenizer that a GGUF file describes, as ``tokenizer.json`` and ``tokenizer_config.json``.
+"""Conversion of a GGUF file's tokenizer to ``tokenizer.json`` and ``tokenizer_config.json``.
 
-transformers can read it too, but ignores how the file says that text is cut before merging
-(``tokenizer.ggml.pre``) for this family: SmolLM cuts every digit off by itself, which changes the ids of text such as
-two blanks before a number. So it is built here from the file's own fields, with the ``tokenizers`` package alone.
+transformers can read it too, but for this family it ignores the file's pre-tokenizer (``tokenizer.ggml.pre``): SmolLM
+splits every digit off, which changes the ids of text such as two blanks before a number. So it is built here from the
+file's own fields, with the ``tokenizers`` package alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMED_TOKENS = {
 
 
 def write_tokenizer(fields: Mapping[str, Any], folder: Path, context_length: int) -> None:
-    """Write both files into ``folder``; raises ValueError for a kind of tokenizer that is not byte-level BPE."""
+    """Write both files into ``folder``; raise ValueError unless the tokenizer is byte-level BPE."""
     from tokenizers import AddedToken, Tokenizer, decoders, models
 
     if fields.get("tokenizer.ggml.model") != "gpt2":

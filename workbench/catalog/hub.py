@@ -1,4 +1,4 @@
-"""Models named by hub id, through huggingface_hub and its cache, token and offline switch, as everyone expects."""
+"""Models from the Hugging Face hub, through huggingface_hub with its usual cache, token and offline switch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from workbench.catalog.progress import wants_bar
 from workbench.errors import DownloadError, GatedModelError, OfflineError, UnknownModelError
 from workbench.sentence_parts import LIST, part_files, read_parts
 
-# Weights come as safetensors or not at all; the rest is what a tokenizer, a chat template, a
-# processor of images or a sentence model is read from.
+# Weights are read from safetensors only; the rest are the files of tokenizers, chat templates, image processors and
+# sentence models.
 _WANTED = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -35,14 +35,14 @@ _UNWANTED = ("consolidated*", "*/*.safetensors")  # the same weights a second ti
 
 
 def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
-    """The repository's snapshot in the hub's own cache, downloaded if need be and allowed, parts included.
+    """Return the repository's snapshot in the hub's own cache; download it first if it is missing and that is allowed.
 
     Raises:
         ModelFormatError: it is a sentence model with a part that is not supported.
         UnknownModelError: the hub has no such repository, or does not show it to this account.
         GatedModelError: its terms must be accepted first.
         OfflineError: it is not in the hub's cache, and the network is missing, switched off, or not allowed.
-        DownloadError: anything else that the hub answers.
+        DownloadError: the hub returned any other error.
     """
     import httpx
     from huggingface_hub import constants, errors
@@ -66,7 +66,7 @@ def fetch_snapshot(repo_id: str, *, allow_download: bool) -> Path:
             f"(log in with `hf auth login`). Check the spelling of organization and name."
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError) as error:
-        if isinstance(error.__cause__, errors.HfHubHTTPError):  # it answered; there is a network
+        if isinstance(error.__cause__, errors.HfHubHTTPError):  # the hub answered, so the network works
             raise DownloadError(_refusal(repo_id, error.__cause__)) from error
         raise OfflineError(
             f"{repo_id} is not in the hub's cache on this machine, and {_reason(switched_off, allow_download)}."
@@ -111,7 +111,7 @@ def _reason(switched_off: bool, allow_download: bool) -> str:
 
 
 def _silent_bar() -> Any:
-    """The hub's bar, switched off for one call; its own switch is for the whole process."""
+    """Return the hub's progress bar class, disabled; the hub's own switch would apply to the whole process."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class SilentBar(tqdm):

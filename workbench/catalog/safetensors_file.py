@@ -1,8 +1,8 @@
-"""Writing safetensors a few rows at a time, so that no whole model is ever in memory.
+"""Writer of safetensors files that takes a few rows at a time, so that a whole model is never in memory.
 
-The ``safetensors`` package writes only tensors that are all in memory at once. The format is small enough to write
+The ``safetensors`` package writes only tensors that are all in memory at once. The format is simple enough to write
 directly: eight bytes with the length of a JSON header, the header, then the tensors back to back
-(https://github.com/huggingface/safetensors#format). Reading stays with the package.
+(https://github.com/huggingface/safetensors#format). Files are read with the package.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TYPE_NAMES = {"float32": "F32", "float16": "F16", "uint8": "U8", "int8": "I8"}
 
 
 class SafetensorsWriter:
-    """A context manager over one new file; every row of every declared tensor must be written before it closes.
+    """Context manager for one new file; every row of every declared tensor must be written before it closes.
 
     Args:
-        path: the file, which must not exist yet.
-        tensors: name to (dtype, shape), in the order in which they lie in the file.
+        path: path of the file, which must not exist yet.
+        tensors: (dtype, shape) by name, in the order of the file.
         metadata: strings for the header's ``__metadata__``.
     """
 

@@ -261,7 +261,7 @@ _IN_RECORDS = ("RunDetail", "attach_detail", "detail_of", "token_logprobs")
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Names that have moved to `workbench.records`; they stay here for one version."""
+        """Return a name that has moved to `workbench.records`; the names here work for one more version."""
         if name not in _IN_RECORDS:
             raise AttributeError(f"module 'workbench.protocol' has no attribute {name!r}")
         message = f"workbench.protocol.{name} is now workbench.records.{name}"

@@ -49,7 +49,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
     Addition("protocol", "ModelUnregistration", "", "unregisters a model"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
-    # The original's default is the type ``list`` itself, which no caller can have meant.
+    # The original's default is the type ``list`` itself, which is a mistake.
     Addition(
         "default",
         "BatchInference.batch_chat_completion.tools",

@@ -1,4 +1,4 @@
-"""The base of every model here: unknown fields are refused, floats are finite, and errors are the workbench's own."""
+"""Base classes of the protocol's models, which refuse unknown fields and raise the workbench's own errors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ProtocolModel(BaseModel):
             except ValidationError as error:
                 raise self._refusal(error, data) from None
 
-        # Tells pydantic that this constructor does no more than its own, so that nested models are validated
-        # directly: calling it for each of them would cost time and the path of the field.
+        # With this mark, pydantic validates nested models directly. Otherwise it would call the constructor for each of
+        # them, which costs time and loses the path of the field.
         __init__.__pydantic_base_init__ = True
 
         @classmethod

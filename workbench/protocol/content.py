@@ -1,4 +1,4 @@
-"""What a message may hold: text, images, or both in turn."""
+"""Content of messages: text, images, or both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class URL(ProtocolModel):
         return self.uri
 
 
-# Spelled out: a decoded image has no schema, and deriving this one would slow the import.
+# Written out, because a decoded image has no schema, and deriving this one would slow the import.
 _URL_SCHEMA = {
     "title": "URL",
     "type": "object",

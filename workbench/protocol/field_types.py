@@ -1,4 +1,4 @@
-"""What stands where in a model: from the path of a value to the type that the model declares there."""
+"""Lookup of the types that a model declares at a path."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydantic import BaseModel
 
 
 def owners(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[BaseModel]]:
-    """The models that may stand at a path, as pydantic reports it; several for a union of models."""
-    here: list[Any] = [model]
+    """Return the models declared at a path of pydantic's form; several for a union of models."""
+    current: list[Any] = [model]
     for step in loc:
-        below = [inner for kind in here for inner in _below(kind, step)]
-        here = below or _branch(here, str(step))
-    return [kind for kind in here if _is_model(kind)]
+        below = [inner for kind in current for inner in _below(kind, step)]
+        current = below or _branch(current, str(step))
+    return [kind for kind in current if _is_model(kind)]
 
 
 def kinds(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation allows, without ``Annotated`` and unions."""
+    """Yield the types that an annotation allows, without ``Annotated`` and unions."""
     if get_origin(annotation) is Annotated:
         yield from kinds(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, types.UnionType):
@@ -30,7 +30,7 @@ def kinds(annotation: Any) -> Iterator[Any]:
 
 
 def _below(kind: Any, step: int | str) -> list[Any]:
-    """The types of one field, key or item."""
+    """Return the types of one field, key or item."""
     if _is_model(kind):
         field = kind.model_fields.get(step)
         return list(kinds(field.annotation)) if field else []
@@ -40,10 +40,9 @@ def _below(kind: Any, step: int | str) -> list[Any]:
     return []
 
 
-def _branch(here: list[Any], label: str) -> list[Any]:
-    """A step that is in no type is the label of a union's branch: a class name, or the value of a discriminator."""
-    named = [kind for kind in here if _is_model(kind) and label in _labels(kind)]
-    return named or here
+def _branch(types_: list[Any], label: str) -> list[Any]:
+    """Return the branch of a union that has a label: a class name or the value of a discriminator."""
+    return [kind for kind in types_ if _is_model(kind) and label in _labels(kind)] or types_
 
 
 def _labels(kind: type[BaseModel]) -> set[str]:

@@ -1,12 +1,12 @@
 """The inference protocols: completion, chat, embeddings, and batches of the first two.
 
-``completion`` and ``chat_completion`` are plain functions, because the flag ``stream`` decides what comes back::
+``completion`` and ``chat_completion`` are plain functions, because the flag ``stream`` selects the result::
 
     response = await inference.completion(model, content)
     async for chunk in inference.completion(model, content, stream=True): ...
 
-The overloads say so to a type checker; the annotation that stays at run time is the contract's, which names what is
-finally delivered. An implementation may repeat the overloads, or annotate what it returns as ``Any``.
+The overloads are for type checkers; the annotation at run time is the original protocol's, which names the response
+and the chunk. An implementation may repeat the overloads, or annotate its result as ``Any``.
 ``response_format`` is an addition, last in each signature.
 """
 

@@ -1,4 +1,4 @@
-"""What a running stack says about itself: its providers, its routes, its health."""
+"""Information about a running stack: its providers, routes and health."""
 
 from __future__ import annotations
 

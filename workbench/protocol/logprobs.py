@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens: what to ask for, the protocol's dictionary, and the lossless list beside it.
+"""Log probabilities of tokens: the request, the protocol's dictionary, and an addition, the lossless list.
 
 A logprob is the natural log of the softmax over the model's raw float32 logits: before penalties, temperature,
 top-k, top-p and grammar masks.
@@ -16,7 +16,7 @@ from workbench.protocol.base import ProtocolModel
 from workbench.protocol.sampling import is_count
 
 LOGPROB_FLOOR = -9999.0
-"""Stands for minus infinity (probability 0), which JSON cannot hold."""
+"""Substitute for minus infinity (probability 0), which JSON cannot represent."""
 
 
 def _finite(logprob: object) -> object:

@@ -1,4 +1,4 @@
-"""The turns of a conversation, told apart by their ``role``."""
+"""Messages of a conversation, which differ by ``role``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models: how one is described, and who lists, finds and registers them."""
+"""Definitions of models, and the protocols that list, find and register them."""
 
 from __future__ import annotations
 

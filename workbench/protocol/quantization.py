@@ -1,6 +1,4 @@
-"""The precision a model's weights are held in. No config at all means float32, the reference; ``int8`` and ``int4``
-are additions.
-"""
+"""Precision of a model's weights. No config means float32, the reference; ``int8`` and ``int4`` are additions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""From pydantic's ValidationError to one typed error that names the field, the value and what is allowed.
+"""Conversion of pydantic's ValidationError to one typed error with the field, the value and what is allowed.
 
-Pydantic reports every branch of a union and mixes the names of the branches into the path. A caller wants the one
-place that is wrong, spelled as it was written: ``messages[1].content``.
+Pydantic reports every branch of a union and mixes the names of the branches into the path. These errors have the one
+path that is wrong, in the caller's spelling: ``messages[1].content``.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The first thing that is wrong with the data."""
+    """One invalid value."""
 
     path: str
-    """As the caller wrote it, for example ``messages[1].content``; empty for the data as a whole."""
+    """Path in the caller's spelling, for example ``messages[1].content``; empty for the data as a whole."""
     given: object
     allowed: str
 
 
 def invalid_request(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> InvalidRequestError:
-    """Return the request error for a ``ValidationError`` about ``data``, which should have been a ``model``.
+    """Return the request error for a ``ValidationError`` about ``data``, which was validated as a ``model``.
 
-    The models of this package raise it themselves; call this when validating with a ``TypeAdapter``.
+    The models of this package raise it themselves; call this function after validating with a ``TypeAdapter``.
     """
     problem = first_problem(error, data, model)
     return InvalidRequestError(problem.path or _name(model, "request"), problem.given, problem.allowed)
@@ -56,29 +56,29 @@ def _config_line(problem: Problem, model: type[BaseModel] | None) -> str:
 
 
 def first_problem(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> Problem:
-    """The first wrong place; where a union has several branches, the one that got furthest into the data."""
+    """Return the first problem; for a union, the one of the branch that matched the most of the data."""
     return _first([_problem(details, data, model) for details in error.errors(include_url=False)])[0]
 
 
 def all_problems(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> list[Problem]:
-    """Every wrong place, in the order of the data; the branches of a union count as one."""
-    left = [_problem(details, data, model) for details in error.errors(include_url=False)]
+    """Return every problem in the order of the data, one for all branches of a union."""
+    remaining = [_problem(details, data, model) for details in error.errors(include_url=False)]
     found = []
-    while left:
-        problem, left = _first(left)
+    while remaining:
+        problem, remaining = _first(remaining)
         found.append(problem)
     return found
 
 
 def _first(problems: list[Problem]) -> tuple[Problem, list[Problem]]:
-    """The first wrong place, and the problems that lie elsewhere."""
+    """Return the first problem, and those that are elsewhere in the data."""
     outer = problems[0].path
     within = [problem for problem in problems if _is_within(problem.path, outer)]
     elsewhere = [problem for problem in problems if not _is_within(problem.path, outer)]
     deepest = max(within, key=lambda problem: _depth(problem.path)).path
-    same_place = [problem for problem in within if problem.path == deepest]
-    allowed = " or ".join(dict.fromkeys(problem.allowed for problem in same_place))
-    return Problem(deepest, same_place[0].given, allowed), elsewhere
+    same_path = [problem for problem in within if problem.path == deepest]
+    allowed = " or ".join(dict.fromkeys(problem.allowed for problem in same_path))
+    return Problem(deepest, same_path[0].given, allowed), elsewhere
 
 
 def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None) -> Problem:
@@ -105,7 +105,7 @@ def _problem(details: ErrorDetails, data: object, model: type[BaseModel] | None)
 
 
 def _unknown_field(name: str, candidates: Sequence[type[BaseModel]]) -> str:
-    """What to do about a field that its owner does not have, with the nearest name that it has."""
+    """Return what is allowed instead of an unknown field, with the nearest field name of its owner."""
     if len(candidates) != 1:
         return "left out, because there is no such field here"
     (owner,) = candidates
@@ -119,15 +119,15 @@ def _name(model: type[BaseModel] | None, otherwise: str) -> str:
 
 
 def _path(loc: Sequence[int | str], data: object, keep_last: bool) -> str:
-    """``loc`` in the caller's spelling. A step that the data does not have is the label of a union's branch."""
+    """Return ``loc`` in the caller's spelling. A step that the data does not have is the label of a union's branch."""
     steps: list[str] = []
-    here = data
+    current = data
     for index, step in enumerate(loc):
-        found = _child(here, step)
+        found = _child(current, step)
         if found is _ABSENT and not isinstance(step, int) and not (keep_last and index == len(loc) - 1):
             continue
         steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
-        here = found
+        current = found
     return "".join(steps).removeprefix(".")
 
 

@@ -1,6 +1,6 @@
-"""Bodies of the inference requests; their fields are the parameters of the methods of ``inference``.
+"""Bodies of the inference requests; their fields are the parameters of the methods in ``inference``.
 
-``response_format`` is an addition, and is left out when a request is written without it.
+``response_format`` is an addition; it is omitted from JSON if it is not set.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an answer has to look like, enforced token by token while it is generated; an addition to the protocol."""
+"""Formats of an answer, enforced token by token during generation; an addition to the protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run config: which providers a stack is made of. What is wrong in one is a ``ConfigError`` with the key's path."""
+"""Run configs, which list the providers of a stack. A ``ConfigError`` has the path of each invalid key."""
 
 from __future__ import annotations
 

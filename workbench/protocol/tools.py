@@ -1,4 +1,4 @@
-"""Tools: how they are described to a model, and what comes back when the model calls one."""
+"""Tools: their definitions, a model's calls, and the responses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The mark that binds a protocol method to its HTTP route.
+"""Mark that binds a protocol method to its HTTP route.
 
-The server and ``Inspect.list_routes`` are made from these marks, so there is no second list of routes to forget.
+The server and ``Inspect.list_routes`` read these marks, so there is no second list of routes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every error the workbench raises on purpose, in one tree.
+"""All errors that the workbench raises on purpose, in one tree.
 
 ::
 
@@ -58,7 +58,7 @@ class InvalidRequestError(WorkbenchError, ValueError):
 
     Args:
         field: path of the field, for example ``sampling_params.top_p``.
-        given: the value that was given.
+        given: the invalid value.
         allowed: description of the allowed values, for example ``above 0 and at most 1``.
         in_form: message to show in a form, without the field's name.
     """
@@ -94,7 +94,7 @@ class UnsupportedFieldError(InvalidRequestError):
 
 
 class NotRecordedError(InvalidRequestError):
-    """The replayed trace has no such request; ``allowed`` says what the closest recorded request has in that field."""
+    """The replayed trace has no such request; ``allowed`` has that field's value in the closest recorded request."""
 
 
 class ConfigError(WorkbenchError, ValueError):
@@ -139,7 +139,7 @@ class ModelFormatError(ModelLoadError):
 
 
 class UnprovenModelError(ModelLoadError):
-    """Decode steps do not compute what the model's forward computes over the whole text; the message says how."""
+    """Decode steps differ from the model's forward pass over the whole text; the message shows the difference."""
 
 
 class UnsafeModelError(ModelLoadError):
@@ -229,7 +229,7 @@ def _restored(kind: type[WorkbenchError], args: tuple[Any, ...], facts: dict[str
 
 
 def _portable(value: object) -> object:
-    """The value, or what it looks like where it cannot be pickled: anything may have been given for a field."""
+    """Return the value, or its shortened ``repr`` if it cannot be pickled."""
     try:
         pickle.dumps(value)
     except Exception:  # noqa: BLE001 - a value's own pickling may raise anything

@@ -39,7 +39,7 @@ def prob(
 ) -> float:
     """Check that a token's probability, under the raw softmax, is within bounds, and return it."""
     _check_bounds({"at_least": at_least, "at_most": at_most}, 1.0, "a probability, from 0 to 1")
-    at, found = _look(run, token, position)
+    at, found = _lookup(run, token, position)
     wanted = _bounds(at_least, at_most)
     if _outside(found.probability, at_least, at_most):
         _fail(f"expected the probability of {found.text!r} to be {wanted}; it is {found.probability:.4g}", at, found)
@@ -60,7 +60,7 @@ def rank(
         if bound is not None and not (is_count(bound) and bound >= 1):
             raise InvalidRequestError(name, bound, "a rank, 1 (the most probable) or above")
     _check_bounds(bounds, math.inf, "a rank, 1 or above")
-    at, found = _look(run, token, position)
+    at, found = _lookup(run, token, position)
     if found.rank < 1:
         raise InvalidRequestError("token", token, "a token whose rank is known; this server does not report ranks")
     if _outside(found.rank, at_least, at_most):
@@ -74,7 +74,7 @@ def logprob(run: Answer, token: str | int, expected: float, *, tolerance: float,
         raise InvalidRequestError("expected", expected, "a finite log probability, 0 or below")
     if not _is_number(tolerance) or tolerance < 0:
         raise InvalidRequestError("tolerance", tolerance, "a number of nats, 0 or above")
-    at, found = _look(run, token, position)
+    at, found = _lookup(run, token, position)
     off = abs(found.logprob - expected)
     if off > tolerance:
         wanted = f"within {tolerance:g} of {expected:.6g}"
@@ -110,7 +110,8 @@ def divergence(run: Tokens, other: Tokens, *, position: int | None) -> int | Non
     return at
 
 
-def _look(run: Answer, token: str | int, position: int) -> tuple[Position, Candidate]:
+def _lookup(run: Answer, token: str | int, position: int) -> tuple[Position, Candidate]:
+    """Return a position of a run that has ended, and one candidate token there."""
     if not _has_distributions(run):
         raise InvalidRequestError("run", run, "a Run or a Score")
     _wait(run)
@@ -119,7 +120,7 @@ def _look(run: Answer, token: str | int, position: int) -> tuple[Position, Candi
 
 
 def _has_distributions(source: object) -> bool:
-    """A capsule has tokens, but nothing that stood beside them."""
+    """Return whether a source has tokens with their alternatives; a capsule has tokens only."""
     return hasattr(source, "tokens") and not isinstance(source, Capsule)
 
 
@@ -171,7 +172,7 @@ def _fail(message: str, at: Position, token: Candidate) -> None:
 
 
 def _fail_apart(message: str, run: Tokens, other: Tokens, position: int | None) -> None:
-    """Says what either has at the position, and shows the distributions that are known there."""
+    """Raise an AssertionError that shows both tokens at the position, with the known distributions."""
     lines = [message]
     if position is not None:
         sides = {"run": run, "other": other}

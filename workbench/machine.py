@@ -1,4 +1,4 @@
-"""What this machine, or the container around us, really offers: threads, memory and instructions."""
+"""Resources of this machine or container: threads, memory and instruction sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _CGROUP = Path("/sys/fs/cgroup")
-_TELLING_FEATURES = (
+_MATMUL_FEATURES = (
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -26,9 +26,9 @@ _TELLING_FEATURES = (
 
 
 def thread_count() -> int:
-    """Threads for compute: ``CPU_LIMIT`` (set by JupyterHub and Binder), the cgroup's quota, or the cores we may use.
+    """Return the number of compute threads: the least of ``CPU_LIMIT``, the cgroup's quota and the usable cores.
 
-    ``os.cpu_count()`` would count the cores of the whole node.
+    JupyterHub and Binder set ``CPU_LIMIT``. ``os.cpu_count()`` would count the cores of the whole node.
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [float(available), _cpu_quota(), _number(os.environ.get("CPU_LIMIT"))]
@@ -36,37 +36,37 @@ def thread_count() -> int:
 
 
 def memory_limit_bytes() -> int:
-    """Memory that this process may use at most: ``MEM_LIMIT``, the cgroup's limit, or all of the machine's."""
+    """Return this process's memory limit: the least of ``MEM_LIMIT``, the cgroup's limit and the machine's memory."""
     total = int(psutil.virtual_memory().total)
     limits = [total, _number(os.environ.get("MEM_LIMIT")), _cgroup_memory()]
     return int(min(limit for limit in limits if limit))
 
 
 def memory_available_bytes() -> int:
-    """Memory that could still be taken: what the limit leaves over our own use, and what the machine has free."""
+    """Return the memory that this process can still allocate, within its limit and the machine's free memory."""
     used = int(psutil.Process().memory_info().rss)
     return min(memory_limit_bytes() - used, int(psutil.virtual_memory().available))
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def processor_features() -> tuple[str, ...]:
-    """Instruction sets that matter to matrix products; empty where the system does not tell."""
-    known = _cpuinfo("flags", "Features").split()
-    return tuple(feature for feature in _TELLING_FEATURES if feature in known)
+    """Return the processor's instruction sets for matrix products; empty if the system does not report them."""
+    reported = _cpuinfo("flags", "Features").split()
+    return tuple(feature for feature in _MATMUL_FEATURES if feature in reported)
 
 
 def give_back_memory() -> None:
-    """Hand memory that was freed back to the system, where the C library keeps it for later (glibc does)."""
+    """Return freed memory to the operating system; glibc would keep it for later allocations."""
     if _TRIM is not None:
         _TRIM(0)
 
 
 def _cpuinfo(*keys: str) -> str:
-    """The first value of one of these keys in Linux's description of the processor; empty elsewhere."""
+    """Return the first value of these keys in ``/proc/cpuinfo``; empty if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -92,7 +92,7 @@ def _read(name: str) -> str | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number above 0; None for "max", a size with a unit that we do not know, and anything else."""
+    """Return a finite number above 0; None for any other text, such as "max" or a size with a unit."""
     try:
         number = float(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Paths as people type them."""
+"""Paths that users type, and reasons for file errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workbench.errors import InvalidRequestError
 
 
 def typed_path(path: str | Path, field: str) -> Path:
-    """The path with a home folder in place of its ``~``; the field is named where nobody has that home."""
+    """Return the path with ``~`` expanded; raise `InvalidRequestError` for ``field`` if there is no such home."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -16,5 +16,5 @@ def typed_path(path: str | Path, field: str) -> Path:
 
 
 def reason(error: Exception) -> str:
-    """Why a file could not be read or written, without its number and name."""
+    """Return the reason of an error on a file, without the error number and the file's name."""
     return str(getattr(error, "strerror", None) or error)

@@ -1,6 +1,6 @@
-"""The protocol's routes over HTTP with server-sent events, and OpenAI's beside them, over the stack that is handed in.
+"""HTTP server of a stack, with the protocol's routes, OpenAI's routes and server-sent events.
 
-Needs the extra ``serve``.
+It requires the extra ``serve``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Who may ask: middleware that lets nothing through by default, on any route.
+"""Access control: middleware that by default refuses every request, on every route.
 
-A page that the user has open elsewhere can make the browser send requests here, or make a name of its own mean
-127.0.0.1. It cannot forge the headers ``Host`` and ``Origin``, and it does not know the token.
+A foreign page in the user's browser can send requests to this server, or make a host name of its own resolve to
+127.0.0.1. It cannot forge the headers ``Host`` and ``Origin``, and it does not have the token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 PAGE = "/docs"
-"""The one path that takes the token from its query, for a browser's address line sends no header."""
+"""Only path that accepts the token in its query, because a browser's address bar sends no header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Access:
     def allows_origin(self, origin: str, host: str) -> bool:
         return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
 
-    def allows_token(self, given: str) -> bool:
-        return self.token is None or secrets.compare_digest(given.encode(), self.token.encode())
+    def allows_token(self, token: str) -> bool:
+        return self.token is None or secrets.compare_digest(token.encode(), self.token.encode())
 
 
 class CheckHost:
-    """Refuses requests under a foreign name or from a foreign page, before anything else looks at them."""
+    """Middleware that refuses requests for a foreign host or from a foreign page; it runs first."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class CheckHost:
 
 
 class CheckToken:
-    """Refuses requests without the token, also for paths that are not there."""
+    """Middleware that refuses requests without the token, also for paths that do not exist."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -84,11 +84,11 @@ class CheckToken:
 
 
 def _token(scope: Scope) -> str:
-    """As it was given; empty where it was not, or more than once."""
-    given = _header(scope, b"authorization")
-    if scope["path"] == PAGE and not given:
-        given = [f"Bearer {token}" for token in parse_qs(scope["query_string"].decode("latin-1")).get("token", ())]
-    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    """Return the request's token; empty if there is none or more than one."""
+    values = _header(scope, b"authorization")
+    if scope["path"] == PAGE and not values:
+        values = [f"Bearer {token}" for token in parse_qs(scope["query_string"].decode("latin-1")).get("token", ())]
+    scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 

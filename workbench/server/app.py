@@ -1,4 +1,4 @@
-"""The app: the routes of a stack behind the checks of who asks and how much."""
+"""FastAPI app: the routes of a stack behind access control and limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workbench.stack import Stack
 
 
 def create_app(stack: Stack, access: Access, limits: Limits | None = None) -> FastAPI:
-    """Every route of the protocol, and OpenAI's under ``/v1``, over one stack, which somebody else opens and closes."""
+    """Return an app with the protocol's routes, and OpenAI's under ``/v1``; the caller opens and closes the stack."""
     limits = limits or Limits()
     app = FastAPI(title=TITLE, version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     posts = add_protocol_routes(app, stack, limits) | add_openai_routes(app, stack, limits)
@@ -29,10 +29,10 @@ def create_app(stack: Stack, access: Access, limits: Limits | None = None) -> Fa
         app.openapi_schema = app.openapi_schema or describe(app, posts)
         return app.openapi_schema
 
-    app.openapi = description  # type: ignore[method-assign]  # the way that FastAPI documents
+    app.openapi = description  # type: ignore[method-assign]  # FastAPI documents this way
     app.add_api_route(PAGE, lambda: page(description()), include_in_schema=False, response_class=HTMLResponse)
     app.add_exception_handler(HTTPException, _refused)
-    # The one that is added last comes first.
+    # The middleware that is added last runs first.
     app.add_middleware(LimitConcurrency, limits=limits)
     app.add_middleware(CheckToken, access=access)
     if access.origins:
@@ -47,6 +47,6 @@ def create_app(stack: Stack, access: Access, limits: Limits | None = None) -> Fa
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """A path or a method that is not there."""
+    """Return the response for a path or method that does not exist."""
     assert isinstance(error, HTTPException)
     return error_response(Refusal(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))

@@ -1,4 +1,4 @@
-"""From the bytes of a request to the arguments of a protocol method."""
+"""Parsing of request bodies into the arguments of protocol methods."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Body = TypeVar("Body", bound=ProtocolModel)
 
 
 class RequestModel(ProtocolModel):
-    """Base of the bodies of requests: JSON has types of its own, so nothing is converted into another."""
+    """Base class of request bodies; strict, because JSON has types and no value needs a conversion."""
 
     model_config = ConfigDict(strict=True)
 
 
 def request_model(route: Route) -> type[RequestModel]:
-    """The body of a route: the parameters of its method by name, with their types and defaults."""
+    """Return the body type of a route: the parameters of its method, with their types and defaults."""
     hints = get_type_hints(route.function, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
@@ -37,18 +37,18 @@ def request_model(route: Route) -> type[RequestModel]:
 
 
 async def read_body(request: Request, model: type[Body], max_bytes: int) -> Body:
-    """The body of a request.
+    """Return the parsed body of a request.
 
     Raises:
-        Refusal: it is no JSON by its content type, or larger than allowed.
-        InvalidRequestError: it is no JSON after all, or its fields are wrong.
+        Refusal: its content type is not JSON, or it is larger than ``max_bytes``.
+        InvalidRequestError: it is not valid JSON, or a field is invalid.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refusal(415, "the body must be JSON with the header Content-Type: application/json")
     body = await _bytes(request, max_bytes)
     try:
-        # Once more than pydantic reads it: of two values for one key it would take the last without a word.
+        # Parsed here too, because pydantic would silently take the last of two values for one key.
         jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="none")
     except ValueError as error:
         raise InvalidRequestError("body", f"{len(body)} bytes", f"valid JSON ({error})") from None
@@ -60,10 +60,10 @@ async def _bytes(request: Request, max_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > max_bytes:
         raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
+    received, size = [], 0
+    async for data in request.stream():
+        size += len(data)
         if size > max_bytes:
             raise too_large
-        parts.append(part)
-    return b"".join(parts)
+        received.append(data)
+    return b"".join(received)

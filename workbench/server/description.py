@@ -1,4 +1,4 @@
-"""The OpenAPI description, and the page that shows it without fetching anything from anywhere."""
+"""OpenAPI description of the routes, and a page that shows it without fetching anything."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ _ERROR_SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class PostTypes:
-    """What a route reads and tells beside its whole answer; the endpoints do it themselves, unknown to FastAPI."""
+    """Types of a POST route's body and stream events, which FastAPI cannot see: the endpoints parse and write them."""
 
     body: type[BaseModel]
     chunk: type[BaseModel] | None = None
-    """Of the events of its stream, where it has one."""
+    """Type of the stream's events; None if the route does not stream."""
 
 
 def describe(app: FastAPI, posts: Mapping[str, PostTypes]) -> dict[str, Any]:
-    """The OpenAPI description of an app's routes; ``posts`` by path."""
+    """Return the OpenAPI description of an app's routes; ``posts`` has the types of POST routes by path."""
     description = get_openapi(title=TITLE, version=__version__, routes=app.routes)
     bodies: list[tuple[type[BaseModel], JsonSchemaMode]] = [(types.body, "validation") for types in posts.values()]
     chunks: list[tuple[type[BaseModel], JsonSchemaMode]] = [
@@ -89,9 +89,9 @@ def describe(app: FastAPI, posts: Mapping[str, PostTypes]) -> dict[str, Any]:
 
 
 def _event(chunk: Mapping[str, Any]) -> dict[str, Any]:
-    """One event of a stream; the last one is an `Error` where something went wrong on the way."""
-    told = {"anyOf": [chunk, {"$ref": "#/components/schemas/Error"}]}
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": told}
+    """Return the schema of a stream's event; the last event is an `Error` if the run failed."""
+    content = {"anyOf": [chunk, {"$ref": "#/components/schemas/Error"}]}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
     return {"type": "object", "required": ["data"], "properties": {"data": data}}
 
 
@@ -101,7 +101,7 @@ def _error(meaning: str) -> dict[str, Any]:
 
 
 def page(description: Mapping[str, Any]) -> HTMLResponse:
-    """One file with everything in it: the token that opened it does not open a second one."""
+    """Return a self-contained page: the token in its address would not authorize requests for further files."""
     files = resources.files("fastapi_offline") / "static"
     script, style = ((files / name).read_text("utf-8") for name in ("swagger-ui-bundle.js", "swagger-ui.css"))
     spec = json.dumps(description).replace("<", "\\u003c")
@@ -115,7 +115,7 @@ def page(description: Mapping[str, Any]) -> HTMLResponse:
 
 _PAGE_HEADERS = {
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",  # the address holds the token
+    "Referrer-Policy": "no-referrer",  # the address contains the token
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:;"
         " connect-src 'self'; frame-ancestors 'none'"

@@ -1,11 +1,11 @@
-"""Errors as HTTP tells them: one status for each kind, one form of body, in a stream as before it.
+"""HTTP form of errors: one status for each class, and one form of body, also within a stream.
 
 ::
 
     {"error": {"message": "top_p must be ...", "type": "InvalidRequestError", "param": "top_p", "code": 400}}
 
-It is the form of OpenAI's errors, so that their clients find message, field and code; ``type`` is the name of the
-workbench's own error, ``code`` the HTTP status.
+It is the form of OpenAI's errors, which OpenAI's clients can read; ``type`` is the name of the workbench's error class
+and ``code`` the HTTP status.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STATUS: dict[type[WorkbenchError], int] = {
     ResourceNotFoundError: 404,
     UnknownModelError: 404,
     BusyError: 429,
-    ModelLoadError: 400,  # asked for at registration, it is the request that is wrong
+    ModelLoadError: 400,  # at registration, the request is wrong
     InsufficientMemoryError: 503,
     CatalogError: 502,
     ToolCallError: 400,
@@ -55,11 +55,11 @@ STATUS: dict[type[WorkbenchError], int] = {
     ClosedError: 503,
     WorkbenchError: 500,
 }
-"""Of the nearest class above an error."""
+"""HTTP statuses by error class; the nearest base class of an error applies."""
 
 
-class Refusal(WorkbenchError):  # noqa: N818 (not an error of the workbench: nobody outside sees it raised)
-    """What only HTTP can get wrong: a path, a method, a header, a size."""
+class Refusal(WorkbenchError):  # noqa: N818 (internal to the server)
+    """Error of HTTP itself: a path, method, header or size that is not allowed."""
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -74,10 +74,10 @@ def status_of(error: BaseException) -> int:
 
 
 def error_body(error: BaseException) -> dict[str, Any]:
-    """What a client is told. Of an error that nobody foresaw it learns no more than that: it may hold anything."""
+    """Return the body for an error. An unexpected error gets a fixed message, because its own may contain secrets."""
     status = status_of(error)
     if not isinstance(error, WorkbenchError):
-        log_unforeseen(error)
+        log_unexpected(error)
         return _body("internal server error; see the server's log", "InternalError", None, status)
     name = http.HTTPStatus(status).phrase.replace(" ", "") if isinstance(error, Refusal) else type(error).__name__
     return _body(str(error), name, getattr(error, "field", None), status)
@@ -89,12 +89,12 @@ def error_response(error: BaseException) -> Response:
     if status == http.HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = "1"
     elif status in {http.HTTPStatus.INTERNAL_SERVER_ERROR, http.HTTPStatus.NOT_IMPLEMENTED}:
-        headers["X-Should-Retry"] = "false"  # OpenAI's and the protocol's own clients repeat what is 500 or above
+        headers["X-Should-Retry"] = "false"  # OpenAI's and the protocol's clients retry 500 and above
     return Response(to_json(error_body(error)), status, headers, media_type="application/json")
 
 
-def log_unforeseen(error: BaseException) -> None:
-    """Where it was raised and of what kind. Not its message, which may quote a prompt or a secret."""
+def log_unexpected(error: BaseException) -> None:
+    """Log the class and traceback of an error, but not its message, which may quote a prompt or a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     where = " <- ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     _LOG.error("unexpected %s at %s", type(error).__name__, where)

@@ -1,4 +1,4 @@
-"""The protocol over HTTP: every method that carries a route mark, and no list of them."""
+"""Routes of the protocol, from the marks on its methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, PostTypes]:
-    """Serve the stack's methods; returns what the POST routes read and tell, by path."""
+    """Add a route for every marked method of the stack; return the types of POST routes by path."""
     posts = {}
     for api, protocols in stack.apis.items():
         for route in (route for protocol in protocols for route in routes_of(protocol)):
@@ -45,21 +45,21 @@ def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str,
 
 
 def _endpoint(method: Callable[..., Any], model: type[RequestModel], limits: Limits) -> Callable[[Request], Any]:
-    async def ask(request: Request) -> Any:
+    async def call(request: Request) -> Any:
         if request.method == "GET":
-            asked = model.model_validate(dict(request.query_params))
+            body = model.model_validate(dict(request.query_params))
         else:
-            asked = await read_body(request, model, limits.max_body_bytes)
-        return method(**limits.applied({name: getattr(asked, name) for name in model.model_fields}))
+            body = await read_body(request, model, limits.max_body_bytes)
+        return method(**limits.applied({name: getattr(body, name) for name in model.model_fields}))
 
     async def endpoint(request: Request) -> Response:
-        return await answer(request, ask)
+        return await answer(request, call)
 
     return endpoint
 
 
 def _parameters(model: type[RequestModel]) -> list[dict[str, Any]]:
-    """The query of a GET route as OpenAPI describes it."""
+    """Return the OpenAPI description of a GET route's query."""
     schema = model.model_json_schema()
     return [
         {"in": "query", "name": name, "schema": one, "required": name in schema.get("required", ())}
@@ -72,9 +72,9 @@ def _documented(route: Route) -> dict[int | str, dict[str, Any]]:
 
 
 def _returned(route: Route) -> tuple[Any, type[BaseModel] | None]:
-    """The whole answer of a method, and the chunk of its stream where it has one."""
+    """Return the response type of a method, and its chunk type, or None if it does not stream."""
     hints = get_type_hints(route.function)
     if "stream" not in hints:
         return hints["return"], None
-    whole, chunk = get_args(hints["return"])
-    return whole, chunk
+    response, chunk = get_args(hints["return"])
+    return response, chunk

@@ -1,4 +1,4 @@
-"""A server on its port: from the signal that stops it to the last byte of what was under way."""
+"""Server on a port, with a graceful shutdown on SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from workbench.stack import Stack
 
 _AFTERWARDS_S = 2.0
-"""How long requests that were cut off at the end of the grace may take to say so."""
+"""Time in which requests that were cut off at the end of the grace can send their error."""
 
 
 class Listener:
-    """A port that is held before anything is loaded, so that a taken one is known at once.
+    """Socket that is bound before anything is loaded, so that a port in use is reported at once.
 
     Args:
-        port: 0 takes a free one.
+        port: port number; 0 picks a free one.
 
     Raises:
-        WorkbenchError: the address cannot be listened at.
+        WorkbenchError: the address cannot be bound.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -60,21 +60,21 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a running server is made of."""
+    """Stack, socket and settings of a running server."""
 
     stack: Stack
     listener: Listener
     access: Access
     limits: Limits
     grace_s: float = 10.0
-    """How long requests that are under way may go on after the signal to stop; then they end with an error."""
+    """Time that running requests get after the signal to stop; then they end with an error."""
 
 
 def run(serving: Serving, announce: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM, then close the stack. A second SIGINT waits for nobody.
+    """Serve until SIGINT or SIGTERM, then close the stack. A second SIGINT stops without waiting for requests.
 
     Args:
-        announce: called once requests are taken.
+        announce: called once requests are accepted.
     """
     try:
         asyncio.run(serve(serving, announce))
@@ -83,32 +83,33 @@ def run(serving: Serving, announce: Callable[[], None] = lambda: None) -> None:
 
 
 async def serve(
-    serving: Serving, announce: Callable[[], None], stopped: Callable[[Server], None] = lambda _: None
+    serving: Serving, announce: Callable[[], None], started: Callable[[Server], None] = lambda _: None
 ) -> None:
-    """The same in a running event loop, without closing the stack.
+    """Serve in the running event loop, without closing the stack.
 
     Args:
-        stopped: is handed the server, whose ``should_exit`` ends it where no signal can.
+        announce: called once requests are accepted.
+        started: called with the server; set its ``should_exit`` to stop it without a signal.
     """
     await serving.stack.open()
     config = uvicorn.Config(
         create_app(serving.stack, serving.access, serving.limits),
         log_level="warning",
-        access_log=False,  # it would keep the token that the address of the page holds
+        access_log=False,  # it would log the token in the page's address
         ws="none",
         lifespan="off",
         server_header=False,
-        timeout_graceful_shutdown=serving.grace_s,  # type: ignore[arg-type]  # slept as it is, whole or not
+        timeout_graceful_shutdown=serving.grace_s,  # type: ignore[arg-type]  # a float works: it is only slept
     )
     server = Server(config, announce)
-    stopped(server)
+    started(server)
     await server.serve(sockets=[serving.listener.socket])
-    if under_way := server.server_state.tasks:
-        await asyncio.wait(under_way, timeout=_AFTERWARDS_S)
+    if running := server.server_state.tasks:
+        await asyncio.wait(running, timeout=_AFTERWARDS_S)
 
 
 class Server(uvicorn.Server):
-    """As uvicorn's own, but a signal that stopped it is not raised once more: it would leave the stack open."""
+    """Uvicorn's server without raising the signal again after the shutdown, which would leave the stack open."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)

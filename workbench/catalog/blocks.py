@@ -50,9 +50,7 @@ def split_blocks(block_type: str, data: NDArray[np.uint8]) -> Parts:
             "scale": _float16(blocks[..., 0:2]),
         }
     blocks = np.ascontiguousarray(data).reshape(rows, -1, _Q4_1_BYTES)
-    packed = blocks[
-        ..., 4:
-    ]  # (rows, groups, 16): byte j has column j in its low nibble and column j + 16 in its high one
+    packed = blocks[..., 4:]  # (rows, groups, 16): byte j has column j in its low and column j + 16 in its high nibble
     values = np.concatenate([packed & 0x0F, packed >> 4], axis=-1).reshape(rows, -1)  # (rows, columns)
     return {
         "q": values[:, 0::2] | (values[:, 1::2] << 4),

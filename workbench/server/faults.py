@@ -94,7 +94,7 @@ def error_response(error: BaseException) -> Response:
 
 
 def log_unexpected(error: BaseException) -> None:
-    """Log the class and traceback of an error, but not its message, which may quote a prompt or a secret."""
+    """Log the class and stack frames of an error, but not its message, which may quote a prompt or a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     where = " <- ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     _LOG.error("unexpected %s at %s", type(error).__name__, where)

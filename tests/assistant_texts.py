@@ -7,7 +7,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import ToolDefinition, ToolParamDefinition
 
 PROSE = (

@@ -13,8 +13,9 @@ from workbench.errors import ContextLengthError, InvalidRequestError, Unsupporte
 from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
 from workbench.prompts.templates import ChatTemplate, Turn, template_sources, texts_of
 from workbench.prompts.texts import plain_text
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import descriptions
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.prompts.turns import native_turns, worded_turns
 from workbench.protocol import ToolPromptFormat
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from workbench.errors import InvalidRequestError
 from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
 from workbench.prompts.template_process import PROCESS, Limits, Rendering, TemplateError
-from workbench.prompts.tools.definitions import ToolSyntax
+from workbench.prompts.tools.syntaxes import ToolSyntax
 
 Turn: TypeAlias = dict[str, Any]
 """A message as templates take it: ``role``, ``content``, and what else its role has."""

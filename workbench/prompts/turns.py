@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from workbench.errors import InvalidRequestError
 from workbench.prompts.templates import Turn
 from workbench.prompts.texts import plain_json, plain_text, valid_unicode
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import AFTER_RESULTS, Call, calls_text, instructions, result_text
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import (
     CompletionMessage,
     ImageMedia,

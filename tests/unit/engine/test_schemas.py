@@ -25,9 +25,10 @@ from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import InvalidRequestError
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.grammar import required_call
 from workbench.prompts.tools.parsing import ToolCallParser
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import ToolCall, ToolCallDelta, ToolDefinition
 from workbench.schemas.schema import JsonSchema
 

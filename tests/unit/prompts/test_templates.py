@@ -11,7 +11,8 @@ from tests.fakes.models import byte_tokenizer
 from tests.fakes.templates import FAMILIES, NO_SYSTEM, PLAIN, Family
 from workbench.errors import ContextLengthError, InvalidRequestError
 from workbench.prompts.encoding import PromptEncoder
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.prompts.turns import native_turns
 from workbench.protocol import (
     BuiltinTool,

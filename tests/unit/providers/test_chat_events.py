@@ -10,8 +10,8 @@ import pytest
 
 from tests.assistant_texts import corpus, tools
 from workbench.errors import ToolCallError
-from workbench.prompts.tools.definitions import ToolSyntax
 from workbench.prompts.tools.parsing import ToolCallParser, call_ids_after
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import (
     ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from workbench.prompts.tools.definitions import NAME, ToolSyntax
+from workbench.prompts.tools.definitions import NAME
+from workbench.prompts.tools.syntaxes import ToolSyntax
 
 WINDOW = 256
 

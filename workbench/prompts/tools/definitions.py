@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -32,21 +31,6 @@ ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
 Schema: TypeAlias = dict[str, Any]
-
-
-class ToolSyntax(StrEnum):
-    """How calls are written in the answer: the protocol's three formats, and two that templates bring along."""
-
-    json = "json"
-    """``{"type": "function", "name": "get_weather", "parameters": {"location": "Rome"}}``"""
-    function_tag = "function_tag"
-    """``<function=get_weather>{"location": "Rome"}</function>``"""
-    python_list = "python_list"
-    """``[get_weather(location="Rome"), other(x=1)]``"""
-    tool_call_tag = "tool_call_tag"
-    """``<tool_call>\\n{"name": "get_weather", "arguments": {"location": "Rome"}}\\n</tool_call>`` (Hermes, Qwen)"""
-    mistral = "mistral"
-    """``[TOOL_CALLS] [{"name": "get_weather", "arguments": {"location": "Rome"}}]``"""
 
 
 def _one_text(name: str, meaning: str) -> dict[str, ToolParamDefinition]:

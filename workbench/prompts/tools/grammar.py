@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workbench.prompts.tools.definitions import ARGUMENT, Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import ARGUMENT, Toolset
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.schemas.grammars import Body, Leaf, Many, Rules, Symbol, Text
 from workbench.schemas.rules import ENDING, Writer
 from workbench.schemas.schema import JsonSchema

@@ -30,8 +30,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.prompts.tools.call_openings import FORMS, LIST_END, WINDOW, Look, end_of_tag
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.literals import LiteralReader
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -9,7 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
+from workbench.prompts.tools.syntaxes import ToolSyntax
 
 Call: TypeAlias = tuple[str, dict[str, Any]]
 """Name and arguments."""

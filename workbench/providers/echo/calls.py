@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import calls_text
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import ToolChoice, ToolPromptFormat, UserMessage
 from workbench.providers.requests import Request
 from workbench.schemas.nodes import Items, Members, Numbers, Place, Texts, Values

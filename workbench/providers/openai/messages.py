@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from workbench.prompts.images import ImageSources, open_image
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import descriptions
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.prompts.turns import native_turns
 from workbench.protocol import ImageMedia, Message, UserMessage
 

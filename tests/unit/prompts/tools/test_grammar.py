@@ -14,10 +14,11 @@ from llguidance import LLMatcher, LLTokenizer
 
 from tests.budget import some
 from tests.fakes.tool_sets import tool_sets
-from workbench.prompts.tools.definitions import Toolset, ToolSyntax
+from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.grammar import MAX_CALLS, required_call
 from workbench.prompts.tools.parsing import ToolCallParser
 from workbench.prompts.tools.rendering import calls_text
+from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import (
     BuiltinTool,
     ToolCall,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ from typing import Any, TypeAlias
 from workbench.errors import InvalidRequestError
 from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
 from workbench.prompts.template_process import PROCESS, Limits, Rendering, TemplateError
-from workbench.prompts.tools.syntaxes import ToolSyntax
+from workbench.prompts.tools.syntaxes import SYNTAXES, ToolSyntax
 
 Turn: TypeAlias = dict[str, Any]
 """A message as templates take it: ``role``, ``content``, and what else its role has."""
@@ -43,15 +42,6 @@ _PROBE_CALL = {
     "type": "function",
     "function": {"name": "probe_tool", "arguments": {"probe_key": "probe value"}},
 }
-_SPACE = r"\s*"
-_CALLS = {
-    ToolSyntax.tool_call_tag: ("<tool_call>", "{", '"name":', '"probe_tool",', '"arguments":', "{", '"probe_key"'),
-    ToolSyntax.mistral: ("[TOOL_CALLS]", "[", "{", '"name":', '"probe_tool",', '"arguments":', "{", '"probe_key"'),
-    ToolSyntax.function_tag: ("<function=probe_tool>", "{", '"probe_key"'),
-    ToolSyntax.python_list: ("[", "probe_tool(", "probe_key="),
-    ToolSyntax.json: ("{", '"name":', '"probe_tool",', '"parameters":', "{", '"probe_key"'),
-}
-"""The beginning of a call in each syntax; a template whose calls begin otherwise is asked in words instead."""
 
 
 class ChatTemplate:
@@ -103,7 +93,7 @@ class ChatTemplate:
         shown = self._probe([*question, call, result], [_PROBE_TOOL]).text
         if "probe result" not in shown:
             return None
-        return next((syntax for syntax, parts in _CALLS.items() if re.search(_pattern(parts), shown)), None)
+        return next((syntax for syntax, form in SYNTAXES.items() if form.is_shown(shown)), None)
 
     def prompt(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, field: str) -> EncodedPrompt:
         """The prompt, ready for the assistant's turn.
@@ -194,10 +184,6 @@ def template_sha256(sources: Mapping[str, str]) -> str:
     """Of the template's text; of several with their names, where there are several."""
     named = json.dumps(dict(sorted(sources.items())), ensure_ascii=False) if len(sources) > 1 else ""
     return hashlib.sha256((named or next(iter(sources.values()))).encode(errors="surrogatepass")).hexdigest()
-
-
-def _pattern(parts: Sequence[str]) -> str:
-    return _SPACE.join(map(re.escape, parts))
 
 
 def _without_system(turns: Sequence[Turn]) -> list[Turn]:

@@ -11,7 +11,7 @@ from workbench.prompts.templates import Turn
 from workbench.prompts.texts import plain_json, plain_text, valid_unicode
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import AFTER_RESULTS, Call, calls_text, instructions, result_text
-from workbench.prompts.tools.syntaxes import ToolSyntax
+from workbench.prompts.tools.syntaxes import SYNTAXES, ToolSyntax
 from workbench.protocol import (
     CompletionMessage,
     ImageMedia,
@@ -29,7 +29,7 @@ def native_turns(
     messages: Sequence[Message], syntax: ToolSyntax, field: str, *, reads_images: bool = False
 ) -> list[Turn]:
     """The turns for a template that knows tools: calls and results as its own fields."""
-    nine_characters = syntax is ToolSyntax.mistral
+    nine_characters = SYNTAXES[syntax].short_call_ids
     turns = []
     for index, message in enumerate(messages):
         turn = _turn(message, f"{field}[{index}]", reads_images=reads_images)

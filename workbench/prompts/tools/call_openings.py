@@ -1,7 +1,7 @@
-"""How a call begins in each syntax, and what follows one: decided on a few characters, so that prose is not held back.
+"""The beginnings of calls in streamed answers, recognized from a few characters so that prose is not delayed.
 
-A text is looked at through a window of `WINDOW` characters. What cannot be told from them, for example because of a
-name of a thousand letters, is prose.
+A pattern sees a window of `WINDOW` characters. A text that these leave undecided, for example because of a name of a
+thousand letters, is prose.
 """
 
 from __future__ import annotations
@@ -11,27 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from workbench.prompts.tools.definitions import NAME
-from workbench.prompts.tools.syntaxes import ToolSyntax
-
 WINDOW = 256
 
 Look: TypeAlias = re.Match[str] | Literal["maybe"] | None
-"""Found; not yet, but the next characters may complete it; or not there."""
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_NAME = re.compile(f"(?P<name>{NAME.pattern})")
-_KEYWORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_TAG_NAME = re.compile(r"(?P<name>[^<>\n]{1,128})")
-_QUOTED_NAME = re.compile(r'"[^"\\{\n]{0,128}')
-_BRACKET = re.compile(r"[{\[]")
-_COMMA_OR_END = re.compile(r"[,}]")
-_NO_SECOND_EQUALS = re.compile(r"[^=]")
-_PERHAPS_COMMA = re.compile(",?")
+"""A match; a beginning that further characters may complete; or neither."""
 
 
 class Pattern:
-    """A regular expression that also knows the beginnings of what it matches; texts among its parts are literal."""
+    """A regular expression that also matches the beginnings of its matches; parts of type ``str`` are literal."""
 
     def __init__(self, *parts: str | re.Pattern[str]) -> None:
         atoms: list[str] = []
@@ -51,33 +38,38 @@ class Pattern:
 
 
 def look_for_any(patterns: Iterable[Pattern], text: str, start: int) -> Look:
-    """The first that is found; else whether one of them may still be."""
+    """Return the first match; without one, whether a pattern may still match."""
     looks = [pattern.look(text, start) for pattern in patterns]
     return next((look for look in looks if isinstance(look, re.Match)), "maybe" if "maybe" in looks else None)
 
 
 @dataclass(frozen=True, slots=True)
-class CallForm:
-    """One syntax: a call, or several in a list, perhaps inside a tag."""
+class CallOpening:
+    """The characters around a call, or around several in a list, perhaps inside a tag."""
 
     first: str
     """The character that every call begins with."""
     head: Pattern
-    """The beginning, as far as it is no part of the arguments; a group ``name`` where the tool's name stands in it."""
+    """The beginning up to the arguments; its group ``name``, if it has one, is the tool's name."""
     certain: tuple[Pattern, ...]
-    """Longer beginnings that make a call of it wherever they stand."""
+    """Longer beginnings that make it a call at any position."""
     after_line_break: bool = False
-    """Whether the head is enough at the beginning of a line; that of a known tool is enough anywhere."""
+    """Whether the head alone makes it a call at the beginning of a line; that of a known tool does at any position."""
     tag: str = ""
-    """What the head begins with, where that is a text of its own; in some vocabularies it is a control token."""
+    """The literal beginning of the head; in some vocabularies it is a control token."""
     closing_tag: str = ""
     lists: Literal["never", "perhaps", "always"] = "never"
-    """Whether square brackets stand around the calls: behind the tag, or as the head itself."""
+    """Whether square brackets enclose the calls: behind the tag, or as the head itself."""
     next_head: Pattern | None = None
     """The comma and the beginning of the next call in a list."""
 
+    @property
+    def tags(self) -> frozenset[str]:
+        """The texts that a model may write as control tokens."""
+        return frozenset({self.tag, self.closing_tag})
+
     def look(self, text: str, start: int, is_known: Callable[[str], bool], *, begins_line: bool) -> Look:
-        """The head of a call that begins at ``start``, once it is certain that it is one."""
+        """Return the head of a call that begins at ``start``, once it is certain that it is one."""
         head = self.head.look(text, start)
         if not isinstance(head, re.Match):
             return head
@@ -87,64 +79,12 @@ class CallForm:
         return head if isinstance(certain, re.Match) else certain
 
 
-LIST_END = Pattern(_SPACE, _PERHAPS_COMMA, _SPACE, "]")
-_NEXT_OBJECT = Pattern(_SPACE, ",", _SPACE, "{")
-_CALL = ("[", _SPACE, _NAME, _SPACE, "(")
-_TYPED = ("{", _SPACE, '"type"', _SPACE, ":", _SPACE, '"function"', _SPACE, _COMMA_OR_END)
-_NAMED = ("{", _SPACE, '"name"', _SPACE, ":", _SPACE, _QUOTED_NAME, '"', _SPACE, ",", _SPACE)
+SPACE = re.compile(r"[ \t\r\n]*")
+BRACKET = re.compile(r"[{\[]")
+LIST_END = Pattern(SPACE, re.compile(",?"), SPACE, "]")
+NEXT_OBJECT = Pattern(SPACE, ",", SPACE, "{")
 
 
 def end_of_tag(tag: str) -> Pattern:
-    """The closing tag, with white space before it."""
-    return Pattern(_SPACE, tag)
-
-
-FORMS: dict[ToolSyntax, CallForm] = {
-    ToolSyntax.json: CallForm(
-        first="{",
-        head=Pattern(""),
-        certain=(
-            Pattern(*_TYPED),
-            Pattern(*_NAMED, '"parameters"', _SPACE, ":"),
-            Pattern(*_NAMED, '"arguments"', _SPACE, ":"),
-            Pattern(*_NAMED, '"type"', _SPACE, ":", _SPACE, '"function"'),
-        ),
-    ),
-    ToolSyntax.function_tag: CallForm(
-        first="<",
-        head=Pattern("<function=", _TAG_NAME, ">"),
-        certain=(Pattern("<function=", _TAG_NAME, ">", _SPACE, "{"),),
-        after_line_break=True,
-        tag="<function=",
-        closing_tag="</function>",
-    ),
-    ToolSyntax.python_list: CallForm(
-        first="[",
-        head=Pattern(*_CALL),
-        certain=(
-            Pattern(*_CALL, _SPACE, ")"),
-            Pattern(*_CALL, _SPACE, _KEYWORD, _SPACE, "=", _NO_SECOND_EQUALS),
-        ),
-        lists="always",
-        next_head=Pattern(_SPACE, ",", _SPACE, _NAME, _SPACE, "("),
-    ),
-    ToolSyntax.tool_call_tag: CallForm(
-        first="<",
-        head=Pattern("<tool_call>"),
-        certain=(Pattern("<tool_call>", _SPACE, _BRACKET),),
-        after_line_break=True,
-        tag="<tool_call>",
-        closing_tag="</tool_call>",
-        lists="perhaps",
-        next_head=_NEXT_OBJECT,
-    ),
-    ToolSyntax.mistral: CallForm(
-        first="[",
-        head=Pattern("[TOOL_CALLS]"),
-        certain=(Pattern("[TOOL_CALLS]", _SPACE, _BRACKET),),
-        after_line_break=True,
-        tag="[TOOL_CALLS]",
-        lists="perhaps",
-        next_head=_NEXT_OBJECT,
-    ),
-}
+    """Return a pattern for the closing tag and the white space before it."""
+    return Pattern(SPACE, tag)

@@ -5,14 +5,6 @@ However the text is cut, the text, the calls and their order are the same. Time 
 evaluated, and no text makes it raise: what begins as a call and turns out to be none (broken, of an unknown tool, with
 arguments that do not fit its schema, cut off by the end) is a ``failure`` with its whole raw text.
 
-What is read as a call, by syntax:
-
-- ``json``: an object that begins with ``"type": "function"``, or with ``"name"`` followed by ``"parameters"`` or
-  ``"arguments"``. Any other object is prose.
-- ``function_tag``: ``<function=NAME>`` of a known tool; of an unknown one at the beginning of a line or before a ``{``.
-- ``python_list``: ``[NAME(`` of a known tool; of an unknown one where a keyword argument or ``)`` follows.
-- ``tool_call_tag``, ``mistral``: the tag at the beginning of a line, or anywhere before a ``{`` or ``[``.
-
 White space between two calls, or between the last one and the end, is not told: it only sets them apart.
 
 A call stands as soon as its arguments are whole; a closing tag or list bracket that is missing after it is forgiven. A
@@ -29,10 +21,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from workbench.prompts.tools.call_openings import FORMS, LIST_END, WINDOW, Look, end_of_tag
+from workbench.prompts.tools.call_openings import LIST_END, WINDOW, Look, end_of_tag
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.literals import LiteralReader
-from workbench.prompts.tools.syntaxes import ToolSyntax
+from workbench.prompts.tools.syntaxes import SYNTAXES, ToolSyntax
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -66,15 +58,15 @@ class ToolCallParser:
     """
 
     def __init__(self, tools: Toolset, syntax: ToolSyntax, call_ids: Callable[[], str] = random_call_id) -> None:
+        self._form = SYNTAXES[syntax].opening
         self.faults: list[str] = []
         """Why each failure so far is one, in words."""
-        self.tags = frozenset({FORMS[syntax].tag, FORMS[syntax].closing_tag})
+        self.tags = self._form.tags
         """Texts that belong to `feed` also where the model writes them as control tokens."""
-        self.opening = (FORMS[syntax].tag or FORMS[syntax].first) if tools else ""
+        self.opening = (self._form.tag or self._form.first) if tools else ""
         """What every call begins with."""
         self._tools = tools
-        self._form = FORMS[syntax]
-        self._is_python = syntax is ToolSyntax.python_list
+        self._is_python = SYNTAXES[syntax].python
         self._call_ids = call_ids
         self._tag_end = end_of_tag(self._form.closing_tag) if self._form.closing_tag else None
         self._ends_of_broken = [self._form.tag, self._form.closing_tag, "\n\n"]

@@ -1,20 +1,27 @@
-"""The syntaxes of tool calls."""
+"""The syntaxes of tool calls. To add one, write its module in this folder and name it in `ToolSyntax`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from importlib import import_module
+
+from workbench.prompts.tools.call_syntax import CallSyntax
 
 
 class ToolSyntax(StrEnum):
-    """How calls are written in the answer: the protocol's three formats, and two that templates bring along."""
+    """The syntaxes by the names of their modules, in the order in which they are looked for in a template's output.
 
-    json = "json"
-    """``{"type": "function", "name": "get_weather", "parameters": {"location": "Rome"}}``"""
-    function_tag = "function_tag"
-    """``<function=get_weather>{"location": "Rome"}</function>``"""
-    python_list = "python_list"
-    """``[get_weather(location="Rome"), other(x=1)]``"""
+    ``function_tag``, ``python_list`` and ``json`` are the protocol's prompt formats.
+    """
+
     tool_call_tag = "tool_call_tag"
-    """``<tool_call>\\n{"name": "get_weather", "arguments": {"location": "Rome"}}\\n</tool_call>`` (Hermes, Qwen)"""
     mistral = "mistral"
-    """``[TOOL_CALLS] [{"name": "get_weather", "arguments": {"location": "Rome"}}]``"""
+    function_tag = "function_tag"
+    python_list = "python_list"
+    json = "json"
+
+
+SYNTAXES: Mapping[ToolSyntax, CallSyntax] = {
+    syntax: import_module(f"{__name__}.{syntax}").SYNTAX for syntax in ToolSyntax
+}

@@ -1,0 +1,27 @@
+r"""Hermes and Qwen: ``<tool_call>\n{"name": "get_weather", "arguments": {"location": "Rome"}}\n</tool_call>``.
+
+Read as a call is the tag at the beginning of a line, or anywhere before a ``{`` or ``[``.
+"""
+
+from __future__ import annotations
+
+from workbench.prompts.tools.call_openings import BRACKET, NEXT_OBJECT, SPACE, CallOpening, Pattern
+from workbench.prompts.tools.call_syntax import CallSyntax, json_text
+
+_TAG = "<tool_call>"
+
+SYNTAX = CallSyntax(
+    head=lambda name: f'{_TAG}\n{{"name": {json_text(name)}, "arguments": ',
+    tail="}\n</tool_call>",
+    probe=_TAG + ' { "name": "probe_tool", "arguments": { "probe_key"',
+    opening=CallOpening(
+        first="<",
+        head=Pattern(_TAG),
+        certain=(Pattern(_TAG, SPACE, BRACKET),),
+        after_line_break=True,
+        tag=_TAG,
+        closing_tag="</tool_call>",
+        lists="perhaps",
+        next_head=NEXT_OBJECT,
+    ),
+)

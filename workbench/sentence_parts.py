@@ -48,20 +48,20 @@ def read_parts(folder: Path) -> list[Part]:
         raise ModelFormatError(f"{path} cannot be read: {error}") from error
 
 
-def parse_parts(content: bytes, place: str) -> list[Part]:
+def parse_parts(content: bytes, source: str) -> list[Part]:
     """Return the parts that the bytes of a list name; `read_parts` says what is refused."""
     try:
         listed = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ModelFormatError(f"{place} cannot be read as JSON: {error}") from error
+        raise ModelFormatError(f"{source} cannot be read as JSON: {error}") from error
     if not isinstance(listed, list):
-        raise ModelFormatError(f"{place} must be a JSON list of modules")
-    parts = [_part(entry, place) for entry in listed]
+        raise ModelFormatError(f"{source} must be a JSON list of modules")
+    parts = [_part(entry, source) for entry in listed]
     if [index for index, part in enumerate(parts) if part.kind == "Transformer"] != [0]:
-        raise ModelFormatError(f"{place} must have one Transformer, as its first module")
+        raise ModelFormatError(f"{source} must have one Transformer, as its first module")
     if parts[0].path:
         raise ModelFormatError(
-            f"{place} has its Transformer in {parts[0].path!r}; move the files of that folder next to {LIST} and "
+            f"{source} has its Transformer in {parts[0].path!r}; move the files of that folder next to {LIST} and "
             f"set its path to an empty string"
         )
     return parts
@@ -72,17 +72,17 @@ def part_files(parts: list[Part]) -> list[str]:
     return [f"{part.path}/{name}" for part in parts if part.path for name in _FILES[part.kind]]
 
 
-def _part(entry: object, place: str) -> Part:
+def _part(entry: object, source: str) -> Part:
     kind, path = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
     if not isinstance(kind, str) or not isinstance(path, str):
-        raise ModelFormatError(f"{place} must be a list of modules, each with a type and a path")
+        raise ModelFormatError(f"{source} must be a list of modules, each with a type and a path")
     library, _, name = kind.partition(".")
     name = name.rpartition(".")[2]
     if library != "sentence_transformers" or name not in _FILES:
         raise ModelFormatError(
-            f"{place} needs the module {kind}, which is not supported; supported sentence_transformers modules: "
+            f"{source} needs the module {kind}, which is not supported; supported sentence_transformers modules: "
             f"{', '.join(_FILES)}"
         )
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or {"\\", "\0"} & set(path):
-        raise ModelFormatError(f"{place} has a module outside its folder: {path!r}")
+        raise ModelFormatError(f"{source} has a module outside its folder: {path!r}")
     return Part(name, "" if path == "." else path.rstrip("/"))

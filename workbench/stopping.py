@@ -41,8 +41,8 @@ class StopMatcher:
         self._tail += text
         if match := self._earliest():
             return match
-        held = self._held()
-        self.safe = self._length - held
+        partial = self._partial_match()
+        self.safe = self._length - partial
         # Enough of the past to complete any stop string, so that the cost of a step does not grow with the text.
         self._tail = self._tail[-self._longest :]
         return None
@@ -55,7 +55,7 @@ class StopMatcher:
         _, start, stop = min(found)
         return StopMatch(offset + start, stop)
 
-    def _held(self) -> int:
+    def _partial_match(self) -> int:
         """Length of the longest end of the text with which a stop string begins."""
         for length in range(min(self._longest - 1, len(self._tail)), 0, -1):
             if any(stop.startswith(self._tail[-length:]) for stop in self._stops if len(stop) > length):

@@ -103,7 +103,7 @@ def _change_turns(altered: Callable[[list[Any]], list[Any]]) -> None:
     def made_of(original: Any) -> Any:
         return lambda messages, *more, **options: original(altered(messages) or messages, *more, **options)
 
-    change("workbench.prompts.encoding", "worded_turns", made_of)
+    change("workbench.prompts.encoding", "text_turns", made_of)
 
 
 def system_messages_are_ignored() -> None:

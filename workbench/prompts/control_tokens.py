@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Reserved by Unicode for use within a program; no normalizer knows them."""
-_HIDDEN = _NONCHARACTERS[0]
+_FILLER = _NONCHARACTERS[0]
 _SECRET_LENGTH = 24
 
 
@@ -70,21 +70,21 @@ class ControlTokens:
     def encode_written(self, text: str, written: Iterable[Span]) -> EncodedPrompt:
         """A text whose control tokens are those that stand in what a template has written of it."""
         spans = self.find(text, written)
-        places = [(start, self.ids[text[start:end]]) for start, end in spans]
+        positions = [(start, self.ids[text[start:end]]) for start, end in spans]
         encoding = encode(self._tokenizer, text)
         found = self._found(encoding, text, self._known_ids)
-        if _agree(encoding, found, places):  # nearly always
+        if _agree(encoding, found, positions):  # nearly always
             return _prompt(text, encoding, found)
         names = self._secret.names
-        pieces = [text[end:start] for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), 0)])]
+        segments = [text[end:start] for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), 0)])]
         secret = [names[text[start:end]] for start, end in spans]
-        return self._secret_prompt(text, "".join(map("".join, zip_longest(pieces, secret, fillvalue=""))))
+        return self._secret_prompt(text, "".join(map("".join, zip_longest(segments, secret, fillvalue=""))))
 
     def find(self, text: str, written: Iterable[Span]) -> list[Span]:
         """Where control tokens stand that are made of nothing but these characters of the text."""
         shown, done = [], 0
         for start, end in written:
-            shown += [_HIDDEN * (start - done), text[start:end]]
+            shown += [_FILLER * (start - done), text[start:end]]
             done = end
         return [match.span() for match in self._pattern.finditer("".join(shown))]
 
@@ -110,7 +110,7 @@ class ControlTokens:
         secret = self._secret
         encoding = encode(secret.tokenizer, text, add_special_tokens=add_special_tokens)
         # A Unigram model has pieces for its control tokens and finds them in plain text: those are cut in two.
-        while wrong := self._pieces_of_text(encoding, text):
+        while wrong := self._false_controls(encoding, text):
             text = _cut(text, wrong, secret.cut)
             encoding = encode(secret.tokenizer, text, add_special_tokens=add_special_tokens)
         tokens = [
@@ -120,17 +120,17 @@ class ControlTokens:
         ]
         return EncodedPrompt(plain, tuple(token_id for token_id, _ in tokens), tuple(own for _, own in tokens))
 
-    def _pieces_of_text(self, encoding: Encoding, text: str) -> list[tuple[int, int]]:
+    def _false_controls(self, encoding: Encoding, text: str) -> list[Span]:
         """Where the secret tokenizer found control tokens that it does not know by their secret names."""
         found = self._found(encoding, text, self._known_ids - self._secret.added_ids)
         mask, offsets = encoding.special_tokens_mask, encoding.offsets
         return [offsets[index] for index in found if not mask[index]]
 
 
-def _cut(text: str, pieces: list[tuple[int, int]], mark: str) -> str:
+def _cut(text: str, spans: list[Span], mark: str) -> str:
     """The text with the mark behind the first character of each piece."""
-    cuts = [start + 1 for start, _ in pieces]
-    for start, end in pieces:
+    cuts = [start + 1 for start, _ in spans]
+    for start, end in spans:
         if end - start < 2:
             raise ValueError(f"this tokenizer cannot distinguish {text[start:end]!r} from its control token")
     return mark.join(text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True))
@@ -192,14 +192,14 @@ def encode(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool = False)
     return tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
 
-def _agree(encoding: Encoding, found: list[int], places: list[tuple[int, int]]) -> bool:
+def _agree(encoding: Encoding, found: list[int], positions: list[tuple[int, int]]) -> bool:
     """Whether the tokenizer found exactly the control tokens that stand in those places."""
-    if len(found) != len(places):
+    if len(found) != len(positions):
         return False
     ids, offsets = encoding.ids, encoding.offsets
     return all(
-        ids[index] == token_id and offsets[index][0] <= place < offsets[index][1]
-        for index, (place, token_id) in zip(found, places, strict=True)
+        ids[index] == token_id and offsets[index][0] <= position < offsets[index][1]
+        for index, (position, token_id) in zip(found, positions, strict=True)
     )
 
 

@@ -16,7 +16,7 @@ from workbench.prompts.texts import plain_text
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import descriptions
 from workbench.prompts.tools.syntaxes import ToolSyntax
-from workbench.prompts.turns import native_turns, worded_turns
+from workbench.prompts.turns import native_turns, text_turns
 from workbench.protocol import ToolPromptFormat
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class PromptEncoder:
             turns = native_turns(messages, native, field, reads_images=self.reads_images)
         else:
             syntax = self.tool_syntax(tool_prompt_format)
-            turns = worded_turns(messages, tools, syntax, field, reads_images=self.reads_images)
+            turns = text_turns(messages, tools, syntax, field, reads_images=self.reads_images)
         self._check_length(_characters(turns), field)
         functions = [{"type": "function", "function": one} for one in descriptions(tools)] if native else None
         return self.template.prompt(turns, functions, field)

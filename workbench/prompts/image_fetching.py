@@ -61,10 +61,10 @@ class WebImages:
         hop = url
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                body, location = self._one(hop, deadline, max_bytes)
+                body, location = self._fetch_once(hop, deadline, max_bytes)
                 if location is None:
                     return body
-                hop = _joined(hop, location)
+                hop = _redirect_target(hop, location)
         except _RefusedError:
             allowed = f"a URL of a host listed as image_hosts in the run config ({', '.join(sorted(self.hosts))})"
             raise UnsupportedContentError(field, url, allowed) from None
@@ -73,7 +73,7 @@ class WebImages:
             raise InvalidRequestError(field, url, "a URL that can be fetched") from None
         raise InvalidRequestError(field, url, f"a URL that redirects at most {MAX_REDIRECTS} times")
 
-    def _one(self, url: str, deadline: float, max_bytes: int) -> tuple[bytes, str | None]:
+    def _fetch_once(self, url: str, deadline: float, max_bytes: int) -> tuple[bytes, str | None]:
         """The body that a URL answers with, or where it points instead."""
         scheme, host, port, target = self._checked(url)
         connection = _PinnedConnection(scheme, host, port, self._resolved(host, port), deadline)
@@ -119,10 +119,10 @@ class WebImages:
         return addresses[0]
 
     def _allowed(self, address: Address) -> bool:
-        inner = _inner(address)
-        if any(inner in network for network in self.networks if network.version == inner.version):
+        embedded = _embedded_ipv4(address)
+        if any(embedded in network for network in self.networks if network.version == embedded.version):
             return True
-        return inner.is_global and not inner.is_multicast and (inner == address or address in _NAT64)
+        return embedded.is_global and not embedded.is_multicast and (embedded == address or address in _NAT64)
 
 
 class _PinnedConnection(http.client.HTTPConnection):
@@ -164,7 +164,7 @@ class _PinnedConnection(http.client.HTTPConnection):
                 self._opened.shutdown(socket.SHUT_RDWR)
 
 
-def _joined(url: str, location: str) -> str:
+def _redirect_target(url: str, location: str) -> str:
     """Where a redirect leads; never from https to http, where anybody on the way could answer."""
     hop = urljoin(url, location)
     if not location or (url.lower().startswith("https:") and not hop.lower().startswith("https:")):
@@ -172,7 +172,7 @@ def _joined(url: str, location: str) -> str:
     return hop
 
 
-def _inner(address: Address) -> Address:
+def _embedded_ipv4(address: Address) -> Address:
     """The IPv4 address that an IPv6 one stands for, by any of the ways in which one may."""
     if isinstance(address, ipaddress.IPv4Address):
         return address

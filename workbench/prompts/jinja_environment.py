@@ -127,10 +127,10 @@ class _Namespace(Namespace):
     """``namespace`` without names that begin with an underscore."""
 
     def __init__(self, /, *values: Any, **named: Any) -> None:
-        given = dict(*values, **named)
-        for name in given:
+        attributes = dict(*values, **named)
+        for name in attributes:
             _check_name(name)
-        Namespace.__init__(self, given)
+        Namespace.__init__(self, attributes)
 
     def __setitem__(self, name: str, value: Any) -> None:
         _check_name(name)

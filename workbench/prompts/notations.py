@@ -34,14 +34,12 @@ def dumped(value: Any, dump: Callable[[Any], str], write: Callable[[str], str] |
     """
     result = dump(bare(value))
     leaves: list[str] = []
-    pieces = (_LEAVES if write else _QUOTED_LEAVES).split(dump(_numbered(value, leaves)))
-    for index in range(1, len(pieces), 2):
-        pieces[index] = _written(leaves[int(pieces[index])], write or dump, quotes=not write)
-    if "".join(map(bare, pieces)) != result:
+    parts = (_LEAVES if write else _QUOTED_LEAVES).split(dump(_numbered(value, leaves)))
+    for index in range(1, len(parts), 2):
+        parts[index] = _written(leaves[int(parts[index])], write or dump, quotes=not write)
+    if "".join(map(bare, parts)) != result:
         return aligned(result, value)
-    return traced(
-        result, "".join(marks_of(piece) if isinstance(piece, Traced) else OTHER * len(piece) for piece in pieces)
-    )
+    return traced(result, "".join(marks_of(part) if isinstance(part, Traced) else OTHER * len(part) for part in parts))
 
 
 def _written(text: str, write: Callable[[str], str], *, quotes: bool) -> Traced:

@@ -72,8 +72,8 @@ class Traced(str):
     __rmul__ = __mul__
 
     def __mod__(self, values: Any) -> Any:
-        given = as_escaped(values) if isinstance(self, Markup) else values
-        return formatted(bare(self) % bare(given), self, lambda form: form % shadow(given), values)
+        operands = as_escaped(values) if isinstance(self, Markup) else values
+        return formatted(bare(self) % bare(operands), self, lambda form: form % shadow(operands), values)
 
     def __getitem__(self, key: SupportsIndex | slice) -> Any:
         return type(self)(str.__getitem__(self, key), self._marks[key])
@@ -149,10 +149,10 @@ def _changed(name: str) -> Callable[..., Any]:
     """A method that changes characters, most of them each for itself."""
 
     def change(self: Traced, *values: Any, **named: Any) -> Any:
-        given = bare(values)
-        result = getattr(bare(self), name)(*given, **named)
+        operands = bare(values)
+        result = getattr(bare(self), name)(*operands, **named)
         each = (
-            [len(getattr(character, name)(*given, **named)) for character in str.__iter__(self)]
+            [len(getattr(character, name)(*operands, **named)) for character in str.__iter__(self)]
             if is_mixed(self)
             else []
         )
@@ -253,10 +253,10 @@ def aligned(result: Any, *values: Any) -> Any:
         return traced(result, marks_of(text))
     if "".join(str.split(text)) != "".join(str.split(result)):
         return result
-    inked = (
+    visible = (
         mark for mark, character in zip(marks_of(text), str.__iter__(text), strict=True) if not character.isspace()
     )
-    return traced(result, "".join(TEMPLATE if character.isspace() else next(inked) for character in bare(result)))
+    return traced(result, "".join(TEMPLATE if character.isspace() else next(visible) for character in bare(result)))
 
 
 # ------------------------------------------------------------------------------------------- texts out of other things
@@ -267,30 +267,30 @@ def _concatenated(result: Any, parts: Iterable[Any]) -> Any:
     return traced(result, "".join(map(marks_of, shown)))
 
 
-def _cut(text: Traced, piece: str, start: int) -> Any:
-    return type(text)(piece, marks_of(text)[start : start + len(piece)])
+def _cut(text: Traced, part: str, start: int) -> Any:
+    return type(text)(part, marks_of(text)[start : start + len(part)])
 
 
-def _in_order(text: Traced, pieces: Iterable[str], gap: int | None) -> list[Any]:
+def _in_order(text: Traced, parts: Iterable[str], gap: int | None) -> list[Any]:
     """The pieces of a text with their marks.
 
     Args:
         gap: characters between two; None for white space, which ends where the next piece begins.
     """
     start, found = 0, []
-    for piece in pieces:
-        start = str.find(text, piece, start) if gap is None else start
-        found.append(_cut(text, piece, start))
-        start += len(piece) + (gap or 0)
+    for part in parts:
+        start = str.find(text, part, start) if gap is None else start
+        found.append(_cut(text, part, start))
+        start += len(part) + (gap or 0)
     return found
 
 
-def formatted(result: Any, form: Traced, again: Callable[[str], str], values: Any) -> Any:
+def formatted(result: Any, form: Traced, reformat: Callable[[str], str], values: Any) -> Any:
     """What a format made of values, which it does not look at: with marks in their place it makes the same of them."""
     marks = ""
     if set(marks_of(form)) <= {TEMPLATE}:
         try:
-            marks = "".join(_mark_in(*pair) for pair in zip(again(bare(form)), result, strict=True))
+            marks = "".join(_mark_in(*pair) for pair in zip(reformat(bare(form)), result, strict=True))
         except (ValueError, TypeError, LookupError):  # `%d` takes no mark, `%r` writes more for one
             marks = ""
     return traced(result, marks) if len(marks) == len(result) else aligned(str(result), form, values)

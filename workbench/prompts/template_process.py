@@ -29,13 +29,13 @@ from workbench.errors import TemplateProcessError
 _PROGRAM = "workbench.prompts.template_program"
 _START_S = 60.0
 _WAIT_S = 60.0
-_WAIT_TIMES = 20
+_WAIT_PER_CPU_S = 20
 """Wall time that a rendering may take for each second of its compute time, and at least the one before: a busy machine
 refuses nothing, and a process that does nothing at all is not waited for."""
-_LOOK_S = 0.5
+_POLL_S = 0.5
 """How often it is looked whether a silent process still runs: others may hold its pipes open."""
-_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
-_IT = "the process that renders chat templates"
+_EXTERNAL_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+_SUBJECT = "the process that renders chat templates"
 
 
 class TemplateError(Exception):
@@ -85,7 +85,7 @@ class TemplateProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        _KNOWN.add(self)
+        _INSTANCES.add(self)
 
     def render(self, template: str, variables: Mapping[str, Any], limits: Limits) -> Rendering:
         """The text that the template makes of the variables, which are JSON values by name.
@@ -119,7 +119,7 @@ class TemplateProcess:
         process = self._running()
         line = b""
         try:
-            line = _exchanged(process, request, max(_WAIT_S, _WAIT_TIMES * limits.cpu_s))
+            line = _exchange(process, request, max(_WAIT_S, _WAIT_PER_CPU_S * limits.cpu_s))
             if not line.endswith(b"\n"):
                 raise _end_of(process, limits)
         finally:  # an interrupt too leaves an answer behind, which the next request must not take for its own
@@ -146,12 +146,12 @@ class TemplateProcess:
                 start_new_session=True,  # Ctrl+C is for the notebook's kernel, which interrupts its whole group
             )
         except OSError as error:
-            raise TemplateProcessError(f"{_IT} cannot be started: {error}") from error
+            raise TemplateProcessError(f"{_SUBJECT} cannot be started: {error}") from error
         line = b""
         try:
-            line = _exchanged(process, b"", _START_S)
+            line = _exchange(process, b"", _START_S)
             if not line.endswith(b"\n"):
-                raise TemplateProcessError(f"{_IT} failed to start: {_last_words(process)}")
+                raise TemplateProcessError(f"{_SUBJECT} failed to start: {_error_output(process)}")
         finally:
             if not line.endswith(b"\n"):
                 self._end()
@@ -170,7 +170,7 @@ class TemplateProcess:
                 pipe.close()
         process.wait()
 
-    def _forget(self) -> None:
+    def _abandon(self) -> None:
         """In a child that was forked: the process is its parent's, and so is who holds the lock."""
         self._lock = threading.Lock()
         process, self._process = self._process, None
@@ -185,44 +185,44 @@ def _pipes(process: subprocess.Popen[bytes]) -> list[Any]:
     return [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
 
 
-def _exchanged(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> bytes:
+def _exchange(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> bytes:
     """The line that the process answers to one; less than a line where it ended."""
     try:
-        return b"".join(_heard(process, request, wait_s))
+        return b"".join(_read_answer(process, request, wait_s))
     except BrokenPipeError:
         return b""
     except (OSError, ValueError) as error:
-        raise TemplateProcessError(f"{_IT} cannot be reached: its pipes were closed ({error})") from error
+        raise TemplateProcessError(f"{_SUBJECT} cannot be reached: its pipes were closed ({error})") from error
 
 
-def _heard(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> Iterator[bytes]:
+def _read_answer(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> Iterator[bytes]:
     """What the process says until its line ends, while it is told the request."""
     assert process.stdin is not None
     assert process.stdout is not None
-    deadline, asked, piece = time.monotonic() + wait_s, memoryview(request), b""
+    deadline, unsent, chunk = time.monotonic() + wait_s, memoryview(request), b""
     with selectors.DefaultSelector() as pipes:
         os.set_blocking(process.stdin.fileno(), False)
         pipes.register(process.stdout, selectors.EVENT_READ)
-        if asked:
+        if unsent:
             pipes.register(process.stdin, selectors.EVENT_WRITE)
-        while not piece.endswith(b"\n"):
-            ready = [key.fileobj for key, _ in pipes.select(_LOOK_S)]
+        while not chunk.endswith(b"\n"):
+            ready = [key.fileobj for key, _ in pipes.select(_POLL_S)]
             if time.monotonic() > deadline:
-                raise TemplateProcessError(f"{_IT} did not answer within {wait_s:g} s and was stopped")
+                raise TemplateProcessError(f"{_SUBJECT} did not answer within {wait_s:g} s and was stopped")
             if not ready and process.poll() is not None:
                 return
             if process.stdin in ready:
-                asked = asked[os.write(process.stdin.fileno(), asked) :]
-                if not asked:
+                unsent = unsent[os.write(process.stdin.fileno(), unsent) :]
+                if not unsent:
                     pipes.unregister(process.stdin)
             if process.stdout in ready:
-                piece = os.read(process.stdout.fileno(), 2**16)
-                if not piece:
+                chunk = os.read(process.stdout.fileno(), 2**16)
+                if not chunk:
                     return
-                yield piece
+                yield chunk
 
 
-def _last_words(process: subprocess.Popen[bytes]) -> str:
+def _error_output(process: subprocess.Popen[bytes]) -> str:
     """What a process that died has written of it; where that is nothing, how it ended."""
     assert process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)  # others may hold the pipe open
@@ -235,27 +235,27 @@ def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
     ending = _ending(process)
     if ending == "SIGPROF":
         return TemplateError(f"it takes more than {limits.cpu_s:g} s of CPU time")
-    if ending in _FROM_OUTSIDE:
-        return TemplateProcessError(f"{_IT} was ended by {ending} while rendering; the next chat starts a new one")
+    if ending in _EXTERNAL_SIGNALS:
+        return TemplateProcessError(f"{_SUBJECT} was ended by {ending} while rendering; the next chat starts a new one")
     return TemplateError(f"the process that rendered it ended: {ending}")
 
 
 def _ending(process: subprocess.Popen[bytes]) -> str:
     try:
-        status = process.wait(_LOOK_S)
+        status = process.wait(_POLL_S)
     except subprocess.TimeoutExpired:
         return "it closed its pipes"
     return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
 
 
-_KNOWN: weakref.WeakSet[TemplateProcess] = weakref.WeakSet()
+_INSTANCES: weakref.WeakSet[TemplateProcess] = weakref.WeakSet()
 PROCESS = TemplateProcess()
 atexit.register(PROCESS.close)
 
 
 def _after_fork() -> None:
-    for process in list(_KNOWN):
-        process._forget()  # noqa: SLF001 - of this module
+    for process in list(_INSTANCES):
+        process._abandon()  # noqa: SLF001 - of this module
 
 
 if hasattr(os, "register_at_fork"):

@@ -20,9 +20,9 @@ import jinja2
 from workbench.prompts.jinja_environment import Refusal, environment, known
 from workbench.prompts.provenance import LOST, OTHER, TEMPLATE, Traced, marks_of, message_index, message_mark
 
-_KEPT_TEMPLATES = 32
+_CACHED_TEMPLATES = 32
 _RUNS = re.compile(r"(.)\1*", re.DOTALL)
-_OUR_OWN = frozenset({"role", "type"})
+_PROTOCOL_FIELDS = frozenset({"role", "type"})
 """Fields of a message, and of a part of its content, whose values are a few words of ours."""
 
 
@@ -37,7 +37,9 @@ def _marked(value: Any, mark: str) -> Any:
 
 def _message(message: Mapping[str, Any], mark: str) -> dict[Any, Any]:
     """A message, or a part of one, with that mark on all that is not ours."""
-    return {known(key): known(value) if key in _OUR_OWN else _field(value, mark) for key, value in message.items()}
+    return {
+        known(key): known(value) if key in _PROTOCOL_FIELDS else _field(value, mark) for key, value in message.items()
+    }
 
 
 def _field(value: Any, mark: str) -> Any:
@@ -45,20 +47,20 @@ def _field(value: Any, mark: str) -> Any:
     return [_message(part, mark) for part in value] if parts else _marked(value, mark)
 
 
-def _variables(given: Mapping[str, Any]) -> dict[str, Any]:
-    messages = [_message(message, message_mark(index)) for index, message in enumerate(given.get("messages") or [])]
-    tools = _marked(given.get("tools"), OTHER)
-    return {name: known(value) for name, value in given.items()} | {"messages": messages, "tools": tools}
+def _variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    messages = [_message(message, message_mark(index)) for index, message in enumerate(variables.get("messages") or [])]
+    tools = _marked(variables.get("tools"), OTHER)
+    return {name: known(value) for name, value in variables.items()} | {"messages": messages, "tools": tools}
 
 
 def _rendered(template: jinja2.Template, request: Mapping[str, Any]) -> dict[str, Any]:
-    limit, pieces, characters = request["max_characters"], [], 0
-    for piece in template.generate(_variables(request["variables"])):
-        pieces.append(piece)
-        characters += len(piece)
+    limit, parts, characters = request["max_characters"], [], 0
+    for part in template.generate(_variables(request["variables"])):
+        parts.append(part)
+        characters += len(part)
         if characters > limit:
             raise Refusal(f"it writes more than {limit:,} characters")
-    text, marks = "".join(map(str.__str__, pieces)), "".join(map(marks_of, pieces))
+    text, marks = "".join(map(str.__str__, parts)), "".join(map(marks_of, parts))
     text.encode()  # raises at half of a surrogate pair, which no tokenizer reads
     runs = [(run[0][0], *run.span()) for run in _RUNS.finditer(marks)]
     shown = {message_index(mark) for mark, start, end in runs if not text[start:end].isspace()} - {None}
@@ -101,7 +103,7 @@ def _limit(kind: str, limit: int) -> None:
 
 
 def _answers(requests: Iterator[str]) -> Iterator[dict[str, Any]]:
-    compiled = functools.lru_cache(_KEPT_TEMPLATES)(environment().from_string)
+    compiled = functools.lru_cache(_CACHED_TEMPLATES)(environment().from_string)
     yield {"ready": True}
     for line in requests:
         yield _answer(lambda request: _rendered(compiled(request["template"]), request), json.loads(line))

@@ -21,8 +21,8 @@ Turn: TypeAlias = dict[str, Any]
 """A message as templates take it: ``role``, ``content``, and what else its role has."""
 
 _MAX_TEMPLATE_CHARACTERS = 2**18
-_NOTHING = Rendering("", (), (), frozenset())
-_OF_ESCAPES = frozenset("&;%#=\\\"'/")
+_EMPTY = Rendering("", (), (), frozenset())
+_ESCAPE_CHARACTERS = frozenset("&;%#=\\\"'/")
 """What escapes write that was in no text before."""
 
 _PROBE_TOOL = {
@@ -106,11 +106,11 @@ class ChatTemplate:
             TemplateProcessError: the process that renders it failed.
         """
         folded = _without_system(turns)
-        ways = [turns, folded] if self.takes_system and folded != turns else [folded]
+        attempts = [turns, folded] if self.takes_system and folded != turns else [folded]
         errors = []
-        for way in ways:
+        for attempt in attempts:
             try:
-                return self._prompt(self._shaped(way), tools or None)
+                return self._prompt(self._shaped(attempt), tools or None)
             except (TemplateError, ValueError) as error:
                 errors.append(error)
         roles = [turn["role"] for turn in turns]
@@ -129,17 +129,17 @@ class ChatTemplate:
         """
         if not rendering.lost:
             return ()
-        text, lost = rendering.text, {place for span in rendering.lost for place in range(*span)}
+        text, lost = rendering.text, {index for span in rendering.lost for index in range(*span)}
         found = self._control_tokens.find(text, sorted([*rendering.own, *rendering.lost]))
         own = set(self._control_tokens.find(text, rendering.own))
         unsure = [span for span in found if span not in own]
         for start, end in unsure:
-            marks = {text[place] for place in range(start, end) if place in lost and not text[place].isalnum()}
-            if not marks - _OF_ESCAPES - set(request):
+            marks = {text[index] for index in range(start, end) if index in lost and not text[index].isalnum()}
+            if not marks - _ESCAPE_CHARACTERS - set(request):
                 raise TemplateError(
                     f"it is unclear whether {text[start:end]!r} in its output is its own or from a message"
                 )
-        return [(place, place + 1) for span in unsure for place in range(*span) if place in lost]
+        return [(index, index + 1) for span in unsure for index in range(*span) if index in lost]
 
     def _shaped(self, turns: Sequence[Turn]) -> list[Turn]:
         """The turns with contents of the form that the template takes."""
@@ -153,7 +153,7 @@ class ChatTemplate:
         try:
             return self._render(turns, tools)
         except TemplateError:
-            return _NOTHING
+            return _EMPTY
 
     def _render(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None) -> Rendering:
         source = self.sources.get("tool_use") if tools else None

@@ -49,7 +49,7 @@ def native_turns(
     return turns
 
 
-def worded_turns(
+def text_turns(
     messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax, field: str, *, reads_images: bool = False
 ) -> list[Turn]:
     """The turns for a template that knows no tools.
@@ -61,8 +61,8 @@ def worded_turns(
     for index, message in enumerate(messages):
         turn = _turn(message, f"{field}[{index}]", reads_images=reads_images)
         if isinstance(message, CompletionMessage) and message.tool_calls:
-            written = calls_text(_calls(message, f"{field}[{index}]"), syntax)
-            turn["content"] = f"{turn['content']}\n{written}" if turn["content"] else written
+            call_text = calls_text(_calls(message, f"{field}[{index}]"), syntax)
+            turn["content"] = f"{turn['content']}\n{call_text}" if turn["content"] else call_text
         if isinstance(message, ToolResponseMessage):
             turn = {"role": "user", "content": result_text(turn["name"], turn["content"])}
             if index and isinstance(messages[index - 1], ToolResponseMessage):
@@ -73,10 +73,10 @@ def worded_turns(
         turns.append(turn)
     if not tools:
         return turns
-    told = instructions(tools, syntax)
+    instruction_text = instructions(tools, syntax)
     if turns[0]["role"] == "system":
-        return [{"role": "system", "content": f"{turns[0]['content']}\n\n{told}"}, *turns[1:]]
-    return [{"role": "system", "content": told}, *turns]
+        return [{"role": "system", "content": f"{turns[0]['content']}\n\n{instruction_text}"}, *turns[1:]]
+    return [{"role": "system", "content": instruction_text}, *turns]
 
 
 def _turn(message: Message, field: str, *, reads_images: bool) -> Turn:
@@ -95,34 +95,34 @@ def _turn(message: Message, field: str, *, reads_images: bool) -> Turn:
 
 def _user_content(message: UserMessage, field: str, *, reads_images: bool) -> str | list[dict[str, str]]:
     """A text, or where there are images to be read, a list of parts as templates for them take it."""
-    pieces = [(piece, f"{field}.content") for piece in _pieces(message.content)]
+    contents = [(content, f"{field}.content") for content in _contents(message.content)]
     if message.context is not None:
-        pieces += [("\n", field), *((piece, f"{field}.context") for piece in _pieces(message.context))]
+        contents += [("\n", field), *((content, f"{field}.context") for content in _contents(message.context))]
     parts: list[dict[str, str]] = []
-    for piece, place in pieces:
-        if reads_images and isinstance(piece, ImageMedia):
+    for content, path in contents:
+        if reads_images and isinstance(content, ImageMedia):
             parts.append({"type": "image"})
         elif parts and "text" in parts[-1]:
-            parts[-1]["text"] += plain_text(piece, place)
+            parts[-1]["text"] += plain_text(content, path)
         else:
-            parts.append({"type": "text", "text": plain_text(piece, place)})
+            parts.append({"type": "text", "text": plain_text(content, path)})
     if any(part["type"] == "image" for part in parts):
         return parts
     return "".join(part["text"] for part in parts)
 
 
-def _pieces(content: InterleavedTextMedia) -> list[str | ImageMedia]:
+def _contents(content: InterleavedTextMedia) -> list[str | ImageMedia]:
     return content if isinstance(content, list) else [content]
 
 
 def _calls(message: CompletionMessage, field: str) -> list[Call]:
     calls = []
     for index, call in enumerate(message.tool_calls):
-        place = f"{field}.tool_calls[{index}]"
+        path = f"{field}.tool_calls[{index}]"
         if not isinstance(call, ToolCall):
-            raise InvalidRequestError(place, call, "a ToolCall")
-        name = valid_unicode(str(call.tool_name), f"{place}.tool_name")
-        calls.append((name, plain_json(call.arguments, f"{place}.arguments")))
+            raise InvalidRequestError(path, call, "a ToolCall")
+        name = valid_unicode(str(call.tool_name), f"{path}.tool_name")
+        calls.append((name, plain_json(call.arguments, f"{path}.arguments")))
     return calls
 
 

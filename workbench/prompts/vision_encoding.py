@@ -70,9 +70,9 @@ class VisionEncoder(PromptEncoder):
         self._sources = sources
 
     def text_prompt(self, content: InterleavedTextMedia, field: str = "content") -> EncodedPrompt:
-        for _, where in _images_of(content, field):
+        for _, path in _images_of(content, field):
             allowed = "text: a completion cannot read images; use `chat_completion`"
-            raise UnsupportedContentError(where, "an image", allowed)
+            raise UnsupportedContentError(path, "an image", allowed)
         return super().text_prompt(content, field)
 
     def chat_prompt(
@@ -92,38 +92,38 @@ class VisionEncoder(PromptEncoder):
         if len(images) > MAX_IMAGES:
             raise InvalidRequestError(field, f"{len(images)} images", f"a conversation of at most {MAX_IMAGES} images")
         prompt = super().chat_prompt(messages, tools, tool_prompt_format, field)
-        places = [
+        positions = [
             index
             for index, (token_id, is_control) in enumerate(zip(prompt.token_ids, prompt.is_control, strict=True))
             if is_control and token_id == self._reader.token_id
         ]
-        if len(places) != len(images):
-            allowed = f"as many images as the chat template of {self._name} shows: {len(places)}"
+        if len(positions) != len(images):
+            allowed = f"as many images as the chat template of {self._name} shows: {len(positions)}"
             raise UnsupportedContentError(field, f"{len(images)} images", allowed)
-        return self._with_images(prompt, list(zip(places, images, strict=True)), field)
+        return self._with_images(prompt, list(zip(positions, images, strict=True)), field)
 
     def _with_images(
-        self, prompt: EncodedPrompt, places: list[tuple[int, tuple[ImageMedia, str]]], field: str
+        self, prompt: EncodedPrompt, positions: list[tuple[int, tuple[ImageMedia, str]]], field: str
     ) -> EncodedPrompt:
         """The prompt with what the processor puts in each place."""
         token_ids: list[int] = []
         is_control: list[bool] = []
-        placed: list[Any] = []
+        encoded_images: list[Any] = []
         done = 0
-        for place, (media, where) in places:
-            token_ids += prompt.token_ids[done:place]
-            is_control += prompt.is_control[done:place]
-            image = self._reader.read(open_image(media, where, self._sources), where)
-            placed.append(image.placed_at(len(token_ids)))
+        for position, (media, path) in positions:
+            token_ids += prompt.token_ids[done:position]
+            is_control += prompt.is_control[done:position]
+            image = self._reader.read(open_image(media, path, self._sources), path)
+            encoded_images.append(image.placed_at(len(token_ids)))
             token_ids += image.token_ids
             is_control += [True] * len(image.token_ids)
-            done = place + 1
+            done = position + 1
             # Before the next is opened: pixels are large, and the first few images may fill the context.
             if self._context_length is not None and len(token_ids) >= self._context_length:
                 raise ContextLengthError(len(token_ids) + len(prompt.token_ids) - done, self._context_length, field)
         token_ids += prompt.token_ids[done:]
         is_control += prompt.is_control[done:]
-        return EncodedPrompt(prompt.text, tuple(token_ids), tuple(is_control), tuple(placed))
+        return EncodedPrompt(prompt.text, tuple(token_ids), tuple(is_control), tuple(encoded_images))
 
 
 def _images(messages: Sequence[Message], field: str) -> Iterator[tuple[ImageMedia, str]]:
@@ -131,10 +131,10 @@ def _images(messages: Sequence[Message], field: str) -> Iterator[tuple[ImageMedi
     for index, message in enumerate(messages):
         for name in ("content", "context"):
             content = getattr(message, name, None)
-            for media, where in _images_of(content, f"{field}[{index}].{name}"):
+            for media, path in _images_of(content, f"{field}[{index}].{name}"):
                 if not isinstance(message, UserMessage):
-                    raise UnsupportedContentError(where, "an image", "text: only user messages can contain images")
-                yield media, where
+                    raise UnsupportedContentError(path, "an image", "text: only user messages can contain images")
+                yield media, path
 
 
 def _images_of(content: InterleavedTextMedia | None, field: str) -> Iterator[tuple[ImageMedia, str]]:

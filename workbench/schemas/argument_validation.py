@@ -11,7 +11,7 @@ from jsonschema.exceptions import best_match
 from workbench.schemas.documents import Schema
 from workbench.schemas.patterns import matches
 
-_MOST_SHOWN = 200
+_MAX_CHARACTERS = 200
 """Characters of a reason."""
 
 
@@ -34,8 +34,8 @@ class ArgumentValidator:
         error = best_match(self._validator.iter_errors(value))
         if error is None:
             return None
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
-        return f"{_shortened(path + place)}: {_shortened(error.message)}"
+        location = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+        return f"{_shortened(path + location)}: {_shortened(error.message)}"
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -74,4 +74,4 @@ _Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."

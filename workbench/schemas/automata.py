@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 MAX_STATES = 4_000
-_KEPT = 2_000
-_LOOKED_BACK = 64
+_MAX_CACHED = 2_000
+_LOOK_BACK = 64
 """Characters by which a text may be longer than one that was asked for before, to go on from there."""
 MAX_LENGTH = 96
 """Characters that a text may still lack."""
 
-_TRIED = " ".join(string.ascii_lowercase + string.digits + string.ascii_uppercase + string.punctuation) + "é年😀\t\n"
+_CANDIDATES = (
+    " ".join(string.ascii_lowercase + string.digits + string.ascii_uppercase + string.punctuation) + "é年😀\t\n"
+)
 """Characters that are written where a class leaves the choice, the first that it has."""
 
 Class = Callable[[str], bool]
@@ -50,9 +52,9 @@ class Automaton:
     _reaching: list[frozenset[int]] = field(default_factory=list)
     """By how many characters are lacking, the states from which as many lead to the end."""
 
-    def endings(self, begun: str) -> Iterator[str]:
+    def endings(self, prefix: str) -> Iterator[str]:
         """Return what may follow a text so that all of it matches, one of each length, the shortest first."""
-        states = self._after(begun)
+        states = self._after(prefix)
         if not states:
             return
         for length in range(MAX_LENGTH):
@@ -60,17 +62,17 @@ class Automaton:
             if states & reaching[length]:
                 yield self._written(states, reaching[: length + 1])
 
-    def _after(self, begun: str) -> frozenset[int]:
+    def _after(self, prefix: str) -> frozenset[int]:
         """The states after a text."""
-        longest = range(len(begun), max(0, len(begun) - _LOOKED_BACK), -1)
-        known = next((end for end in longest if begun[:end] in self._known), 0)
-        found = set(self._known[begun[:known]]) if known else self._closed({self.part.first})
-        for character in begun[known:]:
-            found = self._closed({to for state in found for fits, to in self.edges[state] if fits(character)})
-        if len(self._known) > _KEPT:
+        longest = range(len(prefix), max(0, len(prefix) - _LOOK_BACK), -1)
+        known = next((end for end in longest if prefix[:end] in self._known), 0)
+        found = set(self._known[prefix[:known]]) if known else self._closed({self.part.first})
+        for character in prefix[known:]:
+            found = self._closed({target for state in found for fits, target in self.edges[state] if fits(character)})
+        if len(self._known) > _MAX_CACHED:
             self._known.clear()
-        self._known[begun] = frozenset(found)
-        return self._known[begun]
+        self._known[prefix] = frozenset(found)
+        return self._known[prefix]
 
     def _reach(self, length: int) -> list[frozenset[int]]:
         if not self._reaching:
@@ -78,25 +80,25 @@ class Automaton:
             self._reaching.append(frozenset(one for one in range(len(self.silent)) if last in self._closed({one})))
         while len(self._reaching) <= length:
             goal = self._reaching[-1]
-            direct = {one for one in range(len(self.edges)) if any(to in goal for _, to in self.edges[one])}
+            direct = {one for one in range(len(self.edges)) if any(target in goal for _, target in self.edges[one])}
             self._reaching.append(frozenset(one for one in range(len(self.silent)) if self._closed({one}) & direct))
         return self._reaching
 
     def _written(self, states: AbstractSet[int], reaching: list[frozenset[int]]) -> str:
         text = ""
         for goal in reversed(reaching[:-1]):
-            fits = next(fits for state in states for fits, to in self.edges[state] if to in goal)
-            text += next((one for one in _TRIED if fits(one)), "a")
-            states = self._closed({to for state in states for fits, to in self.edges[state] if fits(text[-1])})
+            fits = next(fits for state in states for fits, target in self.edges[state] if target in goal)
+            text += next((one for one in _CANDIDATES if fits(one)), "a")
+            states = self._closed({target for state in states for fits, target in self.edges[state] if fits(text[-1])})
         return text
 
     def _closed(self, states: set[int]) -> set[int]:
         found, waiting = set(states), list(states)
         while waiting:
-            for to in self.silent[waiting.pop()]:
-                if to not in found:
-                    found.add(to)
-                    waiting.append(to)
+            for target in self.silent[waiting.pop()]:
+                if target not in found:
+                    found.add(target)
+                    waiting.append(target)
         return found
 
 
@@ -131,12 +133,12 @@ class _Reader:
     def __init__(self, pattern: str, *, searched: bool) -> None:
         self._pattern = pattern
         self._searched = searched
-        self._at = 0
+        self._position = 0
         self._made = Automaton()
 
     def read(self) -> Automaton:
         part = self._choice(outermost=True)
-        if self._at < len(self._pattern):
+        if self._position < len(self._pattern):
             raise UnknownPatternError(self._pattern)
         self._made.part = part
         return self._made
@@ -149,11 +151,11 @@ class _Reader:
         return len(self._made.silent) - 1
 
     def _next(self) -> str:
-        return self._pattern[self._at : self._at + 1]
+        return self._pattern[self._position : self._position + 1]
 
-    def _took(self, text: str) -> bool:
-        found = self._pattern.startswith(text, self._at)
-        self._at += len(text) * found
+    def _accept(self, text: str) -> bool:
+        found = self._pattern.startswith(text, self._position)
+        self._position += len(text) * found
         return found
 
     def _choice(self, *, outermost: bool = False) -> _Part:
@@ -162,37 +164,37 @@ class _Reader:
             branch = self._row(outermost=outermost)
             self._made.silent[whole.first].append(branch.first)
             self._made.silent[branch.last].append(whole.last)
-            if not self._took("|"):
+            if not self._accept("|"):
                 return whole
 
     def _row(self, *, outermost: bool) -> _Part:
         row = _Part(state := self._state(), state)
         is_open = outermost and self._searched
-        if not (self._took("^") or self._took("\\A")) and is_open:
+        if not (self._accept("^") or self._accept("\\A")) and is_open:
             row.last = self._repeated(lambda: self._one(lambda _: True), 0, None, row.last)
         while self._next() not in ("", "|", ")"):
-            if self._took("$"):
+            if self._accept("$"):
                 if not outermost or self._next() not in ("", "|"):
                     raise UnknownPatternError(self._pattern)
                 return row
-            start = self._at
+            start = self._position
             part = self._atom()
-            end = self._at
+            end = self._position
             least, most = self._count()
-            after = self._at
+            after = self._position
             if (least, most) == (1, 1):
                 self._made.silent[row.last].append(part.first)
                 row.last = part.last
                 continue
 
             def again(start: int = start, end: int = end) -> _Part:
-                self._at = start
+                self._position = start
                 part = self._atom()
-                assert self._at == end
+                assert self._position == end
                 return part
 
             row.last = self._repeated(again, least, most, row.last)
-            self._at = after
+            self._position = after
         if is_open:
             row.last = self._repeated(lambda: self._one(lambda _: True), 0, None, row.last)
         return row
@@ -221,15 +223,15 @@ class _Reader:
         found: tuple[int, int | None] = (1, 1)
         if self._next() in counts and self._next():
             found = counts[self._next()]
-            self._at += 1
+            self._position += 1
         elif self._next() == "{":
-            end = self._pattern.index("}", self._at)
-            low, comma, high = self._pattern[self._at + 1 : end].partition(",")
+            end = self._pattern.index("}", self._position)
+            low, comma, high = self._pattern[self._position + 1 : end].partition(",")
             found = (int(low or 0), int(high) if high else None if comma else int(low))
-            self._at = end + 1
+            self._position = end + 1
         else:
             return found
-        self._took("?")  # lazy or not, the texts are the same
+        self._accept("?")  # lazy or not, the texts are the same
         return found
 
     def _one(self, fits: Class) -> _Part:
@@ -238,16 +240,16 @@ class _Reader:
         return part
 
     def _atom(self) -> _Part:
-        if self._took("("):
-            if self._next() == "?" and not self._took("?:"):
+        if self._accept("("):
+            if self._next() == "?" and not self._accept("?:"):
                 raise UnknownPatternError(self._pattern)
             part = self._choice()
-            if not self._took(")"):
+            if not self._accept(")"):
                 raise UnknownPatternError(self._pattern)
             return part
-        if self._took("."):
+        if self._accept("."):
             return self._one(_any)
-        if self._took("["):
+        if self._accept("["):
             return self._one(self._class())
         if self._next() in "*+?{^$":
             raise UnknownPatternError(self._pattern)
@@ -255,12 +257,12 @@ class _Reader:
 
     def _character(self) -> Class:
         """One character or class that stands outside of brackets."""
-        if not self._took("\\"):
+        if not self._accept("\\"):
             character = self._next()
-            self._at += 1
+            self._position += 1
             return lambda one: one == character
         letter = self._next()
-        self._at += 1
+        self._position += 1
         if letter.lower() in _ESCAPED:
             fits = _ESCAPED[letter.lower()]
             return fits if letter.islower() else lambda one: not fits(one)
@@ -270,21 +272,21 @@ class _Reader:
         return lambda one: one == plain
 
     def _class(self) -> Class:
-        negative = self._took("^")
+        negative = self._accept("^")
         parts: list[Class] = []
         for index in itertools.count():
             if self._next() == "]" and index:
                 break
             if self._next() == "[":
                 raise UnknownPatternError(self._pattern)
-            literal = self._pattern[self._at + (self._next() == "\\")]
+            literal = self._pattern[self._position + (self._next() == "\\")]
             part = self._character()
-            if self._next() == "-" and self._pattern[self._at + 1] != "]" and part(literal):
-                self._at += 1
-                high = self._pattern[self._at + (self._next() == "\\")]
+            if self._next() == "-" and self._pattern[self._position + 1] != "]" and part(literal):
+                self._position += 1
+                high = self._pattern[self._position + (self._next() == "\\")]
                 self._character()
                 parts.append(lambda one, low=literal, high=high: low <= one <= high)  # type: ignore[misc]
             else:
                 parts.append(part)
-        self._at += 1
+        self._position += 1
         return lambda one: any(fits(one) for fits in parts) != negative

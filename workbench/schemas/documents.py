@@ -149,7 +149,7 @@ class Document:
         if "$ref" in schema:
             yield self.target(schema["$ref"])
         for key in IN_PLACE:
-            yield from _held(schema, key)
+            yield from _children(schema, key)
 
 
 @lru_cache(maxsize=256)
@@ -166,15 +166,15 @@ def _schema_error(text: str) -> SchemaError | None:
     return None
 
 
-def _held(schema: dict[str, Any], key: str) -> Iterator[Schema]:
+def _children(schema: dict[str, Any], key: str) -> Iterator[Schema]:
     """The schemas that stand in a keyword."""
     if key in schema and key in ONE:
         yield schema[key]
     elif key in LISTS:
         yield from schema.get(key, ())
     elif key in BY_NAME:
-        held: Mapping[str, Schema] = schema.get(key, {})
-        yield from held.values()
+        by_name: Mapping[str, Schema] = schema.get(key, {})
+        yield from by_name.values()
 
 
 def _subschemas(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -185,4 +185,4 @@ def _subschemas(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if isinstance(schema, dict):
             yield schema
             for key in (*ONE, *LISTS, *BY_NAME):
-                waiting += _held(schema, key)
+                waiting += _children(schema, key)

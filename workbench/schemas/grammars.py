@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|, |: |[\[\]{}]|[^"\[\]{},: ]+|.', re.DOTALL)
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|, |: |[\[\]{}]|[^"\[\]{},: ]+|.', re.DOTALL)
 """Pieces that a value is written in: what a constant and a rule have in common is then cut alike."""
 
 
@@ -163,7 +163,7 @@ def _written(body: Sequence[Symbol], lengths: dict[str, float]) -> str:
     for symbol in body:
         match symbol:
             case Text(text):
-                parts += map(_quoted, _PIECES.findall(text))
+                parts += map(_quoted, _TOKENS.findall(text))
             case Rule(name):
                 parts.append(name)
             case Leaf(lark):

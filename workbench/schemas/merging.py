@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from workbench.schemas.documents import Schema
 from workbench.schemas.negation import EXCLUDED, FOREIGN, FRACTION
-from workbench.schemas.nodes import Numbers, Place, Texts
+from workbench.schemas.nodes import Location, Numbers, Texts
 from workbench.schemas.numbers import Bounds, exact
 from workbench.schemas.patterns import matches
 
@@ -33,7 +33,7 @@ def _same(value: Any, other: Any) -> bool:
     return bool(value == other)
 
 
-def place_of(schemas: Iterator[Schema] | Sequence[Schema]) -> Place:
+def location_of(schemas: Iterator[Schema] | Sequence[Schema]) -> Location:
     """A place of these schemas, without those that say nothing."""
     parts = [schema for schema in schemas if schema is not True and schema != {}]
     return (False,) if any(part is False for part in parts) else tuple(parts)

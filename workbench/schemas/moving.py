@@ -14,12 +14,12 @@ def pointed(name: str) -> str:
     return quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
 
 
-def moved(schema: dict[str, Any], place: str) -> dict[str, Any]:
+def moved(schema: dict[str, Any], location: str) -> dict[str, Any]:
     """Return a copy of a document whose references lead to the same parts when it stands at ``place`` in another."""
 
     def follow(part: dict[str, Any]) -> dict[str, Any]:
         reference = part.get("$ref", "")
-        return part | {"$ref": place + reference[1:]} if reference == "#" or reference.startswith("#/") else part
+        return part | {"$ref": location + reference[1:]} if reference == "#" or reference.startswith("#/") else part
 
     copy: dict[str, Any] = changed(schema, follow)
     return copy

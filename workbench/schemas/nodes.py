@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from workbench.schemas.documents import Schema
 from workbench.schemas.numbers import Bounds
 
-Place: TypeAlias = tuple[Schema, ...]
+Location: TypeAlias = tuple[Schema, ...]
 """The schemas that a value has to fit, all of them; none is any value."""
 
 
@@ -47,13 +47,13 @@ class Texts:
 class Items:
     """Arrays."""
 
-    first: tuple[Place, ...] = ()
+    first: tuple[Location, ...] = ()
     """The places of the first items."""
-    rest: Place = ()
+    rest: Location = ()
     fewest: int = 0
     most: int | None = None
     unique: bool = False
-    contains: Place | None = None
+    contains: Location | None = None
     """What some of the items fit."""
     contained: tuple[int, int | None] = (1, None)
     """How many of them, at least and at most."""
@@ -64,7 +64,7 @@ class Names:
     """Names of members that are not named in the schema."""
 
     texts: Texts
-    place: Place
+    location: Location
     """What stands behind them."""
 
 
@@ -72,7 +72,7 @@ class Names:
 class Members:
     """Objects."""
 
-    named: Mapping[str, Place] = field(default_factory=dict)
+    named: Mapping[str, Location] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     more: tuple[Names, ...] = ()
     fewest: int = 0

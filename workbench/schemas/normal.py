@@ -19,14 +19,14 @@ from workbench.schemas.merging import (
     counts,
     is_among,
     item,
+    location_of,
     member,
     more_parts,
     numbers,
-    place_of,
     texts,
 )
 from workbench.schemas.negation import EXCLUDED, FOREIGN, FRACTION, TYPES, CannotNegateError, negated
-from workbench.schemas.nodes import Items, Members, Names, Node, Numbers, Place, Texts, Values
+from workbench.schemas.nodes import Items, Location, Members, Names, Node, Numbers, Texts, Values
 from workbench.schemas.numbers import integer_regex, number_regex
 from workbench.schemas.patterns import matches
 
@@ -53,19 +53,19 @@ class Normaliser:
         self.unenforced: set[str] = set()
         """Keywords that only a look at the whole answer can judge."""
 
-    def nodes(self, place: Place) -> list[Node]:
+    def nodes(self, location: Location) -> list[Node]:
         """Return what may stand there; nothing where no value fits."""
-        return [node for alternative in self._all(place) for node in self._typed(alternative)]
+        return [node for alternative in self._all(location) for node in self._typed(alternative)]
 
-    def is_empty(self, place: Place, depth: int = _LOOK_AHEAD) -> bool:
+    def is_empty(self, location: Location, depth: int = _LOOK_AHEAD) -> bool:
         """Whether it is certain that no value fits."""
-        if not place:
+        if not location:
             return False
-        return all(self._is_impossible(node, depth) for node in self.nodes(place))
+        return all(self._is_impossible(node, depth) for node in self.nodes(location))
 
-    def finite(self, place: Place) -> list[Any] | None:
+    def finite(self, location: Location) -> list[Any] | None:
         """Return the values that fit, each once, where they are few and known; else None."""
-        nodes = self.nodes(place) if place else [Texts()]
+        nodes = self.nodes(location) if location else [Texts()]
         if not all(isinstance(node, Values) for node in nodes):
             return None
         values = [value for node in nodes if isinstance(node, Values) for value in node.values]
@@ -203,7 +203,7 @@ class Normaliser:
         own = [one for one in alternative if one.keys() & _OF_ARRAYS]
         self._check_excluded(alternative, list)
         length = max((len(one.get("prefixItems", ())) for one in own), default=0)
-        first = tuple(place_of(item(one, index) for one in own) for index in range(length))
+        first = tuple(location_of(item(one, index) for one in own) for index in range(length))
         fewest, most = counts(own, "minItems", "maxItems")
         if length and fewest <= length and not any("items" in one for one in own):
             most = length if most is None else min(most, length)  # what is not spoken of is left out
@@ -213,7 +213,7 @@ class Normaliser:
             contains = []
         node = Items(
             first,
-            place_of(one["items"] for one in own if "items" in one),
+            location_of(one["items"] for one in own if "items" in one),
             fewest,
             most,
             any(one.get("uniqueItems") for one in own),
@@ -225,11 +225,13 @@ class Normaliser:
         rest = node.rest
         if most is not None:
             try:
-                rest = place_of((*rest, {"anyOf": negated(contains, self.document) or [False]}))
+                rest = location_of((*rest, {"anyOf": negated(contains, self.document) or [False]}))
             except CannotNegateError:
                 self.unenforced.add("maxContains")
         counted = (own.get("minContains", 1), most)
-        return Items(node.first, rest, node.fewest, node.most, node.unique, place_of((*node.rest, contains)), counted)
+        return Items(
+            node.first, rest, node.fewest, node.most, node.unique, location_of((*node.rest, contains)), counted
+        )
 
     def _members(self, alternative: Alternative) -> Members:
         own = [one for one in alternative if one.keys() & _OF_OBJECTS]
@@ -246,7 +248,7 @@ class Normaliser:
         if is_open:
             names |= dict.fromkeys(known)
         more = self._more(own, [node for node in texts if isinstance(node, Texts)], tuple(names), is_open=is_open)
-        named = {name: place_of(member(one, name) for one in own) for name in names}
+        named = {name: location_of(member(one, name) for one in own) for name in names}
         for name in named:
             if any(not self.validator.fits(name, one) for one in fitting):
                 named[name] = (False,)
@@ -263,8 +265,8 @@ class Normaliser:
             )
         for chosen in itertools.product((False, True), repeat=len(patterns)):
             matched = tuple(itertools.compress(patterns, chosen))
-            place = place_of([part for one in own for part in more_parts(one, matched)])
-            if place == (False,) or not (matched or is_open):
+            location = location_of([part for one in own for part in more_parts(one, matched)])
+            if location == (False,) or not (matched or is_open):
                 continue
             foreign = tuple(pattern for pattern in patterns if pattern not in matched)
             for text in texts:
@@ -275,7 +277,7 @@ class Normaliser:
                         foreign=(*text.foreign, *foreign),
                         excluded=(*text.excluded, *names),
                     ),
-                    place,
+                    location,
                 )
 
     def _check_excluded(self, alternative: Alternative, kind: type) -> None:
@@ -291,15 +293,15 @@ class Normaliser:
             case Texts():
                 return node.longest is not None and node.shortest > node.longest
             case Items():
-                places = [*node.first[: node.fewest], *([node.rest] if node.fewest > len(node.first) else [])]
-                return (node.most is not None and node.fewest > node.most) or self._has_empty(places, depth)
+                locations = [*node.first[: node.fewest], *([node.rest] if node.fewest > len(node.first) else [])]
+                return (node.most is not None and node.fewest > node.most) or self._has_empty(locations, depth)
             case Members():
-                places = [node.named[name] for name in node.required]
-                return (node.most is not None and node.fewest > node.most) or self._has_empty(places, depth)
+                locations = [node.named[name] for name in node.required]
+                return (node.most is not None and node.fewest > node.most) or self._has_empty(locations, depth)
         return False
 
-    def _has_empty(self, places: list[Place], depth: int) -> bool:
-        return any(place == (False,) or (depth > 0 and self.is_empty(place, depth - 1)) for place in places)
+    def _has_empty(self, locations: list[Location], depth: int) -> bool:
+        return any(location == (False,) or (depth > 0 and self.is_empty(location, depth - 1)) for location in locations)
 
 
 _OF_ARRAYS = frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"})

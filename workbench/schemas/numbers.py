@@ -16,7 +16,7 @@ from functools import lru_cache
 MOST = 10**15 - 1
 """The largest whole number where a schema gives no bound."""
 
-_KEPT = 256
+_MAX_CACHED = 256
 """Expressions."""
 
 _DIGITS = ((10**6, 9), (10**10, 5))
@@ -71,20 +71,20 @@ def exact(number: float) -> Fraction:
     return Fraction(number) if isinstance(number, int) or number.is_integer() else Fraction(Decimal(repr(number)))
 
 
-@lru_cache(_KEPT)
+@lru_cache(_MAX_CACHED)
 def integer_regex(bounds: Bounds) -> str | None:
     """Whole numbers within the bounds; None where there are none."""
     return _either(_whole(*bounds.whole()))
 
 
-@lru_cache(_KEPT)
+@lru_cache(_MAX_CACHED)
 def number_regex(bounds: Bounds) -> str | None:
     """Numbers within the bounds, whole or with a point, without an exponent; None where there are none."""
     branches = [*_whole(*bounds.whole()), *_pointed(bounds)]
     return _either([*branches, *(f"-{branch}" for branch in _pointed(bounds.mirrored(), without_zero=True))])
 
 
-@lru_cache(_KEPT)
+@lru_cache(_MAX_CACHED)
 def pointed_regex(bounds: Bounds) -> str | None:
     """Numbers within the bounds that are not whole."""
     branches = [*_pointed(bounds, fraction_only=True)]

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-_KNOWN = 256
+_MAX_CACHED = 256
 """Patterns that are kept compiled."""
 
 _ANCHORED = re.compile(r"(\^?)((?:[^\\^$|()\[\]]|\\.|\[\^?\]?(?:[^\\\]]|\\.)*\]|\((?!\?[^:])|\)|\|)*)(\$?)", re.DOTALL)
@@ -21,7 +21,7 @@ _ASCII = {"d": "0-9", "w": "A-Za-z0-9_", "s": r" \t\n\r\f\v"}
 _CLASS = re.compile(r"\[\^?\]?(?:[^\\\]]|\\.)*\]|\\.", re.DOTALL)
 
 
-@lru_cache(_KNOWN)
+@lru_cache(_MAX_CACHED)
 def fault(pattern: str) -> str:
     """What is wrong with a pattern; empty where it can be enforced and checked."""
     from llguidance import LLMatcher
@@ -32,13 +32,13 @@ def fault(pattern: str) -> str:
 def matches(pattern: str, text: str) -> bool:
     """Whether the pattern is found in the text, as JSON schema has it."""
     expression = whole(pattern)
-    shown = json.dumps(text, ensure_ascii=False) if expression is None else text
+    json_text = json.dumps(text, ensure_ascii=False) if expression is None else text
     matcher = _matcher(pattern).deep_copy()
-    quoted = list(shown.encode())
+    quoted = list(json_text.encode())
     return bool(matcher.try_consume_tokens(quoted) == len(quoted) and matcher.is_accepting())
 
 
-@lru_cache(_KNOWN)
+@lru_cache(_MAX_CACHED)
 def whole(pattern: str) -> str | None:
     """The pattern as one that matches a whole text without escapes; None where its anchors stand elsewhere."""
     found = _ANCHORED.fullmatch(pattern)
@@ -75,7 +75,7 @@ def _grammar(pattern: str) -> str:
     return str(LLMatcher.grammar_from_json_schema({"type": "string", "pattern": pattern}))
 
 
-@lru_cache(_KNOWN)
+@lru_cache(_MAX_CACHED)
 def _matcher(pattern: str) -> Any:
     from llguidance import LLMatcher
 

@@ -16,7 +16,7 @@ from typing import Any
 from workbench.schemas.documents import Document
 from workbench.schemas.grammars import Body, Many, Rule, Rules, Symbol, Text
 from workbench.schemas.leaves import Leaves
-from workbench.schemas.nodes import Items, Members, Names, Node, Numbers, Place, Texts, Values
+from workbench.schemas.nodes import Items, Location, Members, Names, Node, Numbers, Texts, Values
 from workbench.schemas.normal import Normaliser
 
 MAX_RULES = 20_000
@@ -91,28 +91,28 @@ class _Values:
         self._normaliser = normaliser
         self._document: Document = normaliser.document
         self._leaves = Leaves(writer.rules, normaliser, writer.limits.characters)
-        self._known: dict[str, Rule] = {}
-        self._waiting: list[tuple[Rule, Place, int]] = []
+        self._cached: dict[str, Rule] = {}
+        self._pending: list[tuple[Rule, Location, int]] = []
         """Places whose rules are still to be written; not by recursion, for they may refer to each other in a chain."""
 
-    def rule(self, place: Place, depth: int | None = None) -> Rule:
+    def rule(self, location: Location, depth: int | None = None) -> Rule:
         """The rule of a place; ``depth`` is how many brackets a value of any type may still open."""
         depth = self._limits.any_depth if depth is None else depth
-        key = json.dumps([*place, depth if not place else None])
-        if key not in self._known:
-            self._known[key] = self._new()
-            self._waiting.append((self._known[key], place, self._limits.any_depth if place else depth))
-        return self._known[key]
+        key = json.dumps([*location, depth if not location else None])
+        if key not in self._cached:
+            self._cached[key] = self._new()
+            self._pending.append((self._cached[key], location, self._limits.any_depth if location else depth))
+        return self._cached[key]
 
     def whole(self) -> Rule:
         """The rule of the document."""
         return self._finished(self.rule((self._document.root,)))
 
     def _finished(self, rule: Rule) -> Rule:
-        while self._waiting:
-            later, place, depth = self._waiting.pop()
-            nodes = self._normaliser.nodes(place) if place else list(_anything(depth))
-            inside = depth if place else depth - 1
+        while self._pending:
+            later, location, depth = self._pending.pop()
+            nodes = self._normaliser.nodes(location) if location else list(_anything(depth))
+            inside = depth if location else depth - 1
             self._rules.set(later, [body for node in nodes for body in self._bodies(node, inside)])
         return rule
 
@@ -220,7 +220,7 @@ class _Values:
 
     def _members(self, node: Members, separator: str, depth: int | None = None) -> Rule:
         """The members in the order of the schema, then those that it does not name; ``separator`` follows names."""
-        named = {name: place for name, place in node.named.items() if place != (False,)}
+        named = {name: location for name, location in node.named.items() if location != (False,)}
         if node.required - named.keys():
             return self._rules.of([])
         more = self._more(node.more, depth)
@@ -232,14 +232,14 @@ class _Values:
         if (len(named) + 1) * (cap + 1) > MAX_COUNTED:
             self._document.refuse({"minProperties": fewest, "maxProperties": most}, "a schema with smaller counts")
         after = self._tails(more, fewest, most, cap)
-        for name, place in reversed(named.items()):
+        for name, location in reversed(named.items()):
             key = f"{name}=" if separator == "=" else f"{json.dumps(name, ensure_ascii=False)}: "
             before = []
             for count in range(cap + 1):
                 bodies: list[Body] = [] if name in node.required else [(after[count],)]
                 if most is None or count < cap:
                     comma = (Text(", "),) if count else ()
-                    bodies.append((*comma, Text(key), self.rule(place, depth), after[min(count + 1, cap)]))
+                    bodies.append((*comma, Text(key), self.rule(location, depth), after[min(count + 1, cap)]))
                 before.append(self._rules.of(bodies))
             after = before
         return after[0]
@@ -251,7 +251,7 @@ class _Values:
             limit = 64 if self._limits.characters is not None else None
             longest = one.texts.longest if one.texts.longest is not None else limit
             if longest is None or longest >= one.texts.shortest:
-                bodies.append((self._leaves.plain(one.texts, longest), Text(": "), self.rule(one.place, depth)))
+                bodies.append((self._leaves.plain(one.texts, longest), Text(": "), self.rule(one.location, depth)))
         return self._rules.of(bodies) if bodies else None
 
     def _tails(self, more: Rule | None, fewest: int, most: int | None, cap: int) -> list[Rule]:

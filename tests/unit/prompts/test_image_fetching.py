@@ -238,8 +238,8 @@ def test_a_redirect_to_a_name_that_has_become_private_is_refused(site: Site, nam
 
 def test_no_redirect_leads_from_https_to_http() -> None:
     with pytest.raises(image_fetching._RefusedError):
-        image_fetching._joined("https://images.example/a", "http://images.example/b")
-    assert image_fetching._joined("https://images.example/a", "/b") == "https://images.example/b"
+        image_fetching._redirect_target("https://images.example/a", "http://images.example/b")
+    assert image_fetching._redirect_target("https://images.example/a", "/b") == "https://images.example/b"
 
 
 def test_redirects_in_a_circle_end(site: Site) -> None:

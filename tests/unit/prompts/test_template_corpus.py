@@ -30,7 +30,7 @@ from workbench.errors import InvalidRequestError
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import descriptions
-from workbench.prompts.turns import worded_turns
+from workbench.prompts.turns import text_turns
 from workbench.protocol import Message, SystemMessage, UserMessage
 
 each_template = pytest.mark.parametrize("name", TEMPLATES)
@@ -73,7 +73,7 @@ def wanted(name: str, messages: Sequence[Message], tools: Toolset | None) -> str
     template = encoder(name).template
     assert template is not None
     if template.native_syntax is None:  # such a template is told of tools in words
-        turns = worded_turns(messages, tools or Toolset(), encoder(name).tool_syntax(), "messages")
+        turns = text_turns(messages, tools or Toolset(), encoder(name).tool_syntax(), "messages")
     else:
         turns = as_transformers_takes_them(messages)
     functions = [{"type": "function", "function": one} for one in descriptions(tools)] if tools else None

@@ -68,8 +68,8 @@ class Toolset:
         if tools is None:
             return cls()
         if not isinstance(tools, list | tuple) or len(tools) > MAX_TOOLS:
-            given = f"{len(tools)} tools" if isinstance(tools, list | tuple) else tools
-            raise InvalidRequestError(field, given, f"a list of at most {MAX_TOOLS} tools")
+            found = f"{len(tools)} tools" if isinstance(tools, list | tuple) else tools
+            raise InvalidRequestError(field, found, f"a list of at most {MAX_TOOLS} tools")
         definitions = tuple(_checked(tool, f"{field}[{index}]") for index, tool in enumerate(tools))
         schemas: dict[str, JsonSchema] = {}
         characters = 0

@@ -104,10 +104,10 @@ def _hint(function: Callable[..., Any], parameter: inspect.Parameter, field: str
         raise InvalidRequestError(field, str(parameter), "a parameter that can be passed by keyword")
     if parameter.annotation is inspect.Parameter.empty:
         raise InvalidRequestError(field, "no annotation", "annotated with a type")
-    holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    carrier = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
-        return _readable(typing.get_type_hints(holder, names, include_extras=True)["it"])
+        return _readable(typing.get_type_hints(carrier, names, include_extras=True)["it"])
     except (NameError, TypeError, SyntaxError, AttributeError, RecursionError) as error:
         allowed = f"annotated with a type that can be resolved in its module ({error})"
         raise InvalidRequestError(field, str(parameter.annotation), allowed) from None

@@ -232,7 +232,7 @@ class LiteralReader:
         except ValueError as error:
             self._refuse(f"invalid string: {error}")
             return
-        text = _whole_characters(text)
+        text = _replace_surrogates(text)
         if self._expected.startswith("name"):
             self._add_name(text)
         else:
@@ -299,6 +299,6 @@ def _python_text(raw: str) -> str:
     return _PYTHON_ESCAPE.sub(character, raw)
 
 
-def _whole_characters(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Two halves of a character as the one that they stand for, and half a one as U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -44,8 +44,8 @@ def call_ids_after(prompt_ids: Sequence[int]) -> Callable[[], str]:
     The prompt of each turn holds the turns before it, so no two turns of a conversation have an id in common.
     """
     prompt = hashlib.sha256(repr(tuple(prompt_ids)).encode()).digest()
-    numbers = itertools.count()
-    return lambda: hashlib.sha256(prompt + next(numbers).to_bytes(4, "big")).hexdigest()[:9]
+    counter = itertools.count()
+    return lambda: hashlib.sha256(prompt + next(counter).to_bytes(4, "big")).hexdigest()[:9]
 
 
 class ToolCallParser:
@@ -80,7 +80,7 @@ class ToolCallParser:
         self._plain: list[str] = []
         self._begins_line = True
         self._raw: list[str] = []
-        self._raw_told = 0
+        self._raw_emitted = 0
         self._reader = LiteralReader()
         self._name: str | None = None
         self._in_list = False
@@ -96,18 +96,18 @@ class ToolCallParser:
         # Half a character is none: it could neither be shown nor sent.
         self._text = self._text[self._position :] + _HALF_CHARACTER.sub("\ufffd", text)
         self._position = 0
-        return self._certain()
+        return self._drain()
 
     def close(self) -> list[str | ToolCallDelta]:
         """The rest, once the answer has ended: held text is plain, and a call that is not whole is a failure."""
         self._closing = True
-        return self._certain()
+        return self._drain()
 
-    def _certain(self) -> list[str | ToolCallDelta]:
+    def _drain(self) -> list[str | ToolCallDelta]:
         while self._advance():
             pass
-        self._tell_plain()
-        self._tell_progress()
+        self._emit_plain()
+        self._emit_progress()
         events, self._events = self._events, []
         return events
 
@@ -141,8 +141,8 @@ class ToolCallParser:
                 self._fail()
             return True
         if self._reader.ended:
-            self._validator()
-            self._advance = self._after
+            self._validate()
+            self._advance = self._after_call
             return True
         return self._ended_inside()
 
@@ -153,8 +153,8 @@ class ToolCallParser:
         elif self._closing:
             self._take(len(self._text))
         else:
-            held = _length_of_beginning(self._text[self._position :], self._ends_of_broken)
-            self._take(len(self._text) - held)
+            partial = _length_of_beginning(self._text[self._position :], self._ends_of_broken)
+            self._take(len(self._text) - partial)
             return False
         self._fail()
         return True
@@ -168,35 +168,35 @@ class ToolCallParser:
             self._broken_depth += 1 if found[0] in "{[(" else -1
             if self._broken_depth <= 0:
                 self._take(found.end())
-                self._advance = self._after
+                self._advance = self._after_call
                 return True
         self._take(len(self._text))
         if self._closing:
             self._fail()
         return self._closing
 
-    def _after(self) -> bool:
+    def _after_call(self) -> bool:
         """Behind a call: the next one of its list, or what closes the list or the tag."""
         following = self._form.next_head if self._in_list else None
         look = following.look(self._text, self._position) if following else None
         if isinstance(look, re.Match):
-            self._pass(look.start("name") if "name" in look.groupdict() else look.end() - 1)
-            self._settle()
+            self._skip(look.start("name") if "name" in look.groupdict() else look.end() - 1)
+            self._finish_call()
             self._begin(look)
             return True
         closing = LIST_END if self._in_list else self._tag_end
         end: Look = closing.look(self._text, self._position) if closing else None
         if isinstance(end, re.Match):
-            self._pass(end.end())
+            self._skip(end.end())
             if self._in_list and self._tag_end:
                 self._in_list = False
                 return True
         elif "maybe" in (look, end) and not self._closing:
             return False
-        self._settle()
+        self._finish_call()
         return True
 
-    def _behind(self) -> bool:
+    def _between_calls(self) -> bool:
         """Between a call that was read and what follows: white space is text only where more text follows it."""
         space = _SPACE.match(self._text, self._position)
         start = space.end() if space else self._position
@@ -215,8 +215,8 @@ class ToolCallParser:
 
     def _begin(self, head: re.Match[str]) -> None:
         """A call has certainly begun; ``head`` ends where its arguments are read from."""
-        self._tell_plain()
-        self._tell("", ToolCallParseStatus.started)
+        self._emit_plain()
+        self._emit("", ToolCallParseStatus.started)
         self._name = head.groupdict().get("name")
         self._reader = LiteralReader(python=self._is_python, arguments=self._is_python)
         # The bracket that opens an object is the reader's.
@@ -242,7 +242,7 @@ class ToolCallParser:
         self._fail()
         return True
 
-    def _validator(self) -> None:
+    def _validate(self) -> None:
         """Tell of the call that was read, or keep the reason why it is none."""
         name, arguments = self._name, self._reader.value
         if name is None:
@@ -252,27 +252,27 @@ class ToolCallParser:
         if not self._reason:
             self._reason = self._tools.read[name].validation_error(arguments, "arguments") or ""
         if not self._reason:
-            self._tell_progress()
-            self._raw, self._raw_told = [], 0
+            self._emit_progress()
+            self._raw, self._raw_emitted = [], 0
             call = ToolCall(call_id=self._call_ids(), tool_name=name, arguments=arguments)
-            self._tell(call, ToolCallParseStatus.success)
+            self._emit(call, ToolCallParseStatus.success)
 
     def _is_known(self, name: str) -> bool:
         return name in self._tools.read
 
-    def _settle(self) -> None:
+    def _finish_call(self) -> None:
         """Leave a call behind, and tell of it where it is a failure."""
         self._begins_line = True
         if self._reason:
             self._fail()
         else:
-            self._advance = self._behind
+            self._advance = self._between_calls
 
     def _fail(self) -> None:
-        self._tell_progress()
-        self._tell("".join(self._raw), ToolCallParseStatus.failure)
+        self._emit_progress()
+        self._emit("".join(self._raw), ToolCallParseStatus.failure)
         self.faults.append(self._reason)
-        self._raw, self._raw_told, self._reason = [], 0, ""
+        self._raw, self._raw_emitted, self._reason = [], 0, ""
         self._begins_line = True
         self._advance = self._outside
 
@@ -293,24 +293,24 @@ class ToolCallParser:
             self._raw.append(self._text[self._position : end])
             self._position = end
 
-    def _pass(self, end: int) -> None:
+    def _skip(self, end: int) -> None:
         """Go past what separates or closes calls; it belongs to a call that failed, and to none that did not."""
         if self._reason:
             self._take(end)
         self._position = end
 
-    def _tell(self, content: str | ToolCall, status: ToolCallParseStatus) -> None:
+    def _emit(self, content: str | ToolCall, status: ToolCallParseStatus) -> None:
         self._events.append(ToolCallDelta(content=content, parse_status=status))
 
-    def _tell_plain(self) -> None:
+    def _emit_plain(self) -> None:
         if self._plain:
             self._events.append("".join(self._plain))
             self._plain = []
 
-    def _tell_progress(self) -> None:
-        if self._raw_told < len(self._raw):
-            self._tell("".join(self._raw[self._raw_told :]), ToolCallParseStatus.in_progress)
-            self._raw_told = len(self._raw)
+    def _emit_progress(self) -> None:
+        if self._raw_emitted < len(self._raw):
+            self._emit("".join(self._raw[self._raw_emitted :]), ToolCallParseStatus.in_progress)
+            self._raw_emitted = len(self._raw)
 
 
 def _read_call(value: dict[str, Any]) -> tuple[str, dict[str, Any], str]:

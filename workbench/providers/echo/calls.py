@@ -10,7 +10,7 @@ from workbench.prompts.tools.rendering import calls_text
 from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.protocol import ToolChoice, ToolPromptFormat, UserMessage
 from workbench.providers.requests import Request
-from workbench.schemas.nodes import Items, Members, Numbers, Place, Texts, Values
+from workbench.schemas.nodes import Items, Location, Members, Numbers, Texts, Values
 from workbench.schemas.normal import Normaliser
 
 _MIN_WORD = 5
@@ -43,9 +43,9 @@ def syntax_of(request: Request) -> ToolSyntax:
     return ToolSyntax((request.tool_prompt_format or ToolPromptFormat.json).value)
 
 
-def _example(normaliser: Normaliser, place: Place, text: str) -> Any:
+def _example(normaliser: Normaliser, location: Location, text: str) -> Any:
     """A small value that may stand at a place of a schema; a text is ``text`` itself."""
-    node = next(iter(normaliser.nodes(place)), None) if place else Texts()
+    node = next(iter(normaliser.nodes(location)), None) if location else Texts()
     match node:
         case Values(values):
             return values[0]
@@ -55,8 +55,8 @@ def _example(normaliser: Normaliser, place: Place, text: str) -> Any:
         case Texts(longest=longest):
             return text[:longest]
         case Items(first=first, rest=rest, fewest=fewest):
-            places = [*first, *[rest] * fewest][:fewest]
-            return [_example(normaliser, one, text) for one in places]
+            locations = [*first, *[rest] * fewest][:fewest]
+            return [_example(normaliser, one, text) for one in locations]
         case Members(named=named, required=required):
             return {name: _example(normaliser, named[name], text) for name in named if name in required}
     return None

@@ -1,13 +1,12 @@
-"""Which tokens of a prompt are control tokens: those that the template wrote, and none that a user spelled out.
+"""The control tokens of a prompt: those that the template wrote, and none that a user spelled out.
 
-Two things keep them apart, and neither can be forged:
+Two mechanisms separate them, and neither can be forged:
 
-- A rendered template comes with the places of the characters that it has written itself
-  (`workbench.prompts.provenance`). Control tokens are looked for among these alone, so a text cannot make one up,
-  however the template cuts, joins and trims it, and whatever it stands next to.
-- Where the tokenizer would still take characters of a text for a control token, the prompt is encoded by a second
-  tokenizer, the same but for its control tokens: each of those is spelled as a secret there, and the template's own are
-  spelled like that too.
+- A rendered template comes with the positions of the characters that it has written itself
+  (`workbench.prompts.provenance`). Control tokens are searched among these alone, so a user's text cannot spell one,
+  however the template cuts, joins and trims it.
+- If the tokenizer would still read characters of a text as a control token, a second tokenizer encodes the prompt. It
+  differs only in its control tokens: each is spelled as a secret, and so are the template's own in the text.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
-"""Reserved by Unicode for use within a program; no normalizer knows them."""
+"""Code points that Unicode reserves for use within a program; no normalizer changes them."""
 _FILLER = _NONCHARACTERS[0]
 _SECRET_LENGTH = 24
 
@@ -36,20 +35,20 @@ class EncodedPrompt:
     text: str
     token_ids: tuple[int, ...]
     is_control: tuple[bool, ...]
-    """Of each token, whether it is a control token that the template or the tokenizer itself has placed."""
+    """For each token, whether it is a control token written by the template or added by the tokenizer."""
     images: tuple[Any, ...] = ()
-    """As the engine takes them; the text has one place-holder for each."""
+    """The images in the engine's form; the text has one placeholder for each."""
 
 
 Span: TypeAlias = tuple[int, int]
-"""Start and end of some characters of a text."""
+"""Start and end of a run of characters."""
 
 
 class ControlTokens:
     """The control tokens of one tokenizer; safe from any thread.
 
-    These are its special tokens, and added ones that mark structure, such as ``<tool_call>``. Added tokens that are
-    only white space, letters or digits are text like any other.
+    These are its special tokens, and added tokens that mark structure, such as ``<tool_call>``. Added tokens of nothing
+    but white space, letters and digits are ordinary text.
 
     Args:
         tokenizer: the Rust tokenizer behind a Hugging Face one.
@@ -59,7 +58,7 @@ class ControlTokens:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.ids = {token.content: i for i, token in added.items() if token.special or _marks_structure(token.content)}
-        """By its text, the id of each control token."""
+        """Ids of the control tokens by their text."""
         self.special_ids = {token.content: i for i, token in added.items() if token.special}
         self._known_ids = frozenset(self.ids.values())
         self._unknown = _unknown(tokenizer)
@@ -68,12 +67,12 @@ class ControlTokens:
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def encode_written(self, text: str, written: Iterable[Span]) -> EncodedPrompt:
-        """A text whose control tokens are those that stand in what a template has written of it."""
+        """Encode a text whose control tokens are those within the spans that a template has written."""
         spans = self.find(text, written)
         positions = [(start, self.ids[text[start:end]]) for start, end in spans]
         encoding = encode(self._tokenizer, text)
         found = self._found(encoding, text, self._known_ids)
-        if _agree(encoding, found, positions):  # nearly always
+        if _agree(encoding, found, positions):  # the common case
             return _prompt(text, encoding, found)
         names = self._secret.names
         segments = [text[end:start] for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), 0)])]
@@ -81,7 +80,7 @@ class ControlTokens:
         return self._secret_prompt(text, "".join(map("".join, zip_longest(segments, secret, fillvalue=""))))
 
     def find(self, text: str, written: Iterable[Span]) -> list[Span]:
-        """Where control tokens stand that are made of nothing but these characters of the text."""
+        """Return the spans of control tokens that consist of nothing but these characters of the text."""
         shown, done = [], 0
         for start, end in written:
             shown += [_FILLER * (start - done), text[start:end]]
@@ -89,7 +88,7 @@ class ControlTokens:
         return [match.span() for match in self._pattern.finditer("".join(shown))]
 
     def encode_text(self, text: str, *, add_special_tokens: bool) -> EncodedPrompt:
-        """A text in which nothing is a control token, with the tokenizer's own around it if asked for."""
+        """Encode a text without control tokens; `add_special_tokens` puts the tokenizer's own around it."""
         encoding = encode(self._tokenizer, text, add_special_tokens=add_special_tokens)
         found = self._found(encoding, text, self._known_ids)
         mask = encoding.special_tokens_mask
@@ -98,7 +97,7 @@ class ControlTokens:
         return self._secret_prompt(text, text, add_special_tokens=add_special_tokens)
 
     def _found(self, encoding: Encoding, text: str, control_ids: AbstractSet[int]) -> list[int]:
-        """Indexes of the control tokens. That for the unknown is one only where its own text stands."""
+        """Return indexes of the control tokens; the unknown token counts only if its own text is in the prompt."""
         indexes = [index for index, token_id in enumerate(encoding.ids) if token_id in control_ids]
         if not indexes or self._unknown not in self.ids:
             return indexes
@@ -106,10 +105,10 @@ class ControlTokens:
         return [index for index in indexes if ids[index] != unknown_id or text[slice(*offsets[index])] == self._unknown]
 
     def _secret_prompt(self, plain: str, text: str, *, add_special_tokens: bool = False) -> EncodedPrompt:
-        """The prompt by the secret tokenizer; ``text`` spells the control tokens as that one has them."""
+        """Encode by the secret tokenizer; ``text`` contains the control tokens in its spelling."""
         secret = self._secret
         encoding = encode(secret.tokenizer, text, add_special_tokens=add_special_tokens)
-        # A Unigram model has pieces for its control tokens and finds them in plain text: those are cut in two.
+        # A Unigram model has vocabulary entries for its control tokens and finds them in plain text: cut those in two.
         while wrong := self._false_controls(encoding, text):
             text = _cut(text, wrong, secret.cut)
             encoding = encode(secret.tokenizer, text, add_special_tokens=add_special_tokens)
@@ -121,14 +120,14 @@ class ControlTokens:
         return EncodedPrompt(plain, tuple(token_id for token_id, _ in tokens), tuple(own for _, own in tokens))
 
     def _false_controls(self, encoding: Encoding, text: str) -> list[Span]:
-        """Where the secret tokenizer found control tokens that it does not know by their secret names."""
+        """Return spans that the secret tokenizer reads as control tokens although they are not secret names."""
         found = self._found(encoding, text, self._known_ids - self._secret.added_ids)
         mask, offsets = encoding.special_tokens_mask, encoding.offsets
         return [offsets[index] for index in found if not mask[index]]
 
 
 def _cut(text: str, spans: list[Span], mark: str) -> str:
-    """The text with the mark behind the first character of each piece."""
+    """Return the text with the mark behind the first character of each span."""
     cuts = [start + 1 for start, _ in spans]
     for start, end in spans:
         if end - start < 2:
@@ -137,16 +136,16 @@ def _cut(text: str, spans: list[Span], mark: str) -> str:
 
 
 class _SecretTokenizer:
-    """The same tokenizer, its control tokens spelled as nobody can guess. Its vocabulary is shared, not copied."""
+    """A tokenizer whose control tokens are spelled as random secrets. It shares the vocabulary of the original."""
 
     def __init__(self, tokenizer: Tokenizer, control_ids: Mapping[str, int]) -> None:
         from tokenizers import AddedToken
         from tokenizers import Tokenizer as RustTokenizer
 
         self.names = {text: _secret() for text in control_ids}
-        """By its text, how each control token is spelled."""
+        """Secret spellings of the control tokens by their text."""
         self.cut = _secret()
-        """A token that stands for nothing: what is before it and what is behind it are encoded each for itself."""
+        """A token without meaning: the texts before and behind it are encoded separately."""
         self.tokenizer = RustTokenizer(tokenizer.model)
         for part in ("normalizer", "pre_tokenizer", "post_processor"):
             if (own := getattr(tokenizer, part)) is not None:
@@ -168,7 +167,7 @@ class _SecretTokenizer:
         )
         self.cut_id = self._id(self.cut)
         self.ids = {self._id(self.names.get(text, text)): token_id for text, (token_id, _) in added.items()}
-        """By their ids here, the tokenizer's own ids of all its added tokens."""
+        """Ids of all added tokens in the original tokenizer by their ids in this one."""
         self.added_ids = frozenset(self.tokenizer.get_added_tokens_decoder())
         self.control_ids = frozenset(map(self._id, self.names.values()))
 
@@ -178,7 +177,7 @@ class _SecretTokenizer:
         return token_id
 
     def _fillers(self, count: int) -> list[str]:
-        """Tokens that take up ids, where the next free ones would run into ids that the vocabulary has already."""
+        """Return tokens that fill up ids if the next free ones would collide with ids of the vocabulary."""
         first = self.tokenizer.get_vocab_size(with_added_tokens=False)
         model: Any = self.tokenizer.model
         if all(model.id_to_token(token_id) is None for token_id in range(first, first + count)):
@@ -188,12 +187,12 @@ class _SecretTokenizer:
 
 
 def encode(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool = False) -> Encoding:
-    """Encode as a batch of one, which lets other threads go on meanwhile."""
+    """Encode as a batch of one, which releases the interpreter to other threads."""
     return tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
 
 def _agree(encoding: Encoding, found: list[int], positions: list[tuple[int, int]]) -> bool:
-    """Whether the tokenizer found exactly the control tokens that stand in those places."""
+    """Return whether the tokenizer found exactly the control tokens at these positions."""
     if len(found) != len(positions):
         return False
     ids, offsets = encoding.ids, encoding.offsets
@@ -214,7 +213,7 @@ def _prompt(text: str, encoding: Encoding, found: list[int]) -> EncodedPrompt:
 
 
 def _unknown(tokenizer: Tokenizer) -> str:
-    """The token for what the vocabulary lacks; empty where there is none."""
+    """Return the unknown token of the vocabulary; empty if there is none."""
     model: Any = tokenizer.model
     tokens = model.tokenize(_NONCHARACTERS[0])
     return tokenizer.id_to_token(tokens[0].id) or "" if len(tokens) == 1 else ""

@@ -1,7 +1,7 @@
-"""Text and chats to token ids, such that nothing a user writes becomes a control token.
+"""Encoding of texts and chats to token ids, such that nothing a user writes becomes a control token.
 
 A chat template writes control tokens such as ``<|im_start|>`` around each turn. The same characters inside a message
-are only characters: they are encoded as plain text, so a message can never open a turn of its own.
+are encoded as plain text, so a message can never open a turn of its own.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message
 
 _CHARACTERS_OF_A_TOKEN = 8
-"""A text shorter than this for every position of the context is encoded without another look at its length."""
+"""Characters per position of the context up to which a text is encoded without a further check of its length."""
 
 
 class PromptEncoder:
-    """Encodes for one model; safe to call from several threads.
+    """Encoder of prompts for one model; safe from any thread.
 
     Args:
         tokenizer: the model's tokenizer, with its chat template if it has one.
-        name: the model's name, for messages.
-        context_length: tokens that the model can hold; a text that cannot possibly fit is refused unread.
+        name: the model's name, for errors.
+        context_length: tokens in the model's context; a text that cannot fit is refused before it is encoded.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, name: str, context_length: int | None = None) -> None:
@@ -49,10 +49,10 @@ class PromptEncoder:
         sources = template_sources(tokenizer.chat_template)
         special_tokens = dict(tokenizer.special_tokens_map)
         self.template = ChatTemplate(sources, special_tokens, self._control_tokens, name) if sources else None
-        """The model's own chat template, where it has one."""
+        """The model's own chat template; None if it has none."""
 
     reads_images = False
-    """Whether messages of the user may hold images."""
+    """Whether messages of the user may contain images."""
 
     @property
     def has_chat_template(self) -> bool:
@@ -60,29 +60,29 @@ class PromptEncoder:
 
     @property
     def special_ids(self) -> Mapping[str, int]:
-        """By its text, the id of every special token: those that are no part of an answer's text."""
+        """Ids of the special tokens by their text; these tokens are not part of an answer's text."""
         return self._control_tokens.special_ids
 
     def tool_syntax(self, tool_prompt_format: ToolPromptFormat | None = None) -> ToolSyntax:
-        """How calls are written in this model's answers: as its template writes them, else as asked for."""
+        """Return the syntax of calls in this model's answers: that of its template, else that of the request."""
         native = self.template.native_syntax if self.template else None
         return native or ToolSyntax((tool_prompt_format or ToolPromptFormat.json).value)
 
     def encode_text(self, content: InterleavedTextMedia, field: str = "content") -> tuple[int, ...]:
-        """Token ids of a text to be continued, with the model's own beginning-of-text token where it has one."""
+        """Return token ids of a text to continue, after the model's beginning-of-text token if it has one."""
         return self.text_prompt(content, field).token_ids
 
     def text_prompt(self, content: InterleavedTextMedia, field: str = "content") -> EncodedPrompt:
-        """The same, with the text and what each token is."""
+        """Encode a text to continue, after the model's beginning-of-text token if it has one."""
         return self._encoded(content, field, add_special_tokens=True)
 
     def encode_continuation(
         self, prompt: str | None, prompt_ids: tuple[int, ...], text: str, field: str = "continuation"
     ) -> tuple[int, ...]:
-        """Token ids of a text as they would follow the prompt's, however the tokenizer treats the seam.
+        """Return token ids of a text as they follow those of the prompt, however the tokenizer treats the boundary.
 
         Args:
-            prompt: the prompt's text; None after a conversation, where the template closes the seam.
+            prompt: the prompt's text; None after a conversation, where the template ends at a token boundary.
         """
         alone = self._encoded(text, field, add_special_tokens=False)
         if prompt is not None:
@@ -92,7 +92,7 @@ class PromptEncoder:
         return alone.token_ids
 
     def encode_chat(self, messages: Sequence[Message], field: str = "messages") -> tuple[int, ...]:
-        """Token ids of a conversation in the model's own template, ready for the assistant's turn."""
+        """Return token ids of a conversation in the model's own template, up to the assistant's turn."""
         return self.chat_prompt(messages, field=field).token_ids
 
     def chat_prompt(
@@ -102,10 +102,10 @@ class PromptEncoder:
         tool_prompt_format: ToolPromptFormat | None = None,
         field: str = "messages",
     ) -> EncodedPrompt:
-        """The same with tools, and with the text and what each token is.
+        """Encode a conversation and tools in the model's own template, up to the assistant's turn.
 
         Raises:
-            InvalidRequestError: a message is none, or the template does not take the conversation.
+            InvalidRequestError: a message is invalid, or the template refuses the conversation.
             UnsupportedContentError: the model has no template, or cannot read an image.
             ContextLengthError: the texts are far too long for the model's context.
         """
@@ -137,7 +137,7 @@ class PromptEncoder:
             raise InvalidRequestError(field, text, f"a text that {self._name} can encode ({error})") from error
 
     def _check_length(self, characters: int, field: str) -> None:
-        """Refuse what no tokenizer could fit into the context, before any of it is encoded."""
+        """Raise `ContextLengthError` if no tokenizer could fit the text into the context, before it is encoded."""
         context = self._context_length
         if context is None or characters <= context * _CHARACTERS_OF_A_TOKEN:
             return

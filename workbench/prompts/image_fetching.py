@@ -1,8 +1,8 @@
-"""Images from the web, for those who switch it on: from listed hosts only, and never by way of this machine's network.
+"""Fetching of images from the web, if it is switched on: from listed hosts, and never from the local network.
 
-A URL in a request is somebody else's wish to have something fetched from here. So the host must be listed, its
-addresses are looked up once and the connection goes to the very address that was checked, each redirect is a new
-wish, and whatever fails is told in the same words: an answer that differs would map the network behind us.
+A URL in a request lets a client send requests from this machine (server-side request forgery). So the host must be
+listed, its addresses are resolved once and the connection goes to the address that was checked, each redirect is
+checked like a new URL, and every failure has the same message: different ones would map the network behind the server.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _RefusedError(Exception):
-    """The URL, or one that it redirects to, must not be fetched."""
+    """The URL, or one that it redirects to, is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebImages:
-    """Fetches from listed hosts.
+    """Client that fetches images from listed hosts.
 
     Args:
-        hosts: ``name`` or ``name:port``; without a port, that of the scheme. An empty list allows nothing.
-        networks: networks that are not public, such as ``10.1.0.0/16``, in which a listed host may nevertheless lie.
-        timeout_s: for everything from the first connection on, redirects included.
+        hosts: ``name`` or ``name:port``; the default port is that of the scheme. An empty set allows nothing.
+        networks: networks that are not public, such as ``10.1.0.0/16``, in which listed hosts may lie.
+        timeout_s: limit from the first connection to the last byte, redirects included.
     """
 
     hosts: frozenset[str]
@@ -52,10 +52,11 @@ class WebImages:
     timeout_s: float = 10.0
 
     def fetch(self, url: str, field: str, max_bytes: int) -> bytes:
-        """What the URL holds, at most ``max_bytes + 1`` of it.
+        """Return the body of the URL, at most ``max_bytes + 1`` bytes of it.
 
         Raises:
-            InvalidRequestError: it is not allowed, not there, or too large or slow; never saying more than the URL.
+            InvalidRequestError: the URL cannot be fetched in time; the message contains nothing but the URL.
+            UnsupportedContentError: its host is not listed.
         """
         deadline = time.monotonic() + self.timeout_s
         hop = url
@@ -69,12 +70,12 @@ class WebImages:
             allowed = f"a URL of a host listed as image_hosts in the run config ({', '.join(sorted(self.hosts))})"
             raise UnsupportedContentError(field, url, allowed) from None
         except (OSError, http.client.HTTPException, ValueError):
-            # Not even the cause: "refused" against "timed out" tells which ports are open.
+            # Without the cause: "refused" against "timed out" would reveal which ports are open.
             raise InvalidRequestError(field, url, "a URL that can be fetched") from None
         raise InvalidRequestError(field, url, f"a URL that redirects at most {MAX_REDIRECTS} times")
 
     def _fetch_once(self, url: str, deadline: float, max_bytes: int) -> tuple[bytes, str | None]:
-        """The body that a URL answers with, or where it points instead."""
+        """Return the body of a URL's response, or the location that it redirects to."""
         scheme, host, port, target = self._checked(url)
         connection = _PinnedConnection(scheme, host, port, self._resolved(host, port), deadline)
         with connection.until_deadline():
@@ -92,7 +93,7 @@ class WebImages:
             return bytes(body), None
 
     def _checked(self, url: str) -> tuple[str, str, int, str]:
-        """Scheme, host, port and request target of a URL whose host is listed."""
+        """Return scheme, host, port and request target of a URL; raise `_RefusedError` unless its host is listed."""
         if re.search(r"[^\x21-\x7e]|\\", url):  # parsers disagree about blanks, backslashes and other alphabets
             raise _RefusedError
         try:
@@ -111,7 +112,7 @@ class WebImages:
         return parts.scheme, host, port, target
 
     def _resolved(self, host: str, port: int) -> Address:
-        """The address to connect to; every address that the name has must be allowed, lest the choice be steered."""
+        """Return the address to connect to; refuse the name unless all of its addresses are allowed."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
         if not addresses or not all(self._allowed(address) for address in addresses):
@@ -126,15 +127,15 @@ class WebImages:
 
 
 class _PinnedConnection(http.client.HTTPConnection):
-    """Connects to an address that was looked up before, under the name that the certificate must bear."""
+    """Connection to a resolved address, under the host name that the certificate must have."""
 
     def __init__(self, scheme: str, host: str, port: int, address: Address, deadline: float) -> None:
         super().__init__(host, port)
-        self.default_port = _PORTS[scheme]  # else the Host header would name the usual port of https
+        self.default_port = _PORTS[scheme]  # otherwise the Host header would contain the default port of https
         self._tls = ssl.create_default_context() if scheme == "https" else None
         self._address = str(address)
         self._deadline = deadline
-        self._opened: socket.socket | None = None  # `sock` is gone once the headers are read
+        self._opened: socket.socket | None = None  # `sock` is None once the headers are read
 
     def connect(self) -> None:
         left = self._deadline - time.monotonic()
@@ -148,7 +149,7 @@ class _PinnedConnection(http.client.HTTPConnection):
 
     @contextmanager
     def until_deadline(self) -> Iterator[None]:
-        """Cut the connection at the deadline: with a timeout for each read, a server could drip a byte at a time."""
+        """Close the connection at the deadline: with a timeout for each read, a server could send a byte at a time."""
         timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), self._cut)
         timer.daemon = True
         timer.start()
@@ -165,7 +166,7 @@ class _PinnedConnection(http.client.HTTPConnection):
 
 
 def _redirect_target(url: str, location: str) -> str:
-    """Where a redirect leads; never from https to http, where anybody on the way could answer."""
+    """Return the target of a redirect; refuse one from https to http, where any machine in between could answer."""
     hop = urljoin(url, location)
     if not location or (url.lower().startswith("https:") and not hop.lower().startswith("https:")):
         raise _RefusedError
@@ -173,7 +174,7 @@ def _redirect_target(url: str, location: str) -> str:
 
 
 def _embedded_ipv4(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, by any of the ways in which one may."""
+    """Return the IPv4 address embedded in an IPv6 address (NAT64, mapped, 6to4, Teredo), else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:

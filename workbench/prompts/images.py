@@ -1,12 +1,12 @@
-"""Images of messages, opened: from nowhere but where they may come from, and no larger than they may be.
+"""Opening of the images of messages, from allowed sources and within limits of size.
 
-Every limit that a file's header can tell is checked before its pixels are decoded. What comes out is RGB, upright
-(EXIF orientation applied), over white where it was transparent, and of an animation the first frame.
+Limits are checked on the file's header before its pixels are decoded. The result is RGB, upright (EXIF orientation
+applied), on white where the image is transparent, and the first frame of an animation.
 
 ==============  ====================================================================================================
-``data:`` URL   always: ``data:image/png;base64,...``, where the bytes are of the type that the URL names
-``file:`` URL   of files that really lie under ``ImageSources.root``, once every link is followed; off without one
-``http(s):``    from the hosts that ``ImageSources.web`` allows, see `image_fetching`; off without one
+``data:`` URL   always allowed: ``data:image/png;base64,...`` with bytes of the type that the URL names
+``file:`` URL   allowed for files under ``ImageSources.root`` once every link is followed; off without a root
+``http(s):``    allowed for the hosts of ``ImageSources.web``, see `image_fetching`; off without it
 ==============  ====================================================================================================
 """
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from workbench.protocol import ImageMedia
 
 MAX_IMAGES = 16
-"""Of one request."""
+"""Images in one request."""
 MAX_BYTES = 20 * 10**6
 MAX_PIXELS = 25 * 10**6
 MAX_RATIO = 100
-"""Of the longer side to the shorter: many processors scale the shorter side up, and the longer one with it."""
+"""Ratio of the longer side to the shorter: many processors scale the shorter side up, and the longer one with it."""
 
 MEDIA_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
-"""What is decoded, by the name that Pillow has for it; no other of its decoders is ever asked."""
+"""Supported media types and Pillow's names of their formats; no other decoder of Pillow is ever called."""
 
 _FORMATS = "an undamaged PNG, JPEG, WebP or GIF image"
 _FILE_URL = re.compile(r"file://(?:localhost)?(?P<path>/[^?#\x00-\x20\x7f]*)", re.IGNORECASE)
@@ -50,20 +50,20 @@ _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+);base64,(?P<data>[A-Za-
 
 @dataclass(frozen=True, slots=True)
 class ImageSources:
-    """Where images of requests may come from besides ``data:`` URLs and decoded ones."""
+    """Allowed sources of images besides ``data:`` URLs and decoded images."""
 
     root: Path | None = None
-    """Folder whose files a ``file:`` URL may name."""
+    """The folder whose files ``file:`` URLs may name."""
     web: WebImages | None = None
-    """Fetches ``http:`` and ``https:`` URLs."""
+    """The client for ``http:`` and ``https:`` URLs."""
 
 
 def open_image(media: ImageMedia, field: str, sources: ImageSources) -> Image.Image:
-    """The image in RGB; a decoded one is copied, so that nothing done to it later changes the request.
+    """Return the image in RGB; a decoded one is copied, so that later changes to it do not affect the request.
 
     Raises:
-        InvalidRequestError: it is too large, damaged, or its URL is wrong; ``field`` names it.
-        UnsupportedContentError: it comes from where none may come from, or is of a format that is not read.
+        InvalidRequestError: the image is too large or damaged, or its URL is malformed; ``field`` names it.
+        UnsupportedContentError: its source is not allowed, or its format is not supported.
     """
     image = media.image
     if isinstance(image, Image.Image):
@@ -88,14 +88,14 @@ def open_image(media: ImageMedia, field: str, sources: ImageSources) -> Image.Im
 
 
 def decode(data: bytes, field: str, *, only: str | None = None) -> Image.Image:
-    """The first frame of an encoded image, in RGB.
+    """Return the first frame of an encoded image, in RGB.
 
     Args:
-        only: Pillow's name of the one format that it may have.
+        only: Pillow's name of the only format that is accepted.
     """
     check_bytes(len(data), field)
     try:
-        # An image that is large enough for Pillow to warn of is refused two lines further down.
+        # Pillow warns of large images; `_check_size` refuses them all.
         image = Image.open(io.BytesIO(data), formats=tuple(MEDIA_TYPES.values()))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidRequestError(field, "a decompression bomb", _pixels_allowed()) from None
@@ -109,7 +109,7 @@ def decode(data: bytes, field: str, *, only: str | None = None) -> Image.Image:
 
 
 def check_bytes(count: int, field: str) -> None:
-    """Refuse more encoded bytes than `MAX_BYTES`."""
+    """Raise `InvalidRequestError` for more encoded bytes than `MAX_BYTES`."""
     if count > MAX_BYTES:
         raise InvalidRequestError(field, f"{count / 10**6:.1f} MB", f"an image of at most {MAX_BYTES // 10**6} MB")
 
@@ -133,10 +133,10 @@ def _pixels_allowed() -> str:
 
 
 def _decoded(image: Image.Image, field: str) -> Image.Image:
-    """Pixels of an image whose size has been checked, as RGB in an image of its own."""
+    """Return the pixels of an image as an RGB copy; its size has been checked before."""
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)  # a copy, whether it turns or not
+        upright = ImageOps.exif_transpose(image)  # a copy, whether it is turned or not
     except Exception:  # noqa: BLE001 - a decoder that is fed damaged bytes raises anything
         raise InvalidRequestError(field, "a damaged or truncated image", _FORMATS) from None
     try:
@@ -148,7 +148,7 @@ def _decoded(image: Image.Image, field: str) -> Image.Image:
 
 
 def _rgb(image: Image.Image, field: str) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255, which leaves white
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255, which gives white
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in {"I", "F"}:
         lowest, highest = (float(bound) for bound in image.getextrema())  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ def _rgb(image: Image.Image, field: str) -> Image.Image:
 
 
 def _data_of(uri: str, field: str) -> tuple[str, bytes]:
-    """Media type and bytes of a ``data:`` URL."""
+    """Return the media type and the bytes of a ``data:`` URL."""
     check_bytes(len(uri) * 3 // 4 - len("data:image/jpeg;base64,"), field)
     match = _DATA_URL.fullmatch(uri)
     if match is None:
@@ -179,7 +179,7 @@ def _data_of(uri: str, field: str) -> tuple[str, bytes]:
 
 
 def _file_of(uri: str, field: str, root: Path | None) -> bytes:
-    """Bytes of the file that a ``file:`` URL names, if it lies under ``root`` once every link is followed."""
+    """Return the bytes of a ``file:`` URL's file, which must lie under ``root`` once every link is followed."""
     if root is None:
         allowed = "a data: URL or a decoded image: reading files is switched off"
         raise UnsupportedContentError(field, "a file: URL", allowed)
@@ -189,7 +189,7 @@ def _file_of(uri: str, field: str, root: Path | None) -> bytes:
         raise InvalidRequestError(field, uri, "a file: URL of the form file:///folder/name.png")
     real_root, real_path = os.path.realpath(os.fsencode(root)), os.path.realpath(path)
     if os.path.commonpath([real_root, real_path]) != real_root:
-        # The same words whether there is such a file or not: nothing outside of the root may be learned.
+        # The same message whether the file exists or not: a caller must learn nothing about files outside the root.
         raise InvalidRequestError(field, uri, "a file inside the folder that the run config sets as image_root")
     try:
         descriptor = _open_beneath(real_root, os.path.relpath(real_path, real_root))
@@ -201,13 +201,13 @@ def _file_of(uri: str, field: str, root: Path | None) -> bytes:
             raise InvalidRequestError(field, uri, "a regular file")
         check_bytes(status.st_size, field)
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES + 1)  # one more, for a file that grows meanwhile
+            return file.read(MAX_BYTES + 1)  # one more, to detect a file that grows meanwhile
     finally:
         os.close(descriptor)
 
 
 def _open_beneath(root: bytes, path: bytes) -> int:
-    """Open a file for reading step by step from ``root`` on: a link that was put there since is not followed."""
+    """Open a file for reading, folder by folder from ``root``: links created since the check are not followed."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     *parents, name = path.split(b"/")
     try:
@@ -215,7 +215,7 @@ def _open_beneath(root: bytes, path: bytes) -> int:
             below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = below
-        # Without O_NONBLOCK a pipe would block until somebody writes to it.
+        # Without O_NONBLOCK a pipe would block until another process writes to it.
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)

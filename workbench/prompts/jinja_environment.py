@@ -1,8 +1,7 @@
-"""Jinja's sandbox as chat templates expect it, every text in which knows where its characters are from.
+"""Jinja's sandbox as chat templates expect it, with the origin of every character (`workbench.prompts.provenance`).
 
-What a template is given, and what stands in it itself, are texts of `workbench.prompts.provenance`, and so is whatever
-becomes of them: they bring their own methods and operators. Where Jinja makes texts by other means (in compiled code,
-in filters, in formats), those of that module stand in the place of its own.
+The variables of a template and its own literals are traced texts, whose methods and operators give traced texts. Where
+Jinja creates texts by other means (in compiled code, in filters, in formats), it is replaced by functions that trace.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from workbench.prompts import notations, provenance
 from workbench.prompts.provenance import TEMPLATE, Traced, aligned, bare
 
 
-class Refusal(Exception):  # noqa: N818 - the template's word, not a fault
-    """What the template, or a limit, has against the conversation."""
+class Refusal(Exception):  # noqa: N818 - the template's decision, not a fault
+    """The reason for which the template, or a limit, refuses the conversation."""
 
 
 class _Known(dict[str, Any]):
-    """The template's own texts by themselves."""
+    """A cache of texts, each marked as the template's own."""
 
     def __missing__(self, text: str) -> Any:
         self[text] = Traced(text, TEMPLATE * len(text))
@@ -39,7 +38,7 @@ _KNOWN = _Known()
 
 
 class _CodeGenerator(CodeGenerator):
-    """Compiles templates such that their own texts are known for it, and that no text is made unseen."""
+    """Compiler of templates whose own texts are marked as such, and whose code creates only traced texts."""
 
     def write_commons(self) -> None:
         super().write_commons()
@@ -98,7 +97,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(jinja2.ext.Extension):
-    """``{% generation %}`` marks the assistant's text for training; it renders as what stands in it."""
+    """The tag ``{% generation %}``, which marks the assistant's text for training; it renders as its contents."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by its base
 
@@ -113,7 +112,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Dict:
-    """``dict`` as templates may use it."""
+    """The subset of ``dict`` that templates may use."""
 
     def __call__(self, *values: Any, **named: Any) -> dict[Any, Any]:
         return dict(*values, **named)
@@ -124,7 +123,7 @@ class _Dict:
 
 
 class _Namespace(Namespace):
-    """``namespace`` without names that begin with an underscore."""
+    """Jinja's ``namespace`` without names that begin with an underscore."""
 
     def __init__(self, /, *values: Any, **named: Any) -> None:
         attributes = dict(*values, **named)
@@ -178,7 +177,7 @@ def _xmlattr(context: nodes.EvalContext, names: Any, autospace: bool = True) -> 
 
 
 def _tracing(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, with the origin of what it makes where that can be seen."""
+    """Return the filter with traced results, as far as `aligned` can trace them."""
 
     @functools.wraps(apply)
     def filtered(*values: Any, **named: Any) -> Any:
@@ -188,7 +187,7 @@ def _tracing(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def environment() -> _Environment:
-    """Jinja's sandbox with what chat templates expect to find there."""
+    """Return Jinja's sandbox with the extensions, filters and globals that chat templates expect."""
     made = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"], cache_size=0
     )

@@ -1,4 +1,4 @@
-"""Texts made of other things, with the origin of their characters: JSON, what ``str`` writes, HTML, and joined ones."""
+"""Traced texts derived from other values: JSON, the output of ``str``, HTML, and joined texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUOTED_LEAVES = re.compile(rf"[\"']{_LEAF}(\d{{8}})[\"']")
 
 
 def text_of(value: Any) -> Any:
-    """What ``str`` makes of a value."""
+    """Return the traced text of a value, as ``str`` does."""
     if isinstance(value, str):
         return str(value)
     if type(value) in {list, tuple, dict}:
@@ -27,10 +27,10 @@ def text_of(value: Any) -> Any:
 
 
 def dumped(value: Any, dump: Callable[[Any], str], write: Callable[[str], str] | None = None) -> Any:
-    """What a notation such as JSON makes of a value, in which it writes every text for itself.
+    """Return a value in a notation such as JSON, which writes each text in it independently of the others.
 
     Args:
-        write: how a text is written; as the notation writes it alone, with quotes around it, where that is not given.
+        write: writes a text; by default as the notation writes it alone, with quotes around it.
     """
     result = dump(bare(value))
     leaves: list[str] = []
@@ -51,7 +51,7 @@ def _written(text: str, write: Callable[[str], str], *, quotes: bool) -> Traced:
 
 
 def _numbered(value: Any, leaves: list[str]) -> Any:
-    """The value with a number in the place of every text; names of an object have theirs in the order of the names."""
+    """Return the value with every text replaced by a number; names of an object are numbered in sorted order."""
     if isinstance(value, str):
         leaves.append(value)
         return f"{_LEAF}{len(leaves) - 1:08d}"
@@ -68,18 +68,18 @@ def to_json(
     separators: Any = None,
     sort_keys: bool = False,
 ) -> Any:
-    """The value as JSON, as templates expect it: without Jinja's escapes for HTML."""
+    """Return the value as JSON in the form that templates expect: without Jinja's escapes for HTML."""
     options = {"ensure_ascii": ensure_ascii, "indent": bare(indent), "separators": bare(separators)}
     return dumped(value, lambda item: json.dumps(item, sort_keys=sort_keys, **options))
 
 
 def escaped(value: Any) -> Any:
-    """The value's text with HTML's own characters escaped, unless it is marked as safe."""
+    """Return the value's text with HTML's special characters escaped, unless it is marked as safe."""
     return escaped_text(value if hasattr(value, "__html__") else text_of(value))
 
 
 def safe(value: Any) -> Any:
-    """The value's text, marked as safe."""
+    """Return the value's text, marked as safe."""
     text = text_of(value)
     return traced(Markup(bare(text)), marks_of(text))  # noqa: S704 - the template says so
 
@@ -89,18 +89,18 @@ def joined(parts: Iterable[Any]) -> Any:
 
 
 def str_join(parts: Iterable[Any]) -> Any:
-    """What ``~`` makes of its operands."""
+    """Return the result of Jinja's operator ``~``."""
     return joined(map(text_of, parts))
 
 
 def markup_join(parts: Iterable[Any]) -> Any:
-    """The same where HTML is escaped: all that is not safe, if anything is."""
+    """Return the result of ``~`` with autoescape: if any operand is safe HTML, the others are escaped."""
     texts = [part if isinstance(part, str) else text_of(part) for part in parts]
     return safe(joined(map(escaped, texts))) if any(hasattr(text, "__html__") for text in texts) else joined(texts)
 
 
 def join(items: Iterable[Any], between: Any, *, escape: bool) -> Any:
-    """The items' texts with another between each two; escaped where that is asked for and any of them is safe HTML."""
+    """Return the items' texts with a separator; with `escape`, if any of them is safe HTML, the others are escaped."""
     if not escape:
         return joined([text_of(between)]).join(map(text_of, items))
     parts = [item if hasattr(item, "__html__") else text_of(item) for item in items]

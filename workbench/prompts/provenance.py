@@ -1,13 +1,13 @@
-"""Texts that know of each of their characters where it is from: the template itself, or which part of the request.
+"""Texts that record the origin of each of their characters: the template itself, or a part of the request.
 
-A chat template gets the texts of a conversation as they are, so that whatever it does with them (compares, splits,
-cuts, joins, escapes) comes out as it does anywhere else: what an operation yields is always computed by the operation
-itself, on plain texts. Respelling the texts instead, so that none spells a control token, fails here: a template that
-looks for ``</think>`` in a text would have to be shown both spellings, by every way in which Jinja can ask.
+A chat template receives the texts of a conversation unchanged, so that comparing, splitting, cutting, joining and
+escaping give their usual results: the characters are always computed by the operation itself, on plain texts. The
+alternative of respelling the texts, so that none spells a control token, fails: a template that searches a text for
+``</think>`` would need both spellings, for every way in which Jinja can search.
 
-Beside its characters a text here carries a mark for each, and every operation that makes texts of texts moves the marks
-along. One that nobody taught to do so, or that cannot tell which mark goes where, marks as lost. So what is marked as
-the template's own is the template's own: an operation that was forgotten costs an answer, and forges nothing.
+A text here carries a mark for each character, and every operation that derives texts from texts moves the marks along.
+An operation without support for marks, or one that cannot trace them, marks its result as lost. So only the template's
+own characters are ever marked as such: an unsupported operation may refuse a conversation, but cannot forge a token.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 TEMPLATE = "t"
-"""The mark of what the template has written itself."""
+"""Mark of characters that the template has written itself."""
 OTHER = "\U0010fffc"
-"""Of the request, but of none of its messages: a tool's description, the brackets of a list."""
+"""Mark of the request outside of its messages: a tool's description, the brackets of a list."""
 LOST = "\U0010fffd"
-"""Of nobody knows whom."""
+"""Mark of an unknown origin."""
 _FIRST_MESSAGE = 0xF0000
 
 _Change: TypeAlias = Callable[["Traced"], Any]
 
 
 def message_mark(index: int) -> str:
-    """The mark of what is in the message of that index."""
+    """Return the mark of the characters of a message."""
     return chr(min(_FIRST_MESSAGE + index, ord(OTHER)))
 
 
 def message_index(mark: str) -> int | None:
-    """The message that a mark is of; None for other marks."""
+    """Return the index of the message that a mark belongs to; None for other marks."""
     return ord(mark) - _FIRST_MESSAGE if _FIRST_MESSAGE <= ord(mark) < ord(OTHER) else None
 
 
 class Traced(str):
     """A text with a mark for each of its characters.
 
-    It compares and hashes as any text does. Underscores keep its own attributes out of a template's sight.
+    It compares and hashes as any text does. Jinja's sandbox hides its own attributes, which begin with an underscore.
     """
 
     __slots__ = ("_marks",)
@@ -125,7 +125,7 @@ class Traced(str):
 
 
 class TracedMarkup(Traced, Markup):
-    """The same of a text that is marked as safe HTML; what is joined to it is escaped."""
+    """A traced text that is marked as safe HTML; texts joined to it are escaped."""
 
     __slots__ = ()
 
@@ -136,7 +136,7 @@ class TracedMarkup(Traced, Markup):
 
 
 def _moved(name: str) -> Callable[..., Any]:
-    """A method that puts the text between other characters."""
+    """Return a traced version of a method that pads the text."""
 
     def move(self: Traced, width: SupportsIndex, fillchar: str = " ", /) -> Any:
         fill = marks_of(fillchar) if isinstance(fillchar, Traced) else TEMPLATE
@@ -146,7 +146,7 @@ def _moved(name: str) -> Callable[..., Any]:
 
 
 def _changed(name: str) -> Callable[..., Any]:
-    """A method that changes characters, most of them each for itself."""
+    """Return a traced version of a method that changes characters, most of them one by one."""
 
     def change(self: Traced, *values: Any, **named: Any) -> Any:
         operands = bare(values)
@@ -173,7 +173,7 @@ for _name in ("capitalize", "casefold", "expandtabs", "lower", "swapcase", "titl
 
 
 def traced(text: Any, marks: str) -> Any:
-    """The text with its marks; all lost where there is not one for each character."""
+    """Return the text with its marks; all are lost if their number differs from that of the characters."""
     return (TracedMarkup if isinstance(text, Markup) else Traced)(text, marks)
 
 
@@ -182,7 +182,7 @@ def marks_of(text: str) -> str:
 
 
 def bare(value: Any) -> Any:
-    """The value without any marks, lists and objects in it too."""
+    """Return the value without marks, also in its lists and objects."""
     return _mapped(value, _bare_text)
 
 
@@ -192,12 +192,12 @@ def _bare_text(text: Traced) -> str:
 
 
 def shadow(value: Any) -> Any:
-    """The value with marks in the place of all characters that are not the template's own."""
+    """Return the value with all characters that are not the template's own replaced by their marks."""
     return _mapped(value, _shadow_of)
 
 
 def as_escaped(value: Any) -> Any:
-    """The value with HTML's own characters escaped in all texts that are not marked as safe."""
+    """Return the value with HTML's special characters escaped in all texts that are not marked as safe."""
     return _mapped(value, escaped_text)
 
 
@@ -221,7 +221,7 @@ def _mapped(value: Any, change: _Change) -> Any:
 
 
 def _all_marks(value: Any) -> Iterator[str]:
-    """The marks of every text in a value; lost ones for what may hold some that cannot be seen."""
+    """Yield the marks of every text in a value; `LOST` for objects that may contain texts out of reach."""
     if isinstance(value, str):
         yield marks_of(value)
     elif isinstance(value, Mapping):
@@ -235,13 +235,13 @@ def _all_marks(value: Any) -> Iterator[str]:
 
 
 def is_mixed(text: str) -> bool:
-    """Whether its characters are not all from the same place."""
+    """Return whether the characters of a text have more than one origin."""
     marks = marks_of(text)
     return marks != marks[:1] * len(marks)
 
 
 def aligned(result: Any, *values: Any) -> Any:
-    """What an operation made of values, with the marks of the first of them where it can be seen how they moved."""
+    """Return the result of an operation on values, with the marks of the first text if they can be traced."""
     if not isinstance(result, str) or LOST not in marks_of(result):
         return result
     kinds = set().union(*map(set, _all_marks(values)))
@@ -272,10 +272,10 @@ def _cut(text: Traced, part: str, start: int) -> Any:
 
 
 def _in_order(text: Traced, parts: Iterable[str], gap: int | None) -> list[Any]:
-    """The pieces of a text with their marks.
+    """Return the parts of a split text with their marks.
 
     Args:
-        gap: characters between two; None for white space, which ends where the next piece begins.
+        gap: characters between two parts; None for white space of any length.
     """
     start, found = 0, []
     for part in parts:
@@ -286,7 +286,7 @@ def _in_order(text: Traced, parts: Iterable[str], gap: int | None) -> list[Any]:
 
 
 def formatted(result: Any, form: Traced, reformat: Callable[[str], str], values: Any) -> Any:
-    """What a format made of values, which it does not look at: with marks in their place it makes the same of them."""
+    """Return the result of a format with marks, which are found by formatting the values' marks in the same way."""
     marks = ""
     if set(marks_of(form)) <= {TEMPLATE}:
         try:
@@ -305,7 +305,7 @@ def _mark_in(shown: str, character: str) -> str:
 
 
 def escaped_text(text: Any) -> Any:
-    """A text with HTML's own characters escaped, unless it is marked as safe."""
+    """Return a text with HTML's special characters escaped, unless it is marked as safe."""
     if not isinstance(text, str) or hasattr(text, "__html__"):
         return text
     result, marks = markupsafe.escape(bare(text)), marks_of(text)

@@ -1,9 +1,9 @@
-"""Chat templates, rendered in a sandbox inside a process that may be killed in the place of this one.
+"""Rendering of chat templates in a sandbox inside a separate process, which can be killed.
 
 A template comes with a model, from anywhere. Jinja's sandbox keeps it from the interpreter, but not from computing
 without end: two nested loops, or one power, cannot be stopped within a process. So one process, shared by all models,
-renders within limits on compute time, memory and output; it starts at the first chat, is replaced when a template ends
-it, and ends with this one. Whatever becomes of it, who waits for a text is told at once.
+renders within limits on CPU time, memory and output. It starts at the first chat, is replaced if a template ends it,
+and ends with this process. If it ends or hangs during a rendering, the caller gets an error at once.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _PROGRAM = "workbench.prompts.template_program"
 _START_S = 60.0
 _WAIT_S = 60.0
 _WAIT_PER_CPU_S = 20
-"""Wall time that a rendering may take for each second of its compute time, and at least the one before: a busy machine
-refuses nothing, and a process that does nothing at all is not waited for."""
+"""Seconds of wall time per second of CPU time, at least `_WAIT_S`, after which a rendering is given up: a busy machine
+refuses nothing, and a process that hangs is not waited for."""
 _POLL_S = 0.5
-"""How often it is looked whether a silent process still runs: others may hold its pipes open."""
+"""Interval of the check whether a silent process still runs: its pipes may be open in other processes."""
 _EXTERNAL_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 _SUBJECT = "the process that renders chat templates"
 
 
 class TemplateError(Exception):
-    """The template refused the conversation, failed, or went beyond its limits; says which in words."""
+    """The template refused the conversation, failed, or exceeded a limit; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one rendering may take."""
+    """Limits of one rendering."""
 
     cpu_s: float = 1.0
-    """Compute time. Not wall time: a busy machine refuses nothing."""
+    """CPU time. Not wall time: a busy machine refuses nothing."""
     memory_bytes: int = 2**28
     characters: int = 2**18
 
     @classmethod
     def of(cls, messages: int, characters: int) -> Limits:
-        """Those for a conversation: some templates look at every message for every message."""
+        """Return limits that grow with the conversation: some templates read every message for every message."""
         least = cls()
         return cls(
             cpu_s=least.cpu_s + 0.02 * messages + characters / 10**5,
@@ -64,23 +64,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What a template made of a conversation."""
+    """The rendered text of a conversation."""
 
     text: str
     own: Sequence[tuple[int, int]]
-    """Where the template's own characters stand: start and end of each run."""
+    """Runs of the template's own characters, as start and end."""
     lost: Sequence[tuple[int, int]]
-    """Where characters stand of which it is not known whether they are the template's own."""
+    """Runs of characters of unknown origin, as start and end."""
     shown: frozenset[int]
-    """Indexes of the messages of which anything is shown but white space."""
+    """Indexes of the messages of which more than white space is shown."""
 
     def shows(self, message: int) -> bool:
-        """Whether anything of a message is shown, or cannot be told from what is."""
+        """Return whether a message is shown, or may be: characters of unknown origin may be its."""
         return message in self.shown or any(map(str.isalnum, "".join(self.text[slice(*span)] for span in self.lost)))
 
 
 class TemplateProcess:
-    """A process that renders; safe from any thread, one rendering at a time, and after a fork in both processes."""
+    """A process that renders templates one at a time; safe from any thread, and in both processes after a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,13 +88,13 @@ class TemplateProcess:
         _INSTANCES.add(self)
 
     def render(self, template: str, variables: Mapping[str, Any], limits: Limits) -> Rendering:
-        """The text that the template makes of the variables, which are JSON values by name.
+        """Return the rendering of the template with the variables, which are JSON values by name.
 
-        All that is in ``messages`` and ``tools`` is the request's, and anything else is as good as the template's own.
+        The variables ``messages`` and ``tools`` come from the request; all others count as the template's own.
 
         Raises:
-            TemplateError: there is no such text, by what the template does.
-            TemplateProcessError: nor by what happened to the process.
+            TemplateError: the template refused the conversation, failed, or exceeded a limit.
+            TemplateProcessError: the process could not be started or reached, or was ended from outside.
         """
         request = {
             "template": template,
@@ -122,14 +122,14 @@ class TemplateProcess:
             line = _exchange(process, request, max(_WAIT_S, _WAIT_PER_CPU_S * limits.cpu_s))
             if not line.endswith(b"\n"):
                 raise _end_of(process, limits)
-        finally:  # an interrupt too leaves an answer behind, which the next request must not take for its own
+        finally:  # an interrupt, too, leaves an answer behind, which the next request would read as its own
             if not line.endswith(b"\n"):
                 self._end()
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
-        """The process, started where there is none that can be spoken to."""
+        """Return the process; start it if it does not run or its pipes are closed."""
         process = self._process
         if process is not None and process.poll() is None and not any(pipe.closed for pipe in _pipes(process)):
             return process
@@ -156,7 +156,7 @@ class TemplateProcess:
             if not line.endswith(b"\n"):
                 self._end()
         assert process.stderr is not None
-        process.stderr.close()  # at the other end too: it has no more to say
+        process.stderr.close()  # closed at the other end too
         process.stderr = None
         return process
 
@@ -171,14 +171,14 @@ class TemplateProcess:
         process.wait()
 
     def _abandon(self) -> None:
-        """In a child that was forked: the process is its parent's, and so is who holds the lock."""
+        """Drop the process and the lock in a forked child: both belong to the parent."""
         self._lock = threading.Lock()
         process, self._process = self._process, None
         if process is not None:
-            for pipe in _pipes(process):  # open here, they would keep the process running without its parent
+            for pipe in _pipes(process):  # if open here, they would keep the process running without its parent
                 with contextlib.suppress(OSError):
                     pipe.close()
-            process.returncode = 0  # nobody waits for it here
+            process.returncode = 0  # it is not a child of this process
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> list[Any]:
@@ -186,7 +186,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> list[Any]:
 
 
 def _exchange(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> bytes:
-    """The line that the process answers to one; less than a line where it ended."""
+    """Return the line that answers a request; less than a line if the process ended."""
     try:
         return b"".join(_read_answer(process, request, wait_s))
     except BrokenPipeError:
@@ -196,7 +196,7 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -
 
 
 def _read_answer(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> Iterator[bytes]:
-    """What the process says until its line ends, while it is told the request."""
+    """Write the request to the process and yield its output, until a line is complete."""
     assert process.stdin is not None
     assert process.stdout is not None
     deadline, unsent, chunk = time.monotonic() + wait_s, memoryview(request), b""
@@ -223,15 +223,15 @@ def _read_answer(process: subprocess.Popen[bytes], request: bytes, wait_s: float
 
 
 def _error_output(process: subprocess.Popen[bytes]) -> str:
-    """What a process that died has written of it; where that is nothing, how it ended."""
+    """Return the last line of a dead process's error output; if it has none, how the process ended."""
     assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)  # others may hold the pipe open
+    os.set_blocking(process.stderr.fileno(), False)  # the pipe may be open in other processes
     written = (process.stderr.read() or b"").decode(errors="replace").strip()
     return written.rpartition("\n")[2] or _ending(process)
 
 
 def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
-    """The error that tells why the process ended in the middle of a rendering."""
+    """Return the error for a process that ended during a rendering."""
     ending = _ending(process)
     if ending == "SIGPROF":
         return TemplateError(f"it takes more than {limits.cpu_s:g} s of CPU time")

@@ -1,6 +1,6 @@
-"""The program that renders chat templates within limits, for `workbench.prompts.template_process` at the other end.
+"""The program that renders chat templates within limits; `workbench.prompts.template_process` starts it.
 
-It says that it is ready, then reads requests and writes answers, one JSON value a line each.
+It reports that it is ready, then reads requests and writes answers, each as one line of JSON.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from workbench.prompts.provenance import LOST, OTHER, TEMPLATE, Traced, marks_of
 _CACHED_TEMPLATES = 32
 _RUNS = re.compile(r"(.)\1*", re.DOTALL)
 _PROTOCOL_FIELDS = frozenset({"role", "type"})
-"""Fields of a message, and of a part of its content, whose values are a few words of ours."""
+"""Fields of a message, and of a part of its content, whose values come from the workbench and not from the user."""
 
 
 def _marked(value: Any, mark: str) -> Any:
-    """A JSON value of the request, with that mark on every text in it."""
+    """Return a JSON value of the request with the mark on every text in it."""
     if isinstance(value, str):
         return Traced(value, mark * len(value))
     if isinstance(value, dict):
@@ -36,7 +36,7 @@ def _marked(value: Any, mark: str) -> Any:
 
 
 def _message(message: Mapping[str, Any], mark: str) -> dict[Any, Any]:
-    """A message, or a part of one, with that mark on all that is not ours."""
+    """Return a message, or a part of its content, with the mark on all texts that come from the user."""
     return {
         known(key): known(value) if key in _PROTOCOL_FIELDS else _field(value, mark) for key, value in message.items()
     }
@@ -61,7 +61,7 @@ def _rendered(template: jinja2.Template, request: Mapping[str, Any]) -> dict[str
         if characters > limit:
             raise Refusal(f"it writes more than {limit:,} characters")
     text, marks = "".join(map(str.__str__, parts)), "".join(map(marks_of, parts))
-    text.encode()  # raises at half of a surrogate pair, which no tokenizer reads
+    text.encode()  # raises for a lone surrogate, which no tokenizer encodes
     runs = [(run[0][0], *run.span()) for run in _RUNS.finditer(marks)]
     shown = {message_index(mark) for mark, start, end in runs if not text[start:end].isspace()} - {None}
     own, lost = ([span for mark, *span in runs if mark == kind] for kind in (TEMPLATE, LOST))
@@ -80,20 +80,20 @@ def _answer(render: Callable[[Mapping[str, Any]], dict[str, Any]], request: Mapp
         return {"error": f"it has a syntax error: {error.message} (line {error.lineno})"}
     except MemoryError:
         return {"error": f"it takes more than {memory >> 20} MiB of memory"}
-    except Exception as error:  # noqa: BLE001 - whatever a template does wrong is told
+    except Exception as error:  # noqa: BLE001 - every fault of a template is reported
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     finally:
         _time(0)
 
 
 def _time(cpu_s: float) -> None:
-    """End this process after so much compute time, where the system can; its other end waits no longer than it must."""
+    """End this process after `cpu_s` of CPU time, if the system supports it; 0 stops the timer."""
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # its signal's default is the end of the process
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # the default action of SIGPROF ends the process
 
 
 def _limit(kind: str, limit: int) -> None:
-    """Set a limit, where the system has such a one and lets it be set."""
+    """Set a resource limit, if the system has it and permits it."""
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
         import resource
 
@@ -113,7 +113,7 @@ def _main(requests: TextIO, answers: TextIO) -> None:
     for kind in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NPROC"):
         _limit(kind, 0)
     for answer in _answers(iter(requests.readline, "")):
-        if answer.get("ready"):  # what goes wrong from here on is told in answers
+        if answer.get("ready"):  # from here on, errors are reported in answers
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -1,7 +1,7 @@
-"""A model's chat template: what it is, what it can do, and the prompts that it makes.
+"""The chat template of a model: its capabilities, and the prompts that it renders.
 
-A template is the model's own; no request brings one, or a variable for one. What it can do is found out by letting it
-render a few turns: whether it knows a system role, whether it shows tools, and how it writes a call.
+A template always comes with the model; no request may set one, or a variable of one. Its capabilities are found by
+rendering a few turns: whether it supports a system role, whether it shows tools, and how it writes a call.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from workbench.prompts.template_process import PROCESS, Limits, Rendering, Templ
 from workbench.prompts.tools.syntaxes import SYNTAXES, ToolSyntax
 
 Turn: TypeAlias = dict[str, Any]
-"""A message as templates take it: ``role``, ``content``, and what else its role has."""
+"""A message in the form of chat templates: ``role``, ``content``, and further fields of its role."""
 
 _MAX_TEMPLATE_CHARACTERS = 2**18
 _EMPTY = Rendering("", (), (), frozenset())
 _ESCAPE_CHARACTERS = frozenset("&;%#=\\\"'/")
-"""What escapes write that was in no text before."""
+"""Characters that escaping writes although the text did not contain them."""
 
 _PROBE_TOOL = {
     "type": "function",
@@ -45,13 +45,13 @@ _PROBE_CALL = {
 
 
 class ChatTemplate:
-    """The chat template of one model; safe from any thread.
+    """Chat template of one model; safe from any thread.
 
     Args:
         sources: templates by name; ``tool_use`` is for requests with tools, ``default`` for all others.
         special_tokens: texts of the tokenizer's special tokens by name, ``bos_token`` and so on.
-        control_tokens: those of the tokenizer.
-        name: the model's name, for messages.
+        control_tokens: the control tokens of the tokenizer.
+        name: the model's name, for errors.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class ChatTemplate:
 
     @cached_property
     def takes_text(self) -> bool:
-        """Whether the template shows a content that is a text; some of models that see show lists of parts alone."""
+        """Whether the template shows a content that is a text; some for vision models show only lists of parts."""
         text, parts = ([{"role": "user", "content": content}] for content in ("probe", _parts("probe")))
         return self._rendered(text).shows(0) or not self._rendered(parts).shows(0)
 
     @cached_property
     def takes_system(self) -> bool:
-        """Whether the template shows a system message; it may refuse one, or leave it out."""
+        """Whether the template shows a system message, instead of refusing or omitting it."""
         return self._probe([{"role": "system", "content": "probe"}, {"role": "user", "content": "probe"}]).shows(0)
 
     @cached_property
     def native_syntax(self) -> ToolSyntax | None:
-        """How the template writes calls; None where it takes no tools, or writes calls in no syntax of ours."""
+        """The syntax in which the template writes calls; None if it takes no tools, or writes an unsupported syntax."""
         question: list[Turn] = [{"role": "user", "content": "probe"}]
         if "probe_tool" not in self._probe(question, [_PROBE_TOOL]).text:
             return None
@@ -96,13 +96,12 @@ class ChatTemplate:
         return next((syntax for syntax, form in SYNTAXES.items() if form.is_shown(shown)), None)
 
     def prompt(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None, field: str) -> EncodedPrompt:
-        """The prompt, ready for the assistant's turn.
+        """Return the prompt, up to the assistant's turn.
 
-        A leading system message that the template refuses, or does not show, stands at the head of the first turn of
-        the user.
+        A leading system message that the template refuses or omits is put before the first turn of the user.
 
         Raises:
-            InvalidRequestError: the template refuses the turns, shows nothing of one, or fails; names the roles.
+            InvalidRequestError: the template refuses the turns, omits one, or fails; the message lists the roles.
             TemplateProcessError: the process that renders it failed.
         """
         folded = _without_system(turns)
@@ -124,8 +123,8 @@ class ChatTemplate:
         return self._control_tokens.encode_written(rendering.text, sorted(known))
 
     def _own_of_lost(self, rendering: Rendering, request: str) -> Sequence[tuple[int, int]]:
-        """Characters of unknown origin that are the template's own: those of a control token that the request cannot
-        have brought, for it lacks one of its marks.
+        """Return characters of unknown origin that are the template's own: those of a control token that cannot come
+        from the request, which lacks one of its punctuation marks.
         """
         if not rendering.lost:
             return ()
@@ -142,11 +141,11 @@ class ChatTemplate:
         return [(index, index + 1) for span in unsure for index in range(*span) if index in lost]
 
     def _shaped(self, turns: Sequence[Turn]) -> list[Turn]:
-        """The turns with contents of the form that the template takes."""
+        """Return the turns with contents in the form that the template takes."""
         return [turn if self.takes_text else turn | {"content": _parts(turn["content"])} for turn in turns]
 
     def _probe(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> Rendering:
-        """What the template makes of the turns; nothing where it refuses them."""
+        """Return the rendering of the turns; an empty one if the template refuses them."""
         return self._rendered(self._shaped(turns), tools)
 
     def _rendered(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> Rendering:
@@ -172,7 +171,7 @@ class ChatTemplate:
 
 
 def template_sources(chat_template: object) -> dict[str, str]:
-    """The templates of a tokenizer, which has one, several by name, or none; a list of names and texts in its file."""
+    """Return a tokenizer's templates by name; it has one, several, or none, and files list several as name and text."""
     if isinstance(chat_template, str) and chat_template:
         return {"default": chat_template}
     if isinstance(chat_template, list):
@@ -181,13 +180,13 @@ def template_sources(chat_template: object) -> dict[str, str]:
 
 
 def template_sha256(sources: Mapping[str, str]) -> str:
-    """Of the template's text; of several with their names, where there are several."""
+    """Return the digest of the template's text; of several templates, with their names."""
     named = json.dumps(dict(sorted(sources.items())), ensure_ascii=False) if len(sources) > 1 else ""
     return hashlib.sha256((named or next(iter(sources.values()))).encode(errors="surrogatepass")).hexdigest()
 
 
 def _without_system(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns with the leading system message at the head of the first turn of the user, where there is one."""
+    """Return the turns with a leading system message moved into the first turn of the user."""
     if not turns or turns[0]["role"] != "system":
         return list(turns)
     system, *rest = turns
@@ -206,7 +205,7 @@ def _parts(content: Any) -> list[Any]:
 
 
 def _check_shown(turns: Sequence[Turn], rendering: Rendering) -> None:
-    """Nothing that was said may be left out in silence; of the model's own turns a template may drop the thoughts."""
+    """Raise `TemplateError` if a message is not shown; a template may omit the thoughts in the model's own turns."""
     for index, turn in enumerate(turns):
         said = any(text.strip() for text in texts_of(turn["content"]))
         if said and turn["role"] != "assistant" and not rendering.shows(index):
@@ -214,5 +213,5 @@ def _check_shown(turns: Sequence[Turn], rendering: Rendering) -> None:
 
 
 def texts_of(content: Any) -> list[str]:
-    """The texts of a turn's content, which is one itself or a list of parts."""
+    """Return the texts of a turn's content, which is a text or a list of parts."""
     return [content] if isinstance(content, str) else [part.get("text", "") for part in content]

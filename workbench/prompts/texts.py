@@ -1,4 +1,4 @@
-"""What a request holds as plain text and plain JSON; anything else is refused with its place."""
+"""Checks of the texts and JSON values of a request; errors name the field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plain_text(content: InterleavedTextMedia, field: str) -> str:
-    """The text of some content; an image is refused by name, never dropped."""
+    """Return the text of a content; raise `UnsupportedContentError` for an image instead of dropping it."""
     parts = content if isinstance(content, list) else [content]
     for part in parts:
         if isinstance(part, ImageMedia):
@@ -24,14 +24,14 @@ def plain_text(content: InterleavedTextMedia, field: str) -> str:
 
 
 def valid_unicode(text: str, field: str) -> str:
-    """The text; half a surrogate pair in it is refused, for no tokenizer can encode one."""
+    """Return the text; raise `InvalidRequestError` for a lone surrogate, which no tokenizer can encode."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidRequestError(field, text, "valid Unicode, without half a surrogate pair")
     return text
 
 
 def plain_json(value: object, field: str) -> Any:
-    """A copy of a JSON value."""
+    """Return a copy of a JSON value."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:  # 1e999 is infinite

@@ -1,4 +1,4 @@
-"""Messages of the protocol as the turns that chat templates take, tools and their calls included."""
+"""Conversion of the protocol's messages to the turns that chat templates take, with tools and their calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def native_turns(
     messages: Sequence[Message], syntax: ToolSyntax, field: str, *, reads_images: bool = False
 ) -> list[Turn]:
-    """The turns for a template that knows tools: calls and results as its own fields."""
+    """Return the turns for a template with support for tools: calls and results in its own fields."""
     nine_characters = SYNTAXES[syntax].short_call_ids
     turns = []
     for index, message in enumerate(messages):
@@ -52,10 +52,10 @@ def native_turns(
 def text_turns(
     messages: Sequence[Message], tools: Toolset, syntax: ToolSyntax, field: str, *, reads_images: bool = False
 ) -> list[Turn]:
-    """The turns for a template that knows no tools.
+    """Return the turns for a template without support for tools.
 
-    The model is told of its tools in a system message, its calls stand as it wrote them, and what they returned is a
-    turn of the user that asks for the answer.
+    A system message describes the tools, calls are part of the model's text, and their results are a turn of the user
+    that requests the answer.
     """
     turns: list[Turn] = []
     for index, message in enumerate(messages):
@@ -94,7 +94,7 @@ def _turn(message: Message, field: str, *, reads_images: bool) -> Turn:
 
 
 def _user_content(message: UserMessage, field: str, *, reads_images: bool) -> str | list[dict[str, str]]:
-    """A text, or where there are images to be read, a list of parts as templates for them take it."""
+    """Return a text or, if there are images to read, a list of parts in the form of chat templates."""
     contents = [(content, f"{field}.content") for content in _contents(message.content)]
     if message.context is not None:
         contents += [("\n", field), *((content, f"{field}.context") for content in _contents(message.context))]
@@ -127,7 +127,7 @@ def _calls(message: CompletionMessage, field: str) -> list[Call]:
 
 
 def _call_id(call_id: str, nine_characters: bool) -> str:
-    """The id itself, or for templates that demand nine letters and digits, such a one made from it."""
+    """Return the id itself, or one of nine letters and digits derived from it, for templates that demand those."""
     if not nine_characters or (len(call_id) == 9 and call_id.isascii() and call_id.isalnum()):
         return valid_unicode(call_id, "call_id")
     return hashlib.sha256(call_id.encode(errors="surrogatepass")).hexdigest()[:9]

@@ -1,8 +1,7 @@
-"""Conversations with images to prompts, for vision-language models.
+"""Encoding of conversations with images, for vision-language models.
 
-The template writes a place-holder for each image, and by the time that its prompt is tokens, whatever looks like one in
-a text has been encoded as text. So what is replaced here, token by token, by what the model's processor puts where an
-image goes, cannot have come from a user.
+The template writes a placeholder token for each image, which is replaced here by the tokens of the model's processor. A
+user cannot spell a placeholder: in a user's text, its characters have been encoded as text by then.
 """
 
 from __future__ import annotations
@@ -25,33 +24,33 @@ if TYPE_CHECKING:
 
 
 class ReadImage(Protocol):
-    """What a model's processor makes of an image; only the engine looks further into it."""
+    """An image as processed for a model; the engine alone reads its contents."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """What stands in the prompt for it."""
+        """The tokens of the image in the prompt."""
 
     def placed_at(self, start: int) -> Any:
-        """The image with the index of its first token."""
+        """Return the image with the index of its first token."""
 
 
 class ImageReader(Protocol):
-    """A model's processor for one image at a time."""
+    """Processor of a model for one image at a time."""
 
     @property
     def token_id(self) -> int:
-        """Of the place-holder that the template writes."""
+        """Id of the placeholder that the template writes."""
 
     def read(self, image: Image.Image, field: str) -> ReadImage:
-        """The image as the model reads it; ``field`` is its place in the request, for errors."""
+        """Return the image as the model reads it; ``field`` is its path in the request, for errors."""
 
 
 class VisionEncoder(PromptEncoder):
-    """Encodes for a vision-language model; without images it does as for any other.
+    """Encoder of prompts for a vision-language model; without images it equals `PromptEncoder`.
 
     Args:
         reader: the model's processor.
-        sources: where images may come from.
+        sources: allowed sources of images.
     """
 
     reads_images = True
@@ -82,11 +81,12 @@ class VisionEncoder(PromptEncoder):
         tool_prompt_format: ToolPromptFormat | None = None,
         field: str = "messages",
     ) -> EncodedPrompt:
-        """As of any model, with the images of the user's messages, which are opened and read here.
+        """Encode a conversation as `PromptEncoder` does, and open and process the images of the user's messages.
 
         Raises:
-            InvalidRequestError: also where an image is wrong, or the template shows another number of them.
-            UnsupportedContentError: also for an image in a message that is not the user's.
+            InvalidRequestError: also if an image is invalid.
+            UnsupportedContentError: also for an image in a message that is not the user's, or if the template shows a
+                different number of images.
         """
         images = list(_images(messages, field))
         if len(images) > MAX_IMAGES:
@@ -105,7 +105,7 @@ class VisionEncoder(PromptEncoder):
     def _with_images(
         self, prompt: EncodedPrompt, positions: list[tuple[int, tuple[ImageMedia, str]]], field: str
     ) -> EncodedPrompt:
-        """The prompt with what the processor puts in each place."""
+        """Return the prompt with the tokens of each image at its position."""
         token_ids: list[int] = []
         is_control: list[bool] = []
         encoded_images: list[Any] = []
@@ -118,7 +118,7 @@ class VisionEncoder(PromptEncoder):
             token_ids += image.token_ids
             is_control += [True] * len(image.token_ids)
             done = position + 1
-            # Before the next is opened: pixels are large, and the first few images may fill the context.
+            # Checked before the next image is opened: pixels are large, and a few images may fill the context.
             if self._context_length is not None and len(token_ids) >= self._context_length:
                 raise ContextLengthError(len(token_ids) + len(prompt.token_ids) - done, self._context_length, field)
         token_ids += prompt.token_ids[done:]
@@ -127,7 +127,7 @@ class VisionEncoder(PromptEncoder):
 
 
 def _images(messages: Sequence[Message], field: str) -> Iterator[tuple[ImageMedia, str]]:
-    """Every image of the user's messages with its place, in reading order; one in any other message is refused."""
+    """Yield every image of the user's messages and its path, in reading order; refuse images in other messages."""
     for index, message in enumerate(messages):
         for name in ("content", "context"):
             content = getattr(message, name, None)

@@ -1,1 +1,1 @@
-"""Tools of a chat: checked definitions, how they stand in the prompt, and the calls in the answer. Nothing runs one."""
+"""Tools of a chat: checked definitions, their text in the prompt, and the calls in the answer. No tool is run here."""

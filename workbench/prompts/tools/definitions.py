@@ -1,4 +1,4 @@
-"""The tools of one request, checked once: names, sizes, and the schema of each tool's arguments."""
+"""Checked definitions of the tools of one request: names, sizes, and the schema of each tool's arguments."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_TOOLS = 128
 MAX_PARAMETERS = 64
 MAX_DESCRIPTION_CHARACTERS = 8_192
 MAX_TOOLS_CHARACTERS = 262_144
-"""Of all definitions together: names, descriptions, types and defaults."""
+"""Characters of all definitions together: names, descriptions, types and defaults."""
 
 NAME = re.compile(r"""[^\W][^\s\x00-\x1f\x7f-\xa0<>()\[\]{}"'`\\,;=|]{0,127}""")
-"""What tools may be called; every syntax of a call can carry such a name without quoting it."""
+"""Allowed names of tools, which every call syntax can write without quoting them."""
 
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-"""What parameters may be called that are described one by one, and keyword arguments."""
+"""Allowed names of keyword arguments, and of parameters that are described one by one."""
 
 
 Schema: TypeAlias = dict[str, Any]
@@ -47,16 +47,16 @@ _BUILTIN: Mapping[BuiltinTool, tuple[str, dict[str, ToolParamDefinition]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Toolset:
-    """The tools of one request; false where there are none. Made by `Toolset.of`."""
+    """The checked tools of one request, as returned by `Toolset.of`; false if there are none."""
 
     definitions: tuple[ToolDefinition, ...] = ()
-    """Copies, with description and parameters filled in for built-in tools that came without."""
+    """Copies of the definitions; missing descriptions and parameters of built-in tools are filled in."""
     read: Mapping[str, JsonSchema] = field(default_factory=dict)
-    """By tool name, the schema of the object of arguments."""
+    """Schemas of the arguments, which are one object, by tool name."""
 
     @property
     def schemas(self) -> dict[str, Schema]:
-        """The same schemas as they came."""
+        """The schemas as JSON values."""
         return {name: schema.root for name, schema in self.read.items()}
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Toolset:
 
     @classmethod
     def of(cls, tools: Sequence[ToolDefinition] | None, field: str = "tools") -> Toolset:
-        """Check the tools; whatever is wrong with one of them is an `InvalidRequestError` that names its place."""
+        """Return the checked tools; raise `InvalidRequestError` for the first invalid one, with its path."""
         if tools is None:
             return cls()
         if not isinstance(tools, list | tuple) or len(tools) > MAX_TOOLS:
@@ -85,15 +85,15 @@ class Toolset:
 
 
 def is_optional(parameter: ToolParamDefinition) -> bool:
-    """Whether a call may leave the parameter out: it is not required, or it has a default."""
+    """Return whether a call may leave the parameter out: it is not required, or it has a default."""
     return parameter.required is False or parameter.default is not None
 
 
 def _checked(tool: object, field: str) -> ToolDefinition:
-    """A copy of one definition, so that what the caller does with the original later changes nothing."""
+    """Return a checked copy of one definition, so that later changes of the original have no effect."""
     if not isinstance(tool, ToolDefinition):
         raise InvalidRequestError(field, tool, "a ToolDefinition")
-    definition = ToolDefinition.model_validate(_fields(tool))  # assignment after construction is not checked
+    definition = ToolDefinition.model_validate(_fields(tool))  # pydantic does not check assignments after construction
     _check_name(definition.tool_name, NAME, f"{field}.tool_name")
     _check_description(definition.description, field)
     if definition.tool_name in _BUILTIN:
@@ -113,7 +113,7 @@ def _checked(tool: object, field: str) -> ToolDefinition:
 
 
 def _fields(tool: ToolDefinition) -> dict[str, Any]:
-    """The fields two levels down as they stand: pydantic takes a model inside a model on trust."""
+    """Return the fields two levels down as dictionaries: pydantic does not validate a model inside a model again."""
     parameters: Any = tool.parameters
     if isinstance(parameters, dict):
         parameters = {name: dict(one) if isinstance(one, BaseModel) else one for name, one in parameters.items()}
@@ -141,7 +141,7 @@ def _check_description(description: str | None, field: str) -> None:
 
 
 def _arguments(definition: ToolDefinition, field: str) -> JsonSchema:
-    """The schema of a tool's arguments, with the places that its parts have in the request."""
+    """Return the schema of a tool's arguments; errors name the paths of its parts in the request."""
     if definition.json_schema is None:
         return JsonSchema.of(_described_one_by_one(definition, field), f"{field}.parameters")
     field = f"{field}.json_schema"

@@ -1,4 +1,4 @@
-"""Python functions as tools: a definition from signature and docstring, and calling one with a model's arguments."""
+"""Python functions as tools: definitions from signature and docstring, and calls with a model's arguments."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _KEYWORD_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEY
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function that a model may ask for; made by `function_tool`."""
+    """A function that a model may call, as returned by `function_tool`."""
 
     definition: ToolDefinition
     function: Callable[..., Any]
     types: Mapping[str, TypeAdapter[Any]]
-    """By parameter, what turns JSON into the annotated type."""
+    """Adapters from JSON to the annotated types, by parameter."""
 
     @property
     def name(self) -> str:
@@ -47,18 +47,18 @@ class FunctionTool:
 
     @property
     def is_async(self) -> bool:
-        """Whether calling it gives something to await instead of a result."""
+        """Whether a call returns an awaitable or an asynchronous generator instead of a result."""
         return inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
-        """Run the function on a call's arguments, as enums, dataclasses and so on where it is annotated with them."""
+        """Call the function with the arguments converted to its annotations, such as enums and dataclasses."""
         return self.function(**{name: self.types[name].validate_python(value) for name, value in arguments.items()})
 
 
 def tool_definitions(tools: Sequence[Tool] | None, field: str = "tools") -> list[ToolDefinition] | None:
-    """Definitions of all, with those of functions made; raises `InvalidRequestError` as `function_tool` does."""
+    """Return the definitions of all tools; raise `InvalidRequestError` as `function_tool` does."""
     if not isinstance(tools, list | tuple):
-        return typing.cast("None", tools)  # or what whoever checks the request refuses
+        return typing.cast("None", tools)  # None, or a value that the check of the request refuses
     return [
         one if isinstance(one, ToolDefinition) else function_tool(one, f"{field}[{index}]").definition
         for index, one in enumerate(tools)
@@ -66,7 +66,7 @@ def tool_definitions(tools: Sequence[Tool] | None, field: str = "tools") -> list
 
 
 def function_tool(function: object, field: str = "tool") -> FunctionTool:
-    """A function as a tool.
+    """Return a function as a tool.
 
     The description is the docstring up to its first section; those of parameters are read from an ``Args:`` section
     (Google's style), from ``:param name:`` lines, or from ``Annotated[..., Field(description=...)]``. Parameters may
@@ -75,7 +75,7 @@ def function_tool(function: object, field: str = "tool") -> FunctionTool:
     ``TypedDict`` inside a dataclass must be that of ``typing_extensions``.
 
     Raises:
-        InvalidRequestError: it is no named function, or a parameter cannot be described; the message names it.
+        InvalidRequestError: it is not a named function, or a parameter cannot be described; the message names it.
     """
     name = getattr(function, "__name__", None)
     if not callable(function) or isinstance(function, type) or not isinstance(name, str) or not NAME.fullmatch(name):
@@ -99,7 +99,7 @@ def function_tool(function: object, field: str = "tool") -> FunctionTool:
 
 
 def _hint(function: Callable[..., Any], parameter: inspect.Parameter, field: str) -> Any:
-    """The annotation of a parameter, with names in quotes looked up."""
+    """Return the annotation of a parameter with its forward references resolved."""
     if parameter.kind not in _KEYWORD_KINDS:
         raise InvalidRequestError(field, str(parameter), "a parameter that can be passed by keyword")
     if parameter.annotation is inspect.Parameter.empty:
@@ -114,7 +114,7 @@ def _hint(function: Callable[..., Any], parameter: inspect.Parameter, field: str
 
 
 def _readable(hint: Any) -> Any:
-    """The annotation with every ``typing.TypedDict`` as one that pydantic reads: before Python 3.12 it reads none."""
+    """Return the annotation with every ``typing.TypedDict``, which pydantic refuses before Python 3.12, replaced."""
     if typing.is_typeddict(hint) and type(hint).__module__ == "typing":
         members = typing.get_type_hints(hint, include_extras=True)
         marked = {name: _marked(member, name in hint.__required_keys__) for name, member in members.items()}
@@ -130,7 +130,7 @@ def _readable(hint: Any) -> Any:
 
 
 def _marked(member: Any, is_required: bool) -> Any:
-    """A member's annotation, marked as required or not; marks of its own say so better than the class does."""
+    """Return a member's annotation, marked as required or not; marks of its own override those of the class."""
     if (origin := typing.get_origin(member)) in (typing.Required, typing.NotRequired):
         is_required, member = origin is typing.Required, typing.get_args(member)[0]
     mark = typing_extensions.Required if is_required else typing_extensions.NotRequired
@@ -170,17 +170,17 @@ def _refusal(hint: object, why: object, field: str) -> InvalidRequestError:
 
 
 def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:
-    """The default as JSON; None where there is none, or where it is none of the type's values."""
+    """Return the default as JSON; None if there is none, or if it is not a value of the type."""
     if parameter.default is inspect.Parameter.empty:
         return None
     try:
         return adapter.dump_python(adapter.validate_python(parameter.default), mode="json")
-    except Exception:  # noqa: BLE001 - a sentinel, say; the function fills it in itself
+    except Exception:  # noqa: BLE001 - for example a sentinel, which the function itself replaces
         return None
 
 
 def _documented(docstring: str) -> tuple[str, dict[str, str]]:
-    """The description, and the texts of the parameters by name."""
+    """Return the description, and the texts of the parameters by name."""
     lines = docstring.splitlines()
     texts = {match["name"]: match["text"].strip() for line in lines if (match := _SPHINX_ARGUMENT.match(line.strip()))}
     ends = (index for index, line in enumerate(lines) if _SECTION.match(line) or line.lstrip().startswith(":"))
@@ -190,7 +190,7 @@ def _documented(docstring: str) -> tuple[str, dict[str, str]]:
 
 
 def _google_arguments(lines: list[str]) -> dict[str, str]:
-    """``name (type): text`` at one indentation, with more of the text below at a deeper one."""
+    """Return the texts of ``name (type): text`` lines at one indentation, with their more deeply indented lines."""
     texts: dict[str, str] = {}
     margin, name = None, None
     for line in lines:

@@ -1,17 +1,17 @@
-"""Values of JSON and of Python literals, read as their text comes: on a stack of its own, in linear time, without eval.
+"""Incremental reader of JSON values and Python literals: with an explicit stack, in linear time, without eval.
 
-JSON is read as RFC 8259 has it, and where that leaves a choice:
+JSON is read according to RFC 8259, and where that leaves a choice:
 
-- The same name twice in an object: the last one counts, as for most readers. Only what was read is handed on, so nobody
-  downstream can read it differently.
-- Half a surrogate pair in a string becomes U+FFFD: alone it is no character, and could not be sent on.
+- If an object has the same name twice, the last one counts, as in most readers. Only the value that was read is passed
+  on, so no other reader can interpret the text differently.
+- A lone surrogate in a string becomes U+FFFD: it is no character, and could not be encoded.
 - Refused are NaN and infinity, numbers beyond a float's range or 4,300 digits, raw control characters in a string, and
-  more than `MAX_DEPTH` brackets inside each other.
+  more than `MAX_DEPTH` nested brackets.
 
-Python's literals are the values of a call's keyword arguments, each given once: strings (plain or triple-quoted),
-numbers, ``True``, ``False``, ``None`` (or JSON's spelling of these three, which models mix in), lists, tuples and dicts
-of them. Whatever would have to be computed is refused: names, calls, operators, ``*`` and ``**``, f-strings, strings
-side by side.
+Python literals are the values of a call's keyword arguments, none of which may be repeated: strings (plain or
+triple-quoted), numbers, ``True``, ``False``, ``None`` (or JSON's spelling of these three, which models mix in), lists,
+tuples and dicts of them. Expressions are refused: names, calls, operators, ``*`` and ``**``, f-strings, adjacent
+strings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 MAX_DEPTH = 64
-"""Brackets inside each other; no schema of a tool asks for as many."""
+"""Levels of nested brackets; no schema of a tool requires as many."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -37,22 +37,22 @@ _JSON_CONSTANTS = {"true": True, "false": False, "null": None}
 _PYTHON_CONSTANTS = _JSON_CONSTANTS | {"True": True, "False": False, "None": None}
 _PYTHON_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPED = {"\n": "", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_ESCAPED |= {"\\": "\\", "'": "'", '"': '"', "/": "/"}  # the last is JSON's: texts are often written as JSON here too
+_ESCAPED |= {"\\": "\\", "'": "'", '"': '"', "/": "/"}  # the last is JSON's: models often write JSON strings here
 _PLAIN = {
     quote: re.compile(rf"[^\\\x00-\x1f{quote[0]}]+" if len(quote) == 1 else rf"[^\\\x00{quote[0]}]+")
     for quote in ('"', "'", '"""', "'''")
 }
-"""Characters of a string that need no second look; a triple-quoted one may hold line breaks."""
+"""Runs of ordinary characters of a string; a triple-quoted one may contain line breaks."""
 
 Expected = Literal["value", "value or end", "name", "name or end", "separator", "comma or end"]
 
 
 @dataclass(slots=True)
 class _Frame:
-    """An open bracket and what was read inside it."""
+    """An open bracket and its contents so far."""
 
     bracket: str
-    """``call`` is the round one of a call's arguments."""
+    """The bracket's character; ``call`` for the round one around a call's arguments."""
     items: list[Any] = field(default_factory=list)
     members: dict[str, Any] = field(default_factory=dict)
     name: str = ""
@@ -71,7 +71,7 @@ class _Frame:
 
 
 class LiteralReader:
-    """Reads one object, or the arguments of one call after their opening bracket.
+    """Reader of one object, or of the arguments of one call after their opening bracket.
 
     Args:
         python: read Python literals instead of JSON.
@@ -81,9 +81,9 @@ class LiteralReader:
     def __init__(self, *, python: bool = False, arguments: bool = False) -> None:
         self.value: Any = None
         self.ended = False
-        """The value is there."""
+        """Whether the value is complete."""
         self.fault: str | None = None
-        """Why the text is no such value, in words; nothing more is read then."""
+        """Why the text is not such a value; no more text is read then."""
         self._python = python
         self._frames: list[_Frame] = []
         self._expected: Expected = "value"
@@ -97,11 +97,11 @@ class LiteralReader:
 
     @property
     def depth(self) -> int:
-        """Brackets that are open."""
+        """Number of open brackets."""
         return len(self._frames)
 
     def feed(self, text: str, position: int = 0) -> int:
-        """Read on; returns the position after what was read, or that of the first character that does not fit."""
+        """Read on; return the position behind the text that was read, or of the first unexpected character."""
         while position < len(text) and not self.ended and self.fault is None:
             position = self._read(text, position)
         return position
@@ -125,7 +125,7 @@ class LiteralReader:
         return self._open_word(text, position)
 
     def _refuse(self, reason: str) -> int:
-        """Read no more; 0 is how many characters were taken."""
+        """Stop reading with a fault; return 0, the number of characters that were read."""
         self.fault = reason
         return 0
 
@@ -160,7 +160,7 @@ class LiteralReader:
         return self._refuse(f"expected a {self._expected}, found {character}")
 
     def _add(self, value: Any) -> None:
-        """Put a finished value where it belongs."""
+        """Add a complete value to the innermost open bracket."""
         if not self._frames:
             self.value, self.ended = value, True
             return
@@ -189,7 +189,7 @@ class LiteralReader:
         return 1
 
     def _in_opening(self, text: str, position: int) -> int:
-        """After the first quote: two more make a triple-quoted string, one more the empty one."""
+        """Read on after the first quote: two more open a triple-quoted string, one more ends an empty one."""
         if text[position] == self._quote[0]:
             self._quote += self._quote[0]
             if len(self._quote) == 3:
@@ -273,7 +273,7 @@ class LiteralReader:
             return
         try:
             number = float(word) if any(mark in word for mark in ".eE") else int(word)
-        except ValueError:  # more digits than Python converts
+        except ValueError:  # exceeds Python's limit of digits
             number = math.inf
         if isinstance(number, float) and not math.isfinite(number):
             self._refuse("a number is too large")
@@ -282,7 +282,7 @@ class LiteralReader:
 
 
 def _python_text(raw: str) -> str:
-    """A string literal's characters; an escape that Python does not know stands for itself, as in Python."""
+    """Return a string literal's characters; unknown escapes are literal, as in Python."""
 
     def character(match: re.Match[str]) -> str:
         body = match[1]
@@ -300,5 +300,5 @@ def _python_text(raw: str) -> str:
 
 
 def _replace_surrogates(text: str) -> str:
-    """Two halves of a character as the one that they stand for, and half a one as U+FFFD."""
+    """Return the text with surrogate pairs joined to one character, and lone surrogates replaced by U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""The type of a tool's parameter, as the caller writes it, to a schema."""
+"""Conversion of the type of a tool's parameter, as the caller writes it, to a schema."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TYPE_NAMES: Mapping[str, Schema] = {
 
 
 def parameter_schema(param_type: str, field: str) -> Schema:
-    """The schema of a parameter from the name of a type or from a JSON schema written as JSON.
+    """Return the schema of a parameter from the name of a type or from a JSON schema written as JSON.
 
     Names are JSON schema's (``integer``) or Python's (``int``, ``list[str]``, ``dict[str, float]``, ``int | None``,
     ``Literal["a", "b"]``).
@@ -68,7 +68,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _of_annotation(node: ast.expr) -> Schema:
-    """The schema of a Python annotation; raises `ValueError` where there is none."""
+    """Return the schema of a Python annotation; raise `ValueError` if it has none."""
     match node:
         case ast.Constant(value=None):
             return {"type": "null"}

@@ -1,15 +1,16 @@
-"""Tool calls read from an answer while it is written.
+"""Incremental parser of the tool calls in a streamed answer.
 
-The parser takes the text in pieces of any size and gives back what is certain: plain text, and the progress of calls.
-However the text is cut, the text, the calls and their order are the same. Time is linear in the text, nothing is
-evaluated, and no text makes it raise: what begins as a call and turns out to be none (broken, of an unknown tool, with
-arguments that do not fit its schema, cut off by the end) is a ``failure`` with its whole raw text.
+The parser reads the text in chunks of any size and returns what is certain: plain text, and the progress of calls. The
+text, the calls and their order do not depend on the chunks. Time is linear in the text, nothing is evaluated, and no
+text raises an error: a call that is malformed, of an unknown tool, with arguments that do not fit its schema, or cut
+off by the end is a ``failure`` with its whole raw text.
 
-White space between two calls, or between the last one and the end, is not told: it only sets them apart.
+White space between two calls, or between the last one and the end, is a separator and not part of the text.
 
-A call stands as soon as its arguments are whole; a closing tag or list bracket that is missing after it is forgiven. A
-broken call ends at its closing tag, before the next opening one or with its paragraph; in a syntax without tags, when
-its brackets are closed or with its line. `workbench.prompts.tools.literals` says how values are read.
+A call is valid once its arguments are complete; a missing closing tag or list bracket after it is ignored. A malformed
+call ends at its closing tag, before the next opening one or with its paragraph; in a syntax without tags, when its
+brackets are closed or with its line. Each module of `workbench.prompts.tools.syntaxes` describes which texts begin a
+call in its syntax, and `workbench.prompts.tools.literals` how values are read.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _CALL_KEYS = frozenset({"type", "name", "id", "parameters", "arguments"})
 
 
 def random_call_id() -> str:
-    """Nine letters and digits, as the templates of the Mistral family demand."""
+    """Return nine random letters and digits, as the templates of the Mistral family demand."""
     return uuid.uuid4().hex[:9]
 
 
 def call_ids_after(prompt_ids: Sequence[int]) -> Callable[[], str]:
-    """Ids like `random_call_id`'s, drawn from the prompt: a request gives the same ids however often it is repeated.
+    """Return a source of ids like `random_call_id`'s, derived from the prompt: a repeated request gives the same ids.
 
-    The prompt of each turn holds the turns before it, so no two turns of a conversation have an id in common.
+    The prompt of each turn contains the turns before it, so no two turns of a conversation have an id in common.
     """
     prompt = hashlib.sha256(repr(tuple(prompt_ids)).encode()).digest()
     counter = itertools.count()
@@ -49,22 +50,22 @@ def call_ids_after(prompt_ids: Sequence[int]) -> Callable[[], str]:
 
 
 class ToolCallParser:
-    """Reads the calls of one answer: `feed` every piece of its text, then `close` once.
+    """Parser of the calls of one answer: `feed` every chunk of its text, then `close` once.
 
     Args:
         tools: the tools of the request; without any, everything is plain text.
-        syntax: how the model writes calls.
-        call_ids: gives each parsed call its id.
+        syntax: the syntax in which the model writes calls.
+        call_ids: returns the id of each parsed call.
     """
 
     def __init__(self, tools: Toolset, syntax: ToolSyntax, call_ids: Callable[[], str] = random_call_id) -> None:
         self._form = SYNTAXES[syntax].opening
         self.faults: list[str] = []
-        """Why each failure so far is one, in words."""
+        """The reasons of the failures so far."""
         self.tags = self._form.tags
-        """Texts that belong to `feed` also where the model writes them as control tokens."""
+        """Texts that must be fed even if the model writes them as control tokens."""
         self.opening = (self._form.tag or self._form.first) if tools else ""
-        """What every call begins with."""
+        """The text that every call begins with; empty without tools."""
         self._tools = tools
         self._is_python = SYNTAXES[syntax].python
         self._call_ids = call_ids
@@ -87,19 +88,19 @@ class ToolCallParser:
         self._list_may_open = False
         self._broken_depth = 0
         self._reason = ""
-        """Why the call that was just read is a failure; empty where it is none."""
+        """Why the call that was just read is a failure; empty if it is valid."""
 
     def feed(self, text: str) -> list[str | ToolCallDelta]:
-        """What is certain after some more text: plain text and deltas, in order."""
+        """Read more text; return the plain text and the deltas that are certain, in order."""
         if not self._tools:
             return [text] if text else []
-        # Half a character is none: it could neither be shown nor sent.
+        # A lone surrogate could neither be shown nor encoded.
         self._text = self._text[self._position :] + _HALF_CHARACTER.sub("\ufffd", text)
         self._position = 0
         return self._drain()
 
     def close(self) -> list[str | ToolCallDelta]:
-        """The rest, once the answer has ended: held text is plain, and a call that is not whole is a failure."""
+        """Return the rest at the end of the answer: buffered text is plain, and an incomplete call is a failure."""
         self._closing = True
         return self._drain()
 
@@ -176,7 +177,7 @@ class ToolCallParser:
         return self._closing
 
     def _after_call(self) -> bool:
-        """Behind a call: the next one of its list, or what closes the list or the tag."""
+        """Read what follows a call: the next one of its list, or the end of the list or the tag."""
         following = self._form.next_head if self._in_list else None
         look = following.look(self._text, self._position) if following else None
         if isinstance(look, re.Match):
@@ -197,7 +198,7 @@ class ToolCallParser:
         return True
 
     def _between_calls(self) -> bool:
-        """Between a call that was read and what follows: white space is text only where more text follows it."""
+        """Read the white space behind a call; it is text only if more text, and no call, follows it."""
         space = _SPACE.match(self._text, self._position)
         start = space.end() if space else self._position
         if start - self._position < WINDOW:
@@ -214,17 +215,17 @@ class ToolCallParser:
     # ----------------------------------------------------------------------------------------------------- calls
 
     def _begin(self, head: re.Match[str]) -> None:
-        """A call has certainly begun; ``head`` ends where its arguments are read from."""
+        """Begin a call; its arguments are read from the end of ``head``."""
         self._emit_plain()
         self._emit("", ToolCallParseStatus.started)
         self._name = head.groupdict().get("name")
         self._reader = LiteralReader(python=self._is_python, arguments=self._is_python)
-        # The bracket that opens an object is the reader's.
+        # The reader itself reads the bracket that opens an object.
         self._take(head.end() - (head[0][-1:] == "{"))
         self._advance = self._inside
 
     def _open_list(self) -> bool:
-        """Look past white space for the list that may stand in a tag; False where the text ends before it is known."""
+        """Look behind white space for a list in a tag; return False if the text ends before it is decided."""
         space = _SPACE.match(self._text, self._position)
         self._take(space.end() if space else self._position)
         if self._position == len(self._text):
@@ -243,7 +244,7 @@ class ToolCallParser:
         return True
 
     def _validate(self) -> None:
-        """Tell of the call that was read, or keep the reason why it is none."""
+        """Emit the call that was read if it is valid; otherwise store the reason why it is not."""
         name, arguments = self._name, self._reader.value
         if name is None:
             name, arguments, self._reason = _read_call(arguments)
@@ -261,7 +262,7 @@ class ToolCallParser:
         return name in self._tools.read
 
     def _finish_call(self) -> None:
-        """Leave a call behind, and tell of it where it is a failure."""
+        """Finish a call, and emit it if it is a failure."""
         self._begins_line = True
         if self._reason:
             self._fail()
@@ -276,10 +277,10 @@ class ToolCallParser:
         self._begins_line = True
         self._advance = self._outside
 
-    # ------------------------------------------------------------------------------------------------ what is told
+    # ------------------------------------------------------------------------------------------------------ events
 
     def _show(self, end: int) -> None:
-        """Give out the text up to ``end`` as plain."""
+        """Add the text up to ``end`` to the plain text."""
         text = self._text[self._position : end]
         self._position = end
         if text:
@@ -288,13 +289,13 @@ class ToolCallParser:
             self._begins_line = (bool(broken) or self._begins_line) and (not line or line.isspace())
 
     def _take(self, end: int) -> None:
-        """Count the text up to ``end`` as the call's."""
+        """Add the text up to ``end`` to the call."""
         if end > self._position:
             self._raw.append(self._text[self._position : end])
             self._position = end
 
     def _skip(self, end: int) -> None:
-        """Go past what separates or closes calls; it belongs to a call that failed, and to none that did not."""
+        """Skip what separates or closes calls; it is part of the raw text of a failed call only."""
         if self._reason:
             self._take(end)
         self._position = end
@@ -314,7 +315,7 @@ class ToolCallParser:
 
 
 def _read_call(value: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
-    """Name and arguments of a call that is written as one object, and what is wrong with it."""
+    """Return name and arguments of a call that is written as one object, and what is wrong with it, if anything."""
     name = value.get("name")
     arguments = value.get("arguments", value.get("parameters", {}))
     if unknown := [key for key in value if key not in _CALL_KEYS]:
@@ -331,6 +332,6 @@ def _ends_with_line(text: str) -> bool:
 
 
 def _length_of_beginning(text: str, wanted: list[str]) -> int:
-    """How many of the last characters may be the beginning of one of the texts."""
+    """Return how many of the last characters may be the beginning of one of the texts."""
     longest = min(len(text), max(map(len, wanted)) - 1)
     return next((n for n in range(longest, 0, -1) if any(one.startswith(text[-n:]) for one in wanted)), 0)

@@ -1,4 +1,4 @@
-"""The parts of a sentence model, as modules.json lists them, and the files that each of them is read from."""
+"""The parts of a sentence model in modules.json, and the files of each part."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from workbench.errors import ModelFormatError
 
 LIST = "modules.json"
-"""What sentence-transformers writes into every folder; a folder without it is no sentence model."""
+"""The file that sentence-transformers writes into every folder; a folder without it is not a sentence model."""
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _FILES = {
-    "Transformer": (),  # what every folder in Hugging Face layout has
+    "Transformer": (),  # every folder in Hugging Face layout has its files
     "Pooling": (_CONFIG,),
     "Dense": (_CONFIG, _WEIGHTS),
     "LayerNorm": (_CONFIG, _WEIGHTS),
@@ -29,7 +29,7 @@ class Part:
     kind: str
     """Name of sentence-transformers' class, such as ``Pooling``."""
     path: str
-    """Below the model's folder; empty for the folder itself."""
+    """Path below the model's folder; empty for the folder itself."""
 
     def __str__(self) -> str:
         return f"{self.kind} ({self.path or 'the folder itself'})"
@@ -49,7 +49,7 @@ def read_parts(folder: Path) -> list[Part]:
 
 
 def parse_parts(content: bytes, source: str) -> list[Part]:
-    """Return the parts that the bytes of a list name; `read_parts` says what is refused."""
+    """Return the parts in the bytes of a list; raise `ModelFormatError` as `read_parts` does, naming the source."""
     try:
         listed = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -68,7 +68,7 @@ def parse_parts(content: bytes, source: str) -> list[Part]:
 
 
 def part_files(parts: list[Part]) -> list[str]:
-    """Return the files that the parts are read from, below the model's folder; some kinds can do without theirs."""
+    """Return the files of the parts as paths below the model's folder; some kinds work without theirs."""
     return [f"{part.path}/{name}" for part in parts if part.path for name in _FILES[part.kind]]
 
 

@@ -1,4 +1,4 @@
-"""Where a text ends: stop strings, found in streamed text without ever showing a character of them."""
+"""Stop strings, found in streamed text before any character of one is shown."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StopMatch:
-    """A stop string was completed; the text ends at character ``start``."""
+    """A completed stop string; the text ends at character ``start``."""
 
     start: int
     stop: str
 
 
 class StopMatcher:
-    """Watches one growing text for stop strings.
+    """Matcher of stop strings in one growing text.
 
     Of several stop strings the one completed earliest wins, and of those completed by the same character the longest,
-    because it started first. ``safe`` is the length of the text that no stop string can reach any more; what lies
-    beyond it must be held back.
+    because it started first. ``safe`` is the length of the text that no stop string can include any more; the caller
+    must buffer the rest.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class StopMatcher:
         self.safe = 0
 
     def feed(self, text: str) -> StopMatch | None:
-        """Append text; returns the match that ends the whole text, if there is one now."""
+        """Append text; return the match that ends the whole text, if there is one."""
         self._length += len(text)
         if not self._stops:
             self.safe = self._length
@@ -43,7 +43,7 @@ class StopMatcher:
             return match
         partial = self._partial_match()
         self.safe = self._length - partial
-        # Enough of the past to complete any stop string, so that the cost of a step does not grow with the text.
+        # Enough text to complete any stop string, so that the cost of a step does not grow with the text.
         self._tail = self._tail[-self._longest :]
         return None
 
@@ -56,7 +56,7 @@ class StopMatcher:
         return StopMatch(offset + start, stop)
 
     def _partial_match(self) -> int:
-        """Length of the longest end of the text with which a stop string begins."""
+        """Return the length of the longest suffix of the text that is a prefix of a stop string."""
         for length in range(min(self._longest - 1, len(self._tail)), 0, -1):
             if any(stop.startswith(self._tail[-length:]) for stop in self._stops if len(stop) > length):
                 return length

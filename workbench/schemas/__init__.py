@@ -1,6 +1,5 @@
-"""JSON schemas: read once, then enforced, checked and shown as they came, for response formats and tools alike.
+"""JSON schemas of response formats and tools: read once, then enforced and validated.
 
-A schema is never taken apart and put together again. `documents` reads one and refuses by name what cannot be kept,
-`normal` says of each place which values may stand there, `rules` writes that as a grammar, and `fitting` judges what
-has been written.
+A schema is never rewritten. `documents` reads one and refuses keywords that cannot be enforced, `normal` derives the
+values that each location allows, `rules` writes these as a grammar, and `argument_validation` validates the result.
 """

@@ -1,4 +1,4 @@
-"""Whether a value fits a schema, by jsonschema, with patterns that take linear time."""
+"""Validation of values by jsonschema, with patterns that take linear time."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from workbench.schemas.documents import Schema
 from workbench.schemas.patterns import matches
 
 _MAX_CHARACTERS = 200
-"""Characters of a reason."""
+"""Characters of an error's path, and of its message."""
 
 
 class ArgumentValidator:
-    """Says what fits the schemas of one document.
+    """Validator of values against the schemas of one document.
 
     Args:
-        root: the document, where references lead.
+        root: the document, in which references are resolved.
     """
 
     def __init__(self, root: Schema) -> None:
         self._validator: Any = _Validator(root)
 
     def fits(self, value: Any, schema: Schema) -> bool:
-        """Whether a JSON value fits a schema that stands in the document."""
+        """Return whether a JSON value fits a schema of the document."""
         return bool(self._validator.evolve(schema=schema).is_valid(value))
 
     def validation_error(self, value: Any, path: str = "arguments") -> str | None:
-        """Return where and why a JSON value does not fit the document, in words; None where it fits."""
+        """Return where and why a JSON value does not fit the document; None if it fits."""
         error = best_match(self._validator.iter_errors(value))
         if error is None:
             return None

@@ -1,7 +1,7 @@
-"""How a text that has begun may go on until it matches a pattern: by an automaton, the shortest ways first.
+"""Automata of patterns, which complete a text that has begun until it matches, the shortest completions first.
 
-Only what a search for an ending needs: whatever is proposed here is tried in the grammar itself, so a pattern that is
-not understood costs an ending and never an answer.
+They support only what the search for an ending needs. Each completion is tried in the grammar itself, so an unsupported
+pattern costs an ending, but never an answer.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from functools import lru_cache
 MAX_STATES = 4_000
 _MAX_CACHED = 2_000
 _LOOK_BACK = 64
-"""Characters by which a text may be longer than one that was asked for before, to go on from there."""
+"""Characters by which a text may be longer than a cached one whose states are reused."""
 MAX_LENGTH = 96
-"""Characters that a text may still lack."""
+"""Characters of the longest completion."""
 
 _CANDIDATES = (
     " ".join(string.ascii_lowercase + string.digits + string.ascii_uppercase + string.punctuation) + "é年😀\t\n"
 )
-"""Characters that are written where a class leaves the choice, the first that it has."""
+"""Characters in the order of preference in which a member of a class is chosen."""
 
 Class = Callable[[str], bool]
 
 
 class UnknownPatternError(Exception):
-    """The pattern uses what is not known here."""
+    """The pattern uses unsupported syntax."""
 
 
 @dataclass(slots=True)
 class _Part:
-    """A part of an automaton: from its first state to its last."""
+    """A part of an automaton, from its first state to its last."""
 
     first: int
     last: int
@@ -42,18 +42,18 @@ class _Part:
 
 @dataclass(slots=True)
 class Automaton:
-    """States by number; an edge takes a character of its class, or none."""
+    """A nondeterministic automaton with numbered states; an edge reads a character of its class, or none."""
 
     silent: list[list[int]] = field(default_factory=list)
     edges: list[list[tuple[Class, int]]] = field(default_factory=list)
     part: _Part = field(default_factory=lambda: _Part(0, 0))
     _known: dict[str, frozenset[int]] = field(default_factory=dict)
-    """The states after texts that were asked for before."""
+    """The states after earlier texts."""
     _reaching: list[frozenset[int]] = field(default_factory=list)
-    """By how many characters are lacking, the states from which as many lead to the end."""
+    """For each number of characters, the states from which that many lead to the end."""
 
     def endings(self, prefix: str) -> Iterator[str]:
-        """Return what may follow a text so that all of it matches, one of each length, the shortest first."""
+        """Yield completions of a text to a match, one of each length, the shortest first."""
         states = self._after(prefix)
         if not states:
             return
@@ -63,7 +63,7 @@ class Automaton:
                 yield self._written(states, reaching[: length + 1])
 
     def _after(self, prefix: str) -> frozenset[int]:
-        """The states after a text."""
+        """Return the states after a text."""
         longest = range(len(prefix), max(0, len(prefix) - _LOOK_BACK), -1)
         known = next((end for end in longest if prefix[:end] in self._known), 0)
         found = set(self._known[prefix[:known]]) if known else self._closed({self.part.first})
@@ -104,10 +104,10 @@ class Automaton:
 
 @lru_cache(64)
 def automaton(pattern: str, *, searched: bool) -> Automaton | None:
-    """Return the automaton of a pattern; None where it uses what is not known here.
+    """Return the automaton of a pattern; None if it uses unsupported syntax.
 
     Args:
-        searched: whether the pattern may match a part of the text, as JSON schema has it.
+        searched: whether the pattern may match a part of the text, as in JSON schema.
     """
     try:
         return _Reader(pattern, searched=searched).read()
@@ -128,7 +128,7 @@ _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
 
 
 class _Reader:
-    """Reads one pattern from left to right."""
+    """Recursive-descent reader of one pattern."""
 
     def __init__(self, pattern: str, *, searched: bool) -> None:
         self._pattern = pattern
@@ -200,7 +200,7 @@ class _Reader:
         return row
 
     def _repeated(self, make: Callable[[], _Part], least: int, most: int | None, last: int) -> int:
-        """So many parts in a row behind a state; returns the state behind them."""
+        """Append `least` to `most` repetitions of a part to a state; return the state behind them."""
         for _ in range(least):
             part = make()
             self._made.silent[last].append(part.first)
@@ -231,7 +231,7 @@ class _Reader:
             self._position = end + 1
         else:
             return found
-        self._accept("?")  # lazy or not, the texts are the same
+        self._accept("?")  # a lazy quantifier matches the same texts
         return found
 
     def _one(self, fits: Class) -> _Part:
@@ -256,7 +256,7 @@ class _Reader:
         return self._one(self._character())
 
     def _character(self) -> Class:
-        """One character or class that stands outside of brackets."""
+        """Read one character or class outside of brackets."""
         if not self._accept("\\"):
             character = self._next()
             self._position += 1

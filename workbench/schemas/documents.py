@@ -1,7 +1,7 @@
-"""Reading a JSON schema of draft 2020-12: what it may hold, where its references lead, and what has no force.
+"""Reading of a JSON schema of draft 2020-12: its allowed contents, its references, and keywords without effect.
 
-Annotations never refuse: titles, defaults, formats that nobody enforces, and keywords that the draft does not know. The
-last two are named in `Document.notes`.
+Annotations are always accepted: titles, defaults, formats that are not enforced, and keywords that are not part of the
+draft. `Document.notes` lists the last two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Schema: TypeAlias = dict[str, Any] | bool
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"})
-"""Formats that are enforced."""
+"""Formats that are enforced; all others have no effect."""
 
 ASSERTIONS = frozenset(
     {
@@ -31,13 +31,13 @@ ASSERTIONS = frozenset(
         *("additionalProperties", "propertyNames", "required", "minProperties", "maxProperties"),
     }
 )
-"""Keywords that speak of a value or its parts."""
+"""Keywords that constrain a value or its parts."""
 
 IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependentRequired")
-"""Keywords that hold schemas of the same value."""
+"""Keywords that contain schemas of the same value."""
 
 MADE = "\0"
-"""Begins the names of keywords that no schema has: those of `workbench.schemas.negation`."""
+"""Prefix of keywords that are not JSON schema's: those of `workbench.schemas.negation`."""
 
 _ANNOTATIONS = frozenset(
     {
@@ -65,14 +65,14 @@ BY_NAME = frozenset(["properties", "patternProperties", "dependentSchemas", "$de
 
 
 class Document:
-    """A schema that was read.
+    """A checked schema and its references.
 
     Args:
         root: the schema, an object.
-        field: the request's field that holds it, for messages.
+        field: the request's field that contains it, for errors.
 
     Raises:
-        InvalidRequestError: it is no schema of the draft, is too large, or has a keyword that cannot be kept.
+        InvalidRequestError: it is not a schema of the draft, is too large, or has a keyword that cannot be enforced.
     """
 
     def __init__(self, root: object, field: str) -> None:
@@ -80,7 +80,7 @@ class Document:
         self.text = schema_text(root, field)
         self.root: dict[str, Any] = json.loads(self.text)
         self.notes: list[str] = []
-        """What of it has no force."""
+        """Keywords and formats of the schema that have no effect."""
         self._anchors: dict[str, Schema] = {}
         if error := _schema_error(self.text):
             where = "".join(f"/{part}" for part in error.absolute_path)
@@ -90,7 +90,7 @@ class Document:
         self._check_loops()
 
     def refuse(self, given: object, allowed: str) -> NoReturn:
-        """Raise `InvalidRequestError`."""
+        """Raise `InvalidRequestError` for the schema's field."""
         raise InvalidRequestError(self.field, given, allowed)
 
     def target(self, reference: str) -> Schema:
@@ -129,7 +129,7 @@ class Document:
             self.notes.append(note)
 
     def _check_loops(self) -> None:
-        """Refuse a schema that holds itself in its own place: no value could ever be judged."""
+        """Refuse a schema that applies itself to the same value: its validation would not end."""
         done: set[int] = set()
         path: set[int] = set()
         waiting: list[tuple[Schema, bool]] = [(schema, False) for schema in _subschemas(self.root)]
@@ -154,7 +154,7 @@ class Document:
 
 @lru_cache(maxsize=256)
 def _schema_error(text: str) -> SchemaError | None:
-    """Return why a text is no schema of the draft; cached, as a chat sends the same tools with every turn."""
+    """Return why a text is not a schema of the draft; cached, as a chat sends the same tools with every turn."""
     # Importing it takes a second in a Jupyter kernel, and most sessions read no schema.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
@@ -167,7 +167,7 @@ def _schema_error(text: str) -> SchemaError | None:
 
 
 def _children(schema: dict[str, Any], key: str) -> Iterator[Schema]:
-    """The schemas that stand in a keyword."""
+    """Yield the schemas that a keyword contains."""
     if key in schema and key in ONE:
         yield schema[key]
     elif key in LISTS:
@@ -178,7 +178,7 @@ def _children(schema: dict[str, Any], key: str) -> Iterator[Schema]:
 
 
 def _subschemas(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The schema and all that stand in it."""
+    """Yield the schema and all schemas in it, except booleans."""
     waiting: list[Schema] = [root]
     while waiting:
         schema = waiting.pop()

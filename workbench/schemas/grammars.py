@@ -1,6 +1,6 @@
-"""Context-free grammars as data, written in llguidance's dialect of Lark once they are known to lead to an end.
+"""Context-free grammars as data, and their text in llguidance's dialect of Lark.
 
-What can never be finished is left out: a rule that only leads back to itself would be written without end.
+Rules without a finite text are left out: a model that entered one could never finish its answer.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|, |: |[\[\]{}]|[^"\[\]{},: ]+|.', re.DOTALL)
-"""Pieces that a value is written in: what a constant and a rule have in common is then cut alike."""
+"""Tokens of a JSON text. A constant is cut into the same literals as a rule, so that they share their beginnings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text as it stands."""
+    """A literal text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What another rule allows."""
+    """A reference to another rule."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A piece of Lark that names no rule."""
+    """An expression in Lark that refers to no rule."""
 
     lark: str
 
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """So many of the same in a row."""
+    """Repetitions of a sequence of symbols, from `least` to `most`."""
 
     part: tuple[Symbol, ...]
     least: int = 0
@@ -51,7 +51,7 @@ Body: TypeAlias = tuple[Symbol, ...]
 
 
 class Rules:
-    """Rules by their names; `lark` writes those that lead from a first one to an end."""
+    """Rules by their names; `lark` writes those that are reachable and have a finite text."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, list[Body]] = {}
@@ -62,13 +62,13 @@ class Rules:
         return len(self._bodies)
 
     def new(self) -> Rule:
-        """Return a rule whose bodies are still to come."""
+        """Return a rule whose bodies `set` defines later."""
         name = f"r{len(self._bodies)}"
         self._bodies[name] = []
         return Rule(name)
 
     def set(self, rule: Rule, bodies: Iterable[Body]) -> Rule:
-        """Say what a rule allows: one of the bodies."""
+        """Define a rule as a choice of bodies; return it."""
         self._bodies[rule.name] = list(dict.fromkeys(bodies))
         return rule
 
@@ -77,7 +77,7 @@ class Rules:
         return self.set(self.new(), bodies)
 
     def terminal(self, lark: str) -> Leaf:
-        """Return a regular expression with ``&`` and ``~``, which stand in terminals alone."""
+        """Return a terminal for a regular expression with ``&`` and ``~``, which Lark permits only there."""
         return Leaf(self._terminals.setdefault(lark, f"T{len(self._terminals)}"))
 
     def choice(self, texts: Sequence[str], least: int, most: int) -> Rule:
@@ -97,7 +97,7 @@ class Rules:
         return Rule(first)
 
     def lark(self, start: Sequence[Symbol]) -> str | None:
-        """Return the grammar, whose first rule is ``start``; None where nothing leads to an end."""
+        """Return the grammar, whose first rule is ``start``; None if it has no finite text."""
         lengths = self._lengths()
         if math.isinf(_length(start, lengths)):
             return None
@@ -116,7 +116,7 @@ class Rules:
         return "\n".join([text, *terminals, ""])
 
     def _lengths(self) -> dict[str, float]:
-        """By rule, a bound of its shortest text; infinite where it has none."""
+        """Return a bound of each rule's shortest text; infinite if it has none."""
         lengths = dict.fromkeys(self._bodies, math.inf)
         users: dict[str, set[str]] = {name: set() for name in self._bodies}
         for name, bodies in self._bodies.items():

@@ -1,4 +1,4 @@
-"""Numbers and texts as pieces of a grammar."""
+"""Numbers and texts as parts of a grammar."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from workbench.schemas.numbers import exact, integer_regex, number_regex, pointe
 from workbench.schemas.patterns import whole
 
 _FEW = 256
-"""Multiples that are written out."""
+"""Number of multiples up to which they are listed one by one."""
 _EXACT = 2**53
-"""Up to it a product is exact to the grammar's compiler."""
+"""Bound of the products that are exact in the grammar's compiler."""
 _NAME_CHARACTERS = r'[^"\\\x00-\x1f\x7f]'
-"""Of names that the schema does not have: none that could be written in two ways."""
+"""Characters of names that are not in the schema: those with only one spelling in JSON."""
 
 _YEAR = "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
@@ -30,14 +30,14 @@ _DATE = (
 )
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _FORMATS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
-"""Days and times that there are: the compiler's own idea of them takes in others."""
+"""Patterns of valid dates and times; the compiler's own formats also accept invalid ones."""
 
 
 class Leaves:
-    """Writes the numbers and texts of one document.
+    """Writer of the numbers and texts of one document.
 
     Args:
-        characters: the most that a text has where its schema sets no limit.
+        characters: the maximum length of a text if its schema sets no limit.
     """
 
     def __init__(self, rules: Rules, normaliser: Normaliser, characters: int | None) -> None:
@@ -64,7 +64,7 @@ class Leaves:
         assert node.step is not None
         step = Fraction(node.step.numerator) if node.is_integer else node.step
         least, most = node.bounds.whole(step)
-        if step.denominator & (step.denominator - 1):  # 0.29 is no multiple of 0.01 to who divides the nearest floats
+        if step.denominator & (step.denominator - 1):  # in floats, 0.29 is not a multiple of 0.01
             self._normaliser.unenforced.add("multipleOf")
         if most - least < _FEW:
             for factor in range(least, most + 1):
@@ -101,7 +101,7 @@ class Leaves:
         yield (Leaf(f"%json {json.dumps(schema)}"),)
 
     def plain(self, node: Texts, longest: int | None) -> Leaf:
-        """Return a text that needs no escapes, so that it has one spelling and others can be excluded."""
+        """Return a terminal for texts without escapes: they have one spelling, so that texts can be excluded."""
         count = f"{{{node.shortest},{'' if longest is None else longest}}}"
         parts = [f'/"{_NAME_CHARACTERS}{count}"/']
         parts += [f'/"{self._whole(pattern)}"/' for pattern in node.patterns]
@@ -124,7 +124,7 @@ def _format(name: str) -> dict[str, str]:
 
 
 def _decimal(number: Fraction) -> str:
-    """A number as it is written, without an exponent."""
+    """Return a number in decimal notation, without an exponent."""
     digits = 0
     while (number * 10**digits).denominator != 1:
         digits += 1
@@ -134,7 +134,7 @@ def _decimal(number: Fraction) -> str:
 
 
 def _spellings(value: float) -> str:
-    """All ways to write a number without an exponent."""
+    """Return a regular expression for all spellings of a number without an exponent."""
     before, _, behind = _decimal(exact(value)).partition(".")
     sign = "-?" if not value else ""
     return rf"{sign}{before}\.{behind}0*" if behind else rf"{sign}{before}(?:\.0*)?"
@@ -145,5 +145,5 @@ def _escaped(text: str) -> str:
 
 
 def _slashes(expression: str) -> str:
-    """An expression as it stands between slashes, on one line."""
+    """Return a regular expression escaped for slashes around it, on one line."""
     return re.sub(r"\\.|/|\n", lambda found: {"/": r"\/", "\n": r"\n"}.get(found[0], found[0]), expression)

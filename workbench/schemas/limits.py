@@ -1,6 +1,6 @@
-"""What a grammar may be before anybody tries to compile it: limits that cost next to nothing to check.
+"""Limits of grammars and schemas, cheap enough to check before a grammar is compiled.
 
-Nothing here recurses, for the input may be nested a million levels deep.
+No function here is recursive, because the input may be nested a million levels deep.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from urllib.parse import unquote
 from workbench.errors import InvalidRequestError
 
 MAX_BYTES = 128 * 1024
-"""Of a grammar's text."""
+"""Bytes of a grammar's text."""
 
 MAX_DEPTH = 100
-"""Levels of values within values in a JSON schema; one object type inside another takes two."""
+"""Levels of nested values in a JSON schema; an object type inside another takes two."""
 
 MAX_REF_CHAIN = 32
-"""References that lead to nothing but another reference."""
+"""Length of a chain of references to nothing but another reference."""
 
 _MAX_VALUES = MAX_BYTES // 2
-"""No JSON text of that size holds more."""
+"""Values that a JSON text of `MAX_BYTES` can contain at most."""
 
 
 def check_size(text: object, field: str) -> None:
-    """Raise `InvalidRequestError` for what is no text, or one that is empty or too large."""
+    """Raise `InvalidRequestError` unless the value is a text that is neither empty nor too large."""
     if not isinstance(text, str) or not text:
         raise InvalidRequestError(field, text, "a grammar of at least one character")
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
@@ -34,10 +34,10 @@ def check_size(text: object, field: str) -> None:
 
 
 def schema_text(schema: object, field: str) -> str:
-    """A JSON schema as text.
+    """Return a JSON schema as text.
 
     Raises:
-        InvalidRequestError: it is no object of JSON values, or larger, deeper or more self-referential than allowed.
+        InvalidRequestError: it is not an object of JSON values, or exceeds a limit of size, depth or references.
     """
     if not isinstance(schema, dict):
         raise InvalidRequestError(field, schema, "a JSON schema: an object")
@@ -48,7 +48,7 @@ def schema_text(schema: object, field: str) -> str:
 
 
 def _references(schema: dict[str, Any], field: str) -> list[str]:
-    """Every ``$ref`` of a schema, each level and value counted on the way."""
+    """Return every ``$ref`` of a schema; raise `InvalidRequestError` if it is not JSON or exceeds a limit."""
     found: list[str] = []
     values = size = 0
     waiting: list[tuple[object, int]] = [(schema, 1)]
@@ -74,7 +74,7 @@ def _references(schema: dict[str, Any], field: str) -> list[str]:
 
 
 def _checked(value: object, field: str) -> int:
-    """The length of a string; raises for what no JSON holds."""
+    """Return the length of a string, or 0; raise `InvalidRequestError` for values that are not JSON."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise InvalidRequestError(field, value, "valid Unicode, without half a surrogate pair")
@@ -89,7 +89,7 @@ def _checked(value: object, field: str) -> int:
 
 
 def _check_references(references: list[str], schema: dict[str, Any], field: str) -> None:
-    """Refuse references that only lead to one another, and those to nowhere."""
+    """Raise `InvalidRequestError` for references that lead only to one another, or to nothing."""
     following = {reference: _next(reference, schema, field) for reference in set(references)}
     for first in following:
         reference: str | None = first
@@ -104,19 +104,19 @@ def _check_references(references: list[str], schema: dict[str, Any], field: str)
 
 
 def _next(reference: str, schema: dict[str, Any], field: str) -> str | None:
-    """The reference that a pointer into the schema leads to, if it leads to one."""
+    """Return the reference at the target of a pointer into the schema, if there is one."""
     if reference != "#" and not reference.startswith("#/"):
-        return None  # by name
+        return None  # an anchor or an id
     value = followed(reference, schema, field)
     following = value.get("$ref") if isinstance(value, dict) else None
     return following if isinstance(following, str) else None
 
 
 def followed(reference: str, schema: dict[str, Any], field: str) -> Any:
-    """Return what a pointer such as ``#/$defs/a~1b`` leads to; it may be written as in a URL.
+    """Return the target of a pointer such as ``#/$defs/a~1b``, which may be percent-encoded.
 
     Raises:
-        InvalidRequestError: it leads to nothing.
+        InvalidRequestError: the pointer has no target.
     """
     value: Any = schema
     for part in unquote(reference).split("/")[1:]:

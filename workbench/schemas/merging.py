@@ -1,4 +1,4 @@
-"""What several schemas that hold in one place say together, keyword by keyword."""
+"""The conjunction of several schemas of one location, keyword by keyword."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from workbench.schemas.patterns import matches
 
 Keywords: TypeAlias = dict[str, Any]
 Alternative: TypeAlias = tuple[Keywords, ...]
-"""Keywords that hold together, none of which says "or"."""
+"""Groups of keywords that all apply, without any alternatives among them."""
 
 
 def is_among(value: Any, values: Sequence[Any]) -> bool:
-    """Whether a JSON value equals one of the others as JSON has it: 1.0 is 1, and ``True`` is not."""
+    """Return whether a JSON value equals one of the others in JSON's sense: 1.0 is 1, and ``True`` is not."""
     return any(_same(value, other) for other in values)
 
 
@@ -34,7 +34,7 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def location_of(schemas: Iterator[Schema] | Sequence[Schema]) -> Location:
-    """A place of these schemas, without those that say nothing."""
+    """Return the location at which these schemas apply, without those that allow every value."""
     parts = [schema for schema in schemas if schema is not True and schema != {}]
     return (False,) if any(part is False for part in parts) else tuple(parts)
 
@@ -46,7 +46,7 @@ def item(own: Keywords, index: int) -> Schema:
 
 
 def member(own: Keywords, name: str) -> Schema:
-    """What keywords say of the member of this name."""
+    """Return the schema that keywords apply to the member of this name."""
     parts = [own["properties"][name]] if name in own.get("properties", ()) else []
     parts += [part for pattern, part in own.get("patternProperties", {}).items() if matches(pattern, name)]
     return _joined(parts, own)

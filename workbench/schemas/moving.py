@@ -1,4 +1,4 @@
-"""Schemas that become parts of others, and what is changed in all their parts on the way."""
+"""Copies of schemas with changes in all of their parts, such as those that become part of another schema."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from workbench.schemas.documents import BY_NAME, LISTS, ONE
 
 
 def pointed(name: str) -> str:
-    """Return a name as it stands in a reference."""
+    """Return a name in the spelling of a JSON pointer in a URL."""
     return quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
 
 
 def moved(schema: dict[str, Any], location: str) -> dict[str, Any]:
-    """Return a copy of a document whose references lead to the same parts when it stands at ``place`` in another."""
+    """Return a copy of a document whose references lead to the same parts at ``location`` in another document."""
 
     def follow(part: dict[str, Any]) -> dict[str, Any]:
         reference = part.get("$ref", "")
@@ -26,13 +26,13 @@ def moved(schema: dict[str, Any], location: str) -> dict[str, Any]:
 
 
 def untitled(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy without titles: pydantic names every part after itself, which only makes a prompt longer."""
+    """Return a copy without titles: pydantic generates one for every part, which only makes a prompt longer."""
     copy: dict[str, Any] = changed(schema, lambda part: {key: part[key] for key in part if key != "title"})
     return copy
 
 
 def changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Return a copy of a schema with every schema in it changed, itself included."""
+    """Return a copy of a schema with a change applied to every schema in it, itself included."""
     if not isinstance(schema, dict):
         return schema
     copy = change(schema)

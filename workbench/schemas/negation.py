@@ -1,4 +1,4 @@
-"""What does not fit a schema, as schemas: for ``not``, ``if`` without its condition, and all but one of ``oneOf``."""
+"""Negation of schemas, for ``not``, for the ``else`` of ``if``, and for all but one branch of ``oneOf``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from workbench.schemas.documents import ASSERTIONS, IN_PLACE, MADE, Document, Schema
 
 EXCLUDED = f"{MADE}excluded"
-"""A list of values that may not stand there."""
+"""Keyword: a list of values that are not allowed."""
 FOREIGN = f"{MADE}foreign"
-"""A list of patterns that a text may not match."""
+"""Keyword: a list of patterns that a text must not match."""
 FRACTION = f"{MADE}fraction"
-"""True: a number that is not whole."""
+"""Keyword: true if a number must not be whole."""
 
 MAX_DEPTH = 6
-"""Schemas within schemas that are turned round."""
+"""Levels of nested schemas that are negated."""
 
 TYPES = ("null", "boolean", "number", "string", "array", "object")
 
@@ -34,28 +34,28 @@ _COUNTS = {
     "maxProperties": ("object", "minProperties", 1),
 }
 _WITHOUT_FORCE = frozenset({"minContains", "maxContains", "then", "else"})
-"""They speak beside another keyword."""
+"""Keywords that have an effect only beside another one."""
 
 
 class CannotNegateError(Exception):
-    """No schema says the opposite; the argument is the keyword."""
+    """The negation cannot be written as a schema; the argument is the keyword."""
 
 
 def negated(schema: Schema, document: Document, depth: int = 0) -> list[Schema]:
-    """Return schemas of which a value fits one exactly where it does not fit the given one.
+    """Return schemas such that a value fits one of them if and only if it does not fit `schema`.
 
     Raises:
-        CannotNegateError: that cannot be said.
+        CannotNegateError: the negation cannot be written as schemas.
     """
     if isinstance(schema, bool):
         return [] if schema else [True]
-    if depth > MAX_DEPTH:  # of properties within properties, which references may make endless
+    if depth > MAX_DEPTH:  # references may nest properties without end
         raise CannotNegateError("$ref")
     return [other for key, value in schema.items() for other in _opposite(key, value, schema, document, depth + 1)]
 
 
 def _opposite(key: str, value: Any, schema: dict[str, Any], document: Document, depth: int) -> list[Schema]:
-    """What does not fit one keyword; empty where every value fits it."""
+    """Return the negation of one keyword; empty if every value fits it."""
     if key in _SIMPLE:
         return _SIMPLE[key](value)
     if key in _BOUNDS:

@@ -1,4 +1,4 @@
-"""The values of one type that may stand at one place, with all that the schemas of that place say of them."""
+"""The values of one type that are allowed at one location, with all constraints of its schemas."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from workbench.schemas.documents import Schema
 from workbench.schemas.numbers import Bounds
 
 Location: TypeAlias = tuple[Schema, ...]
-"""The schemas that a value has to fit, all of them; none is any value."""
+"""The schemas that a value at a location must fit, all of them; without any, every value fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Some values and no others."""
+    """A finite list of values."""
 
     values: tuple[Any, ...]
 
@@ -25,10 +25,10 @@ class Values:
 class Numbers:
     is_integer: bool = False
     is_fraction: bool = False
-    """Not whole."""
+    """Whether whole numbers are excluded."""
     bounds: Bounds = field(default_factory=Bounds)
     step: Fraction | None = None
-    """Of which every number is a multiple."""
+    """A number of which all are multiples."""
     excluded: tuple[Any, ...] = ()
 
 
@@ -39,7 +39,7 @@ class Texts:
     patterns: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
-    """Patterns that none of them matches."""
+    """Patterns that no text matches."""
     excluded: tuple[str, ...] = ()
 
 
@@ -48,24 +48,24 @@ class Items:
     """Arrays."""
 
     first: tuple[Location, ...] = ()
-    """The places of the first items."""
+    """The locations of the first items."""
     rest: Location = ()
     fewest: int = 0
     most: int | None = None
     unique: bool = False
     contains: Location | None = None
-    """What some of the items fit."""
+    """The location that some of the items fit."""
     contained: tuple[int, int | None] = (1, None)
-    """How many of them, at least and at most."""
+    """The least and the greatest number of items that fit `contains`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names of members that are not named in the schema."""
+    """Members whose names are not in the schema."""
 
     texts: Texts
     location: Location
-    """What stands behind them."""
+    """The location of their values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""What may stand at a place: the schemas that hold there, brought together into nodes of one type each.
+"""The values that a location allows: its schemas, normalised to nodes of one type each.
 
-Schemas stay what they are: a place is a tuple of them, all of which hold there. Whatever says "or" (``anyOf``,
-``oneOf``, ``if``) makes alternatives, each a list of keywords that hold together; each of them gives a node for each
-type. A node may allow less than its schemas; where one allows more, `Normaliser.unenforced` has the keyword.
+Schemas are not rewritten: a location is a tuple of schemas, all of which apply. Disjunctions (``anyOf``, ``oneOf``,
+``if``) give alternatives, each a tuple of keywords that all apply, and each alternative gives a node for each type. A
+node may allow less than its schemas; if one allows more, `Normaliser.unenforced` contains the keyword.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ from workbench.schemas.numbers import integer_regex, number_regex
 from workbench.schemas.patterns import matches
 
 MAX_ALTERNATIVES = 256
-"""Ways to choose among all that a schema leaves open at one place."""
+"""Alternatives at one location."""
 MAX_PATTERNS = 4
-"""Of names, in one object: they are told apart by which of them a name matches."""
+"""Patterns of names in one object; each subset of them that a name may match is a case of its own."""
 _LOOK_AHEAD = 3
-"""Values within values that are looked at to tell whether two schemas exclude each other."""
+"""Levels of nested values that are searched to decide whether two schemas exclude each other."""
 
 
 class Normaliser:
-    """The nodes of the places of one document.
+    """Normaliser of the locations of one document.
 
     Raises:
-        InvalidRequestError: by each method, where a keyword cannot be kept.
+        InvalidRequestError: from each method, if a keyword cannot be enforced.
     """
 
     def __init__(self, document: Document) -> None:
-        from workbench.schemas.argument_validation import ArgumentValidator  # needs jsonschema, which takes its time
+        from workbench.schemas.argument_validation import ArgumentValidator  # imports jsonschema, which is slow
 
         self.document = document
         self.validator = ArgumentValidator(document.root)
         self.unenforced: set[str] = set()
-        """Keywords that only a look at the whole answer can judge."""
+        """Keywords that only the validation of the complete answer can enforce."""
 
     def nodes(self, location: Location) -> list[Node]:
-        """Return what may stand there; nothing where no value fits."""
+        """Return the nodes of a location; none if no value fits."""
         return [node for alternative in self._all(location) for node in self._typed(alternative)]
 
     def is_empty(self, location: Location, depth: int = _LOOK_AHEAD) -> bool:
-        """Whether it is certain that no value fits."""
+        """Return whether it is certain that no value fits."""
         if not location:
             return False
         return all(self._is_impossible(node, depth) for node in self.nodes(location))
 
     def finite(self, location: Location) -> list[Any] | None:
-        """Return the values that fit, each once, where they are few and known; else None."""
+        """Return the values that fit, each once, if the schemas list them; else None."""
         nodes = self.nodes(location) if location else [Texts()]
         if not all(isinstance(node, Values) for node in nodes):
             return None
@@ -74,7 +74,7 @@ class Normaliser:
     # ------------------------------------------------------------------------------------------------ alternatives
 
     def _all(self, schemas: Sequence[Schema]) -> list[Alternative]:
-        """The alternatives of schemas that hold together."""
+        """Return the alternatives of the conjunction of schemas."""
         found: list[Alternative] = [()]
         for schema in schemas:
             found = [(*one, *other) for one, other in itertools.product(found, self._one(schema))]
@@ -103,7 +103,7 @@ class Normaliser:
         return found
 
     def _choices(self, schema: dict[str, Any]) -> Iterator[list[Alternative]]:
-        """For each keyword of the same value, its alternatives."""
+        """Yield the alternatives of each keyword that contains schemas of the same value."""
         if "$ref" in schema:
             yield self._one(self.document.target(schema["$ref"]))
         for part in schema.get("allOf", ()):
@@ -132,7 +132,7 @@ class Normaliser:
         found = self._all([schema["if"], schema.get("then", True)])
         try:
             others = negated(schema["if"], self.document)
-        except CannotNegateError:  # what fits the condition and its consequence is right in any case
+        except CannotNegateError:  # a value that fits both ``if`` and ``then`` is always valid
             return found
         found += [one for other in others for one in self._all([other, schema.get("else", True)])]
         self._check_count(len(found))
@@ -206,7 +206,7 @@ class Normaliser:
         first = tuple(location_of(item(one, index) for one in own) for index in range(length))
         fewest, most = counts(own, "minItems", "maxItems")
         if length and fewest <= length and not any("items" in one for one in own):
-            most = length if most is None else min(most, length)  # what is not spoken of is left out
+            most = length if most is None else min(most, length)  # items without a schema are left out
         contains = [one for one in own if "contains" in one and (one.get("minContains", 1) or "maxContains" in one)]
         if len(contains) > 1 or (contains and first):
             self.unenforced.add("contains")
@@ -257,7 +257,7 @@ class Normaliser:
     def _more(
         self, own: list[Keywords], texts: list[Texts], names: tuple[str, ...], *, is_open: bool
     ) -> Iterator[Names]:
-        """Names that are not in the schema, by which of its patterns they match."""
+        """Yield the names that are not in the schema, for each set of its patterns that they may match."""
         patterns = list(dict.fromkeys(pattern for one in own for pattern in one.get("patternProperties", ())))
         if len(patterns) > MAX_PATTERNS:
             self.document.refuse(
@@ -281,7 +281,7 @@ class Normaliser:
                 )
 
     def _check_excluded(self, alternative: Alternative, kind: type) -> None:
-        """A list or an object that may be anything but some value can only be looked at once it is whole."""
+        """Leave excluded lists and objects to the validation: a grammar cannot exclude single ones."""
         if any(isinstance(value, kind) for own in alternative for value in own.get(EXCLUDED, ())):
             self.unenforced.add("not")
 

@@ -1,7 +1,7 @@
-"""Numbers within bounds as regular expressions: exact, with digits that end, and with one spelling of zero.
+"""Regular expressions of numbers within bounds: exact, with a limited number of digits, and one spelling of zero.
 
-Whole numbers are compared exactly, whatever their size. Other numbers have at most 15 significant digits: as many as
-every reader of JSON keeps apart, so that no spelling beside an excluded bound is read as the bound itself.
+Whole numbers of any size are compared exactly. Other numbers have at most 15 significant digits, which every reader of
+JSON distinguishes, so that no spelling near an excluded bound is read as the bound itself.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from fractions import Fraction
 from functools import lru_cache
 
 MOST = 10**15 - 1
-"""The largest whole number where a schema gives no bound."""
+"""The largest whole number if a schema sets no bound."""
 
 _MAX_CACHED = 256
-"""Expressions."""
+"""Number of cached expressions."""
 
 _DIGITS = ((10**6, 9), (10**10, 5))
-"""Below the first, numbers have so many digits behind the point; from the last on, none."""
+"""Limits of numbers, each with the digits behind the point of numbers below it; from the last limit on, none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What numbers lie between; None is no bound."""
+    """An interval of numbers; None is no bound."""
 
     low: Fraction | None = None
     low_excluded: bool = False
@@ -33,22 +33,22 @@ class Bounds:
     high_excluded: bool = False
 
     def above(self, bound: Fraction, *, excluded: bool) -> Bounds:
-        """The part of it that lies above a bound."""
+        """Return the part of the interval above a bound."""
         if self.low is not None and (self.low, self.low_excluded) >= (bound, excluded):
             return self
         return Bounds(bound, excluded, self.high, self.high_excluded)
 
     def mirrored(self) -> Bounds:
-        """The bounds of the same numbers with the other sign."""
+        """Return the interval of the negated numbers."""
         low, high = (None if bound is None else -bound for bound in (self.low, self.high))
         return Bounds(high, self.high_excluded, low, self.low_excluded)
 
     def below(self, bound: Fraction, *, excluded: bool) -> Bounds:
-        """The part of it that lies below a bound."""
+        """Return the part of the interval below a bound."""
         return self.mirrored().above(-bound, excluded=excluded).mirrored()
 
     def whole(self, step: Fraction = Fraction(1)) -> tuple[int, int]:
-        """The least and the greatest whole number whose product with ``step`` lies within; none if they cross.
+        """Return the least and the greatest factor of ``step`` with a product in the interval; if they cross, none.
 
         A side without a bound ends at `MOST`, or at ten times the other bound where that lies beyond.
         """
@@ -67,26 +67,26 @@ class Bounds:
 
 
 def exact(number: float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth."""
+    """Return the number's decimal spelling as a fraction: 0.1 is a tenth."""
     return Fraction(number) if isinstance(number, int) or number.is_integer() else Fraction(Decimal(repr(number)))
 
 
 @lru_cache(_MAX_CACHED)
 def integer_regex(bounds: Bounds) -> str | None:
-    """Whole numbers within the bounds; None where there are none."""
+    """Return an expression of the whole numbers within the bounds; None if there are none."""
     return _either(_whole(*bounds.whole()))
 
 
 @lru_cache(_MAX_CACHED)
 def number_regex(bounds: Bounds) -> str | None:
-    """Numbers within the bounds, whole or with a point, without an exponent; None where there are none."""
+    """Return an expression of the numbers within the bounds, without an exponent; None if there are none."""
     branches = [*_whole(*bounds.whole()), *_pointed(bounds)]
     return _either([*branches, *(f"-{branch}" for branch in _pointed(bounds.mirrored(), without_zero=True))])
 
 
 @lru_cache(_MAX_CACHED)
 def pointed_regex(bounds: Bounds) -> str | None:
-    """Numbers within the bounds that are not whole."""
+    """Return an expression of the numbers within the bounds that are not whole; None if there are none."""
     branches = [*_pointed(bounds, fraction_only=True)]
     return _either([*branches, *(f"-{branch}" for branch in _pointed(bounds.mirrored(), fraction_only=True))])
 
@@ -101,14 +101,14 @@ def _whole(least: int, most: int) -> list[str]:
 
 
 def _natural(least: int, most: int) -> Iterator[str]:
-    """Whole numbers without sign, by how many digits they have."""
+    """Yield expressions of whole numbers without sign, one for each number of digits."""
     for width in range(len(str(least)), len(str(most)) + 1 if least <= most else 0):
         low, high = max(least, 10 ** (width - 1) if width > 1 else 0), min(most, 10**width - 1)
         yield _same_width(str(low), str(high))
 
 
 def _same_width(low: str, high: str) -> str:
-    """Strings of digits between two of the same length."""
+    """Return an expression of the strings of digits between two of the same length."""
     if not low or low == high:
         return low
     if low[0] == high[0]:
@@ -136,7 +136,7 @@ def _some_digits(least: int, most: int) -> str:
 
 
 def _pointed(bounds: Bounds, *, without_zero: bool = False, fraction_only: bool = False) -> Iterator[str]:
-    """Numbers of at least 0 that are written with a point."""
+    """Yield expressions of numbers of at least 0, with a point."""
     bounds = bounds.above(Fraction(0), excluded=without_zero)
     start = 0
     for end, digits in _DIGITS:
@@ -160,7 +160,7 @@ def _pointed_between(bounds: Bounds, digits: int, *, fraction_only: bool) -> Ite
 
 
 def _fractions(bounds: Bounds, whole: int, digits: int, *, fraction_only: bool) -> Iterator[str]:
-    """What may stand behind the point of numbers that have ``whole`` before it."""
+    """Yield expressions of the digits behind the point of numbers with ``whole`` before it."""
     part = bounds.above(Fraction(whole), excluded=fraction_only).below(Fraction(whole + 1), excluded=True)
     if part == Bounds(Fraction(whole), fraction_only, Fraction(whole + 1), high_excluded=True):
         yield _some_digits(0, digits - 1) + "[1-9]" if fraction_only else _some_digits(1, digits)

@@ -1,7 +1,7 @@
-"""Regular expressions of schemas, by an automaton: no pattern takes more than linear time, as ``re`` would.
+"""Regular expressions of schemas, matched by an automaton in linear time, unlike by ``re``.
 
-A pattern is searched for, as JSON schema has it, unless it is anchored. Where a text is written without escapes, as
-names in a grammar are, `whole` makes an expression of it that matches the text as a whole.
+A pattern is searched for in the text, as in JSON schema, unless it is anchored. For texts that are written without
+escapes, such as names in a grammar, `whole` returns an expression that matches the whole text.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 _MAX_CACHED = 256
-"""Patterns that are kept compiled."""
+"""Number of patterns that are cached."""
 
 _ANCHORED = re.compile(r"(\^?)((?:[^\\^$|()\[\]]|\\.|\[\^?\]?(?:[^\\\]]|\\.)*\]|\((?!\?[^:])|\)|\|)*)(\$?)", re.DOTALL)
-"""A pattern with no anchor but the first and the last; groups are looked at apart."""
+"""A pattern without anchors except at its start and its end; `_has_choice` checks the groups."""
 
 _ASCII = {"d": "0-9", "w": "A-Za-z0-9_", "s": r" \t\n\r\f\v"}
 _CLASS = re.compile(r"\[\^?\]?(?:[^\\\]]|\\.)*\]|\\.", re.DOTALL)
@@ -23,14 +23,14 @@ _CLASS = re.compile(r"\[\^?\]?(?:[^\\\]]|\\.)*\]|\\.", re.DOTALL)
 
 @lru_cache(_MAX_CACHED)
 def fault(pattern: str) -> str:
-    """What is wrong with a pattern; empty where it can be enforced and checked."""
+    """Return why a pattern cannot be enforced; empty if it can."""
     from llguidance import LLMatcher
 
     return " ".join(str(LLMatcher.validate_grammar(_grammar(pattern))).split())
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the pattern is found in the text, as JSON schema has it."""
+    """Return whether the pattern is found in the text, as in JSON schema."""
     expression = whole(pattern)
     json_text = json.dumps(text, ensure_ascii=False) if expression is None else text
     matcher = _matcher(pattern).deep_copy()
@@ -40,7 +40,7 @@ def matches(pattern: str, text: str) -> bool:
 
 @lru_cache(_MAX_CACHED)
 def whole(pattern: str) -> str | None:
-    """The pattern as one that matches a whole text without escapes; None where its anchors stand elsewhere."""
+    """Return the pattern as one that matches a whole text without escapes; None if it has other anchors."""
     found = _ANCHORED.fullmatch(pattern)
     if found is None:
         return None
@@ -52,7 +52,7 @@ def whole(pattern: str) -> str | None:
 
 
 def _has_choice(body: str) -> bool:
-    """Whether there is an alternative outside of all groups, to which an anchor would not belong."""
+    """Return whether there is a choice outside of all groups; an anchor would then belong to one branch only."""
     depth = 0
     for part in re.findall(r"\\.|\[\^?\]?(?:[^\\\]]|\\.)*\]|[()|]", body, re.DOTALL):
         depth += (part == "(") - (part == ")")
@@ -62,7 +62,7 @@ def _has_choice(body: str) -> bool:
 
 
 def _ascii(found: re.Match[str]) -> str:
-    """Classes as ECMAScript has them."""
+    """Return a character class with ECMAScript's meaning of its escapes."""
     text = found[0]
     if text[0] == "[":
         return re.sub(r"\\([dws])|\\.", lambda one: _ASCII.get(one[1] or "", one[0]), text, flags=re.DOTALL)

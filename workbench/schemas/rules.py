@@ -1,9 +1,9 @@
-"""A schema as a grammar of the JSON that fits it, on one line, or of the same values as Python writes them.
+"""Grammars of the values that fit a schema, as JSON on one line or as Python literals.
 
-What a schema leaves open is bounded where the caller says so (`Limits`), so that a sampled model comes to an end. The
-schema's own ``maxLength`` or ``maxItems`` counts instead, smaller or larger. Numbers have no exponent, and an end.
-There is no free white space. Members come in the order of the schema, those that it does not name last; an object with
-named members has others only where the schema speaks of them.
+Parts that a schema leaves open are bounded by `Limits`, so that a sampled model comes to an end; the schema's own
+``maxLength`` or ``maxItems``, smaller or larger, takes precedence. Numbers have no exponent and a limited number of
+digits. There is no free white space. Members come in the order of the schema, and last those without a name in it; an
+object with named members has others only if the schema mentions them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from workbench.schemas.normal import Normaliser
 
 MAX_RULES = 20_000
 MAX_COUNTED = 4_096
-"""Of members or items that are counted one by one."""
+"""Rules of one object or array that count its members or items."""
 MAX_UNIQUE = 48
-"""Values of which a list may hold each once."""
+"""Different values of an array whose items are unique."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is left open is no larger; None is no limit."""
+    """Bounds of the parts that a schema leaves open; None is no limit."""
 
     characters: int | None = None
     items: int | None = None
     members: int | None = None
-    """Of those that have no name in the schema."""
+    """Members without a name in the schema."""
     any_depth: int = 8
-    """Brackets inside each other, of a value of any type."""
+    """Levels of nested brackets in a value of any type."""
 
 
 OPEN = Limits()
@@ -43,7 +43,7 @@ ENDING = Limits(characters=4_096, items=32, members=16, any_depth=2)
 
 
 class Writer:
-    """Writes the values of documents into one set of rules."""
+    """Writer of the values of documents as rules."""
 
     def __init__(self, rules: Rules, limits: Limits = OPEN, *, python: bool = False) -> None:
         self.rules = rules
@@ -51,19 +51,19 @@ class Writer:
         self._constants = {True: "True", False: "False", None: "None"} if python else _JSON_CONSTANTS
 
     def value(self, normaliser: Normaliser) -> Rule:
-        """Return the rule of what fits a document."""
+        """Return the rule of the values that fit a document."""
         return _Values(self, normaliser).whole()
 
     def keywords(self, normaliser: Normaliser, is_name: Callable[[str], object]) -> Rule:
         """Return the rule of an object's members as the keyword arguments of a call.
 
         Args:
-            is_name: whether an argument can have this name.
+            is_name: returns whether an argument can have this name.
         """
         return _Values(self, normaliser).keywords(is_name)
 
     def constant(self, value: Any) -> str:
-        """A value as it is written out."""
+        """Return a value as text."""
         if isinstance(value, list):
             return f"[{', '.join(map(self.constant, value))}]"
         if isinstance(value, dict):
@@ -82,7 +82,7 @@ _JSON_CONSTANTS = {True: "true", False: "false", None: "null"}
 
 
 class _Values:
-    """The rules of one document's places, each place once."""
+    """Writer of the rules of one document, one for each location."""
 
     def __init__(self, writer: Writer, normaliser: Normaliser) -> None:
         self._writer = writer
@@ -93,10 +93,10 @@ class _Values:
         self._leaves = Leaves(writer.rules, normaliser, writer.limits.characters)
         self._cached: dict[str, Rule] = {}
         self._pending: list[tuple[Rule, Location, int]] = []
-        """Places whose rules are still to be written; not by recursion, for they may refer to each other in a chain."""
+        """Locations whose rules are not yet written; recursion would be as deep as a chain of references."""
 
     def rule(self, location: Location, depth: int | None = None) -> Rule:
-        """The rule of a place; ``depth`` is how many brackets a value of any type may still open."""
+        """Return the rule of a location; ``depth`` is the number of brackets that a value of any type may open."""
         depth = self._limits.any_depth if depth is None else depth
         key = json.dumps([*location, depth if not location else None])
         if key not in self._cached:
@@ -105,7 +105,7 @@ class _Values:
         return self._cached[key]
 
     def whole(self) -> Rule:
-        """The rule of the document."""
+        """Return the rule of the document."""
         return self._finished(self.rule((self._document.root,)))
 
     def _finished(self, rule: Rule) -> Rule:
@@ -117,7 +117,7 @@ class _Values:
         return rule
 
     def keywords(self, is_name: Callable[[str], object]) -> Rule:
-        """The members of the whole value as arguments."""
+        """Return the rule of the document's members as keyword arguments."""
         bodies: list[Body] = []
         for node in self._normaliser.nodes((self._document.root, {"type": "object"})):
             if isinstance(node, Members):
@@ -174,7 +174,7 @@ class _Values:
         return self._rules.choice([self._writer.constant(value) for value in values], node.fewest, most)
 
     def _list(self, node: Items, depth: int) -> Rule:
-        """The first items in their places, then the rest."""
+        """Return the rule of the items, the first ones by their index."""
         length = len(node.first)
         most = node.most if node.most is not None else self._limits.items
         most = None if most is None else max(most, node.fewest, length if node.most is None else 0)
@@ -194,7 +194,7 @@ class _Values:
         return following
 
     def _containing(self, node: Items) -> Rule:
-        """So many items of which some fit another place too; each count has a rule of its own."""
+        """Return the rule of items of which some fit another location too; each pair of counts has its own rule."""
         assert node.contains is not None
         least, most = node.contained
         top = most if most is not None else least
@@ -219,14 +219,14 @@ class _Values:
     # ------------------------------------------------------------------------------------------------ objects
 
     def _members(self, node: Members, separator: str, depth: int | None = None) -> Rule:
-        """The members in the order of the schema, then those that it does not name; ``separator`` follows names."""
+        """Return the rule of the members, first those named in the schema; ``separator`` follows the names."""
         named = {name: location for name, location in node.named.items() if location != (False,)}
         if node.required - named.keys():
             return self._rules.of([])
         more = self._more(node.more, depth)
         fewest = node.fewest if node.fewest > len(node.required) else 0
         most = node.most if node.most is not None and (more or node.most < len(named)) else None
-        if fewest > 1 and more:  # names that the schema does not have may come twice
+        if fewest > 1 and more:  # names that are not in the schema may be repeated
             self._normaliser.unenforced.add("minProperties")
         cap = max(fewest, 1) if most is None else most
         if (len(named) + 1) * (cap + 1) > MAX_COUNTED:
@@ -245,7 +245,7 @@ class _Values:
         return after[0]
 
     def _more(self, names: tuple[Names, ...], depth: int | None) -> Rule | None:
-        """One member whose name the schema does not have."""
+        """Return the rule of one member whose name is not in the schema."""
         bodies: list[Body] = []
         for one in names:
             limit = 64 if self._limits.characters is not None else None
@@ -255,7 +255,7 @@ class _Values:
         return self._rules.of(bodies) if bodies else None
 
     def _tails(self, more: Rule | None, fewest: int, most: int | None, cap: int) -> list[Rule]:
-        """By how many members there are already, what may follow when all named ones have had their turn."""
+        """Return, for each number of members before, the rule of the members behind the named ones."""
         tails: list[Rule] = []
         for count in range(cap, -1, -1):
             end: list[Body] = [()] if count >= fewest else []
@@ -271,7 +271,7 @@ class _Values:
 
 
 def _anything(depth: int) -> Iterator[Node]:
-    """The nodes of a value of any type."""
+    """Yield the nodes of a value of any type."""
     yield Values((None, False, True))
     yield Numbers()
     yield Texts()

@@ -1,4 +1,4 @@
-"""A JSON schema as everybody asks for it: what it says, whether it can be kept, and what fits it."""
+"""A JSON schema that was read, with its grammar, its notes and its validation."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """A schema whose values can be generated and judged; made by `JsonSchema.of`."""
+    """A schema whose values can be generated and validated, as returned by `JsonSchema.of`."""
 
     root: dict[str, Any]
-    """As it came."""
+    """The schema as a JSON value."""
     text: str
-    """The same as JSON."""
+    """The schema as JSON text."""
     field: str
-    """Of the request, for messages."""
+    """The field of the request, for errors."""
     grammar: str
-    """Of the values that fit, in llguidance's dialect of Lark."""
+    """The grammar of the values that fit, in llguidance's dialect of Lark."""
     notes: tuple[str, ...]
-    """What of it has no effect, or is judged once the answer is whole."""
+    """Parts of the schema that have no effect, or are checked once the answer is complete."""
     _document: Document = dataclasses.field(repr=False, compare=False)
     _validator: ArgumentValidator = dataclasses.field(repr=False, compare=False)
 
@@ -37,7 +37,7 @@ class JsonSchema:
         """Read a schema.
 
         Raises:
-            InvalidRequestError: it is none of draft 2020-12, no value fits it, or a keyword cannot be kept; by name.
+            InvalidRequestError: it is not a schema of draft 2020-12, no value fits it, or a keyword cannot be enforced.
         """
         document = Document(root, field)
         rules, normaliser = Rules(), Normaliser(document)
@@ -52,9 +52,9 @@ class JsonSchema:
         return cls(document.root, document.text, field, grammar, notes, document, normaliser.validator)
 
     def normaliser(self) -> Normaliser:
-        """Return what says which values may stand where."""
+        """Return a normaliser of the schema's locations."""
         return Normaliser(self._document)
 
     def validation_error(self, value: Any, path: str) -> str | None:
-        """Return where and why a JSON value does not fit, in words; None where it fits."""
+        """Return where and why a JSON value does not fit; None if it fits."""
         return self._validator.validation_error(value, path)

@@ -76,7 +76,7 @@ class ToolCallParser:
         self._position = 0
         self._closing = False
         self._advance: Callable[[], bool] = self._outside
-        """Goes on from ``_position``; False where only more text can tell how."""
+        """Reads on from ``_position``; returns False if only more text can decide how."""
         self._events: list[str | ToolCallDelta] = []
         self._plain: list[str] = []
         self._begins_line = True

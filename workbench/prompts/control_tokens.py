@@ -30,8 +30,6 @@ _SECRET_LENGTH = 24
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt's text and tokens."""
-
     text: str
     token_ids: tuple[int, ...]
     is_control: tuple[bool, ...]

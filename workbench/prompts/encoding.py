@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import ContextLengthError, InvalidRequestError, UnsupportedContentError
 from workbench.prompts.control_tokens import ControlTokens, EncodedPrompt
-from workbench.prompts.templates import ChatTemplate, Turn, template_sources, texts_of
+from workbench.prompts.templates import ChatTemplate, template_sources, texts_of
 from workbench.prompts.texts import plain_text
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import descriptions
@@ -122,7 +122,7 @@ class PromptEncoder:
         else:
             syntax = self.tool_syntax(tool_prompt_format)
             turns = text_turns(messages, tools, syntax, field, reads_images=self.reads_images)
-        self._check_length(_characters(turns), field)
+        self._check_length(sum(len(text) for turn in turns for text in texts_of(turn["content"])), field)
         functions = [{"type": "function", "function": one} for one in descriptions(tools)] if native else None
         return self.template.prompt(turns, functions, field)
 
@@ -148,7 +148,3 @@ class PromptEncoder:
     @cached_property
     def _longest_token(self) -> int:
         return max(map(len, self._tokenizer.get_vocab()))
-
-
-def _characters(turns: Sequence[Turn]) -> int:
-    return sum(len(text) for turn in turns for text in texts_of(turn["content"]))

@@ -164,7 +164,6 @@ def _rgb(image: Image.Image, field: str) -> Image.Image:
 
 
 def _data_of(uri: str, field: str) -> tuple[str, bytes]:
-    """Return the media type and the bytes of a ``data:`` URL."""
     check_bytes(len(uri) * 3 // 4 - len("data:image/jpeg;base64,"), field)
     match = _DATA_URL.fullmatch(uri)
     if match is None:

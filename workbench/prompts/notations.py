@@ -79,7 +79,6 @@ def escaped(value: Any) -> Any:
 
 
 def safe(value: Any) -> Any:
-    """Return the value's text, marked as safe."""
     text = text_of(value)
     return traced(Markup(bare(text)), marks_of(text))  # noqa: S704 - the template says so
 

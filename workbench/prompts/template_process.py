@@ -44,8 +44,6 @@ class TemplateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one rendering."""
-
     cpu_s: float = 1.0
     """CPU time. Not wall time: a busy machine refuses nothing."""
     memory_bytes: int = 2**28
@@ -64,8 +62,6 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """The rendered text of a conversation."""
-
     text: str
     own: Sequence[tuple[int, int]]
     """Runs of the template's own characters, as start and end."""
@@ -231,7 +227,6 @@ def _error_output(process: subprocess.Popen[bytes]) -> str:
 
 
 def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
-    """Return the error for a process that ended during a rendering."""
     ending = _ending(process)
     if ending == "SIGPROF":
         return TemplateError(f"it takes more than {limits.cpu_s:g} s of CPU time")

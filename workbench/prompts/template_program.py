@@ -22,7 +22,7 @@ from workbench.prompts.provenance import LOST, OTHER, TEMPLATE, Traced, marks_of
 
 _CACHED_TEMPLATES = 32
 _RUNS = re.compile(r"(.)\1*", re.DOTALL)
-_PROTOCOL_FIELDS = frozenset({"role", "type"})
+_OWN_FIELDS = frozenset({"role", "type"})
 """Fields of a message, and of a part of its content, whose values come from the workbench and not from the user."""
 
 
@@ -37,9 +37,7 @@ def _marked(value: Any, mark: str) -> Any:
 
 def _message(message: Mapping[str, Any], mark: str) -> dict[Any, Any]:
     """Return a message, or a part of its content, with the mark on all texts that come from the user."""
-    return {
-        known(key): known(value) if key in _PROTOCOL_FIELDS else _field(value, mark) for key, value in message.items()
-    }
+    return {known(key): known(value) if key in _OWN_FIELDS else _field(value, mark) for key, value in message.items()}
 
 
 def _field(value: Any, mark: str) -> Any:

@@ -141,7 +141,6 @@ class ChatTemplate:
         return [(index, index + 1) for span in unsure for index in range(*span) if index in lost]
 
     def _shaped(self, turns: Sequence[Turn]) -> list[Turn]:
-        """Return the turns with contents in the form that the template takes."""
         return [turn if self.takes_text else turn | {"content": _parts(turn["content"])} for turn in turns]
 
     def _probe(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]] | None = None) -> Rendering:

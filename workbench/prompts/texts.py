@@ -31,7 +31,7 @@ def valid_unicode(text: str, field: str) -> str:
 
 
 def plain_json(value: object, field: str) -> Any:
-    """Return a copy of a JSON value."""
+    """Return a copy of a JSON value; raise `InvalidRequestError` for other values."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:  # 1e999 is infinite

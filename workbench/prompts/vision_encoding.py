@@ -105,7 +105,6 @@ class VisionEncoder(PromptEncoder):
     def _with_images(
         self, prompt: EncodedPrompt, positions: list[tuple[int, tuple[ImageMedia, str]]], field: str
     ) -> EncodedPrompt:
-        """Return the prompt with the tokens of each image at its position."""
         token_ids: list[int] = []
         is_control: list[bool] = []
         encoded_images: list[Any] = []

@@ -26,7 +26,6 @@ class ArgumentValidator:
         self._validator: Any = _Validator(root)
 
     def fits(self, value: Any, schema: Schema) -> bool:
-        """Return whether a JSON value fits a schema of the document."""
         return bool(self._validator.evolve(schema=schema).is_valid(value))
 
     def validation_error(self, value: Any, path: str = "arguments") -> str | None:

@@ -20,9 +20,7 @@ _LOOK_BACK = 64
 MAX_LENGTH = 96
 """Characters of the longest completion."""
 
-_CANDIDATES = (
-    " ".join(string.ascii_lowercase + string.digits + string.ascii_uppercase + string.punctuation) + "é年😀\t\n"
-)
+_CHARS = " ".join(string.ascii_lowercase + string.digits + string.ascii_uppercase + string.punctuation) + "é年😀\t\n"
 """Characters in the order of preference in which a member of a class is chosen."""
 
 Class = Callable[[str], bool]
@@ -63,7 +61,6 @@ class Automaton:
                 yield self._written(states, reaching[: length + 1])
 
     def _after(self, prefix: str) -> frozenset[int]:
-        """Return the states after a text."""
         longest = range(len(prefix), max(0, len(prefix) - _LOOK_BACK), -1)
         known = next((end for end in longest if prefix[:end] in self._known), 0)
         found = set(self._known[prefix[:known]]) if known else self._closed({self.part.first})
@@ -88,7 +85,7 @@ class Automaton:
         text = ""
         for goal in reversed(reaching[:-1]):
             fits = next(fits for state in states for fits, target in self.edges[state] if target in goal)
-            text += next((one for one in _CANDIDATES if fits(one)), "a")
+            text += next((one for one in _CHARS if fits(one)), "a")
             states = self._closed({target for state in states for fits, target in self.edges[state] if fits(text[-1])})
         return text
 

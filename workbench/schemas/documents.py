@@ -55,11 +55,7 @@ _REFUSED = {
     "dependencies": "dependentRequired or dependentSchemas",
     "additionalItems": "items with prefixItems",
 }
-ONE = frozenset(
-    {
-        *("additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else"),
-    }
-)
+ONE = frozenset(["additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else"])
 LISTS = frozenset(["prefixItems", "allOf", "anyOf", "oneOf"])
 BY_NAME = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"])
 
@@ -90,11 +86,9 @@ class Document:
         self._check_loops()
 
     def refuse(self, given: object, allowed: str) -> NoReturn:
-        """Raise `InvalidRequestError` for the schema's field."""
         raise InvalidRequestError(self.field, given, allowed)
 
     def target(self, reference: str) -> Schema:
-        """Return the schema that a reference points to."""
         if not reference.startswith("#"):
             reference = reference.removeprefix(str(self.root.get("$id", "")).rstrip("#")) or "#"
         if not reference.startswith("#") or (reference[1:2] not in ("", "/") and reference[1:] not in self._anchors):
@@ -167,7 +161,6 @@ def _schema_error(text: str) -> SchemaError | None:
 
 
 def _children(schema: dict[str, Any], key: str) -> Iterator[Schema]:
-    """Yield the schemas that a keyword contains."""
     if key in schema and key in ONE:
         yield schema[key]
     elif key in LISTS:

@@ -18,8 +18,6 @@ _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|, |: |[\[\]{}]|[^"\[\]{},: ]+|.', re.DO
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A literal text."""
-
     text: str
 
 
@@ -73,7 +71,6 @@ class Rules:
         return rule
 
     def of(self, bodies: Iterable[Body]) -> Rule:
-        """Return a rule that allows one of the bodies."""
         return self.set(self.new(), bodies)
 
     def terminal(self, lark: str) -> Leaf:

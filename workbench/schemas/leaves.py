@@ -46,7 +46,6 @@ class Leaves:
         self._characters = characters
 
     def numbers(self, node: Numbers) -> Iterator[Body]:
-        """Yield the ways to write a number."""
         if node.step is not None:
             yield from self._multiples(node)
             return
@@ -83,7 +82,6 @@ class Leaves:
         yield (Leaf(f'%json {{"type": "{kind}", "multipleOf": {_decimal(step)}, {bounds}}}'),)
 
     def texts(self, node: Texts) -> Iterator[Body]:
-        """Yield the ways to write a text."""
         longest = node.longest if node.longest is not None else self._characters
         longest = None if longest is None or (node.longest is None and longest < node.shortest) else longest
         if longest is not None and node.shortest > longest:

@@ -16,8 +16,6 @@ Location: TypeAlias = tuple[Schema, ...]
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A finite list of values."""
-
     values: tuple[Any, ...]
 
 

@@ -33,18 +33,15 @@ class Bounds:
     high_excluded: bool = False
 
     def above(self, bound: Fraction, *, excluded: bool) -> Bounds:
-        """Return the part of the interval above a bound."""
         if self.low is not None and (self.low, self.low_excluded) >= (bound, excluded):
             return self
         return Bounds(bound, excluded, self.high, self.high_excluded)
 
     def mirrored(self) -> Bounds:
-        """Return the interval of the negated numbers."""
         low, high = (None if bound is None else -bound for bound in (self.low, self.high))
         return Bounds(high, self.high_excluded, low, self.low_excluded)
 
     def below(self, bound: Fraction, *, excluded: bool) -> Bounds:
-        """Return the part of the interval below a bound."""
         return self.mirrored().above(-bound, excluded=excluded).mirrored()
 
     def whole(self, step: Fraction = Fraction(1)) -> tuple[int, int]:

@@ -47,11 +47,10 @@ class Writer:
 
     def __init__(self, rules: Rules, limits: Limits = OPEN, *, python: bool = False) -> None:
         self.rules = rules
-        self._limits = limits
+        self.limits = limits
         self._constants = {True: "True", False: "False", None: "None"} if python else _JSON_CONSTANTS
 
     def value(self, normaliser: Normaliser) -> Rule:
-        """Return the rule of the values that fit a document."""
         return _Values(self, normaliser).whole()
 
     def keywords(self, normaliser: Normaliser, is_name: Callable[[str], object]) -> Rule:
@@ -63,7 +62,6 @@ class Writer:
         return _Values(self, normaliser).keywords(is_name)
 
     def constant(self, value: Any) -> str:
-        """Return a value as text."""
         if isinstance(value, list):
             return f"[{', '.join(map(self.constant, value))}]"
         if isinstance(value, dict):
@@ -72,10 +70,6 @@ class Writer:
         if value is None or isinstance(value, bool):
             return self._constants[value]
         return json.dumps(value, ensure_ascii=False)
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
 
 
 _JSON_CONSTANTS = {True: "true", False: "false", None: "null"}
@@ -105,7 +99,6 @@ class _Values:
         return self._cached[key]
 
     def whole(self) -> Rule:
-        """Return the rule of the document."""
         return self._finished(self.rule((self._document.root,)))
 
     def _finished(self, rule: Rule) -> Rule:
@@ -271,7 +264,6 @@ class _Values:
 
 
 def _anything(depth: int) -> Iterator[Node]:
-    """Yield the nodes of a value of any type."""
     yield Values((None, False, True))
     yield Numbers()
     yield Texts()

@@ -52,7 +52,6 @@ class JsonSchema:
         return cls(document.root, document.text, field, grammar, notes, document, normaliser.validator)
 
     def normaliser(self) -> Normaliser:
-        """Return a normaliser of the schema's locations."""
         return Normaliser(self._document)
 
     def validation_error(self, value: Any, path: str) -> str | None:

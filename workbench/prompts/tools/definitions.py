@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 from pydantic import BaseModel
 
 from workbench.errors import InvalidRequestError
 from workbench.prompts.texts import plain_json, valid_unicode
-from workbench.prompts.tools.param_types import parameter_schema
+from workbench.prompts.tools.param_types import Schema, parameter_schema
 from workbench.protocol import BuiltinTool, ToolDefinition, ToolParamDefinition
 from workbench.schemas.moving import moved, pointed
 from workbench.schemas.schema import JsonSchema
@@ -28,9 +28,6 @@ NAME = re.compile(r"""[^\W][^\s\x00-\x1f\x7f-\xa0<>()\[\]{}"'`\\,;=|]{0,127}""")
 
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 """Allowed names of keyword arguments, and of parameters that are described one by one."""
-
-
-Schema: TypeAlias = dict[str, Any]
 
 
 def _one_text(name: str, meaning: str) -> dict[str, ToolParamDefinition]:

@@ -180,7 +180,6 @@ def _default(parameter: inspect.Parameter, adapter: TypeAdapter[Any]) -> Any:
 
 
 def _documented(docstring: str) -> tuple[str, dict[str, str]]:
-    """Return the description, and the texts of the parameters by name."""
     lines = docstring.splitlines()
     texts = {match["name"]: match["text"].strip() for line in lines if (match := _SPHINX_ARGUMENT.match(line.strip()))}
     ends = (index for index, line in enumerate(lines) if _SECTION.match(line) or line.lstrip().startswith(":"))

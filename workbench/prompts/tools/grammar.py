@@ -31,7 +31,7 @@ def required_call(
     form, ids = SYNTAXES[syntax], special_ids or {}
     rules = Rules()
     writer = Writer(rules, ENDING, python=form.python)
-    tags = {tag: Leaf(f"<[{ids[tag]}]>") for tag in form.opening.tags if tag and tag in ids}
+    tags = {tag: Leaf(f"<[{ids[tag]}]>") for tag in form.tags if tag and tag in ids}
     call = rules.of(_call(writer, form, name, schema, tags) for name, schema in tools.read.items())
     separator, end = (", ", (Text("]"),)) if form.list_head else ("\n", ())
     following = Many((Text(separator), call), 0, MAX_CALLS - 1 if parallel else 0)

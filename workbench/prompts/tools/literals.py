@@ -97,7 +97,6 @@ class LiteralReader:
 
     @property
     def depth(self) -> int:
-        """Number of open brackets."""
         return len(self._frames)
 
     def feed(self, text: str, position: int = 0) -> int:
@@ -160,7 +159,6 @@ class LiteralReader:
         return self._refuse(f"expected a {self._expected}, found {character}")
 
     def _add(self, value: Any) -> None:
-        """Add a complete value to the innermost open bracket."""
         if not self._frames:
             self.value, self.ended = value, True
             return

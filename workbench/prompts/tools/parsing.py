@@ -22,13 +22,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from workbench.prompts.tools.call_openings import LIST_END, WINDOW, Look, end_of_tag
+from workbench.prompts.tools.call_syntax import LIST_END, SPACE, WINDOW, Look, Pattern
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.literals import LiteralReader
 from workbench.prompts.tools.syntaxes import SYNTAXES, ToolSyntax
 from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
 
-_SPACE = re.compile(r"[ \t\r\n]*")
 _LINE_OR_BRACKET = re.compile(r"[\n{}\[\]()]")
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _CALL_KEYS = frozenset({"type", "name", "id", "parameters", "arguments"})
@@ -59,7 +58,7 @@ class ToolCallParser:
     """
 
     def __init__(self, tools: Toolset, syntax: ToolSyntax, call_ids: Callable[[], str] = random_call_id) -> None:
-        self._form = SYNTAXES[syntax].opening
+        self._form = SYNTAXES[syntax]
         self.faults: list[str] = []
         """The reasons of the failures so far."""
         self.tags = self._form.tags
@@ -67,9 +66,8 @@ class ToolCallParser:
         self.opening = (self._form.tag or self._form.first) if tools else ""
         """The text that every call begins with; empty without tools."""
         self._tools = tools
-        self._is_python = SYNTAXES[syntax].python
         self._call_ids = call_ids
-        self._tag_end = end_of_tag(self._form.closing_tag) if self._form.closing_tag else None
+        self._tag_end = Pattern(SPACE, self._form.closing_tag) if self._form.closing_tag else None
         self._ends_of_broken = [self._form.tag, self._form.closing_tag, "\n\n"]
         self._end_of_broken = re.compile("|".join(map(re.escape, self._ends_of_broken)))
         self._text = ""
@@ -178,7 +176,7 @@ class ToolCallParser:
 
     def _after_call(self) -> bool:
         """Read what follows a call: the next one of its list, or the end of the list or the tag."""
-        following = self._form.next_head if self._in_list else None
+        following = self._form.next_opening if self._in_list else None
         look = following.look(self._text, self._position) if following else None
         if isinstance(look, re.Match):
             self._skip(look.start("name") if "name" in look.groupdict() else look.end() - 1)
@@ -199,7 +197,7 @@ class ToolCallParser:
 
     def _between_calls(self) -> bool:
         """Read the white space behind a call; it is text only if more text, and no call, follows it."""
-        space = _SPACE.match(self._text, self._position)
+        space = SPACE.match(self._text, self._position)
         start = space.end() if space else self._position
         if start - self._position < WINDOW:
             look: Look = "maybe"
@@ -219,14 +217,14 @@ class ToolCallParser:
         self._emit_plain()
         self._emit("", ToolCallParseStatus.started)
         self._name = head.groupdict().get("name")
-        self._reader = LiteralReader(python=self._is_python, arguments=self._is_python)
+        self._reader = LiteralReader(python=self._form.python, arguments=self._form.python)
         # The reader itself reads the bracket that opens an object.
         self._take(head.end() - (head[0][-1:] == "{"))
         self._advance = self._inside
 
     def _open_list(self) -> bool:
         """Look behind white space for a list in a tag; return False if the text ends before it is decided."""
-        space = _SPACE.match(self._text, self._position)
+        space = SPACE.match(self._text, self._position)
         self._take(space.end() if space else self._position)
         if self._position == len(self._text):
             return False

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.assistant_texts import PROSE, AssistantText, corpus, tools
 from tests.budget import budget
-from workbench.prompts.tools.call_openings import WINDOW
+from workbench.prompts.tools.call_syntax import WINDOW
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.parsing import ToolCallParser
 from workbench.prompts.tools.syntaxes import ToolSyntax

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from workbench.prompts.tools.call_openings import SPACE, CallOpening, Pattern
-from workbench.prompts.tools.call_syntax import CallSyntax
+from workbench.prompts.tools.call_syntax import SPACE, CallSyntax, Pattern
 
 _HEAD = ("<function=", re.compile(r"(?P<name>[^<>\n]{1,128})"), ">")
 
@@ -16,12 +15,10 @@ SYNTAX = CallSyntax(
     head="<function={}>".format,
     tail="</function>",
     probe='<function=probe_tool> { "probe_key"',
-    opening=CallOpening(
-        first="<",
-        head=Pattern(*_HEAD),
-        certain=(Pattern(*_HEAD, SPACE, "{"),),
-        after_line_break=True,
-        tag="<function=",
-        closing_tag="</function>",
-    ),
+    first="<",
+    opening=Pattern(*_HEAD),
+    certain=(Pattern(*_HEAD, SPACE, "{"),),
+    after_line_break=True,
+    tag="<function=",
+    closing_tag="</function>",
 )

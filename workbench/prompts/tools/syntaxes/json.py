@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from workbench.prompts.tools.call_openings import SPACE, CallOpening, Pattern
-from workbench.prompts.tools.call_syntax import CallSyntax, json_text
+from workbench.prompts.tools.call_syntax import SPACE, CallSyntax, Pattern, json_text
 
 _COLON = (SPACE, ":", SPACE)
 _TYPE = ('"type"', *_COLON, '"function"')
@@ -19,14 +18,12 @@ SYNTAX = CallSyntax(
     head=lambda name: f'{{"type": "function", "name": {json_text(name)}, "parameters": ',
     tail="}",
     probe='{ "name": "probe_tool", "parameters": { "probe_key"',
-    opening=CallOpening(
-        first="{",
-        head=Pattern(""),
-        certain=(
-            Pattern("{", SPACE, *_TYPE, SPACE, re.compile("[,}]")),
-            Pattern(*_NAMED, '"parameters"', SPACE, ":"),
-            Pattern(*_NAMED, '"arguments"', SPACE, ":"),
-            Pattern(*_NAMED, *_TYPE),
-        ),
+    first="{",
+    opening=Pattern(""),
+    certain=(
+        Pattern("{", SPACE, *_TYPE, SPACE, re.compile("[,}]")),
+        Pattern(*_NAMED, '"parameters"', SPACE, ":"),
+        Pattern(*_NAMED, '"arguments"', SPACE, ":"),
+        Pattern(*_NAMED, *_TYPE),
     ),
 )

@@ -5,8 +5,7 @@ Read as a call is the tag at the beginning of a line, or anywhere before a ``{``
 
 from __future__ import annotations
 
-from workbench.prompts.tools.call_openings import BRACKET, NEXT_OBJECT, SPACE, CallOpening, Pattern
-from workbench.prompts.tools.call_syntax import CallSyntax, json_text
+from workbench.prompts.tools.call_syntax import BRACKET, NEXT_OBJECT, SPACE, CallSyntax, Pattern, json_text
 
 _TAG = "[TOOL_CALLS]"
 
@@ -16,13 +15,11 @@ SYNTAX = CallSyntax(
     list_head=f"{_TAG} [",
     short_call_ids=True,
     probe=_TAG + ' [ { "name": "probe_tool", "arguments": { "probe_key"',
-    opening=CallOpening(
-        first="[",
-        head=Pattern(_TAG),
-        certain=(Pattern(_TAG, SPACE, BRACKET),),
-        after_line_break=True,
-        tag=_TAG,
-        lists="perhaps",
-        next_head=NEXT_OBJECT,
-    ),
+    first="[",
+    opening=Pattern(_TAG),
+    certain=(Pattern(_TAG, SPACE, BRACKET),),
+    after_line_break=True,
+    tag=_TAG,
+    lists="perhaps",
+    next_opening=NEXT_OBJECT,
 )

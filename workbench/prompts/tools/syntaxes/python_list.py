@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from workbench.prompts.tools.call_openings import SPACE, CallOpening, Pattern
-from workbench.prompts.tools.call_syntax import CallSyntax
+from workbench.prompts.tools.call_syntax import SPACE, CallSyntax, Pattern
 from workbench.prompts.tools.definitions import ARGUMENT, NAME
 
 _CALL = (SPACE, re.compile(f"(?P<name>{NAME.pattern})"), SPACE, "(")
@@ -20,14 +19,12 @@ SYNTAX = CallSyntax(
     list_head="[",
     python=True,
     probe="[ probe_tool( probe_key=",
-    opening=CallOpening(
-        first="[",
-        head=Pattern("[", *_CALL),
-        certain=(
-            Pattern("[", *_CALL, SPACE, ")"),
-            Pattern("[", *_CALL, SPACE, ARGUMENT, SPACE, "=", _NO_SECOND_EQUALS),
-        ),
-        lists="always",
-        next_head=Pattern(SPACE, ",", *_CALL),
+    first="[",
+    opening=Pattern("[", *_CALL),
+    certain=(
+        Pattern("[", *_CALL, SPACE, ")"),
+        Pattern("[", *_CALL, SPACE, ARGUMENT, SPACE, "=", _NO_SECOND_EQUALS),
     ),
+    lists="always",
+    next_opening=Pattern(SPACE, ",", *_CALL),
 )

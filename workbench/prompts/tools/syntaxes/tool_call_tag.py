@@ -5,8 +5,7 @@ Read as a call is the tag at the beginning of a line, or anywhere before a ``{``
 
 from __future__ import annotations
 
-from workbench.prompts.tools.call_openings import BRACKET, NEXT_OBJECT, SPACE, CallOpening, Pattern
-from workbench.prompts.tools.call_syntax import CallSyntax, json_text
+from workbench.prompts.tools.call_syntax import BRACKET, NEXT_OBJECT, SPACE, CallSyntax, Pattern, json_text
 
 _TAG = "<tool_call>"
 
@@ -14,14 +13,12 @@ SYNTAX = CallSyntax(
     head=lambda name: f'{_TAG}\n{{"name": {json_text(name)}, "arguments": ',
     tail="}\n</tool_call>",
     probe=_TAG + ' { "name": "probe_tool", "arguments": { "probe_key"',
-    opening=CallOpening(
-        first="<",
-        head=Pattern(_TAG),
-        certain=(Pattern(_TAG, SPACE, BRACKET),),
-        after_line_break=True,
-        tag=_TAG,
-        closing_tag="</tool_call>",
-        lists="perhaps",
-        next_head=NEXT_OBJECT,
-    ),
+    first="<",
+    opening=Pattern(_TAG),
+    certain=(Pattern(_TAG, SPACE, BRACKET),),
+    after_line_break=True,
+    tag=_TAG,
+    closing_tag="</tool_call>",
+    lists="perhaps",
+    next_opening=NEXT_OBJECT,
 )

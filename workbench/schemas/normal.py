@@ -238,8 +238,8 @@ class Normaliser:
         self._check_excluded(alternative, dict)
         required = frozenset(name for one in own for name in one.get("required", ()))
         names = dict.fromkeys(name for one in own for name in (*one.get("properties", ()), *one.get("required", ())))
-        fitting = [one["propertyNames"] for one in own if "propertyNames" in one]
-        texts = self.nodes((*fitting, {"type": "string"}))
+        name_schemas = [one["propertyNames"] for one in own if "propertyNames" in one]
+        texts = self.nodes((*name_schemas, {"type": "string"}))
         known = [str(value) for node in texts if isinstance(node, Values) for value in node.values]
         fewest, most = counts(own, "minProperties", "maxProperties")
         has_patterns = any("patternProperties" in one for one in own)
@@ -250,7 +250,7 @@ class Normaliser:
         more = self._more(own, [node for node in texts if isinstance(node, Texts)], tuple(names), is_open=is_open)
         named = {name: location_of(member(one, name) for one in own) for name in names}
         for name in named:
-            if any(not self.validator.fits(name, one) for one in fitting):
+            if any(not self.validator.fits(name, one) for one in name_schemas):
                 named[name] = (False,)
         return Members(named, required, tuple(more), fewest, most)
 

@@ -171,7 +171,7 @@ def test_a_process_that_stands_still_is_not_waited_for(
     process: TemplateProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template_process, "_WAIT_S", 1.0)
-    monkeypatch.setattr(template_process, "_WAIT_TIMES", 0)
+    monkeypatch.setattr(template_process, "_WAIT_PER_CPU_S", 0)
     stopper = killed_soon(process, signal.SIGSTOP)
     with pytest.raises(TemplateProcessError, match="did not answer within 1 s"):
         process.render(BUSY, {}, LONG)

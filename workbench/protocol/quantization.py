@@ -19,6 +19,10 @@ class QuantizationType(StrEnum):
     int4 = "int4"
 
 
+PRECISIONS = ("float32", *(one.value for one in QuantizationType))
+"""Names of the precisions; a quantization of None is ``float32``."""
+
+
 class Bf16QuantizationConfig(ProtocolModel):
     """Weights in bfloat16."""
 

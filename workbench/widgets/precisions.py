@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.protocol import Provider, QuantizationType
-
-_PRECISIONS = ("float32", *(one.value for one in QuantizationType))
+from workbench.protocol import Provider
+from workbench.protocol.quantization import PRECISIONS
 
 
 def precision_choices(provider: Provider) -> list[dict[str, str]]:
@@ -26,7 +25,7 @@ def precision_choices(provider: Provider) -> list[dict[str, str]]:
     own = _named(provider.config.get("quantization")) or "float32"
     of_catalog = _named(provider.config.get("catalog_quantization")) or own
     default = f"{own} (default)" if own == of_catalog else f"{own} (default; {of_catalog} for catalog models)"
-    return [{"value": "", "text": default}, *({"value": name, "text": name} for name in _PRECISIONS)]
+    return [{"value": "", "text": default}, *({"value": name, "text": name} for name in PRECISIONS)]
 
 
 def _named(quantization: Any) -> str | None:

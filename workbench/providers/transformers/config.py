@@ -14,13 +14,13 @@ from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
 from workbench.prompts.image_fetching import WebImages
 from workbench.prompts.images import ImageSources
-from workbench.protocol import ModelDef, QuantizationConfig, QuantizationType
+from workbench.protocol import ModelDef, QuantizationConfig
+from workbench.protocol.quantization import PRECISIONS
 from workbench.providers.interface import ModelName, ProviderConfig
 
 if TYPE_CHECKING:
     from workbench.engine.precision import Precision
 
-_PRECISIONS = ("float32", *QuantizationType)
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?", re.ASCII)
 
 
@@ -55,8 +55,8 @@ class TransformersConfig(ProviderConfig):
         """
         named: Any = model.metadata.get("precision")
         if named is not None:
-            if named not in _PRECISIONS:
-                raise InvalidRequestError("metadata.precision", named, f"one of {', '.join(_PRECISIONS)}")
+            if named not in PRECISIONS:
+                raise InvalidRequestError("metadata.precision", named, f"one of {', '.join(PRECISIONS)}")
             return cast("Precision", named)
         of_catalog = self.catalog_quantization if catalog.is_entry(model.llama_model) else None
         chosen = of_catalog or self.quantization

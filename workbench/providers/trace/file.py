@@ -21,7 +21,7 @@ from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.json_lines import one_line
 from workbench.providers.trace.calls import RecordedCall
-from workbench.providers.trace.looks import kept_to_wire, texts_to_wire
+from workbench.providers.trace.inspections import kept_to_wire, texts_to_wire
 from workbench.providers.wire import Json, from_wire, to_wire
 from workbench.records import KeptPosition, ModelCard
 

@@ -11,7 +11,7 @@ from workbench.errors import NotRecordedError
 from workbench.protocol import SamplingParams
 from workbench.providers.trace.calls import Method, RecordedCall
 from workbench.providers.trace.file import Trace
-from workbench.providers.trace.looks import PlayedInspector
+from workbench.providers.trace.inspections import PlayedInspector
 from workbench.providers.wire import Json
 
 _COMPARED = 200

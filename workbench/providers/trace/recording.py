@@ -26,7 +26,7 @@ from workbench.providers.trace.calls import (
     request_json,
 )
 from workbench.providers.trace.file import RecordedModel, TraceWriter
-from workbench.providers.trace.looks import RecordingInspector
+from workbench.providers.trace.inspections import RecordingInspector
 from workbench.providers.wire import Json, error_to_wire, to_wire
 from workbench.records import attach_detail, detail_of
 

@@ -1,4 +1,4 @@
-"""Secrets of a provider's config: written as ``${env.NAME}`` or hidden, and revealed to that provider alone."""
+"""Secrets of a provider's config: stored as ``${env.NAME}`` or hidden, and revealed only to that provider."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ T = TypeVar("T")
 
 _MASK = str(SecretStr("any"))
 _MIN_REDACTED_LENGTH = 4
-"""A shorter value would be found by chance in the words of a message."""
+"""Shorter values occur in messages by chance."""
 
 
 def revealed(provider: Provider) -> Provider:
-    """The provider with plain values: environment variables read, hidden texts uncovered. Not to be kept or shown.
+    """Return the provider with plain values: environment variables and hidden texts. Do not store or show it.
 
     Raises:
-        ConfigError: a variable is not set, or a text was hidden when the config was written; the path begins with
-            ``config``.
+        ConfigError: a variable is not set, or a text was hidden when the config was written; names the path, from
+            ``config`` on.
     """
     return provider.model_copy(update={"config": _revealed(provider.config, "config")})
 
 
 def hidden(provider: Provider, config_type: type[ConfigModel]) -> Provider:
-    """The provider with a ``SecretStr`` for every text that its type declares a secret and that is written out."""
+    """Return the provider with a ``SecretStr`` for each plain text that its config type declares a secret."""
     return provider.model_copy(update={"config": _hidden(provider.config, config_type)})
 
 
 def redacted(provider: Provider, make: Callable[[], T]) -> T:
-    """What ``make`` returns; the provider's secrets are taken out of the `ConfigError` that it raises.
+    """Return ``make()``; remove the provider's secrets from a `ConfigError` that it raises.
 
-    A verbose traceback shows the variables of its frames, so the first error must be in none of them. That is why this
-    is no context manager.
+    A verbose traceback shows the variables of its frames, so none of them may contain the original error. A context
+    manager would.
     """
     try:
         return make()
@@ -96,7 +96,7 @@ def _without_secrets(message: str, provider: Provider) -> str:
 
 
 def _secrets(value: Any) -> Iterator[tuple[str, str]]:
-    """How each secret may be shown, and what it is."""
+    """Yield each secret as what to show in its place, and its value."""
     if isinstance(value, dict):
         for item in value.values():
             yield from _secrets(item)

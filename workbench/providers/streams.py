@@ -1,7 +1,7 @@
-"""Streams that close their generator on the event loop that reads it, whoever drops them and wherever.
+"""Streams that close their generator on the event loop that reads it, whichever thread drops them.
 
-Python finalizes a dropped async generator on whichever thread the garbage collector runs, and the generators that it
-reads from at the same moment. One may then be closed by the collector's thread while the loop's thread is inside it
+Python finalizes a dropped async generator on whichever thread the garbage collector runs, together with the generators
+that it reads from. The collector's thread may then close one while the loop's thread is inside it
 (``ValueError: async generator already executing``), or run its ``finally`` where there is no loop.
 """
 
@@ -21,17 +21,17 @@ class _Closable(Protocol):
 
 
 _owners: set[asyncio.Task[None]] = set()
-"""Tasks that own a generator. A loop refers to its tasks only weakly."""
+"""Tasks that own a generator; an event loop itself refers to its tasks only weakly."""
 
 
 class Stream(AsyncIterator[Item]):
-    """An async iterator over ``source`` that may be left at any point.
+    """An async iterator over ``source`` that may be dropped at any point.
 
-    From its first item on, a task on the reader's loop owns the source. The task closes it once the stream is dropped,
-    from any thread, and when the loop cancels its tasks; `aclose` closes it at once.
+    From the first item on, a task on the reader's loop owns the source. The task closes it when the stream is dropped,
+    by any thread, and when the loop cancels its tasks; `aclose` closes it at once.
 
     Raises:
-        RuntimeError: an item is asked for while another one is awaited.
+        RuntimeError: an item is requested while another one is awaited.
     """
 
     def __init__(self, source: AsyncIterator[Item]) -> None:
@@ -41,7 +41,7 @@ class Stream(AsyncIterator[Item]):
         return await self._owner.read()
 
     async def aclose(self) -> None:
-        """Close the source; the stream is at its end from then on."""
+        """Close the source and end the stream."""
         await self._owner.close()
 
     def __del__(self) -> None:
@@ -49,12 +49,12 @@ class Stream(AsyncIterator[Item]):
 
 
 class _Owner(Generic[Item]):
-    """What outlives the stream: the source, and the task that closes it. Refers to the stream in no way."""
+    """The source and the task that closes it. It outlives the stream, so it has no reference to it."""
 
     def __init__(self, source: AsyncIterator[Item]) -> None:
         self._source = source
         self._in_use = asyncio.Lock()
-        """Held while the source runs: it can be either read or closed."""
+        """Locked while the source is read or closed."""
         self._abandoned = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._ended = False
@@ -71,7 +71,7 @@ class _Owner(Generic[Item]):
         try:
             async with self._in_use:
                 return await anext(self._source)
-        except BaseException:  # whatever a generator raises is its end
+        except BaseException:  # a generator that has raised is finished
             await self._end(self._task)
             raise
 
@@ -83,24 +83,24 @@ class _Owner(Generic[Item]):
             await self._end(self._task)
 
     def abandon(self) -> None:
-        """End the task, from any thread."""
+        """End the task; thread-safe."""
         if self._task is None or self._task.done():
             return
         try:
             self._task.get_loop().call_soon_threadsafe(self._abandoned.set)
-        except RuntimeError:  # the loop was closed without cancelling its tasks; nothing can run there any more
-            self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio's own do
+        except RuntimeError:  # the loop was closed without cancelling its tasks, so nothing can run there
+            self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio does
             _owners.discard(self._task)
 
     async def _own(self) -> None:
-        with suppress(asyncio.CancelledError):  # the loop is about to end
+        with suppress(asyncio.CancelledError):  # the loop is shutting down
             await self._abandoned.wait()
         async with self._in_use:
             self._ended = True
             await close(self._source)
 
     async def _end(self, task: asyncio.Task[None]) -> None:
-        """Let the task end before the reader goes on, so that no task is left behind by a stream that was read."""
+        """Wait for the end of the task, so that a stream that was read to its end leaves no task behind."""
         self._ended = True
         self._abandoned.set()
         if task.get_loop() is asyncio.get_running_loop():
@@ -108,11 +108,11 @@ class _Owner(Generic[Item]):
 
 
 def closed_after(source: AsyncIterator[object]) -> AbstractAsyncContextManager[object]:
-    """Close an async iterator that can be closed whenever its reader leaves, so that nothing is computed for nobody."""
+    """Return a context manager that closes ``source``, if it can be closed, so that no work outlives its reader."""
     return aclosing(source) if isinstance(source, _Closable) else nullcontext()
 
 
 async def close(source: AsyncIterator[object]) -> None:
-    """Close an async iterator that can be closed."""
+    """Close an async iterator, if it can be closed."""
     async with closed_after(source):
         pass

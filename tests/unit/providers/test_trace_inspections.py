@@ -115,12 +115,12 @@ def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that is recorded into, and from the second `play` on played from."""
     monkeypatch.setenv(RECORD_VARIABLE, str(tmp_path / "traces"))
     yield tmp_path / "traces"
-    folder.forget()
+    folder.close_all()
 
 
 def play(traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process that plays."""
-    folder.forget()
+    folder.close_all()
     monkeypatch.delenv(RECORD_VARIABLE)
     monkeypatch.setenv(PLAY_VARIABLE, str(traces))
 

@@ -1,4 +1,4 @@
-"""Tools for the echo: it calls the tool that is named to it, with arguments made from the schema."""
+"""Tool calls of the echo: it calls the tool that the user mentions, with arguments made from its schema."""
 
 from __future__ import annotations
 
@@ -14,37 +14,35 @@ from workbench.schemas.nodes import Items, Location, Members, Numbers, Texts, Va
 from workbench.schemas.normal import Normaliser
 
 _MIN_WORD = 5
-"""Letters; shorter ones, such as ``get`` and ``list``, stand in texts about anything."""
+"""Letters of a word; shorter ones, such as ``get`` and ``list``, occur in texts about anything."""
 
 
 def called_text(tools: Toolset, request: Request) -> str | None:
-    """The answer that is a call: of the first tool that the last message of the user speaks of, or where a call is
-    required of the first of all; None where there is nothing to call.
-    """
+    """Return a call to the first tool that the user mentions, else to the first one if required; None otherwise."""
     text = request.text
-    asked = isinstance(request.messages[-1], UserMessage)
-    named = [name for name in tools.read if asked and _speaks_of(name, text)]
+    is_user = isinstance(request.messages[-1], UserMessage)
+    mentioned = [name for name in tools.read if is_user and _mentions(text, name)]
     required = list(tools.read) if request.tool_choice == ToolChoice.required else []
-    for name in named + required:
+    for name in mentioned + required:
         schema = tools.read[name]
         arguments = _example(schema.normaliser(), (schema.root, {"type": "object"}), text)
         return calls_text([(name, arguments)], syntax_of(request))
     return None
 
 
-def _speaks_of(name: str, text: str) -> bool:
-    """Whether a text holds a tool's name or a longer word of it: "the weather in Rome" is about ``get_weather``."""
+def _mentions(text: str, name: str) -> bool:
+    """Return whether a text has a tool's name or a longer word of it: "the weather" mentions ``get_weather``."""
     words = (word for word in re.split(r"[_.-]+", name.lower()) if len(word) >= _MIN_WORD)
     return name in text or any(word in text.lower() for word in words)
 
 
 def syntax_of(request: Request) -> ToolSyntax:
-    """How the request wants calls to be written."""
+    """Return the syntax in which a request wants calls."""
     return ToolSyntax((request.tool_prompt_format or ToolPromptFormat.json).value)
 
 
 def _example(normaliser: Normaliser, location: Location, text: str) -> Any:
-    """A small value that may stand at a place of a schema; a text is ``text`` itself."""
+    """Return a small value that fits a location of a schema; a string is ``text`` itself."""
     node = next(iter(normaliser.nodes(location)), None) if location else Texts()
     match node:
         case Values(values):

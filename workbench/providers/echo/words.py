@@ -1,7 +1,7 @@
-"""The echo's language: words are its tokens, and their probabilities are halves.
+"""The echo's language: its tokens are words, and their probabilities are powers of 1/2.
 
-At every position the word that is to be echoed has probability 1/2, and its variant of rank r, the word with r - 1
-tildes after it, has 2**-r: an endless vocabulary whose probabilities add up to 1 and whose entropy is 2 bits.
+At every position, the word to be echoed has probability 1/2, and its variant of rank r, the word followed by r - 1
+tildes, has 2**-r: an endless vocabulary whose probabilities add up to 1, with an entropy of 2 bits.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from workbench.records import Alternative, PromptToken, TokenRecord
 
 ENTROPY = 2 * math.log(2)
 DIMENSIONS = 32
-"""Of an embedding."""
+"""Length of an embedding."""
 
 _WORD = re.compile(r"\s*\S+|\s+\Z")
 _MAX_RANK = 64
-"""No draw goes below a probability of 2**-64."""
+"""Variants with a probability below 2**-64 are never drawn."""
 
 
 def words_of(text: str) -> list[str]:
-    """The tokens of a text, white space in front of each; joined they are the text."""
+    """Split a text into tokens, each with the white space before it; joined, they are the text."""
     return _WORD.findall(text)
 
 
 def token_id(word: str) -> int:
-    """Of a word, 0 to 2**31 - 1; the same in every process."""
+    """Return a word's id, from 0 to 2**31 - 1; the same in every process."""
     return zlib.crc32(word.encode()) & 0x7FFFFFFF
 
 
@@ -42,14 +42,14 @@ def prompt_token(word: str, *, is_control: bool = False) -> PromptToken:
 def token_record(
     word: str, position: int, *, rank: int = 1, alternatives: int = 0, elapsed_s: float = 0.0
 ) -> TokenRecord:
-    """The variant of a word that has ``rank``, beside the ``alternatives`` most probable others."""
+    """Return the record of a word's variant of ``rank``, with the ``alternatives`` most probable others."""
     others = [other for other in range(1, alternatives + 2) if other != rank][:alternatives]
-    said = variant(word, rank)
+    text = variant(word, rank)
     return TokenRecord(
         position=position,
-        token_id=token_id(said),
-        text=said,
-        bytes=said.encode(),
+        token_id=token_id(text),
+        text=text,
+        bytes=text.encode(),
         logprob=-rank * math.log(2),
         rank=rank,
         entropy=ENTROPY,
@@ -63,7 +63,7 @@ def variant(word: str, rank: int) -> str:
 
 
 class Dice:
-    """Draws ranks as the sampling parameters ask; without a seed afresh each time."""
+    """Draws ranks according to the sampling parameters; reproducible only with a seed."""
 
     def __init__(self, params: SamplingParams) -> None:
         effective = effective_sampling(params)
@@ -71,18 +71,18 @@ class Dice:
         self._weights: Sequence[float] = [1.0]
         if effective.temperature > 0:
             weights = [2 ** (-rank / effective.temperature) for rank in range(_MAX_RANK)]
-            kept = effective.top_k or _MAX_RANK
-            share = effective.top_p * sum(weights)
-            while kept > 1 and sum(weights[: kept - 1]) >= share:
-                kept -= 1
-            self._weights = weights[:kept]
+            count = effective.top_k or _MAX_RANK
+            mass = effective.top_p * sum(weights)
+            while count > 1 and sum(weights[: count - 1]) >= mass:
+                count -= 1
+            self._weights = weights[:count]
 
     def rank(self) -> int:
         return self._random.choices(range(1, len(self._weights) + 1), self._weights)[0]
 
 
 def embedding(text: str) -> list[float]:
-    """A vector of unit length, nearer to another the more words the texts share."""
+    """Return a unit vector; vectors are nearer to each other the more words their texts share."""
     totals = [0.0] * DIMENSIONS
     for word in text.split() or [""]:
         digest = hashlib.sha256(word.lower().encode()).digest()

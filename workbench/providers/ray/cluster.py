@@ -1,6 +1,6 @@
-"""The one Ray cluster that a process can be part of, shared by all providers of this kind in it.
+"""The one Ray cluster that a process can join, shared by all of its Ray providers.
 
-A cluster that the program joined by itself is used as it is, and left alone at the end.
+A cluster that the program has joined itself is used as it is, and not left at the end.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from typing import Any
 from workbench.errors import ConfigError, RemoteConnectionError
 
 _OBJECT_STORE_BYTES = 128 * 2**20
-"""Of a cluster that is started here; what travels are lines of JSON."""
+"""Size of the object store of a cluster started here; only lines of JSON pass through it."""
 
 _START_ATTEMPTS = 4
-"""Ray gives its processes half a minute to come up, which on a busy machine is not always enough."""
+"""Ray allows its processes 30 s to start, which is not always enough on a busy machine."""
 
 _lock = threading.Lock()
 _users = 0
-_ours = False
+_joined_here = False
 
 
 def join(address: str | None, cpus: float) -> Any:
-    """Be part of a cluster; blocks for seconds where it is not there yet.
+    """Join a cluster and return the module ``ray``; block for seconds while a cluster starts.
 
     Args:
-        address: of an existing cluster; None starts one on this machine, unless the program is part of one already.
-        cpus: that a cluster started here has to offer at least.
+        address: address of an existing cluster; None starts one here, unless the program has joined one already.
+        cpus: least number of CPU cores of a cluster started here.
 
     Raises:
-        ConfigError: nothing answers at the address, or the process is part of another cluster.
-        RemoteConnectionError: none could be started.
+        ConfigError: no cluster answers at the address, or the process has joined another one.
+        RemoteConnectionError: no cluster could be started.
     """
-    global _users, _ours  # noqa: PLW0603 - Ray's own state is global to the process
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-    if address is None:  # read when Ray is imported: whatever is started here is for this machine alone
+    global _users, _joined_here  # noqa: PLW0603 - Ray's own state is global to the process
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no statistics
+    if address is None:  # read when Ray is imported: a cluster started here serves this machine only
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     with _lock:
         if not ray.is_initialized():
             _start(ray, address, cpus)
-            _ours = True
+            _joined_here = True
         elif address not in (None, "auto", ray.get_runtime_context().gcs_address):
             here = ray.get_runtime_context().gcs_address
             raise ConfigError(
@@ -55,15 +55,15 @@ def join(address: str | None, cpus: float) -> Any:
 
 
 def leave() -> None:
-    """The last user of a cluster that was joined here leaves it, which ends one that was started here."""
-    global _users, _ours  # noqa: PLW0603
+    """Leave the cluster if this was its last user and it was joined here; a cluster that was started here then ends."""
+    global _users, _joined_here  # noqa: PLW0603
     with _lock:
         _users -= 1
-        if _users == 0 and _ours:
+        if _users == 0 and _joined_here:
             import ray
 
             ray.shutdown()
-            _ours = False
+            _joined_here = False
 
 
 def _start(ray: Any, address: str | None, cpus: float) -> None:
@@ -71,7 +71,7 @@ def _start(ray: Any, address: str | None, cpus: float) -> None:
     if address is not None:
         try:
             ray.init(address=address, **quiet)
-        except Exception as error:  # noqa: BLE001 - whatever Ray meets there
+        except Exception as error:  # noqa: BLE001 - Ray documents no types
             raise ConfigError(f"address: no Ray cluster answers at {address} ({error})") from None
         return
     cores = max(os.cpu_count() or 1, math.ceil(cpus))
@@ -84,7 +84,7 @@ def _start(ray: Any, address: str | None, cpus: float) -> None:
                 object_store_memory=_OBJECT_STORE_BYTES,
                 **quiet,
             )
-        except Exception as error:  # Ray has no type of its own for it
+        except Exception as error:  # Ray documents no type
             _end_processes(error)
             ray.shutdown()
             if attempt == _START_ATTEMPTS:
@@ -95,7 +95,7 @@ def _start(ray: Any, address: str | None, cpus: float) -> None:
 
 
 def _end_processes(error: BaseException) -> None:
-    """End the processes of a node that failed to start: Ray leaves them running until this process ends."""
+    """End the processes of a node that failed to start; Ray leaves them running until this process ends."""
     from ray._private.node import Node
 
     for frame, _ in traceback.walk_tb(error.__traceback__):

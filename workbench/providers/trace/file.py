@@ -1,7 +1,7 @@
-"""The file of a trace: JSON Lines, a header first, then models, calls, looks and vocabularies as they came.
+"""Trace files: JSON Lines with a header, then models, calls, inspections and vocabularies in the order of recording.
 
-``docs/traces.md`` describes each kind of line. A line that breaks off at the end of the file is left out with a
-warning: that recording was interrupted while it was written.
+``docs/traces.md`` describes each kind of line. An incomplete last line, which an interrupted recording leaves, is
+skipped with a warning.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.json_lines import one_line
 from workbench.providers.trace.calls import RecordedCall
-from workbench.providers.trace.inspections import kept_to_wire, texts_to_wire
+from workbench.providers.trace.inspections import position_to_wire, texts_to_wire
 from workbench.providers.wire import Json, from_wire, to_wire
 from workbench.records import KeptPosition, ModelCard
 
 FORMAT, VERSION = "workbench-trace", 2
-_READ = (1, 2)
-"""Versions that are read; the first had no looks."""
+_READABLE_VERSIONS = (1, 2)
+"""Version 1 has no inspections."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedModel:
-    """A model that was served while the recording ran, under the name it was asked by."""
+    """A model that was served during the recording, under the name that requests used."""
 
     definition: ModelDef
     card: ModelCard
@@ -58,22 +58,22 @@ class RecordedModel:
 
 @dataclass(slots=True)
 class Trace:
-    """What a file holds."""
+    """The contents of a trace file."""
 
     models: dict[str, RecordedModel] = field(default_factory=dict)
-    """By name, in the order of registration; of several lines for one model the last counts."""
+    """Models by name, in the order of registration; the last line for a model applies."""
     calls: list[RecordedCall] = field(default_factory=list)
-    looks: dict[int, dict[int, Json]] = field(default_factory=dict)
-    """By the call's number, then by position; unpacked when they are asked for."""
+    inspections: dict[int, dict[int, Json]] = field(default_factory=dict)
+    """Compressed inspections by call number, then by position."""
     vocabularies: dict[str, Json] = field(default_factory=dict)
-    """By model; unpacked when they are asked for."""
+    """Compressed token texts by model."""
 
 
 class TraceWriter:
-    """Writes a trace line by line; safe from any thread.
+    """Writes a trace line by line; thread-safe.
 
     Raises:
-        InvalidRequestError: there is such a file already, or it cannot be written.
+        InvalidRequestError: the file exists already, or cannot be written.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -96,20 +96,20 @@ class TraceWriter:
     def call(self, call: RecordedCall) -> None:
         self._write({"call": call.to_wire()})
 
-    def look(self, number: int, position: int, kept: KeptPosition) -> None:
-        self._write({"look": {"call": number, "position": position, **kept_to_wire(kept)}})
+    def look(self, call_number: int, position: int, kept: KeptPosition) -> None:
+        self._write({"look": {"call": call_number, "position": position, **position_to_wire(kept)}})
 
     def vocabulary(self, model: str, texts: Sequence[str]) -> None:
         self._write({"vocabulary": {"model": model, "texts": texts_to_wire(texts)}})
 
     def close(self) -> None:
-        """Closing twice is harmless; what comes later is not written."""
+        """Close the file; later lines are dropped, and closing twice is harmless."""
         with self._lock:
             self._file.close()
 
     def _write(self, line: Json) -> None:
         text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # Half a surrogate pair is no UTF-8; JSON can escape it.
+        # A lone surrogate is not valid UTF-8; JSON can escape it.
         text = one_line(text.encode("utf-8", "backslashreplace")).decode("utf-8")
         with self._lock:
             if not self._file.closed:
@@ -118,10 +118,10 @@ class TraceWriter:
 
 
 def read_trace(path: str | Path) -> Trace:
-    """The models and calls of a file.
+    """Read a trace file.
 
     Raises:
-        ConfigError: it cannot be read, is no trace, or a line of it is damaged; the message names the line.
+        ConfigError: the file cannot be read, is not a trace, or has a damaged line; names the line.
     """
     path = typed_path(path, "path")
     try:
@@ -130,21 +130,21 @@ def read_trace(path: str | Path) -> Trace:
         raise ConfigError(f"trace {path} cannot be read: {reason(error)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"trace {path} is not UTF-8 text") from None
-    lines = _whole_lines(path, text)
+    lines = _complete_lines(path, text)
     _check_header(path, lines[0])
     trace = Trace()
     for number, line in enumerate(lines[1:], 2):
         try:
-            _take(trace, json.loads(line))
+            _add(trace, json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"trace {path}, line {number}: not a record of a model or a call ({error})") from None
     return trace
 
 
-def _whole_lines(path: Path, text: str) -> list[str]:
-    """The lines, without one that breaks off at the end, which is a Python warning."""
+def _complete_lines(path: Path, text: str) -> list[str]:
+    """Return the lines; skip an incomplete last one with a Python warning."""
     *lines, last = text.split("\n")
-    if _is_json(last):  # an editor may have taken the last line's end away
+    if _is_json(last):  # an editor may have removed the final line feed
         return [*lines, last]
     if last and lines:
         why = "the recording was interrupted while writing it"
@@ -169,18 +169,18 @@ def _check_header(path: Path, line: str) -> None:
         raise ConfigError(
             f"{path} is not a trace: its first line is not a trace header; record one with `Workbench.record`"
         )
-    if header.get("version") not in _READ:
-        read = " and ".join(map(str, _READ))
+    if header.get("version") not in _READABLE_VERSIONS:
+        read = " and ".join(map(str, _READABLE_VERSIONS))
         raise ConfigError(f"trace {path} has version {header.get('version')}; this workbench reads versions {read}")
 
 
-def _take(trace: Trace, line: Json) -> None:
+def _add(trace: Trace, line: Json) -> None:
     if "model" in line:
         model = RecordedModel.from_wire(line["model"])
         trace.models[model.definition.identifier] = model
     elif "look" in line:
-        look = line["look"]
-        trace.looks.setdefault(look["call"], {})[look["position"]] = look
+        inspection = line["look"]
+        trace.inspections.setdefault(inspection["call"], {})[inspection["position"]] = inspection
     elif "vocabulary" in line:
         trace.vocabularies[line["vocabulary"]["model"]] = line["vocabulary"]["texts"]
     else:

@@ -1,9 +1,9 @@
-"""A folder of traces in place of models, by the environment alone: whatever a notebook opens is recorded, or played.
+"""Traces of all local models of a process, recorded or replayed through environment variables alone.
 
-``WORKBENCH_RECORD=FOLDER`` records what the models of this process are asked, each configured provider into a file of
-its own that is named after the provider and its config. ``WORKBENCH_PLAY=FOLDER`` plays these files under the very same
-names: the code that was recorded runs unchanged, and no model is looked for. A second workbench with the same provider
-goes on with the same file. Providers that hold no models themselves are left as they are.
+``WORKBENCH_RECORD=FOLDER`` records the requests to the models of this process, one file for each configured provider,
+named after the provider and its config. ``WORKBENCH_PLAY=FOLDER`` replays these files under the same names: the
+recorded code runs unchanged, and loads no model. A second workbench with the same provider continues the same file.
+Providers that run no models themselves are unaffected.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from workbench.records import ModelCard
 
 RECORD_VARIABLE, PLAY_VARIABLE, TIMING_VARIABLE = "WORKBENCH_RECORD", "WORKBENCH_PLAY", "WORKBENCH_PLAY_TIMING"
-HOLDING_MODELS = ("inline::transformers", "inline::ray")
-"""Provider types that compute in our own processes."""
+LOCAL_PROVIDER_TYPES = ("inline::transformers", "inline::ray")
+"""Provider types that run models in processes of the workbench."""
 
 
 def create(provider: Provider) -> InferenceProvider:
-    """As `providers.create`, but recorded or played where the environment says so.
+    """Create a provider as `providers.create` does, recorded or replayed if the environment says so.
 
     Raises:
-        ConfigError: also where there is no recording of this provider.
+        ConfigError: also if there is no recording of this provider.
     """
-    if provider.provider_type in HOLDING_MODELS:
+    if provider.provider_type in LOCAL_PROVIDER_TYPES:
         if folder := os.environ.get(PLAY_VARIABLE):
             return _played(provider, Path(folder))
         if folder := os.environ.get(RECORD_VARIABLE):
@@ -49,18 +49,18 @@ def create(provider: Provider) -> InferenceProvider:
 
 
 def file_name(provider: Provider) -> str:
-    """The same wherever the config is: of a folder that it names, the last part alone counts."""
+    """Return the file name of a provider's trace; only the last components of paths in its config affect it."""
     facts = [provider.provider_id, provider.provider_type, _portable(provider.config)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return f"{provider.provider_id}-{digest}.jsonl"
 
 
 class WhollyRecorded(RecordedProvider):
-    """A provider with all of its models, the registered ones too."""
+    """A provider whose models are all recorded, including registered ones."""
 
     def __init__(self, inner: InferenceProvider, recorder: Recorder) -> None:
         super().__init__(inner, recorder, lambda identifier: identifier)
-        self.live_listing = inner.live_listing  # type: ignore[misc] # of a class, as a rule
+        self.live_listing = inner.live_listing  # type: ignore[misc] # usually a class attribute
 
     async def list_models(self) -> list[ModelDef]:
         models = await self._inner.list_models()
@@ -69,8 +69,8 @@ class WhollyRecorded(RecordedProvider):
         return models
 
     async def register_model(self, model: ModelDef) -> None:
-        asking = self._inner.register_model(model)
-        await self._awaited(model.identifier, "register_model", {}, asking, lambda _: True)
+        registering = self._inner.register_model(model)
+        await self._awaited(model.identifier, "register_model", {}, registering, lambda _: True)
 
     async def unregister_model(self, identifier: str) -> None:
         await self._inner.unregister_model(identifier)
@@ -92,38 +92,38 @@ class WhollyRecorded(RecordedProvider):
 Opened = TypeVar("Opened")
 
 
-class _Files(Generic[Opened]):
-    """What was made of each file in this process; a second workbench goes on with it."""
+class _OpenFiles(Generic[Opened]):
+    """Objects made from files, one for each path in this process; a second workbench shares them."""
 
-    def __init__(self, opening: Callable[[Path], Opened]) -> None:
-        self._opening = opening
+    def __init__(self, open_file: Callable[[Path], Opened]) -> None:
+        self._open_file = open_file
         self._opened: dict[Path, Opened] = {}
         self._lock = threading.Lock()
 
     def of(self, path: Path) -> Opened:
         with self._lock:
             if path not in self._opened:
-                self._opened[path] = self._opening(path)
+                self._opened[path] = self._open_file(path)
             return self._opened[path]
 
-    def forget(self) -> list[Opened]:
+    def clear(self) -> list[Opened]:
         with self._lock:
             opened, self._opened = list(self._opened.values()), {}
         return opened
 
 
-_recorders = _Files(lambda path: Recorder(path, overwrite=True))
-_playlists = _Files(lambda path: Playlist(read_trace(path)))
+_recorders = _OpenFiles(lambda path: Recorder(path, overwrite=True))
+_playlists = _OpenFiles(lambda path: Playlist(read_trace(path)))
 
 
-def forget() -> None:
-    """End all recordings and begin anew, as the next process would."""
-    for recorder in _recorders.forget():
+def close_all() -> None:
+    """End all recordings and replays; the next workbench starts them again, as in a new process."""
+    for recorder in _recorders.clear():
         recorder.close()
-    _playlists.forget()
+    _playlists.clear()
 
 
-atexit.register(forget)
+atexit.register(close_all)
 
 
 def _played(provider: Provider, folder: Path) -> InferenceProvider:
@@ -140,7 +140,7 @@ def _played(provider: Provider, folder: Path) -> InferenceProvider:
 
 def _portable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _portable(held) for name, held in value.items()}
+        return {name: _portable(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_portable(held) for held in value]
+        return [_portable(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,7 +1,7 @@
-"""Looking back at a recorded run: the positions that somebody looked at while it was recorded, and all that follows.
+"""Inspections of recorded runs: positions that were inspected during the recording can be inspected in the replay.
 
-A look writes down what the token was chosen from, and once per model the texts of its tokens. So the whole distribution
-and the sampling chain under any parameters can be had again at that position, with no model; at others they cannot.
+An inspection is stored as the data that the token was chosen from, and once for each model the texts of its tokens.
+These give the whole distribution and the sampling chain under any parameters, without a model.
 """
 
 from __future__ import annotations
@@ -22,55 +22,55 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class LookWriter(Protocol):
-    """Where looks are written; a `Recorder` is one."""
+class InspectionWriter(Protocol):
+    """Destination of inspections; a `Recorder` is one."""
 
     def look(self, number: int, position: int, kept: KeptPosition) -> None:
-        """At a position of the call of that number."""
+        """Write a position of the call of that number."""
 
     def vocabulary(self, model: str, texts: Callable[[], Sequence[str]]) -> None:
-        """The texts of a model's tokens by id, which are asked for at the first look alone."""
+        """Write the texts of a model's tokens by id; ``texts`` is called for the first inspection only."""
 
 
 class RecordingInspector:
-    """Another inspector, whose answers are written down."""
+    """An inspector that writes down each position that it inspects."""
 
-    def __init__(self, inner: Inspector, writer: LookWriter, model: str, number: int) -> None:
+    def __init__(self, inner: Inspector, writer: InspectionWriter, model: str, call_number: int) -> None:
         self._inner = inner
         self._writer = writer
         self._model = model
-        self._number = number
-        self._seen: set[int] = set()
+        self._call_number = call_number
+        self._written: set[int] = set()
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
-        self._note(position)
+        self._write(position)
         return self._inner.logprobs(position)
 
     def trace(self, position: int, sampling_params: SamplingParams | None, number: float | None) -> SamplingTrace:
-        self._note(position)
+        self._write(position)
         return self._inner.trace(position, sampling_params, number)
 
     def text(self, token_id: int) -> str:
         return self._inner.text(token_id)
 
     def kept(self, position: int) -> KeptPosition:
-        self._note(position)
+        self._write(position)
         return self._inner.kept(position)
 
-    def _note(self, position: int) -> None:
-        if position in self._seen:
+    def _write(self, position: int) -> None:
+        if position in self._written:
             return
         kept = self._inner.kept(position)
-        self._seen.add(position)
-        self._writer.look(self._number, position, kept)
-        self._writer.vocabulary(self._model, lambda: [self._inner.text(at) for at in range(len(kept.logits))])
+        self._written.add(position)
+        self._writer.look(self._call_number, position, kept)
+        self._writer.vocabulary(self._model, lambda: list(map(self._inner.text, range(len(kept.logits)))))
 
 
 class PlayedInspector:
-    """Answers from the looks of one recorded call."""
+    """Inspector of the recorded positions of one call."""
 
-    def __init__(self, looks: Mapping[int, Json], vocabulary: Json, sampling_params: SamplingParams) -> None:
-        self._looks = looks
+    def __init__(self, inspections: Mapping[int, Json], vocabulary: Json, sampling_params: SamplingParams) -> None:
+        self._inspections = inspections
         self._vocabulary = vocabulary
         self._texts: list[str] | None = None
         self._sampling_params = sampling_params
@@ -91,14 +91,14 @@ class PlayedInspector:
         return self._texts[token_id]
 
     def kept(self, position: int) -> KeptPosition:
-        if position not in self._looks:
-            recorded = ", ".join(map(str, sorted(self._looks)))
+        if position not in self._inspections:
+            recorded = ", ".join(map(str, sorted(self._inspections)))
             allowed = f"one that was inspected while this run was recorded: {recorded}"
             raise InvalidRequestError("position", position, allowed)
-        return kept_from_wire(self._looks[position])
+        return position_from_wire(self._inspections[position])
 
 
-def kept_to_wire(kept: KeptPosition) -> Json:
+def position_to_wire(kept: KeptPosition) -> Json:
     import numpy as np
 
     wire: dict[str, Json] = {"logits": _packed(kept.logits.astype("<f4").tobytes()), "number": kept.number}
@@ -109,7 +109,7 @@ def kept_to_wire(kept: KeptPosition) -> Json:
     return wire
 
 
-def kept_from_wire(wire: Json) -> KeptPosition:
+def position_from_wire(wire: Json) -> KeptPosition:
     import numpy as np
 
     logits = np.frombuffer(_unpacked(wire["logits"]), "<f4").astype(np.float32)
@@ -130,7 +130,7 @@ def texts_from_wire(wire: Json) -> list[str]:
 
 
 def _packed(data: bytes) -> str:
-    """Logits hold little to squeeze, masks and texts much."""
+    """Compress and encode; zlib shrinks masks and texts much, logits little."""
     return base64.b64encode(zlib.compress(data)).decode()
 
 

@@ -1,4 +1,4 @@
-"""Finding the recorded call of a request, or the one that comes nearest to it, and what was looked at in it."""
+"""Finding the recorded call of a request, or the one nearest to it, and its inspections."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from workbench.providers.trace.file import Trace
 from workbench.providers.trace.inspections import PlayedInspector
 from workbench.providers.wire import Json
 
-_COMPARED = 200
-"""Recorded requests that are looked at for the nearest."""
+_MAX_COMPARED = 200
+"""Recorded requests among which the nearest is searched for."""
 
 
 class Playlist:
-    """Recorded calls by what was asked; safe from any thread.
+    """Recorded calls by request; thread-safe.
 
-    A request that was recorded several times is answered in that order, and after the last with the last again.
+    Several recordings of one request are played in their order, and the last one is repeated.
     """
 
     def __init__(self, trace: Trace) -> None:
         self.models = trace.models
-        self._looks = trace.looks
+        self._inspections = trace.inspections
         self._vocabularies = trace.vocabularies
         self._calls: dict[str, list[RecordedCall]] = defaultdict(list)
         for call in trace.calls:
             self._calls[_key(call.method, call.model, call.request)].append(call)
         self.registered = {call.model for call in trace.calls if call.method == "register_model"}
-        """Models that were asked for while the recording ran, and are not served from the start."""
+        """Models that were registered during the recording, and so are not served from the start."""
         self._played: dict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
 
@@ -40,10 +40,10 @@ class Playlist:
         return _key(method, model, request) in self._calls
 
     def take(self, method: Method, model: str, request: Json) -> RecordedCall:
-        """The next recording of a request.
+        """Return the next recording of a request.
 
         Raises:
-            NotRecordedError: there is none; it names the first field that differs from the nearest.
+            NotRecordedError: there is none; names the first field that differs from the nearest one.
         """
         key = _key(method, model, request)
         calls = self._calls.get(key)
@@ -55,9 +55,9 @@ class Playlist:
         return calls[min(played, len(calls) - 1)]
 
     def inspector(self, call: RecordedCall, sampling_params: SamplingParams) -> PlayedInspector | None:
-        """What can be told of the call's positions; None where nobody looked at any."""
-        looks = self._looks.get(call.number)
-        return PlayedInspector(looks, self._vocabularies.get(call.model), sampling_params) if looks else None
+        """Return an inspector of the call's recorded positions; None if there are none."""
+        found = self._inspections.get(call.number)
+        return PlayedInspector(found, self._vocabularies.get(call.model), sampling_params) if found else None
 
     def _unknown(self, method: Method, model: str, request: Json) -> NotRecordedError:
         recorded = [calls[0] for calls in self._calls.values() if calls[0].model == model]
@@ -66,25 +66,25 @@ class Playlist:
             methods = sorted({call.method for call in recorded})
             allowed = f"one for which {method} was recorded; recorded for this one: {', '.join(methods) or 'nothing'}"
             return NotRecordedError("model", model, allowed)
-        nearest = max(alike[:_COMPARED], key=lambda call: _likeness(call.request, request))
-        field, given, there = _difference(request, nearest.request)
-        allowed = f"{_shown(there)}, as in the nearest of {len(alike)} recorded requests ({method} of {model})"
-        return NotRecordedError(field, given, allowed)
+        nearest = max(alike[:_MAX_COMPARED], key=lambda call: _similarity(call.request, request))
+        field, value, recorded_value = _difference(request, nearest.request)
+        allowed = f"{_shown(recorded_value)}, as in the nearest of {len(alike)} recorded requests ({method} of {model})"
+        return NotRecordedError(field, value, allowed)
 
 
 def _key(method: Method, model: str, request: Json) -> str:
     return json.dumps([method, model, request], sort_keys=True)
 
 
-def _likeness(recorded: Json, request: Json) -> tuple[int, float]:
-    """Equal fields, then how much the rest has in common."""
+def _similarity(recorded: Json, request: Json) -> tuple[int, float]:
+    """Return the number of equal fields, then the similarity of the texts, from 0 to 1."""
     same = sum(recorded.get(name) == value for name, value in request.items())
     here, there = (json.dumps(one, sort_keys=True)[:4000] for one in (request, recorded))
     return same, difflib.SequenceMatcher(a=here, b=there, autojunk=False).quick_ratio()
 
 
 def _difference(request: Json, recorded: Json, path: str = "") -> tuple[str, Json, Json]:
-    """The first place where two requests differ, with both values there."""
+    """Return the path of the first difference between two requests, with both values."""
     if isinstance(request, dict) and isinstance(recorded, dict):
         for name in dict.fromkeys([*request, *recorded]):
             here, there = request.get(name), recorded.get(name)

@@ -1,7 +1,7 @@
-"""Connections to one server: shared by the requests that are on their way at once, gone when the last one ends.
+"""Connections to one server: shared by concurrent requests, and closed when the last one ends.
 
-A client belongs to the event loop that it was opened on, and requests come from any. So each loop has one of its own,
-and none outlives its requests: nothing idle is left behind on a loop that ends, and closing needs no loop to wait on.
+A client belongs to the event loop that it was opened on, and requests come from any loop. So each loop has its own, and
+none outlives its requests: nothing idle remains on a loop that ends, and closing needs no loop to wait on.
 """
 
 from __future__ import annotations
@@ -29,57 +29,57 @@ from workbench.providers.openai.failures import Failures, may_repeat, retry_afte
 
 Answer = TypeVar("Answer")
 
-# Beside the client's own: JSON that is none or too deep, and what a client says that was closed under its request.
+# Besides the client's own errors: invalid or too deeply nested JSON, and a client that was closed during a request.
 _FAILURES = (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, ValueError, RuntimeError)
 
 _FIRST_DELAY_S = 0.5
-_LONGEST_DELAY_S = 8.0
-_LONGEST_ASKED_DELAY_S = 30.0
-"""A server that asks for more is busy rather than soon back."""
+_MAX_DELAY_S = 8.0
+_MAX_REQUESTED_DELAY_S = 30.0
+"""A server that requests a longer delay is given up."""
 
 
 class Clients:
-    """Asks one server.
+    """Requests to one server.
 
     Raises:
-        WorkbenchError: for whatever goes wrong, and without a trace of the client's own error, which knows the token.
+        WorkbenchError: for every failure, without a reference to the client's own error, which contains the token.
     """
 
     def __init__(self, config: OpenAIConfig, failures: Failures) -> None:
         self._config = config
         self._failures = failures
         self._tls: ssl.SSLContext | bool = ssl.create_default_context() if config.url.startswith("https:") else True
-        self._by_loop: dict[asyncio.AbstractEventLoop, _Lent] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, _SharedClient] = {}
         self._lock = threading.Lock()
         self._closed = False
-        # Left to itself the client would send what the environment says for OpenAI's own servers to this one.
+        # By default, the client would send this server the settings that the environment has for OpenAI's own.
         omitted: dict[str, Any] = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
         if config.token is None:
             omitted["Authorization"] = openai.omit
         self._options: Any = {"headers": omitted}
 
     async def get(self, path: str, *, timeout_s: float | None = None) -> object:
-        """What the server has there; ``path`` is relative to the URL of the config, or a whole URL."""
+        """Return the JSON at a path, which is relative to the config's URL, or a whole URL."""
         options = self._options if timeout_s is None else self._options | {"timeout": timeout_s}
-        return await self._asked(lambda client: client.get(path, cast_to=object, options=options), harmless=True)
+        return await self._request(lambda client: client.get(path, cast_to=object, options=options), harmless=True)
 
     async def post(self, path: str, body: dict[str, Any], *, harmless: bool) -> object:
-        """The whole answer; ``harmless`` as in `may_repeat`."""
-        return await self._asked(
+        """Return the whole answer; ``harmless`` as in `may_repeat`."""
+        return await self._request(
             lambda client: client.post(path, body=body, cast_to=object, options=self._options), harmless=harmless
         )
 
     async def events(self, path: str, body: dict[str, Any], *, is_lines: bool = False) -> AsyncGenerator[object, None]:
-        """The events of an answer as they come; closing the iterator hangs up, which ends the work over there.
+        """Yield the events of an answer; closing the iterator hangs up, which ends the server's work.
 
         Args:
-            is_lines: they are a JSON object a line, not server-sent events.
+            is_lines: the answer is one JSON object per line instead of server-sent events.
         """
         kind = _Lines if is_lines else _Events
         failure: Exception | None = None
         try:
-            async with self._lent() as client:
-                stream = await self._repeated(
+            async with self._client() as client:
+                stream = await self._with_retries(
                     lambda: client.post(
                         path, body=body, cast_to=object, stream=True, stream_cls=kind, options=self._options
                     ),
@@ -91,18 +91,18 @@ class Clients:
         except _FAILURES as error:
             failure = error
         if failure is not None:
-            raise self._ours(failure)
+            raise self._translated(failure)
 
-    async def _asked(self, call: Callable[[openai.AsyncOpenAI], Awaitable[object]], *, harmless: bool) -> object:
+    async def _request(self, call: Callable[[openai.AsyncOpenAI], Awaitable[object]], *, harmless: bool) -> object:
         try:
-            async with self._lent() as client:
-                return await self._repeated(lambda: call(client), harmless=harmless)
+            async with self._client() as client:
+                return await self._with_retries(lambda: call(client), harmless=harmless)
         except _FAILURES as error:
             failure = error
-        # Outside of the except clause, where the client's error, which has the request's headers, would stay with ours.
-        raise self._ours(failure)
+        # After the except clause: inside, the client's error, which has the request's headers, would be the context.
+        raise self._translated(failure)
 
-    def _ours(self, failure: Exception) -> WorkbenchError:
+    def _translated(self, failure: Exception) -> WorkbenchError:
         if isinstance(failure, WorkbenchError):
             return failure
         if self._closed:
@@ -110,50 +110,50 @@ class Clients:
         return self._failures.error(failure)
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[openai.AsyncOpenAI]:
-        """The client of this event loop; the last request that has it closes it."""
+    async def _client(self) -> AsyncIterator[openai.AsyncOpenAI]:
+        """Provide the client of this event loop; the last request that uses it closes it."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._closed:
                 raise ClosedError("the provider was closed; open a new workbench")
-            lent = self._by_loop.get(loop)
-            if lent is None:
-                lent = self._by_loop[loop] = _Lent(self._client())
-            lent.users += 1
+            shared = self._by_loop.get(loop)
+            if shared is None:
+                shared = self._by_loop[loop] = _SharedClient(self._new_client())
+            shared.users += 1
         try:
-            yield lent.client
+            yield shared.client
         finally:
             with self._lock:
-                lent.users -= 1
-                if last := lent.users == 0 and self._by_loop.get(loop) is lent:
+                shared.users -= 1
+                if is_last := shared.users == 0 and self._by_loop.get(loop) is shared:
                     del self._by_loop[loop]
-            if last:
-                await asyncio.shield(lent.client.close())
+            if is_last:
+                await asyncio.shield(shared.client.close())
 
-    async def _repeated(self, call: Callable[[], Awaitable[Answer]], *, harmless: bool) -> Answer:
-        """Call, and call again after a while where that is safe."""
+    async def _with_retries(self, call: Callable[[], Awaitable[Answer]], *, harmless: bool) -> Answer:
+        """Call, and retry after a delay where that is safe."""
         for attempt in itertools.count():
             try:
                 return await call()
             except openai.APIError as error:
                 delay_s = _delay_s(attempt, retry_after_s(error))
-                given_up = self._closed or attempt >= self._config.max_retries or delay_s > _LONGEST_ASKED_DELAY_S
+                given_up = self._closed or attempt >= self._config.max_retries or delay_s > _MAX_REQUESTED_DELAY_S
                 if given_up or not may_repeat(error, harmless=harmless):
                     raise
             await sleep(delay_s)
-        raise AssertionError  # for the type checker: the loop has no end of its own
+        raise AssertionError  # for the type checker: the loop never ends
 
     def close(self) -> None:
-        """End every request on its way, on whichever loop."""
+        """Abort all requests, on all loops."""
         with self._lock:
             self._closed = True
-            lent = list(self._by_loop.items())
+            open_clients = list(self._by_loop.items())
             self._by_loop.clear()
-        for loop, one in lent:
+        for loop, shared in open_clients:
             with suppress(RuntimeError):  # the loop has ended, and with it the requests
-                asyncio.run_coroutine_threadsafe(one.client.close(), loop)
+                asyncio.run_coroutine_threadsafe(shared.client.close(), loop)
 
-    def _client(self) -> openai.AsyncOpenAI:
+    def _new_client(self) -> openai.AsyncOpenAI:
         config = self._config
         timeout = httpx2.Timeout(config.timeout_s, connect=config.connect_timeout_s, pool=None)
         limits = httpx2.Limits(max_connections=config.max_connections, max_keepalive_connections=config.max_connections)
@@ -162,19 +162,19 @@ class Clients:
             timeout=timeout,
             limits=limits,
             follow_redirects=False,  # the token is for this server alone
-            trust_env=not _is_loopback(config.url),  # a proxy knows another loopback
+            trust_env=not _is_loopback(config.url),  # a proxy's loopback is another machine
         )
         return openai.AsyncOpenAI(
             base_url=config.url,
             api_key=config.token or "none",
-            max_retries=0,  # which are `ask`'s
+            max_retries=0,  # `_with_retries` retries
             timeout=timeout,
             http_client=http_client,
         )
 
 
 class _Events(openai.AsyncStream[object]):
-    """Server-sent events, from an iterator that can be closed: the client's own leaves it to the collector."""
+    """Server-sent events, from an iterator that can be closed: the client's own is left to the garbage collector."""
 
     source: AsyncGenerator[object, None]
 
@@ -188,7 +188,7 @@ class _Events(openai.AsyncStream[object]):
 
 
 class _Decoder:
-    """The client's own, without the two kinds of events that it makes of no data: keep-alives, and half an event."""
+    """The client's decoder, without the events that it makes from keep-alives and from a truncated last event."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -201,7 +201,7 @@ class _Decoder:
             async for part in parts:
                 yield part
             is_over = True
-            yield b"\n\n"  # which some servers leave out behind their last event
+            yield b"\n\n"  # some servers omit it after their last event
 
         async with aclosing(ended()) as whole, aclosing(self._decoder.aiter_bytes(whole)) as events:
             try:
@@ -209,12 +209,12 @@ class _Decoder:
                     if event.data and not (is_over and not _is_json(event.data)):
                         yield event
             except UnicodeDecodeError:
-                if not is_over:  # else it breaks off inside a character
+                if not is_over:  # otherwise it was cut off inside a character
                     raise
 
 
 class _Lines(_Events):
-    """A JSON object a line; an error is one with the key ``error``."""
+    """One JSON object per line; an object with the key ``error`` is raised."""
 
     async def _parsed(self) -> AsyncGenerator[object, None]:
         try:
@@ -230,14 +230,14 @@ class _Lines(_Events):
 
 
 async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """The lines of a body, which end at a line feed alone: in JSON, other separators stand for themselves."""
+    """Yield the lines of a body, which only line feeds end: JSON may contain other separators."""
     rest = b""
     async with aclosing(response.aiter_bytes()) as parts:
         async for part in parts:
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
                 yield line
-    if _is_json(rest):  # else it breaks off there
+    if _is_json(rest):  # otherwise it was cut off
         yield rest
 
 
@@ -250,16 +250,16 @@ def _is_json(text: str | bytes) -> bool:
 
 
 @dataclass(slots=True)
-class _Lent:
+class _SharedClient:
     client: openai.AsyncOpenAI
     users: int = field(default=0)
 
 
-def _delay_s(attempt: int, asked_s: float | None) -> float:
-    """Twice as long each time, and never the same for two who failed together."""
-    grown_s: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt)
-    grown_s *= random.uniform(0.5, 1.0)  # noqa: S311 - it is no secret
-    return max(asked_s or 0.0, grown_s)
+def _delay_s(attempt: int, requested_s: float | None) -> float:
+    """Return a delay that doubles with each attempt, with jitter to spread out requests that failed together."""
+    backoff_s: float = min(_MAX_DELAY_S, _FIRST_DELAY_S * 2**attempt)
+    backoff_s *= random.uniform(0.5, 1.0)  # noqa: S311 - it is no secret
+    return max(requested_s or 0.0, backoff_s)
 
 
 def _is_loopback(url: str) -> bool:

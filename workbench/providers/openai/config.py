@@ -67,7 +67,7 @@ class OpenAIConfig(ConfigModel):
 
     @property
     def root_url(self) -> str:
-        """Where the server itself is, with its routes beside those of OpenAI's API."""
+        """URL of the server itself, for routes outside of OpenAI's API."""
         return self.url.removesuffix("/v1")
 
     @field_validator("url")
@@ -76,11 +76,11 @@ class OpenAIConfig(ConfigModel):
         allowed = "an http:// or https:// URL with a host, and without a user name, a query or a fragment"
         try:
             parts = urlsplit(value)
-            whole = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+            is_valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
         except ValueError:
-            whole = False
-        # What stands in a URL is shown in messages and logs, so no secret may.
-        if not whole or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"[^\x21-\x7e]|\\", value):
+            is_valid = False
+        # Messages and logs show URLs, so these must contain no secret.
+        if not is_valid or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"[^\x21-\x7e]|\\", value):
             raise InvalidRequestError("url", "another value", allowed)
         return value.rstrip("/")
 
@@ -100,9 +100,9 @@ class OpenAIConfig(ConfigModel):
 
 
 def narrowed(capabilities: Capabilities, config: OpenAIConfig, max_logprobs: int) -> Capabilities:
-    """What is left of a dialect's capabilities where the server lacks some."""
+    """Return a dialect's capabilities without those that the server lacks."""
     # One more than the alternatives, because the sampled token may be among the most probable ones.
-    left = replace(capabilities, max_top_k=(config.max_logprobs or max_logprobs) - 1)
+    remaining = replace(capabilities, max_top_k=(config.max_logprobs or max_logprobs) - 1)
     absent: dict[str, Any] = {
         "sampling": {"strategies": frozenset({SamplingStrategy.greedy}), "seed": False},
         "response_formats": {"response_formats": frozenset()},
@@ -110,5 +110,5 @@ def narrowed(capabilities: Capabilities, config: OpenAIConfig, max_logprobs: int
         "tools": {"tools": False, "required_tool_choice": False},
     }
     for ability in config.lacks:
-        left = replace(left, **absent.get(ability, {ability: False}))
-    return left
+        remaining = replace(remaining, **absent.get(ability, {ability: False}))
+    return remaining

@@ -1,4 +1,4 @@
-"""Conversations as OpenAI's API has them."""
+"""Conversations in the form of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from workbench.protocol import ImageMedia, Message, UserMessage
 
 
 def wire_messages(messages: Sequence[Message], field: str) -> list[dict[str, Any]]:
-    """The turns; images go along as ``data:`` URLs, so that no server fetches what a message names.
+    """Convert messages; images become ``data:`` URLs, so that the server fetches no URL of a message.
 
     Raises:
-        InvalidRequestError: content that is no text or image, by its place.
-        UnsupportedContentError: an image that is neither decoded nor a ``data:`` URL, or in a turn that takes none.
+        InvalidRequestError: content is neither text nor image; names the field.
+        UnsupportedContentError: an image is neither decoded nor a ``data:`` URL, or its turn may have no images.
     """
     turns = native_turns(messages, ToolSyntax.json, field, reads_images=True)
     return [
@@ -31,7 +31,7 @@ def wire_messages(messages: Sequence[Message], field: str) -> list[dict[str, Any
 
 
 def wire_tools(tools: Toolset) -> list[dict[str, Any]]:
-    """Name, description and schema of each tool."""
+    """Return the name, description and schema of each tool."""
     return [{"type": "function", "function": description} for description in descriptions(tools)]
 
 

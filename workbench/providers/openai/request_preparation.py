@@ -1,4 +1,4 @@
-"""A request as the body that OpenAI's API takes, and whatever of it this server cannot honour refused by name."""
+"""Conversion of requests to bodies of OpenAI's API; what the server does not support is refused by name."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from workbench.providers.openai.messages import wire_messages, wire_tools
 from workbench.providers.openai.native import NativeCompletion
 from workbench.providers.requests import Request
 
-_MOST_TOKENS = 2**31 - 1
-"""More than any context; servers keep the number in 32 bits."""
+_MAX_TOKENS = 2**31 - 1
+"""More than any context; servers store the number in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """What is sent for a request, and what its answer has to have."""
+    """A request in the form that is sent, and what its answer must contain."""
 
     path: str
-    """Relative to the URL of the config, or a whole URL."""
+    """Path relative to the config's URL, or a whole URL."""
     body: dict[str, Any]
-    """Complete but for the messages."""
+    """The request body without the messages."""
     told: Told
     tools: Toolset
     must_call: bool
     streams: bool = True
-    """False where the server tells some of it in whole answers alone."""
+    """False if the server sends some of the requested data only in whole answers."""
     native: NativeCompletion | None = None
-    """Where the server's own API is asked."""
+    """The server's own API, if it is used in place of OpenAI's."""
 
 
 def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> PreparedRequest:
-    """Check and write a request; ``model`` is the server's name for it.
+    """Check and convert a request; ``model`` is the name that the server uses.
 
     Raises:
-        InvalidRequestError: something in it is wrong.
-        UnsupportedFieldError: this kind of server cannot honour a field of this kind of request.
+        InvalidRequestError: a field is invalid.
+        UnsupportedFieldError: this kind of server does not support a field in this kind of request.
     """
     tools = Toolset.of(request.tools)
     told, logprobs = _logprobs(request, dialect, config)
@@ -69,30 +69,30 @@ def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) 
     return PreparedRequest(path, body, told, tools, must_call, streams)
 
 
-def with_messages(asked: PreparedRequest, request: Request) -> dict[str, Any]:
-    """The body with the conversation in it; where that has images, this takes a while."""
+def with_messages(prepared: PreparedRequest, request: Request) -> dict[str, Any]:
+    """Return the body with the conversation; encoding images takes a while."""
     if not request.is_chat:
-        return asked.body
-    return asked.body | {"messages": wire_messages(request.messages, request.field)}
+        return prepared.body
+    return prepared.body | {"messages": wire_messages(request.messages, request.field)}
 
 
 def _limit(request: Request, dialect: Dialect, config: OpenAIConfig) -> dict[str, Any]:
     limit = request.sampling_params.max_tokens
     if not limit:
         return {} if request.is_chat else dialect.completion_limit
-    return {config.max_tokens_field if request.is_chat else "max_tokens": min(limit, _MOST_TOKENS)}
+    return {config.max_tokens_field if request.is_chat else "max_tokens": min(limit, _MAX_TOKENS)}
 
 
 def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple[Told, dict[str, Any]]:
     if request.logprobs is None:
         return Told(), {}
     alternatives = request.logprobs.top_k or 0
-    most = config.max_logprobs or dialect.max_logprobs
+    maximum = config.max_logprobs or dialect.max_logprobs
     if not request.is_chat and config.max_logprobs is None and dialect.completion_max_logprobs is not None:
-        most = dialect.completion_max_logprobs
-    if alternatives >= most:
+        maximum = dialect.completion_max_logprobs
+    if alternatives >= maximum:
         raise UnsupportedFieldError(
-            "logprobs.top_k", alternatives, f"at most {most - 1}; config.max_logprobs can raise the limit"
+            "logprobs.top_k", alternatives, f"at most {maximum - 1}; config.max_logprobs can raise the limit"
         )
     # One more than the alternatives, because the sampled token may be among the most probable ones.
     count = alternatives + 1

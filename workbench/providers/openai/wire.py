@@ -1,6 +1,6 @@
-"""What servers answer, as far as it is read: checked once here, so that nothing behind it meets a wrong type.
+"""Servers' answers, validated once here, so that later code meets no wrong types.
 
-Fields that are not named here are passed over, and those that some servers leave out have a default.
+Other fields are ignored, and fields that some servers omit have defaults.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _joined(content: object) -> object:
-    """The text of content that is told as a list of texts; anything else as it is."""
+    """Join content that is a list of text parts; return anything else unchanged."""
     if not isinstance(content, list):
         return content
     texts: list[Any] = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
@@ -19,35 +19,35 @@ def _joined(content: object) -> object:
     return "".join(texts) if is_text else content
 
 
-def _null_is(empty: object) -> BeforeValidator:
-    """Reads null as if the field were absent, which is then ``empty``."""
+def _null_as(empty: object) -> BeforeValidator:
+    """Return a validator that replaces null by ``empty``, as if the field were absent."""
     return BeforeValidator(lambda value: empty if value is None else value)
 
 
 class Answer(BaseModel):
-    """What some server tells."""
+    """Base model for server responses."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Candidate(Answer):
-    """A token that stood at one position."""
+    """A candidate token at one position."""
 
     token: str
     logprob: float | None = None
     bytes: list[int] | None = None
     id: int | None = None
-    """llama.cpp's; nobody else tells it here."""
+    """Only sent by llama.cpp."""
 
 
 class TokenLogprob(Candidate):
-    """The token that was sampled there, with the most probable ones."""
+    """The sampled token at one position, with the most probable ones."""
 
     top_logprobs: list[Candidate] | None = None
 
 
 class Logprobs(Answer):
-    """Either ``content``, as in chats, or the three lists of the older completions."""
+    """Either ``content``, as in chats, or the three lists, as in the older completions."""
 
     content: list[TokenLogprob] | None = None
     tokens: list[str] | None = None
@@ -61,15 +61,15 @@ class Function(Answer):
 
 
 class CallPart(Answer):
-    """A part of a tool call, or the whole of one."""
+    """A part of a tool call, or a whole one."""
 
     index: int | None = None
     id: str | None = None
-    function: Annotated[Function, _null_is({})] = Field(default_factory=Function)
+    function: Annotated[Function, _null_as({})] = Field(default_factory=Function)
 
 
 class Message(Answer):
-    """What is new in an answer, or the whole of it."""
+    """The new part of an answer, or a whole one."""
 
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     refusal: str | None = None
@@ -78,15 +78,15 @@ class Message(Answer):
 
 class Choice(Answer):
     text: str | None = None
-    """Of a completion."""
+    """Only in completions."""
     delta: Message | None = None
-    """Of a chat that is streamed."""
+    """Only in streamed chats."""
     message: Message | None = None
-    """Of one that is not."""
+    """Only in other chats."""
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     token_ids: list[int] | None = None
-    """vLLM's, of the tokens that are new."""
+    """Ids of the new tokens; only sent by vLLM."""
     prompt_logprobs: list[dict[int, PromptCandidate] | None] | None = None
 
     @property
@@ -95,7 +95,7 @@ class Choice(Answer):
 
 
 class PromptCandidate(Answer):
-    """vLLM's: a token at a position of the prompt, by its id."""
+    """A candidate token at a position of the prompt, from vLLM, which sends them by id."""
 
     logprob: float
     rank: int | None = None
@@ -115,7 +115,7 @@ class UsageCounts(Answer):
 class Part(Answer):
     """One event of a stream, or a whole answer."""
 
-    choices: Annotated[list[Choice], _null_is([])] = Field(default_factory=list)
+    choices: Annotated[list[Choice], _null_as([])] = Field(default_factory=list)
     usage: UsageCounts | None = None
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: list[dict[int, PromptCandidate] | None] | None = None
@@ -132,7 +132,7 @@ class Vectors(Answer):
 
 
 class ModelMeta(Answer):
-    """llama.cpp's."""
+    """Model facts from llama.cpp."""
 
     n_ctx: int | None = None
     n_ctx_train: int | None = None
@@ -142,7 +142,7 @@ class ModelMeta(Answer):
 class ServedModel(Answer):
     id: str = Field(min_length=1)
     max_model_len: int | None = None
-    """vLLM's."""
+    """Only sent by vLLM."""
     meta: ModelMeta | None = None
 
 

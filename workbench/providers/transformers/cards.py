@@ -1,4 +1,4 @@
-"""The facts of a model before it is loaded: from the catalog, or from its folder's config and headers."""
+"""Facts of a model before it is loaded, from the catalog or from its folder's config and headers."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from workbench.providers.transformers.sampling_advice import read_advice
 from workbench.records import ModelCard
 
 PROOFS = "proofs"
-"""Folder of the cache in which proofs are kept."""
+"""Folder in the cache for proofs."""
 
 
 def check_source(model: ModelDef, config: TransformersConfig) -> None:
-    """Fetch a model if need be and refuse what could not be loaded later."""
-    asked = config.precision_of(model)
+    """Fetch a model if necessary; raise unless it can be loaded later."""
+    requested = config.precision_of(model)
     folder = catalog.resolve(model.llama_model)
     check_folder(folder)
     if is_sentence_model(folder):
         check_sentence_model(folder)
-    precision, packed = _form(folder, asked)
+    precision, packed = _weight_form(folder, requested)
     check_limit(folder, precision, model.identifier, packed=packed)
 
 
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
-    """What can be said of a model without loading or fetching it."""
+    """Return the facts of a model that need neither loading nor fetching it."""
     precision = config.precision_of(model)
     return ModelCard(
         identifier=model.identifier,
@@ -89,8 +89,8 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     shapes = weight_shapes(folder) if embeds else tensor_shapes(folder)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
-    precision, packed = _form(folder, precision, shapes)
-    sees = model_config.get("model_type") in FAMILIES
+    precision, packed = _weight_form(folder, precision, shapes)
+    reads_images = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
     proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
     positions = named_context_length(text_config)
@@ -102,18 +102,18 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_wide=True),
         "context_length": text_limit(folder) if embeds else positions,
-        "reads_images": sees,
+        "reads_images": reads_images,
         "sampling_defaults": advice.params or None,
         "switched_off": proof.switched_off,
         "notes": (*advice.notes, *proof.notes),
-        **template_facts(_template_sources(folder, sees=sees)),
+        **template_facts(_template_sources(folder, reads_images=reads_images)),
     }
 
 
-def _form(
+def _weight_form(
     folder: Path, precision: Precision, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> tuple[Precision, bool]:
-    """How the weights would be held: their precision, and whether the fused step packs them."""
+    """Return the precision of the loaded weights, and whether the fused step packs them."""
     if is_sentence_model(folder):
         return "float32", False
     return precision, is_fused(folder, shapes or tensor_shapes(folder))
@@ -124,7 +124,7 @@ def _architecture(model_config: Mapping[str, Any]) -> str | None:
 
 
 def proof_facts(proof: Proof, card: ModelCard) -> dict[str, Any]:
-    """What the card of a loaded model says of what it was found to be able to do."""
+    """Return the fields of a card that follow from the proof of a loaded model."""
     notes = [*card.notes, *proof.notes]
     if card.context_length is None:
         notes.append(f"its config sets no context length: {DEFAULT_CONTEXT_LENGTH} tokens are assumed")
@@ -132,16 +132,16 @@ def proof_facts(proof: Proof, card: ModelCard) -> dict[str, Any]:
 
 
 def template_facts(sources: Mapping[str, str]) -> dict[str, Any]:
-    """What a card says of a model's chat templates, which are given by name."""
+    """Return the fields of a card about a model's chat templates; ``sources`` has them by name."""
     if not sources:
         return {"has_chat_template": False}
     text = next(iter(sources.values())) if len(sources) == 1 else json.dumps(sources, ensure_ascii=False, indent=2)
     return {"has_chat_template": True, "chat_template": text, "template_sha256": template_sha256(sources)}
 
 
-def _template_sources(folder: Path, *, sees: bool) -> dict[str, str]:
-    """The templates that the tokenizer would have, from its files, or the processor's where the model sees."""
-    if sees and (template := processor_template(folder)):
+def _template_sources(folder: Path, *, reads_images: bool) -> dict[str, str]:
+    """Return the templates that the tokenizer would load, or the processor's if the model reads images."""
+    if reads_images and (template := processor_template(folder)):
         return {"default": template}
     files = {"default": folder / "chat_template.jinja"}
     files |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}

@@ -1,4 +1,4 @@
-"""The config of an ``inline::transformers`` provider; to read it, torch is not loaded."""
+"""The config of an ``inline::transformers`` provider, read without loading torch."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class TransformersConfig(ProviderConfig):
     """Private networks, such as ``10.1.0.0/16``, in which those hosts may be."""
 
     def precision_of(self, model: ModelDef) -> Precision:
-        """Return how the weights of a model are held: as its registration says, else as this config does.
+        """Return the precision of a model's weights, from its registration or else from this config.
 
         Raises:
-            InvalidRequestError: the registration's metadata names no precision that there is.
+            InvalidRequestError: the registration's metadata has an unknown precision.
         """
         named: Any = model.metadata.get("precision")
         if named is not None:
@@ -64,7 +64,7 @@ class TransformersConfig(ProviderConfig):
 
     @property
     def image_sources(self) -> ImageSources:
-        """Where images of requests may come from."""
+        """Permitted sources of the images in requests."""
         networks = tuple(map(ip_network, self.image_networks))
         return ImageSources(
             root=typed_path(self.image_root, "image_root") if self.image_root else None,

@@ -1,7 +1,7 @@
-"""Engine events on their way to an event loop, which is woken once for all that come together.
+"""Delivery of engine events to an event loop, with one wake-up for all events of a step.
 
-Requests that run together end their step together. To wake the loop for each of them would cost more than what it
-then does, and would take the processor away from the next step.
+Requests that run together end their step together. A wake-up for each of them would cost more than the work that
+follows it, and would take the processor away from the next step.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 
 class Delivery:
-    """Brings events from any thread to queues of one event loop, in the order in which they were put."""
+    """Delivers events from any thread to queues of one event loop, in the order of `put`."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        self._under_way: deque[tuple[asyncio.Queue[Event], Event]] = deque()
-        self._is_due = False
+        self._pending: deque[tuple[asyncio.Queue[Event], Event]] = deque()
+        self._is_scheduled = False
 
-    def put(self, arrived: asyncio.Queue[Event], event: Event) -> None:
-        """Hand an event over; from any thread.
+    def put(self, queue: asyncio.Queue[Event], event: Event) -> None:
+        """Deliver an event to a queue; thread-safe.
 
         Raises:
-            RuntimeError: the loop is closed; nobody will read the event.
+            RuntimeError: the loop is closed.
         """
         loop = self._loop()
         if loop is None or loop.is_closed():
             raise RuntimeError("the event loop that waited for this run is closed")
-        self._under_way.append((arrived, event))
-        if not self._is_due:  # two threads may both find it so: to be woken twice is harmless
-            self._is_due = True
+        self._pending.append((queue, event))
+        if not self._is_scheduled:  # in a race, two threads both schedule it, which is harmless
+            self._is_scheduled = True
             loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_due = False  # before the first is taken: what is put from here on wakes the loop again
-        while self._under_way:
-            arrived, event = self._under_way.popleft()
-            arrived.put_nowait(event)
+        self._is_scheduled = False  # before the first event: a later `put` schedules it again
+        while self._pending:
+            queue, event = self._pending.popleft()
+            queue.put_nowait(event)
 
 
 _deliveries: weakref.WeakKeyDictionary[AbstractEventLoop, Delivery] = weakref.WeakKeyDictionary()
@@ -52,7 +52,7 @@ _lock = threading.Lock()
 
 
 def delivery_to_running_loop() -> Delivery:
-    """The one delivery to the event loop that runs on this thread."""
+    """Return the one delivery of the event loop that runs on this thread."""
     loop = asyncio.get_running_loop()
     with _lock:
         found = _deliveries.get(loop)

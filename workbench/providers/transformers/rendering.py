@@ -1,4 +1,4 @@
-"""Prompts as records, to be looked at before anything is computed."""
+"""Prompts as records, for inspection before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workbench.records import Prompt, PromptToken
 
 
 def rendered(served: CausalModel, prompt: str | list[Message], use: ToolUse) -> Prompt:
-    """What the model would be given for a text or a conversation."""
+    """Render a text or a conversation into the prompt that the model would receive."""
     encoder, model = served.encoder, served.engine.model
     if isinstance(prompt, str):
         if use.tools:

@@ -1,4 +1,4 @@
-"""What the protocol's ``response_format`` asks of the engine."""
+"""Conversion of the protocol's ``response_format`` to grammars of the engine."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from workbench.schemas.schema import JsonSchema
 
 @dataclass(frozen=True, slots=True)
 class AskedGrammar:
-    """A grammar that an answer must follow, and the field of the request that asks for it."""
+    """A grammar that an answer must follow, and the field of the request that requires it."""
 
     grammar: Grammar
     field: str
     schema: JsonSchema | None = None
-    """Which the whole answer is judged by."""
+    """Schema that validates the whole answer."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the format has no effect, or is judged late."""
+        """Notes on parts of the format that have no effect, or that only the whole answer is checked for."""
         return tuple(f"{self.field}: {note}" for note in self.schema.notes) if self.schema else ()
 
     def late_note(self, text: str, *, is_cut: bool) -> str | None:
-        """Return what is to be said of an answer that has ended, where it is not what was asked for."""
+        """Return a note if an answer that has ended does not satisfy the format."""
         if is_cut:
             return cut_note(self.field)
         if self.schema is None:
@@ -41,15 +41,15 @@ class AskedGrammar:
 
 
 def cut_note(field: str) -> str:
-    """Return what is said of an answer whose tokens did not reach."""
+    """Return the note on an answer that the token limit cut off."""
     return f"the answer is cut off: the token limit was reached before {field} was satisfied"
 
 
 def asked_grammar(response_format: object) -> AskedGrammar | None:
-    """The grammar of a response format, as far as it can be checked without a model.
+    """Return the grammar of a response format, checked as far as is possible without a model.
 
     Raises:
-        InvalidRequestError: it is no response format, or its grammar is too large or nested too deeply.
+        InvalidRequestError: not a response format, or its grammar is too large or too deeply nested.
     """
     grammar: Grammar
     match response_format:

@@ -1,4 +1,4 @@
-"""How probable given continuations are after a prompt, as records."""
+"""Logprobs of given continuations of a prompt, as records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workbench.records import Score
 def scored(
     served: CausalModel, prompt: str | list[Message], continuations: list[str], alternatives: int
 ) -> list[Score]:
-    """One score per continuation of a text or a conversation, in order; blocks."""
+    """Return one score per continuation of a text or a conversation, in order. Blocks."""
     encoder, vocabulary = served.encoder, served.engine.model.vocabulary
     if isinstance(prompt, str):
         before, read = prompt, encoder.text_prompt(prompt, "prompt")

@@ -1,4 +1,4 @@
-"""The models of one provider in memory: loaded at the first request, closed one by one or together."""
+"""Models of one provider in memory: loaded on first use, closed one by one or together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workbench.records import ModelCard
 
 @dataclass(frozen=True, slots=True)
 class CausalModel:
-    """A model that generates: its engine, the encoder of its prompts and the grammars of its answers."""
+    """A model that generates text, with its engine, prompt encoder and grammars."""
 
     engine: Engine
     encoder: PromptEncoder
@@ -33,14 +33,14 @@ class CausalModel:
 
     @property
     def switched_off(self) -> tuple[str, ...]:
-        """What the model was found unable to do."""
+        """Features that are off because the model failed their proof."""
         return self.engine.model.proof.switched_off
 
     def close(self) -> None:
         self.engine.close()
 
     def measured(self, card: ModelCard) -> ModelCard:
-        """The card with what only the loaded model can tell."""
+        """Return the card with the facts of the loaded model."""
         model = self.engine.model
         return replace(
             card,
@@ -64,13 +64,13 @@ class CausalModel:
 
 @dataclass(frozen=True, slots=True)
 class SentenceModel:
-    """A model that embeds."""
+    """A model that makes embeddings."""
 
     model: EmbeddingModel
     switched_off: tuple[str, ...] = ()
 
     def close(self) -> None:
-        """Nothing runs between two requests."""
+        """Do nothing: no work outlives a request."""
 
     def measured(self, card: ModelCard) -> ModelCard:
         return replace(
@@ -84,10 +84,10 @@ class SentenceModel:
 
 
 class ServedModels:
-    """The models of a provider in memory, by identifier; safe from any thread.
+    """Loaded models of a provider, by identifier; thread-safe.
 
     Args:
-        find: the definition of a model that is served; raises `ModelNotFoundError` for any other.
+        find: returns the definition of a served model, or raises `ModelNotFoundError`.
     """
 
     def __init__(self, provider_id: str, config: TransformersConfig, find: Callable[[str], ModelDef]) -> None:
@@ -100,22 +100,22 @@ class ServedModels:
         self._closed = False
 
     def loaded(self, identifier: str) -> CausalModel | SentenceModel | None:
-        """The model if it is in memory already."""
+        """Return the model if it is in memory."""
         return self._loaded.get(identifier)
 
     def ready(self, identifier: str) -> CausalModel | SentenceModel:
-        """The model in memory; loads it if need be, once however many ask at the same time."""
+        """Return the model, loaded if necessary; concurrent calls load it once."""
         self._find(identifier)
         with self._lock(identifier):
-            definition = self._find(identifier)  # it may be served no longer, after waiting for the lock
+            definition = self._find(identifier)  # it may have been unregistered while this waited
             if self._closed:
                 raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench")
             if identifier not in self._loaded:
-                self._keep(identifier, self._load(definition))
+                self._store(identifier, self._load(definition))
             return self._loaded[identifier]
 
     def unload(self, identifier: str) -> None:
-        """Give the model's memory back; what is in flight fails with `ClosedError`. Blocks."""
+        """Free the model's memory; its requests in flight fail with `ClosedError`. Blocks."""
         with self._lock(identifier), self._closing:
             model = self._loaded.pop(identifier, None)
         if model is not None:
@@ -124,16 +124,16 @@ class ServedModels:
     def _lock(self, identifier: str) -> threading.Lock:
         return self._locks.setdefault(identifier, threading.Lock())
 
-    def _keep(self, identifier: str, model: CausalModel | SentenceModel) -> None:
+    def _store(self, identifier: str, model: CausalModel | SentenceModel) -> None:
         with self._closing:
             if not self._closed:
                 self._loaded[identifier] = model
                 return
-        model.close()  # nobody else would: the provider was closed while the model was loading
+        model.close()  # the provider was closed during loading, so nothing else closes it
         raise ClosedError(f"provider {self._provider_id} was closed while {identifier} was loading")
 
     def causal(self, identifier: str) -> CausalModel:
-        """The model, ready to generate; refuses a sentence model."""
+        """Return the loaded model; raise `InvalidRequestError` for a sentence model."""
         model = self.ready(identifier)
         if isinstance(model, SentenceModel):
             raise InvalidRequestError(
@@ -142,16 +142,16 @@ class ServedModels:
         return model
 
     def embed(self, identifier: str, texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        """One vector per text, from a sentence model or from a causal model's hidden states; and the tokens read."""
+        """Return one vector per text, a causal model's from its hidden states, and the number of tokens read."""
         model = self.ready(identifier)
         if isinstance(model, SentenceModel):
             inputs = model.model.encode(texts)
-            vectors, read = model.model.embed_encoded(inputs), sum(len(one["input_ids"]) for one in inputs)
+            vectors, token_count = model.model.embed_encoded(inputs), sum(len(one["input_ids"]) for one in inputs)
         else:
-            vectors, read = _causal_vectors(model, texts)
+            vectors, token_count = _causal_vectors(model, texts)
         if not all(math.isfinite(sum(vector)) for vector in vectors):
             raise NumericalError(f"{identifier} computed NaN for a text; its weights are damaged or overflow")
-        return vectors, read
+        return vectors, token_count
 
     def close(self) -> None:
         with self._closing:
@@ -188,7 +188,7 @@ class ServedModels:
 
 
 def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> tuple[list[list[float]], int]:
-    """All texts are checked before the first is computed, so that one bad text costs nothing."""
+    """Embed texts, all of which are checked before the first is computed, so that one bad text costs nothing."""
     if "embeddings" in model.engine.model.proof.switched_off:
         raise UnsupportedFieldError(
             "model", model.engine.model.name, "one that makes embeddings; this one returns no last hidden states"

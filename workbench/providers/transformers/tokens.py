@@ -1,4 +1,4 @@
-"""The engine's token stats as the records that every layer reads, and back."""
+"""Conversion between the engine's token stats and the records of the other layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workbench.records import Alternative, TokenRecord
 
 
 def token_stats(record: TokenRecord) -> TokenStats:
-    """What a record was made of."""
+    """Return the stats that a record was made from."""
     return TokenStats(
         token_id=record.token_id,
         logprob=record.logprob,
@@ -21,7 +21,7 @@ def token_stats(record: TokenRecord) -> TokenStats:
 
 
 def token_record(vocabulary: Vocabulary, stats: TokenStats, position: int, elapsed_s: float) -> TokenRecord:
-    """One token with its text and bytes; ``elapsed_s`` is 0 for tokens that were given and not generated."""
+    """Return a token's record with its text and bytes; ``elapsed_s`` is 0 for tokens that were not generated."""
     return TokenRecord(
         position=position,
         token_id=stats.token_id,

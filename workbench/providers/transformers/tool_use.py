@@ -1,4 +1,4 @@
-"""The tools of a request: checked before any work, then as its model has them in the prompt and in the answer."""
+"""Tools of a request: checked before any work, then rendered into the prompt and parsed from the answer."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from workbench.providers.transformers.response_formats import AskedGrammar
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """The tools of one request and how they are to be used."""
+    """The tools of one request, and how they may be used."""
 
     tools: Toolset = field(default_factory=Toolset)
     prompt_format: ToolPromptFormat = ToolPromptFormat.json
     must_call: bool = False
     may_call_twice: bool = True
-    """Whether an answer that has to be a call may be several."""
+    """Whether an answer that must be a call may contain several."""
 
     def prompt(self, encoder: PromptEncoder, messages: list[Message], field: str) -> EncodedPrompt:
         return encoder.chat_prompt(messages, self.tools, self.prompt_format, field)
 
     def parser(self, encoder: PromptEncoder, prompt: EncodedPrompt) -> ToolCallParser | None:
-        """Reads the calls of one answer; None where there is nothing to call."""
+        """Return a parser of one answer's calls; None without tools."""
         if not self.tools:
             return None
         return ToolCallParser(self.tools, encoder.tool_syntax(self.prompt_format), call_ids_after(prompt.token_ids))
 
     def grammar(self, encoder: PromptEncoder) -> AskedGrammar | None:
-        """What an answer that has to be a call must look like."""
+        """Return the grammar of an answer that must be a call; None if it need not be one."""
         if not self.must_call:
             return None
         syntax = encoder.tool_syntax(self.prompt_format)
@@ -43,12 +43,12 @@ class ToolUse:
         return AskedGrammar(LarkGrammar(grammar), "tools")
 
     def notes(self, encoder: PromptEncoder) -> list[str]:
-        """What a caller should know of how the tools were understood."""
-        said = [f"{schema.field}: {note}" for schema in self.tools.read.values() for note in schema.notes]
-        return said + ([note] if (note := self._syntax_note(encoder)) else [])
+        """Return notes on how the tools were interpreted."""
+        notes = [f"{schema.field}: {note}" for schema in self.tools.read.values() for note in schema.notes]
+        return notes + ([note] if (note := self._syntax_note(encoder)) else [])
 
     def _syntax_note(self, encoder: PromptEncoder) -> str | None:
-        """What to say where the model's own way of writing calls wins over the asked one."""
+        """Return a note if the model's own call syntax replaces the requested one."""
         syntax = encoder.tool_syntax(self.prompt_format)
         if not self.tools or syntax.value == self.prompt_format.value or self.prompt_format is ToolPromptFormat.json:
             return None
@@ -62,6 +62,6 @@ def checked_tools(
     *,
     parallel: bool = True,
 ) -> ToolUse:
-    """Raises `InvalidRequestError` for the first thing that is wrong with a tool, with its place."""
+    """Return the tools of a request; raise `InvalidRequestError` for the first invalid field of a tool."""
     prompt_format = ToolPromptFormat(tool_prompt_format or ToolPromptFormat.json)
     return ToolUse(Toolset.of(tools), prompt_format, tool_choice == ToolChoice.required, parallel)

@@ -1,4 +1,4 @@
-"""A run's breakpoints, as the engine watches for them while it decodes."""
+"""Breakpoints of a run, which the engine checks at each token."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workbench.records import Breakpoint
 
 
 def watch_of(breakpoint_: Breakpoint, parser: ToolCallParser | None, vocabulary: Vocabulary) -> Watch:
-    """What watches for a breakpoint.
+    """Return the engine's watch for a breakpoint.
 
     Args:
-        parser: a fresh one, which reads the calls of the same answer; needed for a breakpoint at calls alone.
+        parser: fresh parser of the answer's calls; only required for a breakpoint at calls.
     """
     if breakpoint_.entropy_above is not None:
         return _EntropyWatch(float(breakpoint_.entropy_above))
@@ -29,7 +29,7 @@ class _EntropyWatch:
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
 
-    def sees(self, stats: TokenStats, text: str) -> bool:  # noqa: ARG002 - a watch is told both
+    def sees(self, stats: TokenStats, text: str) -> bool:  # noqa: ARG002 - the engine passes both
         return stats.entropy > self._threshold
 
 
@@ -42,7 +42,7 @@ class _TextWatch:
 
 
 class _ToolCallWatch:
-    """Reads the answer as the one who asked will, but in step with the decoding."""
+    """Parses the answer's calls as its stream does, but in step with decoding."""
 
     def __init__(self, parser: ToolCallParser, vocabulary: Vocabulary) -> None:
         self._parser = parser

@@ -45,8 +45,8 @@ from workbench.widgets.base import WorkbenchWidget  # noqa: E402
 DOCS = ROOT / "docs"
 _MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _PROTOCOLS = (Inference, BatchInference, Models, ModelUnregistration, Inspect, ProviderHealth)
-_OF_ANOTHER = ("inline::ray", "inline::trace")
-"""Providers that can what somebody else can: the engine of their actors, the models of a recording."""
+_DELEGATING = ("inline::ray", "inline::trace")
+"""Provider types with the capabilities of others: of the engine in their actors, or of recorded models."""
 
 
 def main() -> int:
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def with_tables(page: str) -> str:
-    """The page with what stands between its marks made anew."""
+    """Return a page with its tables generated anew."""
     return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
 
 
@@ -73,18 +73,18 @@ def provider_types() -> str:
 
 
 def capabilities() -> str:
-    """One column a provider type, one row an ability."""
-    columns = {name: _capabilities(name) for name in providers.PROVIDER_TYPES if name not in _OF_ANOTHER}
+    """Return a column per provider type and a row per ability."""
+    columns = {name: _capabilities(name) for name in providers.PROVIDER_TYPES if name not in _DELEGATING}
     head = ("ability", *(f"`{name}`" for name in columns))
     rows = [
-        (f"`{ability.name}`", *(_said(getattr(can, ability.name)) for can in columns.values()))
+        (f"`{ability.name}`", *(_cell(getattr(can, ability.name)) for can in columns.values()))
         for ability in fields(Capabilities)
     ]
     return _table(head, rows)
 
 
 def provider_configs() -> str:
-    """For each provider type the keys of its part of a run config."""
+    """Return, for each provider type, the keys of its config."""
     by_config: dict[Any, list[str]] = {}
     for name in providers.PROVIDER_TYPES:
         by_config.setdefault(providers.provider_class(name).Config, []).append(f"`{name}`")
@@ -102,16 +102,16 @@ def precisions() -> str:
     configs = {config.model_fields["type"].default: config for config in get_args(get_args(QuantizationConfig)[0])}
     rows = []
     for name in precision.PRECISIONS:
-        asked = f"`{{type: {name}}}`" if name in configs else "`null`"
-        held = _summary(configs[name]) if name in configs else "Weights in 32-bit floating point, the reference."
+        quantization = f"`{{type: {name}}}`" if name in configs else "`null`"
+        meaning = _summary(configs[name]) if name in configs else "Weights in 32-bit floating point, the reference."
         in_layer, outside = (_bytes_each(weight, name) for weight in ("layers.0.weight", "embed_tokens.weight"))
-        rows.append((f"`{name}`", asked, held, in_layer, outside))
+        rows.append((f"`{name}`", quantization, meaning, in_layer, outside))
     head = ("precision", "`quantization` in a run config", "weights", "bytes per weight", "in embedding and head")
     return _table(head, rows)
 
 
 def commands() -> str:
-    """Every command with its options."""
+    """Return a section for each command, with its options."""
     return "\n\n".join(
         _command(name, parser, summary) for name, parser, summary in _commands(build_parser(), "workbench")
     )
@@ -132,7 +132,7 @@ def routes() -> str:
 
 
 def openai_fields() -> str:
-    """What becomes of each field of OpenAI's requests, with the requests that have it in this way."""
+    """Return the meaning of each field of OpenAI's requests, with the requests that share it."""
     requests: dict[str, type[OpenAIRequest]] = {
         "chat": ChatRequest,
         "completions": CompletionRequest,
@@ -142,8 +142,8 @@ def openai_fields() -> str:
     for request, model in requests.items():
         for name, field in model.model_fields.items():
             rows.setdefault((name, _openai_field(field)), []).append(request)
-    told = [(f"`{name}`", ", ".join(having), what) for (name, what), having in rows.items()]
-    return _table(("field", "requests", "meaning"), sorted(told))
+    cells = [(f"`{name}`", ", ".join(sharing), meaning) for (name, meaning), sharing in rows.items()]
+    return _table(("field", "requests", "meaning"), sorted(cells))
 
 
 def _openai_field(field: Any) -> str:
@@ -163,25 +163,25 @@ def error_tree() -> str:
 
 
 def widget_attributes(kind: type[WorkbenchWidget]) -> str:
-    """What can be read, set, observed and called from Python."""
+    """Return what can be read, set, observed and called from Python."""
     own = {
         name: trait
         for name, trait in kind.class_traits().items()
         if trait.this_class.__module__.startswith("workbench")
     }
     rows = [(f"`{name}`", _line(trait.help)) for name, trait in own.items() if not name.startswith("_")]
-    called = [
+    members = [
         (name, value)
         for name, value in _members(kind)
         if not name.startswith("_") and name not in _EVERYWHERE and inspect.getdoc(value)
     ]
-    rows += [(f"`{name}`", _summary(value)) for name, value in called if isinstance(value, property)]
-    rows += [(f"`{name}()`", _summary(value)) for name, value in called if inspect.isfunction(value)]
+    rows += [(f"`{name}`", _summary(value)) for name, value in members if isinstance(value, property)]
+    rows += [(f"`{name}()`", _summary(value)) for name, value in members if inspect.isfunction(value)]
     return _table(("attribute", "what it is"), rows)
 
 
 def _members(kind: type[WorkbenchWidget]) -> list[tuple[str, Any]]:
-    """What a class has of its own, and of a base that has a part of what several widgets are."""
+    """Return the members of a widget's class and of its bases below `WorkbenchWidget`."""
     bases = [base for base in kind.__mro__ if issubclass(base, WorkbenchWidget) and base is not WorkbenchWidget]
     return [member for base in bases for member in vars(base).items()]
 
@@ -204,7 +204,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "errors": error_tree,
     **{f"widget-{name}": partial(widget_attributes, kind) for name, kind in WIDGETS.items()},
 }
-"""By the name in a page's mark."""
+"""Generators by the name in a page's mark."""
 
 
 def _capabilities(provider_type: str) -> Capabilities:
@@ -217,7 +217,7 @@ def _capabilities(provider_type: str) -> Capabilities:
     return kind.capabilities
 
 
-def _said(value: object) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "–"
     if isinstance(value, frozenset):
@@ -238,8 +238,8 @@ def _bytes_each(weight: str, name: precision.Precision) -> str:
 
 
 def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
-    """Commands and their actions, without those that only hold others."""
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+    """Yield commands with their parsers and summaries, without those that only group others."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for choice in action._choices_actions:  # noqa: SLF001
                 below = action.choices[choice.dest]
@@ -267,7 +267,7 @@ def _spelled(action: argparse.Action) -> str:
 
 
 _EVERYWHERE = {"static_html", "close", "open"}
-"""Methods that all widgets have, of which the page tells once."""
+"""Methods of all widgets, which the page describes once."""
 
 
 def _summary(documented: object) -> str:
@@ -275,12 +275,12 @@ def _summary(documented: object) -> str:
 
 
 def _line(text: str) -> str:
-    """The first paragraph of a docstring on one line, in Markdown."""
+    """Return the first paragraph of a docstring on one line, in Markdown."""
     return " ".join(text.partition("\n\n")[0].split()).replace("``", "`").replace("|", "&#124;")
 
 
 def _code(text: str) -> str:
-    """Code for a cell: of a bar inside backticks, Markdown's dialects make different things."""
+    """Return code for a cell; Markdown's dialects disagree on a bar inside backticks."""
     return f"<code>{escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 

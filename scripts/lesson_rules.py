@@ -1,7 +1,7 @@
-"""What every stored lesson must keep: readable without a kernel, the same on every machine, and a test of itself.
+"""Rules for stored lessons: readable without a kernel, the same on every machine, and a test of themselves.
 
-`objections` reads a notebook as data and runs nothing. `scripts/notebooks.py` tells them after it has stored a lesson,
-`tests/notebooks/` demands that there are none.
+`objections` reads a notebook as data and runs nothing. `scripts/notebooks.py` prints them after it has stored a lesson,
+and `tests/notebooks/` requires that there are none.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 Notebook: TypeAlias = dict[str, Any]
-"""As `json.load` gives it."""
+"""A notebook as `json.load` returns it."""
 
 CELLS = range(10, 26)
 MAX_OUTPUT_CHARACTERS = 600_000
-"""Of one lesson: above a megabyte GitHub shows a notebook no more."""
+"""Limit of one lesson; GitHub does not show notebooks above a megabyte."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-"""Of the whole notebook: no word of the machine that ran it."""
+"""Metadata of the whole notebook, without facts of the machine that ran it."""
 
 _NAME = re.compile(r"\d\d(_[a-z0-9]+)+\.ipynb")
 _ABSOLUTE_PATH = re.compile(
@@ -39,7 +39,7 @@ _PICTURES = ("image/png", "image/jpeg")
 
 
 def objections(name: str, notebook: Notebook) -> list[str]:
-    """All that is wrong with a lesson, in words that say what to do; none where it may be stored."""
+    """Return everything that is wrong with a lesson and how to correct it; empty if it may be stored."""
     found = [] if _NAME.fullmatch(name) else [f"its name must look like 02_sampling.ipynb, not {name}"]
     for rule in _RULES:
         found += rule(notebook)
@@ -47,7 +47,7 @@ def objections(name: str, notebook: Notebook) -> list[str]:
 
 
 def markers(cell: Notebook) -> set[str]:
-    """The words by which a cell speaks to nbval."""
+    """Return the markers for nbval in a cell."""
     lines = (line.strip().lstrip("#").strip() for line in source(cell).splitlines() if line.strip().startswith("#"))
     return {line for line in lines if line.startswith("NBVAL_")}
 
@@ -57,16 +57,16 @@ def source(cell: Notebook) -> str:
 
 
 def texts(output: Notebook) -> dict[str, str]:
-    """What an output says, by MIME type; a stream under its name, an error as its traceback."""
+    """Return the texts of an output by MIME type; of a stream by its name, of an error its traceback."""
     if output["output_type"] == "stream":
         return {output["name"]: _joined(output["text"])}
     if output["output_type"] == "error":
         return {"error": "\n".join(output["traceback"])}
-    return {kind: _joined(held) if _is_text(held) else repr(held) for kind, held in output.get("data", {}).items()}
+    return {kind: _joined(data) if _is_text(data) else repr(data) for kind, data in output.get("data", {}).items()}
 
 
 def code_cells(notebook: Notebook) -> list[tuple[int, Notebook]]:
-    """With their places among all cells, from 1 on, as a person counts them."""
+    """Return the code cells with their numbers among all cells, from 1."""
     return [(at, cell) for at, cell in enumerate(notebook["cells"], 1) if cell["cell_type"] == "code"]
 
 
@@ -198,7 +198,7 @@ def _is_expectation(node: ast.AST) -> bool:
 
 
 def _active(kind: str, text: str) -> str | None:
-    """The place of an output that a browser would execute or fetch."""
+    """Return the part of an output that a browser would execute or fetch; None if there is none."""
     if "javascript" in kind:
         return kind
     found = _ACTIVE.search(text) if kind in ("text/html", "image/svg+xml") else None
@@ -209,8 +209,8 @@ def _joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else "".join(text)
 
 
-def _is_text(held: object) -> bool:
-    return isinstance(held, str) or (isinstance(held, list) and all(isinstance(line, str) for line in held))
+def _is_text(data: object) -> bool:
+    return isinstance(data, str) or (isinstance(data, list) and all(isinstance(line, str) for line in data))
 
 
 def _short(text: str) -> str:

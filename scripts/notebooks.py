@@ -1,10 +1,10 @@
-"""Run the lessons from top to bottom and store what they show; what has not changed is written as it was.
+"""Run the lessons from top to bottom and store their outputs; unchanged outputs are stored as they were.
 
     .venv/bin/python -m scripts.notebooks [NUMBER ...]        # all of them, or 02 05
 
-An output that differs from the stored one only in what a machine measures (see `tests/notebooks/sanitize.cfg`), or in
-the figures and pictures of a cell that says NBVAL_IGNORE_OUTPUT, stays as it is stored, so that a second run changes no
-file. What `lesson_rules` still objects to is told at the end. Exit code 0: every lesson ran, and there is nothing.
+An output that differs from the stored one only in measurements (see `tests/notebooks/sanitize.cfg`), or in the figures
+and pictures of a cell with NBVAL_IGNORE_OUTPUT, stays as it is stored, so that a second run changes no file. Objections
+of `lesson_rules` are printed for each lesson. Exit code 0: every lesson ran, and there are none.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ SANITIZER = ROOT / "tests" / "notebooks" / "sanitize.cfg"
 CELL_TIMEOUT_S = 100
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _FOLDED = ("source_hidden",)
-"""What an answer's cell says to JupyterLab: unfold me when you have tried. Its output folds itself."""
+"""Metadata that folds the code of an answer in JupyterLab; the output folds itself."""
 _NUMBER = re.compile(r"\d[\d.,e+-]*")
 
 
 def main() -> int:
-    paths = [path for path in sorted(FOLDER.glob("*.ipynb")) if _is_asked(path.name)]
+    paths = [path for path in sorted(FOLDER.glob("*.ipynb")) if _is_selected(path.name)]
     if not paths:
         print(f"no notebook in {FOLDER} has one of the numbers {sys.argv[1:]}", file=sys.stderr)
         return 2
     began = time.perf_counter()
-    renewed = [_renewed(path) for path in paths]  # all of them, also after one that fails
-    print(f"{sum(renewed)} of {len(paths)} lessons are valid ({time.perf_counter() - began:.0f} s)")
-    return int(not all(renewed))
+    results = [_rerun(path) for path in paths]  # all of them, also after one that fails
+    print(f"{sum(results)} of {len(paths)} lessons are valid ({time.perf_counter() - began:.0f} s)")
+    return int(not all(results))
 
 
-def _is_asked(name: str) -> bool:
+def _is_selected(name: str) -> bool:
     return len(sys.argv) == 1 or any(name.startswith(number) for number in sys.argv[1:])
 
 
-def _renewed(path: Path) -> bool:
-    """Run one lesson and store it; whether nothing is wrong with it."""
+def _rerun(path: Path) -> bool:
+    """Run one lesson and store it; return whether it follows the rules."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     began = time.perf_counter()
     try:
@@ -66,7 +66,7 @@ def _renewed(path: Path) -> bool:
 
 
 def executed(notebook: Notebook, folder: Path = FOLDER) -> Notebook:
-    """A copy with fresh outputs, from a kernel of its own, in the form in which lessons are stored."""
+    """Return a copy with outputs from a fresh kernel, in the form in which lessons are stored."""
     running = nbformat.reads(json.dumps(notebook), as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         running,
@@ -83,14 +83,14 @@ def executed(notebook: Notebook, folder: Path = FOLDER) -> Notebook:
 
 
 def normalised(notebook: Notebook) -> Notebook:
-    """Without what belongs to one machine or one sitting: widget views, the kernel's version, traces of an editor."""
+    """Remove what belongs to one machine or session: widget views, the kernel's version, an editor's metadata."""
     for number, cell in enumerate(notebook["cells"]):
-        kept = {name: cell["metadata"][name] for name in ("tags", "jupyter") if cell["metadata"].get(name)}
-        if hidden := {name: held for name, held in kept.get("jupyter", {}).items() if name in _FOLDED}:
-            kept["jupyter"] = hidden
+        metadata = {name: cell["metadata"][name] for name in ("tags", "jupyter") if cell["metadata"].get(name)}
+        if folded := {name: value for name, value in metadata.get("jupyter", {}).items() if name in _FOLDED}:
+            metadata["jupyter"] = folded
         else:
-            kept.pop("jupyter", None)
-        cell["metadata"] = kept
+            metadata.pop("jupyter", None)
+        cell["metadata"] = metadata
         cell["id"] = f"cell-{number}"
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(_WIDGET_VIEW, None)
@@ -102,12 +102,12 @@ def normalised(notebook: Notebook) -> Notebook:
 
 
 def settled(fresh: Notebook, stored: Notebook) -> Notebook:
-    """The fresh notebook, with the stored outputs of every cell that says the same as before."""
+    """Return the fresh notebook with the stored outputs of every cell whose outputs have not changed."""
     before = {source(cell): cell for _, cell in code_cells(stored)}
     for _, cell in code_cells(fresh):
-        was = before.get(source(cell))
-        if was is not None and said(cell) == said(was):
-            cell["outputs"] = deepcopy(was["outputs"])
+        previous = before.get(source(cell))
+        if previous is not None and comparable_outputs(cell) == comparable_outputs(previous):
+            cell["outputs"] = deepcopy(previous["outputs"])
             for output in cell["outputs"]:
                 if "execution_count" in output:
                     output["execution_count"] = cell["execution_count"]
@@ -115,7 +115,7 @@ def settled(fresh: Notebook, stored: Notebook) -> Notebook:
 
 
 def write(path: Path, notebook: Notebook) -> bool:
-    """Store a notebook as Jupyter does; whether the file has changed."""
+    """Store a notebook as Jupyter does; return whether the file has changed."""
     text = nbformat.writes(nbformat.from_dict(notebook)) + "\n"  # type: ignore[no-untyped-call]
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
@@ -123,8 +123,8 @@ def write(path: Path, notebook: Notebook) -> bool:
     return True
 
 
-def said(cell: Notebook) -> list[dict[str, str]]:
-    """What the outputs of a cell come down to."""
+def comparable_outputs(cell: Notebook) -> list[dict[str, str]]:
+    """Return the outputs of a cell without measurements, by MIME type."""
     is_measured = "NBVAL_IGNORE_OUTPUT" in markers(cell)
     return [
         {kind: _measured(kind, text) if is_measured else _sanitized(text) for kind, text in texts(output).items()}

@@ -20,9 +20,9 @@ VERSION = "0.0.41"
 PACKAGES = (f"llama-stack=={VERSION}", f"llama-models=={VERSION}", "pytest>=8,<9", "pytest-asyncio>=0.24,<0.25")
 TESTS = "llama_stack.providers.tests.inference.test_inference"
 MODELS = ["Llama3.1-8B-Instruct", "Llama3.2-3B-Instruct"]
-"""The names that the tests ask for."""
+"""Models that the tests request."""
 
-# Their fixture builds providers in the process; its own clients stand in for them and ask the server.
+# The tests' fixture builds providers in the process; this replaces them by clients of the server.
 CONFTEST = f"""
 import os
 import {TESTS} as tests
@@ -56,7 +56,7 @@ def main() -> int:
         config = Path(folder) / "run.yaml"
         instance = {"provider_id": "echo", "provider_type": "inline::echo", "config": {"models": MODELS}}
         config.write_text(json.dumps({"providers": {"inference": [instance]}}), encoding="utf-8")
-        # The reference's client knows no token.
+        # The reference's client sends no token.
         command = [sys.executable, "-m", "workbench", "serve", "--config", str(config), "--port", "0", "--no-token"]
         server = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=os.environ | {"WORKBENCH_STATE": folder}

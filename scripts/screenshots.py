@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from tests.browser.jupyterlab import Lab, running_lab  # noqa: E402 - found by the line above
 from tests.browser.notebook_page import NotebookPage, running_chromium  # noqa: E402
 
-# A run with a whole word where the model could have gone on in many ways, which is where the views stand.
+# The views select a whole word at which the entropy is high.
 SETUP = """\
 import workbench as wb
 
@@ -103,10 +103,10 @@ reader.feeds[0].selected = reader.feeds[1].selected = len(reader.runs[0].tokens)
 reader""",
     "sampling-waterfall": "wb.widgets.SamplingWaterfall(feed=feed)",
 }
-"""A cell's code by the name of its picture; its last line is the widget."""
+"""Code of a cell by the name of its picture; its last line is the widget."""
 
 CLICKS = {"model-picker": "Model card"}
-"""A button to press before the picture is taken."""
+"""Button to press before the picture is taken, by scene."""
 
 # Wide enough for the playground's two columns inside the notebook's margin.
 WIDTH, HEIGHT = 1240, 2400
@@ -131,7 +131,7 @@ def main() -> int:
 
 
 def take(lab: Lab, names: list[str], folder: Path, theme: str) -> None:
-    """One notebook with a cell for each scene, and a picture of each cell's widget."""
+    """Run a notebook with a cell for each scene, and take a picture of each cell's widget."""
     (lab.root / "scenes.ipynb").write_text(json.dumps(_notebook([SETUP, *(SCENES[name] for name in names)])))
     with running_chromium() as browser:
         context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.5)
@@ -142,7 +142,7 @@ def take(lab: Lab, names: list[str], folder: Path, theme: str) -> None:
         for number, name in enumerate(names, start=1):
             widget = notebook.page.locator(".jp-Cell").nth(number).locator(".wb-root").first
             widget.wait_for()
-            notebook.python("None")  # what the cells did has been done
+            notebook.python("None")  # returns after all cells have run
             if name in CLICKS:
                 widget.get_by_role("button", name=CLICKS[name]).click()
             widget.scroll_into_view_if_needed()

@@ -251,7 +251,7 @@ __all__ = [
 
 _MODULES = ("catalog", "errors", "expect", "protocol", "records", "widgets")
 
-# Asked in this order, light ones first: a name of the protocol never loads the session.
+# Searched in this order, fast imports first: a name of the protocol never loads the session.
 _HOMES = (
     "workbench.errors",
     "workbench.protocol",
@@ -264,10 +264,10 @@ _HOMES = (
 
 
 _RENAMED = {"Conversed": "ConversationResult"}
-"""Names that work for one more version, and what they are called now."""
+"""Deprecated names, which work for one version, and their replacements."""
 
 
-if not TYPE_CHECKING:  # type checkers would take any misspelt name for this function's
+if not TYPE_CHECKING:  # with it, type checkers would accept any misspelt name
 
     def __getattr__(name: str) -> object:
         if name in _RENAMED:

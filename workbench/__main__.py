@@ -1,4 +1,4 @@
-"""``python -m workbench`` is the command ``workbench``."""
+"""Entry point of ``python -m workbench``, which is the command ``workbench``."""
 
 from __future__ import annotations
 

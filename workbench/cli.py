@@ -1,6 +1,6 @@
-"""The command ``workbench``: which subcommands there are, and what their failures mean to the caller.
+"""The command ``workbench``: its subcommands and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 bad usage (as argparse, or a model of no such name), 130 stopped by Ctrl+C.
+Exit codes: 0 success, 1 failure, 2 bad usage (as from argparse, or an unknown model), 130 interrupted by Ctrl+C.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ environment:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; each command's module adds its own part."""
+    """Return the parser of the whole command line; the module of each command adds its part."""
     parser = argparse.ArgumentParser(
         prog="workbench",
         description="Run language models on this machine and see what they compute.",
@@ -54,12 +54,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code, and lets only argparse's own SystemExit through."""
+    """Run one command and return its exit code; only argparse's own SystemExit passes through."""
     _open_closed_streams()
     args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a model may write what the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")  # a model may write what the terminal cannot encode
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -68,18 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (head, a pager) has left; python would complain once more when it closes stdout.
+        # The reader (head, a pager) has left; otherwise Python reports it again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except WorkbenchError as error:
         return _report(error, with_traceback=args.debug)
-    except OSError as error:  # a full disk or a closed stdout; what the workbench does itself has its own errors
+    except OSError as error:  # a full disk or a closed stdout; other failures have errors of their own
         return _report(WorkbenchError(f"cannot read or write: {error}"), with_traceback=args.debug)
     return code
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """In the words alone: where in the code a warning was raised helps nobody at a command line."""
+    """Print the message alone: the line of code that raised it is of no use at a command line."""
     print(f"workbench: warning: {message}", file=sys.stderr)
 
 
@@ -92,10 +92,10 @@ def _report(error: WorkbenchError, *, with_traceback: bool) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Where the caller has closed a standard stream (``>&-``), Python has None, on which any use is a traceback.
+    """Replace standard streams that the caller closed (``>&-``): Python sets them to None, which fails on any use.
 
-    Reading then finds the end at once, and writing fails as it would on the closed stream itself.
+    Reading then returns the end of file at once, and writing fails as on the closed stream itself.
     """
     for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open until exit)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from scripts.lesson_rules import Notebook, code_cells, source
-from scripts.notebooks import FOLDER, executed, said
+from scripts.notebooks import FOLDER, comparable_outputs, executed
 from tests.conftest import traces_of
 from workbench.providers.trace.folder import PLAY_VARIABLE, RECORD_VARIABLE
 
@@ -55,4 +55,4 @@ def test_a_lesson_shows_the_same_from_its_traces_with_no_model(
     played_s.append(time.perf_counter() - began)
     print(f"{lesson.stem}: {played_s[-1]:.1f} s from traces")
     for (_, before), (_, now) in zip(code_cells(stored), code_cells(played), strict=True):
-        assert said(now) == said(before), source(now)
+        assert comparable_outputs(now) == comparable_outputs(before), source(now)

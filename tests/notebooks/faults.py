@@ -131,7 +131,7 @@ def the_assistant_is_not_asked_to_speak() -> None:
 
 def formats_are_ignored() -> None:
     change(
-        "workbench.providers.transformers.request_preparation", "asked_grammar", lambda _: lambda response_format: None
+        "workbench.providers.transformers.request_preparation", "answer_grammar", lambda _: lambda response_format: None
     )
 
 

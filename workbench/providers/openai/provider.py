@@ -15,7 +15,7 @@ from workbench.protocol import EmbeddingsResponse, HealthInfo, ModelDef
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.openai import dialects
 from workbench.providers.openai.config import OpenAIConfig, narrowed
-from workbench.providers.openai.request_preparation import PreparedRequest, asked, with_messages
+from workbench.providers.openai.request_preparation import PreparedRequest, prepare, with_messages
 from workbench.providers.openai.wire import Listing, Part, ServedModel, Vectors
 from workbench.providers.requests import Request, texts_of
 from workbench.providers.usage import embeddings_response
@@ -57,7 +57,7 @@ class OpenAIProvider(InferenceProvider):
 
     def generate(self, request: Request) -> AsyncIterator[Piece]:
         model = self.get_model(request.model).llama_model
-        return self._answer(request, asked(request, model, self.dialect, self.config))
+        return self._answer(request, prepare(request, model, self.dialect, self.config))
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         """One vector for each content, in their order, as the server pools and normalises them."""

@@ -37,7 +37,7 @@ class PreparedRequest:
     """The server's own API, if it is used in place of OpenAI's."""
 
 
-def asked(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> PreparedRequest:
+def prepare(request: Request, model: str, dialect: Dialect, config: OpenAIConfig) -> PreparedRequest:
     """Check and convert a request; ``model`` is the name that the server uses.
 
     Raises:

@@ -12,7 +12,7 @@ from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import sampling_conflict
 from workbench.providers.requests import Request
-from workbench.providers.transformers.response_formats import AskedGrammar, asked_grammar, cut_note
+from workbench.providers.transformers.response_formats import AnswerGrammar, answer_grammar, cut_note
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tokens import token_stats
@@ -26,7 +26,7 @@ class PreparedRequest:
     """A request with its tools and its format as they were understood."""
 
     request: Request
-    grammar: AskedGrammar | None
+    grammar: AnswerGrammar | None
     """Of its ``response_format``."""
     use: ToolUse
 
@@ -38,10 +38,10 @@ class PreparedRequest:
 
     def constraint(self, served: CausalModel) -> Constraint | None:
         """What the answer has to keep to, compiled for the model; blocks for as long as that takes."""
-        grammar = self.asked_grammar(served)
+        grammar = self.answer_grammar(served)
         return served.grammars.compile(grammar.grammar, grammar.field) if grammar else None
 
-    def asked_grammar(self, served: CausalModel) -> AskedGrammar | None:
+    def answer_grammar(self, served: CausalModel) -> AnswerGrammar | None:
         """What the answer has to keep to."""
         return self.grammar or self.use.grammar(served.encoder)
 
@@ -93,7 +93,7 @@ def checked(request: Request) -> PreparedRequest:
     for index, breakpoint_ in enumerate(request.breakpoints):
         if breakpoint_.tool_call and not use.tools:
             raise InvalidRequestError(f"breakpoints[{index}].tool_call", True, "absent unless tools are given")
-    return PreparedRequest(request, asked_grammar(request.response_format), use)
+    return PreparedRequest(request, answer_grammar(request.response_format), use)
 
 
 def _check_same_tokens(answer_prefix: AnswerPrefix, vocabulary: Vocabulary) -> None:

@@ -13,7 +13,7 @@ from workbench.schemas.schema import JsonSchema
 
 
 @dataclass(frozen=True, slots=True)
-class AskedGrammar:
+class AnswerGrammar:
     """A grammar that an answer must follow, and the field of the request that requires it."""
 
     grammar: Grammar
@@ -45,7 +45,7 @@ def cut_note(field: str) -> str:
     return f"the answer is cut off: the token limit was reached before {field} was satisfied"
 
 
-def asked_grammar(response_format: object) -> AskedGrammar | None:
+def answer_grammar(response_format: object) -> AnswerGrammar | None:
     """Return the grammar of a response format, checked as far as is possible without a model.
 
     Raises:
@@ -58,7 +58,7 @@ def asked_grammar(response_format: object) -> AskedGrammar | None:
         case JsonSchemaResponseFormat(json_schema=schema):
             field = "response_format.json_schema"
             read = JsonSchema.of(schema, field)
-            return AskedGrammar(JsonSchemaGrammar.of(read, field), field, read)
+            return AnswerGrammar(JsonSchemaGrammar.of(read, field), field, read)
         case RegexResponseFormat(regex=text):
             field, grammar = "response_format.regex", RegexGrammar(text)
         case GrammarResponseFormat(grammar=text):
@@ -70,4 +70,4 @@ def asked_grammar(response_format: object) -> AskedGrammar | None:
                 "a JsonSchemaResponseFormat, a RegexResponseFormat or a GrammarResponseFormat",
             )
     check_size(grammar.text, field)
-    return AskedGrammar(grammar, field)
+    return AnswerGrammar(grammar, field)

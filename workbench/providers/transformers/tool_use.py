@@ -12,7 +12,7 @@ from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.grammar import required_call
 from workbench.prompts.tools.parsing import ToolCallParser, call_ids_after
 from workbench.protocol import Message, ToolChoice, ToolDefinition, ToolPromptFormat
-from workbench.providers.transformers.response_formats import AskedGrammar
+from workbench.providers.transformers.response_formats import AnswerGrammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class ToolUse:
             return None
         return ToolCallParser(self.tools, encoder.tool_syntax(self.prompt_format), call_ids_after(prompt.token_ids))
 
-    def grammar(self, encoder: PromptEncoder) -> AskedGrammar | None:
+    def grammar(self, encoder: PromptEncoder) -> AnswerGrammar | None:
         """Return the grammar of an answer that must be a call; None if it need not be one."""
         if not self.must_call:
             return None
         syntax = encoder.tool_syntax(self.prompt_format)
         grammar = required_call(self.tools, syntax, encoder.special_ids, parallel=self.may_call_twice)
-        return AskedGrammar(LarkGrammar(grammar), "tools")
+        return AnswerGrammar(LarkGrammar(grammar), "tools")
 
     def notes(self, encoder: PromptEncoder) -> list[str]:
         """Return notes on how the tools were interpreted."""

@@ -116,6 +116,7 @@ def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts(
         errors.ContextLengthError(5, 4, "messages"),
         errors.InvalidRequestError("field", object(), "anything"),
         errors.ModelNotFoundError("x", ["y"]),
+        errors.ResourceNotFoundError("x", ["y"]),
         *(kind("said") for kind in vars(errors).values() if _is_plain(kind)),
     ]
     assert len(made) > 15
@@ -130,7 +131,7 @@ def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts(
 
 def _is_plain(kind: Any) -> bool:
     is_error = isinstance(kind, type) and issubclass(kind, WorkbenchError)
-    return is_error and not issubclass(kind, InvalidRequestError | ModelNotFoundError)
+    return is_error and not issubclass(kind, InvalidRequestError | errors.ResourceNotFoundError)
 
 
 # ------------------------------------------------------------------------------------------------ through the facade

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from workbench.engine.decoders import Decoded
 from workbench.engine.fused_cache import FusedCache
 from workbench.engine.kernels.attention import AT_ONCE
-from workbench.engine.kernels.intrinsics import BLOCK
 from workbench.engine.kernels.matrix import Matrix, WideMatrices, padded
 from workbench.engine.kernels.products import AT_A_TIME
+from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.step import step

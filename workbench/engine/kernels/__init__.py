@@ -2,9 +2,9 @@
 
 ``step`` is the whole step as one function that a ``team`` of threads runs, with ``attention``, ``products``, the
 ``step_memory`` and the ``synchronization`` of the threads as its parts; ``row_reductions`` are what is asked of its
-logits. Their inner loops are the ``intrinsics``, written with the vector instructions of ``simd``; a ``matrix`` holds
-weights in the form in which they are read. ``bf16_split`` is the linear layers of sentence models in the CPU's
-``tiles``. Compiled code is kept beside these files, or in the user's cache, for the next process.
+logits. Their inner loops are the ``matrix_intrinsics`` and ``row_intrinsics``, written with the vector instructions of
+``simd``; a ``matrix`` holds weights in the form in which they are read. ``bf16_split`` is the linear layers of sentence
+models in the CPU's ``tiles``. Compiled code is kept beside these files, or in the user's cache, for the next process.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from workbench.engine.kernels import compiled
-from workbench.engine.kernels.intrinsics import exponentials, scaled, weighted_sums
+from workbench.engine.kernels.matrix_intrinsics import weighted_sums
 from workbench.engine.kernels.products import product, tile_product, tile_sums
+from workbench.engine.kernels.row_intrinsics import exponentials, scaled
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES
 from workbench.engine.kernels.step_memory import address, tile_memory
 from workbench.engine.kernels.synchronization import partition

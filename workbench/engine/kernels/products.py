@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.engine.kernels import compiled
-from workbench.engine.kernels.intrinsics import AHEAD, dots, unpacked, widened
+from workbench.engine.kernels.matrix_intrinsics import AHEAD, dots, unpacked, widened
 from workbench.engine.kernels.memory_access import get
 from workbench.engine.kernels.simd import BF16, BYTES_PER_GROUP, FLOAT32, GROUP, ROWS, SCALE_BYTES_PER_GROUP, UNPACKED
 from workbench.engine.kernels.step_memory import address

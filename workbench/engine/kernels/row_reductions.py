@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from workbench.engine.kernels import SOURCES, compiled, entry_point
-from workbench.engine.kernels.intrinsics import BLOCK, block_maxima, block_sums, count_above
 from workbench.engine.kernels.memory_access import get
+from workbench.engine.kernels.row_intrinsics import BLOCK, block_maxima, block_sums, count_above
 from workbench.engine.kernels.simd import LANES
 
 SUMMARIZED = 32

@@ -14,9 +14,10 @@ import numpy as np
 
 from workbench.engine.kernels import SOURCES, compiled, entry_point
 from workbench.engine.kernels.attention import attend
-from workbench.engine.kernels.intrinsics import BLOCK, block_sums, root_mean_square_norm, silu_times, unpacked, widened
+from workbench.engine.kernels.matrix_intrinsics import unpacked, widened
 from workbench.engine.kernels.memory_access import get, put
 from workbench.engine.kernels.products import BYTES, SCALE_BYTES, linear
+from workbench.engine.kernels.row_intrinsics import BLOCK, block_sums, root_mean_square_norm, silu_times
 from workbench.engine.kernels.row_reductions import find_largest, sums_of_blocks
 from workbench.engine.kernels.simd import FLOAT32, GROUP, LANES, ROWS
 from workbench.engine.kernels.step_memory import address, tile_memory

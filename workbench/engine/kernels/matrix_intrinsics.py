@@ -1,15 +1,12 @@
-"""What the compiled step calls for its inner loops: numba intrinsics over addresses and vectors.
+"""Numba intrinsics that read matrices of any weight format: dot products, weighted sums of rows, dequantization.
 
-Each intrinsic's signature says what it takes; the instructions are written by its ``codegen``.
+An intrinsic's signature lists its parameters; its ``codegen`` emits the LLVM instructions. Pointers are int64.
 """
 
 from __future__ import annotations
 
-import math
-from functools import reduce
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -22,7 +19,6 @@ from workbench.engine.kernels.simd import (
     FLOAT32,
     FP8,
     GROUP,
-    I32,
     I64,
     INT4,
     INT8,
@@ -31,7 +27,6 @@ from workbench.engine.kernels.simd import (
     SCALE_BYTES_PER_GROUP,
     UNPACKED,
     VF,
-    VI,
     Vectors,
 )  # fmt: skip
 
@@ -40,9 +35,6 @@ _TILES = {8: 2, 4: 4, 2: 4, 1: 4}
 
 SUMS = (4, 2, 1)
 """How many weighted sums are taken at once, for the same reason."""
-
-BLOCK = 64
-"""Numbers of a long row that share a maximum when the largest ones are looked for."""
 
 AHEAD = 8
 """Rows between the one that is read and the one that is fetched from memory meanwhile."""
@@ -118,83 +110,6 @@ def _dots_of_rows(
                     b.store(v.fma(weights[row][half], part, b.load(sums[row, index])), sums[row, index])
     for (row, index), total in zip(sums, v.sums([b.load(one) for one in sums.values()]), strict=True):
         v.store(total, v.at(v.at(out, v.times(out_step, index)), 4 * row))
-
-
-@intrinsic
-def exponentials(_typing: Any, values: Any, count: Any) -> Any:
-    """Replace scores by their exponentials, the largest by 1; the sum. Reads whole vectors: the rest is -inf."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (values, count) = Vectors(builder), args
-        best = cgutils.alloca_once_value(builder, v.all(-math.inf))
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            address = v.at(values, v.times(loop.index, 4 * LANES))
-            builder.store(v.largest(builder.load(best), v.load(address)), best)
-        top = v.splat(v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, builder.load(best)))
-        total = cgutils.alloca_once_value(builder, v.all(0.0))
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            address = v.at(values, v.times(loop.index, 4 * LANES))
-            value = v.exp(builder.fsub(v.load(address), top))
-            v.store(value, address)
-            builder.store(builder.fadd(builder.load(total), value), total)
-        return v.sum(builder.load(total))
-
-    return types.float32(types.int64, types.int64), codegen
-
-
-@intrinsic
-def root_mean_square_norm(_typing: Any, x: Any, count: Any, width: Any, weight: Any, eps: Any, out: Any) -> Any:
-    """Norm of a row of ``count`` vectors, zeros behind its ``width``; the weight has zeros there too."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (x, count, width, weight, eps, out) = Vectors(builder), args
-        squares = cgutils.alloca_once_value(builder, v.all(0.0))
-        builder.store(v.all(0.0), squares)
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            value = v.load(v.at(x, v.times(loop.index, 4 * LANES)))
-            builder.store(v.fma(value, value, builder.load(squares)), squares)
-        mean = builder.fdiv(v.sums([builder.load(squares)])[0], width)
-        root = v.call("llvm.sqrt.f32", F32, builder.fadd(mean, eps))
-        factor = v.splat(builder.fdiv(ir.Constant(F32, 1.0), root))
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            offset = v.times(loop.index, 4 * LANES)
-            value = builder.fmul(v.load(v.at(x, offset)), factor)
-            v.store(builder.fmul(value, v.load(v.at(weight, offset))), v.at(out, offset))
-        return context.get_dummy_value()
-
-    f, i = types.float32, types.int64
-    return types.void(i, i, f, i, f, i), codegen
-
-
-@intrinsic
-def scaled(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
-    """``x * factor`` over ``count`` vectors."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (x, factor, count, out) = Vectors(builder), args
-        factors = v.splat(factor)
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            offset = v.times(loop.index, 4 * LANES)
-            v.store(builder.fmul(v.load(v.at(x, offset)), factors), v.at(out, offset))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32, types.int64, types.int64), codegen
-
-
-@intrinsic
-def silu_times(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
-    """``silu(gate) * up`` over ``count`` vectors."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (gate, up, out, count) = Vectors(builder), args
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            offset = v.times(loop.index, 4 * LANES)
-            x = v.load(v.at(gate, offset))
-            divisor = builder.fadd(v.exp(v.at_most(builder.fneg(x), 88.0)), v.all(1.0))
-            v.store(builder.fmul(builder.fdiv(x, divisor), v.load(v.at(up, offset))), v.at(out, offset))
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
 
 
 @intrinsic
@@ -287,69 +202,3 @@ def widened(_typing: Any, form: Any, data: Any, scale: Any, groups: Any, out: An
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), codegen
-
-
-@intrinsic
-def block_maxima(_typing: Any, values: Any, blocks: Any, out: Any) -> Any:
-    """The largest float32 of each ``BLOCK`` of them; NaN is passed over."""
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (values, blocks, out) = Vectors(builder), args
-        with cgutils.for_range(builder, blocks, intp=I64) as loop:
-            start = v.at(values, v.times(loop.index, 4 * BLOCK))
-            found = v.load(start)
-            for offset in range(LANES, BLOCK, LANES):
-                found = v.largest(found, v.load(v.at(start, 4 * offset)))
-            top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, found)
-            v.store(top, v.at(out, v.times(loop.index, 4)))
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 3), codegen
-
-
-@intrinsic
-def block_sums(_typing: Any, values: Any, blocks: Any, factor: Any, maxima: Any, totals: Any, weighted: Any) -> Any:
-    """Of each ``BLOCK`` of float32, as many float32 each: its largest, as `block_maxima` has it, and two sums.
-
-    With d = (x - largest) * factor they are those of e**d and of d * e**d; NaN makes them NaN.
-    """
-
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (values, blocks, factor, maxima, totals, weighted) = Vectors(builder), args
-        factors, lowest = v.splat(factor), v.all(-87.0)
-        least = ir.Constant(F32, float(np.finfo(np.float32).min))  # else a block of minus infinity would have no sums
-        with cgutils.for_range(builder, blocks, intp=I64) as loop:
-            start, place = v.at(values, v.times(loop.index, 4 * BLOCK)), v.times(loop.index, 4)
-            vectors = [v.load(v.at(start, 4 * offset)) for offset in range(0, BLOCK, LANES)]
-            top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, reduce(v.largest, vectors))
-            v.store(top, v.at(maxima, place))
-            tops = v.splat(v.call("llvm.maxnum.f32", F32, top, least))
-            total, total_weighted = v.all(0.0), v.all(0.0)
-            for vector in vectors:
-                d = builder.fmul(builder.fsub(vector, tops), factors)
-                d = builder.select(builder.fcmp_ordered("<", d, lowest), lowest, d)
-                e = v.exp(d)
-                total, total_weighted = builder.fadd(total, e), v.fma(e, d, total_weighted)
-            for one, out in zip(v.sums([total, total_weighted]), (totals, weighted), strict=True):
-                v.store(one, v.at(out, place))
-        return context.get_dummy_value()
-
-    i, f = types.int64, types.float32
-    return types.void(i, i, f, i, i, i), codegen
-
-
-@intrinsic
-def count_above(_typing: Any, values: Any, count: Any, limit: Any) -> Any:
-    """How many numbers of ``count`` vectors are greater than a limit."""
-
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (values, count, limit) = Vectors(builder), args
-        limits = v.splat(limit)
-        total = cgutils.alloca_once_value(builder, v.all(0, VI))
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            x = v.load(v.at(values, v.times(loop.index, 4 * LANES)))
-            one = builder.zext(builder.fcmp_ordered(">", x, limits), VI)
-            builder.store(builder.add(builder.load(total), one), total)
-        return builder.zext(v.call(f"llvm.vector.reduce.add.v{LANES}i32", I32, builder.load(total)), I64)
-
-    return types.int64(types.int64, types.int64, types.float32), codegen

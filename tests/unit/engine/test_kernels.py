@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
-from workbench.engine.fused import FEW, FusedDecoder
+from workbench.engine.fused import STEP_TOKENS, FusedDecoder
 from workbench.engine.kernels import row_reductions as rows
 from workbench.engine.kernels import step
-from workbench.engine.kernels.matrix import Matrix, WideMatrices
+from workbench.engine.kernels.matrix import Dequantizer, Matrix
 from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.team import Team
 from workbench.engine.loading import load
@@ -57,7 +57,7 @@ def team(request: pytest.FixtureRequest) -> Team:
 @pytest.mark.parametrize("rows,columns", [(1, 1), (3, 7), (4, 32), (37, 33), (64, 96), (130, 320)])
 def test_the_rows_of_a_matrix_are_as_near_as_its_form_allows(form: str, rows: int, columns: int) -> None:
     weight = random_matrix(rows, columns)
-    found = FORMS[form](weight, None).take(torch.arange(rows))
+    found = FORMS[form](weight, None).gather_rows(torch.arange(rows))
     assert found.shape == weight.shape
     assert float((found - weight).abs().max()) <= STEP_OF_FORM[form] * float(weight.abs().max())
 
@@ -67,7 +67,7 @@ def test_a_product_is_that_of_the_rows_in_float32(team: Team, form: str) -> None
     for height, columns in [(1, 1), (3, 7), (4, 32), (37, 33), (130, 320)]:
         bias = torch.linspace(-1, 1, height)
         matrix = FORMS[form](random_matrix(height, columns), bias)
-        dense = matrix.take(torch.arange(height)).double()
+        dense = matrix.gather_rows(torch.arange(height)).double()
         for count in (1, 2, 3, 4, 7, 8, 9, 21):
             x = random_matrix(count, columns, 1)
             exact = x.double() @ dense.T + bias
@@ -86,14 +86,16 @@ def test_a_row_alone_and_among_others_has_the_same_product_bit_for_bit(form: str
 def test_a_matrix_for_torch_is_the_same_one_rounded_to_bf16(team: Team, form: str) -> None:
     bias = torch.linspace(-1, 1, 37)
     matrices = [FORMS[form](random_matrix(37, columns, columns), bias) for columns in (33, 64)]
-    for matrix, wide in zip(matrices, WideMatrices(team).of(matrices), strict=True):
-        exact = matrix.take(torch.arange(37))
-        torch.testing.assert_close(wide.weight.float(), exact, rtol=0 if form in {"float32", "bf16"} else 2**-8, atol=0)
-        assert wide.bias is not None
+    for matrix, dense in zip(matrices, Dequantizer(team).dense(matrices), strict=True):
+        exact = matrix.gather_rows(torch.arange(37))
+        torch.testing.assert_close(
+            dense.weight.float(), exact, rtol=0 if form in {"float32", "bf16"} else 2**-8, atol=0
+        )
+        assert dense.bias is not None
         for count in (3, 300):
-            x = random_matrix(count, matrix.columns).to(wide.weight.dtype)
-            expected = x.float() @ wide.weight.float().T + wide.bias.float()
-            torch.testing.assert_close(wide(x).float(), expected, rtol=2e-2, atol=0.1)
+            x = random_matrix(count, matrix.columns).to(dense.weight.dtype)
+            expected = x.float() @ dense.weight.float().T + dense.bias.float()
+            torch.testing.assert_close(dense(x).float(), expected, rtol=2e-2, atol=0.1)
 
 
 @forms
@@ -118,14 +120,14 @@ def test_no_kind_of_nan_becomes_a_number_where_it_is_rounded_to_bf16(form: str, 
         if form == "int8"
         else Matrix.int4(Blocks(numbers.to(torch.uint8), scale, torch.zeros(4, 2)), 64)
     )
-    (wide,) = WideMatrices(Team(2)).of([matrix])
-    assert wide.weight[1, 32:].isnan().all()
-    assert not wide.weight[[0, 2, 3]].isnan().any()
+    (dense,) = Dequantizer(Team(2)).dense([matrix])
+    assert dense.weight[1, 32:].isnan().all()
+    assert not dense.weight[[0, 2, 3]].isnan().any()
 
 
 def test_four_bit_blocks_are_held_as_they_are() -> None:
     blocks = Blocks.of(random_matrix(12, 96))
-    assert torch.equal(Matrix.int4(blocks, 96).take(torch.arange(12)), blocks.dense())
+    assert torch.equal(Matrix.int4(blocks, 96).gather_rows(torch.arange(12)), blocks.dense())
 
 
 # ---------------------------------------------------------------------------------------------------------- the step
@@ -206,10 +208,10 @@ def test_a_short_piece_of_a_prompt_is_read_as_if_token_by_token(folder: Path, pr
         one, other = decoder.new_cache(), decoder.new_cache()
         decoder.prefill(text, one)
         decoder.prefill(text, other)
-        piece = decoder.prefill(text[:FEW], one, every_position=True)
-        singly = torch.cat([decoder.decode([token_id], [other]).logits for token_id in text[:FEW]])
+        piece = decoder.prefill(text[:STEP_TOKENS], one, every_position=True)
+        singly = torch.cat([decoder.decode([token_id], [other]).logits for token_id in text[:STEP_TOKENS]])
     assert torch.equal(piece, singly)
-    assert one.length == other.length == len(text) + FEW
+    assert one.length == other.length == len(text) + STEP_TOKENS
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -247,7 +249,7 @@ def test_a_prompt_in_tiles_is_as_near_to_float32_as_one_in_torchs_bf16(
         in_tiles, exact = read(text), read(text, every_position=True)
         with monkeypatch.context() as patched:
             patched.setattr(decoder, "_has_tiles", False)
-            patched.setattr("workbench.engine.fused.FEW", 0)
+            patched.setattr("workbench.engine.fused.STEP_TOKENS", 0)
             by_torch = read(text)
         for part, other, known in zip(in_tiles, by_torch, exact, strict=True):
             errors.append((relative_error(part, known), relative_error(other, known)))
@@ -336,7 +338,7 @@ def test_compiled_code_is_kept_under_the_hash_of_all_that_it_was_compiled_from()
     folder = Path(str(step.__file__)).parent
     sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     digest = hashlib.sha256(sources).hexdigest()
-    for entry in (step.step, step.multiply, step.widen, rows.best, rows.sums):
+    for entry in (step.step, step.multiply, step.dequantize, rows.best, rows.sums):
         assert digest in [cell.cell_contents for cell in entry.py_func.__closure__]
         assert (
             digest[:16] in entry._cache._cache_file._index_name

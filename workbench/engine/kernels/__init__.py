@@ -1,10 +1,11 @@
-"""The arithmetic of a decode step, and of sentence models, compiled by numba for the processor at hand.
+"""Kernels of the decode step and of sentence models, compiled by numba for this CPU.
 
-``step`` is the whole step as one function that a ``team`` of threads runs, with ``attention``, ``products``, the
-``step_memory`` and the ``synchronization`` of the threads as its parts; ``row_reductions`` are what is asked of its
-logits. Their inner loops are the ``matrix_intrinsics`` and ``row_intrinsics``, written with the vector instructions of
-``simd``; a ``matrix`` holds weights in the form in which they are read. ``bf16_split`` is the linear layers of sentence
-models in the CPU's ``tiles``. Compiled code is kept beside these files, or in the user's cache, for the next process.
+``step`` is the whole decode step, one function that a ``team`` of threads runs. Its parts are ``attention``,
+``products``, ``step_memory`` and the ``synchronization`` of the threads; ``row_reductions`` summarizes the logits.
+Inner loops are ``matrix_intrinsics`` and ``row_intrinsics``, written with the vector instructions of ``simd``; loads
+and stores of single numbers are in ``memory_access``. A ``matrix`` holds weights in one format. ``bf16_split`` computes
+the linear layers of sentence models in the CPU's ``tiles``. numba caches compiled code beside these files, or in the
+user's cache folder.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from typing import Any
 from numba import njit
 
 SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
-"""What is compiled. As a part of a function's closure it is a part of the key under which numba keeps the code, which
-by itself looks at the age of one file alone."""
+"""Hash of the kernels' sources. As part of a function's closure it is part of numba's cache key, which otherwise
+depends on the modification time of one file alone."""
 
 
 compiled = njit(error_model="numpy")
-"""Compile a function that compiled functions call. Dividing by zero gives infinity: an exception would leave the other
-threads waiting."""
+"""Compile a function that compiled functions call. Division by zero gives infinity, because an exception would leave
+the other threads at a barrier."""
 
 
 def entry_point(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls, and keep the code where there is a folder to keep it in."""
-    # numba reads what is kept under a function's name before it looks at its age, and fails where a class has gone.
+    """Compile a function that Python calls, and cache the code if a cache folder is writable."""
+    # numba unpickles the cache entry of a function's name before it checks its age, which fails if a class is gone.
     function.__qualname__ += f"_{SOURCES[:16]}"
     try:
         return njit(error_model="numpy", nogil=True, cache=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written to
+    except RuntimeError:  # neither this folder nor the user's cache is writable
         return njit(error_model="numpy", nogil=True)(function)

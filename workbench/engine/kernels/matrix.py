@@ -1,4 +1,4 @@
-"""A weight matrix in one form, read in place by the compiled step and widened to bf16 for prompts."""
+"""A weight matrix in one weight format, read in place by the compiled step and dequantized to bf16 for prompts."""
 
 from __future__ import annotations
 
@@ -13,46 +13,53 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.kernels.simd import BF16, FLOAT32, FP8, GROUP, INT4, INT8, ROWS
-from workbench.engine.kernels.step import multiply, widen
+from workbench.engine.kernels.step import dequantize, multiply
 
 if TYPE_CHECKING:
     from workbench.engine.kernels.team import Team
     from workbench.engine.weights import Blocks, Int8Blocks
 
-_PLAIN_ON_THE_LEFT = 256
-"""Up to so many rows oneDNN is faster with plain bf16 weights as the left factor."""
+_WEIGHT_FIRST_ROWS = 256
+"""Number of rows up to which oneDNN is faster with the bf16 weight as the left factor."""
 
 
 class Matrix:
     """Weights of a linear layer, padded to whole groups of columns and of rows.
 
     Args:
-        data: numbers of a form, shape (rows, ...) with whole groups in each row.
-        scale: float32 (rows, groups, numbers per group), for the forms that have one.
+        weight_format: `FLOAT32`, `BF16`, `FP8`, `INT8` or `INT4`.
+        data: shape (rows, ...), with whole groups in each row.
+        scale: float32 (rows, groups, 1 or 2), for quantized formats; the second number is int4's minimum.
         bias: shape (rows,).
     """
 
     def __init__(
-        self, form: int, rows: int, columns: int, data: Tensor, scale: Tensor | None = None, bias: Tensor | None = None
+        self,
+        weight_format: int,
+        rows: int,
+        columns: int,
+        data: Tensor,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> None:
-        self.form, self.rows, self.columns = form, rows, columns
+        self.weight_format, self.rows, self.columns = weight_format, rows, columns
         self._groups = padded(columns, GROUP) // GROUP
-        self._data = _with_rows(data)
-        self._scale = None if scale is None else _with_rows(scale)
+        self._data = _pad_rows(data)
+        self._scale = None if scale is None else _pad_rows(scale)
         self._bias = None if bias is None else bias.float().contiguous()
 
     @classmethod
     def float32(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        return cls(FLOAT32, len(weight), weight.shape[1], _with_columns(weight.float()), bias=bias)
+        return cls(FLOAT32, len(weight), weight.shape[1], _pad_columns(weight.float()), bias=bias)
 
     @classmethod
     def bf16(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        return cls(BF16, len(weight), weight.shape[1], _with_columns(weight.to(torch.bfloat16)), bias=bias)
+        return cls(BF16, len(weight), weight.shape[1], _pad_columns(weight.to(torch.bfloat16)), bias=bias)
 
     @classmethod
     def fp8(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        """e4m3 numbers; each group of 32 uses their whole range."""
-        groups = _with_columns(weight.float()).unflatten(1, (-1, GROUP))  # (rows, groups, 32)
+        """Quantize to e4m3; the scale of each group of 32 uses the whole range."""
+        groups = _pad_columns(weight.float()).unflatten(1, (-1, GROUP))  # (rows, groups, 32)
         largest = torch.finfo(torch.float8_e4m3fn).max
         scale = (groups.abs().amax(-1, keepdim=True) / largest).clamp_min(1e-30)
         data = (groups / scale).to(torch.float8_e4m3fn).flatten(1).view(torch.uint8)
@@ -69,19 +76,19 @@ class Matrix:
         return cls(INT4, len(blocks.q), columns, data, torch.stack((blocks.scale, blocks.minimum), dim=-1), bias)
 
     @property
-    def is_narrow(self) -> bool:
-        """Whether torch can multiply it only when it has been widened."""
+    def is_quantized(self) -> bool:
+        """Whether it must be dequantized before torch can multiply it."""
         return self._scale is not None
 
-    def wide(self, memory: Tensor | None) -> Wide:
-        """As torch multiplies it; from the memory into which it has been widened where it is narrow."""
+    def dense(self, memory: Tensor | None) -> DenseMatrix:
+        """Return a matrix that torch can multiply; a quantized one must have been dequantized to ``memory``."""
         data = self._data if memory is None else memory.view(len(self._data), -1)
         bias = None if self._bias is None else self._bias.to(data.dtype)
-        return Wide(data[: self.rows, : self.columns], bias)
+        return DenseMatrix(data[: self.rows, : self.columns], bias)
 
     @property
     def padded_size(self) -> int:
-        """How many numbers it has, with those of the padding."""
+        """Number of elements, including the padding."""
         return len(self._data) * self._groups * GROUP
 
     @property
@@ -90,77 +97,74 @@ class Matrix:
         return sum(part.nbytes for part in parts if part is not None)
 
     @property
-    def place(self) -> list[int]:
-        """Form, addresses of numbers and scales, groups per row, address of the bias or 0; valid while this lives."""
+    def descriptor(self) -> list[int]:
+        """Weight format, address of the data, of the scale or 0, groups per row, address of the bias or 0."""
         scale, bias = (0 if part is None else part.data_ptr() for part in (self._scale, self._bias))
-        return [self.form, self._data.data_ptr(), scale, self._groups, bias]
+        return [self.weight_format, self._data.data_ptr(), scale, self._groups, bias]
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Some rows in float32, shape (len(rows), columns)."""
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Return rows in float32, shape (len(rows), columns)."""
         data: Tensor = self._data[rows]
         if self._scale is None:
             return data[:, : self.columns].float()
         scale: Tensor = self._scale[rows]  # (rows, groups, 1 or 2)
-        if self.form == INT4:
-            numbers = torch.cat([part.unflatten(1, (-1, GROUP // 2)) for part in (data & 15, data >> 4)], dim=-1)
-            groups: Tensor = numbers * scale[..., :1] + scale[..., 1:]
+        if self.weight_format == INT4:
+            q = torch.cat([part.unflatten(1, (-1, GROUP // 2)) for part in (data & 15, data >> 4)], dim=-1)
+            groups: Tensor = q * scale[..., :1] + scale[..., 1:]
             return groups.flatten(1)[:, : self.columns]
-        if self.form == FP8:
+        if self.weight_format == FP8:
             data = data.view(torch.float8_e4m3fn)
         groups = data.float().unflatten(1, (-1, GROUP)) * scale
         return groups.flatten(1)[:, : self.columns]
 
     def matmul_f32(self, x: Tensor, team: Team) -> Tensor:
-        """``x @ weight.T + bias`` in float32 as the step computes it, shape (len(x), rows)."""
-        wide = x.new_zeros(len(x), self._groups * GROUP)
-        wide[:, : x.shape[1]] = x
+        """Return ``x @ weight.T + bias`` in float32, computed as in the step, shape (len(x), rows)."""
+        padded_x = x.new_zeros(len(x), self._groups * GROUP)
+        padded_x[:, : x.shape[1]] = x
         out = torch.empty(len(x), len(self._data))
-        memory = np.empty((team.threads, ROWS * wide.shape[1]), np.float32)
-        place, barrier = np.array(self.place, np.int64), np.zeros(16, np.int64)
-        team.run(multiply, place, self.rows, wide.numpy(), out.numpy(), memory, barrier)
+        memory = np.empty((team.threads, ROWS * padded_x.shape[1]), np.float32)
+        layer, barrier = np.array(self.descriptor, np.int64), np.zeros(16, np.int64)
+        team.run(multiply, layer, self.rows, padded_x.numpy(), out.numpy(), memory, barrier)
         return out[:, : self.rows]
 
 
-class WideMatrices:
-    """Memory in which the matrices of one layer after the other stand as torch multiplies them.
-
-    Float32 and bf16 matrices are taken where they are; the others are widened to bf16 when their layer's turn comes.
-    """
+class Dequantizer:
+    """A buffer to which the quantized matrices of one layer after the other are dequantized to bf16."""
 
     def __init__(self, team: Team) -> None:
         self._team = team
         self._memory = torch.empty(0, dtype=torch.bfloat16)
 
-    def of(self, matrices: Sequence[Matrix]) -> list[Wide]:
-        """Valid until the next call."""
-        narrow = [matrix for matrix in matrices if matrix.is_narrow]
-        starts = list(itertools.accumulate((matrix.padded_size for matrix in narrow), initial=0))
+    def dense(self, matrices: Sequence[Matrix]) -> list[DenseMatrix]:
+        """Return matrices that torch can multiply. Those that were quantized are overwritten by the next call."""
+        quantized = [matrix for matrix in matrices if matrix.is_quantized]
+        starts = list(itertools.accumulate((matrix.padded_size for matrix in quantized), initial=0))
         if len(self._memory) < starts[-1]:
             self._memory = torch.empty(starts[-1], dtype=torch.bfloat16)
-        if narrow:
+        if quantized:
             self._team.run(
-                widen,
-                np.array([matrix.place for matrix in narrow]),
-                np.array([matrix.rows for matrix in narrow]),
+                dequantize,
+                np.array([matrix.descriptor for matrix in quantized]),
+                np.array([matrix.rows for matrix in quantized]),
                 np.array(starts[:-1]),
                 self._memory.view(torch.int16).numpy(),
                 np.zeros(16, np.int64),
             )
         parts = iter(self._memory[start:end] for start, end in itertools.pairwise(starts))
-        return [matrix.wide(next(parts) if matrix.is_narrow else None) for matrix in matrices]
+        return [matrix.dense(next(parts) if matrix.is_quantized else None) for matrix in matrices]
 
 
 @dataclass(frozen=True, slots=True)
-class Wide:
-    """A matrix as torch multiplies it."""
+class DenseMatrix:
+    """A linear layer in float32 or bf16."""
 
     weight: Tensor
     """float32 or bf16, shape (rows, columns)."""
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``x @ weight.T + bias``, shape (len(x), rows)."""
-        if x.dtype == torch.float32 or len(x) > _PLAIN_ON_THE_LEFT:
+        """Return ``x @ weight.T + bias``, shape (len(x), rows)."""
+        if x.dtype == torch.float32 or len(x) > _WEIGHT_FIRST_ROWS:
             return F.linear(x, self.weight, self.bias)
         product = torch.mm(self.weight, x.T).T
         return product if self.bias is None else product + self.bias
@@ -170,11 +174,11 @@ def padded(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def _with_columns(weight: Tensor) -> Tensor:
+def _pad_columns(weight: Tensor) -> Tensor:
     return F.pad(weight, (0, -weight.shape[1] % GROUP)) if weight.shape[1] % GROUP else weight.contiguous()
 
 
-def _with_rows(data: Tensor) -> Tensor:
+def _pad_rows(data: Tensor) -> Tensor:
     if len(data) % ROWS == 0:
         return data.contiguous()
     rows: list[Any] = [data, data.new_zeros(-len(data) % ROWS, *data.shape[1:])]

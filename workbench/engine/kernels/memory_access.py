@@ -1,4 +1,4 @@
-"""Single numbers in memory, read and written by their address; some of them are shared by threads."""
+"""Loads and stores of single numbers by address, some of them atomic."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from workbench.engine.kernels import compiled
 from workbench.engine.kernels.simd import BF16, F32, I16, I32, I64, Vectors
+
+
+@compiled
+def address(array: Any) -> Any:
+    return array.ctypes.data
 
 
 @intrinsic
 def atomic_load(_typing: Any, address: Any) -> Any:
-    """A number that another thread may change."""
+    """Return an int64 that another thread may change."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "acquire", 8)
@@ -23,7 +29,7 @@ def atomic_load(_typing: Any, address: Any) -> Any:
 
 @intrinsic
 def atomic_store(_typing: Any, address: Any, value: Any) -> Any:
-    """Set a number that another thread waits for; all that was written before is seen with it."""
+    """Store an int64 that another thread waits for; all earlier writes become visible with it."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         builder.store_atomic(args[1], builder.inttoptr(args[0], I64.as_pointer()), "release", 8)
@@ -34,7 +40,7 @@ def atomic_store(_typing: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def atomic_add(_typing: Any, address: Any, value: Any) -> Any:
-    """Add to a number that other threads add to; what it was before."""
+    """Add to an int64 that other threads add to; return the value before."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "seq_cst")
@@ -43,12 +49,12 @@ def atomic_add(_typing: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
-def put(_typing: Any, form: Any, address: Any, value: Any) -> Any:
-    """Store a float32 at an address, rounded to bf16 where that is the form."""
+def put(_typing: Any, kv_format: Any, address: Any, value: Any) -> Any:
+    """Store a float32 at an address, rounded to bf16 if ``kv_format`` is `BF16`."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        b, (form, address, value) = builder, args
-        with b.if_else(b.icmp_signed("==", form, ir.Constant(I64, BF16))) as (bf16, float32):
+        b, (kv_format, address, value) = builder, args
+        with b.if_else(b.icmp_signed("==", kv_format, ir.Constant(I64, BF16))) as (bf16, float32):
             with bf16:
                 rounded = b.extract_element(Vectors(b).bf16(Vectors(b).splat(value)), ir.Constant(I32, 0))
                 b.store(rounded, b.inttoptr(address, I16.as_pointer()))
@@ -61,7 +67,7 @@ def put(_typing: Any, form: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def get(_typing: Any, address: Any) -> Any:
-    """The float32 at an address."""
+    """Return the float32 at an address."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], F32.as_pointer()))

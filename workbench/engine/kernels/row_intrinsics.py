@@ -18,21 +18,21 @@ from numba.extending import intrinsic
 from workbench.engine.kernels.simd import F32, I32, I64, LANES, VI, Vectors
 
 BLOCK = 64
-"""Numbers of a long row that share a maximum when the largest ones are looked for."""
+"""Logits per block; a search for the largest logits skips blocks by their maximum."""
 
 
 @intrinsic
-def exponentials(_typing: Any, values: Any, count: Any) -> Any:
-    """Replace scores by their exponentials, the largest by 1; the sum. Reads whole vectors: the rest is -inf."""
+def exp_and_sum(_typing: Any, values: Any, count: Any) -> Any:
+    """Replace scores by ``exp(score - max)`` and return their sum; pad the last vector with -inf."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (values, count) = Vectors(builder), args
-        best = cgutils.alloca_once_value(builder, v.all(-math.inf))
+        maximum = cgutils.alloca_once_value(builder, v.constant(-math.inf))
         with cgutils.for_range(builder, count, intp=I64) as loop:
             address = v.at(values, v.times(loop.index, 4 * LANES))
-            builder.store(v.largest(builder.load(best), v.load(address)), best)
-        top = v.splat(v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, builder.load(best)))
-        total = cgutils.alloca_once_value(builder, v.all(0.0))
+            builder.store(v.maximum(builder.load(maximum), v.load(address)), maximum)
+        top = v.splat(v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, builder.load(maximum)))
+        total = cgutils.alloca_once_value(builder, v.constant(0.0))
         with cgutils.for_range(builder, count, intp=I64) as loop:
             address = v.at(values, v.times(loop.index, 4 * LANES))
             value = v.exp(builder.fsub(v.load(address), top))
@@ -44,13 +44,13 @@ def exponentials(_typing: Any, values: Any, count: Any) -> Any:
 
 
 @intrinsic
-def root_mean_square_norm(_typing: Any, x: Any, count: Any, width: Any, weight: Any, eps: Any, out: Any) -> Any:
-    """Norm of a row of ``count`` vectors, zeros behind its ``width``; the weight has zeros there too."""
+def rms_norm(_typing: Any, x: Any, count: Any, width: Any, weight: Any, eps: Any, out: Any) -> Any:
+    """Write the RMS norm of ``width`` numbers, padded with zeros to ``count`` vectors, as the weight is."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (x, count, width, weight, eps, out) = Vectors(builder), args
-        squares = cgutils.alloca_once_value(builder, v.all(0.0))
-        builder.store(v.all(0.0), squares)
+        squares = cgutils.alloca_once_value(builder, v.constant(0.0))
+        builder.store(v.constant(0.0), squares)
         with cgutils.for_range(builder, count, intp=I64) as loop:
             value = v.load(v.at(x, v.times(loop.index, 4 * LANES)))
             builder.store(v.fma(value, value, builder.load(squares)), squares)
@@ -68,8 +68,8 @@ def root_mean_square_norm(_typing: Any, x: Any, count: Any, width: Any, weight: 
 
 
 @intrinsic
-def scaled(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
-    """``x * factor`` over ``count`` vectors."""
+def scale_row(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
+    """Write ``x * factor``."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (x, factor, count, out) = Vectors(builder), args
@@ -83,15 +83,15 @@ def scaled(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
 
 
 @intrinsic
-def silu_times(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
-    """``silu(gate) * up`` over ``count`` vectors."""
+def silu_and_mul(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
+    """Write ``silu(gate) * up``."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (gate, up, out, count) = Vectors(builder), args
         with cgutils.for_range(builder, count, intp=I64) as loop:
             offset = v.times(loop.index, 4 * LANES)
             x = v.load(v.at(gate, offset))
-            divisor = builder.fadd(v.exp(v.at_most(builder.fneg(x), 88.0)), v.all(1.0))
+            divisor = builder.fadd(v.exp(v.clamp_max(builder.fneg(x), 88.0)), v.constant(1.0))
             v.store(builder.fmul(builder.fdiv(x, divisor), v.load(v.at(up, offset))), v.at(out, offset))
         return context.get_dummy_value()
 
@@ -100,7 +100,7 @@ def silu_times(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
 
 @intrinsic
 def block_maxima(_typing: Any, values: Any, blocks: Any, out: Any) -> Any:
-    """The largest float32 of each ``BLOCK`` of them; NaN is passed over."""
+    """Write the maximum of each block of ``BLOCK`` float32; NaN is ignored."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (values, blocks, out) = Vectors(builder), args
@@ -108,7 +108,7 @@ def block_maxima(_typing: Any, values: Any, blocks: Any, out: Any) -> Any:
             start = v.at(values, v.times(loop.index, 4 * BLOCK))
             found = v.load(start)
             for offset in range(LANES, BLOCK, LANES):
-                found = v.largest(found, v.load(v.at(start, 4 * offset)))
+                found = v.maximum(found, v.load(v.at(start, 4 * offset)))
             top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, found)
             v.store(top, v.at(out, v.times(loop.index, 4)))
         return context.get_dummy_value()
@@ -118,29 +118,29 @@ def block_maxima(_typing: Any, values: Any, blocks: Any, out: Any) -> Any:
 
 @intrinsic
 def block_sums(_typing: Any, values: Any, blocks: Any, factor: Any, maxima: Any, totals: Any, weighted: Any) -> Any:
-    """Of each ``BLOCK`` of float32, as many float32 each: its largest, as `block_maxima` has it, and two sums.
+    """Write three float32 for each block: its maximum, as in `block_maxima`, and the sums of e**d and of d * e**d.
 
-    With d = (x - largest) * factor they are those of e**d and of d * e**d; NaN makes them NaN.
+    Here d = (x - maximum) * factor. NaN makes the sums NaN.
     """
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (values, blocks, factor, maxima, totals, weighted) = Vectors(builder), args
-        factors, lowest = v.splat(factor), v.all(-87.0)
-        least = ir.Constant(F32, float(np.finfo(np.float32).min))  # else a block of minus infinity would have no sums
+        factors, lowest = v.splat(factor), v.constant(-87.0)
+        least = ir.Constant(F32, float(np.finfo(np.float32).min))  # otherwise the sums of a block of -inf would be NaN
         with cgutils.for_range(builder, blocks, intp=I64) as loop:
-            start, place = v.at(values, v.times(loop.index, 4 * BLOCK)), v.times(loop.index, 4)
-            vectors = [v.load(v.at(start, 4 * offset)) for offset in range(0, BLOCK, LANES)]
-            top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, reduce(v.largest, vectors))
-            v.store(top, v.at(maxima, place))
+            start, offset = v.at(values, v.times(loop.index, 4 * BLOCK)), v.times(loop.index, 4)
+            vectors = [v.load(v.at(start, 4 * lane)) for lane in range(0, BLOCK, LANES)]
+            top = v.call(f"llvm.vector.reduce.fmax.v{LANES}f32", F32, reduce(v.maximum, vectors))
+            v.store(top, v.at(maxima, offset))
             tops = v.splat(v.call("llvm.maxnum.f32", F32, top, least))
-            total, total_weighted = v.all(0.0), v.all(0.0)
+            total, total_weighted = v.constant(0.0), v.constant(0.0)
             for vector in vectors:
                 d = builder.fmul(builder.fsub(vector, tops), factors)
                 d = builder.select(builder.fcmp_ordered("<", d, lowest), lowest, d)
                 e = v.exp(d)
                 total, total_weighted = builder.fadd(total, e), v.fma(e, d, total_weighted)
             for one, out in zip(v.sums([total, total_weighted]), (totals, weighted), strict=True):
-                v.store(one, v.at(out, place))
+                v.store(one, v.at(out, offset))
         return context.get_dummy_value()
 
     i, f = types.int64, types.float32
@@ -149,12 +149,12 @@ def block_sums(_typing: Any, values: Any, blocks: Any, factor: Any, maxima: Any,
 
 @intrinsic
 def count_above(_typing: Any, values: Any, count: Any, limit: Any) -> Any:
-    """How many numbers of ``count`` vectors are greater than a limit."""
+    """Return how many numbers are greater than ``limit``."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         v, (values, count, limit) = Vectors(builder), args
         limits = v.splat(limit)
-        total = cgutils.alloca_once_value(builder, v.all(0, VI))
+        total = cgutils.alloca_once_value(builder, v.constant(0, VI))
         with cgutils.for_range(builder, count, intp=I64) as loop:
             x = v.load(v.at(values, v.times(loop.index, 4 * LANES)))
             one = builder.zext(builder.fcmp_ordered(">", x, limits), VI)

@@ -1,4 +1,4 @@
-"""What is asked of a row of logits, in a few passes over it: its largest numbers, and the sums of its distribution."""
+"""Reductions of a row of logits: its largest values, and the sums that its softmax and entropy need."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from workbench.engine.kernels.row_intrinsics import BLOCK, block_maxima, block_s
 from workbench.engine.kernels.simd import LANES
 
 SUMMARIZED = 32
-"""How many of a row's largest logits its summary holds."""
+"""Number of a row's largest logits in its summary."""
 
 
 class Sums(NamedTuple):
-    """The distribution of a row of logits, at a temperature."""
+    """Statistics of the softmax of a row of logits, at a temperature."""
 
     top: float
     """The largest logit."""
     log_total: float
     """The logarithm of the sum of e**((logit - top) / temperature) over all logits."""
     entropy: float
-    """In nats."""
+    """Entropy in nats."""
     asked: float
-    """The logit that was asked about."""
+    """The logit of the requested token."""
     above: int
-    """How many logits are greater."""
+    """Number of logits greater than it."""
 
 
 class LogitsSummary(NamedTuple):
-    """What the step that computed a row of logits found out about it, while it lay in the processor's cache."""
+    """Statistics of a row of logits that the step computed while the row was in the CPU's cache."""
 
     top: float
     log_total: float
     """As in `Sums`, at temperature 1."""
     entropy: float
     values: list[float]
-    """The largest logits and, next, their places, as `top_k_values` has them."""
+    """The largest logits, as in `top_k_values`; ``places`` are their indices."""
     places: list[int]
 
     def sums(self, token_id: int) -> Sums | None:
-        """What `softmax_stats` would find out; None where the token is not among the largest."""
+        """Return what `softmax_stats` would return, or None if the token is not among the largest."""
         if token_id not in self.places:
             return None
         asked = self.values[self.places.index(token_id)]
@@ -53,10 +53,10 @@ class LogitsSummary(NamedTuple):
 
 
 class LogitsSummaries(NamedTuple):
-    """Where a step writes the outlines of its rows."""
+    """Arrays to which a step writes the summaries of its rows."""
 
     blocks: Any
-    """float32 (rows, 3, blocks of the vocabulary), see `block_sums`."""
+    """float32 (rows, 3, blocks of the vocabulary): the results of `block_sums`."""
     sums: Any
     """float64 (rows, 3): top, logarithm of the total, entropy."""
     values: Any
@@ -81,9 +81,9 @@ class LogitsSummaries(NamedTuple):
 
 
 def top_k_values(row: Tensor, count: int) -> tuple[Any, Any]:
-    """The ``count`` largest numbers of a contiguous float32 row and their places, equals in the order of places.
+    """Return the ``count`` largest values of a contiguous float32 row and their indices; ties in order of index.
 
-    NaN is passed over; where too few numbers are left, NaN stands at the end.
+    NaN is ignored; if too few values are left, the result is padded with NaN.
     """
     _check(row)
     values, places = np.empty(count, np.float32), np.empty(count, np.int64)
@@ -92,7 +92,7 @@ def top_k_values(row: Tensor, count: int) -> tuple[Any, Any]:
 
 
 def softmax_stats(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Sums:
-    """Sums over a contiguous float32 row; NaN in it makes them NaN."""
+    """Return the softmax statistics of a contiguous float32 row; NaN if the row has NaN."""
     _check(row)
     if not 0 <= token_id < len(row):
         raise IndexError(f"token_id must be from 0 to {len(row) - 1}; got {token_id}")
@@ -100,9 +100,9 @@ def softmax_stats(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> S
 
 
 def masked(row: Tensor, allowed: Tensor, *, inverted: bool = False) -> Tensor:
-    """A copy of a contiguous float32 row with minus infinity where a bool of the same shape is False; True, inverted.
+    """Return a copy of a contiguous float32 row with -inf where ``allowed`` is False; if inverted, where it is True.
 
-    torch would share the row out among threads, whose wake-ups take longer than the work.
+    torch would use several threads, and waking them takes longer than the work.
     """
     _check(row)
     out = torch.empty_like(row)
@@ -112,7 +112,7 @@ def masked(row: Tensor, allowed: Tensor, *, inverted: bool = False) -> Tensor:
 
 @compiled
 def _block_maxima(address, size):
-    """The largest number of each whole block, and last of what is left over."""
+    """Return the maximum of each whole block, and last that of the rest of the row."""
     blocks = size // BLOCK
     maxima = np.empty(blocks + 1, np.float32)
     block_maxima(address, blocks, maxima.ctypes.data)
@@ -124,7 +124,7 @@ def _block_maxima(address, size):
 
 @compiled
 def _candidates(address, size, maxima, limit):
-    """Numbers from a limit up, and their places."""
+    """Return the values that are at least ``limit``, and their indices."""
     most = BLOCK * (maxima >= limit).sum()
     values, places, found = np.empty(most, np.float32), np.empty(most, np.int64), 0
     for block in range(len(maxima)):
@@ -140,7 +140,7 @@ def _candidates(address, size, maxima, limit):
 
 @compiled
 def _block_sums(address, size, factor):
-    """`block_sums` of a row, float32 (3, blocks); what is left over is a block that minus infinity fills."""
+    """Return `block_sums` of a row, float32 (3, blocks); the last block is padded with -inf."""
     whole, rest = size // BLOCK, size % BLOCK
     found, last = np.empty((3, whole + (rest > 0)), np.float32), np.full(BLOCK, -np.inf, np.float32)
     first, step = found.ctypes.data, found.strides[0]
@@ -155,7 +155,7 @@ def _block_sums(address, size, factor):
 
 @compiled
 def sums_of_blocks(blocks, factor):
-    """Largest logit, logarithm of the total, entropy; in float64, in the order of the blocks."""
+    """Return the largest logit, the logarithm of the total, and the entropy; summed in float64, block by block."""
     top, total, weighted = float(blocks[0].max()), 0.0, 0.0
     for index in range(blocks.shape[1]):
         d = (float(blocks[0, index]) - top) * factor
@@ -169,21 +169,21 @@ def sums_of_blocks(blocks, factor):
 
 @compiled
 def find_largest(address, size, maxima, values, places):
-    """The largest numbers of a row, as many as there is room for, given the largest of each of its blocks."""
+    """Write the ``len(values)`` largest values of a row and their indices, given the maximum of each block."""
     limit, last = np.float32(-np.inf), len(maxima) - len(values)
     if len(values) == 1:
         limit = maxima.max()
-    elif last >= 0:  # each maximum is a number of the row, so there are enough numbers from this one up
+    elif last >= 0:  # each maximum is a value of the row, so enough values reach this limit
         limit = np.partition(maxima, last)[last]
     found, at = _candidates(address, size, maxima, limit)
-    order = np.argsort(-found, kind="mergesort")  # which keeps equals in the order of places
-    values[len(found) :], places[len(found) :] = np.nan, 0  # NaN is among the numbers and was passed over
+    order = np.argsort(-found, kind="mergesort")  # a stable sort
+    values[len(found) :], places[len(found) :] = np.nan, 0  # the row has NaN, which was ignored
     for rank in range(min(len(values), len(found))):
         values[rank], places[rank] = found[order[rank]], at[order[rank]]
 
 
 def _check(row: Tensor) -> None:
-    """What is read by its address has to be what is expected there."""
+    """Raise unless the row is contiguous float32 on the CPU: the kernels read raw pointers."""
     if row.dtype != torch.float32 or row.dim() != 1 or not row.is_contiguous() or row.device.type != "cpu":
         raise ValueError(
             f"row must be contiguous, 1-D, float32 and on the CPU; got {row.dtype} of shape {tuple(row.shape)}"

@@ -1,14 +1,15 @@
-"""The memory of a decode step: where weights, sequences and what holds nothing between two steps are."""
+"""The memory of a decode step: addresses of weights and sequences, and scratch buffers."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from workbench.engine.kernels import compiled
+from workbench.engine.kernels.memory_access import address
 
 
 class Shape(NamedTuple):
-    """The numbers of an architecture."""
+    """Sizes of a model."""
 
     layers: int
     hidden: int
@@ -21,35 +22,35 @@ class Shape(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Where a model's weights are; the arrays hold addresses, see `Matrix.place`."""
+    """Addresses of a model's weights; the last dimension of 5 is a `Matrix.descriptor`."""
 
     linears: Any
-    """int64 (layers, 4, 5): qkv, output, gate and up, down; each form, data, scale, groups, bias or 0."""
+    """int64 (layers, 4, 5): qkv, output, gate and up, down."""
     norms: Any
-    """int64 (layers + 1, 3): before attention, before the MLP, of queries and keys or 0; last, before the head."""
+    """int64 (layers + 1, 3): before attention, before the MLP, of queries and keys or 0; the last before the head."""
     embedding: Any
-    """int64 (5,): the matrix whose rows are tokens."""
+    """int64 (5,): the matrix with one row per token."""
     head: Any
     """int64 (5,): the output matrix."""
 
 
 class SequenceViews(NamedTuple):
-    """The sequences of a step: keys and values in memory, and where the new token stands."""
+    """The sequences of a step: their keys and values, and the positions of the new tokens."""
 
-    form: int
+    kv_format: int
     """`FLOAT32` or `BF16`."""
     addresses: Any
-    """int64 (rows,): (layers, 2, kv_heads, capacity, padded head_dim)."""
+    """int64 (rows,): of memory of shape (layers, 2, kv_heads, capacity, padded head_dim)."""
     capacities: Any
     positions: Any
-    together: bool
-    """Whether the rows are tokens of one sequence, in order."""
+    is_one_sequence: bool
+    """Whether the rows are consecutive tokens of one sequence."""
     in_tiles: bool
-    """Whether products may be taken in tiles, and so in bf16; never of rows that must come out as they would alone."""
+    """Whether tiles are used, which multiply in bf16; a row's results then depend on the batch."""
 
 
 class Scratch(NamedTuple):
-    """Memory of a step that holds nothing between two; all float32, widths padded to `GROUP`."""
+    """Buffers of a step, without contents between steps; all float32, with widths padded to `GROUP`."""
 
     hidden: Any
     """(rows, hidden)"""
@@ -66,25 +67,20 @@ class Scratch(NamedTuple):
     update: Any
     """(rows, hidden)"""
     heads: Any
-    """(threads, 2, query heads at once, head_dim): queries, and what they attend to."""
+    """(threads, 2, query heads together, head_dim): queries, then attention outputs."""
     scores: Any
-    """(threads, query heads at once, longest sequence)"""
-    unpacked: Any
+    """(threads, query heads together, longest sequence)"""
+    dequantized: Any
     """(threads, ROWS * longest row)"""
     tiles: Any
-    """uint8 (threads, bytes): `SHAPES`, then vectors and widened weights as they go into tiles; empty without tiles."""
+    """uint8 (threads, bytes): `TILE_CONFIG`, then packed vectors and weights in bf16; only the first without tiles."""
     barrier: Any
     """int64 (16,), zeros."""
 
 
 @compiled
-def address(array):
-    return array.ctypes.data
-
-
-@compiled
 def tile_memory(past, scratch, thread):
-    """Where this thread has memory for tiles; 0 where none are used."""
+    """Return the address of this thread's memory for tiles, or 0 if none are used."""
     if not past.in_tiles:
         return 0
     return address(scratch.tiles) + thread * scratch.tiles.strides[0] + 64

@@ -1,4 +1,4 @@
-"""How the threads of a team share a step and meet: each takes its part of the rows, and waits at barriers."""
+"""Work partition and barrier of the threads that run a step together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from workbench.engine.kernels.memory_access import atomic_add, atomic_load, atom
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 _SPINS = 4000
-"""How often a thread looks for the others before it lets another program have the processor."""
+"""Polls of the barrier before a thread yields the CPU."""
 
 
 @compiled
 def barrier_wait(barrier, threads):
-    """Wait until every thread of the team is here. ``barrier`` is the address of two zeros, 64 bytes apart."""
+    """Wait for all threads of the team. ``barrier`` is the address of two zeros, 64 bytes apart."""
     if threads == 1:
         return
     turn = atomic_load(barrier + 64)
@@ -32,6 +32,6 @@ def barrier_wait(barrier, threads):
 
 @compiled
 def partition(total, unit, thread, threads):
-    """This thread's part of ``total`` rows, in whole units but for the last."""
+    """Return the first row and the end of this thread's part of ``total`` rows, in whole units except at the end."""
     units = (total + unit - 1) // unit
     return min(units * thread // threads * unit, total), min(units * (thread + 1) // threads * unit, total)

@@ -11,18 +11,18 @@ _Job = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 class Team:
-    """Runs a function on several threads at once, the caller's among them.
+    """A group of threads, the caller's among them, that run a function together.
 
-    The function is called with the number of its thread and how many there are as last arguments, must let the
-    interpreter go, and must end at a barrier: `run` returns when the caller's own part does. One caller at a time.
+    The function gets its thread's index and the number of threads as last arguments. It must release the GIL and end
+    with a barrier, because `run` returns when the caller's own part does. Only one thread may call `run` at a time.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._jobs: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(1, threads)]
-        for number, jobs in enumerate(self._jobs, start=1):
-            name = f"compute-{number}"
-            threading.Thread(target=_work, args=(jobs, number, threads), name=name, daemon=True).start()
+        for index, jobs in enumerate(self._jobs, start=1):
+            name = f"compute-{index}"
+            threading.Thread(target=_work, args=(jobs, index, threads), name=name, daemon=True).start()
 
     def run(self, function: Callable[..., object], *args: Any) -> None:
         for jobs in self._jobs:
@@ -34,8 +34,8 @@ class Team:
             jobs.put(None)
 
 
-def _work(jobs: SimpleQueue[_Job | None], number: int, threads: int) -> None:
+def _work(jobs: SimpleQueue[_Job | None], index: int, threads: int) -> None:
     while (job := jobs.get()) is not None:
         function, args = job
-        function(*args, number, threads)
-        del job, function, args  # they hold a model, which must be free to go while the thread waits
+        function(*args, index, threads)
+        del job, function, args  # they reference a model, which must be collectable while the thread waits

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from workbench.engine.decoders import Decoded
-from workbench.engine.faults import told
 from workbench.engine.generation import Choice, Generation
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
-from workbench.engine.reading import FORCED_CHUNK, Reader
+from workbench.engine.prefill import FORCED_CHUNK, Reader
+from workbench.engine.step_errors import told
 from workbench.errors import ClosedError
 from workbench.machine import give_back_memory, thread_count
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.requests import Failed, Finished, Paused, PromptProgress, Resumed, Started, Step
 from workbench.engine.sampling import Mask, Sampler
-from workbench.engine.wrapping_up import WrapUp
+from workbench.engine.token_budget import WrapUp
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.stopping import StopMatcher
 

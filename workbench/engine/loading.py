@@ -32,11 +32,11 @@ from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
-from workbench.engine.kept_proofs import kept_or_made
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
+from workbench.engine.proof_cache import kept_or_made
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError

@@ -22,7 +22,7 @@ from tests.fakes.models import EOS, PROMPT, VOCAB, FakeDecoder, Gate, fake_model
 from tests.grammars import REGEXES, SCHEMAS, Schema
 from workbench.engine.constraints import Constraint, Grammar, Grammars, JsonSchemaGrammar, LarkGrammar, RegexGrammar
 from workbench.engine.loading import LoadedModel
-from workbench.engine.reading import FORCED_CHUNK
+from workbench.engine.prefill import FORCED_CHUNK
 from workbench.engine.requests import Finished, GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine

@@ -13,7 +13,7 @@ from tests.fakes.listening import Heard, generate, submit
 from tests.fakes.models import FakeCache, FakeDecoder, Gate
 from workbench.engine.kv_cache import SHORTEST_REUSE, PrefixCache, common_prefix
 from workbench.engine.loading import LoadedModel
-from workbench.engine.reading import PREFILL_CHUNK
+from workbench.engine.prefill import PREFILL_CHUNK
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 

@@ -16,9 +16,9 @@ from tests.fakes.listening import generate
 from tests.tiny_models import FAMILIES, bpe_tokenizer, llama_like, save_config, save_model
 from workbench.engine import loading
 from workbench.engine.decoders import Decoded, GeneralCache, GeneralDecoder, Ways
-from workbench.engine.kept_proofs import kept
 from workbench.engine.loading import load
 from workbench.engine.proof import prove
+from workbench.engine.proof_cache import kept
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import UnprovenModelError

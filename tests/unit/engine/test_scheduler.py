@@ -23,7 +23,7 @@ from workbench.engine import decode_loop, scheduler
 from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.kv_cache import PrefixCache
 from workbench.engine.loading import LoadedModel
-from workbench.engine.reading import PREFILL_CHUNK
+from workbench.engine.prefill import PREFILL_CHUNK
 from workbench.engine.requests import Event, Failed, Finished, GenerationRequest, PromptProgress, Started, Step
 from workbench.engine.sampling import Sampler, Sampling
 from workbench.engine.scheduler import Engine

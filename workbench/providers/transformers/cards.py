@@ -10,12 +10,12 @@ from typing import Any
 
 from workbench import catalog
 from workbench.engine.embeddings import check_sentence_model, is_sentence_model, text_limit
-from workbench.engine.kept_proofs import kept
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
 from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
+from workbench.engine.proof_cache import kept
 from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError

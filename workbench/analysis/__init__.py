@@ -1,1 +1,1 @@
-"""Measures of runs, made from their records alone: comparisons, distributions, and tool calls token by token."""
+"""Analyses of runs from their records: comparisons, distributions, and tool calls token by token."""

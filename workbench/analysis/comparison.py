@@ -1,13 +1,12 @@
-"""Two or more runs on one prompt side by side: where they part, and how far their distributions lie apart until then.
+"""Comparison of runs on one prompt: where they diverge, and the KL divergence of their distributions until then.
 
-The first run is the reference. As long as another one has had the same tokens, the two models read the same text, so
-their whole distributions can be compared: ``kl_nats`` is the Kullback-Leibler divergence of the other's from the
-reference's, KL(reference || other), at each position up to the first difference and at that one too. Where the prompts
-or the tokenizers differ there is no such number, and ``why`` says so; texts of different tokenizers part where their
-characters do.
+The first run is the reference. As long as another run has the same tokens, both models have the same context, so their
+whole distributions can be compared: ``kl_nats`` is the Kullback-Leibler divergence KL(reference || other) at each
+position up to and including the first difference. It is undefined if the prompts or the tokenizers differ, and ``why``
+says so; with different tokenizers, the first difference is that of the characters.
 
-Only recent logits are kept, so a comparison of long runs is read while they go on: call ``read()`` now and then, as the
-widget does.
+Only recent logits are kept, so long runs must be compared while they run: call ``read()`` now and then, as the widget
+does.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _COLUMNS = ("run", "model", "position", "token_id", "text", "logprob", "probabil
 
 
 class Compared(Protocol):
-    """The part of a run that a comparison reads."""
+    """Interface of a run that can be compared."""
 
     @property
     def id(self) -> str: ...
@@ -59,7 +58,7 @@ class Compared(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Position at which two runs differ first."""
+    """Position of the first difference of two runs."""
 
     position: int
     """Position of the reference's first token that differs; its number of tokens if it ended there."""
@@ -82,8 +81,8 @@ class Pair:
         self.by_text = False
         """Whether characters were compared, because the two models have different tokenizers."""
         self._vocabulary = _Vocabulary()
-        self._learned = (0, 0)
-        self._read = 0
+        self._checked = (0, 0)
+        self._same = 0
 
     @property
     def mean_kl_nats(self) -> float | None:
@@ -92,55 +91,55 @@ class Pair:
         return float(np.mean(known)) if known else None
 
     def read(self, until_s: float = math.inf) -> None:
-        """Compare the tokens so far, then their distributions until the time is up.
+        """Compare the tokens so far, then their distributions until ``until_s``.
 
         Args:
             until_s: when to stop, on the monotonic clock. A model's thread returns one distribution per step, which may
-                be slower than the tokens; the rest is read the next time.
+                take longer than the tokens; the next call reads the rest.
         """
-        # Whether they have ended is read first: what is read after it is at least as new.
+        # Read whether the runs have ended before their tokens, so that no token of an ended run is missing.
         ended = self.reference.done, self.other.done
         one, other = list(self.reference.tokens), list(self.other.tokens)
         if not self.by_text:
-            self._learn([*one[self._learned[0] :], *other[self._learned[1] :]])
-            self._learned = len(one), len(other)
+            self._check_tokenizers([*one[self._checked[0] :], *other[self._checked[1] :]])
+            self._checked = len(one), len(other)
         if not self.by_text and self.divergence is None:
-            self._read_tokens(one, other, ended)
+            self._compare_tokens(one, other, ended)
         self._measure(min(len(one), len(other)), until_s)
         if self.by_text:
             self.kl_nats.clear()
-            self._read_characters(one, other, ended)
+            self._compare_characters(one, other, ended)
 
-    def _learn(self, tokens: list[TokenRecord]) -> None:
-        """What the tokens tell of the two tokenizers; those after a difference too."""
+    def _check_tokenizers(self, tokens: list[TokenRecord]) -> None:
+        """Compare by text if the tokens show that the tokenizers differ."""
         if self.reference.model == self.other.model:
             return
-        words: str | None = "it is unknown whether their tokenizers are the same"
+        reason: str | None = "it is unknown whether their tokenizers are the same"
         if all(token.token_id >= 0 for token in tokens):
-            words = self._vocabulary.contradiction(tokens)
-        if words:
-            self.by_text, self.why = True, words
+            reason = self._vocabulary.contradiction(tokens)
+        if reason:
+            self.by_text, self.why = True, reason
 
-    def _read_tokens(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
-        for position in range(self._read, min(len(one), len(other))):
+    def _compare_tokens(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
+        for position in range(self._same, min(len(one), len(other))):
             if identities(one[position : position + 1]) != identities(other[position : position + 1]):
                 self.divergence = Divergence(position, position)
                 return
-            self._read = position + 1
+            self._same = position + 1
         if _has_stopped_short(len(one), len(other), ended):
-            self.divergence = Divergence(self._read, self._read)
+            self.divergence = Divergence(self._same, self._same)
 
-    def _read_characters(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
-        """Anew each time: a character may be complete only now, and this is quickly done."""
+    def _compare_characters(self, one: list[TokenRecord], other: list[TokenRecord], ended: tuple[bool, bool]) -> None:
+        """Compare all characters each time, because the last one may have been incomplete before."""
         a, b = _bytes(one, self.reference.text), _bytes(other, self.other.text)
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
-        parted = same < min(len(a), len(b)) or _has_stopped_short(len(a), len(b), ended)
-        first = len(a[:same].decode(errors="ignore").encode())  # a character of which half is the same is another one
-        self.divergence = Divergence(_token_at(one, a, first), _token_at(other, b, first)) if parted else None
+        differs = same < min(len(a), len(b)) or _has_stopped_short(len(a), len(b), ended)
+        first = len(a[:same].decode(errors="ignore").encode())  # a character that is the same only in part is different
+        self.divergence = Divergence(_token_at(one, a, first), _token_at(other, b, first)) if differs else None
 
     def _measure(self, count: int, until_s: float) -> None:
-        """Compare distributions up to the first difference, and at that one too, among the first `count` positions."""
-        self.why = self.why or _prompts_apart(self.reference, self.other)
+        """Compare distributions of the first ``count`` positions, up to and including the first difference."""
+        self.why = self.why or _prompt_difference(self.reference, self.other)
         if self.divergence is not None:
             count = min(count, self.divergence.position + 1)
         while len(self.kl_nats) < count and self.why is None and time.monotonic() < until_s:
@@ -261,14 +260,14 @@ class Comparison:
 
 
 class _Vocabulary:
-    """What two models have shown of their tokens: an id has one spelling, and a spelling one id, in one tokenizer."""
+    """Tokens of two models; in one tokenizer, an id has one spelling, and a spelling one id."""
 
     def __init__(self) -> None:
         self._spelling: dict[int, bytes] = {}
         self._id: dict[bytes, int] = {}
 
     def contradiction(self, tokens: Sequence[TokenRecord]) -> str | None:
-        """What cannot be so in one tokenizer, in words; alternatives tell as much as what was sampled."""
+        """Return a contradiction to a common tokenizer among tokens and alternatives as text, or None."""
         seen: list[TokenRecord | Alternative] = [*tokens, *chain.from_iterable(token.alternatives for token in tokens)]
         for one in seen:
             if self._spelling.setdefault(one.token_id, one.bytes) != one.bytes:
@@ -282,7 +281,7 @@ class _Vocabulary:
         return self._spelling[one.token_id].decode(errors="replace")
 
 
-def _prompts_apart(one: Compared, other: Compared) -> str | None:
+def _prompt_difference(one: Compared, other: Compared) -> str | None:
     if one.prompt != other.prompt:
         return "their prompts differ"
     counts = one.usage.prompt_tokens, other.usage.prompt_tokens
@@ -292,18 +291,18 @@ def _prompts_apart(one: Compared, other: Compared) -> str | None:
 
 
 def _has_stopped_short(one: int, other: int, ended: tuple[bool, bool]) -> bool:
-    """Whether one has ended where the other goes on."""
+    """Whether one run has ended where the other continues."""
     return (ended[0] and one < other) or (ended[1] and other < one)
 
 
 def _bytes(tokens: Sequence[TokenRecord], text: str) -> bytes:
     joined = b"".join(token.bytes for token in tokens if not token.is_special)
-    # SentencePiece models begin their first token with a space that is no part of the text.
+    # The first token of SentencePiece models begins with a space that is not part of the text.
     return joined[1:] if joined.startswith(b" ") and not text.startswith(" ") else joined
 
 
 def _token_at(tokens: Sequence[TokenRecord], joined: bytes, offset: int) -> int:
-    """Position of the token that holds a byte of the text; the number of tokens where the text ends before it."""
+    """Return the position of the token with the byte at ``offset``; the number of tokens if the text is shorter."""
     end = len(joined) - sum(len(token.bytes) for token in tokens if not token.is_special)  # minus a dropped space
     for token in tokens:
         end += 0 if token.is_special else len(token.bytes)

@@ -1,4 +1,4 @@
-"""What is known of the distribution at one position of a run, and how it looks as text."""
+"""The distribution at one position of a run, as candidates and as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONTEXT_CHARACTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One token that could have stood there."""
+    """A candidate token at a position."""
 
     token_id: int
     text: str
@@ -40,10 +40,10 @@ class Position:
     """One generated position of a run or of a score.
 
     Args:
-        source: has ``tokens`` and, where the whole distribution may be known, ``distribution(position)``.
+        source: object with ``tokens`` and optionally ``distribution(position)``, which returns the whole distribution.
 
     Raises:
-        InvalidRequestError: there is no such position.
+        InvalidRequestError: ``position`` is not the index of a generated token.
     """
 
     def __init__(self, source: Any, position: int, field: str = "position") -> None:
@@ -59,10 +59,10 @@ class Position:
         self._whole: list[Candidate] | None = None
 
     def find(self, token: str | int, field: str = "token") -> Candidate:
-        """The candidate of that id or text, the most probable one of several with that text.
+        """Return the candidate with an id or a text, the most probable one of several.
 
         Raises:
-            InvalidRequestError: it is not among those that are known.
+            InvalidRequestError: it is not among the known candidates.
         """
         if isinstance(token, bool) or not isinstance(token, str | int):
             raise InvalidRequestError(field, token, "the text or the id of one token")
@@ -73,7 +73,7 @@ class Position:
         return found
 
     def table(self, marked: Sequence[object] = (), top: int = 8) -> str:
-        """The most probable candidates as bars, and those of the ``marked`` ids wherever they stand."""
+        """Return the most probable candidates as bars, and those with ``marked`` ids at any rank."""
         everyone = self._all()
         shown = [*everyone[:top], *(one for one in everyone[top:] if one.token_id in marked)]
         lines = [_line(one, self.sampled.token_id) for one in shown]
@@ -83,17 +83,17 @@ class Position:
         return "\n".join([f"  {where}:", *lines, f"  {min(top, len(everyone))} tokens cover {covered:.4f}"])
 
     def _all(self) -> list[Candidate]:
-        """The whole distribution where it is kept, else what was recorded; best first."""
+        """Return the whole distribution if it is kept, or else the recorded candidates, the most probable first."""
         if self._whole is None:
             self._whole = self._distribution() or self._recorded
         return self._whole
 
     def _distribution(self) -> list[Candidate] | None:
-        look = getattr(self._source, "distribution", None)
-        if look is None:
+        distribution = getattr(self._source, "distribution", None)
+        if distribution is None:
             return None
         try:
-            frame = look(self.index)
+            frame = distribution(self.index)
         except (InvalidRequestError, UnsupportedFieldError, ClosedError):
             return None
         columns = (frame[name].tolist() for name in ("token_id", "text", "logprob", "rank"))
@@ -110,21 +110,21 @@ class Position:
 
 
 def kl_nats(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
-    """KL(one || other) of two distributions, given as natural log probabilities, shape (vocab,)."""
+    """Return KL(one || other) in nats, of natural log probabilities, shape (vocab,)."""
     p, q = one.astype(np.float64), other.astype(np.float64)
     possible = p > -np.inf
     terms = np.exp(p[possible]) * (p[possible] - q[possible])
-    return max(0.0, float(terms.sum()))  # rounding may leave a sum of almost nothing below 0
+    return max(0.0, float(terms.sum()))  # rounding may make a tiny sum negative
 
 
 def identities(tokens: Sequence[Any]) -> list[int | str]:
-    """The ids of tokens, or the text of one whose id a remote server does not tell."""
+    """Return the ids of tokens, or the text of a token whose id a remote server does not report."""
     return [token.token_id if token.token_id >= 0 else token.text for token in tokens]
 
 
 def first_difference(one: Sequence[object], other: Sequence[object]) -> int | None:
-    """The first position at which two sequences differ, be it that one has ended; None where none does."""
-    return next((at for at, (a, b) in enumerate(zip_longest(one, other)) if a != b), None)
+    """Return the first index at which two sequences differ, or one has ended; None if they are equal."""
+    return next((index for index, (a, b) in enumerate(zip_longest(one, other)) if a != b), None)
 
 
 def _candidate(token: TokenRecord | Alternative) -> Candidate:

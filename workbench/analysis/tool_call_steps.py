@@ -1,7 +1,7 @@
-"""Tool calls token by token: where one may begin, how far its reading has come, and what a schema forbade.
+"""Tool calls token by token: the probability that one begins, its parse state, and what a schema does not allow.
 
 A call begins with a fixed text, such as ``<tool_call>`` or ``{``. The probability that it begins at a position is that
-of all tokens that the text may begin with there, white space before it left aside. For JSON that is any object.
+of all tokens with which the text may begin, without leading white space. For JSON that is any object.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def call_steps(
     openers: Openers,
     inspector: Inspector | None,
 ) -> list[CallStep]:
-    """One step for each token.
+    """Return one step for each token.
 
     Args:
         parts: plain text and calls of the answer, in order.
-        openers: what a call begins with; kept from look to look by whoever looks again as the run goes on.
-        inspector: of the run; without one there are bounds alone.
+        openers: tokens with which a call begins; pass the same object again while the run continues.
+        inspector: of the run; without one, probabilities are lower bounds.
     """
     steps, inside = [], False
     for token, state in zip(tokens, parse_states(tokens, parts), strict=True):
@@ -58,36 +58,36 @@ def call_steps(
 
 
 def parse_states(tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttempt]) -> list[str]:
-    """The parse state of each token, by where the parts lie in the text that the tokens make up.
+    """Return the parse state of each token, from the offsets of the parts in the text of the tokens.
 
-    What stands between two parts, such as a closing tag, belongs to neither: it is text.
+    Text between two parts, such as a closing tag, has the state ``text``.
     """
-    pieces = decoded(tokens)
-    ends = list(accumulate(map(len, pieces)))
+    texts = decoded(tokens)
+    ends = list(accumulate(map(len, texts)))
     states = [TEXT] * len(tokens)
-    for part, start, stop in located("".join(pieces), parts):
+    for part, start, stop in located("".join(texts), parts):
         if isinstance(part, CallAttempt):
             _mark(states, ends, start, stop, part.status)
     return states
 
 
 def decoded(tokens: Sequence[TokenRecord]) -> list[str]:
-    """The characters that each token completes; control tokens as they are called, for a tag may be one."""
+    """Return the characters that each token completes, and the names of control tokens, which may be tags."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return [token.text if token.is_special else decoder.decode(token.bytes) for token in tokens]
 
 
 def located(text: str, parts: Sequence[str | CallAttempt]) -> Iterator[tuple[str | CallAttempt, int, int]]:
-    """Where each part of an answer lies in the text of its tokens; what is not found there is left out.
+    """Yield each part of an answer with its start and end in the text of the tokens; parts not found are left out.
 
     Args:
-        text: of all tokens, also of those that belong to no part, such as a closing tag.
+        text: of all tokens, including those that belong to no part, such as a closing tag.
     """
     cursor = 0
     joined = _joined(parts)
     for index, part in enumerate(joined):
         raw = part if isinstance(part, str) else part.text
-        # After a call a short text may be found in the closing tag too; the last one is what the tokens end with.
+        # A short text after a call may also occur in the closing tag, so the last one is searched from the end.
         is_last_text = index > 0 and index == len(joined) - 1 and isinstance(part, str)
         start = text.rfind(raw, cursor) if is_last_text else text.find(raw, cursor)
         if raw and start >= 0:
@@ -96,7 +96,7 @@ def located(text: str, parts: Sequence[str | CallAttempt]) -> Iterator[tuple[str
 
 
 def _joined(parts: Sequence[str | CallAttempt]) -> list[str | CallAttempt]:
-    """The parts, neighbouring texts as one: the longer a text, the surer the place at which it is found."""
+    """Return the parts with adjacent texts joined, because a longer text is found more reliably."""
     joined: list[str | CallAttempt] = []
     for part in parts:
         if joined and isinstance(part, str) and isinstance(before := joined[-1], str):
@@ -107,7 +107,7 @@ def _joined(parts: Sequence[str | CallAttempt]) -> list[str | CallAttempt]:
 
 
 def _mark(states: list[str], ends: Sequence[int], start: int, stop: int, status: str) -> None:
-    """Mark the tokens whose last character lies from ``start`` to before ``stop``, and the one that holds the end."""
+    """Set the states of the tokens that overlap the characters from ``start`` to ``stop``."""
     inside = [i for i, end in enumerate(ends) if start < end and (ends[i - 1] if i else 0) < stop]
     for i in inside:
         states[i] = "in_progress"
@@ -118,10 +118,10 @@ def _mark(states: list[str], ends: Sequence[int], start: int, stop: int, status:
 
 
 class Openers:
-    """The tokens that a call of one run may begin with, and how probable they were where that is known exactly.
+    """Tokens with which a tool call may begin, and their known probabilities.
 
     Raises:
-        InvalidRequestError: there are no tools whose calls are read from the text, and so no ``opening``.
+        InvalidRequestError: ``opening`` is empty, because the run has no tools that are parsed from its text.
     """
 
     def __init__(self, opening: str) -> None:
@@ -132,12 +132,12 @@ class Openers:
         self._opening = opening
         self._token_ids: list[int] | None = None
         self._exact: dict[int, float] = {}
-        """By position; its logits may be gone when somebody looks again."""
+        """Exact probabilities by position; the logits may be gone at the next call."""
 
     def probability(self, token: TokenRecord, inspector: Inspector | None) -> tuple[float, bool]:
-        """Of all of them together at a token's position, and whether that is exact."""
+        """Return their total probability at a token's position, and whether it is exact."""
         if inspector is not None and token.position not in self._exact:
-            with suppress(WorkbenchError):  # no longer kept, or its model was closed
+            with suppress(WorkbenchError):  # the logits are gone, or the model was closed
                 logprobs = inspector.logprobs(token.position)
                 self._exact[token.position] = self._over_vocabulary(logprobs, inspector)
         if token.position in self._exact:

@@ -1,7 +1,6 @@
-"""What runs tell beyond the protocol's wire format: tokens, usage, the facts of a model, and control of a run.
+"""Records beyond the protocol's wire format: tokens, usage, properties of a model, and the control of a run.
 
-Plain dataclasses that every layer above the protocol may read: providers make them, the session keeps them, widgets and
-the command line show them.
+They are plain dataclasses: providers make them, the session stores them, widgets and the command line show them.
 """
 
 from __future__ import annotations

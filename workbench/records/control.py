@@ -1,4 +1,4 @@
-"""What a caller asks of a run beyond the protocol: how its answer begins, where it pauses, and to pause and go on."""
+"""Control of a run beyond the protocol: the beginning of its answer, breakpoints, pause and resume."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Breakpoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerPrefix:
-    """Tokens with which an answer begins, and that are not chosen anew.
+    """Tokens with which an answer begins instead of sampled ones.
 
-    Each of them uses up the random number that chose it, or would have: the rest is drawn as if it had.
+    Each of them uses up one random number, so that the rest is drawn as if they had been sampled.
     """
 
     kept: tuple[TokenRecord, ...] = ()
-    """As another run generated them; they are not computed again."""
+    """Tokens of another run, which are not measured again."""
     given_ids: tuple[int, ...] = ()
-    """What follows them, whatever the model would choose."""
+    """Tokens that follow them instead of sampled ones."""
     prompt_tokens: tuple[TokenRecord, ...] = ()
-    """Records of the prompt, where the other run had them."""
+    """Records of the prompt, if the other run had them."""
     inspector: Inspector | None = None
-    """Looks back at the positions of the kept ones."""
+    """Access to the positions of the kept tokens."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -58,60 +58,57 @@ class AnswerPrefix:
 
 
 class Pausable(Protocol):
-    """Whatever computes a run, as far as pausing it goes; both take effect within a step, from any thread."""
+    """Interface to pause and resume what computes a run; thread-safe, and effective within a step."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 
 
 class Control:
-    """Between a run and what computes it: asks for a pause in one direction, tells of it in the other.
+    """Connection of a run and its provider: forwards pause and resume, and reports pauses and progress.
 
-    Safe from any thread. What is asked before there is anything to ask is remembered.
+    Thread-safe. A pause before the provider attaches takes effect then.
 
     Args:
-        can_pause: whether what computes the run can be paused.
+        can_pause: whether the provider can pause the run.
     """
 
     def __init__(self, *, can_pause: bool = True) -> None:
         self.can_pause = can_pause
         self.on_progress: Callable[[RunProgress | None], None] | None = None
-        """Called with how far the run is, until its first token."""
+        """Called with the progress of the run until its first token."""
         self._lock = threading.Lock()
-        self._is_wanted = False
+        self._pause_requested = False
         self._pausable: Pausable | None = None
         self.listener: Callable[[bool, Breakpoint | None], None] | None = None
-        """Told whether the run is paused now, and at which breakpoint."""
+        """Called with whether the run is paused, and at which breakpoint."""
 
     def pause(self) -> None:
         with self._lock:
-            self._is_wanted = True
+            self._pause_requested = True
             if self._pausable is not None:
                 self._pausable.pause()
 
     def resume(self) -> None:
         with self._lock:
-            self._is_wanted = False
+            self._pause_requested = False
             if self._pausable is not None:
                 self._pausable.resume()
 
-    def attach(self, brake: Pausable) -> None:
-        """Called by a provider when it begins to compute the run."""
+    def attach(self, pausable: Pausable) -> None:
+        """Connect what computes the run; called by a provider when it starts."""
         with self._lock:
-            self._pausable = brake
-            if self._is_wanted:
-                brake.pause()
+            self._pausable = pausable
+            if self._pause_requested:
+                pausable.pause()
 
     def report(self, progress: RunProgress | None) -> None:
-        """Called by a provider when it begins to load the model or to read the prompt, and as that goes on.
-
-        None: the run waits for its turn.
-        """
+        """Report the progress of loading or prefill, or None while the run waits; called by a provider."""
         if self.on_progress is not None:
             self.on_progress(progress)
 
     def tell(self, *, paused: bool, at: Breakpoint | None = None) -> None:
-        """Called by a provider when the run has paused, after all that came before it was delivered, or goes on."""
+        """Report that the run has paused, after all earlier output, or continues; called by a provider."""
         if self.listener is not None:
             self.listener(paused, at)
 

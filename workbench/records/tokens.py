@@ -1,4 +1,4 @@
-"""Facts about runs and models beyond the protocol's wire format: tokens, usage, prompts, scores and model cards.
+"""Records of runs and models beyond the protocol's wire format: tokens, usage, prompts, scores and model cards.
 
 They are plain frozen dataclasses, made by providers and shown by widgets and the command line.
 """
@@ -42,7 +42,7 @@ class TokenRecord:
     """Index among the generated tokens, from 0."""
     token_id: int
     text: str
-    """The token decoded alone; U+FFFD stands for bytes that are not a whole character."""
+    """The token decoded alone; bytes of an incomplete character become U+FFFD."""
     bytes: bytes
     logprob: float
     """Natural log of its probability under the raw softmax; NaN if a remote server does not report it."""
@@ -136,7 +136,7 @@ class PromptToken:
 
     token_id: int
     text: str
-    """The token decoded alone; U+FFFD stands for bytes that are no whole character."""
+    """The token decoded alone; bytes of an incomplete character become U+FFFD."""
     bytes: bytes
     is_control: bool
     """Whether the template or the tokenizer added it; look-alikes in a message are not control tokens."""
@@ -144,7 +144,7 @@ class PromptToken:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Exact prompt that a model gets."""
+    """Exact prompt of a model."""
 
     model: str
     text: str
@@ -155,7 +155,7 @@ class Prompt:
     """SHA-256 of the chat template; None for a completion."""
 
     def __repr__(self) -> str:
-        """Counts, then the text with every control token in double brackets, so that look-alikes stand out."""
+        """Return counts, then the text with control tokens in double brackets, so that look-alikes stand out."""
         control = sum(token.is_control for token in self.tokens)
         facts = [f"{len(self.tokens)} tokens", f"{control} of them control tokens"]
         facts += [f"tools as {self.tool_syntax}"] if self.tool_syntax else []

@@ -1,5 +1,5 @@
-"""How fast and how exact the engine is on this machine, beside other programs that run the same model.
+"""Benchmarks of the engine's speed and exactness on this machine, next to other programs that run the same model.
 
-A contestant wraps one program in one precision and answers a few plain calls; a task turns those calls into figures;
-the rounds of a task go through all contestants in turn, so that what slows the machine for a while slows all of them.
+A contestant wraps one program in one precision; a task measures figures with a contestant's methods. The rounds of a
+task go through all contestants in turn, so that a temporary slowdown of the machine affects all of them.
 """

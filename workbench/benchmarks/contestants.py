@@ -1,4 +1,4 @@
-"""What a program must be able to do to be measured."""
+"""Interfaces of the programs that are measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A generation as its reader saw it, in seconds since it was asked for."""
+    """A generation as its reader received it; times are in seconds since the request."""
 
     token_ids: tuple[int, ...]
     first_s: float
@@ -19,37 +19,37 @@ class Stream:
 
     @property
     def tokens_per_s(self) -> float:
-        """Speed after the first token, so without the reading of the prompt."""
+        """Speed after the first token, without the prefill."""
         return (len(self.token_ids) - 1) / (self.last_s - self.first_s)
 
 
 class Contestant(Protocol):
-    """A causal model in one program and one precision. All generation is greedy and goes on past end tokens."""
+    """A causal model in one program and one precision. Generation is greedy and continues past end tokens."""
 
     name: str
     memory_bytes: int | None
-    """Held by the weights, as the program says; None where it does not."""
+    """Size of the weights according to the program; None if unknown."""
     is_rival: bool
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
-        """Stream so many tokens; whatever the program keeps of earlier prompts may be used."""
+        """Stream ``tokens`` tokens; the program may use its prompt cache."""
 
     def generate_together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-        """Generate so many tokens for each prompt, all at once; seconds until the last one has ended."""
+        """Generate ``tokens`` tokens for each prompt concurrently; return the seconds until the last has ended."""
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
 
 
 @runtime_checkable
 class GivesLogprobs(Protocol):
-    """A contestant that says how probable it finds given tokens."""
+    """A contestant that reports logprobs of given tokens."""
 
     name: str
     is_rival: bool
 
     def forced(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Iterator[Tensor]:
-        """Logprobs (vocab,) at each position of ``token_ids``, each read in a decode step of one token."""
+        """Yield logprobs, shape (vocab,), at each position of ``token_ids``, decoded one token at a time."""
 
 
 class Embedder(Protocol):
@@ -60,10 +60,10 @@ class Embedder(Protocol):
     is_rival: bool
 
     def embed(self, texts: Sequence[str]) -> float:
-        """Compute one vector per text; seconds that this took."""
+        """Compute one vector per text; return the seconds that this took."""
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
 
 
 Entrant = Contestant | Embedder

@@ -1,11 +1,11 @@
-"""How near a contestant's distributions are to the float32 model's, on text that the model itself wrote.
+"""Divergence of the contestants' distributions from the float32 model's, on text that the model itself wrote.
 
 The reference samples answers to a few questions and keeps its distribution at every position. Each contestant then
-reads the same tokens one decode step at a time (teacher forcing). Reported are the mean Kullback-Leibler divergence
-KL(reference || contestant) in nats with its standard error, and how often both find the same token most probable.
+decodes the same tokens one at a time (teacher forcing). The results are the mean Kullback-Leibler divergence
+KL(reference || contestant) in nats with its standard error, and how often both have the same most probable token.
 
-The divergence is over the whole vocabulary. Each distribution is normalised again in float64 first: llama.cpp adds up
-its shares in float32 and ends beside 1 by 1e-4, which would count as divergence.
+The divergence is over the whole vocabulary. Each distribution is first normalized in float64: llama.cpp's sum to 1 only
+within 1e-4, because it adds them up in float32, and that would count as divergence.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import Protocol
 from torch import Tensor
 
 from workbench.benchmarks.contestants import Contestant, GivesLogprobs
-from workbench.benchmarks.interleaving import Absence, Told
+from workbench.benchmarks.interleaving import Absence, Log
 
 _LONGEST_TEXT = 256
-"""Tokens of one answer: the reference's distributions over them are in memory at once."""
+"""Maximum tokens of one answer, whose reference distributions are all in memory."""
 
 
 class Reference(Protocol):
-    """The model in float32 as transformers computes it."""
+    """The float32 model in transformers."""
 
     def sample(self, prompt_ids: Sequence[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
-        """At most so many tokens at temperature 1, the end token included, and logprobs, shape (tokens, vocab)."""
+        """Sample at most ``tokens`` tokens at temperature 1, up to an end token, with logprobs (tokens, vocab)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """One contestant's nearness to the reference."""
+    """Comparison of one contestant with the reference."""
 
     contestant: str
     tokens: int
@@ -50,9 +50,9 @@ class _Tally:
 
 
 def exactness(
-    reference: Reference, contestants: Sequence[Contestant], prompts: Sequence[Sequence[int]], tokens: int, told: Told
+    reference: Reference, contestants: Sequence[Contestant], prompts: Sequence[Sequence[int]], tokens: int, log: Log
 ) -> Iterator[Exactness | Absence]:
-    """Compare contestants over so many tokens of the reference's own text."""
+    """Compare contestants over ``tokens`` tokens of the reference's own text."""
     compared = [contestant for contestant in contestants if isinstance(contestant, GivesLogprobs)]
     for contestant in contestants:
         if contestant not in compared:
@@ -62,10 +62,10 @@ def exactness(
     for seed, prompt_ids in enumerate(itertools.cycle(prompts)):
         if done >= tokens:
             break
-        told(f"exactness, {done} of {tokens} tokens: sampling reference text")
+        log(f"exactness, {done} of {tokens} tokens: sampling reference text")
         token_ids, logprobs = reference.sample(prompt_ids, min(_LONGEST_TEXT, tokens - done), seed)
         for contestant in list(compared):
-            told(f"exactness, {done} of {tokens} tokens: {contestant.name}")
+            log(f"exactness, {done} of {tokens} tokens: {contestant.name}")
             try:
                 _count(tallies[contestant.name], logprobs, contestant.forced(prompt_ids, token_ids))
             except Exception as error:
@@ -80,7 +80,7 @@ def exactness(
 
 
 def divergence(reference: Tensor, found: Tensor) -> float:
-    """KL(reference || found) in nats, of logprobs of shape (vocab,)."""
+    """Return KL(reference || found) in nats, of logprobs of shape (vocab,)."""
     p_log, q_log = (logprobs.double().log_softmax(-1) for logprobs in (reference, found))
     return float((p_log.exp() * (p_log - q_log)).sum())
 

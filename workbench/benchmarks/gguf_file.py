@@ -1,4 +1,4 @@
-"""The GGUF file of an embedded model, for rivals that read that format: the catalog keeps only what it converts."""
+"""The GGUF file of a catalog model, for rivals that read it: the catalog keeps only the converted weights."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from workbench.errors import InvalidRequestError
 
 
 @contextmanager
-def gguf_of(model: str, given: Path | None) -> Iterator[Path]:
-    """The file given, else the catalog model's own: fetched again, verified, and gone afterwards.
+def gguf_of(model: str, path: Path | None) -> Iterator[Path]:
+    """Yield ``path`` if given, or else the catalog model's GGUF file, fetched and verified, and deleted afterwards.
 
     Raises:
-        InvalidRequestError: the given file is none, or the model is not one that comes as GGUF.
+        InvalidRequestError: ``path`` is not a file, or the model has no GGUF file in the catalog.
         DownloadError, ChecksumError: the file could not be fetched.
     """
-    if given is not None:
-        if not given.is_file():
-            raise InvalidRequestError("--gguf", str(given), "an existing GGUF file")
-        yield given
+    if path is not None:
+        if not path.is_file():
+            raise InvalidRequestError("--gguf", str(path), "an existing GGUF file")
+        yield path
         return
     if not is_entry(model) or not (entry := find_entry(model)).is_gguf:
         raise InvalidRequestError(

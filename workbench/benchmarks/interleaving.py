@@ -1,4 +1,4 @@
-"""Rounds that go through all contestants in turn (A B C, A B C, ...), and what is kept of their figures."""
+"""Rounds that go through all contestants in turn (A B C, A B C, ...), and their results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from workbench.benchmarks.contestants import Entrant
 from workbench.benchmarks.prompts import Encode, Prompts
 from workbench.benchmarks.tasks import Sizes, Task
 
-Told = Callable[[str], None]
-"""Hears in a few words what is being done now."""
+Log = Callable[[str], None]
+"""Callback that gets a line about the current activity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Result:
         return statistics.median(self.values)
 
     def times_better(self, other: Result) -> float:
-        """How many times better the median is than another contestant's."""
+        """Return how many times better the median is than another contestant's."""
         return self.median / other.median if self.better == "higher" else other.median / self.median
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A contestant that did not take part in something, and why."""
+    """A contestant that did not take part in a task, and the reason."""
 
     contestant: str
     task: str
@@ -46,30 +46,30 @@ class Absence:
 
 
 def interleaved(
-    task: Task, entrants: Sequence[Entrant], encode: Encode, sizes: Sizes, rounds: int, told: Told
+    task: Task, entrants: Sequence[Entrant], encode: Encode, sizes: Sizes, rounds: int, log: Log
 ) -> Iterator[Result | Absence]:
-    """Measure a task in so many rounds after one that is not counted; results metric by metric.
+    """Measure a task in ``rounds`` rounds after a warm-up; yield results metric by metric.
 
-    A rival that raises is left out from there on, and said to be; what our own side raises comes through.
+    A rival that raises is left out from then on and reported as an `Absence`; an error of the workbench is raised.
     """
     figures: dict[str, list[tuple[float, ...]]] = {entrant.name: [] for entrant in entrants}
-    taking_part = list(entrants)
-    for number in range(rounds + 1):
-        prompts = Prompts(encode, f"{task.name} {number}")
-        stage = f"round {number} of {rounds}" if number else "warming up"
-        for entrant in list(taking_part):
-            told(f"{task.name}, {stage}: {entrant.name}")
+    remaining = list(entrants)
+    for index in range(rounds + 1):
+        prompts = Prompts(encode, f"{task.name} {index}")
+        stage = f"round {index} of {rounds}" if index else "warming up"
+        for entrant in list(remaining):
+            log(f"{task.name}, {stage}: {entrant.name}")
             try:
                 values = task.measure(entrant, prompts, sizes)
             except Exception as error:
                 if not entrant.is_rival:
                     raise
-                taking_part.remove(entrant)
+                remaining.remove(entrant)
                 yield Absence(entrant.name, task.name, f"{type(error).__name__}: {error}")
                 continue
-            if number:
+            if index:
                 figures[entrant.name].append(values)
-    for place, metric in enumerate(task.metrics):
-        for entrant in taking_part:
-            values = tuple(row[place] for row in figures[entrant.name])
+    for column, metric in enumerate(task.metrics):
+        for entrant in remaining:
+            values = tuple(row[column] for row in figures[entrant.name])
             yield Result(task.name, metric.name, metric.unit, metric.better, entrant.name, entrant.is_rival, values)

@@ -1,9 +1,8 @@
-"""Each entrant in a process of its own.
+"""Entrants in processes of their own.
 
-Together in one process they would slow each other: OpenMP (of torch) counts the threads of all its teams, and where
-they are more than the cores, waiting threads sleep between the small kernels of a step, which halves the speed of
-decode. A process of its own also shows what an entrant really holds in memory. Times are taken in there, so that what
-crosses the pipe costs nothing.
+In one process they would slow each other: OpenMP counts the threads of all its teams, and if there are more than cores,
+waiting threads sleep between the small kernels of a step, which halves the speed of decode. A separate process also
+shows an entrant's real memory. Times are measured there, so that the pipe does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from workbench.benchmarks.contestants import Entrant, GivesLogprobs, Stream
 from workbench.errors import GenerationError
 
 END_S = 10.0
-"""An entrant that has not ended so long after it was asked to is killed."""
+"""Time after which an entrant that was closed is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,10 @@ class _Facts:
 
 
 class Isolated:
-    """An entrant made by ``make(*args)`` in a new process, which ends with `close`.
+    """An entrant that ``make(*args)`` creates in a new process, which `close` ends.
 
     Raises:
-        Whatever ``make`` raises; calls raise what the entrant raises, GenerationError where its process has died.
+        Errors of ``make``; calls raise the entrant's errors, or GenerationError if its process has died.
     """
 
     def __init__(self, make: Callable[..., Entrant], *args: Any) -> None:
@@ -48,7 +47,7 @@ class Isolated:
         self._process.start()
         theirs.close()
         try:
-            facts: _Facts = self._answer()
+            facts: _Facts = self._receive()
         except BaseException:
             self.close()
             raise
@@ -57,21 +56,21 @@ class Isolated:
         self.memory_bytes = facts.memory_bytes
 
     def resident_bytes(self) -> int:
-        """Memory of the whole process now."""
+        """Return the current memory of the whole process."""
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def close(self) -> None:
-        self._pipe.close()  # which ends the other side's loop
+        self._pipe.close()  # ends the loop of `_serve`
         self._process.join(END_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
-    def _ask(self, method: str, *args: Any) -> Any:
+    def _request(self, method: str, *args: Any) -> Any:
         self._pipe.send((method, args))
-        return self._answer()
+        return self._receive()
 
-    def _answer(self) -> Any:
+    def _receive(self) -> Any:
         try:
             value = self._pipe.recv()
         except EOFError as error:
@@ -86,25 +85,25 @@ class IsolatedContestant(Isolated):
     """A `Contestant` in a process of its own."""
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
-        stream: Stream = self._ask("generate", list(prompt_ids), tokens)
+        stream: Stream = self._request("generate", list(prompt_ids), tokens)
         return stream
 
     def generate_together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-        return float(self._ask("generate_together", [list(prompt) for prompt in prompts], tokens))
+        return float(self._request("generate_together", [list(prompt) for prompt in prompts], tokens))
 
 
 class IsolatedReader(IsolatedContestant):
-    """A contestant that gives logprobs, in a process of its own."""
+    """A contestant that reports logprobs, in a process of its own."""
 
     def forced(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Iterator[Tensor]:
-        yield from torch.from_numpy(self._ask("forced", list(prompt_ids), list(token_ids)))
+        yield from torch.from_numpy(self._request("forced", list(prompt_ids), list(token_ids)))
 
 
 class IsolatedReference(IsolatedReader):
-    """A contestant that also writes the texts, in a process of its own."""
+    """A `Reference` in a process of its own."""
 
     def sample(self, prompt_ids: Sequence[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
-        token_ids, logprobs = self._ask("sample", list(prompt_ids), tokens, seed)
+        token_ids, logprobs = self._request("sample", list(prompt_ids), tokens, seed)
         return token_ids, torch.from_numpy(logprobs)
 
 
@@ -112,15 +111,15 @@ class IsolatedEmbedder(Isolated):
     """An `Embedder` in a process of its own."""
 
     def embed(self, texts: Sequence[str]) -> float:
-        return float(self._ask("embed", list(texts)))
+        return float(self._request("embed", list(texts)))
 
 
 def _serve(pipe: Connection, make: Callable[..., Entrant], args: tuple[Any, ...]) -> None:
-    """The other side: make the entrant, answer calls until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the first process's to handle
+    """Create the entrant and run calls until the pipe is closed; the new process's main function."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl+C
     try:
         entrant = make(*args)
-    except Exception as error:  # noqa: BLE001 - it is the other side's
+    except Exception as error:  # noqa: BLE001 - raised again in the parent process
         pipe.send(_portable(error))
         return
     pipe.send(_Facts(entrant.name, entrant.is_rival, entrant.memory_bytes))
@@ -129,14 +128,14 @@ def _serve(pipe: Connection, make: Callable[..., Entrant], args: tuple[Any, ...]
             method, arguments = pipe.recv()
             try:
                 pipe.send(_call(entrant, method, arguments))
-            except Exception as error:  # noqa: BLE001 - it is the other side's
+            except Exception as error:  # noqa: BLE001 - raised again in the parent process
                 pipe.send(_portable(error))
     except (EOFError, BrokenPipeError):
         entrant.close()
 
 
 def _call(entrant: Entrant, method: str, arguments: tuple[Any, ...]) -> Any:
-    """What the method returns, tensors as arrays: they are copied, where torch would share memory."""
+    """Return a method's result, with tensors as arrays, which are copied: torch would share memory."""
     if method == "forced":
         assert isinstance(entrant, GivesLogprobs)
         return torch.stack(list(entrant.forced(*arguments))).numpy()  # (tokens, vocab)
@@ -148,7 +147,7 @@ def _call(entrant: Entrant, method: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it survives the pipe, else its words."""
+    """Return the error if it can be pickled, or else a GenerationError with its message."""
     try:
         copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - constructors of any form

@@ -1,4 +1,4 @@
-"""Who takes part: the precisions and rivals that were asked for, each loaded in a process of its own."""
+"""Loading of the requested precisions and rivals, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench import catalog
 from workbench.benchmarks.contestants import Entrant
 from workbench.benchmarks.exactness import Reference
 from workbench.benchmarks.gguf_file import gguf_of
-from workbench.benchmarks.interleaving import Absence, Told
+from workbench.benchmarks.interleaving import Absence, Log
 from workbench.benchmarks.isolated_process import (
     IsolatedContestant,
     IsolatedEmbedder,
@@ -36,12 +36,12 @@ from workbench.errors import InsufficientMemoryError, InvalidRequestError
 SENTENCE_MODEL = "all-minilm-l6-v2"
 
 RIVAL_MODULES = {"transformers": "transformers", "llama.cpp": "xllamacpp", "openvino": "openvino_genai"}
-"""Rival to the module that it needs; transformers always takes part."""
+"""Modules by rival; transformers always takes part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What was asked for."""
+    """Options of a benchmark run."""
 
     model: str
     precisions: tuple[Precision, ...]
@@ -55,19 +55,19 @@ class Settings:
 
 @dataclass(slots=True)
 class Lineup:
-    """Everything loaded, ready to be measured."""
+    """The loaded programs."""
 
     sizes: Sizes
     encode: Encode
     questions: list[list[int]]
-    """Prompts that a model answers, as token ids."""
+    """Questions to the model, as token ids."""
     contestants: list[IsolatedContestant] = field(default_factory=list)
     embedders: list[IsolatedEmbedder] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
 
     @property
     def reference(self) -> Reference:
-        """`transformers` in float32, which takes part in whatever needs a causal model."""
+        """`transformers` in float32, which takes part in all tasks of causal models."""
         return next(one for one in self.contestants if isinstance(one, IsolatedReference))
 
     def of(self, kind: str) -> Sequence[Entrant]:
@@ -75,7 +75,7 @@ class Lineup:
 
 
 def check(settings: Settings) -> None:
-    """Raise InvalidRequestError where a rival is not installed; nothing has been loaded yet."""
+    """Raise InvalidRequestError if a rival is not installed."""
     for rival in sorted(settings.rivals):
         if importlib.util.find_spec(RIVAL_MODULES[rival]) is None:
             raise InvalidRequestError(
@@ -84,20 +84,20 @@ def check(settings: Settings) -> None:
 
 
 @contextmanager
-def opened(settings: Settings, told: Told) -> Iterator[Lineup]:
-    """Load whoever takes part in the tasks asked for; all are closed in the end.
+def open_lineup(settings: Settings, log: Log) -> Iterator[Lineup]:
+    """Load the programs for the requested tasks, and close them at the end.
 
-    One of our precisions that does not fit the memory is an absence, so that those that fit are measured.
+    A precision that does not fit into memory becomes an `Absence`, so that the others are measured.
     """
     check(settings)
     with ExitStack() as stack:
         folder = catalog.resolve(settings.model)
         lineup = _empty(folder, settings)
         if settings.tasks - {"embeddings"}:
-            _add_causal(lineup, settings, folder, stack, told)
+            _add_causal(lineup, settings, folder, stack, log)
         if "embeddings" in settings.tasks:
             sentences = catalog.local_path(SENTENCE_MODEL)
-            told(f"loading {SENTENCE_MODEL}")
+            log(f"loading {SENTENCE_MODEL}")
             for embedder in (WorkbenchEmbedder, LoopEmbedder):
                 lineup.embedders.append(stack.enter_context(closing(IsolatedEmbedder(embedder, sentences))))
         yield lineup
@@ -109,7 +109,7 @@ def _empty(folder: Path, settings: Settings) -> Lineup:
     def encode(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def ask(question: str) -> list[int]:
+    def encode_question(question: str) -> list[int]:
         if not tokenizer.chat_template:
             return encode(question)
         message = [{"role": "user", "content": question}]
@@ -117,12 +117,12 @@ def _empty(folder: Path, settings: Settings) -> Lineup:
         return list(encoding["input_ids"])
 
     sizes = Sizes.fitting(settings.tokens, context_length(AutoConfig.from_pretrained(folder, local_files_only=True)))
-    return Lineup(sizes, encode, [ask(question) for question in QUESTIONS])
+    return Lineup(sizes, encode, [encode_question(question) for question in QUESTIONS])
 
 
-def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitStack, told: Told) -> None:
+def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitStack, log: Log) -> None:
     def add(name: str, load: Callable[[], IsolatedContestant]) -> None:
-        told(f"loading {name}")
+        log(f"loading {name}")
         try:
             contestant = load()
         except InsufficientMemoryError as error:

@@ -21,13 +21,13 @@ from workbench.errors import GenerationError
 from workbench.machine import thread_count
 
 WHOLE_VOCABULARY = 2**20
-"""Logprobs that are asked for: more than any vocabulary has. Megabytes of JSON for each position, but all of them."""
+"""Number of logprobs to request, more than any vocabulary has."""
 
 
 class LlamaCppContestant:
-    """A GGUF file in llama.cpp; its prompt cache is on, its logprobs are off while time is taken.
+    """A GGUF file in llama.cpp, with its prompt cache, and without logprobs while speed is measured.
 
-    Each sequence has a slot of its own, so that requests that run alone are not slowed by what others left.
+    Each sequence has its own slot, so that a single request is not slowed by the remains of others.
     """
 
     name = "llama.cpp"
@@ -41,7 +41,7 @@ class LlamaCppContestant:
         params.n_parallel = TOGETHER
         params.n_ctx = TOGETHER * -(-context_length // 256) * 256
         params.kv_unified = False
-        params.cache_ram_mib = 0  # a copy of each finished sequence would only cost it time
+        params.cache_ram_mib = 0  # copies of finished sequences would only cost time
         params.fit_params = False
         params.n_gpu_layers = 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = thread_count()
@@ -71,7 +71,7 @@ class LlamaCppContestant:
         return time.perf_counter() - started
 
     def forced(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Iterator[Tensor]:
-        """One request per position: each finds all but its last token in the cache, so that one is decoded alone."""
+        """Send one request per position; all but its last token are in the prompt cache, so one token is decoded."""
         for position in range(len(token_ids)):
             read = [*prompt_ids, *token_ids[:position]]
             with closing(self._post(_body(read, 1, slot=0) | {"n_probs": WHOLE_VOCABULARY})) as connection:

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the program: the machine, and the versions of what computes."""
+"""Properties of the machine and versions of the libraries, on which all figures depend."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PACKAGES = ("inference-workbench", "torch", "transformers", "xllamacpp", "openv
 
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """Read once, after measuring."""
+    """Properties of the machine, read after measuring."""
 
     processor: str
     features: tuple[str, ...]
-    """Instruction sets that matter to matrix products."""
+    """Instruction sets that speed up matrix products."""
     cores: int
     threads: int
     memory_limit_bytes: int

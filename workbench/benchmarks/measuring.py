@@ -1,34 +1,34 @@
-"""A whole run: everybody loaded, every task measured, one report."""
+"""A whole benchmark run, from loading to the report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from workbench.benchmarks.exactness import Exactness, exactness
-from workbench.benchmarks.interleaving import Absence, Result, Told, interleaved
-from workbench.benchmarks.lineup import Lineup, Settings, opened
+from workbench.benchmarks.interleaving import Absence, Log, Result, interleaved
+from workbench.benchmarks.lineup import Lineup, Settings, open_lineup
 from workbench.benchmarks.machine_facts import MachineFacts, machine_facts
 from workbench.benchmarks.tasks import TASKS
 
 EXACTNESS = "exactness"
-"""Asked for like a task; it compares numbers and takes no time."""
+"""Name under which the comparison of distributions is requested like a task."""
 
 TASK_NAMES = (*(task.name for task in TASKS), EXACTNESS)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one contestant holds."""
+    """Memory of one contestant."""
 
     weights_bytes: int | None
-    """As it says itself."""
+    """Size of the weights according to the contestant."""
     resident_bytes: int
-    """Of its whole process, after all tasks."""
+    """Size of its whole process after all tasks."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What was found."""
+    """Results of a run."""
 
     settings: Settings
     machine: MachineFacts
@@ -39,19 +39,19 @@ class Report:
     absences: list[Absence] = field(default_factory=list)
 
 
-def measure(settings: Settings, told: Told) -> Report:
-    """Do it all.
+def measure(settings: Settings, log: Log) -> Report:
+    """Load the programs, measure all tasks and return the results.
 
     Raises:
-        InvalidRequestError: a rival is not installed, or cannot read this model; nothing was measured.
+        InvalidRequestError: a rival is not installed, or cannot read this model.
     """
-    with opened(settings, told) as lineup:
+    with open_lineup(settings, log) as lineup:
         found: list[Result | Exactness | Absence] = [*lineup.absences]
         for task in TASKS:
             if task.name in settings.tasks:
-                found += interleaved(task, lineup.of(task.kind), lineup.encode, lineup.sizes, settings.rounds, told)
+                found += interleaved(task, lineup.of(task.kind), lineup.encode, lineup.sizes, settings.rounds, log)
         if EXACTNESS in settings.tasks:
-            found += _exactness(lineup, settings, told)
+            found += _exactness(lineup, settings, log)
         entrants = [*lineup.contestants, *lineup.embedders]
         memory = {entrant.name: Memory(entrant.memory_bytes, entrant.resident_bytes()) for entrant in entrants}
     report = Report(settings, machine_facts(), memory)
@@ -66,5 +66,5 @@ def measure(settings: Settings, told: Told) -> Report:
     return report
 
 
-def _exactness(lineup: Lineup, settings: Settings, told: Told) -> list[Exactness | Absence]:
-    return list(exactness(lineup.reference, lineup.contestants, lineup.questions, settings.exactness_tokens, told))
+def _exactness(lineup: Lineup, settings: Settings, log: Log) -> list[Exactness | Absence]:
+    return list(exactness(lineup.reference, lineup.contestants, lineup.questions, settings.exactness_tokens, log))

@@ -14,7 +14,7 @@ from workbench.machine import thread_count
 
 
 class OpenVinoContestant:
-    """A GGUF file in OpenVINO's pipeline, its prefix cache on. It gives no logprobs of given tokens."""
+    """A GGUF file in OpenVINO's pipeline, with its prefix cache. It cannot report logprobs of given tokens."""
 
     name = "openvino"
     is_rival = True
@@ -66,7 +66,7 @@ class OpenVinoContestant:
 
 
 def _inputs(genai: Any, prompts: Sequence[Sequence[int]]) -> Any:
-    """Ids and mask, each (batch, longest), padded on the left."""
+    """Return ids and mask, each of shape (batch, longest prompt), padded on the left."""
     import openvino
 
     longest = max(map(len, prompts))

@@ -1,4 +1,4 @@
-"""What the models read: English of any length in tokens, new in every round."""
+"""English prompts of any number of tokens, different in every round."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Prompts of one round: each differs from all others in its first tokens, so that no cache knows it."""
+    """Prompts of one round; each differs from all others in its first tokens, so that no cache has it."""
 
     encode: Encode
     serial: str
 
     def take(self, tokens: int, label: str = "") -> list[int]:
-        """Exactly so many token ids; the same call gives the same ids."""
+        """Return exactly ``tokens`` token ids; equal arguments give equal ids."""
         text = f"{label}{self.serial}. "
         while len(token_ids := self.encode(text)) < tokens:
             text += _PASSAGE
@@ -44,6 +44,6 @@ class Prompts:
 
 
 def mixed_texts(count: int) -> list[str]:
-    """Texts of 1 to about 200 words, in an order that mixes long with short."""
+    """Return texts of 1 to 200 words, in an order that mixes long and short ones."""
     words = _PASSAGE.split() * 2
     return [" ".join(words[: 1 + (index * 37) % 200]) for index in range(count)]

@@ -1,4 +1,4 @@
-"""A report as people read it, and as programs do."""
+"""A report as text for the terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from workbench.benchmarks.interleaving import Result
 from workbench.benchmarks.measuring import Report
 
-_OF_THE_FILE = ("llama.cpp", "openvino")
+_GGUF_RIVALS = ("llama.cpp", "openvino")
 
 
 def rivals_of(result: Result, others: Iterable[Result]) -> list[Result]:
-    """Whom a figure of ours is set against: `generate` in float32 or bf16, and whoever computes from the same file."""
+    """Return the rivals' results to compare a result with: `generate` in float32 or bf16, and GGUF programs."""
     precision = result.contestant.rpartition(" ")[2]
     generate = f"transformers {'float32' if precision == 'float32' else 'bf16'}"
-    named = (generate, *_OF_THE_FILE, "plain loop")
+    named = (generate, *_GGUF_RIVALS, "plain loop")
     return [other for other in others if other.is_rival and other.contestant in named]
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Plain values; each result of ours with how many times better it is than its rivals."""
+    """Return plain values; the workbench's results also say how many times better they are than the rivals'."""
     settings = report.settings
     return {
         "model": settings.model,
@@ -36,7 +36,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def lines(report: Report) -> Iterable[str]:
-    """The report for a terminal."""
+    """Yield the report's lines for a terminal."""
     machine = report.machine
     features = ", ".join(machine.features) or "no known CPU features"
     yield f"{report.settings.model} on {machine.processor}, {machine.threads} of {machine.cores} cores, {features}"
@@ -75,9 +75,9 @@ def _exactness_lines(report: Report) -> Iterable[str]:
 def _memory_lines(report: Report) -> Iterable[str]:
     yield ""
     yield "memory: weights, whole process"
-    for name, held in report.memory.items():
-        weights = "unknown" if held.weights_bytes is None else f"{held.weights_bytes / 1e6:,.0f} MB"
-        yield f"  {name:<22}{weights:>9}{held.resident_bytes / 1e6:>9,.0f} MB"
+    for name, memory in report.memory.items():
+        weights = "unknown" if memory.weights_bytes is None else f"{memory.weights_bytes / 1e6:,.0f} MB"
+        yield f"  {name:<22}{weights:>9}{memory.resident_bytes / 1e6:>9,.0f} MB"
 
 
 def _result(result: Result, others: Sequence[Result]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _result(result: Result, others: Sequence[Result]) -> dict[str, Any]:
 
 
 def _rivals(result: Result, others: Sequence[Result]) -> list[Result]:
-    """None for a rival's own figure, nor for one that is a ratio already."""
+    """Return the rivals of a result; none for a rival's own result, or for a ratio."""
     return [] if result.is_rival or result.unit == "times" else rivals_of(result, others)
 
 

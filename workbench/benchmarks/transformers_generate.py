@@ -1,4 +1,4 @@
-"""The rival that everybody has: `transformers.generate` with its streamer, and a plain loop over the sentence model."""
+"""The rivals in transformers: `generate` with its streamer, and a plain loop over a sentence model."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 class TransformersContestant:
-    """`generate` on a thread, its text read from a `TextIteratorStreamer`; it keeps nothing from call to call."""
+    """`generate` on a thread, with its text read from a `TextIteratorStreamer`; no cache is kept between calls."""
 
     is_rival = True
 
     def __init__(self, folder: Path, precision: Literal["float32", "bf16"]) -> None:
         self.name = f"transformers {precision}"
         self._tokenizer = load_tokenizer(folder)
-        # The thread that generates also loads: two threads' OpenMP teams would slow each other (see `isolated`).
+        # The thread that generates also loads: the OpenMP teams of two would slow each other, see `isolated_process`.
         self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(thread_count(),))
         self._model: Any = self._thread.submit(_load, folder, _DTYPES[precision]).result()
         self.memory_bytes: int | None = int(self._model.get_memory_footprint())
         generation = self._model.generation_config
         ends = generation.eos_token_id
         self._eos_ids = frozenset(ends if isinstance(ends, list) else [ends])
-        # Without an end token all generate the same count; a processor that forbids it would cost time.
+        # Without an end token all contestants generate equally many tokens; a logits processor would cost time.
         generation.eos_token_id = None
         generation.pad_token_id = 0
 
@@ -44,7 +44,7 @@ class TransformersContestant:
         streamer = _TimedStreamer(self._tokenizer)
         started = time.perf_counter()
         done = self._thread.submit(self._generate, [prompt_ids], tokens, streamer)
-        for _ in streamer:  # the text is read as a user would
+        for _ in streamer:  # read the text as a user would
             pass
         done.result()
         first, last = streamer.arrived[0] - started, streamer.arrived[-1] - started
@@ -62,7 +62,7 @@ class TransformersContestant:
             yield self._step([token_id], cache)
 
     def sample(self, prompt_ids: Sequence[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
-        """Tokens at temperature 1 up to the first end token, and their logprobs, shape (tokens, vocab)."""
+        """Sample tokens at temperature 1 up to the first end token; also return logprobs, shape (tokens, vocab)."""
         random = torch.Generator().manual_seed(seed)
         cache = DynamicCache(config=self._model.config)
         token_ids: list[int] = []
@@ -89,7 +89,7 @@ class TransformersContestant:
                 streamer=streamer,
             )
         except BaseException:
-            if streamer is not None:  # its reader would wait for ever
+            if streamer is not None:  # otherwise its reader would wait for ever
                 streamer.end()
             raise
 
@@ -111,7 +111,7 @@ def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 class _TimedStreamer(TextIteratorStreamer):
-    """Notes when each token arrives: the text itself comes word by word, which would blur the first one's time."""
+    """A streamer that records when each token arrives; the text arrives word by word, later than its first token."""
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__(tokenizer, skip_prompt=True)
@@ -126,7 +126,7 @@ class _TimedStreamer(TextIteratorStreamer):
 
 
 class LoopEmbedder:
-    """The sentence model as its card shows it: tokenize, forward, mean over the tokens, one text after the other."""
+    """A sentence model as in its model card: tokenize, forward, mean over the tokens, one text at a time."""
 
     name = "plain loop"
     is_rival = True

@@ -1,4 +1,4 @@
-"""Our side: the engine as the provider uses it, with top-5 logprobs at every token and every event read."""
+"""The workbench's engine as the provider uses it, with top-5 logprobs at every token and every event read."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class WorkbenchContestant:
 
 
 class WorkbenchEmbedder:
-    """The sentence model as the provider uses it: many texts at a time."""
+    """A sentence model as the provider uses it: many texts at a time."""
 
     name = "workbench batched"
     is_rival = False

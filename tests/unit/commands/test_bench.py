@@ -12,7 +12,7 @@ import torch
 from tests.fakes.contestants import FakeContestant, FakeEmbedder, FakeReader, FakeReference
 from workbench.benchmarks import measuring
 from workbench.benchmarks.gguf_file import gguf_of
-from workbench.benchmarks.interleaving import Absence, Told
+from workbench.benchmarks.interleaving import Absence, Log
 from workbench.benchmarks.lineup import RIVAL_MODULES, Lineup, Settings
 from workbench.benchmarks.measuring import TASK_NAMES
 from workbench.benchmarks.tasks import Sizes
@@ -52,7 +52,7 @@ class Opened:
         )
 
     @contextmanager
-    def __call__(self, settings: Settings, told: Told) -> Iterator[Lineup]:
+    def __call__(self, settings: Settings, told: Log) -> Iterator[Lineup]:
         self.settings = settings
         told("loading")
         yield self.lineup
@@ -61,7 +61,7 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     fake = Opened()
-    monkeypatch.setattr(measuring, "opened", fake)
+    monkeypatch.setattr(measuring, "open_lineup", fake)
     return fake
 
 

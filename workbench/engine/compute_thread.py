@@ -1,9 +1,9 @@
-"""Where torch computes: never on a caller's thread.
+"""Runs torch computations on a thread of their own.
 
-OpenMP keeps a team of worker threads for every thread that ever computed in parallel. With more workers than cores it
-puts all of them to sleep between two operations instead of letting them wait awake, and a decode step, which is a
-thousand short operations, takes twice as long. So the inference thread has the one lasting team, and whatever else
-computes does it on a thread that ends, and takes its team with it.
+OpenMP keeps a team of worker threads for every thread that ever computed in parallel. With more workers than cores, its
+workers sleep between two operations instead of spinning, and a decode step, which is a thousand short operations, takes
+twice as long. So only the inference thread has a lasting team; all other computations run on a thread that ends, and
+its team with it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ T = TypeVar("T")
 
 
 def run_on_fresh_thread(function: Callable[[], T]) -> T:
-    """The function's result, or its error, computed on a thread of its own that has ended when this returns."""
+    """Run a function on a new thread, and return its result or raise its error once that thread has ended."""
     future: Future[T] = Future()
 
     def run() -> None:
         torch.set_num_threads(thread_count())
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
             future.set_exception(error)
 
-    thread = threading.Thread(target=run, name="compute-apart", daemon=True)
+    thread = threading.Thread(target=run, name="fresh-compute", daemon=True)
     thread.start()
     try:
         return future.result()

@@ -1,8 +1,8 @@
 """Grammars that an answer must follow: compiled once, enforced token by token.
 
 A grammar is a JSON schema, a regular expression, or a context-free grammar in llguidance's dialect of Lark. `Grammars`
-compiles it for one model's vocabulary; `Constraint.start` gives each request a state of its own, which says after
-every token which tokens may come next, and which must.
+compiles it for one model's vocabulary; `Constraint.start` returns the state of one request, from which the allowed and
+the forced next tokens follow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits
 
-from workbench.engine.grammar_endings import Written, literals_in, pattern_of, patterns_in
+from workbench.engine.grammar_endings import ByteState, literals_in, pattern_of, patterns_in
 from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
@@ -33,35 +33,35 @@ if TYPE_CHECKING:
     from workbench.engine.loading import LoadedModel
 
 KEPT_GRAMMARS = 64
-"""Compiled grammars that a model keeps, least recently used first to go."""
+"""Number of compiled grammars that a model caches; the least recently used are evicted first."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonSchemaGrammar:
-    """JSON that fits a schema, on one line."""
+    """JSON that matches a schema, on one line."""
 
     text: str
     """The schema as JSON."""
     lark: str
-    """What fits it, as a grammar."""
+    """The schema as a Lark grammar."""
 
     @classmethod
     def of(cls, schema: object, field: str) -> JsonSchemaGrammar:
-        """From a schema as Python values; raises `InvalidRequestError` where it cannot be kept."""
+        """Convert a schema of Python values; raise `InvalidRequestError` if it cannot be enforced."""
         read = schema if isinstance(schema, JsonSchema) else JsonSchema.of(schema, field)
         return cls(read.text, read.grammar)
 
 
 @dataclass(frozen=True, slots=True)
 class RegexGrammar:
-    """A text that the regular expression matches as a whole; Rust's syntax, without look-around."""
+    """A regular expression that matches the whole text; Rust's syntax, without look-around."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class LarkGrammar:
-    """A sentence of a context-free grammar, whose first rule is ``start``; ``%json {...}`` stands for a schema."""
+    """A context-free grammar with first rule ``start``; ``%json {...}`` embeds a schema."""
 
     text: str
 
@@ -70,9 +70,9 @@ Grammar: TypeAlias = JsonSchemaGrammar | RegexGrammar | LarkGrammar
 
 
 class Grammars:
-    """The grammars of one loaded model; safe from any thread.
+    """Compiler and cache of one model's grammars; thread-safe.
 
-    Where a grammar allows an end, the model may choose one of its end tokens.
+    When a grammar allows the end, the model may choose one of its end tokens.
     """
 
     def __init__(self, model: LoadedModel) -> None:
@@ -85,14 +85,14 @@ class Grammars:
         self._lock = threading.Lock()
 
     def compile(self, grammar: Grammar, field: str) -> Constraint:
-        """The grammar, ready to constrain any number of requests; takes a tenth of a second where it is new.
+        """Compile a grammar for any number of requests; takes a tenth of a second if it is not cached.
 
         Args:
             field: the request's field that holds the grammar, for messages.
 
         Raises:
-            InvalidRequestError: the grammar is wrong, asks for what cannot be enforced, or is too complex.
-            GenerationError: no process can be started to try it in.
+            InvalidRequestError: the grammar is invalid, cannot be enforced, or is too complex.
+            GenerationError: the process that tries it first cannot be started.
         """
         check_size(grammar.text, field)
         source = _source(grammar, field)
@@ -129,15 +129,15 @@ class Grammars:
             raise InvalidRequestError(field, grammar.text, f"a grammar that allows some answer ({error})") from None
         return constraint
 
-    def _over_bytes(self, grammar: Grammar, source: str) -> Written:
+    def _over_bytes(self, grammar: Grammar, source: str) -> ByteState:
         literals: tuple[bytes, ...]
         match grammar:
             case RegexGrammar(text):
                 patterns, literals = pattern_of(text), ()
             case LarkGrammar(text) | JsonSchemaGrammar(lark=text):
                 patterns, literals = patterns_in(text), literals_in(text)
-        written: Written = self._endings.start(source, patterns, literals)
-        return written
+        state: ByteState = self._endings.start(source, patterns, literals)
+        return state
 
 
 _KIND: dict[type, str] = {
@@ -156,42 +156,42 @@ class Constraint:
         vocab_size: int,
         end_ids: frozenset[int],
         endings: Endings,
-        over_bytes: Callable[[], Written],
+        over_bytes: Callable[[], ByteState],
     ) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._over_bytes = over_bytes
-        self._start: Written | None = None
+        self._start: ByteState | None = None
         self.endings = endings
-        """What finds ways to an end."""
+        """Search for endings."""
         self.end_ids = end_ids
-        """Tokens that end the answer where the grammar allows an end."""
+        """Tokens that end the answer if the grammar allows the end."""
 
     def start(self) -> GrammarState:
-        """The state of one request, before its first token."""
+        """Return the state of one request, before its first token."""
         return GrammarState(self, self._matcher.deep_copy(), self._vocab_size)
 
-    def over_bytes(self) -> Written:
-        """Return the grammar over bytes, before its first one."""
+    def over_bytes(self) -> ByteState:
+        """Return the state of the grammar over bytes, before the first one."""
         if self._start is None:
             self._start = self._over_bytes()
         return self._start.copy()
 
 
 class GrammarState:
-    """How far one answer has come in its grammar; used by one thread at a time."""
+    """State of one answer in its grammar; not thread-safe."""
 
     def __init__(self, constraint: Constraint, matcher: LLMatcher, vocab_size: int) -> None:
         self._constraint = constraint
         self._matcher = matcher
         self._vocab_size = vocab_size
-        self._waiting: list[int] = []
-        """Tokens that the grammar over bytes does not know of yet."""
-        self._over_bytes: Written | None = None
+        self._pending: list[int] = []
+        """Tokens that the state over bytes has not consumed yet."""
+        self._over_bytes: ByteState | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether the answer is whole and nothing may follow but an end token."""
+        """Whether the answer is complete and only an end token may follow."""
         return bool(self._matcher.is_stopped())
 
     @property
@@ -200,52 +200,52 @@ class GrammarState:
         return bool(self._matcher.is_accepting())
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, cut as the tokenizer cuts a text; empty where there is a choice."""
+        """Return the tokens that must come next, as the tokenizer would encode them; empty if there is a choice."""
         token_ids: list[int] = self._matcher.compute_ff_tokens()
         return token_ids
 
     def ending(self, *token_ids: int, room: int) -> list[int] | None:
-        """Return the tokens of the shortest way to an end from here on, after ``token_ids``; None where none is known.
+        """Return the tokens of a short ending after ``token_ids``, or None if none is found.
 
         Args:
-            room: tokens that are left for it; a way that has room need not be the shortest.
+            room: number of tokens that are left; an ending of at most so many need not be the shortest.
         """
         endings = self._constraint.endings
         if self._over_bytes is None:
             self._over_bytes = self._constraint.over_bytes()
-        followed = endings.follow(self._over_bytes, self._waiting)
-        self._waiting.clear()
-        written = self._over_bytes.copy()
-        if not followed or not endings.follow(written, token_ids):
+        consumed = endings.consume(self._over_bytes, self._pending)
+        self._pending.clear()
+        state = self._over_bytes.copy()
+        if not consumed or not endings.consume(state, token_ids):
             return None
-        return endings.shortest(written, room)
+        return endings.shortest(state, room)
 
     def opens(self, token_id: int) -> bool:
-        """Whether a token opens a bracket, behind which much may have to follow."""
+        """Whether a token opens a bracket, after which a long ending may be required."""
         return self._constraint.endings.opens(token_id)
 
     def allowed(self) -> Tensor:
-        """Which tokens may come next, bool, shape (vocab,).
+        """Return which tokens may come next, bool, shape (vocab,).
 
         Raises:
-            GenerationError: no token may, or the grammar became too complex to go on.
+            GenerationError: no token is allowed, or the grammar became too complex.
         """
         words = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
         bits = np.unpackbits(words, count=self._vocab_size, bitorder="little")
-        if not bits.any():  # an end, in a model that has no token for it
+        if not bits.any():  # the end, but the model has no end token
             raise GenerationError("the answer cannot continue under its grammar: the model has no end token")
         return torch.from_numpy(bits.view(np.bool_))
 
     def consume(self, token_id: int) -> None:
-        """Go on by one token.
+        """Advance by one token.
 
         Raises:
-            GenerationError: the grammar does not allow it, or became too complex to go on.
+            GenerationError: the grammar does not allow it, or became too complex.
         """
         self._matcher.consume_token(token_id)
         self._check()
-        self._waiting.append(token_id)
+        self._pending.append(token_id)
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -253,7 +253,7 @@ class GrammarState:
 
 
 def _source(grammar: Grammar, field: str) -> str:
-    """The grammar as llguidance takes it."""
+    """Return the grammar in llguidance's format."""
     match grammar:
         case JsonSchemaGrammar(lark=lark):
             source: str = LLMatcher.grammar_from_lark(lark)
@@ -267,7 +267,7 @@ def _source(grammar: Grammar, field: str) -> str:
 
 
 def _reason(matcher: LLMatcher) -> str:
-    """What llguidance has to say, on one line."""
+    """Return llguidance's error message on one line."""
     message = " ".join(matcher.get_error().split())
     if message.startswith("NoExtensionBias"):
         return "no token in the model's vocabulary fits it"

@@ -1,9 +1,9 @@
 """The decode loop of one loaded model, on a thread of its own: everything in flight is decoded together.
 
-The thread repeats one round: take what has arrived, read one chunk of one waiting prompt, let every running request
-decode one token. A long prompt therefore delays the others by a chunk, not by itself; a cancelled request leaves
-before its next token; and one that fails takes nobody with it. A paused request stands aside: it takes no place among
-those that run, and its keys and values are kept like those of a request that has ended, within the same memory.
+The thread repeats one round: accept new requests, prefill one chunk of one waiting prompt, decode one token for every
+running request. So a long prompt delays the others by one chunk at a time, a cancelled request ends before its next
+token, and a failing request does not affect others. A paused request does not count as running, and its keys and values
+are moved to the prefix cache, like those of a request that has ended.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from workbench.engine.generation import Choice, Generation
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
-from workbench.engine.prefill import FORCED_CHUNK, Reader
-from workbench.engine.step_errors import told
+from workbench.engine.prefill import FORCED_CHUNK, Prefiller
+from workbench.engine.step_errors import error_for_caller
 from workbench.errors import ClosedError
 from workbench.machine import give_back_memory, thread_count
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 class DecodeLoop:
-    """Takes requests and calls from any thread and answers them on its own.
+    """Runs requests and calls from any thread on a thread of its own.
 
     Args:
-        max_active: how many requests decode together; more wait their turn.
+        max_active: number of requests that decode together; others wait.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DecodeLoop:
     ) -> None:
         self.model = model
         self.prefix_cache = prefix_cache
-        self._reader = Reader(model.decoder, prefix_cache)
+        self._prefiller = Prefiller(model.decoder, prefix_cache)
         self._kept = kept_logits
         self._max_active = max_active
         self._inbox: queue.SimpleQueue[Generation | Call | None] = queue.SimpleQueue()
@@ -73,12 +73,12 @@ class DecodeLoop:
             self._inbox.put(item)
 
     def wake(self) -> None:
-        """Have a look at what was paused; harmless where nothing has changed, or the loop is closed."""
+        """Check which requests were paused, resumed or cancelled; harmless if the loop is closed."""
         with suppress(ClosedError):
             self.put(Call(_nothing, Future()))
 
     def close(self, timeout_s: float | None) -> None:
-        """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
+        """Fail all requests in flight with `ClosedError` and end the thread. Closing twice is harmless."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -92,12 +92,12 @@ class DecodeLoop:
 
     @property
     def waiting(self) -> int:
-        """Requests that have not started yet."""
+        """Number of requests that have not started yet."""
         return len(self._waiting) + self._inbox.qsize()
 
     @property
     def in_flight(self) -> int:
-        """Requests that are running, paused or waiting."""
+        """Number of requests that are running, paused or waiting."""
         return len(self._active) + len(self._paused) + self.waiting
 
     # Everything below runs on the loop's own thread.
@@ -105,10 +105,10 @@ class DecodeLoop:
     def _serve(self) -> None:
         torch.set_num_threads(thread_count())
         with torch.inference_mode():
-            while self._take():
+            while self._accept_items():
                 self._drop_cancelled()
                 self._pause_and_resume()
-                self._read_prompt()
+                self._prefill()
                 self._decode()
         error = ClosedError(f"model {self.model.name} was closed while the request was running")
         for generation in [*self._active, *self._paused, *self._waiting]:
@@ -118,23 +118,23 @@ class DecodeLoop:
         self._waiting.clear()
         self.prefix_cache.clear()
 
-    def _take(self) -> bool:
-        """Take all that has arrived, waiting while there is nothing to do; False when it is time to end."""
+    def _accept_items(self) -> bool:
+        """Accept all queued items, waiting while there is nothing to do; return False when the loop must end."""
         while True:
             idle = not self._active and not self._waiting
             if self._inbox.empty():
                 if not idle:
                     return True
                 give_back_memory()
-            item = self._inbox.get()  # this thread alone takes from it
+            item = self._inbox.get()  # only this thread removes items
             if item is None:
                 return False
             if isinstance(item, Generation):
                 self._waiting.append(item)
             else:
                 item.run()
-                return True  # one call a round, so that many of them delay the running requests by one at a time
-            # The last request must not be kept alive by an idle thread's frame.
+                return True  # one call per round, so that requests are delayed by one at a time
+            # An idle thread's frame must not keep the last request alive.
             del item
 
     def _drop_cancelled(self) -> None:
@@ -145,33 +145,33 @@ class DecodeLoop:
 
     def _pause_and_resume(self) -> None:
         for generation in [*self._paused]:
-            if not generation.handle.held.is_set():
+            if not generation.handle.pause_requested.is_set():
                 self._paused.remove(generation)
-                self._waiting.appendleft(generation)  # it has waited for its turn before
+                self._waiting.appendleft(generation)  # it has waited before
                 self._guarded(generation, generation.resume)
-        for place in (self._active, self._waiting):
-            # One that was cancelled since the look at those is left to the next look.
-            held = [one for one in place if one.handle.held.is_set() and not one.handle.cancelled.is_set()]
-            for generation in held:
-                place.remove(generation)
+        for requests in (self._active, self._waiting):
+            pausing = [one for one in requests if one.handle.pause_requested.is_set()]
+            # A request that was cancelled after `_drop_cancelled` is left to the next round.
+            for generation in [one for one in pausing if not one.handle.cancelled.is_set()]:
+                requests.remove(generation)
                 self._paused.append(generation)
-                self._reader.keep(generation)
+                self._prefiller.cache_prefix(generation)
                 self._guarded(generation, generation.pause)
         self._sweep()
 
-    def _read_prompt(self) -> None:
-        """One chunk of the prompt of the request that has waited longest."""
+    def _prefill(self) -> None:
+        """Prefill one chunk of the prompt that has waited longest."""
         if not self._waiting or len(self._active) >= self._max_active:
             return
         generation = self._waiting[0]
-        self._guarded(generation, partial(self._read_chunk, generation))
+        self._guarded(generation, partial(self._prefill_chunk, generation))
         if generation.ended:
             self._sweep()
 
-    def _read_chunk(self, generation: Generation) -> None:
+    def _prefill_chunk(self, generation: Generation) -> None:
         if generation.cache is None:
             generation.report_prompt()
-        if not self._reader.read(generation):
+        if not self._prefiller.prefill_chunk(generation):
             generation.report_prompt()
             return
         if not generation.has_started:
@@ -180,7 +180,7 @@ class DecodeLoop:
         self._active.append(generation)
 
     def _decode(self) -> None:
-        """One token for every running request, as many together as the decoder takes; more where they are forced."""
+        """Decode one token for every running request, in batches of ``rows_per_step``; several if they are forced."""
         stepping = [one for one in self._active if not one.ended and not self._skip_ahead(one)]
         rows = self.model.decoder.rows_per_step
         for first in range(0, len(stepping), rows):
@@ -188,23 +188,24 @@ class DecodeLoop:
         self._sweep()
 
     def _skip_ahead(self, generation: Generation) -> bool:
-        """Read what the grammar forces in one chunk, if that is cheaper than letting it come token by token.
+        """Prefill forced tokens in one chunk if that is cheaper than decoding them; return whether it was done.
 
-        A short chunk takes as long as a step. Token by token, a forced one costs its row's share of a step that is
-        taken anyway, so the chunk pays from as many forced tokens on as there are rows.
+        A short chunk takes as long as a step. A decoded token costs its row's share of a step, so the chunk is cheaper
+        if there are at least as many forced tokens as rows.
         """
-        if generation.given or not generation.forced or len(generation.forced) < len(self._active):
+        forced = generation.forced_by_grammar
+        if generation.forced_by_request or not forced or len(forced) < len(self._active):
             return False
-        self._guarded(generation, partial(self._read_forced, generation))
+        self._guarded(generation, partial(self._prefill_forced, generation))
         return True
 
-    def _read_forced(self, generation: Generation) -> None:
-        """Append forced tokens, each with its own stats, and choose the one after them."""
-        count = min(len(generation.forced), generation.tokens_left, FORCED_CHUNK - 1)
-        chunk = [generation.token_ids[-1], *islice(generation.forced, count)]
+    def _prefill_forced(self, generation: Generation) -> None:
+        """Append forced tokens, each with its own stats, and choose the token after them."""
+        count = min(len(generation.forced_by_grammar), generation.tokens_left, FORCED_CHUNK - 1)
+        chunk = [generation.token_ids[-1], *islice(generation.forced_by_grammar, count)]
         logits = self.model.decoder.prefill(chunk, _cache(generation), every_position=True)  # (count + 1, vocab)
         for row in logits.split(1):
-            if not generation.ended and not generation.handle.held.is_set():
+            if not generation.ended and not generation.handle.pause_requested.is_set():
                 self._choose([generation], Decoded(row, [None]))
 
     def _decode_together(self, group: list[Generation]) -> None:
@@ -215,7 +216,7 @@ class DecodeLoop:
             decoded = self.model.decoder.decode(
                 [generation.token_ids[-1] for generation in group], [_cache(generation) for generation in group]
             )
-        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+        except BaseException as error:  # noqa: BLE001 - any error must end its request
             if len(group) == 1:
                 self._fail(group[0], error)
                 return
@@ -223,22 +224,22 @@ class DecodeLoop:
         if decoded is not None:
             self._choose(group, decoded)
             return
-        for generation in group:  # find out whose fault it is; the others go on
+        for generation in group:  # one at a time, so that only the one at fault fails
             self._decode_together([generation])
 
     def _choose(self, group: Sequence[Generation], decoded: Decoded) -> None:
-        """Sample one token for each row that was decoded and hand it to its request."""
+        """Choose one token for each decoded row and append it to its request."""
         chosen: list[_Chosen] = []
         for generation, row, summary in zip(group, decoded.logits.unbind(), decoded.summaries, strict=True):
             try:
                 chosen.append(_Chosen(generation, row, summary, generation.choose(row, summary)))
-            except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+            except BaseException as error:  # noqa: BLE001 - any error must end its request
                 self._fail(generation, error)
         if chosen:
             self._accept(chosen)
 
     def _accept(self, chosen: list[_Chosen]) -> None:
-        """Measure the chosen tokens, keep what they were chosen from, and hand them to their requests."""
+        """Measure the chosen tokens, keep their logits, and append them to their requests."""
         try:
             stats = measure(
                 [one.logits for one in chosen],
@@ -247,38 +248,38 @@ class DecodeLoop:
                 [one.choice.mask for one in chosen],
                 [one.summary for one in chosen],
             )
-        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+        except BaseException as error:  # noqa: BLE001 - any error must end its request
             if len(chosen) == 1:
                 self._fail(chosen[0].generation, error)
                 return
             stats = None
-        if stats is None:  # find out whose it is: memory for one long list of alternatives, most likely
+        if stats is None:  # one at a time; most likely memory for one long list of alternatives was short
             for one in chosen:
                 self._accept([one])
             return
         for one, stat in zip(chosen, stats, strict=True):
             generation, choice = one.generation, one.choice
-            self._kept.add(generation.handle.number, generation.position, one.logits, choice.number, choice.mask)
+            self._kept.add(generation.handle.number, generation.position, one.logits, choice.uniform, choice.mask)
             self._guarded(generation, partial(generation.accept, stat))
 
     def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
-        """Run one request's own part; what it raises ends that request alone."""
+        """Run code of one request; an error fails that request only."""
         try:
             action()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, its request must hear of it
+        except BaseException as error:  # noqa: BLE001 - any error must end its request
             self._fail(generation, error)
 
     def _fail(self, generation: Generation, error: BaseException) -> None:
         generation.cache = None
-        if generation.ended:  # its listener raised at the last event: there is nothing more to say
+        if generation.ended:  # its listener raised at the last event
             return
         try:
-            generation.fail(told(error, self.model.name))
-        except BaseException:  # noqa: BLE001 - the listener itself is broken: nobody is left to tell
+            generation.fail(error_for_caller(error, self.model.name))
+        except BaseException:  # noqa: BLE001 - the listener itself raises
             generation.handle.ended.set()
 
     def _sweep(self) -> None:
-        """Let ended requests go and keep their keys and values for the next ones."""
+        """Drop ended requests and move their keys and values to the prefix cache."""
         ended = [one for one in [*self._active, *self._paused, *self._waiting] if one.ended]
         if not ended:
             return
@@ -286,7 +287,7 @@ class DecodeLoop:
         self._paused = [generation for generation in self._paused if not generation.ended]
         self._waiting = deque(generation for generation in self._waiting if not generation.ended)
         for generation in ended:
-            self._reader.keep(generation)
+            self._prefiller.cache_prefix(generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +312,7 @@ class Call:
             return
         try:
             self._future.set_result(self._function())
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
             self._future.set_exception(error)
 
 

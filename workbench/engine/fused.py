@@ -102,16 +102,14 @@ class FusedDecoder:
         self._context_length = context_length
         self._root_eps = torch.tensor(shape.eps**0.5)
         self._team = Team(threads)
-        self._lock = (
-            threading.Lock()
-        )  # two engines may share a decoder, whose team and scratch serve one call at a time
+        self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
         self._weights = _weights(blocks, norm, embedding, head)
         self._scratch: dict[int, Scratch] = {}
         self._has_tiles = AVAILABLE and dtype == torch.bfloat16
         self._dequantizer = Dequantizer(self._team)
         self.vocab_size = shape.vocab
 
-    reads_chunks = True
+    supports_chunked_prefill = True
 
     def new_cache(self) -> FusedCache:
         return FusedCache(self._shape, self._dtype, self._context_length)
@@ -142,7 +140,7 @@ class FusedDecoder:
         return Decoded(logits, summaries.read())
 
     def memory_bytes(self) -> int:
-        """Memory held by the weights."""
+        """Return the size of the weights in bytes."""
         matrices = {self._embedding, self._head, *(matrix for block in self._blocks for matrix in block.matrices)}
         norms = [norm for block in self._blocks for norm in (block.attention_norm, block.mlp_norm, block.qk_norm)]
         tensors = [self._norm, *(norm for norm in norms if norm is not None)]

@@ -1,4 +1,4 @@
-"""Keys and values of one sequence, as the compiled decode step reads them."""
+"""The KV cache of the fused decoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_CAPACITY = 256
 
 
 class FusedCache:
-    """Keys and values of one sequence for all layers in one buffer that grows by doubling."""
+    """Keys and values of one sequence for all layers, in one buffer that grows by doubling."""
 
     def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _FIRST_CAPACITY) -> None:
         self._shape = shape
@@ -37,7 +37,7 @@ class FusedCache:
         return copy
 
     def reserve(self, count: int) -> None:
-        """Make room for ``count`` more tokens; ``length`` is left to the caller, who sets it when they are written."""
+        """Make room for ``count`` more tokens. The caller sets ``length`` once they are written."""
         needed = self.length + count
         if needed > self.capacity:
             old = self.kv
@@ -46,8 +46,8 @@ class FusedCache:
 
     def _allocate(self, capacity: int, dtype: torch.dtype) -> None:
         shape = self._shape
-        # (layers, key or value, kv_heads, capacity, padded head_dim). Whole groups of tokens are read at once, the
-        # ones beyond the length with weight 0: they must be numbers.
+        # (layers, key or value, kv_heads, capacity, padded head_dim). Whole groups of tokens are read, with weight 0
+        # beyond the length, so the buffer must not hold NaN.
         self.kv = torch.zeros(
             shape.layers, 2, shape.kv_heads, padded(capacity, GROUP), padded(shape.head_dim, GROUP), dtype=dtype
         )

@@ -1,8 +1,8 @@
-"""The shortest way from anywhere in a grammar to an end, found byte by byte.
+"""Search for the shortest ending from any state of a grammar, byte by byte.
 
-A grammar over bytes has few choices where one over a vocabulary has thousands, and what is found in it may be cut into
-any tokens afterwards. First the way is tried that closes whatever is open; where that leads to no end in the room that
-is left, all ways are searched side by side, the shortest first.
+A grammar over bytes has few choices where one over a vocabulary has thousands, and the bytes found are tokenized
+afterwards. First a greedy search closes everything that is open. If that finds no ending that fits, a best-first search
+tries all endings, the shortest first.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SEARCHED = 1_000
-"""States that are looked at before a search is given up."""
+"""States after which the best-first search is given up."""
 
 MAX_CLOSING = 1_024
-"""Steps on the way that closes what is open before it is given up: a text may go on for ever."""
+"""Steps after which the greedy search is given up: a text may continue without end."""
 
 MAX_ENDINGS = 40
-"""Of a pattern, of one length each: what else is said of the text may refuse the short ones."""
+"""Endings of a pattern that are tried, one per length: the grammar may not allow the short ones."""
 
 MAX_LITERALS = 12
-"""Values of the grammar that are tried in one place: that they are like others of their kind does not show."""
+"""Literals of the grammar that are tried in one state."""
 
 _ALIKE = 4
-"""Ways of one length that are followed though the same bytes may come next: what came before may tell them apart."""
+"""Paths of equal length and equal next bytes that are all followed: they may differ in their history."""
 
 _TAIL = 48
-"""Characters before the end of a text, among which a pattern without quotes may have begun to match."""
+"""Characters at the end of a text in which a match of an unquoted pattern may have begun."""
 
 MAX_BYTES = 16_384
-"""Of the longest way that is looked for."""
+"""Length of the longest ending that is searched."""
 
 _BYTES_PER_TOKEN = 8
-"""A way that may have so many tokens is looked for among those of so many bytes each."""
+"""Bytes assumed per token to limit the search."""
 
 _SPECIAL = b"\xff"
-"""Where a special token is forced, llguidance tells its number behind this byte."""
+"""Byte after which llguidance encodes the id of a forced special token."""
 
 _CLOSING = b'}]"'
 _FREE = 64
-"""Where more bytes than these may follow, a text is being written, and its quote ends it."""
+"""Number of allowed bytes above which the state is within a string, which a quote ends."""
 _BEYOND_ASCII = 128
 _RANGES = (
     range(ord("a"), ord("z") + 1),
     range(ord("A"), ord("Z") + 1),
     range(_BEYOND_ASCII, 248),
 )
-"""Bytes that a grammar rarely tells apart where it allows all of them: two of each are tried."""
+"""Bytes that a grammar that allows all of them rarely distinguishes: two of each are tried."""
 _LAST = b",-\\ {["
-"""What opens or goes on is tried last."""
+"""Bytes that open or continue something are tried last."""
 
 
 class _Bytes:
-    """What `llguidance.TokenizerWrapper` asks for: special tokens by their ids, and all bytes behind the vocabulary."""
+    """Tokenizer for `llguidance.TokenizerWrapper`: special tokens by their ids, and all bytes after the vocabulary."""
 
     bos_token_id = None
 
@@ -83,15 +83,15 @@ class _Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern that stands in a grammar."""
+    """A regular expression in a grammar."""
 
     automaton: Automaton
     is_quoted: bool
-    """Whether it speaks of what stands between quotes, in JSON."""
+    """Whether it matches the content of a JSON string."""
 
 
-class Written:
-    """How far an answer has come in its grammar over bytes."""
+class ByteState:
+    """State of an answer in its grammar over bytes."""
 
     def __init__(self, matcher: LLMatcher, text: bytes, patterns: Sequence[Pattern], literals: Sequence[bytes]) -> None:
         self.matcher = matcher
@@ -99,39 +99,39 @@ class Written:
         self._text = text
         self._patterns = patterns
 
-    def copy(self) -> Written:
-        return Written(self.matcher.deep_copy(), self._text, self._patterns, self.literals)
+    def copy(self) -> ByteState:
+        return ByteState(self.matcher.deep_copy(), self._text, self._patterns, self.literals)
 
-    def take(self, ids: list[int], text: bytes) -> bool:
-        """Go on by these bytes; tells whether the grammar allows them."""
+    def consume(self, ids: list[int], text: bytes) -> bool:
+        """Advance by these bytes; return whether the grammar allows them."""
         self._text += text
         return bool(self.matcher.try_consume_tokens(ids) == len(ids))
 
     def endings(self) -> Iterator[Iterable[bytes]]:
-        """For each pattern, how a text that it speaks of might come to its end; whether it may is to be tried."""
+        """Yield possible endings of the current text for each pattern; the grammar may not allow them."""
         if not self._patterns:
             return
         opened = _OPEN_STRING.fullmatch(self._text)
-        begun = _decoded(opened[1]) if opened else None
+        begun = _json_string(opened[1]) if opened else None
         for pattern in self._patterns:
             if pattern.is_quoted and begun is not None:
                 found = itertools.islice(pattern.automaton.endings(begun), MAX_ENDINGS)
                 yield (json.dumps(ending, ensure_ascii=False)[1:].encode() for ending in found)
             elif not pattern.is_quoted:
-                yield self._bare(pattern.automaton)
+                yield self._unquoted(pattern.automaton)
 
-    def _bare(self, automaton: Automaton) -> Iterator[bytes]:
-        """The ending from each place where the pattern may have begun to match."""
+    def _unquoted(self, automaton: Automaton) -> Iterator[bytes]:
+        """Yield the ending from each offset at which the pattern may have begun to match."""
         text = self._text.decode(errors="ignore")
         for start in sorted({0, *range(max(0, len(text) - _TAIL), len(text) + 1)}):
             yield from (one.encode() for one in itertools.islice(automaton.endings(text[start:]), 1))
 
 
 _OPEN_STRING = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*+")*+"((?:[^"\\]|\\.)*)', re.DOTALL)
-"""A text that ends between quotes, and what stands behind the last one."""
+"""Text that ends within a string; the group is the string so far."""
 
 
-def _decoded(quoted: bytes) -> str | None:
+def _json_string(quoted: bytes) -> str | None:
     try:
         text: str = json.loads(b'"' + quoted + b'"')
     except ValueError:  # half an escape or half a character
@@ -140,12 +140,12 @@ def _decoded(quoted: bytes) -> str | None:
 
 
 class Endings:
-    """Ways to an end in the grammars of one vocabulary.
+    """Search for endings in grammars of one vocabulary.
 
     Args:
         tokens: the bytes of every token.
-        special_ids: tokens that stand for themselves alone.
-        cut: cuts bytes into tokens.
+        special_ids: control tokens, which text never encodes to.
+        tokenize: function from bytes to tokens.
     """
 
     def __init__(
@@ -153,76 +153,73 @@ class Endings:
         tokens: Sequence[bytes],
         special_ids: Iterable[int],
         end_ids: Sequence[int],
-        cut: Callable[[bytes], list[int]],
+        tokenize: Callable[[bytes], list[int]],
     ) -> None:
         self._tokens = tokens
         self._special = frozenset(special_ids)
-        self._cut = cut
+        self._tokenize = tokenize
         self._first = len(tokens)
         special = {token_id: tokens[token_id] for token_id in self._special}
-        cutter = _Bytes(special, len(tokens), end_ids[0] if end_ids else None)
-        self._tokenizer = LLTokenizer(TokenizerWrapper(cutter), eos_token=list(end_ids) or None, slices=[])
-        self._no_ways = np.array([*end_ids], dtype=np.int64)
+        byte_tokenizer = _Bytes(special, len(tokens), end_ids[0] if end_ids else None)
+        self._tokenizer = LLTokenizer(TokenizerWrapper(byte_tokenizer), eos_token=list(end_ids) or None, slices=[])
+        self._end_ids = np.array([*end_ids], dtype=np.int64)
 
-    def start(self, source: str, patterns: Sequence[Pattern] = (), literals: Sequence[bytes] = ()) -> Written:
-        """Return a grammar over bytes, before its first one.
+    def start(self, source: str, patterns: Sequence[Pattern] = (), literals: Sequence[bytes] = ()) -> ByteState:
+        """Return the state of a grammar over bytes, before the first one.
 
         Args:
-            patterns: those that stand in it, where they are known.
-            literals: values that stand in it, the shortest first.
+            patterns: regular expressions in the grammar, if known.
+            literals: values in the grammar, the shortest first.
         """
         limits = LLParserLimits(verbose_errors=False)
-        return Written(LLMatcher(self._tokenizer, source, log_level=0, limits=limits), b"", patterns, literals)
+        return ByteState(LLMatcher(self._tokenizer, source, log_level=0, limits=limits), b"", patterns, literals)
 
     def opens(self, token_id: int) -> bool:
         """Whether a token opens a bracket."""
         return b"{" in self._tokens[token_id] or b"[" in self._tokens[token_id]
 
-    def follow(self, written: Written, token_ids: Sequence[int]) -> bool:
-        """Go on by tokens of the vocabulary; tells whether the grammar allows them."""
+    def consume(self, state: ByteState, token_ids: Sequence[int]) -> bool:
+        """Advance by tokens of the vocabulary; return whether the grammar allows them."""
         for token_id in token_ids:
             ids = [token_id] if token_id in self._special else self._ids(self._tokens[token_id])
-            if not written.take(ids, b"" if token_id in self._special else self._tokens[token_id]):
+            if not state.consume(ids, b"" if token_id in self._special else self._tokens[token_id]):
                 return False
         return True
 
-    def shortest(self, written: Written, room: int) -> list[int] | None:
-        """Return the tokens of a way to an end, the shortest that is found, of any length if none has room.
-
-        Returns None where no end is found.
-        """
+    def shortest(self, state: ByteState, room: int) -> list[int] | None:
+        """Return the tokens of the shortest ending found, even if it exceeds ``room`` tokens; None if none is found."""
         limit = min(room * _BYTES_PER_TOKEN + 256, MAX_BYTES)
-        closed = self._closed(written.copy(), limit)
-        tokens = None if closed is None else self._in_tokens(closed)
+        closed = self._close(state.copy(), limit)
+        tokens = None if closed is None else self._tokens_of(closed)
         if tokens is not None and len(tokens) <= room:
             return tokens
-        found = self._searched(written, limit)
-        searched = None if found is None else self._in_tokens(found)
+        found = self._search(state, limit)
+        searched = None if found is None else self._tokens_of(found)
         return min((one for one in (tokens, searched) if one is not None), key=len, default=None)
 
-    def _closed(self, written: Written, limit: int) -> list[int] | None:
-        """The way that closes what is open and opens nothing, if that leads to an end."""
+    def _close(self, state: ByteState, limit: int) -> list[int] | None:
+        """Return the greedy ending, which closes what is open; None if there is none."""
         path: list[int] = []
         for _ in range(MAX_CLOSING):
-            if written.matcher.is_accepting():
+            if state.matcher.is_accepting():
                 return path
             if len(path) > limit:
                 return None
-            following = self._forced(written) or next(self._ways(written), [])
-            if not following or not self._take(written, following):
+            following = self._forced(state) or next(self._continuations(state), [])
+            if not following or not self._consume(state, following):
                 return None
             path += following
         return None
 
-    def _searched(self, written: Written, limit: int) -> list[int] | None:
-        """The shortest of all ways."""
+    def _search(self, start: ByteState, limit: int) -> list[int] | None:
+        """Return the shortest ending by best-first search."""
         order = itertools.count()
-        waiting: list[tuple[int, int, Written, list[int]]] = [(0, next(order), written.copy(), [])]
+        queue: list[tuple[int, int, ByteState, list[int]]] = [(0, next(order), start.copy(), [])]
         seen: Counter[tuple[int, bytes]] = Counter()
         for _ in range(MAX_SEARCHED):
-            if not waiting:
+            if not queue:
                 return None
-            length, _, state, path = heapq.heappop(waiting)
+            length, _, state, path = heapq.heappop(queue)
             if state.matcher.is_accepting():
                 return path
             mask = (length, state.matcher.compute_bitmask())
@@ -230,25 +227,25 @@ class Endings:
             if seen[mask] > _ALIKE or length > limit:
                 continue
             forced = self._forced(state)
-            for way in [forced] if forced else self._ways(state):
+            for ids in [forced] if forced else self._continuations(state):
                 following = state.copy()
-                if self._take(following, way):
-                    heapq.heappush(waiting, (length + len(way), next(order), following, [*path, *way]))
+                if self._consume(following, ids):
+                    heapq.heappush(queue, (length + len(ids), next(order), following, [*path, *ids]))
         return None
 
-    def _take(self, written: Written, ids: list[int]) -> bool:
-        return written.take(ids, bytes(one - self._first for one in ids if one >= self._first))
+    def _consume(self, state: ByteState, ids: list[int]) -> bool:
+        return state.consume(ids, bytes(one - self._first for one in ids if one >= self._first))
 
     def _ids(self, text: bytes) -> list[int]:
         return [self._first + byte for byte in text]
 
-    def _forced(self, written: Written) -> list[int]:
-        forced: bytes = written.matcher.compute_ff_bytes()
+    def _forced(self, state: ByteState) -> list[int]:
+        forced: bytes = state.matcher.compute_ff_bytes()
         return self._ids(forced.partition(_SPECIAL)[0])
 
-    def _ways(self, written: Written) -> Iterator[list[int]]:
-        """What may follow, the likeliest to lead to an end first; of bytes that are alike, a few."""
-        bits = np.unpackbits(np.frombuffer(written.matcher.compute_bitmask(), np.uint8), bitorder="little")
+    def _continuations(self, state: ByteState) -> Iterator[list[int]]:
+        """Yield what may follow, the likeliest to end first; of similar bytes only a few."""
+        bits = np.unpackbits(np.frombuffer(state.matcher.compute_bitmask(), np.uint8), bitorder="little")
         allowed = np.flatnonzero(bits)
         found = (allowed[(allowed >= self._first) & (allowed < self._first + 256)] - self._first).tolist()
         if len(found) > _FREE and ord('"') in found:
@@ -256,13 +253,13 @@ class Endings:
             return
         closing = [byte for byte in _CLOSING if byte in found]
         yield from (self._ids(bytes([byte])) for byte in closing)
-        for endings in written.endings():
-            ways = (self._ids(ending) for ending in endings)
-            yield from itertools.islice((ids for ids in ways if self._take(written.copy(), ids)), 1)
-        known = (literal for literal in written.literals if literal[0] in found)
-        for literal in itertools.islice(known, MAX_LITERALS):
+        for endings in state.endings():
+            candidates = (self._ids(ending) for ending in endings)
+            yield from itertools.islice((ids for ids in candidates if self._consume(state.copy(), ids)), 1)
+        literals = (literal for literal in state.literals if literal[0] in found)
+        for literal in itertools.islice(literals, MAX_LITERALS):
             ids = self._ids(literal)
-            if self._take(written.copy(), ids):
+            if self._consume(state.copy(), ids):
                 yield ids
         left = set(found) - set(closing)
         for alike in _RANGES:
@@ -271,13 +268,13 @@ class Endings:
             elif alike.start == _BEYOND_ASCII:
                 left -= set(sorted(left.intersection(alike))[1:])
         yield from (self._ids(bytes([byte])) for byte in sorted(left, key=_rank))
-        yield from ([int(one)] for one in allowed[allowed < self._first] if one not in self._no_ways)
+        yield from ([int(one)] for one in allowed[allowed < self._first] if one not in self._end_ids)
 
-    def _in_tokens(self, path: Sequence[int]) -> list[int]:
+    def _tokens_of(self, path: Sequence[int]) -> list[int]:
         tokens: list[int] = []
         for is_bytes, part in itertools.groupby(path, key=lambda one: one >= self._first):
             ids = list(part)
-            tokens += self._cut(bytes(one - self._first for one in ids)) if is_bytes else ids
+            tokens += self._tokenize(bytes(one - self._first for one in ids)) if is_bytes else ids
         return tokens
 
 
@@ -288,24 +285,24 @@ def _rank(byte: int) -> tuple[int, int]:
 _PATTERN = re.compile(r'"pattern": ("(?:[^"\\]|\\.)*")')
 _TERMINAL = re.compile(r"/((?:[^/\\\n]|\\.)+)/")
 _LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"')
-_MOST_PATTERNS = 24
+_MAX_PATTERNS = 24
 
 
 def patterns_in(lark: str) -> tuple[Pattern, ...]:
-    """The patterns of a grammar in llguidance's dialect of Lark, as far as they are understood."""
+    """Return the regular expressions of a grammar in llguidance's dialect of Lark, without unsupported ones."""
     quoted = dict.fromkeys(json.loads(found[1]) for found in _PATTERN.finditer(lark))
     terminals = dict.fromkeys(found[1] for found in _TERMINAL.finditer(_PATTERN.sub("", lark)))
-    bare = [one.replace("\\/", "/") for one in terminals if not one.startswith(('"', "(?:"))]
-    made = [Pattern(one, is_quoted=True) for text in quoted if (one := automaton(text, searched=True))]
-    made += [one for text in bare for one in pattern_of(text)]
-    return tuple(made[:_MOST_PATTERNS])
+    unquoted = [one.replace("\\/", "/") for one in terminals if not one.startswith(('"', "(?:"))]
+    patterns = [Pattern(one, is_quoted=True) for text in quoted if (one := automaton(text, searched=True))]
+    patterns += [one for text in unquoted for one in pattern_of(text)]
+    return tuple(patterns[:_MAX_PATTERNS])
 
 
 def literals_in(lark: str) -> tuple[bytes, ...]:
-    """The numbers and texts that stand in a grammar as they are, the shortest first."""
+    """Return the numbers and strings that are literals of a grammar, the shortest first."""
     values: set[bytes] = set()
     for found in _LITERAL.finditer(_PATTERN.sub("", lark)):
-        with suppress(ValueError):  # an escape of Lark's own
+        with suppress(ValueError):  # an escape that only Lark has
             text = json.loads(found[0])
             if text[:1] in "-0123456789" or (text[:1] == '"' and text.endswith('"')):
                 values.add(text.encode(errors="ignore"))
@@ -313,6 +310,6 @@ def literals_in(lark: str) -> tuple[bytes, ...]:
 
 
 def pattern_of(regex: str) -> tuple[Pattern, ...]:
-    """A pattern that a whole text matches."""
+    """Return the pattern of a regular expression for a whole text; empty if it is not supported."""
     found = automaton(regex, searched=False)
     return (Pattern(found, is_quoted=False),) if found else ()

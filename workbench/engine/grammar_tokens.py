@@ -1,8 +1,7 @@
-"""A model's vocabulary as llguidance needs it: the bytes of every token, and how a text is cut into tokens.
+"""A model's vocabulary for llguidance: the bytes of every token, and the tokenization of a text.
 
-llguidance can read a Hugging Face tokenizer itself, but where a grammar forces a text that is spelt like a control
-token, such as a property named ``<|im_end|>``, it would then write the control token. Here control tokens stand for
-themselves alone, and any text is cut into tokens of text.
+llguidance can read a Hugging Face tokenizer itself, but if a grammar forces a text that is spelled like a control
+token, such as a property named ``<|im_end|>``, it would choose the control token. Here text never encodes to one.
 """
 
 from __future__ import annotations
@@ -21,32 +20,32 @@ if TYPE_CHECKING:
 
 
 def grammar_tokenizer(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> LLTokenizer:
-    """The vocabulary for compiling grammars; takes some tenths of a second.
+    """Return the vocabulary for compiling grammars, in some tenths of a second.
 
     Args:
-        tokenizer: the Rust tokenizer behind a Hugging Face one; left as it is.
+        tokenizer: the Rust tokenizer of a Hugging Face one; it is not changed.
         vocab_size: width of the model's logits.
-        end_ids: tokens that end a text; one of them may be chosen where the grammar allows an end.
+        end_ids: tokens that end a text, allowed when the grammar allows the end.
     """
     return grammar_vocabulary(tokenizer, vocab_size, end_ids)[0]
 
 
 def grammar_vocabulary(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> tuple[LLTokenizer, Endings]:
-    """The same, and the ways to an end in its grammars."""
+    """Return that of `grammar_tokenizer`, and the search for endings in its grammars."""
     ends = sorted(token_id for token_id in end_ids if token_id < vocab_size)
-    cutter = _Cutter(tokenizer, vocab_size, ends)
-    made = LLTokenizer(TokenizerWrapper(cutter), eos_token=ends or None)
-    cutter.greedy = made.greedy_tokenize
-    return made, Endings(cutter.tokens, cutter.special_token_ids, ends, made.tokenize_bytes)
+    wrapped = _TextTokenizer(tokenizer, vocab_size, ends)
+    llg_tokenizer = LLTokenizer(TokenizerWrapper(wrapped), eos_token=ends or None)
+    wrapped.greedy = llg_tokenizer.greedy_tokenize
+    return llg_tokenizer, Endings(wrapped.tokens, wrapped.special_token_ids, ends, llg_tokenizer.tokenize_bytes)
 
 
-class _Cutter:
-    """What `llguidance.TokenizerWrapper` asks for."""
+class _TextTokenizer:
+    """Tokenizer for `llguidance.TokenizerWrapper`."""
 
     bos_token_id = None
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, ends: list[int]) -> None:
-        self._tokenizer = _of_pieces(tokenizer)
+        self._tokenizer = _text_tokenizer(tokenizer)
         vocabulary = Vocabulary(self._tokenizer)
         self.tokens = [vocabulary.bytes(token_id) for token_id in range(vocab_size)]
         self.special_token_ids = sorted({*ends, *(one for one in vocabulary.special_ids if one < vocab_size)})
@@ -54,17 +53,17 @@ class _Cutter:
         self.greedy: Any = None
 
     def __call__(self, text: str) -> list[int]:
-        """The tokens that a model would expect for a text; never raises on a text, for llguidance could not go on."""
+        """Return the tokens that a model would expect for a text. Never raises, which llguidance could not handle."""
         token_ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        known = max(token_ids, default=0) < len(self.tokens)
-        if known and b"".join(self.tokens[token_id] for token_id in token_ids) == text.encode():
+        in_vocabulary = max(token_ids, default=0) < len(self.tokens)
+        if in_vocabulary and b"".join(self.tokens[token_id] for token_id in token_ids) == text.encode():
             return token_ids
-        fallback: list[int] = self.greedy(text)  # a tokenizer that normalises its input
+        fallback: list[int] = self.greedy(text)  # a tokenizer that normalizes its input
         return fallback
 
 
-def _of_pieces(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that cuts a piece of text as it would within a longer one, and takes no text for a control token."""
+def _text_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy that encodes text as within a longer text, and never to control tokens."""
     state = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None, "post_processor": None}
     for part in _parts(state["normalizer"], "normalizers") + _parts(state["pre_tokenizer"], "pretokenizers"):
         match part["type"]:
@@ -80,7 +79,7 @@ def _of_pieces(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """A component of a tokenizer, or the parts of a sequence of them."""
+    """Return the parts of a tokenizer component, which may be a sequence."""
     if component is None:
         return []
     parts: list[dict[str, Any]] = component[key] if component["type"] == "Sequence" else [component]

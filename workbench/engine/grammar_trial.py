@@ -1,10 +1,10 @@
-"""Compiling a grammar on trial, in a process that may crash or run too long in the place of this one.
+"""Trial compilation of a grammar in a separate process, which may crash or take too long.
 
 llguidance's own limits do not bound every grammar: a long chain of rules overflows its stack, and some pairs of regular
-expressions keep it busy for minutes. Neither can be stopped within a process, so each new grammar is compiled once in a
-process of its own, on a smaller stack, within limits on its time and memory that the system keeps.
+expressions take minutes. Neither can be stopped within a process, so each new grammar is first compiled in a separate
+process with a smaller stack, and with limits of time and memory.
 
-This file is that process's program too, started by its path: it imports nothing of the package.
+This file is also the program of that process, which runs it by path: it imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import sys
 import threading
 
 CPU_S = 0.5
-"""Compute time that a grammar may take to compile. Not wall time: a busy machine refuses nothing."""
+"""CPU time that a grammar may take to compile; wall time would depend on the load of the machine."""
 
 _WALL_S = 30.0
-"""After this a process that computes nothing, for whatever reason, is given up."""
+"""Wall time after which a process that does not compute is killed."""
 
 _STACK_BYTES = 2**20
-"""Well below the stack of the threads that compile what has passed."""
+"""Stack of the trial, well below that of the threads that compile afterwards."""
 
 _MEMORY_BYTES = 2**30
 
 
 def trial(grammar: str) -> str | None:
-    """Why the grammar cannot be compiled here, where the attempt ends a process; None where it can or is just wrong.
+    """Return why a grammar crashes or exceeds the limits; None if it compiles or is merely invalid.
 
     Args:
-        grammar: as `llguidance.LLMatcher` takes it.
+        grammar: in the format of `llguidance.LLMatcher`.
 
     Raises:
         OSError: the process could not be started.
@@ -73,7 +73,7 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     threading.stack_size(_STACK_BYTES)
     compiling = threading.Thread(target=LLMatcher.validate_grammar, args=(grammar,))
-    signal.setitimer(signal.ITIMER_PROF, CPU_S)  # its signal's default is the end of the process
+    signal.setitimer(signal.ITIMER_PROF, CPU_S)  # its signal ends the process
     compiling.start()
     compiling.join()
 

@@ -1,7 +1,7 @@
-"""Keys and values of past tokens: what a decoder's cache must offer, and the cache of prefixes across requests.
+"""Keys and values of past tokens: the interface of a decoder's cache, and the cache of prefixes across requests.
 
-A chat resends its whole history every turn. `PrefixCache` keeps the keys and values of recent sequences, so that a
-new prompt computes only what no recent sequence begins with. What comes out is what a cold run gives; only sooner.
+A chat resends its whole history every turn. `PrefixCache` keeps the keys and values of recent sequences, so that only
+the part of a prompt that no recent sequence begins with is computed. The results are those of a cold run.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PREFIX_CACHE_BYTES = 64 * 2**20
-"""That a model may keep of past sequences, unless it is said otherwise."""
+"""Default budget of a model's prefix cache."""
 SHORTEST_REUSE = 16
-"""Prefixes below this many tokens are computed again: copying them costs as much."""
+"""Tokens of the shortest prefix that is reused; copying fewer costs as much as computing them."""
 
 
 class KVCache(Protocol):
-    """Keys and values of one sequence, for all layers; a decoder makes and fills it."""
+    """Keys and values of one sequence, for all layers, made and filled by a decoder."""
 
     @property
     def length(self) -> int:
-        """Tokens whose keys and values are held."""
+        """Number of tokens in the cache."""
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
+        """Size in bytes."""
 
     def fork(self, length: int) -> Self | None:
-        """An independent copy of the first ``length`` tokens; None where the cache cannot be cut there."""
+        """Return an independent copy of the first ``length`` tokens, or None if the cache cannot be cropped there."""
 
 
 @dataclass(slots=True)
@@ -40,10 +40,10 @@ class _Entry:
 
 
 class PrefixCache:
-    """Recent sequences with their keys and values, least recently used first to go.
+    """Recent sequences with their keys and values; the least recently used are evicted first.
 
     Args:
-        budget_bytes: memory that the kept sequences may hold together; 0 switches reuse off.
+        budget_bytes: memory for all sequences together; 0 switches reuse off.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -55,15 +55,15 @@ class PrefixCache:
         return sum(entry.cache.nbytes for entry in self._entries)
 
     def take(self, token_ids: Sequence[int]) -> tuple[KVCache, int] | None:
-        """A cache that holds the longest known beginning of some tokens, and that beginning's length.
+        """Return a cache with the longest known prefix of ``token_ids``, and that prefix's length.
 
-        The caller owns what it gets. A sequence that continues a kept one takes the kept memory over, since the longer
-        sequence will stand for both; any other gets a copy, and the kept sequence stays as it was.
+        The caller owns the result. If it is a whole cached sequence, the sequence leaves this cache, because the longer
+        one will replace it; otherwise the result is a copy.
         """
-        wanted = list(token_ids)
-        by_length = sorted(self._entries, key=lambda entry: common_prefix(entry.token_ids, wanted), reverse=True)
-        for entry in by_length[:2]:  # the second best may be croppable where the best is not
-            shared = common_prefix(entry.token_ids, wanted)
+        prompt = list(token_ids)
+        by_length = sorted(self._entries, key=lambda entry: common_prefix(entry.token_ids, prompt), reverse=True)
+        for entry in by_length[:2]:  # the second longest may be croppable if the longest is not
+            shared = common_prefix(entry.token_ids, prompt)
             if shared < SHORTEST_REUSE:
                 return None
             self._entries.remove(entry)
@@ -75,14 +75,14 @@ class PrefixCache:
         return None
 
     def put(self, token_ids: Sequence[int], cache: KVCache) -> None:
-        """Keep a sequence that has ended; ``token_ids`` are those whose keys and values the cache holds."""
-        held = list(token_ids[: cache.length])
-        if len(held) < cache.length:  # a text that was cut off inside what had been read together
+        """Add a sequence that has ended, by the tokens whose keys and values its cache holds."""
+        prefix = list(token_ids[: cache.length])
+        if len(prefix) < cache.length:  # the text was cut off within a chunk
             return
-        if len(held) < SHORTEST_REUSE or cache.nbytes > self.budget_bytes:
+        if len(prefix) < SHORTEST_REUSE or cache.nbytes > self.budget_bytes:
             return
-        self._entries = [entry for entry in self._entries if held[: len(entry.token_ids)] != entry.token_ids]
-        self._entries.append(_Entry(held, cache))
+        self._entries = [entry for entry in self._entries if prefix[: len(entry.token_ids)] != entry.token_ids]
+        self._entries.append(_Entry(prefix, cache))
         while self.nbytes > self.budget_bytes:
             del self._entries[0]
 
@@ -91,7 +91,7 @@ class PrefixCache:
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the longest common beginning; slices compare at C speed, so halving beats a loop over tokens."""
+    """Return the length of the longest common prefix, by bisection: comparing slices is faster than a loop."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

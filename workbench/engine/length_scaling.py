@@ -1,9 +1,9 @@
-"""Rotary positions whose angles depend on how long the text is.
+"""Rotary embeddings whose angles depend on the length of the text.
 
-LongRoPE has one set of angles up to the length that a model was first trained on and another one beyond, dynamic
-scaling one for every length beyond. transformers chooses by the highest position of each call, so that a text which is
-read in pieces is read with several sets at once. Here the whole text's length decides, and keys that were computed for
-another set are computed again: what comes out is what one forward over the whole text gives.
+LongRoPE has one set of angles up to the original context length and another beyond it; dynamic scaling has one for
+every longer length. transformers chooses by the highest position of each call, so that a text that is computed in parts
+would have several sets. Here the length of the whole text decides, and keys that were computed with another set are
+computed again: the results are those of one forward pass over the whole text.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
-    """One kind of angles of a rotary module."""
+    """One rope type of a rotary module."""
 
     module: Any
     layer_type: str | None
-    """Where a module has angles for several types of layers."""
+    """Layer type, if the module has angles for several."""
     is_dynamic: bool
     border: int
-    """Up to so many positions the angles are those of any short text."""
+    """Longest text with the angles of short texts, in tokens."""
 
     def angles(self, length: int) -> int:
         return max(length, self.border) if self.is_dynamic else int(length > self.border)
 
-    def forget(self) -> None:
-        """Have the module forget the longest text that it has seen: it would take that one's angles for others."""
+    def reset(self) -> None:
+        """Reset the module, which otherwise keeps the angles of the longest text so far."""
         options = {} if self.layer_type is None else {"layer_type": self.layer_type}
         self.module.forward(torch.empty(0), torch.zeros(1, 1, dtype=torch.long), **options)
 
 
 class LengthScaling:
-    """Shows each rotary module of a model the last position of the text, whichever part of it is computed."""
+    """Hooks that append the last position of the whole text to the positions of each rotary module's calls."""
 
     def __init__(self, scaled: list[_Scaled]) -> None:
         self._scaled = scaled
@@ -51,25 +51,25 @@ class LengthScaling:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> LengthScaling | None:
-        """None where no angle depends on the length."""
+        """Return None if no angle depends on the length."""
         scaled = [one for module in model.modules() for one in _scaled_in(module)]
         return cls(scaled) if scaled else None
 
     @property
     def border(self) -> int:
-        """The longest text that all angles are the same for."""
+        """Longest text for which no angle changes, in tokens."""
         return min(one.border for one in self._scaled)
 
     def angles(self, length: int) -> tuple[int, ...]:
-        """Which angles a text of this length is read with; two lengths that have the same may share keys."""
+        """Return identifiers of the angles for a text length; texts with equal ones may share keys."""
         return tuple(one.angles(length) for one in self._scaled)
 
     @contextmanager
     def of_length(self, length: int) -> Iterator[None]:
-        """Compute with the angles of a text of this length."""
+        """Compute with the angles of a text of this length inside the context."""
         for one in self._scaled:
             if one.is_dynamic:
-                one.forget()
+                one.reset()
         self._length = length
         try:
             yield

@@ -1,4 +1,4 @@
-"""From a folder in Hugging Face layout to a model that the decode loop can run."""
+"""Loading of a folder in Hugging Face layout as a model for the decode loop."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packing import fits, pack
-from workbench.engine.precision import Linear, Precision, compute_dtype, quantized
+from workbench.engine.precision import Linear, Precision, compute_dtype, quantize
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
-from workbench.engine.proof_cache import kept_or_made
+from workbench.engine.proof_cache import cached_or_proven
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DEFAULT_CONTEXT_LENGTH = 2048
-"""Of a model whose config names none: what such models were trained on, and not a limit of what they compute."""
+"""Context length of a model whose config has none; such models compute longer texts, too."""
 
 _CONTEXT_KEYS = (
     "max_position_embeddings",
@@ -58,17 +58,17 @@ _CONTEXT_KEYS = (
     "max_target_positions",
 )
 
-_FACTS = frozenset({"dtype", "shape", "device"})
-"""What code may ask of a weight that has no numbers."""
+_METADATA = frozenset({"dtype", "shape", "device"})
+"""Attributes of a weight that a meta tensor has, too."""
 
-_ONE_AT_A_TIME = threading.Lock()
-"""While transformers builds a model it replaces methods of its base class, for every thread: a second model that is
-loaded meanwhile would find its tied weights missing, and could leave the replacement in place for ever."""
+_LOADING_LOCK = threading.Lock()
+"""Held while transformers loads a model, because it then replaces methods of its base class in all threads: a second
+model would find its tied weights missing, and could leave the replacement in place for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A causal model in memory, with what a request needs to know about it."""
+    """A causal model in memory with its tokenizer and properties."""
 
     name: str
     folder: Path
@@ -76,19 +76,19 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerFast
     vocabulary: Vocabulary
     eos_ids: frozenset[int]
-    """Tokens that end a text or a turn: those of the generation config, the config and the tokenizer."""
+    """Tokens that end a text or a turn, from the generation config, the config and the tokenizer."""
     context_length: int
     precision: Precision
     architecture: str
     parameters: int
     memory_bytes: int
-    """Held by the weights, in all the forms in which they are kept."""
+    """Size of the weights, in all the formats in which they are held."""
     predicted_memory_bytes: int
-    """What `memory.predict` had said before."""
+    """Size that `memory.predict` returned before loading."""
     proof: Proof = ALL_PROVEN
-    """What it was found to be able to do."""
+    """Features that the model was found to support."""
     images: ImageReader | None = None
-    """Reads images for a vision-language model."""
+    """Image processor of a vision-language model."""
 
 
 def load(
@@ -102,14 +102,14 @@ def load(
     """Load a causal language model and its tokenizer.
 
     Args:
-        fast: use the fused step where the model's structure allows it; False always takes transformers' own forward.
-        proofs: folder in which proofs are kept; None keeps none, so that the model proves itself at each load.
+        fast: use the fused decoder if it serves the model; False always uses transformers' own forward.
+        proofs: folder of cached proofs; None caches none, so that each load proves the model again.
 
     Raises:
-        ModelFormatError: files are missing or damaged, or this is no causal language model.
+        ModelFormatError: files are missing or damaged, or this is not a causal language model.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
-        UnprovenModelError: what we would compute is not what transformers computes; says what differs.
-        InsufficientMemoryError: it would not fit; the message names a precision that would.
+        UnprovenModelError: the decode loop would compute other logits than transformers.
+        InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
     check_folder(folder)
     config = load_config(folder)
@@ -122,15 +122,15 @@ def load(
 
     length = context_length(config)
 
-    def weights() -> tuple[Decoder, Proof]:
+    def load_decoder() -> tuple[Decoder, Proof]:
         if packed:
             compile_step()
             return pack(folder, config, precision), ALL_PROVEN
-        decoder = _general(folder, precision, family, keep_wide=plan.keep_wide)
-        return decoder, _proven(decoder, folder, precision, length, proofs)
+        decoder = _load_general(folder, precision, family, keep_bf16=plan.keep_bf16)
+        return decoder, _prove(decoder, folder, precision, length, proofs)
 
-    with damage_named(folder, "a causal language model"):
-        decoder, proof = run_on_fresh_thread(weights)
+    with format_errors(folder, "a causal language model"):
+        decoder, proof = run_on_fresh_thread(load_decoder)
     return LoadedModel(
         name=name or folder.name,
         folder=folder,
@@ -150,16 +150,16 @@ def load(
 
 
 def is_fused(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether the compiled decode step serves a folder's model; loading, cards and the memory check agree."""
+    """Return whether the fused decoder serves a folder's model; loading, cards and the memory check agree."""
     try:
         config = load_config(folder)
-    except ModelFormatError:  # loading says what is wrong
+    except ModelFormatError:  # loading reports it
         return False
     return family_of(config, folder) is None and fits(config, shapes)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The folder's tokenizer in its Rust form, made from a SentencePiece model where that is all there is."""
+    """Return the folder's fast tokenizer, converted from a SentencePiece model if there is no tokenizer.json."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -172,9 +172,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def context_length(config: PreTrainedConfig) -> int:
-    """Positions that the model was made for; a tokenizer's own limit is often a placeholder of 1e30.
+    """Return the context length of a config, or a default for models without one, such as state-space models.
 
-    State-space models, and those that see distances instead of positions, may name none: they get a default.
+    The tokenizer's limit is not used, because it is often a placeholder of 1e30.
     """
     text = config.get_text_config(decoder=True)
     named = {key: getattr(text, key, None) for key in _CONTEXT_KEYS}
@@ -182,59 +182,59 @@ def context_length(config: PreTrainedConfig) -> int:
 
 
 def named_context_length(text_config: Mapping[str, Any]) -> int | None:
-    """The same where a config names it; None where it does not."""
+    """Return the context length of a text config, or None if it has none."""
     named = (text_config.get(key) for key in _CONTEXT_KEYS)
     return next((value for value in named if isinstance(value, int) and value > 0), None)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """The folder's config, or an error that names it."""
+    """Return the folder's config; raise `ModelFormatError` if transformers cannot read it."""
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a config's own checks may raise anything
+    except Exception as error:  # a config's checks may raise anything
         path = folder / "config.json"
         raise ModelFormatError(f"{path} is not a config that transformers can read: {_first_line(error)}") from error
     return config
 
 
 @contextmanager
-def damage_named(folder: Path, kind: str) -> Iterator[None]:
-    """Turn what transformers and safetensors raise about bad weights into one error that names the folder."""
+def format_errors(folder: Path, kind: str) -> Iterator[None]:
+    """Convert errors of transformers and safetensors to a `ModelFormatError` that names the folder."""
     try:
         yield
     except (WorkbenchError, MemoryError):
         raise
-    except Exception as error:  # a model's own code raises what it likes about sizes that do not fit together
+    except Exception as error:  # a model's code may raise anything about sizes that do not match
         raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
 
 
-def _general(folder: Path, precision: Precision, family: Family | None, *, keep_wide: bool) -> GeneralDecoder:
+def _load_general(folder: Path, precision: Precision, family: Family | None, *, keep_bf16: bool) -> GeneralDecoder:
     kind = AutoModelForImageTextToText if family else AutoModelForCausalLM
     model = load_weights(kind, folder, compute_dtype(precision))
-    if precision not in ("float32", "bf16"):  # what looks at images is small beside what reads, and is left as it is
-        _quantize(model.get_decoder() if family else model, precision, keep_wide=keep_wide)
+    if precision not in ("float32", "bf16"):  # the image encoder is small and stays as it is
+        _quantize(model.get_decoder() if family else model, precision, keep_bf16=keep_bf16)
     return vision_decoder(model, family) if family else GeneralDecoder(model)
 
 
-def _proven(decoder: GeneralDecoder, folder: Path, precision: Precision, length: int, proofs: Path | None) -> Proof:
-    """What the model can do, from a proof that was kept or is made now; the decoder then does nothing else."""
+def _prove(decoder: GeneralDecoder, folder: Path, precision: Precision, length: int, proofs: Path | None) -> Proof:
+    """Return a cached or new proof, and switch off in the decoder what it says."""
     try:
-        proof = kept_or_made(folder, precision, proofs, partial(prove, decoder, precision, length))
+        proof = cached_or_proven(folder, precision, proofs, partial(prove, decoder, precision, length))
     except UnprovenModelError as error:
         kind = type(decoder.model).__name__
         raise UnprovenModelError(f"{folder} ({kind}) cannot be used in {precision}: {error}") from None
-    decoder.use(proof.ways)
+    decoder.features = proof.features
     return proof
 
 
 def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | None = None) -> PreTrainedModel:
-    """A folder's model as transformers has it; raises `ModelFormatError` where a weight is missing.
+    """Load a folder's model with transformers; raise `ModelFormatError` if a weight is missing.
 
     Args:
         kind: one of transformers' auto classes.
-        unused: a part of the names of weights that nobody will ask for, and that may therefore be missing.
+        unused: part of the names of weights that are not used, and may be missing.
     """
-    with _ONE_AT_A_TIME, quiet():
+    with _LOADING_LOCK, quiet():
         loaded: Any = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -246,21 +246,21 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
     model: PreTrainedModel
     model, report = loaded
     missing = [name for name in sorted(report["missing_keys"]) if unused is None or unused not in name]
-    if missing:  # transformers would go on with random numbers in their place
+    if missing:  # transformers would initialise them at random
         some = ", ".join(missing[:3])
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
     return model
 
 
 class _QuantizedModule(nn.Module):
-    """A packed matrix in the place of an ``nn.Linear``."""
+    """A quantized linear layer that replaces an ``nn.Linear``."""
 
     def __init__(self, linear: Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.linear = linear
         self.out_features, self.in_features = weight.shape
         self.weight = weight.to("meta")
-        """What models ask of a weight without computing with it, such as its type; it has no numbers."""
+        """Meta tensor, for models that read a weight's dtype or shape."""
         self.bias = bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -271,28 +271,28 @@ class _QuantizedModule(nn.Module):
 
 @cache
 def _read_weights(module: str) -> frozenset[str]:
-    """Layers with whose weights a model's code computes itself, instead of calling the layer; by their names."""
+    """Return names of layers whose weights a model's code uses directly, instead of calling the layer."""
     found: set[str] = set()
-    facts: set[ast.AST] = set()
+    metadata_only: set[ast.AST] = set()
     waiting: list[ast.AST] = [ast.parse(inspect.getsource(sys.modules[module]))]
-    while waiting:  # from outside in, so that it is known of each weight whether only its facts are asked
+    while waiting:  # parents first, so that a weight's metadata accesses are known before the weight is visited
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef) and node.name == "_init_weights":
             continue
-        if isinstance(node, ast.Attribute) and node.attr in _FACTS:
-            facts.add(node.value)
-        if isinstance(node, ast.Attribute) and node.attr == "weight" and node not in facts:
+        if isinstance(node, ast.Attribute) and node.attr in _METADATA:
+            metadata_only.add(node.value)
+        if isinstance(node, ast.Attribute) and node.attr == "weight" and node not in metadata_only:
             found |= {node.value.attr} if isinstance(node.value, ast.Attribute) else set()
         waiting += ast.iter_child_nodes(node)
     return frozenset(found)
 
 
-def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) -> None:
-    """Replace every linear layer but the output head, which needs its exactness most and is read once per token."""
+def _quantize(model: PreTrainedModel, precision: Precision, *, keep_bf16: bool) -> None:
+    """Quantize all linear layers except the output head, which needs its exactness most."""
     head = model.get_output_embeddings()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            # A class made from a linear layer may compute something else, and say more: which experts are asked, say.
+            # A subclass of a linear layer may compute something else, such as the routing of experts.
             if (
                 child is head
                 or type(child) not in (nn.Linear, Conv1D)
@@ -302,16 +302,16 @@ def _quantize(model: PreTrainedModel, precision: Precision, *, keep_wide: bool) 
             layer: Any = child
             weight: torch.Tensor = layer.weight.detach()
             weight = weight.T.contiguous() if isinstance(child, Conv1D) else weight  # Conv1D is (in, out)
-            linear = quantized(weight, layer.bias, precision, partial(Blocks.of, weight), keep_wide=keep_wide)
+            linear = quantize(weight, layer.bias, precision, partial(Blocks.of, weight), keep_bf16=keep_bf16)
             setattr(parent, name, _QuantizedModule(linear, weight, layer.bias))
 
 
 def _eos_ids(
     folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, vocab_size: int
 ) -> frozenset[int]:
-    """The union of what each file says: with too few of them an answer runs on into turns that it makes up.
+    """Return the end tokens of all files together: without one of them, an answer would run on into invented turns.
 
-    Ids outside the vocabulary, which some configs keep from another model, would end nothing.
+    Ids outside the vocabulary, which some configs have from another model, are dropped.
     """
     path = folder / GENERATION
     generation: Any = read_json(path).get("eos_token_id") if path.exists() else None
@@ -324,7 +324,7 @@ def _eos_ids(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' bar and its report of unused weights out of terminals and notebooks, where they would stay."""
+    """Suppress transformers' progress bar and its report of unused weights."""
     bar, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

@@ -1,7 +1,7 @@
-"""Logprob, rank, entropy and alternatives of tokens, always of the raw distribution.
+"""Logprob, rank, entropy and alternatives of tokens under the raw distribution.
 
-Raw means the natural log of the softmax over the model's float32 logits, before penalties, temperature, truncation
-and grammar masks: the number says what the model thought, not what the sampler made of it.
+Raw means the softmax of the model's float32 logits, before penalties, temperature, truncation and grammar masks. So
+the numbers describe the model, not the sampler.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token that could have stood at a position."""
+    """A candidate token at a position."""
 
     token_id: int
     logprob: float
@@ -31,20 +31,20 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TokenStats:
-    """How probable a token was at its position."""
+    """Statistics of a token at its position; logprobs are natural logarithms."""
 
     token_id: int
     logprob: float
     rank: int
-    """1 is the most probable token; equals share the better rank."""
+    """1 for the most probable token; ties share the better rank."""
     entropy: float
-    """Of the whole distribution, in nats."""
+    """Entropy of the whole distribution in nats."""
     alternatives: tuple[Candidate, ...]
     """The most probable other tokens, best first."""
     removed_mass: float = 0.0
-    """Probability, of the raw distribution as all numbers here, of the tokens that the grammar did not allow."""
+    """Raw probability of the tokens that the grammar does not allow."""
     forced: bool = False
-    """The grammar allowed no other text: the token was not sampled."""
+    """Whether the grammar allowed only this token, so that it was not sampled."""
 
 
 def measure(
@@ -54,14 +54,14 @@ def measure(
     masks: Sequence[Mask | None] = (),
     summaries: Sequence[LogitsSummary | None] = (),
 ) -> list[TokenStats]:
-    """Stats of one token per row.
+    """Return stats of one token per row.
 
     Args:
         logits: raw float32 logits, shape (rows, vocab).
         token_ids: the chosen token of each row.
-        alternatives: how many other tokens to name for each row; clipped to the vocabulary.
-        masks: what a grammar left at each row; none where no row has a grammar.
-        outlines: what is known of each row; none where nothing is.
+        alternatives: number of other candidate tokens for each row, at most the vocabulary.
+        masks: grammar mask of each row; empty if no row has a grammar.
+        summaries: known statistics of each row; empty if none are known.
     """
     nothing = [None] * len(token_ids)
     rows = zip(logits, token_ids, alternatives, masks or nothing, summaries or nothing, strict=True)
@@ -82,7 +82,7 @@ def _measured(
 
 def _removed_mass(row: Tensor, whole: Sums, mask: Mask) -> float:
     rest = softmax_stats(masked(row, mask.allowed, inverted=True))
-    if rest.top == -math.inf:  # nothing was cut, or only what had no probability
+    if rest.top == -math.inf:  # nothing was removed, or only tokens of probability 0
         return 0.0
     return min(math.exp(_logprob(rest.top, whole) + rest.log_total), 1.0)
 
@@ -94,16 +94,16 @@ def _logprob(logit: float, whole: Sums) -> float:
 def _others(
     row: Tensor, whole: Sums, token_id: int, count: int, summary: LogitsSummary | None
 ) -> tuple[Candidate, ...]:
-    looked_at = min(count + 1, len(row))
-    if summary is not None and looked_at <= len(summary.values):
-        values, token_ids = summary.values[:looked_at], summary.places[:looked_at]
+    candidates = min(count + 1, len(row))
+    if summary is not None and candidates <= len(summary.values):
+        values, token_ids = summary.values[:candidates], summary.places[:candidates]
     else:
-        values, token_ids = (found.tolist() for found in top_k_values(row, looked_at))
+        values, token_ids = (found.tolist() for found in top_k_values(row, candidates))
     ranked: list[Candidate] = []
     rank = 1
-    for place, (value, candidate) in enumerate(zip(values, token_ids, strict=True), start=1):
-        if place > 1 and value < values[place - 2]:
-            rank = place
+    for index, (value, candidate) in enumerate(zip(values, token_ids, strict=True)):
+        if index and value < values[index - 1]:
+            rank = index + 1
         if candidate != token_id and value > -math.inf:  # a masked token is no alternative
             ranked.append(Candidate(candidate, _logprob(value, whole), rank))
     return tuple(ranked[:count])

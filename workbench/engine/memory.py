@@ -1,4 +1,4 @@
-"""The memory guard: what a model will hold, computed from file headers alone, against what this process may use."""
+"""Memory guard: predicts a model's size from file headers, and compares it with the memory of this process."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from workbench.errors import InsufficientMemoryError, ModelFormatError
 from workbench.machine import memory_available_bytes, memory_limit_bytes
 
 RESERVE_BYTES = 200 * 2**20
-"""Left for keys and values, a step's own tensors and the rest of the process."""
+"""Reserve for keys and values, a step's own tensors and the rest of the process."""
 
-_WIDE_PARTS = ("lm_head", "experts", "vision", "visual", "connector", "projector")
-"""Of names of weights: the output matrix stays wide for its exactness, experts because the kernels take no stacks of
-matrices, what looks at images because it is small."""
+_UNQUANTIZED = ("lm_head", "experts", "vision", "visual", "connector", "projector")
+"""Parts of names of weights that stay in bf16: the head for its exactness, experts because the kernels support no
+stacked matrices, the image encoder because it is small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model would be held."""
+    """How a model is held in memory."""
 
     parameters: int
     nbytes: int
     """Predicted memory of the weights."""
-    keep_wide: bool
-    """Whether bf16 weights are kept beside 4- and 8-bit ones, for prompts and batches."""
+    keep_bf16: bool
+    """Whether bf16 weights are held beside 4- and 8-bit ones, for prompts and batches."""
 
 
 def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan:
-    """Decide how to hold a model in the memory that is left.
+    """Return how to hold a model in the available memory.
 
     Args:
-        packed: for the fused step, whose weights have one form for prompts and answers.
+        packed: whether the fused decoder serves the model; its weights have one format.
 
     Raises:
-        InsufficientMemoryError: it fits in no way; the message names the precisions that would fit.
+        InsufficientMemoryError: the model does not fit; the message names precisions that would.
     """
     shapes = tensor_shapes(folder)
     available = memory_available_bytes() - RESERVE_BYTES
     parameters = sum(prod(shape) for shape in shapes.values())
-    for keep_wide in (False,) if packed else (True, False):
-        needed = predict(shapes, precision, packed=packed, keep_wide=keep_wide)
+    for keep_bf16 in (False,) if packed else (True, False):
+        needed = predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
         if needed <= available:
-            return Plan(parameters, needed, keep_wide)
+            return Plan(parameters, needed, keep_bf16)
     advice = _what_fits(shapes, available, packed=packed)
     raise InsufficientMemoryError(
         f"{name} in {precision} needs {_mb(needed)}, but only {_mb(max(available, 0))} of "
@@ -57,10 +57,10 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan
 
 
 def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool) -> None:
-    """Refuse what could not be loaded even alone, so that it is known before it is served.
+    """Raise if a model could not be loaded even alone; a provider calls this at registration.
 
     Raises:
-        InsufficientMemoryError: it is larger than what this process may ever use; names the precisions that would fit.
+        InsufficientMemoryError: it exceeds this process's limit; the message names precisions that would fit.
     """
     shapes = tensor_shapes(folder)
     room = memory_limit_bytes() - RESERVE_BYTES
@@ -78,15 +78,15 @@ def _what_fits(shapes: dict[str, tuple[int, ...]], room: int, *, packed: bool) -
     return f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
 
 
-def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_wide: bool = False) -> int:
-    """Bytes that the weights will hold, from the shapes of a model's tensors."""
+def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_bf16: bool = False) -> int:
+    """Return the predicted size of the weights in bytes, from the shapes of a model's tensors."""
     if packed:
         return sum(round(_packed_bytes(name, shape, precision)) for name, shape in shapes.items())
-    return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_wide)) for name, shape in shapes.items())
+    return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_bf16)) for name, shape in shapes.items())
 
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all weights of a folder, read from the headers of its safetensors files."""
+    """Return names and shapes of all weights of a folder, read from the headers of its safetensors files."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in shards(folder):
         shapes |= file_shapes(path)
@@ -94,7 +94,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights of one safetensors file, read from its header."""
+    """Return names and shapes of the weights of one safetensors file, read from its header."""
     return {name: tuple(entry["shape"]) for name, entry in _header(path).items() if name != "__metadata__"}
 
 
@@ -126,20 +126,20 @@ def _packed_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> fl
             return count * 2
 
 
-def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_wide: bool) -> float:
+def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_bf16: bool) -> float:
     if precision == "float32":
         return 4
     is_matrix = len(shape) == 2 and "embed" not in name and "wte" not in name and "wpe" not in name
-    if precision == "bf16" or not is_matrix or any(part in name for part in _WIDE_PARTS):
+    if precision == "bf16" or not is_matrix or any(part in name for part in _UNQUANTIZED):
         return 2
-    wide = 2 if keep_wide else 0
+    bf16 = 2 if keep_bf16 else 0
     match precision:
         case "fp8":
             return 1 + 2 / shape[1]
         case "int8":
-            return 1 + 2 / shape[1] + wide if fits_int8(*shape) else 2
+            return 1 + 2 / shape[1] + bf16 if fits_int8(*shape) else 2
         case _:
-            return 0.5 + 4 / 32 + wide if fits_int4(*shape) else 2
+            return 0.5 + 4 / 32 + bf16 if fits_int4(*shape) else 2
 
 
 def _mb(nbytes: int) -> str:

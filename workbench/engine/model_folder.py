@@ -1,4 +1,4 @@
-"""What may be loaded at all: a folder in Hugging Face layout with safetensors, and nothing that runs code."""
+"""Checks of a model folder before it is loaded: Hugging Face layout, safetensors only, and no code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what cannot or must not be loaded, by looking at names, the config and the weights' headers only."""
+    """Raise if a folder cannot or must not be loaded; reads file names, configs and the weights' headers only."""
     if not folder.is_dir():
         raise ModelFormatError(
             f"{folder} is not a folder; give a folder in Hugging Face layout that contains config.json"
@@ -53,7 +53,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse what would be loaded as a model that generates, and would make up nonsense from both sides of a token."""
+    """Refuse encoders and models of other tasks, which transformers would load and which would generate nonsense."""
     name = str(next(iter(config.get("architectures") or ()), ""))
     is_encoder = config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
     if name.endswith(_OTHER_TASKS) or (is_encoder and name.endswith("Model") and not name.endswith("HeadModel")):
@@ -64,7 +64,7 @@ def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a model folder, or an error that names the file."""
+    """Return a JSON object of a model folder; raise `ModelFormatError`, which names the file, if there is none."""
     content = _read(path)
     if not isinstance(content, dict):
         raise ModelFormatError(f"{path} must hold a JSON object")
@@ -72,7 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_list(path: Path) -> list[Any]:
-    """A JSON list from a model folder, or an error that names the file."""
+    """Return a JSON list of a model folder; raise `ModelFormatError`, which names the file, if there is none."""
     content = _read(path)
     if not isinstance(content, list):
         raise ModelFormatError(f"{path} must hold a JSON list")
@@ -100,7 +100,7 @@ def _refuse_code(path: Path) -> None:
 
 
 def _check_generation(path: Path) -> None:
-    """Refuse settings that transformers cannot read, and an end that is no token."""
+    """Refuse settings that transformers cannot read, and end tokens that are no token ids."""
     if not path.exists():
         return
     settings = read_json(path)
@@ -114,7 +114,7 @@ def _check_generation(path: Path) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """Opening a safetensors file compares its header with the file's length, so a truncated one is found here."""
+    """Raise if a safetensors file is damaged; opening it compares its header with its length."""
     try:
         with safe_open(path, framework="pt"):
             pass

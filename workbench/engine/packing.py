@@ -1,7 +1,7 @@
-"""From the files of a Llama-family model to the packed weights of the fused step.
+"""Packing of a Llama-family model's files for the fused decoder.
 
-Whether a model is of that family is decided by its structure: the architecture's name, the options in its config that
-would change the computation, and that its tensors are exactly the expected ones. Anything else goes the general way.
+The structure decides whether a model belongs to the family: the architecture's name, the options of its config that
+would change the computation, and exactly the expected tensors. The general decoder serves all other models.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from workbench.machine import thread_count
 ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 
 STATIC_ROPE = frozenset({"default", "linear", "llama3"})
-"""Rotary types whose angles depend on the position alone; the others change with the length of the text."""
+"""Rotary types whose angles depend only on the position, not on the length of the text."""
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
@@ -35,10 +35,7 @@ _NORM = "model.norm.weight"
 
 
 def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a model is of the family: by its config, and by the names and shapes of its tensors.
-
-    Where it is not, for whatever reason, the general way says what is wrong, if something is.
-    """
+    """Whether the fused decoder serves a model, by its config and the names and shapes of its tensors."""
     if not _is_family(config):
         return False
     expected = _expected(_shape(config), config)
@@ -47,7 +44,7 @@ def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> boo
 
 
 def pack(folder: Path, config: PreTrainedConfig, precision: Precision) -> FusedDecoder:
-    """The fused decoder of a model folder that `fits`."""
+    """Return the fused decoder of a model folder that `fits`."""
     shape = _shape(config)
     with WeightFiles(folder) as files:
         packer = _Packer(files, precision)
@@ -66,10 +63,10 @@ def pack(folder: Path, config: PreTrainedConfig, precision: Precision) -> FusedD
 
 
 class Rotary:
-    """Cosines and sines by position, to the bit those of transformers' own module, whose import takes two seconds.
+    """Rotary cosines and sines, equal to the bit to those of transformers' module, whose import takes two seconds.
 
     Args:
-        config: of a type among `STATIC_ROPE`.
+        config: with a rotary type in `STATIC_ROPE`.
     """
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -83,14 +80,14 @@ class Rotary:
             self._frequencies, self._scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config)
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both of integer positions, shape (positions, head_dim) each, in float32."""
+        """Return cosines and sines of integer positions, float32, shape (positions, head_dim) each."""
         angles = positions[:, None].float() * self._frequencies
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos() * self._scale, angles.sin() * self._scale
 
 
 class _Packer:
-    """Reads the tensors of one layer and packs them in one precision."""
+    """Packer of a model's tensors in one precision."""
 
     def __init__(self, files: WeightFiles, precision: Precision) -> None:
         self._files = files
@@ -109,21 +106,22 @@ class _Packer:
         )
 
     def norm(self, name: str) -> Tensor:
-        """In memory that goes on with zeros up to a whole group, as the compiled step reads it."""
+        """Return a weight in memory padded with zeros to a whole group, which the compiled step reads."""
         weight = self._files.dense(name).float()
         return F.pad(weight, (0, -len(weight) % GROUP))[: len(weight)]
 
     def linear(self, *names: str) -> Matrix:
-        """One matrix of the rows of several, one below the other."""
+        """Return one matrix with the rows of several concatenated."""
         return self._matrix([f"{name}.weight" for name in names], self._precision, self._bias(names))
 
     def embedding_and_head(self) -> tuple[Matrix, Matrix]:
-        """The embedding and the output matrix, which may be one: 4 bits here would cost far more than they save.
+        """Return the embedding and the head, in at least 8 bits: 4 would cost far more accuracy than they save memory.
 
-        A config may say that they are tied and the file hold two: then, as in transformers, the file is right.
+        They are one matrix if the file has no head or an equal one. The config's ``tie_word_embeddings`` is ignored, as
+        in transformers, if the file has two different ones.
         """
-        wider: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
-        precision = wider.get(self._precision, self._precision)
+        raised: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
+        precision = raised.get(self._precision, self._precision)
         embedding = self._matrix([_EMBEDDING], precision)
         tied = _HEAD not in self._files.names() or torch.equal(*map(self._files.dense, (_EMBEDDING, _HEAD)))
         return embedding, embedding if tied else self._matrix([_HEAD], precision)
@@ -146,7 +144,7 @@ class _Packer:
                 return Matrix.bf16(weight, bias)
 
     def _bias(self, names: Sequence[str]) -> Tensor | None:
-        """Biases of all parts, zeros for those that have none; None where none has one."""
+        """Return the concatenated biases, zeros for layers without one; None if no layer has one."""
         present = self._files.names()
         if not any(f"{name}.bias" in present for name in names):
             return None
@@ -196,7 +194,7 @@ def _shape(config: PreTrainedConfig) -> Shape:
 
 
 def _expected(shape: Shape, config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    """Tensors of a model of the family; biases and the norms of queries and keys only as its architecture has them."""
+    """Return names and shapes of the tensors that a model of the family with this config has."""
     hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     qkv = {f"self_attn.{part}_proj": (rows, hidden) for part, rows in (("q", q), ("k", kv), ("v", kv))}

@@ -1,7 +1,7 @@
-"""From the vectors of a text's tokens to one: sentence-transformers' ways of pooling, over rows that may be padded.
+"""sentence-transformers' pooling modes, over rows that may be padded.
 
-Each takes the vectors, shape (rows, tokens, hidden), and which of them count, shape (rows, tokens). A row of which none
-counts, such as a text that is nothing but its prompt, has the vector that sentence-transformers gives it.
+A row without any token to pool, such as a text that is only its prompt, gets the vector that sentence-transformers
+computes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def pool(mode: str, vectors: Tensor, counts: Tensor) -> Tensor:
-    """Return one vector for each row, shape (rows, hidden)."""
+    """Pool vectors (rows, tokens, hidden) at the tokens where ``counts`` (rows, tokens) is True to (rows, hidden)."""
     match mode:
         case "cls":
             return _at(counts.int().argmax(1), vectors)
@@ -29,7 +29,7 @@ def pool(mode: str, vectors: Tensor, counts: Tensor) -> Tensor:
 
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-"""In the order in which modes that are switches of their own are put one behind the other."""
+"""Modes in the order in which a config of one switch per mode concatenates them."""
 
 
 def _at(indices: Tensor, vectors: Tensor) -> Tensor:

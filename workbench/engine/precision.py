@@ -1,18 +1,17 @@
-"""The number formats in which a model's weights are held, and the matrix products that read them.
+"""Precisions of the general decoder's weights, and linear layers that multiply them.
 
-A decode step multiplies every weight with one row, so it runs at the speed at which weights come from memory: the
-fewer bits, the faster. Reading a prompt multiplies them with hundreds of rows and runs at the speed of arithmetic,
-where bf16 matrix units win. The 4- and 8-bit forms therefore keep bf16 weights for many rows beside their own, unless
-memory is short.
+A decode step multiplies every weight with one row, so it is bound by memory bandwidth: the fewer bits, the faster. A
+prefill multiplies the weights with hundreds of rows and is bound by arithmetic, which is fastest in bf16. Layers of 4
+and 8 bits therefore also hold bf16 weights for many rows, unless memory is short.
 
 ===========  ==========================================  =====================================================
-precision    held for one row                            for many rows
+precision    weights for one row                         weights for many rows
 ===========  ==========================================  =====================================================
-``float32``  the file's numbers                          the same
+``float32``  the file's                                  the same
 ``bf16``     bf16, packed once                           the same
-``fp8``      e4m3 with a scale per row                   the same, widened to bf16 when it is used
-``int8``     int8 with a scale per row                   bf16 beside it
-``int4``     4-bit groups of 32, scale and zero in bf16  bf16 beside it
+``fp8``      e4m3 with a scale per row                   the same, converted to bf16 at each use
+``int8``     int8 with a scale per row                   bf16 in addition
+``int4``     4-bit groups of 32, scale and zero in bf16  bf16 in addition
 ===========  ==========================================  =====================================================
 """
 
@@ -32,7 +31,7 @@ Precision = Literal["float32", "bf16", "fp8", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 MANY_ROWS = 9
-"""From so many rows on bf16 weights are faster than int4 and int8 ones; up to there the few bits win."""
+"""Number of rows from which bf16 weights are faster than int4 and int8 ones."""
 
 _COLUMNS_INT8 = 32
 _COLUMNS_INT4 = 64
@@ -40,17 +39,17 @@ _ROWS_INT4 = 16
 
 
 class Linear(Protocol):
-    """A weight matrix, ready to be multiplied."""
+    """Interface of a linear layer."""
 
     nbytes: int
-    """Memory held."""
+    """Size of the weights in bytes."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``x @ weight.T + bias``, shape (rows, in) to (rows, out)."""
+        """Return ``x @ weight.T + bias``, shape (rows, in) to (rows, out)."""
 
 
 class DenseLinear:
-    """Plain weights: float32 anywhere, bf16 where no packing is to be had."""
+    """Unpacked weights: float32, or bf16 if oneDNN does not support it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = weight
@@ -62,7 +61,7 @@ class DenseLinear:
 
 
 class PackedBf16Linear:
-    """bf16 weights in oneDNN's own order; plain ones would be put in order again at every call."""
+    """bf16 weights in oneDNN's layout; unpacked ones would be reordered at every call."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         weight = weight.to(torch.bfloat16)
@@ -76,7 +75,7 @@ class PackedBf16Linear:
 
 
 class Fp8Linear:
-    """e4m3 weights with one scale per row, widened to bf16 at each use: half the memory of bf16, not its speed."""
+    """e4m3 weights with one scale per row, converted to bf16 at each use: half the memory of bf16, but slower."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         weight = weight.float()
@@ -114,7 +113,7 @@ class Int8Linear:
 class Int4Linear:
     """4-bit weights in groups of 32.
 
-    The kernel's form, ``scale * (q - 8) + zero``, holds GGUF's Q4_1 blocks as they are.
+    The kernel's format, ``scale * (q - 8) + zero``, represents GGUF's Q4_1 blocks exactly.
     """
 
     def __init__(self, blocks: Blocks, bias: Tensor | None, many: Linear | None) -> None:
@@ -134,47 +133,47 @@ class Int4Linear:
         return product if self._bias is None else product + self._bias
 
 
-def quantized(
-    weight: Tensor, bias: Tensor | None, precision: Precision, blocks: Callable[[], Blocks], *, keep_wide: bool
+def quantize(
+    weight: Tensor, bias: Tensor | None, precision: Precision, blocks: Callable[[], Blocks], *, keep_bf16: bool
 ) -> Linear:
-    """A matrix in the form of a precision.
+    """Quantize a weight matrix to ``precision``.
 
     Args:
         weight: shape (rows, columns), any float type.
-        blocks: gives the matrix in 4-bit groups, where it is needed in them.
-        keep_wide: hold bf16 weights beside 4- and 8-bit ones, for many rows.
+        blocks: function that returns the matrix in 4-bit groups, called for int4.
+        keep_bf16: also hold bf16 weights beside 4- and 8-bit ones, for many rows.
     """
-    wide = bf16_linear(weight, bias) if keep_wide and precision in ("int8", "int4") else None
+    many = bf16_linear(weight, bias) if keep_bf16 and precision in ("int8", "int4") else None
     match precision:
         case "float32":
             return DenseLinear(weight.float(), bias)
         case "fp8":
             return Fp8Linear(weight, bias)
         case "int8" if fits_int8(*weight.shape):
-            return Int8Linear(weight, bias, wide)
+            return Int8Linear(weight, bias, many)
         case "int4" if fits_int4(*weight.shape):
-            return Int4Linear(blocks(), bias, wide)
+            return Int4Linear(blocks(), bias, many)
         case _:
-            return wide or bf16_linear(weight, bias)
+            return many or bf16_linear(weight, bias)
 
 
 def fits_int8(_rows: int, columns: int) -> bool:
-    """Whether the 8-bit kernel takes a matrix of this shape; of other widths it would read beyond the end of a row."""
+    """Whether the 8-bit kernel supports this shape; with other widths it would read beyond the end of a row."""
     return columns % _COLUMNS_INT8 == 0
 
 
 def fits_int4(rows: int, columns: int) -> bool:
-    """Whether the 4-bit kernel takes a matrix of this shape; others are held in bf16."""
+    """Whether the 4-bit kernel supports this shape; other matrices are held in bf16."""
     return rows % _ROWS_INT4 == 0 and columns % _COLUMNS_INT4 == 0
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:
-    """The type of activations."""
+    """Return the dtype of activations."""
     return torch.float32 if precision == "float32" else torch.bfloat16
 
 
 def bf16_linear(weight: Tensor, bias: Tensor | None) -> Linear:
-    """The fastest bf16 form that this machine has."""
+    """Return the fastest bf16 layer that this machine supports."""
     if weight.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return PackedBf16Linear(weight, bias)
     return DenseLinear(weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16))

@@ -1,7 +1,7 @@
-"""A model proves itself: what our ways of reading compute is what one forward of transformers over the whole computes.
+"""Proof that a model computes the same logits in the decode loop as in one forward pass of transformers.
 
-Nothing that a folder says tells for certain how its model may be read. So some tokens are read in every way that the
-decode loop uses, and what differs is switched off where that mends it; where nothing does, the model is refused.
+The files of a model do not say reliably how it may be computed in parts. So some tokens are computed in every way that
+the decode loop uses, and features that change the logits are switched off. If that is not enough, the model is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from workbench.engine.decoders import GeneralDecoder, Ways
+from workbench.engine.decoders import CacheFeatures, GeneralDecoder
 from workbench.errors import UnprovenModelError
 
 if TYPE_CHECKING:
@@ -24,100 +24,100 @@ if TYPE_CHECKING:
     from workbench.engine.precision import Precision
 
 TOKENS = 32
-"""Read in the proof; fewer where the context is shorter."""
+"""Number of tokens of the proof; fewer if the context is shorter."""
 
 _FIRST, _SECOND = 13, 22
-"""Where chunks end, neither at a power of two."""
+"""Ends of chunks, neither at a power of two."""
 
 _GENERATED = 2
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bf16": 0.25, "fp8": 0.4, "int8": 0.4, "int4": 0.6}
-"""How far logits may be apart, as a share of their spread. Rounding alone moves those of few bits; a position that is
-lost, or a state that two sequences share, moves them by about their whole spread."""
+"""Greatest difference of logits that counts as rounding, in standard deviations. A lost position, or a state that two
+sequences share, changes logits by about one standard deviation."""
 
-LOST = {
+SWITCHED_OFF_NOTES = {
     "chunks": "no chunked prefill: a prompt read in chunks gives other logits",
     "crop": "no reuse of part of a cached text: its KV cache or state cannot be cropped",
     "copy": "no shared prefixes: its KV cache or state cannot be copied",
     "keep": "no KV cache: every token reads the whole text again, because cached states give other logits",
     "embeddings": "no embeddings: the model returns no last hidden states",
 }
-"""What is said of each ability that a model does not have."""
+"""Note on each feature that a model does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a model was found to be able to do."""
+    """Result of a proof."""
 
     switched_off: tuple[str, ...] = ()
-    """Of `LOST`."""
+    """Keys of `SWITCHED_OFF_NOTES`."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(LOST[name] for name in self.switched_off)
+        return tuple(SWITCHED_OFF_NOTES[name] for name in self.switched_off)
 
     @property
-    def ways(self) -> Ways:
-        return Ways(**{name: False for name in self.switched_off if name != "embeddings"})
+    def features(self) -> CacheFeatures:
+        return CacheFeatures(**{name: False for name in self.switched_off if name != "embeddings"})
 
 
 ALL_PROVEN = Proof()
-"""Of a model that can do everything."""
+"""Proof of a model that has all features."""
 
 
 @dataclass(slots=True)
 class _Trial:
-    """The decoder on trial with the tokens that it reads and what is right for them."""
+    """A decoder with the tokens of the proof and their expected logits."""
 
     decoder: GeneralDecoder
     token_ids: list[int]
     tolerance: float
     is_exact: bool
-    """Whether each row is to be right, or most of them: with few bits, rounding sends a token to another expert."""
-    right: Tensor = field(init=False)
+    """Whether each row must match, or the median: in low precision, rounding may route a token to another expert."""
+    expected: Tensor = field(init=False)
     """Logits of every position, shape (tokens, vocab)."""
-    _apart: list[Tensor] = field(default_factory=list)
+    _distances: list[Tensor] = field(default_factory=list)
 
     def problem(self, check: Callable[[_Trial], None]) -> str:
-        """What is wrong with what a check computes, in words; empty where nothing is."""
-        self._apart.clear()
+        """Return what a check found to be wrong, as text; empty if nothing."""
+        self._distances.clear()
         try:
             check(self)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             return str(error).strip().partition("\n")[0] or type(error).__name__
-        apart = torch.cat(self._apart) if self._apart else torch.zeros(1)
-        worst = float(apart.max() if self.is_exact else apart.median())
+        distances = torch.cat(self._distances) if self._distances else torch.zeros(1)
+        worst = float(distances.max() if self.is_exact else distances.median())
         return "" if worst <= self.tolerance else f"logits differ by {worst:.2g} standard deviations"
 
-    def read(self, cache: GeneralCache, start: int, end: int) -> None:
-        """Read a piece and compare."""
+    def prefill(self, cache: GeneralCache, start: int, end: int) -> None:
+        """Prefill tokens ``start`` to ``end`` and compare."""
         if start >= len(self.token_ids):
             return
         found = self.decoder.prefill(self.token_ids[start:end], cache, every_position=True)
-        self.compare(found, self.right[start:end])
+        self.compare(found, self.expected[start:end])
 
-    def compare(self, found: Tensor, right: Tensor) -> None:
-        if found.shape != right.shape:
-            raise _Differs(f"logits of shape {tuple(found.shape)} instead of {tuple(right.shape)}")
-        self._apart.append(distance(found, right))
+    def compare(self, found: Tensor, expected: Tensor) -> None:
+        if found.shape != expected.shape:
+            raise _Differs(f"logits of shape {tuple(found.shape)} instead of {tuple(expected.shape)}")
+        self._distances.append(distance(found, expected))
 
     def step(self, cache: GeneralCache, count: int) -> None:
         for position in range(cache.length, min(cache.length + count, len(self.token_ids))):
             found = self.decoder.decode(self.token_ids[position : position + 1], [cache]).logits
-            self.compare(found, self.right[position : position + 1])
+            self.compare(found, self.expected[position : position + 1])
 
 
 class _Differs(Exception):  # noqa: N818 - a finding, not a fault
-    """What was computed is not what is right."""
+    """The results are not the expected ones."""
 
 
 def prove(decoder: GeneralDecoder, precision: Precision, context_length: int) -> Proof:
-    """Read some tokens in every way and switch off, in the decoder too, what gives other logits.
+    """Compute tokens in every way, and switch off the features, in the decoder too, that change the logits.
 
     Raises:
-        UnprovenModelError: nothing mends it; says what differs.
+        UnprovenModelError: switching off is not enough; the message says what differs.
     """
     with torch.inference_mode():
         is_exact = precision == "float32"
@@ -131,17 +131,18 @@ def prove(decoder: GeneralDecoder, precision: Precision, context_length: int) ->
     return Proof(tuple(off))
 
 
-def distance(found: Tensor, right: Tensor) -> Tensor:
-    """How far each row of logits is from the right one, as a share of its spread, shape (rows,); NaN counts as far."""
-    apart = (found - found.mean(-1, keepdim=True)) - (right - right.mean(-1, keepdim=True))  # a constant means nothing
-    return (apart.square().mean(-1).sqrt() / right.std(-1).clamp_min(1e-6)).nan_to_num(torch.inf)
+def distance(found: Tensor, expected: Tensor) -> Tensor:
+    """Return the RMS difference of each row of logits in standard deviations, shape (rows,); infinite for NaN."""
+    # Without the means, because softmax ignores a constant.
+    difference = (found - found.mean(-1, keepdim=True)) - (expected - expected.mean(-1, keepdim=True))
+    return (difference.square().mean(-1).sqrt() / expected.std(-1).clamp_min(1e-6)).nan_to_num(torch.inf)
 
 
 def _switched_off(trial: _Trial) -> Iterator[str]:
-    """What has to be given up, each switched off before the next is tried."""
-    ways = trial.decoder.ways
+    """Yield the features that must be off; each is switched off before the next is checked."""
+    features = trial.decoder.features
     if problem := trial.problem(_steps):
-        ways.keep = False
+        features.keep = False
         if again := trial.problem(_steps):
             found = "; ".join(dict.fromkeys((problem, again)))
             raise UnprovenModelError(
@@ -151,61 +152,61 @@ def _switched_off(trial: _Trial) -> Iterator[str]:
         return
     for name, check in (("chunks", _chunks), ("copy", _copies), ("crop", _crops)):
         if trial.problem(check):
-            setattr(ways, name, False)
+            setattr(features, name, False)
             yield name
 
 
 def _check_forward(trial: _Trial) -> None:
-    """The right logits; refuses a model that reads no text, computes no numbers, or looks ahead."""
+    """Set the expected logits; refuse a model that fails on text, computes NaN, or is not causal."""
     decoder, token_ids = trial.decoder, trial.token_ids
 
-    def whole(_: _Trial) -> None:
-        trial.right = decoder.whole(token_ids)
-        assert trial.right.shape == (len(token_ids), decoder.vocab_size), f"logits of shape {tuple(trial.right.shape)}"
+    def full_pass(_: _Trial) -> None:
+        trial.expected = found = decoder.full_logits(token_ids)
+        assert found.shape == (len(token_ids), decoder.vocab_size), f"logits of shape {tuple(found.shape)}"
 
-    if problem := trial.problem(whole):
+    if problem := trial.problem(full_pass):
         raise UnprovenModelError(f"its forward pass fails on text alone: {problem}")
-    if not bool(torch.isfinite(trial.right).all()):
+    if not bool(torch.isfinite(trial.expected).all()):
         raise UnprovenModelError("its forward pass computes NaN or infinite logits")
     half = len(token_ids) // 2
 
-    def looks_back(_: _Trial) -> None:
-        trial.compare(decoder.whole(token_ids[:half]), trial.right[:half])
+    def causal(_: _Trial) -> None:
+        trial.compare(decoder.full_logits(token_ids[:half]), trial.expected[:half])
 
-    if problem := trial.problem(looks_back):
+    if problem := trial.problem(causal):
         raise UnprovenModelError(
             f"its attention is not causal: later tokens change the logits of earlier ones ({problem})"
         )
 
 
 def _steps(trial: _Trial) -> None:
-    """A first piece, long or short, and single steps, of two texts in turn: neither may leave anything in the model."""
+    """Compare a prefill, long or short, and single steps of two texts in turn, which the model must not mix."""
     decoder, other_ids = trial.decoder, trial.token_ids[::-1]
     cache, other = decoder.new_cache(), decoder.new_cache()
-    trial.read(decoder.new_cache(), 0, 1)
-    nearly_all = decoder.new_cache()
-    trial.read(nearly_all, 0, len(trial.token_ids) - 2)
-    trial.step(nearly_all, 2)
-    trial.read(cache, 0, _FIRST)
+    trial.prefill(decoder.new_cache(), 0, 1)
+    long = decoder.new_cache()
+    trial.prefill(long, 0, len(trial.token_ids) - 2)
+    trial.step(long, 2)
+    trial.prefill(cache, 0, _FIRST)
     found = [decoder.prefill(other_ids[: _FIRST - 4], other)]
     for token_id in other_ids[_FIRST - 4 : _FIRST - 2]:
         trial.step(cache, 1)
         found.append(decoder.decode([token_id], [other]).logits)
-    trial.compare(torch.cat(found), decoder.whole(other_ids[: _FIRST - 2])[-3:])
+    trial.compare(torch.cat(found), decoder.full_logits(other_ids[: _FIRST - 2])[-3:])
 
 
 def _chunks(trial: _Trial) -> None:
     cache = trial.decoder.new_cache()
-    trial.read(cache, 0, _FIRST)
-    trial.read(cache, _FIRST, _SECOND)
-    trial.read(cache, _SECOND, len(trial.token_ids))
+    trial.prefill(cache, 0, _FIRST)
+    trial.prefill(cache, _FIRST, _SECOND)
+    trial.prefill(cache, _SECOND, len(trial.token_ids))
 
 
 def _copies(trial: _Trial) -> None:
-    """Two copies of one beginning, gone on from in different ways."""
+    """Compare two different continuations of copies of one cache."""
     decoder, length = trial.decoder, _FIRST
     cache = decoder.new_cache()
-    trial.read(cache, 0, length)
+    trial.prefill(cache, 0, length)
     copy = cache.fork(length)
     if copy is None:
         raise _Differs("the cache cannot be copied")
@@ -213,12 +214,12 @@ def _copies(trial: _Trial) -> None:
     first = decoder.decode(other[:1], [copy]).logits
     trial.step(cache, 2)
     found = torch.cat((first, decoder.decode(other[1:], [copy]).logits))
-    trial.compare(found, decoder.whole([*trial.token_ids[:length], *other])[-2:])
+    trial.compare(found, decoder.full_logits([*trial.token_ids[:length], *other])[-2:])
 
 
 def _crops(trial: _Trial) -> None:
     cache = trial.decoder.new_cache()
-    trial.read(cache, 0, _FIRST)
+    trial.prefill(cache, 0, _FIRST)
     trial.step(cache, 1)
     shorter = cache.fork(_FIRST - 3)
     if shorter is None:
@@ -227,7 +228,7 @@ def _crops(trial: _Trial) -> None:
 
 
 def _check_generate(trial: _Trial) -> None:
-    """`generate` itself, for what it passes to a model beyond what its forward asks for."""
+    """Compare with `generate`, which may pass further arguments to the model."""
     decoder, prompt = trial.decoder, trial.token_ids[:-2]
     model: Any = decoder.model
     make: Any = GenerationConfig
@@ -244,11 +245,11 @@ def _check_generate(trial: _Trial) -> None:
         )
         logits = torch.cat(answer.logits).float()  # (generated, vocab)
         cache = decoder.new_cache()
-        first, said = decoder.prefill(prompt, cache), answer.sequences[0, len(prompt) : -1].tolist()
-        trial.compare(torch.cat([first, *(decoder.decode([one], [cache]).logits for one in said)]), logits)
+        first, generated = decoder.prefill(prompt, cache), answer.sequences[0, len(prompt) : -1].tolist()
+        trial.compare(torch.cat([first, *(decoder.decode([one], [cache]).logits for one in generated)]), logits)
 
     settings, model.generation_config = model.generation_config, make()
-    try:  # the folder's settings choose among tokens, and some of them ask for what is not here, such as a tokenizer
+    try:  # the folder's settings change the choice of tokens, and some need a tokenizer
         problem = trial.problem(same)
     finally:
         model.generation_config = settings
@@ -257,17 +258,17 @@ def _check_generate(trial: _Trial) -> None:
 
 
 def _embed(trial: _Trial) -> None:
-    read = trial.token_ids[:4]
-    hidden = trial.decoder.embed(read)
-    if hidden.dim() != 2 or len(hidden) != len(read) or not bool(torch.isfinite(hidden).all()):
+    token_ids = trial.token_ids[:4]
+    hidden = trial.decoder.embed(token_ids)
+    if hidden.dim() != 2 or len(hidden) != len(token_ids) or not bool(torch.isfinite(hidden).all()):
         raise _Differs(f"hidden states of shape {tuple(hidden.shape)}")
 
 
 def _tokens(decoder: GeneralDecoder, context_length: int) -> list[int]:
-    """Seeded tokens of the vocabulary, without those that stand for something else than text."""
+    """Return seeded tokens of the vocabulary, without special tokens that the config names."""
     count = min(TOKENS, context_length - 1, *([decoder.scaling.border] if decoder.scaling else []))
     config = decoder.model.config
-    standing = {
+    special = {
         value
         for part in (config, config.get_text_config(decoder=True))
         for name, value in part.to_dict().items()
@@ -277,6 +278,6 @@ def _tokens(decoder: GeneralDecoder, context_length: int) -> list[int]:
     found: list[int] = []
     while len(found) < max(count, 2):
         token_id = generator.randrange(decoder.vocab_size)
-        if token_id not in standing or decoder.vocab_size <= len(standing):
+        if token_id not in special or decoder.vocab_size <= len(special):
             found.append(token_id)
     return found

@@ -1,4 +1,4 @@
-"""Proofs that were made before, kept by what they are about: weights, config, precision and our versions."""
+"""Files that store proofs under a hash of weights, config, precision and the versions of the libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import transformers
 
 from workbench._version import __version__
 from workbench.engine.model_folder import GENERATION
-from workbench.engine.proof import LOST, Proof
+from workbench.engine.proof import SWITCHED_OFF_NOTES, Proof
 from workbench.engine.weights import shards
 from workbench.errors import UnprovenModelError
 
@@ -23,57 +23,59 @@ if TYPE_CHECKING:
     from workbench.engine.precision import Precision
 
 PROOF_VERSION = 1
-"""Raised whenever the same model could be proven to be able to do something else."""
+"""Incremented when the proof of an unchanged model could have another result."""
 
 _CHUNK = 2**22
 
 
-def kept_or_made(folder: Path, precision: Precision, kept_in: Path | None, make: Callable[[], Proof]) -> Proof:
-    """The proof that is kept for a folder, else a new one, which is kept.
+def cached_or_proven(
+    folder: Path, precision: Precision, cache_folder: Path | None, prove: Callable[[], Proof]
+) -> Proof:
+    """Return the cached proof of a model folder, or call ``prove`` and cache its result.
 
     Args:
-        kept_in: where proofs are; None keeps none.
+        cache_folder: folder of the cached proofs; None caches nothing.
 
     Raises:
         UnprovenModelError: the model was refused, now or before.
     """
-    if kept_in is None:
-        return make()
-    place = kept_in / f"{_checksum(folder, precision, kept_in)}.json"
-    kept = _read(place)
-    if isinstance(problem := kept.get("refused"), str):
+    if cache_folder is None:
+        return prove()
+    path = cache_folder / f"{_proof_key(folder, precision, cache_folder)}.json"
+    cached = _read(path)
+    if isinstance(problem := cached.get("refused"), str):
         raise UnprovenModelError(problem)
-    if (found := _proof(kept)) is not None:
+    if (found := _proof(cached)) is not None:
         return found
     try:
-        proof = make()
+        proof = prove()
     except UnprovenModelError as error:
-        _write(place, {"refused": str(error)})
+        _write(path, {"refused": str(error)})
         raise
-    _write(place, {"switched_off": proof.switched_off})
+    _write(path, {"switched_off": proof.switched_off})
     return proof
 
 
-def kept(folder: Path, precision: Precision, kept_in: Path) -> Proof | None:
-    """The proof that is kept, without reading the weights for it; None where there is none, and of refused models."""
-    known = _read(_stamps_place(folder, kept_in))
+def cached_proof(folder: Path, precision: Precision, cache_folder: Path) -> Proof | None:
+    """Return the cached proof without reading the weights; None if there is none, or the model was refused."""
+    known = _read(_stamps_path(folder, cache_folder))
     if known.get("stamps") != _stamps(folder):
         return None
-    return _proof(_read(kept_in / f"{_key(known.get('checksum'), precision)}.json"))
+    return _proof(_read(cache_folder / f"{_key(known.get('checksum'), precision)}.json"))
 
 
-def _checksum(folder: Path, precision: Precision, kept_in: Path) -> str:
-    """Of all that a proof depends on; weights are read once for it, as long as their files stay as they are."""
-    place, stamps = _stamps_place(folder, kept_in), _stamps(folder)
-    known = _read(place)
+def _proof_key(folder: Path, precision: Precision, cache_folder: Path) -> str:
+    """Return the key of a proof; the weights are hashed again only if their files have changed."""
+    path, stamps = _stamps_path(folder, cache_folder), _stamps(folder)
+    known = _read(path)
     if known.get("stamps") != stamps or not isinstance(known.get("checksum"), str):
         digest = hashlib.sha256()
-        for path in _files(folder):
-            with path.open("rb") as file:
-                while piece := file.read(_CHUNK):
-                    digest.update(piece)
+        for one in _files(folder):
+            with one.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
         known = {"stamps": stamps, "checksum": digest.hexdigest()}
-        _write(place, known)
+        _write(path, known)
     return _key(known["checksum"], precision)
 
 
@@ -91,29 +93,29 @@ def _stamps(folder: Path) -> list[list[Any]]:
     return [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in _files(folder)]
 
 
-def _stamps_place(folder: Path, kept_in: Path) -> Path:
-    return kept_in / f"folder-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+def _stamps_path(folder: Path, cache_folder: Path) -> Path:
+    return cache_folder / f"folder-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What is kept there; nothing where it cannot be read, so that it is made anew."""
+    """Return the content of a cache file, or nothing if it cannot be read: the proof is then made again."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        cached = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return cached if isinstance(cached, dict) else {}
 
 
-def _proof(kept: dict[str, Any]) -> Proof | None:
-    """The proof that a file holds; None where it holds anything else."""
-    off = kept.get("switched_off")
-    if not isinstance(off, list) or not all(isinstance(name, str) and name in LOST for name in off):
+def _proof(cached: dict[str, Any]) -> Proof | None:
+    """Return the proof in a cache file, or None if the file is not valid."""
+    off = cached.get("switched_off")
+    if not isinstance(off, list) or not all(isinstance(name, str) and name in SWITCHED_OFF_NOTES for name in off):
         return None
     return Proof(tuple(off))
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    with suppress(OSError):  # what cannot be kept is proven again at the next load
+    with suppress(OSError):  # the model is then proven again at its next load
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(content), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is asked of an engine and what it tells: requests, the events of a run, and the caller's handle on it."""
+"""Requests to an engine, the events that it emits, and the caller's handle of a request."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ if TYPE_CHECKING:
 GREEDY = Sampling()
 
 FinishReason = Literal["stop_token", "stop_string", "grammar", "length", "cancelled"]
-"""``grammar``: the answer is whole, and its grammar allows nothing after it."""
+"""``grammar``: the answer is complete, and its grammar allows no further token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What to generate; values are taken as valid, except where `Engine.submit` says that it checks."""
+    """A generation request. Values must be valid; `Engine.submit` checks only what it says."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling = GREEDY
     max_tokens: int = 0
-    """0 is as many as the context leaves room for."""
+    """0 generates up to the context length."""
     stop_strings: tuple[str, ...] = ()
     stop_ids: frozenset[int] | None = None
-    """None takes the model's own end tokens."""
+    """Tokens that end the answer; None means the model's own end tokens."""
     alternatives: int = 0
-    """How many other tokens each step names beside the chosen one."""
+    """Number of other candidate tokens reported at each step."""
     prompt_logprobs: bool = False
-    """Measure the prompt's tokens too; the whole prompt is then computed, nothing of it is reused."""
+    """Whether to measure the prompt's tokens too; no cached prefix is then reused."""
     constraint: Constraint | None = None
-    """The grammar that the answer must follow, compiled for this model."""
+    """Grammar of the answer, compiled for this model."""
     images: tuple[PlacedImage, ...] = ()
-    """In order, each among ``prompt_ids`` with the tokens that stand for it."""
+    """Images in order; their placeholder tokens are in ``prompt_ids``."""
     kept: tuple[TokenStats, ...] = ()
-    """Tokens with which the answer begins, as another request generated them; nothing is measured again."""
+    """Tokens of another request with which the answer begins; they are not measured again."""
     given_ids: tuple[int, ...] = ()
-    """Tokens that follow them, whatever would have been chosen."""
+    """Tokens that follow them instead of sampled ones."""
     watches: tuple[Watch, ...] = ()
-    """What the answer pauses at."""
+    """Conditions at which the answer pauses."""
 
 
 class Watch(Protocol):
-    """Looks at every token of one answer, in order, to say after which of them it is to pause."""
+    """Pause condition, called with every token of one answer in order."""
 
     def sees(self, stats: TokenStats, text: str) -> bool:
-        """Whether to pause after this token, which added ``text``: the whole characters that it completed."""
+        """Return whether to pause after this token; ``text`` is the whole characters that it completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptProgress:
-    """The prompt is being read: its turn has come, or a part of it has been read and more is to come."""
+    """Emitted when prefill starts, and after each chunk but the last."""
 
     read_tokens: int
     prompt_tokens: int
@@ -66,26 +66,26 @@ class PromptProgress:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt has been read; the first token comes next."""
+    """Emitted after prefill; the first token comes next."""
 
     prompt_tokens: int
     reused_tokens: int
     seed: int
     prompt_stats: tuple[TokenStats, ...] = ()
-    """Of the prompt's second token on, where asked for: nothing stands before the first."""
+    """Stats of the prompt's tokens from the second on, if requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The answer waits to be resumed; steps whose text is not certain yet are still held back."""
+    """Emitted when the answer has paused; steps that may belong to a stop string stay buffered."""
 
     watch: int | None
-    """Which one it paused at; None where it was asked to."""
+    """Index of the `Watch` that caused it; None if the caller did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """It goes on."""
+    """Emitted when the answer continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ class Step:
     """One token of the answer."""
 
     text: str
-    """The whole characters that it added to the text; all steps joined, and `Finished.text`, are the text."""
+    """Whole characters that it completed; the texts of all steps and `Finished.text` joined are the answer's text."""
     stats: TokenStats
     elapsed_s: float = field(compare=False)
-    """Since the request was submitted; it makes no two steps differ."""
+    """Seconds since the request was submitted; ignored in comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,11 @@ class Finished:
 
     reason: FinishReason
     end: Step | None = None
-    """The end token that was chosen; never part of the text, and none of the steps."""
+    """The end token that was chosen; it is not part of the text, nor among the steps."""
     text: str = ""
-    """The end of the text, where the run ended inside a character: U+FFFD for bytes that no step could show."""
+    """End of the text if the run ended inside a character: U+FFFD for the remaining bytes."""
     is_cut: bool = False
-    """The tokens ran out before the answer was whole in its grammar."""
+    """Whether the tokens ran out before the answer completed its grammar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,32 +129,32 @@ class Handle:
 
     def __init__(self, request: GenerationRequest, wake: Callable[[], None] = lambda: None) -> None:
         self.number = next(self._numbers)
-        """Names the run within this process."""
+        """Identifies the run within this process."""
         self.request = request
         self.token_ids = list(request.prompt_ids)
-        """The prompt and what was generated so far; only ever appended to."""
+        """Tokens of the prompt and the answer so far; append-only."""
         self.cancelled = threading.Event()
-        self.held = threading.Event()
-        """The request is to pause, or has."""
+        self.pause_requested = threading.Event()
+        """Set while the request is paused, or is to pause before its next token."""
         self.watch: int | None = None
-        """Which one it is held by."""
+        """Index of the `Watch` that paused it; None if the caller did."""
         self.ended = threading.Event()
         self._wake = wake
 
     def cancel(self) -> None:
-        """Stop within one step; steps that were already made are still delivered."""
+        """Stop within one step; steps that were already emitted are still delivered."""
         self.cancelled.set()
-        if self.held.is_set():
+        if self.pause_requested.is_set():
             self._wake()
 
     def pause(self, watch: int | None = None) -> None:
-        """Pause before the next token, until resumed; what is paused already is so for the first reason."""
-        if not self.held.is_set():
+        """Pause before the next token, until resumed; a second call changes nothing."""
+        if not self.pause_requested.is_set():
             self.watch = watch
-            self.held.set()
+            self.pause_requested.set()
 
     def resume(self) -> None:
-        """Go on; harmless where nothing is paused."""
-        if self.held.is_set():
-            self.held.clear()
+        """Resume; harmless if not paused."""
+        if self.pause_requested.is_set():
+            self.pause_requested.clear()
             self._wake()

@@ -1,4 +1,4 @@
-"""Cosines and sines of rotary positions, computed as far as they are needed."""
+"""A growing table of rotary cosines and sines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class RotaryTable:
-    """Cosines and signed sines by position, made once and kept."""
+    """Cosines and sines by position, computed once; sines are negated in the first half, as the step reads them."""
 
     def __init__(self, rotary: Callable[[Tensor], tuple[Tensor, Tensor]], head_dim: int) -> None:
         self._rotary = rotary
@@ -18,19 +18,19 @@ class RotaryTable:
         self._cos = self._sin = torch.empty(0, head_dim)
 
     def span(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Shape (count, head_dim) each."""
-        self._reach(first + count)
+        """Return those of consecutive positions, shape (count, head_dim) each."""
+        self._grow(first + count)
         return self._cos[first : first + count], self._sin[first : first + count]
 
     def rows(self, positions: Any) -> tuple[Any, Any]:
-        """The same, of any positions, as arrays: numpy picks them on this thread, torch would wake others for it."""
-        if len(positions) == 1:  # a view is had sooner
+        """Return those of any positions as arrays; torch would wake other threads to gather them."""
+        if len(positions) == 1:  # a view is faster
             cos, sin = self.span(int(positions[0]), 1)
             return cos.numpy(), sin.numpy()
-        self._reach(int(positions.max()) + 1)
+        self._grow(int(positions.max()) + 1)
         return self._cos.numpy()[positions], self._sin.numpy()[positions]
 
-    def _reach(self, length: int) -> None:
+    def _grow(self, length: int) -> None:
         if length <= len(self._cos):
             return
         positions = torch.arange(max(length, 2 * len(self._cos), 512))

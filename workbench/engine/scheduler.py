@@ -1,6 +1,6 @@
-"""The front of a loaded model: requests in, events out, from any thread; questions about what it computed.
+"""The interface of a loaded model: requests in and events out from any thread, and inspection of past positions.
 
-Behind it stands one inference thread per model, see `decode_loop`.
+Each model has one inference thread, see `decode_loop`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Engine:
     """A loaded causal model that serves requests from any thread.
 
     Args:
-        model: what `loading.load` returned.
+        model: a model from `loading.load`.
         prefix_cache_bytes: memory for keys and values of past sequences; 0 switches reuse off.
-        kept_logits_bytes: memory for the logits of recent positions, which `inspect` reads; 0 keeps none.
-        max_active: how many requests decode together; more wait their turn.
+        kept_logits_bytes: memory for the logits of recent positions, for `inspect`; 0 keeps none.
+        max_active: number of requests that decode together; others wait.
     """
 
     def __init__(
@@ -68,17 +68,19 @@ class Engine:
         self._loop = DecodeLoop(
             model, prefix_cache=PrefixCache(prefix_cache_bytes), kept_logits=self._kept, max_active=max_active
         )
-        # A daemon thread inside a kernel while the interpreter goes down would abort the process.
+        # A daemon thread in a kernel at interpreter shutdown would abort the process.
         atexit.register(_close, weakref.ref(self))
 
     def submit(self, request: GenerationRequest, emit: Callable[[Event], None]) -> Handle:
         """Queue a request; ``emit`` is called on the inference thread with each event, the last Finished or Failed.
 
         Raises:
-            InvalidRequestError: the prompt is empty, it or the answer's beginning holds ids outside the vocabulary, or
-                there are images that cannot be read.
+            InvalidRequestError: the prompt is empty, it or the answer's beginning has ids outside the vocabulary, or
+                an image is not followed by text.
+            UnsupportedContentError: the model reads no images.
+            UnsupportedFieldError: logprobs of a prompt with images were requested.
             ContextLengthError: the prompt, or the answer's beginning, leaves no room for a token.
-            BusyError: too many requests wait already.
+            BusyError: too many requests are waiting.
             ClosedError: the engine was closed.
         """
         self.check(request.prompt_ids)
@@ -89,7 +91,7 @@ class Engine:
             raise UnsupportedFieldError("logprobs.prompt", True, "False for a prompt with images")
         if self._loop.waiting >= MAX_WAITING:
             raise BusyError(f"{MAX_WAITING} requests are already waiting for {self.model.name}; try again later")
-        # Handles are kept for long: they hold neither pixels, which are large, nor the model itself.
+        # Handles live long, so they reference neither images, which are large, nor the model.
         handle = Handle(replace(request, images=()), partial(_wake, weakref.ref(self._loop)))
         stop_ids = self.model.eos_ids if request.stop_ids is None else request.stop_ids
         generation = Generation(
@@ -104,7 +106,7 @@ class Engine:
         return handle
 
     def check(self, prompt_ids: Sequence[int], field: str = "prompt") -> None:
-        """Raise what `submit` would raise about a prompt, without queueing it."""
+        """Raise what `submit` would raise about a prompt."""
         vocab = self.model.decoder.vocab_size
         if not prompt_ids:
             raise InvalidRequestError(field, "", "at least one token of text")
@@ -115,13 +117,13 @@ class Engine:
             raise ContextLengthError(len(prompt_ids), self.model.context_length, field)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run a function on the inference thread between two rounds, where the model is free to use."""
+        """Run a function on the inference thread between two rounds, when nothing else uses the model."""
         future: Future[T] = Future()
         self._loop.put(Call(cast("Callable[[], object]", function), cast("Future[object]", future)))
         return future
 
     def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """One vector per prompt: the mean of the last hidden states after the final norm, at unit length."""
+        """Return one vector per prompt: the mean of the last hidden states after the final norm, at unit length."""
         for prompt in prompts:
             self.check(prompt)
         futures = [self.call(partial(self._embed, prompt)) for prompt in prompts]
@@ -134,7 +136,7 @@ class Engine:
         alternatives: int = 0,
         images: Sequence[PlacedImage] = (),
     ) -> list[list[TokenStats]]:
-        """Stats of every token of given continuations of a prompt; see `scoring.score`."""
+        """Return stats of every token of each continuation of a prompt, see `scoring.score`."""
         for token_ids in continuations:
             if not token_ids:
                 raise InvalidRequestError("continuations", "", "texts of at least one token each")
@@ -145,33 +147,34 @@ class Engine:
     def inspect(
         self, handle: Handle, position: int, sampling: Sampling | None = None, number: float | None = None
     ) -> Trace:
-        """The sampling chain at a generated position, from the logits that were kept there.
+        """Return the sampling chain at a generated position, from its kept logits.
 
         Args:
-            sampling: other parameters than the run had, to see what they would have done.
-            number: another random number than the run drew.
+            sampling: parameters instead of the run's own.
+            number: random number in [0, 1) instead of the run's own.
 
         Raises:
             InvalidRequestError: the position was not generated, or its logits are no longer kept.
+            ClosedError: the engine was closed.
         """
         kept, seen_ids = self.kept(handle, position), self.seen_ids(handle, position)
         sampling = sampling or handle.request.sampling
         return self.call(partial(trace_again, kept, sampling, seen_ids, number)).result()
 
     def kept_logits(self, handle: Handle, position: int) -> Tensor:
-        """The raw float32 logits at a generated position, shape (vocab,); raises as `inspect` does."""
+        """Return the raw logits at a generated position, float32, shape (vocab,); raises as `inspect` does."""
         return self.kept(handle, position).logits
 
     def kept_logprobs(self, handle: Handle, position: int) -> Tensor:
-        """The raw distribution at a generated position, float32, shape (vocab,); raises as `inspect` does."""
+        """Return the raw logprobs at a generated position, float32, shape (vocab,); raises as `inspect` does."""
         return self.call(partial(torch.log_softmax, self.kept_logits(handle, position), -1)).result()
 
     def seen_ids(self, handle: Handle, position: int) -> set[int]:
-        """Tokens of the prompt and the answer before a generated position."""
+        """Return the tokens of the prompt and of the answer before a generated position."""
         return set(handle.token_ids[: len(handle.request.prompt_ids) + position])
 
     def kept(self, handle: Handle, position: int) -> Kept:
-        """What a generated position's token was chosen from; raises as `inspect` does."""
+        """Return what a generated position's token was chosen from; raises as `inspect` does."""
         kept = self._kept.get(handle.number, position)
         if kept is None and self._loop.closed:
             raise ClosedError("the model of this run was closed, so its logits are gone")
@@ -182,18 +185,18 @@ class Engine:
         return kept
 
     def close(self, timeout_s: float | None = 10.0) -> None:
-        """Fail what is in flight with `ClosedError` and end the thread. Closing twice is harmless."""
+        """Fail all requests in flight with `ClosedError` and end the thread. Closing twice is harmless."""
         self._loop.close(timeout_s)
         self._kept.clear()
 
     @property
     def prefix_cache(self) -> PrefixCache:
-        """Keys and values of past sequences; to be changed on the inference thread only, through `call`."""
+        """Keys and values of past sequences; change it on the inference thread only, through `call`."""
         return self._loop.prefix_cache
 
     @property
     def in_flight(self) -> int:
-        """Requests that are running or waiting."""
+        """Number of requests that are running, paused or waiting."""
         return self._loop.in_flight
 
     def _embed(self, prompt: Sequence[int]) -> list[float]:

@@ -1,4 +1,4 @@
-"""How probable given continuations are: one reading of the prompt, then one of each continuation."""
+"""Logprobs of continuations: one prefill of the prompt, then one of each continuation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workbench.engine.logprobs import TokenStats, measure
 from workbench.errors import InvalidRequestError, NumericalError
 
 _CHUNK = 512
-_MEASURED_TOGETHER = 64
-"""Positions whose logits are held at once; each takes 4 bytes times the vocabulary, several times over."""
+_LOGITS_CHUNK = 64
+"""Positions whose logits are held together; each takes several times 4 bytes times the vocabulary."""
 
 
 def score(
@@ -24,51 +24,51 @@ def score(
     alternatives: int = 0,
     images: Sequence[PlacedImage] = (),
 ) -> list[list[TokenStats]]:
-    """Stats of every token of every continuation, each as if it alone followed the prompt.
+    """Return stats of every token of each continuation, as if it alone followed the prompt.
 
     Args:
         prompt_ids: at least one token.
         continuations: each at least one token.
-        alternatives: how many other tokens to name at each position.
+        alternatives: number of other candidate tokens at each position.
         images: those of the prompt.
 
     Raises:
-        InvalidRequestError: the prompt is empty, so that nothing stands before a continuation's first token.
+        InvalidRequestError: the prompt is empty, so that a first token has no context.
         NumericalError: the model computes NaN.
     """
     if not prompt_ids:
         raise InvalidRequestError("prompt", "", "at least one token of text")
-    cache, first = _read(decoder, prompt_ids, images)
+    cache, first = _prefill(decoder, prompt_ids, images)
     scored = []
     for token_ids in continuations:
         stats = measure(first, token_ids[:1], [alternatives])
         if len(token_ids) > 1:
             branch = cache.fork(cache.length)
-            if branch is None:  # a cache that cannot be copied: read the prompt again
-                branch, _ = _read(decoder, prompt_ids, images)
-            stats += _follow(decoder, branch, token_ids, alternatives)
+            if branch is None:  # the cache cannot be copied: prefill the prompt again
+                branch, _ = _prefill(decoder, prompt_ids, images)
+            stats += _measure_rest(decoder, branch, token_ids, alternatives)
         if any(one.logprob != one.logprob for one in stats):
             raise NumericalError("the model computed NaN for a continuation; its weights are damaged or overflow")
         scored.append(stats)
     return scored
 
 
-def _read(decoder: Decoder, prompt_ids: Sequence[int], images: Sequence[PlacedImage]) -> tuple[KVCache, Tensor]:
-    """The prompt's cache and the logits after it, shape (1, vocab)."""
+def _prefill(decoder: Decoder, prompt_ids: Sequence[int], images: Sequence[PlacedImage]) -> tuple[KVCache, Tensor]:
+    """Return the prompt's cache and the logits after it, shape (1, vocab)."""
     cache: KVCache = decoder.new_cache()
     if isinstance(cache, GeneralCache):
-        cache.expected = len(prompt_ids)
-    size = _CHUNK if decoder.reads_chunks else len(prompt_ids)
+        cache.expected_length = len(prompt_ids)
+    size = _CHUNK if decoder.supports_chunked_prefill else len(prompt_ids)
     while cache.length < len(prompt_ids):
         logits = prefill_part(decoder, next_part(prompt_ids, images, cache.length, size), cache)
     return cache, logits
 
 
-def _follow(decoder: Decoder, cache: KVCache, token_ids: Sequence[int], alternatives: int) -> list[TokenStats]:
-    """Stats of all tokens but the first, each read after those before it."""
+def _measure_rest(decoder: Decoder, cache: KVCache, token_ids: Sequence[int], alternatives: int) -> list[TokenStats]:
+    """Return stats of all tokens but the first, each in the context of those before it."""
     stats: list[TokenStats] = []
-    for start in range(0, len(token_ids) - 1, _MEASURED_TOGETHER):
-        following = token_ids[start + 1 : start + 1 + _MEASURED_TOGETHER]
+    for start in range(0, len(token_ids) - 1, _LOGITS_CHUNK):
+        following = token_ids[start + 1 : start + 1 + _LOGITS_CHUNK]
         logits = decoder.prefill(token_ids[start : start + len(following)], cache, every_position=True)
         stats += measure(logits, following, [alternatives] * len(following))
     return stats

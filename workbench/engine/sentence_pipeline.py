@@ -1,7 +1,7 @@
-"""What a sentence model does with the vectors of a text's tokens: pooling, dense layers, norms, in its folder's order.
+"""The parts of a sentence model after its Transformer: pooling, dense layers and norms, in its folder's order.
 
-As in sentence-transformers, the parts hand on what they make by name, so that one may work on the vectors of tokens
-before pooling and another on the text's vector after it. Weights are read from safetensors alone.
+As in sentence-transformers, the parts read and write named features, so that a part may change the token vectors before
+pooling, or the text's vector after it. Weights are read from safetensors only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules import activation
 
-from workbench.engine.loading import damage_named
+from workbench.engine.loading import format_errors
 from workbench.engine.memory import file_shapes, tensor_shapes
 from workbench.engine.model_folder import PICKLE_SUFFIXES, read_json
 from workbench.engine.pooling import MODES, pool
@@ -31,11 +31,11 @@ _OLD_MODES = {f"pooling_mode_{switch}": mode for switch, mode in zip(_SWITCHES, 
 
 
 class Pipeline:
-    """The parts of a sentence model behind its Transformer.
+    """The parts of a sentence model after its Transformer, as one function.
 
     Raises:
-        ModelFormatError: a part is damaged, or asks for something that is not supported; the message names the part.
-        UnsafeModelError: a part has its weights as a pickle only.
+        ModelFormatError: a part is damaged or not supported; the message names the part.
+        UnsafeModelError: a part has its weights only as a pickle.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class Pipeline:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is done but to take the first token or the mean of all, to unit length."""
+        """Whether the vector is just the first token's or the mean of all, at unit length."""
         match self._steps:
             case [Pooling(modes=["mean"] | ["cls"], include_prompt=True), Normalize(reads="sentence_embedding")]:
                 return True
@@ -56,9 +56,9 @@ class Pipeline:
         """Return one vector for each text, shape (texts, dimensions).
 
         Args:
-            vectors: the Transformer's, shape (texts, tokens, hidden).
-            mask: which of them are tokens and no padding, shape (texts, tokens), padded on the right.
-            prompt_tokens: so many of each text are its prompt.
+            vectors: output of the Transformer, shape (texts, tokens, hidden).
+            mask: False for padding, which is on the right, shape (texts, tokens).
+            prompt_tokens: number of tokens of each text that are its prompt.
         """
         features = {_TOKENS: vectors, "mask": mask, "prompt": torch.arange(mask.shape[1]) < prompt_tokens}
         for step in self._steps:
@@ -66,7 +66,7 @@ class Pipeline:
         return features[_TEXT]
 
     def dimensions(self, width: int) -> int:
-        """Return how long the vectors are that it makes of so wide ones; raises where the parts do not fit together."""
+        """Return the length of the vectors for a hidden size; raise `ModelFormatError` if the parts do not match."""
         features = {_TOKENS: torch.zeros(1, 2, width), "mask": torch.ones(1, 2).bool(), "prompt": torch.zeros(2).bool()}
         for part, step in zip(self.parts, self._steps, strict=True):
             try:
@@ -82,7 +82,7 @@ class Pipeline:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the weights of the parts hold."""
+        """Size of the parts' weights in bytes."""
         return sum(one.nbytes for step in self._steps for one in step.parameters())
 
     @property
@@ -91,7 +91,7 @@ class Pipeline:
 
 
 class Pooling(nn.Module):
-    """From the vectors of tokens to the text's: one way of pooling, or several, one behind the other."""
+    """Pooling of token vectors, in one mode or in several, whose results are concatenated."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Pooling(nn.Module):
 
 
 class Dense(nn.Module):
-    """A linear layer, an activation and perhaps what came in, added; members are named as the weights are."""
+    """A linear layer, an activation and an optional residual; attributes are named as the weights in the file."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -131,15 +131,15 @@ class Dense(nn.Module):
         _load(self, folder)
 
     def forward(self, features: dict[str, Tensor]) -> None:
-        given = features[self.reads]
-        made = self.activation_function(self.linear(given))
+        x = features[self.reads]
+        y = self.activation_function(self.linear(x))
         if self.adds:
-            made = made + (self.residual(given) if hasattr(self, "residual") else given)
-        features[self.writes] = made
+            y = y + (self.residual(x) if hasattr(self, "residual") else x)
+        features[self.writes] = y
 
 
 class LayerNorm(nn.Module):
-    """A norm of the text's vector, with a weight and a bias."""
+    """Layer norm of the text's vector."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class LayerNorm(nn.Module):
 
 
 class Normalize(nn.Module):
-    """To unit length."""
+    """Normalization to unit length."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -162,12 +162,12 @@ class Normalize(nn.Module):
         self.reads, self.writes = _names(path, read_json(path) if path.exists() else {})
 
     def forward(self, features: dict[str, Tensor]) -> None:
-        if self.reads in features:  # there may be nothing yet, and that is no error of sentence-transformers' either
+        if self.reads in features:  # sentence-transformers ignores a missing feature, too
             features[self.writes] = F.normalize(features[self.reads], dim=-1)
 
 
 class Dropout(nn.Module):
-    """Nothing, outside training."""
+    """No operation, because dropout is for training only."""
 
     def __init__(self, _folder: Path) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ _DENSE = (
 
 
 def _names(path: Path, config: Mapping[str, Any]) -> tuple[str, str]:
-    """What a part reads and what it writes: the vectors of tokens, or the text's."""
+    """Return the names of the features that a part reads and writes."""
     reads = config.get("module_input_name", _TEXT)
     writes = config.get("module_output_name") or reads
     for key, name in (("module_input_name", reads), ("module_output_name", writes)):
@@ -210,7 +210,7 @@ def _switch(path: Path, config: Mapping[str, Any], name: str, *, default: bool) 
 
 
 def _activation(path: Path, config: Mapping[str, Any]) -> nn.Module:
-    """One of torch's own, for any other class would be the folder's code."""
+    """Return an activation of torch; any other class would be the folder's code."""
     full = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     name = full.rpartition(".")[2] if isinstance(full, str) and full.startswith("torch.nn.") else ""
     try:
@@ -220,12 +220,12 @@ def _activation(path: Path, config: Mapping[str, Any]) -> nn.Module:
             f"{path} sets activation_function to {full!r}; allowed: a class of torch.nn without arguments, such as "
             f"torch.nn.modules.activation.Tanh"
         ) from None
-    if getattr(found, "dim", 0) is None:  # a softmax's; torch would guess it, with a warning
+    if getattr(found, "dim", 0) is None:  # of a softmax; torch would guess it and warn
         found.dim = -1
         if _names(path, config)[0] != _TEXT:
             raise ModelFormatError(f"{path} sets activation_function to {full!r}; it is supported on {_TEXT} only")
-    made: nn.Module = found
-    return made
+    module: nn.Module = found
+    return module
 
 
 def _load(module: nn.Module, folder: Path) -> None:
@@ -240,7 +240,7 @@ def _load(module: nn.Module, folder: Path) -> None:
         raise ModelFormatError(
             f"{folder} has no model.safetensors for its {type(module).__name__}; weights are read from safetensors only"
         )
-    with damage_named(folder, f"a {type(module).__name__} module"):
+    with format_errors(folder, f"a {type(module).__name__} module"):
         module.load_state_dict(load_file(path))
 
 
@@ -249,7 +249,7 @@ def _shapes(features: Mapping[str, Tensor]) -> str:
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of all weights of a sentence model, its parts' with their path before them."""
+    """Return names and shapes of all weights of a sentence model, with the path of a part as prefix."""
     shapes = tensor_shapes(folder)
     for part in read_parts(folder):
         if part.path and (file := folder / part.path / _WEIGHTS).exists():

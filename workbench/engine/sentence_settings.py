@@ -1,6 +1,6 @@
-"""How a sentence model reads a text and what it hands out, from the files that sentence-transformers writes.
+"""Settings of a sentence model, from the files of sentence-transformers.
 
-A setting is followed or refused by its name. Types of numbers are left aside: a sentence model computes in float32.
+Each setting is applied, or refused by name. Only dtypes are ignored: a sentence model computes in float32.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _TRANSFORMER_FILES = tuple(
     f"sentence_{family}_config.json"
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""The one that says something first is taken; the name has long said nothing of the architecture."""
+"""The first that is not empty is used; its name does not imply the architecture."""
 
 _OPTIONS = {
     "model": {"add_pooling_layer", "attn_implementation", "dtype", "low_cpu_mem_usage", "torch_dtype"},
     "processor": {"model_max_length", "padding_side", "use_fast"},
     "config": {"use_cache"},
 }
-"""Of those that go to transformers: what changes no number, or is followed here."""
+"""Supported options for transformers; they change no result, or are applied here."""
 
 _ONLY = {
     "transformer_task": "feature-extraction",
@@ -34,27 +34,27 @@ _ONLY = {
 }
 _FOLLOWED = {"max_seq_length", "do_lower_case"}
 _WITHOUT_EFFECT = {"unpad_inputs", "query_length", "document_length", "query_expansion"}
-"""On a text that is said to be neither a query nor a document."""
+"""Settings without effect on a text that is neither marked as a query nor as a document."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceSettings:
-    """What a folder says beside its parts."""
+    """Settings of a folder, apart from its parts."""
 
     max_tokens: int | None
-    """Longer texts are cut off here; None leaves it to the tokenizer and the model."""
+    """Length at which texts are truncated; None means the limit of tokenizer and model."""
     lower_case: bool
     prompt: str
-    """Stands before every text."""
+    """Text that is prepended to every text."""
     dimensions: int | None
-    """Vectors are cut off here."""
+    """Length to which vectors are truncated; None keeps them whole."""
 
 
 def read_settings(folder: Path) -> SentenceSettings:
     """Return the settings of a sentence model.
 
     Raises:
-        ModelFormatError: a file is damaged, or asks for something that is not supported.
+        ModelFormatError: a file is damaged, or has an unsupported setting.
     """
     if (folder / "adapter_config.json").exists():
         raise ModelFormatError(
@@ -88,12 +88,12 @@ def _transformer_settings(path: Path, config: Mapping[str, Any]) -> tuple[int | 
     lower_case = config.get("do_lower_case", False)
     if not isinstance(lower_case, bool):
         raise _refusal(path, "do_lower_case", lower_case, "true, false")
-    of_tokenizer = _positive(path, options["processor"], "model_max_length")
-    return of_tokenizer or _positive(path, config, "max_seq_length"), lower_case
+    tokenizer_limit = _positive(path, options["processor"], "model_max_length")
+    return tokenizer_limit or _positive(path, config, "max_seq_length"), lower_case
 
 
 def _names(kind: str) -> tuple[str, str]:
-    """The new name and the old of what goes to transformers' loading of the model, its tokenizer or its config."""
+    """Return the current and the old name of the options for loading the model, its tokenizer or its config."""
     return f"{kind}_kwargs", "tokenizer_args" if kind == "processor" else f"{kind}_args"
 
 
@@ -102,22 +102,22 @@ def _options(path: Path, config: Mapping[str, Any], kind: str) -> dict[str, Any]
     for name in _names(kind):
         if not isinstance(options := config.get(name) or {}, dict):
             raise _refusal(path, name, options, "an object")
-        # sentence-transformers lets no folder ask for its own code to be run either.
+        # sentence-transformers ignores a folder's trust_remote_code, too.
         check_known(path, options, _OPTIONS[kind] | {"trust_remote_code"}, f"{name}.")
         found |= options
     return found
 
 
-def check_known(path: Path, config: Mapping[str, Any], known: Collection[str], place: str = "") -> None:
-    """Raise unless a file's every setting is among those that are known."""
+def check_known(path: Path, config: Mapping[str, Any], known: Collection[str], prefix: str = "") -> None:
+    """Raise `ModelFormatError` unless all settings of a file are ``known``."""
     if unknown := sorted(set(config) - set(known)):
         raise ModelFormatError(
-            f"{path} sets {place}{unknown[0]}, which is not supported; allowed: {', '.join(sorted(known))}"
+            f"{path} sets {prefix}{unknown[0]}, which is not supported; allowed: {', '.join(sorted(known))}"
         )
 
 
 def _prompt(path: Path, config: Mapping[str, Any]) -> str:
-    """The text of the prompt that is used by default; "query" and "document" are always there, empty unless given."""
+    """Return the default prompt's text; the names "query" and "document" always exist."""
     prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str | None) for prompt in prompts.values()):
         raise _refusal(path, "prompts", prompts, "an object with string values")

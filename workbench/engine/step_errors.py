@@ -1,4 +1,4 @@
-"""What a caller is told of an error that a step of the engine raised."""
+"""Conversion of an error in a step of the engine to the error that its caller gets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from workbench.errors import GenerationError, OutOfMemoryError
 
 
-def told(error: BaseException, model_name: str) -> BaseException:
-    """The error as the caller gets it: typed, with the place as text, and holding no frame of the engine's thread."""
+def error_for_caller(error: BaseException, model_name: str) -> BaseException:
+    """Return a typed error that has the traceback as a note, and references no frame of the engine's thread."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return OutOfMemoryError(f"out of memory in a step of {model_name}: shorten the prompt or close a model")
-    place = "On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__))
-    if not isinstance(error, Exception):  # SystemExit and its like would end the caller's event loop
+    traceback_text = "On the inference thread:\n" + "".join(traceback.format_tb(error.__traceback__))
+    if not isinstance(error, Exception):  # SystemExit, for one, would end the caller's event loop
         error = GenerationError(f"{model_name} raised {type(error).__name__} in a step: {error}")
-    error.add_note(place)
-    # Frames would keep tensors of the failed step alive for as long as the caller keeps the error.
+    error.add_note(traceback_text)
+    # Frames would keep the failed step's tensors alive as long as the error.
     chain: BaseException | None = error
     while chain is not None:
         chain.__traceback__ = None

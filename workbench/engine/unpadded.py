@@ -1,8 +1,8 @@
-"""A BERT's hidden states of many texts at once without padding, in the processor's matrix tiles.
+"""Hidden states of many texts by a BERT without padding, in the CPU's matrix tiles.
 
-The tokens of all texts stand one behind the other as if they were one text: linear layers, norms and activations know
-nothing of their neighbours. Attention does, and looks within each text. So a text goes through the same operations in
-the same order whatever stands beside it. The model is transformers' own, but for its attention and its linear layers.
+The tokens of all texts are concatenated: linear layers, norms and activations compute each token alone, and attention
+is limited to each text. So a text goes through the same operations in the same order in any batch. Attention and linear
+layers are replaced in transformers' model.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _ATTENTION = "within_each_text"
 
 
 def fits(config: PreTrainedConfig) -> bool:
-    """Whether the processor has tiles, and the model is one whose only positions are those that it is given."""
+    """Whether the CPU has tiles, and the model is a BERT encoder, whose positions are arguments of its forward."""
     return AVAILABLE and config.model_type == "bert" and not config.is_decoder
 
 
 def remove_padding(model: PreTrainedModel) -> None:
-    """Prepare a model that `fits` for `hidden_states`, and for nothing else."""
-    from transformers import AttentionInterface  # with all that transformers computes, which takes seconds
+    """Prepare a model that `fits` for `hidden_states`; it cannot be used otherwise afterwards."""
+    from transformers import AttentionInterface  # imports all of transformers' models, which takes seconds
 
     AttentionInterface.register(_ATTENTION, _attend)
     split_linears(model)
@@ -39,7 +39,7 @@ def remove_padding(model: PreTrainedModel) -> None:
 
 
 def hidden_states(model: Any, texts: Sequence[Mapping[str, list[int]]]) -> list[Tensor]:
-    """The last ones of each text, shape (tokens, hidden), from a model's inputs by name; on the caller's thread."""
+    """Return the last hidden states of each text, shape (tokens, hidden), computed on the calling thread."""
     lengths = [len(text["input_ids"]) for text in texts]
     inputs = {
         name: torch.tensor([list(itertools.chain.from_iterable(text[name] for text in texts))]) for name in texts[0]
@@ -52,7 +52,7 @@ def hidden_states(model: Any, texts: Sequence[Mapping[str, list[int]]]) -> list[
 def _attend(
     _module: Any, q: Tensor, k: Tensor, v: Tensor, _mask: None, *, lengths: list[int], scaling: float, **_options: Any
 ) -> tuple[Tensor, None]:
-    """Attention within each text; neighbours of one length together. q, k and v have (1, heads, tokens, head_dim)."""
+    """Compute attention within each text, in batches of equal lengths; q, k and v: (1, heads, tokens, head_dim)."""
     attended, start = [], 0
     for length, run in itertools.groupby(lengths):
         end = start + length * len(list(run))

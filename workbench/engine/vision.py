@@ -1,8 +1,8 @@
-"""Vision-language models: the families that are read, their processors without torchvision, and their decoder.
+"""Vision-language models: the supported families, their processors without torchvision, and their decoders.
 
-transformers has many more families than stand here. Each of these is proven, in the tests, to compute for images read
-one at a time and tokens read in pieces what its own forward computes for all of them at once; what is not proven is
-refused. Videos are never read, so that the parts of a processor that are for them alone may be missing.
+transformers has more families. For each one here the tests prove that images prefilled one at a time and text in chunks
+give what its own forward gives for all of them together; the others are refused. Videos are not supported, so the video
+part of a processor may be missing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-from workbench.engine.decoders import GeneralCache, GeneralDecoder, Ways
+from workbench.engine.decoders import CacheFeatures, GeneralCache, GeneralDecoder
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import read_json
 from workbench.errors import ModelFormatError
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one family of vision-language models is read."""
+    """A supported family of vision-language models."""
 
     processor: str
-    """Its processor's class in transformers."""
+    """Name of its processor class in transformers."""
     also: frozenset[str] = frozenset()
-    """Other classes that a folder may name, for which ``processor`` stands in."""
+    """Other processor classes that a folder may name, and that ``processor`` replaces."""
     on_grid: bool = False
-    """Whether the tokens of an image have positions of height and width, of which the text after it must know."""
+    """Whether image tokens have positions of height and width, on which the positions of later text depend."""
 
 
 FAMILIES = {
@@ -53,17 +53,17 @@ FAMILIES = {
     "qwen2_5_vl": Family("Qwen2_5_VLProcessor", on_grid=True),
     "qwen2_vl": Family("Qwen2VLProcessor", on_grid=True),
     "qwen3_vl": Family("Qwen3VLProcessor", on_grid=True),
-    # SmolVLM's own processor differs in its videos alone, for which it wants a package to spell numbers.
+    # SmolVLM's own processor differs only in videos, and needs num2words for them.
     "smolvlm": Family("Idefics3Processor", also=frozenset({"SmolVLMProcessor"})),
 }
-"""By ``model_type`` of the config."""
+"""Supported families by the config's ``model_type``."""
 
 
 def family_of(config: PreTrainedConfig, folder: Path) -> Family | None:
-    """The family of a vision-language model; None for a text model, and for one that also loads as a text model.
+    """Return the family of a vision-language model; None for models that transformers can load as text models.
 
     Raises:
-        ModelFormatError: a vision-language model of a family that is not read.
+        ModelFormatError: the family is not supported.
     """
     kind = config.model_type
     if kind in FAMILIES or kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
@@ -77,20 +77,20 @@ def family_of(config: PreTrainedConfig, folder: Path) -> Family | None:
 
 
 def load_reader(folder: Path, family: Family, tokenizer: PreTrainedTokenizerFast) -> ImageReader:
-    """The folder's processor, with the Pillow form of its image processor.
+    """Return the folder's processor, with its Pillow image processor.
 
     Args:
-        tokenizer: for the processor's own use; it may be given tokens that the folder's files leave out.
+        tokenizer: for the processor alone, which may add tokens to it.
 
     Raises:
         ModelFormatError: the folder lacks a processor, or names one of another family.
     """
-    paths = (folder / "processor_config.json", folder / "preprocessor_config.json")  # in older folders the second alone
+    paths = (folder / "processor_config.json", folder / "preprocessor_config.json")  # older ones lack the first
     settings, of_images = (read_json(path) if path.exists() else {} for path in paths)
     named = settings.get("processor_class") or of_images.get("processor_class") or family.processor
     if named not in {family.processor, *family.also}:
         raise ModelFormatError(f"{folder} asks for {named}, but for this family only {family.processor} is supported")
-    from transformers import AutoImageProcessor  # takes its time, and text models do without
+    from transformers import AutoImageProcessor  # slow to import, and text models do not need it
 
     try:
         images = AutoImageProcessor.from_pretrained(
@@ -104,7 +104,7 @@ def load_reader(folder: Path, family: Family, tokenizer: PreTrainedTokenizerFast
 
 
 def processor_template(folder: Path) -> str | None:
-    """The chat template where older folders of these families have it: beside the processor, not the tokenizer."""
+    """Return the processor's chat template, which older folders of these families have in a file of its own."""
     path = folder / "chat_template.json"
     if not path.exists() or (folder / "chat_template.jinja").exists():
         return None
@@ -112,26 +112,26 @@ def processor_template(folder: Path) -> str | None:
 
 
 def _processor(kind: Any, images: Any, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any]) -> Any:
-    """A processor for still images: one for videos cannot even be made without torchvision."""
-    taken = inspect.signature(kind.__init__).parameters
-    options = {name: settings[name] for name in taken.keys() & settings.keys() if not name.endswith("processor")}
-    if "video_processor" in taken:
+    """Return a processor for images only; its video processor would need torchvision."""
+    parameters = inspect.signature(kind.__init__).parameters
+    options = {name: settings[name] for name in parameters.keys() & settings.keys() if not name.endswith("processor")}
+    if "video_processor" in parameters:
         options["video_processor"] = None
 
-    class StillImages(kind):  # type: ignore[misc]  # the parts that it has are told by this signature
+    class ImagesOnly(kind):  # type: ignore[misc]  # transformers reads a processor's parts from this signature
         def __init__(self, image_processor: Any, tokenizer: PreTrainedTokenizerFast) -> None:
             super().__init__(image_processor=image_processor, tokenizer=tokenizer, **options)
 
-    return StillImages(images, tokenizer)
+    return ImagesOnly(images, tokenizer)
 
 
 def vision_decoder(model: PreTrainedModel, family: Family) -> VisionDecoder:
-    """The decoder for a model of the family."""
+    """Return the decoder for a model of the family."""
     return GridDecoder(model) if family.on_grid else VisionDecoder(model)
 
 
 class VisionDecoder(GeneralDecoder):
-    """A vision-language model through its own ``forward``; satisfies `images.ImageDecoder`."""
+    """A vision-language model, run through its own ``forward``; satisfies `images.ImageDecoder`."""
 
     def prefill_image(self, image: PromptImage, cache: GeneralCache) -> Tensor:
         tensors = {name: tensor.to(self.model.device) for name, tensor in image.tensors.items()}
@@ -139,18 +139,18 @@ class VisionDecoder(GeneralDecoder):
 
 
 class GridDecoder(VisionDecoder):
-    """For the Qwen-VL families, whose positions are triples: an image takes up fewer of them than it has tokens.
+    """Decoder of the Qwen-VL families, whose positions are triples; an image has fewer positions than tokens.
 
-    transformers keeps the difference in the model, for one sequence at a time; here each cache knows its own.
+    transformers stores the difference in the model, for one sequence; here each cache stores its own.
     """
 
     model: Any
 
     def new_cache(self) -> GridCache:
-        return GridCache(self._new_past(), self.ways)
+        return GridCache(self._new_past(), self.features)
 
     def _forward(self, token_ids: Sequence[int], cache: GeneralCache, **options: Any) -> Tensor:
-        assert isinstance(cache, GridCache), "a cache goes back only to the decoder that made it"
+        assert isinstance(cache, GridCache), "a cache may only be passed to the decoder that made it"
         first, count = cache.next_position, len(token_ids)
         if "image_grid_thw" in options:
             positions, _ = self.model.model.get_rope_index(
@@ -169,7 +169,7 @@ class GridDecoder(VisionDecoder):
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Tokens of an image in a cache, and how many more they are than the positions that they take up."""
+    """The tokens of an image in a cache; ``skipped`` is their number minus that of their positions."""
 
     start: int
     end: int
@@ -177,10 +177,10 @@ class _Span:
 
 
 class GridCache(GeneralCache):
-    """Knows how many positions its images have left out."""
+    """A cache with the spans of its images, from which the next position follows."""
 
-    def __init__(self, past: Any, ways: Ways, token_ids: Sequence[int] = ()) -> None:
-        super().__init__(past, ways, token_ids)
+    def __init__(self, past: Any, features: CacheFeatures, token_ids: Sequence[int] = ()) -> None:
+        super().__init__(past, features, token_ids)
         self.images: list[_Span] = []
 
     @property
@@ -188,10 +188,10 @@ class GridCache(GeneralCache):
         return self.length - sum(span.skipped for span in self.images)
 
     def fork(self, length: int) -> Self | None:
-        kept = [span for span in self.images if span.start < length]
-        if any(span.end > length for span in kept):  # within an image: what lies left of the cut cannot be told
+        images = [span for span in self.images if span.start < length]
+        if any(span.end > length for span in images):  # an image cannot be cropped
             return None
         copy = super().fork(length)
         if copy is not None:
-            copy.images = kept
+            copy.images = images
         return copy

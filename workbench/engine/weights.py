@@ -1,7 +1,7 @@
-"""Weights of a model folder by name, read one at a time and in the form in which the file has them.
+"""Weights of a model folder, read one at a time by name.
 
-A folder may hold ``blocks.safetensors`` beside the ordinary weights: the 4-bit blocks that a GGUF file came with, so
-that the int4 precision can use the file's own quantization instead of quantizing a second time.
+A folder may have a ``blocks.safetensors`` beside the ordinary weights: the quantized blocks of the GGUF file that it
+was converted from, so that they need not be quantized a second time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workbench.engine.model_folder import read_json
 from workbench.errors import ModelFormatError
 
 GROUP = 32
-"""Weights of one row that share a scale and a minimum, in every 4-bit form here."""
+"""Weights of one row that share a scale, and in 4 bits a minimum."""
 
 BLOCKS_FILE = "blocks.safetensors"
 
@@ -51,7 +51,7 @@ class Blocks:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("q", "scale", "minimum")))
 
     def dense(self) -> Tensor:
-        """float32, shape (rows, columns)."""
+        """Return the float32 matrix, shape (rows, columns)."""
         groups: Tensor = self.q.unflatten(1, (-1, GROUP)) * self.scale.unsqueeze(-1) + self.minimum.unsqueeze(-1)
         return groups.flatten(1)
 
@@ -79,19 +79,19 @@ class Int8Blocks:
 
 
 class WeightFiles:
-    """The safetensors of one folder, open for reading; a context manager."""
+    """Context manager that reads the safetensors files of one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files = ExitStack()
-        self._place: dict[str, Any] = {}
+        self._file_of: dict[str, Any] = {}
         self._blocks: Any = None
         self._block_types: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         for path in shards(self._folder):
             file = self._files.enter_context(safe_open(path, framework="pt"))
-            self._place |= dict.fromkeys(file.keys(), file)
+            self._file_of |= dict.fromkeys(file.keys(), file)
         path = self._folder / BLOCKS_FILE
         if path.exists():
             self._blocks = self._files.enter_context(safe_open(path, framework="pt"))
@@ -102,32 +102,32 @@ class WeightFiles:
         self._files.close()
 
     def names(self) -> set[str]:
-        return set(self._place)
+        return set(self._file_of)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._place[name].get_slice(name).get_shape())
+        return tuple(self._file_of[name].get_slice(name).get_shape())
 
     def dense(self, name: str) -> Tensor:
-        """The tensor as the file has it."""
-        tensor: Tensor = self._place[name].get_tensor(name)
+        """Return the tensor as stored in the file."""
+        tensor: Tensor = self._file_of[name].get_tensor(name)
         return tensor
 
     def blocks(self, name: str) -> Blocks:
-        """The matrix in 4-bit blocks: the file's own where it has them, else quantized now; columns may be padded."""
+        """Return the matrix in 4-bit blocks: the file's own, or else quantized, with padded columns."""
         if self._block_types.get(name) != "Q4_1":
-            return Blocks.of(_in_groups(self.dense(name)))
+            return Blocks.of(_pad_columns(self.dense(name)))
         rows, columns = self.shape(name)
         packed, scale, minimum = (
             self._part(f"{name}.{part}", (rows, columns // per))
             for part, per in (("q", 2), ("scale", GROUP), ("minimum", GROUP))
         )
-        q = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)  # the low half holds the even column
+        q = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)  # the low half is the even column
         return Blocks(q, scale.float(), minimum.float())
 
     def int8_blocks(self, name: str) -> Int8Blocks:
-        """The same in 8 bits."""
+        """Return the matrix in 8-bit blocks, like `blocks`."""
         if self._block_types.get(name) != "Q8_0":
-            return Int8Blocks.of(_in_groups(self.dense(name)))
+            return Int8Blocks.of(_pad_columns(self.dense(name)))
         rows, columns = self.shape(name)
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
@@ -140,17 +140,17 @@ class WeightFiles:
         return tensor
 
 
-def _in_groups(weight: Tensor) -> Tensor:
-    """With columns of zeros up to a whole number of groups."""
+def _pad_columns(weight: Tensor) -> Tensor:
+    """Pad the columns with zeros to whole groups."""
     return nn.functional.pad(weight, (0, -weight.shape[1] % GROUP))
 
 
 def shards(folder: Path) -> list[Path]:
-    """The weight files that count: those of the index, else the one file; a folder may hold others beside them."""
+    """Return the weight files of the index, or the single file; a folder may have others."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        places = read_json(index).get("weight_map")
-        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise ModelFormatError(f"{index} does not say which file holds which weight; fetch the model again")
-        return sorted({folder / name for name in places.values()})
+        return sorted({folder / name for name in weight_map.values()})
     return [folder / "model.safetensors"]

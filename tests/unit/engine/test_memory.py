@@ -84,12 +84,12 @@ def weights_folder(folder: Path, **shapes: tuple[int, ...]) -> Path:
 
 @pytest.mark.parametrize("name", list(STRUCTURES))
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("keep_wide", [True, False])
+@pytest.mark.parametrize("keep_bf16", [True, False])
 def test_the_prediction_is_what_is_held(
-    structure: Callable[[str], Path], room: Callable[[float], None], name: str, precision: Precision, keep_wide: bool
+    structure: Callable[[str], Path], room: Callable[[float], None], name: str, precision: Precision, keep_bf16: bool
 ) -> None:
     shapes = tensor_shapes(structure(name))
-    expected = predict(shapes, precision, packed=name in PACKED, keep_wide=keep_wide)
+    expected = predict(shapes, precision, packed=name in PACKED, keep_bf16=keep_bf16)
     room(expected)
     model = load(structure(name), precision=precision)
     assert model.memory_bytes == pytest.approx(expected, rel=0.02)
@@ -162,12 +162,12 @@ def test_the_wide_copies_go_where_that_alone_makes_it_fit(
     structure: Callable[[str], Path], room: Callable[[float], None], precision: Precision
 ) -> None:
     shapes = tensor_shapes(structure("gpt2"))
-    wide, narrow = (predict(shapes, precision, packed=False, keep_wide=keep_wide) for keep_wide in (True, False))
+    wide, narrow = (predict(shapes, precision, packed=False, keep_bf16=keep_bf16) for keep_bf16 in (True, False))
     assert narrow < wide
     for nbytes, expected in ((wide, True), (wide - 1, False), (narrow, False)):
         room(nbytes)
         found = plan(structure("gpt2"), precision, "model", packed=False)
-        assert (found.keep_wide, found.nbytes) == (expected, wide if expected else narrow)
+        assert (found.keep_bf16, found.nbytes) == (expected, wide if expected else narrow)
     room(narrow - 1)
     with pytest.raises(InsufficientMemoryError):
         plan(structure("gpt2"), precision, "model", packed=False)

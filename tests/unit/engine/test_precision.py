@@ -30,7 +30,7 @@ from workbench.engine.precision import (
     bf16_linear,
     fits_int4,
     fits_int8,
-    quantized,
+    quantize,
 )
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
@@ -46,8 +46,8 @@ def random_matrix(rows: int, columns: int, seed: int = 0) -> Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 0.3
 
 
-def linear_of(weight: Tensor, bias: Tensor | None, precision: Precision, *, keep_wide: bool = False) -> Any:
-    return quantized(weight, bias, precision, lambda: Blocks.of(weight), keep_wide=keep_wide)
+def linear_of(weight: Tensor, bias: Tensor | None, precision: Precision, *, keep_bf16: bool = False) -> Any:
+    return quantize(weight, bias, precision, lambda: Blocks.of(weight), keep_bf16=keep_bf16)
 
 
 # -------------------------------------------------------------------------------------------------- one product
@@ -87,8 +87,8 @@ def test_a_product_is_within_what_rounding_the_weights_allows(precision: Precisi
     weight, bias = random_matrix(rows, columns), random_matrix(1, rows, 1)[0]
     fits = {"int4": fits_int4(rows, columns), "int8": fits_int8(rows, columns)}
     form = precision if fits.get(precision, True) else "bf16"
-    for with_bias, keep_wide in itertools.product((None, bias), (False, True)):
-        linear = linear_of(weight, with_bias, precision, keep_wide=keep_wide)
+    for with_bias, keep_bf16 in itertools.product((None, bias), (False, True)):
+        linear = linear_of(weight, with_bias, precision, keep_bf16=keep_bf16)
         for count in (1, 2, MANY_ROWS - 1, MANY_ROWS, 40):
             x = torch.randn(count, columns, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
             exact = x.double() @ weight.T.double() + (0 if with_bias is None else bias.double())
@@ -116,7 +116,7 @@ def test_float32_is_the_product_itself() -> None:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_many_rows_go_through_the_wide_weights_where_they_are_kept(precision: Precision) -> None:
     weight, x = random_matrix(64, 128), torch.randn(MANY_ROWS, 128).to(torch.bfloat16)
-    wide, narrow = (linear_of(weight, None, precision, keep_wide=keep_wide) for keep_wide in (True, False))
+    wide, narrow = (linear_of(weight, None, precision, keep_bf16=keep_bf16) for keep_bf16 in (True, False))
     assert torch.equal(wide(x), bf16_linear(weight, None)(x))
     assert torch.equal(wide(x[:-1]), narrow(x[:-1]))
     assert wide.nbytes - narrow.nbytes == 2 * weight.numel()
@@ -133,11 +133,11 @@ def test_four_bits_are_for_shapes_that_the_kernel_takes_and_bf16_for_the_others(
         return Blocks.of(weight)
 
     weight = random_matrix(rows, columns)
-    for keep_wide in (False, True):
-        linear = quantized(weight, None, "int4", blocks, keep_wide=keep_wide)
+    for keep_bf16 in (False, True):
+        linear = quantize(weight, None, "int4", blocks, keep_bf16=keep_bf16)
         assert isinstance(linear, Int4Linear) is fits
         assert fits_int4(rows, columns) is fits
-        bits = (4 + 32 / GROUP + 16 * keep_wide) if fits else 16
+        bits = (4 + 32 / GROUP + 16 * keep_bf16) if fits else 16
         assert linear.nbytes == rows * columns * bits / 8
 
 
@@ -145,8 +145,8 @@ def test_four_bits_are_for_shapes_that_the_kernel_takes_and_bf16_for_the_others(
 def test_eight_bits_are_for_widths_whose_rows_the_kernel_does_not_overrun(columns: int) -> None:
     """The kernel reads whole vectors: beside another width it would add up what lies behind the matrix, or crash."""
     weight, x = random_matrix(5, columns), torch.ones(1, columns, dtype=torch.bfloat16)
-    for keep_wide in (False, True):
-        linear = linear_of(weight, None, "int8", keep_wide=keep_wide)
+    for keep_bf16 in (False, True):
+        linear = linear_of(weight, None, "int8", keep_bf16=keep_bf16)
         assert isinstance(linear, Int8Linear) is (columns % 32 == 0)
         assert linear(x)[0].tolist() == pytest.approx(weight.sum(1).tolist(), abs=0.05 * columns**0.5)
 
@@ -160,11 +160,11 @@ def test_rows_of_zeros_and_of_extremes_give_no_nan(precision: Precision, value: 
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("keep_wide", [False, True])
-def test_a_weight_that_is_not_a_number_is_never_rounded_to_one(precision: Precision, keep_wide: bool) -> None:
+@pytest.mark.parametrize("keep_bf16", [False, True])
+def test_a_weight_that_is_not_a_number_is_never_rounded_to_one(precision: Precision, keep_bf16: bool) -> None:
     weight = random_matrix(16, 64)
     weight[3, 9] = float("nan")
-    linear = linear_of(weight, None, precision, keep_wide=keep_wide)
+    linear = linear_of(weight, None, precision, keep_bf16=keep_bf16)
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     for count in (1, MANY_ROWS):
         assert bool(linear(torch.ones(count, 64, dtype=dtype))[:, 3].isnan().all())

@@ -15,10 +15,10 @@ from torch import Tensor
 from tests.fakes.listening import generate
 from tests.tiny_models import FAMILIES, bpe_tokenizer, llama_like, save_config, save_model
 from workbench.engine import loading
-from workbench.engine.decoders import Decoded, GeneralCache, GeneralDecoder, Ways
+from workbench.engine.decoders import CacheFeatures, Decoded, GeneralCache, GeneralDecoder
 from workbench.engine.loading import load
 from workbench.engine.proof import prove
-from workbench.engine.proof_cache import kept
+from workbench.engine.proof_cache import cached_proof
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import UnprovenModelError
@@ -53,7 +53,7 @@ class CropsOneTooFew(GeneralDecoder):
                     forked.token_ids = self.token_ids[:length]
                 return forked
 
-        return Cache(self._new_past(), self.ways)
+        return Cache(self._new_past(), self.features)
 
 
 class SharesState(GeneralDecoder):
@@ -62,7 +62,7 @@ class SharesState(GeneralDecoder):
             def fork(self, length: int) -> Any:
                 return self if length == self.length else super().fork(length)
 
-        return Cache(self._new_past(), self.ways)
+        return Cache(self._new_past(), self.features)
 
 
 class SharesStateBetweenTexts(GeneralDecoder):
@@ -80,7 +80,7 @@ class ForgetsInChunks(GeneralDecoder):
     def _forward(self, token_ids: Sequence[int], cache: GeneralCache, **options: Any) -> Tensor:
         if cache.length and len(token_ids) > 1:
             token_ids, past = list(token_ids), cache.past
-            logits = super()._forward(token_ids, GeneralCache(self._new_past(), self.ways), **options)
+            logits = super()._forward(token_ids, GeneralCache(self._new_past(), self.features), **options)
             cache.past, cache.token_ids = past, [*cache.token_ids, *token_ids]
             return logits
         return super()._forward(token_ids, cache, **options)
@@ -107,7 +107,7 @@ def test_what_a_decoder_does_wrongly_is_switched_off(
 ) -> None:
     decoder = broken(gpt2)
     assert set(off) <= set(prove(decoder, "float32", 512).switched_off)
-    assert bool(off) == (decoder.ways != Ways())
+    assert bool(off) == (decoder.features != CacheFeatures())
 
 
 @pytest.mark.parametrize("broken", [SharesStateBetweenTexts, BreaksInSteps])
@@ -218,7 +218,7 @@ def test_dynamic_angles_are_those_of_the_text_and_not_of_a_longer_one_before(tmp
     decoder = GeneralDecoder(fresh[0])
     ids = [(7 * index) % 370 + 3 for index in range(60)]
     with torch.inference_mode():
-        decoder.whole(ids)
+        decoder.full_logits(ids)
         cache = decoder.new_cache()
         decoder.prefill(ids[:20], cache)
         for position in range(20, 40):
@@ -260,7 +260,7 @@ def test_what_is_kept_in_another_form_is_made_anew(tmp_path: Path, content: str)
         stamps = {"stamps": json.loads(whole).get("stamps")}  # the right files without their checksum
         for damaged in (content, json.dumps(stamps)):
             path.write_text(damaged)
-            assert kept(folder, "float32", places) is None
+            assert cached_proof(folder, "float32", places) is None
             assert load(folder, proofs=places).proof.switched_off == ()
             assert path.read_text() == whole
 
@@ -269,7 +269,7 @@ def test_where_nothing_can_be_kept_a_model_is_proven_all_the_same(tmp_path: Path
     folder, places = save_model(tmp_path / "model", "gpt2"), tmp_path / "proofs"
     places.write_text("a file")
     assert load(folder, proofs=places).proof.switched_off == ()
-    assert kept(folder, "float32", places) is None
+    assert cached_proof(folder, "float32", places) is None
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,8 @@ def _attend_block(shape, past, row, count, head, keys, values, scratch, thread):
     padded, size = scratch.heads.shape[3], 4 if past.kv_format == FLOAT32 else 2
     groups, vectors = padded // GROUP, count * group
     heads, head_bytes = scratch.heads, 4 * padded
-    queries, outputs = (
-        address(heads) + thread * heads.strides[0],
-        address(heads) + thread * heads.strides[0] + heads.strides[1],
-    )
+    queries = address(heads) + thread * heads.strides[0]
+    outputs = queries + heads.strides[1]
     scores, stride = address(scratch.scores) + thread * scratch.scores.strides[0], scratch.scores.strides[1]
     factor = np.float32(1.0 / math.sqrt(dim))
     for index in range(vectors):

@@ -16,19 +16,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
-from workbench.engine.kernels import SOURCES, compiled, entry_point
+from workbench.engine.kernels import SOURCES, compiled, entry_point, tiles
 from workbench.engine.kernels.memory_access import address
 from workbench.engine.kernels.simd import GROUP, I64, JOIN, LANES, VF, VI, Vectors
-from workbench.engine.kernels.tiles import (
-    COMPILES,
-    TILE,
-    TILE_CONFIG,
-    add_product,
-    configure_tiles,
-    load,
-    release_tiles,
-    store,
-)
+from workbench.engine.kernels.tiles import COMPILES, TILE, TILE_CONFIG
 
 SIDE = 2 * TILE
 """Rows of both factors that are multiplied together: four tiles hold the sums, four the factors."""
@@ -88,14 +79,14 @@ def multiply_parts(
         def read(registers: tuple[int, int], start: Any, part: int) -> None:
             for block, register in enumerate(registers):
                 tile = v.at(start, part * _PART_BYTES + block * _TILE_BYTES)
-                load(v, register, tile, ir.Constant(I64, 2 * GROUP))
+                tiles.load(v, register, tile, ir.Constant(I64, 2 * GROUP))
 
         def multiply() -> None:
             for register in sums:
-                add_product(v, register, rows[register // 2], columns[register % 2])
+                tiles.add_product(v, register, rows[register // 2], columns[register % 2])
 
         for register in sums:
-            load(v, register, address_of(first, first_stride, register), first_stride)
+            tiles.load(v, register, address_of(first, first_stride, register), first_stride)
         with cgutils.for_range(builder, groups, intp=I64) as loop:
             x_group, weights_group = (v.at(start, v.times(loop.index, GROUP_BYTES)) for start in (x, weights))
             read(columns, weights_group, 0)
@@ -106,7 +97,7 @@ def multiply_parts(
             read(columns, weights_group, 1)
             multiply()
         for register in sums:
-            store(v, register, address_of(out, out_stride, register), out_stride)
+            tiles.store(v, register, address_of(out, out_stride, register), out_stride)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), codegen
@@ -140,7 +131,7 @@ def _entry(sources: str) -> Any:
         _ = sources
         groups, outputs = x.shape[1] // GROUP, out.shape[1]
         stride, x_parts = 4 * outputs, address(parts)
-        configure_tiles(address(tile_config))
+        tiles.configure_tiles(address(tile_config))
         for first in range(0, len(x), ROWS_AT_ONCE):
             part = x[first : first + ROWS_AT_ONCE]
             for group in range(0, groups, GROUPS_AT_ONCE):
@@ -153,7 +144,7 @@ def _entry(sources: str) -> Any:
                         summands, summand_stride = (target, stride) if group else (address(bias) + 4 * column, 0)
                         start = x_parts + row // SIDE * count * GROUP_BYTES
                         multiply_parts(start, weight_parts, count, summands, summand_stride, target, stride)
-        release_tiles()
+        tiles.release_tiles()
 
     return linear
 

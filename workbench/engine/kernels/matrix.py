@@ -34,15 +34,9 @@ class Matrix:
     """
 
     def __init__(
-        self,
-        weight_format: int,
-        rows: int,
-        columns: int,
-        data: Tensor,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
+        self, weight_format: int, columns: int, data: Tensor, scale: Tensor | None = None, bias: Tensor | None = None
     ) -> None:
-        self.weight_format, self.rows, self.columns = weight_format, rows, columns
+        self.weight_format, self.rows, self.columns = weight_format, len(data), columns
         self._groups = padded(columns, GROUP) // GROUP
         self._data = _pad_rows(data)
         self._scale = None if scale is None else _pad_rows(scale)
@@ -50,11 +44,11 @@ class Matrix:
 
     @classmethod
     def float32(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        return cls(FLOAT32, len(weight), weight.shape[1], _pad_columns(weight.float()), bias=bias)
+        return cls(FLOAT32, weight.shape[1], _pad_columns(weight.float()), bias=bias)
 
     @classmethod
     def bf16(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        return cls(BF16, len(weight), weight.shape[1], _pad_columns(weight.to(torch.bfloat16)), bias=bias)
+        return cls(BF16, weight.shape[1], _pad_columns(weight.to(torch.bfloat16)), bias=bias)
 
     @classmethod
     def fp8(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
@@ -63,17 +57,17 @@ class Matrix:
         largest = torch.finfo(torch.float8_e4m3fn).max
         scale = (groups.abs().amax(-1, keepdim=True) / largest).clamp_min(1e-30)
         data = (groups / scale).to(torch.float8_e4m3fn).flatten(1).view(torch.uint8)
-        return cls(FP8, len(weight), weight.shape[1], data, scale, bias)
+        return cls(FP8, weight.shape[1], data, scale, bias)
 
     @classmethod
     def int8(cls, blocks: Int8Blocks, columns: int, bias: Tensor | None = None) -> Self:
-        return cls(INT8, len(blocks.q), columns, blocks.q, blocks.scale.unsqueeze(-1), bias)
+        return cls(INT8, columns, blocks.q, blocks.scale.unsqueeze(-1), bias)
 
     @classmethod
     def int4(cls, blocks: Blocks, columns: int, bias: Tensor | None = None) -> Self:
         groups = blocks.q.unflatten(1, (-1, GROUP))  # (rows, groups, 32)
         data = (groups[..., : GROUP // 2] | (groups[..., GROUP // 2 :] << 4)).flatten(1)
-        return cls(INT4, len(blocks.q), columns, data, torch.stack((blocks.scale, blocks.minimum), dim=-1), bias)
+        return cls(INT4, columns, data, torch.stack((blocks.scale, blocks.minimum), dim=-1), bias)
 
     @property
     def is_quantized(self) -> bool:

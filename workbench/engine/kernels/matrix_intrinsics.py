@@ -17,11 +17,8 @@ from workbench.engine.kernels.simd import (
     DEQUANTIZED,
     F32,
     FLOAT32,
-    FP8,
     GROUP,
     I64,
-    INT4,
-    INT8,
     LANES,
     ROWS,
     SCALE_BYTES,
@@ -42,17 +39,9 @@ PREFETCH_ROWS = 8
 
 @intrinsic
 def dot_products(
-    _typing: Any,
-    weight_format: Any,
-    count: Any,
-    data: Any,
-    scale: Any,
-    groups: Any,
-    x: Any,
-    x_stride: Any,
-    out: Any,
-    out_stride: Any,
-) -> Any:
+    _typing: Any, weight_format: Any, count: Any, data: Any, scale: Any, groups: Any, x: Any, x_stride: Any,
+    out: Any, out_stride: Any,
+) -> Any:  # fmt: skip
     """Multiply ``ROWS`` matrix rows with ``count`` float32 vectors; ``count`` is a key of `_REGISTER_ROWS`.
 
     ``data``, ``scale``, ``x`` and ``out`` are addresses. Strides are the bytes from one vector to the next. Rows have
@@ -125,18 +114,9 @@ def _emit_rows(
 
 @intrinsic
 def weighted_sums(
-    _typing: Any,
-    weight_format: Any,
-    count: Any,
-    rows: Any,
-    stride: Any,
-    groups: Any,
-    weights: Any,
-    weights_stride: Any,
-    length: Any,
-    out: Any,
-    out_stride: Any,
-) -> Any:
+    _typing: Any, weight_format: Any, count: Any, rows: Any, stride: Any, groups: Any, weights: Any,
+    weights_stride: Any, length: Any, out: Any, out_stride: Any,
+) -> Any:  # fmt: skip
     """Compute ``count`` (of `_SUM_COUNTS`) weighted sums of ``length`` float32 or bf16 rows; ``length`` is even."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -189,7 +169,7 @@ def dequantize_group(
         v, (weight_format, data, scale, ahead, scale_ahead, out) = Vectors(builder), args
         v.prefetch(v.at(data, ahead))
         v.prefetch(v.at(scale, scale_ahead))
-        for known in (FLOAT32, BF16, FP8, INT8, INT4):
+        for known in range(DEQUANTIZED):
             with builder.if_then(builder.icmp_signed("==", weight_format, ir.Constant(I64, known))):
                 for half, value in enumerate(v.load_group(known, data, scale)):
                     v.store(value, v.at(out, 4 * LANES * half))

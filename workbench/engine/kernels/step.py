@@ -77,18 +77,10 @@ def _project(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     padded = scratch.heads.shape[3]
     size = 4 if past.kv_format == FLOAT32 else 2
     total = shape.heads + 2 * shape.kv_heads
-    # Threads take heads in pairs where one head is no whole number of row groups, which threads must not share.
+    # Threads take heads in pairs if one is not a whole number of row groups, so that no group is shared.
     first, last = partition(total, 1 if dim % ROWS == 0 else 2, thread, threads)
-    linear(
-        weights.linears[layer, 0],
-        scratch.normed[thread],
-        scratch.qkv,
-        0,
-        first * dim,
-        last * dim,
-        scratch.dequantized[thread],
-        tile_memory(past, scratch, thread),
-    )
+    memory, tiles = scratch.dequantized[thread], tile_memory(past, scratch, thread)
+    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, 0, first * dim, last * dim, memory, tiles)
     for row in range(len(scratch.hidden)):
         for index in range(first, last):
             start = index * dim

@@ -15,7 +15,7 @@ from workbench.engine.memory import check_limit, predict, tensor_shapes
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
-from workbench.engine.proof_cache import kept
+from workbench.engine.proof_cache import cached_proof
 from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
@@ -92,7 +92,7 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     precision, packed = _weight_form(folder, precision, shapes)
     reads_images = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
-    proof = kept(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
+    proof = cached_proof(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
     positions = named_context_length(text_config)
     return {
         "kind": "embedding" if embeds else "causal",
@@ -100,7 +100,7 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
         "decoder": None if embeds else "fused" if packed else "general",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
-        "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_wide=True),
+        "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_bf16=True),
         "context_length": text_limit(folder) if embeds else positions,
         "reads_images": reads_images,
         "sampling_defaults": advice.params or None,

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,7 +19,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
 )
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from workbench.engine import memory
@@ -34,11 +29,11 @@ from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packing import fits, pack
-from workbench.engine.precision import Linear, Precision, compute_dtype, quantize
+from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
+from workbench.engine.quantization import quantize_linears
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
-from workbench.engine.weights import Blocks
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -57,9 +52,6 @@ _CONTEXT_KEYS = (
     "context_length",
     "max_target_positions",
 )
-
-_METADATA = frozenset({"dtype", "shape", "device"})
-"""Attributes of a weight that a meta tensor has, too."""
 
 _LOADING_LOCK = threading.Lock()
 """Held while transformers loads a model, because it then replaces methods of its base class in all threads: a second
@@ -212,7 +204,7 @@ def _load_general(folder: Path, precision: Precision, family: Family | None, *, 
     kind = AutoModelForImageTextToText if family else AutoModelForCausalLM
     model = load_weights(kind, folder, compute_dtype(precision))
     if precision not in ("float32", "bf16"):  # the image encoder is small and stays as it is
-        _quantize(model.get_decoder() if family else model, precision, keep_bf16=keep_bf16)
+        quantize_linears(model.get_decoder() if family else model, precision, keep_bf16=keep_bf16)
     return vision_decoder(model, family) if family else GeneralDecoder(model)
 
 
@@ -246,64 +238,10 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
     model: PreTrainedModel
     model, report = loaded
     missing = [name for name in sorted(report["missing_keys"]) if unused is None or unused not in name]
-    if missing:  # transformers would initialise them at random
+    if missing:  # transformers would initialize them at random
         some = ", ".join(missing[:3])
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
     return model
-
-
-class _QuantizedModule(nn.Module):
-    """A quantized linear layer that replaces an ``nn.Linear``."""
-
-    def __init__(self, linear: Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
-        self.linear = linear
-        self.out_features, self.in_features = weight.shape
-        self.weight = weight.to("meta")
-        """Meta tensor, for models that read a weight's dtype or shape."""
-        self.bias = bias
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows = x.flatten(0, -2).contiguous()  # (batch * tokens, in)
-        product: torch.Tensor = self.linear(rows).unflatten(0, x.shape[:-1])
-        return product
-
-
-@cache
-def _read_weights(module: str) -> frozenset[str]:
-    """Return names of layers whose weights a model's code uses directly, instead of calling the layer."""
-    found: set[str] = set()
-    metadata_only: set[ast.AST] = set()
-    waiting: list[ast.AST] = [ast.parse(inspect.getsource(sys.modules[module]))]
-    while waiting:  # parents first, so that a weight's metadata accesses are known before the weight is visited
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef) and node.name == "_init_weights":
-            continue
-        if isinstance(node, ast.Attribute) and node.attr in _METADATA:
-            metadata_only.add(node.value)
-        if isinstance(node, ast.Attribute) and node.attr == "weight" and node not in metadata_only:
-            found |= {node.value.attr} if isinstance(node.value, ast.Attribute) else set()
-        waiting += ast.iter_child_nodes(node)
-    return frozenset(found)
-
-
-def _quantize(model: PreTrainedModel, precision: Precision, *, keep_bf16: bool) -> None:
-    """Quantize all linear layers except the output head, which needs its exactness most."""
-    head = model.get_output_embeddings()
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            # A subclass of a linear layer may compute something else, such as the routing of experts.
-            if (
-                child is head
-                or type(child) not in (nn.Linear, Conv1D)
-                or name in _read_weights(type(parent).__module__)
-            ):
-                continue
-            layer: Any = child
-            weight: torch.Tensor = layer.weight.detach()
-            weight = weight.T.contiguous() if isinstance(child, Conv1D) else weight  # Conv1D is (in, out)
-            linear = quantize(weight, layer.bias, precision, partial(Blocks.of, weight), keep_bf16=keep_bf16)
-            setattr(parent, name, _QuantizedModule(linear, weight, layer.bias))
 
 
 def _eos_ids(

@@ -77,8 +77,7 @@ class Engine:
         Raises:
             InvalidRequestError: the prompt is empty, it or the answer's beginning has ids outside the vocabulary, or
                 an image is not followed by text.
-            UnsupportedContentError: the model reads no images.
-            UnsupportedFieldError: logprobs of a prompt with images were requested.
+            UnsupportedContentError, UnsupportedFieldError: the model reads no images, or cannot measure such a prompt.
             ContextLengthError: the prompt, or the answer's beginning, leaves no room for a token.
             BusyError: too many requests are waiting.
             ClosedError: the engine was closed.

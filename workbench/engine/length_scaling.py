@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,11 +80,11 @@ class LengthScaling:
     def _add_last(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         if not self._length:
             return None
-        given = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        positions = torch.cat((given, given.new_full((*given.shape[:-1], 1), self._length - 1)), dim=-1)
+        position_ids = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
+        extended = F.pad(position_ids, (0, 1), value=self._length - 1)
         if "position_ids" in kwargs:
-            return args, {**kwargs, "position_ids": positions}
-        return (args[0], positions, *args[2:]), kwargs
+            return args, {**kwargs, "position_ids": extended}
+        return (args[0], extended, *args[2:]), kwargs
 
     def _drop_last(self, _module: Any, _args: Any, angles: tuple[Any, ...]) -> tuple[Any, ...] | None:
         return tuple(part[..., :-1, :] for part in angles) if self._length else None

@@ -111,7 +111,6 @@ def load(
     tokenizer = load_tokenizer(folder)
     if family and (template := processor_template(folder)):
         tokenizer.chat_template = template
-
     length = context_length(config)
 
     def load_decoder() -> tuple[Decoder, Proof]:

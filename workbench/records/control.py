@@ -40,7 +40,7 @@ class Breakpoint:
 class AnswerPrefix:
     """Tokens with which an answer begins instead of sampled ones.
 
-    Each of them uses up one random number, so that the rest is drawn as if they had been sampled.
+    Each of them uses up the random number of its position, so that the rest is drawn as if it had been sampled.
     """
 
     kept: tuple[TokenRecord, ...] = ()

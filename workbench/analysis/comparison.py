@@ -34,7 +34,7 @@ _COLUMNS = ("run", "model", "position", "token_id", "text", "logprob", "probabil
 
 
 class Compared(Protocol):
-    """Interface of a run that can be compared."""
+    """The part of a run that a comparison reads."""
 
     @property
     def id(self) -> str: ...

@@ -21,11 +21,11 @@ from workbench.protocol import (
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import Capabilities, lacking
-from workbench.providers.chat_events import chat_chunks
-from workbench.providers.pieces import Piece, completion_chunks
+from workbench.providers.emissions import Piece, completion_chunks
 from workbench.providers.protocol_methods import ProtocolMethods, folded, gathered
 from workbench.providers.requests import Request
 from workbench.providers.streams import Stream
+from workbench.providers.tool_calls import chat_chunks
 from workbench.records import ModelCard
 
 if TYPE_CHECKING:

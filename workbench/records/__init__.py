@@ -6,7 +6,7 @@ They are plain dataclasses: providers make them, the session stores them, widget
 from __future__ import annotations
 
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
-from workbench.records.detail import RunDetail, attach_detail, detail_of
+from workbench.records.emission import RunDetail, attach_detail, detail_of
 from workbench.records.logprobs import token_logprobs
 from workbench.records.tokens import (
     Alternative,

@@ -25,8 +25,8 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.stack.models import ModelRegistry
 from workbench.stack.router import Router

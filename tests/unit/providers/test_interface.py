@@ -26,8 +26,8 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider, ProviderConfig
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.records import detail_of
 

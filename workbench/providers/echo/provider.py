@@ -21,15 +21,15 @@ from workbench.protocol import (
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import Capabilities
-from workbench.providers.chat_events import chat_chunks
 from workbench.providers.echo.calls import called_text, syntax_of
 from workbench.providers.echo.planning import planned
 from workbench.providers.echo.words import embedding, prompt_token, token_record, words_of
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider, ModelName, ProviderConfig
 from workbench.providers.pausing import pausable
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, texts_of
 from workbench.providers.streams import Stream
+from workbench.providers.tool_calls import chat_chunks
 from workbench.providers.usage import UsageMeter, embeddings_response
 from workbench.records import ModelCard, Prompt, PromptToken, RunDetail, Score, attach_detail, token_logprobs
 

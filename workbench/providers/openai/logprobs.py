@@ -15,8 +15,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from workbench.providers.emissions import unknown_token
 from workbench.providers.openai.wire import Candidate, Choice, Logprobs, PromptCandidate, TokenLogprob
-from workbench.providers.pieces import unknown_token
 from workbench.records import Alternative, TokenRecord
 
 

@@ -22,7 +22,7 @@ from workbench.providers.usage import embeddings_response
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Provider
-    from workbench.providers.pieces import Piece
+    from workbench.providers.emissions import Piece
     from workbench.records import ModelCard
 
 _HEALTH_TIMEOUT_S = 5.0

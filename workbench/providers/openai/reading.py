@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from workbench.errors import ToolCallError, UnsupportedFieldError
 from workbench.protocol import CompletionResponseStreamChunk, StopReason, sampling_conflict
+from workbench.providers.emissions import Piece
 from workbench.providers.openai.calls import CallReader
 from workbench.providers.openai.failures import Failures
 from workbench.providers.openai.logprobs import prompt_records, token_records
 from workbench.providers.openai.request_preparation import PreparedRequest
 from workbench.providers.openai.wire import Choice, Part, UsageCounts
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.providers.usage import UsageMeter
 from workbench.records import RunDetail, TokenRecord, attach_detail, token_logprobs

@@ -16,10 +16,10 @@ from pydantic import TypeAdapter
 from workbench.errors import ModelNotFoundError
 from workbench.protocol import Message, ModelDef, Provider, ToolDefinition
 from workbench.providers import provider_class
-from workbench.providers.chat_events import chat_chunks
-from workbench.providers.pieces import completion_chunks
+from workbench.providers.emissions import completion_chunks
 from workbench.providers.ray.wire import chunks_to_json, request_from_json
 from workbench.providers.streams import closed_after
+from workbench.providers.tool_calls import chat_chunks
 from workbench.providers.wire import Json, error_to_wire, to_wire
 
 _MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])

@@ -23,8 +23,8 @@ from workbench.protocol import (
     effective_strategy,
 )
 from workbench.providers import provider_class
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece
 from workbench.providers.ray.config import RayConfig
 from workbench.providers.ray.pool import ActorLostError, Pool
 from workbench.providers.ray.wire import chunk_from_wire, request_to_json

@@ -17,7 +17,7 @@ from workbench.protocol import (
     ToolCallDelta,
     ToolCallParseStatus,
 )
-from workbench.providers.pieces import Piece
+from workbench.providers.emissions import Piece
 from workbench.providers.requests import Request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
 from workbench.records import RunDetail, attach_detail, detail_of

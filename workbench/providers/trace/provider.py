@@ -14,9 +14,9 @@ from pydantic import Field
 from workbench.errors import ClosedError, ConfigError, GenerationError
 from workbench.protocol import CompletionMessage, ConfigModel, EmbeddingsResponse, ModelDef
 from workbench.providers.capabilities import Capabilities, lacking
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pausing import pausable
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list
 from workbench.providers.streams import Stream
 from workbench.providers.trace.calls import (

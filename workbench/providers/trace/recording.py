@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from workbench.errors import ModelNotFoundError, WorkbenchError
 from workbench.protocol import ChatCompletionResponseStreamChunk, EmbeddingsResponse, ModelDef, Provider
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
 from workbench.providers.trace.calls import (

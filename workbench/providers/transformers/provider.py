@@ -15,14 +15,14 @@ from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.protocol import EmbeddingsResponse, ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.protocol.sampling import is_count
 from workbench.providers.capabilities import Capabilities
-from workbench.providers.chat_events import chat_chunks
+from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.pieces import Piece
 from workbench.providers.requests import Request, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
+from workbench.providers.tool_calls import chat_chunks
 from workbench.providers.transformers import cards
-from workbench.providers.transformers.chunks import completion_chunks
 from workbench.providers.transformers.config import TransformersConfig
+from workbench.providers.transformers.emissions import completion_chunks
 from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.request_preparation import PreparedRequest, checked
 from workbench.providers.transformers.scoring import scored

@@ -18,8 +18,8 @@ from workbench.protocol import (
     StopReason,
     ToolCallDelta,
 )
-from workbench.providers.chat_events import chat_chunks
 from workbench.providers.folding import chat_response
+from workbench.providers.tool_calls import chat_chunks
 from workbench.records import RunDetail, TokenRecord, Usage, attach_detail, detail_of, token_logprobs
 
 TOOLS = tools()

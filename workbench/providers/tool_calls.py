@@ -22,7 +22,7 @@ from workbench.protocol import (
     ToolCallDelta,
     ToolCallParseStatus,
 )
-from workbench.providers.pieces import Piece, TextPieces
+from workbench.providers.emissions import Piece, TextPieces
 from workbench.providers.streams import closed_after
 from workbench.records import RunDetail, TokenRecord, attach_detail, detail_of
 

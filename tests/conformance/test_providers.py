@@ -6,12 +6,14 @@ import asyncio
 import json
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from tests.conformance.conftest import FIXTURES, Served
+from tests.fakes.observing import Observed
 from workbench.errors import (
     InvalidRequestError,
     ModelNotFoundError,
@@ -38,7 +40,6 @@ from workbench.protocol import (
 )
 from workbench.providers import PROVIDER_TYPES, provider_class
 from workbench.providers.interface import InferenceProvider
-from workbench.records import detail_of
 
 PROMPT = "The capital of France is the city of Paris, and the capital of Italy is"
 CHAT: list[Any] = [UserMessage(content="Say again: one two three four five six seven eight nine ten.")]
@@ -66,6 +67,10 @@ async def completed(served: Served, prompt: Any = PROMPT, asked: SamplingParams 
 
 async def chatted(served: Served, messages: Any = None, asked: SamplingParams | None = None, **more: Any) -> Any:
     return await served.router.chat_completion(served.model, messages or CHAT, asked or params(), **more)
+
+
+def observed(served: Served) -> Any:
+    return SimpleNamespace(router=Observed(served.router), model=served.model)
 
 
 async def refused(asking: Any, field: str) -> None:
@@ -163,9 +168,9 @@ async def test_a_streamed_chat_is_one_start_progress_and_one_complete(served: Se
 
 
 async def test_the_records_of_the_tokens_are_the_text(served: Served) -> None:
-    whole = await completed(served, "naïve 😀 한국어 " * 4)
-    detail = detail_of(whole)
-    assert detail is not None
+    watched = observed(served)
+    whole = await completed(watched, "naïve 😀 한국어 " * 4)
+    detail = watched.router.detail
     said = b"".join(token.bytes for token in detail.tokens if not token.is_special).decode(errors="replace")
     assert said.strip() == whole.completion_message.content.strip()
     assert [token.position for token in detail.tokens] == list(range(len(detail.tokens)))
@@ -176,9 +181,9 @@ async def test_the_records_of_the_tokens_are_the_text(served: Served) -> None:
 
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_no_more_tokens_come_than_were_asked_for(served: Served, limit: int) -> None:
-    whole = await completed(served, asked=params(limit))
-    detail = detail_of(whole)
-    assert detail is not None
+    watched = observed(served)
+    whole = await completed(watched, asked=params(limit))
+    detail = watched.router.detail
     assert len(detail.tokens) <= limit
     assert (len(detail.tokens) == limit) == (whole.completion_message.stop_reason == StopReason.out_of_tokens)
 
@@ -301,9 +306,9 @@ async def test_logprobs_come_with_every_token_or_are_refused(served: Served, top
     if not served.can.logprobs:
         await refused(ask(served, logprobs=LogProbConfig(top_k=top_k)), "logprobs")
         return
-    whole = await ask(served, logprobs=LogProbConfig(top_k=top_k))
-    detail = detail_of(whole)
-    assert detail is not None
+    watched = observed(served)
+    whole = await ask(watched, logprobs=LogProbConfig(top_k=top_k))
+    detail = watched.router.detail
     assert len(whole.logprobs) == len(detail.tokens) > 0
     for entry, record in zip(whole.logprobs, detail.tokens, strict=True):
         (sampled,) = [token for token in entry.tokens if token.is_sampled]
@@ -329,13 +334,13 @@ async def test_more_alternatives_than_there_can_be_are_refused(served: Served) -
 
 
 async def test_logprobs_of_the_prompt_come_first_or_are_refused(served: Served) -> None:
-    asking = completed(served, logprobs=LogProbConfig(prompt=True))
+    watched = observed(served)
+    asking = completed(watched, logprobs=LogProbConfig(prompt=True))
     if not served.can.prompt_logprobs:
         await refused(asking, "logprobs.prompt" if served.can.logprobs else "logprobs")
         return
     whole = await asking
-    detail = detail_of(whole)
-    assert detail is not None
+    detail = watched.router.detail
     assert len(whole.logprobs) == len(detail.prompt_tokens) + len(detail.tokens)
     assert "".join(token.text for token in detail.prompt_tokens) in PROMPT
     assert len(detail.prompt_tokens) > 3
@@ -466,8 +471,9 @@ async def test_a_prompt_is_rendered_or_refused(served: Served) -> None:
         return
     prompt = await served.router.render(served.model, PROMPT)
     assert prompt.text == PROMPT
-    detail = detail_of(await completed(served, asked=params(1)))
-    assert detail is not None
-    assert detail.usage is not None
-    assert detail.usage.prompt_tokens == len(prompt.tokens)
+    watched = observed(served)
+    await completed(watched, asked=params(1))
+    usage = watched.router.detail.usage
+    assert usage is not None
+    assert usage.prompt_tokens == len(prompt.tokens)
     assert any(token.is_control for token in (await served.router.render(served.model, CHAT)).tokens)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.observing import Observed
 from tests.fakes.scripted_server import Asked, Reply, Stream, scripted_server
 from workbench import providers
 from workbench.errors import WorkbenchError
@@ -30,7 +31,7 @@ from workbench.protocol import (
     ToolDefinition,
     UserMessage,
 )
-from workbench.records import Alternative, TokenRecord, detail_of
+from workbench.records import Alternative, Emission, TokenRecord
 
 _SHARED = frozenset(
     {
@@ -88,21 +89,26 @@ class DialectServer:
             )
         is_chat = asked.path.endswith("/chat/completions")
         try:
-            answer = asyncio.run(self._answer(body, is_chat=is_chat))
+            answer, detail = asyncio.run(self._answer(body, is_chat=is_chat))
         except WorkbenchError as error:
             return Reply({"error": {"message": str(error), "type": "BadRequestError", "code": 400}}, 400)
-        return self._streamed(answer, body, is_chat=is_chat) if body.get("stream") else self._whole(answer, body)
+        if body.get("stream"):
+            return self._streamed(answer, detail, body, is_chat=is_chat)
+        return self._whole(answer, detail, body)
 
-    async def _answer(self, body: dict[str, Any], *, is_chat: bool) -> Any:
+    async def _answer(self, body: dict[str, Any], *, is_chat: bool) -> tuple[Any, Emission]:
+        """The response, and all that is known of it."""
+        brain = Observed(self.brain)
         params, logprobs = _params(body), _logprobs(body)
         wanted = _response_format(body)
         if not is_chat:
-            return await self.brain.completion(self.model, body["prompt"], params, False, logprobs, wanted)
+            return await brain.completion(self.model, body["prompt"], params, False, logprobs, wanted), brain.detail
         choice = ToolChoice(body.get("tool_choice", "auto"))
         tools = [_tool(tool["function"]) for tool in body.get("tools", ())]
-        return await self.brain.chat_completion(
+        answer = await brain.chat_completion(
             self.model, _messages(body["messages"]), params, tools, choice, logprobs=logprobs, response_format=wanted
         )
+        return answer, brain.detail
 
     def tgi_stream(self, asked: Asked) -> Stream:
         """``/generate_stream``."""
@@ -112,9 +118,7 @@ class DialectServer:
         body = {"temperature": 0} | given | {"prompt": asked.body["inputs"], "max_tokens": given.get("max_new_tokens")}
         body |= {"response_format": given["grammar"]} if "grammar" in given else {}
         body |= {} if count is None else {"logprobs": count}
-        answer = asyncio.run(self._answer(body, is_chat=False))
-        detail = detail_of(answer)
-        assert detail is not None
+        answer, detail = asyncio.run(self._answer(body, is_chat=False))
         events: list[dict[str, Any]] = []
         for record in detail.tokens:
             listed: list[TokenRecord | Alternative] = [record, *record.alternatives]
@@ -139,9 +143,7 @@ class DialectServer:
             body["response_format"] = {"type": "json", "value": asked.body["format"]}
         if asked.body.get("logprobs"):
             body["logprobs"] = asked.body["top_logprobs"]
-        answer = asyncio.run(self._answer(body, is_chat=False))
-        detail = detail_of(answer)
-        assert detail is not None
+        answer, detail = asyncio.run(self._answer(body, is_chat=False))
         lines: list[dict[str, Any]] = []
         for record, text in zip(detail.tokens, _shown(detail.tokens, answer.completion_message.content), strict=True):
             lines.append({"response": text, "done": False})
@@ -152,9 +154,8 @@ class DialectServer:
         lines.append({"response": "", "done": True, "done_reason": _reason(answer.completion_message)} | counts)
         return Stream([f"{json.dumps(line)}\n" for line in lines], "closed")
 
-    def _streamed(self, answer: Any, body: dict[str, Any], *, is_chat: bool) -> Stream:
-        message, detail = answer.completion_message, detail_of(answer)
-        assert detail is not None
+    def _streamed(self, answer: Any, detail: Emission, body: dict[str, Any], *, is_chat: bool) -> Stream:
+        message = answer.completion_message
         told = "logprobs" in body
         choices: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}] if is_chat else []
         records = () if message.tool_calls else detail.tokens
@@ -170,10 +171,9 @@ class DialectServer:
         events = [{"choices": [{"index": 0, **choice}]} for choice in choices]
         return Stream([*events, {"choices": [], "usage": _usage(detail)}])
 
-    def _whole(self, answer: Any, body: dict[str, Any]) -> Reply:
+    def _whole(self, answer: Any, detail: Emission, body: dict[str, Any]) -> Reply:
         """Of a completion alone, which is asked for whole where it is about the prompt."""
-        message, detail = answer.completion_message, detail_of(answer)
-        assert detail is not None
+        message = answer.completion_message
         parts = [self._told(record, body, is_chat=False) for record in detail.tokens]
         logprobs = {name: [one for part in parts for one in part[name]] for name in (parts[0] if parts else ())}
         choice = {

@@ -22,7 +22,6 @@ NOT_FOR_CALLERS = {
     "ModelsProtocolPrivate",
     "ProtocolModel",
     "Route",
-    "RunDetail",
     "WebMethod",
 }
 

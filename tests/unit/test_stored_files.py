@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from workbench.records import RunDetail, detail_of
 
 STORED = Path(__file__).parents[1] / "stored"
 ECHO = {"provider_id": "echo", "provider_type": "inline::echo"}
@@ -38,14 +37,10 @@ Call = Callable[[wb.Workbench], Any]
 CALLS: dict[str, Call] = {
     "completion": lambda bench: bench.completion(
         "one two three four", sampling_params=SIX, logprobs=wb.LogProbConfig(top_k=2, prompt=True)
-    ).result(),
-    "chat": lambda bench: bench.chat_completion(
-        HELLO, sampling_params=SIX, logprobs=wb.LogProbConfig(top_k=1)
-    ).result(),
-    "tools": lambda bench: bench.chat_completion(
-        HELLO, tools=[TOOL], sampling_params=wb.SamplingParams(max_tokens=40)
-    ).result(),
-    "required": lambda bench: bench.chat_completion(HELLO, tools=[TOOL], tool_choice=wb.ToolChoice.required).result(),
+    ),
+    "chat": lambda bench: bench.chat_completion(HELLO, sampling_params=SIX, logprobs=wb.LogProbConfig(top_k=1)),
+    "tools": lambda bench: bench.chat_completion(HELLO, tools=[TOOL], sampling_params=wb.SamplingParams(max_tokens=40)),
+    "required": lambda bench: bench.chat_completion(HELLO, tools=[TOOL], tool_choice=wb.ToolChoice.required),
     "batch": lambda bench: bench.batch_completion(["a b c", "d e"], sampling_params=SIX),
     "chats": lambda bench: bench.batch_chat_completion([HELLO, HELLO[1:]], sampling_params=SIX),
     "text": lambda bench: bench.render("a b"),
@@ -82,15 +77,13 @@ def outcome(call: Call, bench: wb.Workbench) -> Any:
         answer = call(bench)
     except wb.WorkbenchError as error:
         return type(error), error.__dict__.get("field")
-    return answer, timeless(detail_of(answer)) if hasattr(answer, "_detail") else None
+    return (answer.result(), timeless(answer)) if isinstance(answer, wb.Run) else answer
 
 
-def timeless(detail: RunDetail | None) -> Any:
-    if detail is None:
-        return None
-    tokens = tuple(replace(token, elapsed_s=0) for token in detail.tokens)
-    counts = detail.usage and (detail.usage.prompt_tokens, detail.usage.generated_tokens)
-    return tokens, detail.end, detail.prompt_tokens, detail.seed, detail.notes, detail.call_opening, counts
+def timeless(run: wb.Run[Any, Any]) -> Any:
+    tokens = tuple(replace(token, elapsed_s=0) for token in run.tokens)
+    counts = run.usage.prompt_tokens, run.usage.generated_tokens
+    return tokens, run.end, run.prompt_tokens, run.seed, run.notes, run.call_opening, counts
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))

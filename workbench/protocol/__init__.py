@@ -256,13 +256,11 @@ __all__ = [
     "webmethod",
 ]
 
-_IN_RECORDS = ("RunDetail", "attach_detail", "detail_of", "token_logprobs")
-
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Return a name that has moved to `workbench.records`; the names here work for one more version."""
-        if name not in _IN_RECORDS:
+        """Return a name that has moved to `workbench.records`; the name here works for one more version."""
+        if name != "token_logprobs":
             raise AttributeError(f"module 'workbench.protocol' has no attribute {name!r}")
         message = f"workbench.protocol.{name} is now workbench.records.{name}"
         warnings.warn(message, DeprecationWarning, stacklevel=2)

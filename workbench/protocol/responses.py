@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
-
-from pydantic import PrivateAttr
 
 from workbench.protocol.base import ProtocolModel
 from workbench.protocol.logprobs import TokenLogProbs
 from workbench.protocol.messages import CompletionMessage, StopReason
 from workbench.protocol.tools import ToolCall
-
-
-class DetailedModel(ProtocolModel):
-    """A response or chunk that may carry facts of its run. Two of them are equal when their wire forms are."""
-
-    _detail: Any = PrivateAttr(default=None)
-    """A `workbench.records.RunDetail`; never in JSON."""
-
-    def __eq__(self, other: object) -> bool:
-        # Pydantic compares private attributes too, but timings must not make two equal answers differ.
-        if not isinstance(other, DetailedModel):
-            return NotImplemented
-        return type(self) is type(other) and self.__dict__ == other.__dict__
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class ChatCompletionResponseEventType(StrEnum):
@@ -61,14 +43,14 @@ class ChatCompletionResponseEvent(ProtocolModel):
     stop_reason: StopReason | None = None
 
 
-class CompletionResponse(DetailedModel):
+class CompletionResponse(ProtocolModel):
     """Complete continuation, with one ``logprobs`` entry per generated token if requested."""
 
     completion_message: CompletionMessage
     logprobs: list[TokenLogProbs] | None = None
 
 
-class CompletionResponseStreamChunk(DetailedModel):
+class CompletionResponseStreamChunk(ProtocolModel):
     """Chunk of a streamed continuation, in whole characters; only the last one has a ``stop_reason``."""
 
     delta: str
@@ -76,14 +58,14 @@ class CompletionResponseStreamChunk(DetailedModel):
     logprobs: list[TokenLogProbs] | None = None
 
 
-class ChatCompletionResponse(DetailedModel):
+class ChatCompletionResponse(ProtocolModel):
     """Complete answer, with one ``logprobs`` entry per generated token if requested."""
 
     completion_message: CompletionMessage
     logprobs: list[TokenLogProbs] | None = None
 
 
-class ChatCompletionResponseStreamChunk(DetailedModel):
+class ChatCompletionResponseStreamChunk(ProtocolModel):
     """Chunk of a chat stream, with one event."""
 
     event: ChatCompletionResponseEvent
@@ -101,7 +83,7 @@ class BatchChatCompletionResponse(ProtocolModel):
     completion_message_batch: list[CompletionMessage]
 
 
-class EmbeddingsResponse(DetailedModel):
+class EmbeddingsResponse(ProtocolModel):
     """Embeddings, one vector per content in the order of the request, shape ``(contents, dimensions)``."""
 
     embeddings: list[list[float]]

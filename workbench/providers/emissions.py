@@ -1,71 +1,110 @@
-"""What a provider yields, and how plain text among it becomes chunks with records and usage."""
+"""The answer of a provider as emissions, whatever its generator yields, up to the one that has a stop reason."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import AsyncIterator
-from typing import TypeAlias
+from dataclasses import replace
 
 from workbench.protocol import (
+    ChatCompletionResponseEvent,
+    ChatCompletionResponseEventType,
     ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,
     StopReason,
     ToolCallDelta,
+    ToolCallParseStatus,
 )
+from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
 from workbench.providers.usage import UsageMeter
-from workbench.records import RunDetail, TokenRecord, attach_detail
-
-Piece: TypeAlias = str | CompletionResponseStreamChunk | ToolCallDelta | ChatCompletionResponseStreamChunk
-"""Text, which counts as one token; a chunk with what is known of it; in chats also news of a call, or a whole event."""
+from workbench.records import Emission, TokenRecord
 
 
-class TextPieces:
-    """Plain texts as chunks: each counts as one token, of which nobody knows id, probability and rank."""
+async def emissions(request: Request, pieces: AsyncIterator[str | Emission]) -> AsyncIterator[Emission]:
+    """Yield the emissions of what `InferenceProvider.generate` yields for a request; only the last has a stop reason.
+
+    Raises:
+        TypeError: the provider yields anything else, or tool calls in a completion.
+    """
+    texts, turn = _Texts(request.sampling_params.max_tokens), _Turn(request)
+    async with closed_after(pieces):
+        async for piece in pieces:
+            emission = texts.emission(piece) if isinstance(piece, str) else _emission(piece)
+            if emission is None:
+                continue
+            yield turn.add(emission)
+            if emission.stop_reason is not None:
+                return
+    yield turn.add(texts.end())
+
+
+class _Texts:
+    """Plain texts as emissions: each counts as one token, whose id, probability and rank are unknown."""
 
     def __init__(self, max_tokens: int | None) -> None:
         self._max_tokens = max_tokens or math.inf
         self._asked_at = time.perf_counter()
         self._meter = UsageMeter()
 
-    def chunk(self, text: str) -> CompletionResponseStreamChunk:
-        """The chunk of one more text; the one that ``max_tokens`` leaves room for last ends the stream."""
+    def emission(self, text: str) -> Emission:
+        """Return the emission of one more text; the last one within ``max_tokens`` ends the answer."""
         elapsed_s = time.perf_counter() - self._asked_at
         self._meter.count(elapsed_s)
         count = self._meter.generated_tokens
         stop_reason = StopReason.out_of_tokens if count >= self._max_tokens else None
-        return attach_detail(
-            CompletionResponseStreamChunk(delta=text, stop_reason=stop_reason),
-            RunDetail(tokens=(unknown_token(count - 1, text, elapsed_s),), usage=self._meter.usage()),
-        )
+        token = unknown_token(count - 1, text, elapsed_s)
+        return Emission(text, (token,), stop_reason, logprobs=(), usage=self._meter.usage())
 
-    def end(self) -> CompletionResponseStreamChunk:
-        """The last chunk, where the provider did not end the stream itself."""
-        chunk = CompletionResponseStreamChunk(delta="", stop_reason=StopReason.end_of_turn)
-        counted = self._meter.generated_tokens > 0
-        return attach_detail(chunk, RunDetail(usage=self._meter.usage())) if counted else chunk
+    def end(self) -> Emission:
+        """Return the last emission, for a provider that did not end the answer itself."""
+        usage = self._meter.usage() if self._meter.generated_tokens else None
+        return Emission(stop_reason=StopReason.end_of_turn, usage=usage)
+
+
+class _Turn:
+    """An answer so far: a chat that ends its turn with a tool call waits for the result, a stop reason of its own."""
+
+    def __init__(self, request: Request) -> None:
+        self._is_chat = request.is_chat
+        self._ends_in_call = False
+
+    def add(self, emission: Emission) -> Emission:
+        delta = emission.delta
+        if isinstance(delta, ToolCallDelta):
+            if not self._is_chat:
+                raise TypeError(f"generate must yield text for a completion; got {type(delta)}")
+            if delta.parse_status in (ToolCallParseStatus.started, ToolCallParseStatus.success):
+                self._ends_in_call = delta.parse_status is ToolCallParseStatus.success
+        elif emission.stop_reason is None:
+            self._ends_in_call = self._ends_in_call and delta.isspace()
+        if self._ends_in_call and emission.stop_reason is StopReason.end_of_turn:
+            return replace(emission, stop_reason=StopReason.end_of_message)
+        return emission
 
 
 def unknown_token(position: int, text: str, elapsed_s: float) -> TokenRecord:
-    """A token of which its server tells the text alone."""
+    """Return the record of a token of which only the text is known."""
     return TokenRecord(position, -1, text, text.encode(errors="replace"), math.nan, 0, math.nan, elapsed_s=elapsed_s)
 
 
-async def completion_chunks(
-    pieces: AsyncIterator[Piece], max_tokens: int | None = None
-) -> AsyncIterator[CompletionResponseStreamChunk]:
-    """A completion stream, which ends with the one chunk that has a stop reason."""
-    texts = TextPieces(max_tokens)
-    async with closed_after(pieces):
-        async for piece in pieces:
-            if isinstance(piece, CompletionResponseStreamChunk):
-                chunk = piece
-            elif isinstance(piece, str):
-                chunk = texts.chunk(piece)
-            else:
-                raise TypeError(f"generate must yield texts or completion chunks for a completion; got {type(piece)}")
-            yield chunk
-            if chunk.stop_reason is not None:
-                return
-    yield texts.end()
+def emission_of(chunk: CompletionResponseStreamChunk | ChatCompletionResponseEvent) -> Emission:
+    """Return what a chunk of the protocol carries, or the event of one."""
+    return Emission(chunk.delta, stop_reason=chunk.stop_reason, logprobs=tuple(chunk.logprobs or ()))
+
+
+def _emission(piece: object) -> Emission | None:
+    if isinstance(piece, Emission):
+        return piece
+    if not isinstance(piece, CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk | ToolCallDelta):
+        raise TypeError(f"generate must yield texts or workbench.records.Emission; got {type(piece)}")
+    message = f"generate should yield workbench.records.Emission; {type(piece).__name__} is accepted for one version"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    if isinstance(piece, ToolCallDelta):
+        return Emission(piece)
+    if isinstance(piece, CompletionResponseStreamChunk):
+        return emission_of(piece)
+    is_start = piece.event.event_type is ChatCompletionResponseEventType.start
+    return None if is_start else emission_of(piece.event)

@@ -1,4 +1,4 @@
-"""Streams to whole responses: a non-streamed answer is the fold of the streamed one, so the two cannot differ."""
+"""Emissions to whole responses: a response that is not streamed is the fold of the stream, so the two cannot differ."""
 
 from __future__ import annotations
 
@@ -7,54 +7,48 @@ from typing import Any
 
 from workbench.protocol import (
     ChatCompletionResponse,
-    ChatCompletionResponseStreamChunk,
     CompletionMessage,
     CompletionResponse,
-    CompletionResponseStreamChunk,
     StopReason,
-    TokenLogProbs,
     ToolCall,
     ToolCallDelta,
     ToolCallParseStatus,
 )
-from workbench.protocol.responses import DetailedModel
+from workbench.providers.chunks import logprobs_of
 from workbench.providers.requests import Request
-from workbench.records import CallAttempt, RunDetail, attach_detail, detail_of
+from workbench.records import CallAttempt, Emission
+
+_FACTS = ("stop_reason", "prompt_tokens", "end", "usage", "inspector", "seed", "notes", "call_opening")
+"""Fields of an emission of which the last value counts."""
 
 
-def response(request: Request, chunks: Sequence[Any]) -> Any:
-    """Return the whole response to a request, a chat's or a completion's, that its chunks make up."""
-    fold: Any = chat_response if request.is_chat else completion_response
-    return fold(chunks, wants_logprobs=request.logprobs is not None)
-
-
-def completion_response(
-    chunks: Sequence[CompletionResponseStreamChunk], *, wants_logprobs: bool = False
-) -> CompletionResponse:
-    """The response that the chunks make up; a stream that was cut off counts as out of tokens."""
-    stop_reason = next((chunk.stop_reason for chunk in chunks if chunk.stop_reason), StopReason.out_of_tokens)
-    message = CompletionMessage(content="".join(chunk.delta for chunk in chunks), stop_reason=stop_reason)
-    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
-    response = CompletionResponse(completion_message=message, logprobs=logprobs if wants_logprobs else None)
-    return attach_detail(response, folded_detail(chunks))
-
-
-def chat_response(
-    chunks: Sequence[ChatCompletionResponseStreamChunk], *, wants_logprobs: bool = False
-) -> ChatCompletionResponse:
-    """The chat response that the chunks make up; a stream that was cut off counts as out of tokens."""
-    events = [chunk.event for chunk in chunks]
+def response(request: Request, emissions: Sequence[Emission]) -> Any:
+    """Return the protocol's response to a request; a stream that was cut off counts as out of tokens."""
     answer = Answer()
-    for event in events:
-        answer.add(event.delta)
+    for emission in emissions:
+        answer.add(emission.delta)
     message = CompletionMessage(
         content=answer.text(ended=True),
-        stop_reason=next((event.stop_reason for event in events if event.stop_reason), StopReason.out_of_tokens),
+        stop_reason=next((one.stop_reason for one in emissions if one.stop_reason), StopReason.out_of_tokens),
         tool_calls=answer.tool_calls,
     )
-    logprobs: list[TokenLogProbs] = [entry for event in events for entry in event.logprobs or ()]
-    response = ChatCompletionResponse(completion_message=message, logprobs=logprobs if wants_logprobs else None)
-    return attach_detail(response, folded_detail(chunks))
+    logprobs = None if request.logprobs is None else [entry for one in emissions for entry in logprobs_of(one)]
+    kind: Any = ChatCompletionResponse if request.is_chat else CompletionResponse
+    return kind(completion_message=message, logprobs=logprobs)
+
+
+def folded(emissions: Sequence[Emission]) -> Emission:
+    """Return all emissions of an answer as one, with all of its tokens and its text, but not its tool calls."""
+    answer = Answer()
+    for emission in emissions:
+        answer.add(emission.delta)
+    is_explicit = any(one.logprobs is not None for one in emissions)
+    return Emission(
+        answer.text(ended=True),
+        tuple(token for one in emissions for token in one.tokens),
+        logprobs=tuple(entry for one in emissions for entry in logprobs_of(one)) if is_explicit else None,
+        **{name: value for one in emissions for name in _FACTS if (value := getattr(one, name)) not in (None, (), "")},
+    )
 
 
 class Answer:
@@ -98,20 +92,3 @@ class Answer:
 
 def _left_in_text(attempt: CallAttempt) -> str:
     return attempt.text if attempt.status == ToolCallParseStatus.failure else ""
-
-
-def folded_detail(chunks: Sequence[DetailedModel]) -> RunDetail:
-    """All tokens of the chunks, with the latest usage."""
-    details = [detail for chunk in chunks if (detail := detail_of(chunk))]
-    if not details:
-        return RunDetail()
-    return RunDetail(
-        tokens=tuple(token for detail in details for token in detail.tokens),
-        end=details[-1].end,
-        usage=details[-1].usage,
-        prompt_tokens=details[-1].prompt_tokens,
-        inspector=details[-1].inspector,
-        seed=details[-1].seed,
-        notes=details[-1].notes,
-        call_opening=details[-1].call_opening,
-    )

@@ -7,6 +7,7 @@ shows it step by step.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias
 
@@ -15,18 +16,16 @@ from pydantic import Field
 from workbench.errors import ConfigError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import (
     ConfigModel,
-    EmbeddingsResponse,
     HealthInfo,
     ModelDef,
     ToolPromptFormat,
 )
 from workbench.providers.capabilities import Capabilities, lacking
-from workbench.providers.emissions import Piece, completion_chunks
-from workbench.providers.protocol_methods import ProtocolMethods, folded, gathered
+from workbench.providers.emissions import emissions
+from workbench.providers.protocol_methods import ProtocolMethods, gathered, whole_response
 from workbench.providers.requests import Request
 from workbench.providers.streams import Stream
-from workbench.providers.tool_calls import chat_chunks
-from workbench.records import ModelCard
+from workbench.records import Embeddings, Emission, ModelCard
 
 if TYPE_CHECKING:
     from workbench.protocol import (
@@ -84,25 +83,28 @@ class InferenceProvider(ProtocolMethods):
 
     # ---------------------------------------------------------------------------------------- what a provider does
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
+    def generate(self, request: Request) -> AsyncIterator[str | Emission]:
         """The answer to one request, piece by piece; the one method that a provider has to write.
 
         It is best an ``async def`` with ``yield``. Yield plain texts, each of which counts as a token and
-        ``max_tokens`` of which are taken; or completion chunks with what is known of their tokens, the last of which
-        has a ``stop_reason``; in chats also a ``ToolCallDelta``, or whole events. Ending without a stop reason is the
+        ``max_tokens`` of which are taken; or an `Emission` each, with what is known of its tokens, the last of which
+        has a ``stop_reason``; in chats its ``delta`` may be a ``ToolCallDelta``. Ending without a stop reason is the
         end of the turn. A reader that leaves closes the generator where it stands: give work up in its ``finally``.
 
         A plain ``def`` that returns such a generator can refuse a request before anything of it is awaited.
         """
         self._lack("chat" if request.is_chat else "completion", request.model)
 
-    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
         """The answers to several requests under the same parameters; raise here what refuses them all."""
         return [self.generate(request) for request in requests]
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
-        """One vector for each content, in their order."""
-        self._lack("embeddings", model)
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
+        """One vector for each content, in their order, and the number of tokens read."""
+        if type(self).embeddings is InferenceProvider.embeddings:
+            self._lack("embeddings", model)
+        warnings.warn("a provider should define embed instead of embeddings", DeprecationWarning, stacklevel=2)
+        return Embeddings((await self.embeddings(model, contents)).embeddings)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -186,23 +188,18 @@ class InferenceProvider(ProtocolMethods):
 
     # ------------------------------------------------------------------------------------- the protocol, made of it
 
-    def stream(self, request: Request) -> AsyncIterator[Any]:
-        """Return the chunks of a request, which may go beyond the protocol: see the last fields of `Request`."""
+    def stream(self, request: Request) -> AsyncIterator[Emission]:
+        """Return the emissions of a request, which may go beyond the protocol: see the last fields of `Request`."""
         self.get_model(request.model)
-        return Stream(_chunks(request, self.generate(request)))
+        return Stream(emissions(request, self.generate(request)))
 
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
         """Return the answers to several requests of one model under the same parameters, in their order."""
         self.get_model(model)
         answers = zip(requests, await self.generate_batch(requests), strict=True)
-        responses = await gathered([folded(request, _chunks(request, pieces)) for request, pieces in answers])
+        responses = await gathered([whole_response(request, emissions(request, pieces)) for request, pieces in answers])
         return [response.completion_message for response in responses]
 
     def _lack(self, ability: str, model: str) -> NoReturn:
         self.get_model(model)
         lacking(self, ability, model)
-
-
-def _chunks(request: Request, pieces: AsyncIterator[Piece]) -> AsyncIterator[Any]:
-    max_tokens = request.sampling_params.max_tokens
-    return chat_chunks(pieces, max_tokens=max_tokens) if request.is_chat else completion_chunks(pieces, max_tokens)

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
 
-from workbench.protocol import (
-    ChatCompletionResponseStreamChunk,
-    CompletionResponseStreamChunk,
-    ToolCallDelta,
-    ToolCallParseStatus,
-)
+from workbench.protocol import ToolCallDelta, ToolCallParseStatus
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
-from workbench.records import Breakpoint, Control, detail_of
-
-Chunk = TypeVar("Chunk", bound=CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk)
+from workbench.records import Breakpoint, Control, Emission
 
 
-async def pausable(chunks: AsyncIterator[Chunk], request: Request) -> AsyncIterator[Chunk]:
-    """The chunks of a request, which pauses between two of them where it is asked to, and at its breakpoints."""
+async def pausable(emissions: AsyncIterator[Emission], request: Request) -> AsyncIterator[Emission]:
+    """Yield the emissions of a request, pausing between two of them when asked to and at the request's breakpoints."""
     control = request.control or Control()
     gate = _Gate(control)
     finders = [(one, _Finder(one)) for one in request.breakpoints]
     control.attach(gate)
-    async with closed_after(chunks):
-        async for chunk in chunks:
-            yield chunk
-            hits = [one for one, finder in finders if finder.sees(chunk)]
-            if hits and not _is_last(chunk):
-                gate.close(hits[0])
-            if not _is_last(chunk):
+    async with closed_after(emissions):
+        async for emission in emissions:
+            yield emission
+            if emission.stop_reason is None:
+                if hits := [one for one, finder in finders if finder.sees(emission)]:
+                    gate.close(hits[0])
                 await gate.passed()
 
 
@@ -80,27 +71,22 @@ class _Gate:
 
 
 class _Finder:
-    """One breakpoint, looked for in chunks."""
+    """One breakpoint, looked for in emissions."""
 
     def __init__(self, breakpoint_: Breakpoint) -> None:
         self._breakpoint = breakpoint_
         self._text = TextFinder(breakpoint_.text) if breakpoint_.text else None
 
-    def sees(self, chunk: CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk) -> bool:
-        delta = chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
+    def sees(self, emission: Emission) -> bool:
+        delta = emission.delta
         if self._breakpoint.tool_call:
             return isinstance(delta, ToolCallDelta) and delta.parse_status is ToolCallParseStatus.started
         if self._text is not None:
             return self._text.completes(delta if isinstance(delta, str) else _call_text(delta))
-        detail, above = detail_of(chunk), self._breakpoint.entropy_above
-        return detail is not None and above is not None and any(token.entropy > above for token in detail.tokens)
+        above = self._breakpoint.entropy_above
+        return above is not None and any(token.entropy > above for token in emission.tokens)
 
 
 def _call_text(delta: ToolCallDelta) -> str:
     under_way = delta.parse_status in (ToolCallParseStatus.started, ToolCallParseStatus.in_progress)
     return str(delta.content) if under_way else ""
-
-
-def _is_last(chunk: CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk) -> bool:
-    stop_reason = chunk.stop_reason if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.stop_reason
-    return stop_reason is not None

@@ -1,4 +1,7 @@
-"""The protocol's methods, for whatever can answer a `Request`: a provider, or the router in front of all of them."""
+"""The protocol's methods, for whatever can answer a `Request`: a provider, or the router in front of all of them.
+
+Here the protocol's chunks and responses are made of emissions, for callers in this process.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from workbench.protocol import (
     BatchCompletionResponse,
     ChatCompletionRequest,
     CompletionRequest,
+    EmbeddingsResponse,
     SamplingParams,
     ToolChoice,
     ToolPromptFormat,
 )
+from workbench.providers.chunks import protocol_chunks
 from workbench.providers.folding import response
 from workbench.providers.requests import Request
+from workbench.providers.streams import Stream
 
 if TYPE_CHECKING:
     from workbench.protocol import (
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
         ResponseFormat,
         ToolDefinition,
     )
+    from workbench.records import Embeddings, Emission
 
 Response = TypeVar("Response")
 
@@ -37,19 +44,23 @@ _DEFAULT = SamplingParams()
 
 
 class ProtocolMethods(ABC):
-    """``completion``, ``chat_completion`` and their batches: each makes requests and hands them to `stream`."""
+    """``completion``, ``chat_completion``, their batches and ``embeddings``: requests go in, emissions come out."""
 
     @abstractmethod
     def get_model(self, identifier: str) -> ModelDef:
         """Raise `ModelNotFoundError` for a name that is not served."""
 
     @abstractmethod
-    def stream(self, request: Request) -> AsyncIterator[Any]:
-        """Return the chunks of one request, which may go beyond the protocol: see the last fields of `Request`."""
+    def stream(self, request: Request) -> AsyncIterator[Emission]:
+        """Return the emissions of one request, which may go beyond the protocol: see the last fields of `Request`."""
 
     @abstractmethod
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
         """Return the answers to several requests of one model under the same parameters, in their order."""
+
+    @abstractmethod
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
+        """Return one vector for each content, in their order, and the number of tokens read."""
 
     def completion(
         self,
@@ -60,7 +71,6 @@ class ProtocolMethods(ABC):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        self.get_model(model)
         body = CompletionRequest.model_construct(
             model=model,
             content=content,
@@ -68,7 +78,7 @@ class ProtocolMethods(ABC):
             logprobs=logprobs,
             response_format=response_format,
         )
-        return self._asked(Request.from_body(body), stream=bool(stream))
+        return self._asked(body, stream=bool(stream))
 
     def chat_completion(
         self,
@@ -82,7 +92,6 @@ class ProtocolMethods(ABC):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
     ) -> Any:
-        self.get_model(model)
         body = ChatCompletionRequest.model_construct(
             model=model,
             messages=messages,
@@ -93,7 +102,7 @@ class ProtocolMethods(ABC):
             logprobs=logprobs,
             response_format=response_format,
         )
-        return self._asked(Request.from_body(body), stream=bool(stream))
+        return self._asked(body, stream=bool(stream))
 
     async def batch_completion(
         self,
@@ -144,14 +153,23 @@ class ProtocolMethods(ABC):
         ]
         return BatchChatCompletionResponse(completion_message_batch=await self.answer_batch(model, requests))
 
-    def _asked(self, request: Request, *, stream: bool) -> Any:
-        chunks = self.stream(request)
-        return chunks if stream else folded(request, chunks)
+    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+        return EmbeddingsResponse(embeddings=(await self.embed(model, contents)).vectors)
+
+    def begin(self, body: CompletionRequest | ChatCompletionRequest) -> tuple[Request, AsyncIterator[Emission]]:
+        """Return the request of a body, checked as far as that needs no model, and its emissions."""
+        self.get_model(body.model)
+        request = Request.from_body(body)
+        return request, self.stream(request)
+
+    def _asked(self, body: CompletionRequest | ChatCompletionRequest, *, stream: bool) -> Any:
+        request, emissions = self.begin(body)
+        return Stream(protocol_chunks(request, emissions)) if stream else whole_response(request, emissions)
 
 
-async def folded(request: Request, chunks: AsyncIterator[Any]) -> Any:
-    """Return the whole response that the chunks of a request make up."""
-    return response(request, [chunk async for chunk in chunks])
+async def whole_response(request: Request, emissions: AsyncIterator[Emission]) -> Any:
+    """Return the protocol's response to a request."""
+    return response(request, [emission async for emission in emissions])
 
 
 async def gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:

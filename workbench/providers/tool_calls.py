@@ -1,165 +1,67 @@
-"""A completion stream as the protocol's chat stream: one ``start``, ``progress`` for text and tool calls, ``complete``.
+"""Tool calls read out of an answer's text.
 
-Text that may yet turn out to begin a call waits until that is certain, and the logprobs and records of its tokens wait
-with it: they come with the next event, so that every generated token is told of exactly once. Between ``start`` and
-``complete`` there is no event without text or news of a call.
+Text that may still begin a call waits until that is decided, and the records of its tokens wait with it: they come with
+the next emission, so that each generated token comes exactly once. Only the last emission may add nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 from workbench.errors import ToolCallError
 from workbench.prompts.tools.parsing import ToolCallParser
-from workbench.protocol import (
-    ChatCompletionResponseEvent,
-    ChatCompletionResponseEventType,
-    ChatCompletionResponseStreamChunk,
-    CompletionResponseStreamChunk,
-    StopReason,
-    TokenLogProbs,
-    ToolCallDelta,
-    ToolCallParseStatus,
-)
-from workbench.providers.emissions import Piece, TextPieces
+from workbench.protocol import StopReason, ToolCallDelta, ToolCallParseStatus
 from workbench.providers.streams import closed_after
-from workbench.records import RunDetail, TokenRecord, attach_detail, detail_of
-
-_EVENT = ChatCompletionResponseEventType
+from workbench.records import Emission, TokenRecord
 
 
-async def chat_chunks(
-    pieces: AsyncIterator[Piece],
-    parser: ToolCallParser | None = None,
-    *,
-    must_call: bool = False,
-    max_tokens: int | None = None,
-) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
-    """The chat stream of what a provider yields; events that are made already pass as they are.
-
-    Args:
-        parser: reads the tool calls in text; None where there are none to read, and every piece is an event of its own.
-        must_call: an answer without a whole call is an error.
-        max_tokens: of plain text, each piece of which counts as one token.
+async def with_tool_calls(
+    emissions: AsyncIterator[Emission], parser: ToolCallParser, *, must_call: bool = False
+) -> AsyncIterator[Emission]:
+    """Yield the emissions of an answer with the calls that the parser finds in place of their text.
 
     Raises:
-        ToolCallError: ``must_call``, and the answer ended without a whole call; in place of ``complete``.
+        ToolCallError: ``must_call``, and the answer ended without a complete call; in place of the last emission.
     """
-    texts, reading = TextPieces(max_tokens), _Reading(parser, must_call)
-    started = False
-    async with closed_after(pieces):
-        async for piece in pieces:
-            for event in reading.events(texts.chunk(piece) if isinstance(piece, str) else piece):
-                # Not before the first piece: a request that is refused must not look as if it had begun.
-                if not started and event.event.event_type is not _EVENT.start:
-                    yield _chat_chunk(_EVENT.start, CompletionResponseStreamChunk(delta=""))
-                started = True
-                yield event
-                if event.event.event_type is _EVENT.complete:
-                    return
-    if not started:
-        yield _chat_chunk(_EVENT.start, CompletionResponseStreamChunk(delta=""))
-    for event in reading.events(texts.end()):
-        yield event
+    calls = 0
+    tokens: tuple[TokenRecord, ...] = ()
+    prompt: tuple[TokenRecord, ...] = ()
+    async with closed_after(emissions):
+        async for emission in emissions:
+            tokens += emission.tokens
+            prompt += emission.prompt_tokens
+            for delta in _deltas(parser, emission):
+                calls += isinstance(delta, ToolCallDelta) and delta.parse_status is ToolCallParseStatus.success
+                yield _with(emission, parser, delta=delta, tokens=tokens, prompt_tokens=prompt, stop_reason=None)
+                tokens = prompt = ()
+            if emission.stop_reason is None:
+                continue
+            if must_call and not calls:
+                raise ToolCallError(_lack_of_calls(parser, emission.stop_reason))
+            yield _with(emission, parser, delta="", tokens=tokens, prompt_tokens=prompt)
 
 
-@dataclass(slots=True)
-class _Reading:
-    """What was read of an answer so far."""
+def _deltas(parser: ToolCallParser, emission: Emission) -> list[str | ToolCallDelta]:
+    """Return what is decided with one more emission."""
+    # A tag may be a control token of its own, which is not part of the text.
+    tags = "".join(token.text for token in emission.tokens if token.is_special and token.text in parser.tags)
+    deltas = parser.feed(f"{emission.delta}{tags}")
+    return deltas if emission.stop_reason is None else deltas + parser.close()
 
-    parser: ToolCallParser | None
-    must_call: bool
-    calls: int = 0
-    ends_in_call: bool = False
-    held_tokens: list[TokenRecord] = field(default_factory=list)
-    held_logprobs: list[TokenLogProbs] | None = None
 
-    def events(
-        self, piece: CompletionResponseStreamChunk | ToolCallDelta | ChatCompletionResponseStreamChunk
-    ) -> Iterator[ChatCompletionResponseStreamChunk]:
-        """The events that a piece makes certain."""
-        if isinstance(piece, ChatCompletionResponseStreamChunk):
-            yield piece
-            return
-        if isinstance(piece, ToolCallDelta):
-            self._note(piece)
-            yield self._told(_EVENT.progress, piece, RunDetail())
-            return
-        if self.parser is not None:
-            yield from self._read(self.parser, piece)
-        elif piece.stop_reason is None:
-            self._note(piece.delta)
-            yield _chat_chunk(_EVENT.progress, piece)
-        if piece.stop_reason is not None:
-            if self.must_call and not self.calls:
-                raise ToolCallError(self._lack_of_calls(piece))
-            yield self._complete(piece)
+def _with(emission: Emission, parser: ToolCallParser, **changes: Any) -> Emission:
+    faults = tuple(f"a tool call could not be read: {fault}" for fault in parser.faults)
+    return replace(emission, notes=emission.notes + faults, call_opening=parser.opening, **changes)
 
-    def _read(
-        self, parser: ToolCallParser, chunk: CompletionResponseStreamChunk
-    ) -> Iterator[ChatCompletionResponseStreamChunk]:
-        detail = detail_of(chunk) or RunDetail()
-        # A tag may be a control token of its own, which is no part of the text.
-        tags = "".join(token.text for token in detail.tokens if token.is_special and token.text in parser.tags)
-        self.held_tokens += detail.tokens
-        if chunk.logprobs is not None:
-            self.held_logprobs = (self.held_logprobs or []) + chunk.logprobs
-        events = parser.feed(chunk.delta + tags)
-        if chunk.stop_reason is not None:
-            events += parser.close()
-        for event in events:
-            self._note(event)
-            yield self._told(_EVENT.progress, event, detail)
 
-    def _complete(self, chunk: CompletionResponseStreamChunk) -> ChatCompletionResponseStreamChunk:
-        """The last event, with all that was still held."""
-        told = (
-            _chat_chunk(_EVENT.complete, chunk)
-            if self.parser is None
-            else self._told(_EVENT.complete, "", detail_of(chunk) or RunDetail())
+def _lack_of_calls(parser: ToolCallParser, stop_reason: StopReason) -> str:
+    """Return why there is no call where one was required, and what to do."""
+    if stop_reason == StopReason.out_of_tokens:
+        return (
+            "tool_choice is required, but the token limit was reached before a call was complete; "
+            "raise sampling_params.max_tokens, or shorten the conversation"
         )
-        told.event.stop_reason = chunk.stop_reason
-        if self.ends_in_call and chunk.stop_reason == StopReason.end_of_turn:
-            told.event.stop_reason = StopReason.end_of_message
-        return told
-
-    def _lack_of_calls(self, chunk: CompletionResponseStreamChunk) -> str:
-        """Why there is no call where there had to be one, and what to do."""
-        if chunk.stop_reason == StopReason.out_of_tokens:
-            return (
-                "tool_choice is required, but the token limit was reached before a call was complete; "
-                "raise sampling_params.max_tokens, or shorten the conversation"
-            )
-        faults = self.parser.faults if self.parser else ()
-        reason = faults[-1] if faults else "it ended before a call was complete"
-        return f"tool_choice is required, but the answer contains no tool call: {reason}"
-
-    def _note(self, event: str | ToolCallDelta) -> None:
-        if isinstance(event, str):
-            self.ends_in_call = self.ends_in_call and event.isspace()
-        elif event.parse_status is ToolCallParseStatus.success:
-            self.calls += 1
-            self.ends_in_call = True
-        elif event.parse_status is ToolCallParseStatus.started:
-            self.ends_in_call = False
-
-    def _told(
-        self, event_type: ChatCompletionResponseEventType, delta: str | ToolCallDelta, detail: RunDetail
-    ) -> ChatCompletionResponseStreamChunk:
-        faults = self.parser.faults if self.parser else ()
-        notes = tuple(f"a tool call could not be read: {fault}" for fault in faults)
-        opening = self.parser.opening if self.parser else ""
-        detail = replace(detail, tokens=tuple(self.held_tokens), notes=detail.notes + notes, call_opening=opening)
-        event = ChatCompletionResponseEvent(event_type=event_type, delta=delta, logprobs=self.held_logprobs)
-        self.held_tokens, self.held_logprobs = [], None
-        return attach_detail(ChatCompletionResponseStreamChunk(event=event), detail)
-
-
-def _chat_chunk(
-    event_type: ChatCompletionResponseEventType, chunk: CompletionResponseStreamChunk
-) -> ChatCompletionResponseStreamChunk:
-    event = ChatCompletionResponseEvent(
-        event_type=event_type, delta=chunk.delta, logprobs=chunk.logprobs, stop_reason=chunk.stop_reason
-    )
-    return attach_detail(ChatCompletionResponseStreamChunk(event=event), detail_of(chunk) or RunDetail())
+    reason = parser.faults[-1] if parser.faults else "it ended before a call was complete"
+    return f"tool_choice is required, but the answer contains no tool call: {reason}"

@@ -1,11 +1,10 @@
-"""Counts and speeds of one run while it goes on, and what was read for embeddings."""
+"""Counts and speeds of one run while it goes on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.protocol import EmbeddingsResponse
-from workbench.records import RunDetail, Usage, attach_detail
+from workbench.records import Usage
 
 
 @dataclass(slots=True)
@@ -36,8 +35,3 @@ class UsageMeter:
             time_to_first_token_s=self.first_s,
             decode_tokens_per_s=(self.generated_tokens - 1) / took if self.generated_tokens > 1 and took > 0 else None,
         )
-
-
-def embeddings_response(vectors: list[list[float]], prompt_tokens: int) -> EmbeddingsResponse:
-    """Vectors with the number of tokens that they were made of."""
-    return attach_detail(EmbeddingsResponse(embeddings=vectors), RunDetail(usage=Usage(prompt_tokens=prompt_tokens)))

@@ -1,4 +1,4 @@
-"""Records, chunks and errors as JSON, without loss: what is read back equals what was written.
+"""Records, emissions and errors as JSON, without loss: what is read back equals what was written.
 
 Records are written field by field, those with their default left out. JSON has no bytes, which are written as
 hexadecimal digits, and neither NaN nor infinity, which are written as ``"nan"``, ``"inf"`` and ``"-inf"``.
@@ -15,10 +15,22 @@ from typing import Any, TypeAlias, TypeVar, cast, get_args, get_origin, get_type
 
 from workbench import errors
 from workbench.errors import GenerationError, WorkbenchError
-from workbench.records import RunDetail, TokenRecord, Usage
+from workbench.records import Emission, TokenRecord, Usage
 
 Json: TypeAlias = Any
 Record = TypeVar("Record")
+
+_DETAIL: dict[str, Any] = {
+    "tokens": tuple[TokenRecord, ...],
+    "end": TokenRecord,
+    "usage": Usage,
+    "prompt_tokens": tuple[TokenRecord, ...],
+    "seed": int,
+    "notes": tuple[str, ...],
+    "call_opening": str,
+}
+"""Fields of an `Emission` that the protocol's chunks do not have, with their types."""
+_NOTHING: tuple[Json, ...] = (None, [], "")
 
 
 def to_wire(value: Any) -> Json:
@@ -43,35 +55,14 @@ def from_wire(kind: type[Record], wire: Json) -> Record:
     return cast("Record", _read(kind, wire))
 
 
-def detail_to_wire(detail: RunDetail | None) -> Json:
-    """All but the inspector, which looks into a model of its process."""
-    if detail is None:
-        return None
-    wire = {
-        "tokens": to_wire(detail.tokens),
-        "end": to_wire(detail.end),
-        "usage": to_wire(detail.usage),
-        "prompt_tokens": to_wire(detail.prompt_tokens),
-        "seed": detail.seed,
-        "notes": list(detail.notes),
-        "call_opening": detail.call_opening,
-    }
-    return {name: value for name, value in wire.items() if value not in (None, [], "")}
+def detail_to_wire(emission: Emission) -> Json:
+    """What an emission says beyond the protocol, but for the inspector, which looks into a model of its process."""
+    return {name: wire for name in _DETAIL if (wire := to_wire(getattr(emission, name))) not in _NOTHING}
 
 
-def detail_from_wire(wire: Json) -> RunDetail | None:
-    if wire is None:
-        return None
-    end, usage = wire.get("end"), wire.get("usage")
-    return RunDetail(
-        tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("tokens", ())),
-        end=None if end is None else from_wire(TokenRecord, end),
-        usage=None if usage is None else from_wire(Usage, usage),
-        prompt_tokens=tuple(from_wire(TokenRecord, token) for token in wire.get("prompt_tokens", ())),
-        seed=wire.get("seed"),
-        notes=tuple(wire.get("notes", ())),
-        call_opening=wire.get("call_opening", ""),
-    )
+def detail_from_wire(wire: Json) -> dict[str, Any]:
+    """The fields of an `Emission` that `detail_to_wire` wrote."""
+    return {name: _read(kind, wire[name]) for name, kind in _DETAIL.items() if wire.get(name) not in _NOTHING}
 
 
 def error_to_wire(error: BaseException) -> Json:

@@ -6,7 +6,7 @@ They are plain dataclasses: providers make them, the session stores them, widget
 from __future__ import annotations
 
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
-from workbench.records.emission import RunDetail, attach_detail, detail_of
+from workbench.records.emission import Embeddings, Emission
 from workbench.records.logprobs import token_logprobs
 from workbench.records.tokens import (
     Alternative,
@@ -32,20 +32,19 @@ __all__ = [
     "CallAttempt",
     "CallStep",
     "Control",
+    "Embeddings",
+    "Emission",
     "Inspector",
     "KeptPosition",
     "ModelCard",
     "Pausable",
     "Prompt",
     "PromptToken",
-    "RunDetail",
     "RunProgress",
     "SamplingStage",
     "SamplingTrace",
     "Score",
     "TokenRecord",
     "Usage",
-    "attach_detail",
-    "detail_of",
     "token_logprobs",
 ]

@@ -1,28 +1,39 @@
-"""What a response carries beside the wire: token records, usage and notes for callers in the same process.
+"""What a provider yields while it answers, and what it returns for embeddings.
 
-It never reaches JSON, so the wire format stays the protocol's, and a response read from JSON has none.
+These are the values inside the workbench; the protocol's chunks and responses are made of them where they leave it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from workbench.protocol.responses import DetailedModel
 from workbench.records.tokens import Inspector, TokenRecord, Usage
 
+if TYPE_CHECKING:
+    from workbench.protocol import StopReason, TokenLogProbs, ToolCallDelta
 
-@dataclass(frozen=True)
-class RunDetail:
-    """Details of a response, or of one chunk of a stream."""
 
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One step of an answer: what it adds to the text or to a tool call, and the records of its tokens.
+
+    The fields after ``logprobs`` describe the whole answer so far; one that is None or empty says nothing about it.
+    """
+
+    delta: str | ToolCallDelta = ""
+    """Text in whole characters, or the news of a tool call, which only a chat has."""
     tokens: tuple[TokenRecord, ...] = ()
-    """New tokens of a chunk, or all tokens of a response."""
-    end: TokenRecord | None = None
-    """End token that the model chose, in a response or the last chunk of a stream. It is not in ``tokens``."""
-    usage: Usage | None = None
+    """Records of the tokens that are new since the emission before."""
+    stop_reason: StopReason | None = None
+    """Why generation stopped; it ends the answer."""
+    logprobs: tuple[TokenLogProbs, ...] | None = None
+    """The protocol's logprobs, from a source without records; None makes them of the records, where requested."""
     prompt_tokens: tuple[TokenRecord, ...] = ()
-    """Records of the prompt's tokens, if requested."""
+    """Records of the prompt's tokens, if requested; given once, with the first emission that has any."""
+    end: TokenRecord | None = None
+    """End token that the model chose. It is not in ``tokens``."""
+    usage: Usage | None = None
     inspector: Inspector | None = None
     """Access to the run's past positions, if the provider computes in this process."""
     seed: int | None = None
@@ -32,21 +43,16 @@ class RunDetail:
     call_opening: str = ""
     """Text that a tool call begins with in the syntax that is parsed; empty without tools."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled or copied deeply: all but the inspector, which holds on to a model of this process."""
-        return self.__dict__ | {"inspector": None}
+    def __getstate__(self) -> list[Any]:
+        """Return all fields but the inspector, which refers to a model of this process: for pickles and copies."""
+        return [None if one.name == "inspector" else getattr(self, one.name) for one in fields(self)]
 
 
-Item = TypeVar("Item", bound=DetailedModel)
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Embeddings of several contents."""
 
-
-def attach_detail(item: Item, detail: RunDetail) -> Item:
-    """Attach ``detail`` to a response or chunk, replacing any other, and return the item."""
-    item._detail = detail  # noqa: SLF001 - private to the module, not to the class
-    return item
-
-
-def detail_of(item: DetailedModel) -> RunDetail | None:
-    """Return the attached detail; None if there is none, as for anything received over HTTP."""
-    detail: RunDetail | None = item._detail  # noqa: SLF001
-    return detail
+    vectors: list[list[float]]
+    """One vector per content in the order of the request, shape ``(contents, dimensions)``."""
+    usage: Usage = field(default_factory=Usage)
+    """Number of tokens that were read; 0 if it is unknown."""

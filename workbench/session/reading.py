@@ -16,10 +16,10 @@ from workbench.protocol import (
     SamplingParams,
 )
 from workbench.protocol.sampling import is_count
-from workbench.providers.folding import folded_detail
+from workbench.providers.folding import folded
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
-from workbench.records import Prompt, PromptToken, RunDetail, TokenRecord, Usage, attach_detail, token_logprobs
+from workbench.records import Emission, Prompt, PromptToken, TokenRecord, Usage
 from workbench.session.capsule import Capsule
 from workbench.session.run import Run
 
@@ -73,22 +73,20 @@ def reading_request(model: str, text: Any, alternatives: int) -> Request:
     return Request.from_body(body, field="text")
 
 
-async def reading_chunks(
-    request: Request, chunks: AsyncIterator[CompletionResponseStreamChunk], render: Callable[[], Awaitable[Prompt]]
-) -> AsyncIterator[CompletionResponseStreamChunk]:
-    """Yield the text of a `reading_request` as one chunk, with its tokens.
+async def reading_emissions(
+    request: Request, emissions: AsyncIterator[Emission], render: Callable[[], Awaitable[Prompt]]
+) -> AsyncIterator[Emission]:
+    """Yield the text of a `reading_request` as one emission, with its tokens.
 
     Args:
-        chunks: the answer to the request.
+        emissions: the answer to the request.
         render: gives the text's tokens, of which the measured ones lack the first.
     """
-    async with closed_after(chunks):
-        measured = folded_detail([chunk async for chunk in chunks])
+    async with closed_after(emissions):
+        measured = folded([emission async for emission in emissions])
     first, *_ = (await render()).tokens
-    tokens = (_unmeasured(first), *measured.prompt_tokens)
-    chunk = CompletionResponseStreamChunk(delta=request.text, logprobs=[token_logprobs(token) for token in tokens])
     usage = replace(measured.usage or Usage(), generated_tokens=0)
-    yield attach_detail(chunk, RunDetail(tokens=tokens, usage=usage, notes=measured.notes))
+    yield Emission(request.text, (_unmeasured(first), *measured.prompt_tokens), usage=usage, notes=measured.notes)
 
 
 def _unmeasured(token: PromptToken) -> TokenRecord:

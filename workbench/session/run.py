@@ -17,18 +17,18 @@ from workbench.records import (
     Breakpoint,
     CallAttempt,
     Control,
+    Emission,
     Inspector,
     Prompt,
     RunProgress,
     TokenRecord,
     Usage,
-    detail_of,
 )
 from workbench.session.capsule import Capsule, capsule_of
 from workbench.session.continuation import branched, extended, repeated
 from workbench.session.run_inspection import RunInspection
 from workbench.session.run_protocols import RunHost, RunState
-from workbench.session.run_stream import Chunk, Listeners, Response, RunStream, delta_of, stop_reason_of
+from workbench.session.run_stream import Chunk, Listeners, Response, RunStream
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -51,7 +51,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         run_id: str,
         request: Request,
         *,
-        chunks: AsyncIterator[Chunk],
+        emissions: AsyncIterator[Emission],
         host: RunHost,
         parent: Run[Any, Any] | None = None,
         branched_at: int | None = None,
@@ -87,7 +87,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         """Breakpoint at which the run is paused now."""
         self.inspector: Inspector | None = None
         self._answer = Answer()
-        self._chunks: list[Chunk] = []
+        self._emissions: list[Emission] = []
         self._capsule: Capsule | None = None
         self._host = host
         self.call_opening = ""
@@ -96,7 +96,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         if request.control is not None:
             request.control.listener = self._pause_told
             request.control.on_progress = self._take_progress
-        self._future: Future[None] = host.spawn(self._consume(chunks))
+        self._future: Future[None] = host.spawn(self._consume(emissions))
         self._future.add_done_callback(self._settle)
 
     # ------------------------------------------------------------------------------------------------ reading
@@ -244,7 +244,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         return self._asked(repeated(self, seed), self.parent, self.branched_at)
 
     def _response(self) -> Response:
-        folded: Response = response(self.request, self._chunks)
+        folded: Response = response(self.request, self._emissions)
         return folded
 
     def _asked(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
@@ -271,29 +271,28 @@ class Run(RunInspection, RunStream[Chunk, Response]):
 
     # ------------------------------------------------------------------------------------------------ writing
 
-    async def _consume(self, chunks: AsyncIterator[Chunk]) -> None:
+    async def _consume(self, emissions: AsyncIterator[Emission]) -> None:
         self._set_state("running")
-        async with closed_after(chunks):
-            async for chunk in chunks:
-                self._add(chunk)
+        async with closed_after(emissions):
+            async for emission in emissions:
+                self._add(emission)
 
-    def _add(self, chunk: Chunk) -> None:
+    def _add(self, emission: Emission) -> None:
         with self._changed:
-            if self.done:  # cancelled while this chunk was under way: what has ended changes no more
+            if self.done:  # cancelled while this one was under way: what has ended changes no more
                 return
-            self._answer.add(delta_of(chunk))
-            self._chunks.append(chunk)
-            if detail := detail_of(chunk):
-                self.tokens.extend(detail.tokens)
-                self.end = detail.end or self.end
-                self.progress = None if self.tokens else self.progress
-                self.usage = detail.usage or self.usage
-                self.prompt_tokens = detail.prompt_tokens or self.prompt_tokens
-                self.notes = detail.notes
-                self.seed = detail.seed
-                self.inspector = detail.inspector
-                self.call_opening = detail.call_opening or self.call_opening
-            self.stop_reason = stop_reason_of(chunk) or self.stop_reason
+            self._answer.add(emission.delta)
+            self._emissions.append(emission)
+            self.tokens.extend(emission.tokens)
+            self.end = emission.end or self.end
+            self.progress = None if self.tokens else self.progress
+            self.usage = emission.usage or self.usage
+            self.prompt_tokens = emission.prompt_tokens or self.prompt_tokens
+            self.notes = emission.notes or self.notes
+            self.seed = self.seed if emission.seed is None else emission.seed
+            self.inspector = emission.inspector or self.inspector
+            self.call_opening = emission.call_opening or self.call_opening
+            self.stop_reason = emission.stop_reason or self.stop_reason
             self._changed.notify_all()
         self._listeners.call(self)
 

@@ -1,34 +1,35 @@
-"""A run as the protocol's chunks: looped over from any thread or event loop, and awaited."""
+"""A run as the protocol's chunks, made while it is looped over, from any thread or event loop; and awaited."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from workbench.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseStreamChunk,
     CompletionResponse,
     CompletionResponseStreamChunk,
-    StopReason,
-    ToolCallDelta,
 )
+from workbench.providers.chunks import ChunkMaker
+from workbench.providers.requests import Request
 from workbench.providers.streams import Stream
+from workbench.records import Emission
 
-StreamChunk: TypeAlias = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
-Chunk = TypeVar("Chunk", bound=StreamChunk)
+Chunk = TypeVar("Chunk", bound=CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk)
 Response = TypeVar("Response", bound=CompletionResponse | ChatCompletionResponse)
 
 
 class RunStream(Generic[Chunk, Response]):
     """Stream interface of a run: iterate over its chunks, or await its response."""
 
+    request: Request
     error: BaseException | None
     _changed: threading.Condition
-    _chunks: list[Chunk]
+    _emissions: list[Emission]
     """So far; only ever appended to."""
 
     @property
@@ -49,6 +50,7 @@ class RunStream(Generic[Chunk, Response]):
 
         Interrupting the wait cancels the run; leaving the loop does not.
         """
+        maker = ChunkMaker.of(self.request)
         position = 0
         while True:
             try:
@@ -58,22 +60,24 @@ class RunStream(Generic[Chunk, Response]):
                 raise
             if not fresh:
                 break
-            yield from fresh
+            for emission in fresh:
+                yield from maker.chunks(emission)
             position += len(fresh)
         if self.error is not None:
             raise self.error
 
-    def _wait_beyond(self, position: int) -> list[Chunk]:
-        """The chunks from ``position`` on, at least one unless the run has ended."""
+    def _wait_beyond(self, position: int) -> list[Emission]:
+        """Return the emissions from ``position`` on, at least one unless the run has ended."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._chunks) > position or self.done)
-            return self._chunks[position:]
+            self._changed.wait_for(lambda: len(self._emissions) > position or self.done)
+            return self._emissions[position:]
 
     def __aiter__(self) -> Stream[Chunk]:
         """Iterate over the chunks with ``async for``, in any event loop."""
-        return Stream(self._read())
+        return Stream(self._read(ChunkMaker.of(self.request).chunks))
 
-    async def _read(self) -> AsyncIterator[Chunk]:
+    async def _read(self, chunks: Callable[[Emission], Iterable[Chunk]]) -> AsyncIterator[Chunk]:
+        """Yield what ``chunks`` makes of each emission."""
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 
@@ -86,11 +90,12 @@ class RunStream(Generic[Chunk, Response]):
             while True:
                 changed.clear()
                 ended = self.done
-                fresh = self._chunks[position:]
-                for chunk in fresh:
-                    yield chunk
+                fresh = self._emissions[position:]
+                for emission in fresh:
+                    for chunk in chunks(emission):
+                        yield chunk
                 position += len(fresh)
-                if ended and position == len(self._chunks):
+                if ended and position == len(self._emissions):
                     break
                 if not ended:
                     await changed.wait()
@@ -104,7 +109,7 @@ class RunStream(Generic[Chunk, Response]):
 
     async def _finished(self) -> Response:
         try:
-            async for _ in self:
+            async for _ in Stream(self._read(lambda _: ())):
                 pass
         except asyncio.CancelledError:
             self.cancel()  # whoever awaited it was cancelled
@@ -137,13 +142,3 @@ class Listeners:
         with self._lock:
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
-
-
-def delta_of(chunk: StreamChunk) -> str | ToolCallDelta:
-    """Return the text or the piece of a tool call that a chunk adds."""
-    return chunk.delta if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.delta
-
-
-def stop_reason_of(chunk: StreamChunk) -> StopReason | None:
-    """Return why generation stopped; None unless the chunk is the last."""
-    return chunk.stop_reason if isinstance(chunk, CompletionResponseStreamChunk) else chunk.event.stop_reason

@@ -41,7 +41,7 @@ from workbench.session.conversation import (
     Loop,
     function_tools,
 )
-from workbench.session.reading import Reading, reading_chunks, reading_request
+from workbench.session.reading import Reading, reading_emissions, reading_request
 from workbench.session.run import Run
 from workbench.session.run_protocols import RunHost
 from workbench.session.served_models import ServedModels
@@ -145,11 +145,11 @@ class Workbench(ServedModels):
         """
         control = Control(can_pause=self.capabilities(checked_name(request.model)).pause)
         request = replace(snapshot(request), control=control)
-        chunks = self.inference.stream(request)
+        emissions = self.inference.stream(request)
         return Run(
             next(self._run_ids),
             request,
-            chunks=chunks,
+            emissions=emissions,
             host=self._host(self.start),
             parent=parent,
             branched_at=branched_at,
@@ -332,8 +332,8 @@ class Workbench(ServedModels):
     def _read(self, request: Request, *_origin: object) -> Reading:
         request = replace(snapshot(request), control=Control(can_pause=False))
         render = partial(self.inference.render, request.model, request.text)
-        chunks = reading_chunks(request, self.inference.stream(request), render)
-        return Reading(next(self._run_ids), request, chunks=chunks, host=self._host(self._read))
+        emissions = reading_emissions(request, self.inference.stream(request), render)
+        return Reading(next(self._run_ids), request, emissions=emissions, host=self._host(self._read))
 
 
 __all__ = ["ChatRun", "CompletionRun", "ConversationResult", "Reading", "Run", "Workbench"]

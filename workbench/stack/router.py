@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import (
     CompletionMessage,
-    EmbeddingsResponse,
     Message,
     ModelDef,
     ToolDefinition,
@@ -21,7 +20,7 @@ from workbench.protocol import (
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
 from workbench.providers.protocol_methods import ProtocolMethods
 from workbench.providers.requests import Request
-from workbench.records import Prompt, Score
+from workbench.records import Embeddings, Emission, Prompt, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
@@ -41,16 +40,17 @@ class Router(ProtocolMethods):
     def get_model(self, identifier: str) -> ModelDef:
         return self._registry.find(identifier).model
 
-    def stream(self, request: Request) -> AsyncIterator[Any]:
-        """The chunks of a request, which may go beyond the protocol; not a part of it."""
+    def stream(self, request: Request) -> AsyncIterator[Emission]:
+        """Return the emissions of a request, which may go beyond the protocol; not a part of it."""
         found = self._find(request.model)
         refuse_undeclared(found.provider, request)
         return found.provider.stream(replace(request, model=found.model.identifier))
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
+        """Return one vector for each content, in their order, and the number of tokens read."""
         found = self._find(model)
         refuse_method(found.provider, "embeddings", model)
-        return await found.provider.embeddings(found.model.identifier, contents)
+        return await found.provider.embed(found.model.identifier, contents)
 
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
         """Return the answers to several requests of one model under the same parameters, in their order."""

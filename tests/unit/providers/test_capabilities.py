@@ -25,9 +25,9 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import Capabilities
-from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.requests import Request
+from workbench.records import Emission
 from workbench.stack.models import ModelRegistry
 from workbench.stack.router import Router
 
@@ -45,7 +45,7 @@ class Plain(InferenceProvider):
         self.capabilities = capabilities
         self.asked = 0
 
-    async def generate(self, request: Request) -> AsyncIterator[Piece]:
+    async def generate(self, request: Request) -> AsyncIterator[str | Emission]:
         self.asked += 1
         yield "word"
 

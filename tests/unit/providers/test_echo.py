@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.observing import Observed
 from workbench.errors import ClosedError, ContextLengthError, InvalidRequestError
 from workbench.protocol import (
     LogProbConfig,
@@ -25,7 +26,6 @@ from workbench.protocol import (
 )
 from workbench.providers import create
 from workbench.providers.echo.words import token_id, words_of
-from workbench.records import detail_of
 
 WEATHER = ToolDefinition(
     tool_name="get_weather",
@@ -46,10 +46,6 @@ def echo(**config: Any) -> Any:
     return create(Provider(provider_id="echo", provider_type="inline::echo", config=config))
 
 
-def detail(whole: Any) -> Any:
-    return detail_of(whole)
-
-
 def user(text: str) -> list[Any]:
     return [UserMessage(content=text)]
 
@@ -68,8 +64,9 @@ async def test_a_text_is_continued_with_itself_and_a_chat_answered_with_its_last
 
 
 async def test_each_word_is_a_token_whose_probability_is_a_half() -> None:
-    whole = await echo().completion("echo", "to be", logprobs=LogProbConfig(top_k=3))
-    facts = detail(whole)
+    observed = Observed(echo())
+    await observed.completion("echo", "to be", logprobs=LogProbConfig(top_k=3))
+    facts: Any = observed.detail
     assert [token.text for token in facts.tokens] == ["to", " be"]
     for token in facts.tokens:
         assert (token.rank, token.probability) == (1, pytest.approx(0.5))
@@ -83,10 +80,10 @@ async def test_each_word_is_a_token_whose_probability_is_a_half() -> None:
 
 
 async def test_a_sample_follows_the_probabilities_and_its_seed() -> None:
-    provider, text = echo(), "word " * 4000
+    provider, text = Observed(echo()), "word " * 4000
     params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=1.0, top_p=1.0, seed=7)
     whole = await provider.completion("echo", text, params)
-    counts = Counter(token.rank for token in detail(whole).tokens)
+    counts = Counter(token.rank for token in provider.detail.tokens)
     for rank in (1, 2, 3):
         assert counts[rank] / 4000 == pytest.approx(2**-rank, abs=0.05)
     again = await provider.completion("echo", text, params)
@@ -105,8 +102,9 @@ async def test_a_sample_follows_the_probabilities_and_its_seed() -> None:
 )
 async def test_what_is_cut_is_never_said(params: dict[str, Any], ranks: set[int]) -> None:
     sampling = SamplingParams(temperature=1.0, seed=1, **params)
-    whole = await echo().completion("echo", "word " * 500, sampling)
-    assert {token.rank for token in detail(whole).tokens} == ranks
+    observed = Observed(echo())
+    await observed.completion("echo", "word " * 500, sampling)
+    assert {token.rank for token in observed.detail.tokens} == ranks
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from workbench.errors import (
 )
 from workbench.protocol import URL, ImageMedia, UserMessage
 from workbench.providers.transformers import TransformersProvider
-from workbench.records import detail_of
 
 Make = Callable[..., TransformersProvider]
 Folders = dict[str, Path]
@@ -80,10 +79,7 @@ async def test_a_causal_model_gives_unit_vectors_that_do_not_depend_on_the_other
 @pytest.mark.parametrize("model", ["tiny-bert", "tiny-llama"])
 async def test_the_tokens_that_were_read_are_counted(provider: TransformersProvider, model: str) -> None:
     async def read(*texts: str) -> int:
-        detail = detail_of(await provider.embeddings(model, list(texts)))
-        assert detail is not None
-        assert detail.usage is not None
-        return detail.usage.prompt_tokens
+        return (await provider.embed(model, list(texts))).usage.prompt_tokens
 
     assert await read("a quick", "brown dog") == await read("a quick") + await read("brown dog")
     assert 0 < await read("a") < await read("a quick brown dog")

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.observing import Observed
 from workbench.errors import ConfigError, InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import (
     BatchInference,
     ChatCompletionResponseStreamChunk,
     CompletionResponseStreamChunk,
+    EmbeddingsResponse,
     Inference,
+    InterleavedTextMedia,
     LogProbConfig,
     ModelDef,
     Provider,
@@ -26,10 +29,9 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import Capabilities
-from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider, ProviderConfig
 from workbench.providers.requests import Request
-from workbench.records import detail_of
+from workbench.records import Embeddings, Emission, TokenRecord, Usage
 
 HELLO: list[Any] = [UserMessage(content="hello")]
 CALL = ToolCall(call_id="1", tool_name="look", arguments={})
@@ -38,14 +40,14 @@ CALL = ToolCall(call_id="1", tool_name="look", arguments={})
 class Yielding(InferenceProvider):
     """Yields what the test says, and remembers how it was left."""
 
-    def __init__(self, *pieces: Piece, **config: Any) -> None:
+    def __init__(self, *pieces: str | Emission, **config: Any) -> None:
         super().__init__(Provider(provider_id="y", provider_type="test::yielding", config=config or {"models": ["m"]}))
         self.pieces = pieces
         self.requests: list[Request] = []
         self.closed = 0
         self.all_closed = asyncio.Event()
 
-    async def generate(self, request: Request) -> AsyncIterator[Piece]:
+    async def generate(self, request: Request) -> AsyncIterator[str | Emission]:
         self.requests.append(request)
         try:
             for piece in self.pieces:
@@ -57,10 +59,6 @@ class Yielding(InferenceProvider):
             self.closed += 1
             if self.closed == len(self.requests):
                 self.all_closed.set()
-
-
-def chunk(delta: str = "", stop_reason: StopReason | None = None) -> CompletionResponseStreamChunk:
-    return CompletionResponseStreamChunk(delta=delta, stop_reason=stop_reason)
 
 
 async def test_it_satisfies_the_protocol() -> None:
@@ -80,8 +78,9 @@ async def test_texts_are_an_answer_that_ends_the_turn() -> None:
 
 
 async def test_each_text_counts_as_a_token_of_which_no_more_is_known() -> None:
-    detail = detail_of(await Yielding("one ", "two").completion("m", "x"))
-    assert detail is not None
+    observed = Observed(Yielding("one ", "two"))
+    await observed.completion("m", "x")
+    detail = observed.detail
     assert detail.usage is not None
     assert detail.usage.generated_tokens == 2
     assert [(token.position, token.text, token.bytes) for token in detail.tokens] == [
@@ -103,8 +102,9 @@ async def test_max_tokens_of_the_texts_are_taken(limit: int, said: str, reason: 
     assert provider.closed == 1
 
 
-async def test_nothing_comes_after_the_chunk_with_the_stop_reason() -> None:
-    provider = Yielding(chunk("a"), chunk("b", StopReason.out_of_tokens), "never", chunk("c"))
+async def test_nothing_comes_after_the_emission_with_the_stop_reason() -> None:
+    last = Emission("b", stop_reason=StopReason.out_of_tokens)
+    provider = Yielding(Emission("a"), last, "never", Emission("c"))
     chunks = [chunk async for chunk in provider.completion("m", "x", stream=True)]
     assert [chunk.delta for chunk in chunks] == ["a", "b"]
     events = [one.event async for one in provider.chat_completion("m", HELLO, stream=True)]
@@ -123,8 +123,8 @@ async def test_a_provider_that_says_nothing_gives_an_empty_turn() -> None:
 async def test_news_of_calls_become_events_and_a_turn_that_ends_in_one_waits_for_its_answer() -> None:
     provider = Yielding(
         "Let me look.",
-        ToolCallDelta(content="", parse_status=ToolCallParseStatus.started),
-        ToolCallDelta(content=CALL, parse_status=ToolCallParseStatus.success),
+        Emission(ToolCallDelta(content="", parse_status=ToolCallParseStatus.started)),
+        Emission(ToolCallDelta(content=CALL, parse_status=ToolCallParseStatus.success)),
     )
     chunks: list[ChatCompletionResponseStreamChunk] = [
         one async for one in provider.chat_completion("m", HELLO, stream=True)
@@ -135,14 +135,52 @@ async def test_news_of_calls_become_events_and_a_turn_that_ends_in_one_waits_for
     assert (message.content, message.tool_calls) == ("Let me look.", [CALL])
 
 
-async def test_whole_events_pass_as_they_are() -> None:
-    events = [one async for one in Yielding("a", "b").chat_completion("m", HELLO, stream=True)]
-    assert [one async for one in Yielding(*events).chat_completion("m", HELLO, stream=True)] == events
+async def test_logprobs_are_made_of_the_records_where_they_are_requested() -> None:
+    tokens = [TokenRecord(position, position, text, text.encode(), -1.0, 1, 0.5) for position, text in enumerate("abc")]
+    provider = Yielding(Emission("b", tuple(tokens[1:2]), prompt_tokens=tuple(tokens[:1])), Emission("c", (tokens[2],)))
+    asked: Any = {"logprobs": LogProbConfig()}
+    chunks = [one async for one in provider.completion("m", "x", stream=True, **asked)]
+    assert [[entry.tokens[0].text for entry in one.logprobs or ()] for one in chunks] == [["a", "b"], ["c"], []]
+    whole = await provider.completion("m", "x", **asked)
+    assert whole.logprobs == [entry for one in chunks for entry in one.logprobs or ()]
+    assert (await provider.completion("m", "x")).logprobs is None
 
 
 async def test_a_call_in_a_completion_is_the_providers_mistake_and_ends_it() -> None:
+    call = Emission(ToolCallDelta(content=CALL, parse_status=ToolCallParseStatus.success))
     with pytest.raises(TypeError, match="ToolCallDelta"):
-        await Yielding(ToolCallDelta(content=CALL, parse_status=ToolCallParseStatus.success)).completion("m", "x")
+        await Yielding(call).completion("m", "x")
+
+
+async def test_anything_else_is_the_providers_mistake() -> None:
+    provider = Yielding(7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got <class 'int'>"):
+        await provider.completion("m", "x")
+
+
+@pytest.mark.filterwarnings("ignore:generate should yield:DeprecationWarning")
+async def test_chunks_events_and_news_of_calls_of_the_protocol_are_accepted() -> None:
+    call: Any = ToolCallDelta(content=CALL, parse_status=ToolCallParseStatus.success)
+    events: list[Any] = [one async for one in Yielding("a", call).chat_completion("m", HELLO, stream=True)]
+    assert [one.event.event_type for one in events] == ["start", "progress", "progress", "complete"]
+    assert [one async for one in Yielding(*events).chat_completion("m", HELLO, stream=True)] == events
+    chunks: list[Any] = [one async for one in Yielding("a", "b").completion("m", "x", stream=True)]
+    assert [one async for one in Yielding(*chunks).completion("m", "x", stream=True)] == chunks
+
+
+async def test_what_is_accepted_for_one_version_is_warned_of() -> None:
+    chunk: Any = CompletionResponseStreamChunk(delta="a")
+    with pytest.warns(DeprecationWarning, match=r"records\.Emission; CompletionResponseStreamChunk is accepted"):
+        await Yielding(chunk).completion("m", "x")
+
+
+async def test_a_provider_of_embeddings_in_the_protocols_form_is_asked_with_a_warning() -> None:
+    class Embedding(Yielding):
+        async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+            return EmbeddingsResponse(embeddings=[[1.0] for _ in contents])
+
+    with pytest.warns(DeprecationWarning, match="should define embed"):
+        assert await Embedding().embed("m", ["x"]) == Embeddings([[1.0]], Usage())
 
 
 @pytest.mark.parametrize("chat", [False, True])

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fakes.observing import Observed
 from tests.fakes.requests import chat_request, completion_request
 from tests.tiny_models import save_model
 from workbench.errors import (
@@ -36,7 +37,6 @@ from workbench.protocol import (
 from workbench.providers import create
 from workbench.providers.echo.words import words_of
 from workbench.providers.ray.wire import request_from_json, request_to_json
-from workbench.records import detail_of
 
 pytestmark = pytest.mark.timeout(600)  # a cluster takes its time to come up on a busy machine
 
@@ -155,14 +155,12 @@ async def test_answers_are_those_of_the_engine_alone_with_all_their_details(pool
     provider = pool_of()
     alone = create(Provider(provider_id="e", provider_type="inline::echo", config={}))
     asked: Any = ("echo", "to be or not", SamplingParams(max_tokens=3), False, LogProbConfig(top_k=3, prompt=True))
-    there, here = await provider.completion(*asked), await alone.completion(*asked)
-    assert there == here
-    one, other = detail_of(there), detail_of(here)
-    assert one is not None
-    assert other is not None
+    there, here = Observed(provider), Observed(alone)
+    assert await there.completion(*asked) == await here.completion(*asked)
+    one, other = there.detail, here.detail
     assert [token.alternatives for token in one.tokens] == [token.alternatives for token in other.tokens]
     assert one.prompt_tokens == other.prompt_tokens
-    assert (await provider.embeddings("echo", ["a", "b", "c"])) == (await alone.embeddings("echo", ["a", "b", "c"]))
+    assert (await provider.embed("echo", ["a", "b", "c"])) == (await alone.embed("echo", ["a", "b", "c"]))
     assert (await provider.score("echo", "a b", ["a b"])) == (await alone.score("echo", "a b", ["a b"]))
     assert (await provider.render("echo", "a b")) == (await alone.render("echo", "a b"))
 
@@ -198,12 +196,13 @@ async def test_two_hundred_answers_of_the_engine_are_right_though_an_actor_is_ki
 async def test_a_stream_goes_on_where_a_killed_actor_left_it_even_without_a_seed(pool_of: Make) -> None:
     provider = pool_of(delay_s=0.02)
     params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=3.0, top_p=1.0)
-    stream = provider.completion("echo", WORDS, params, stream=True, logprobs=LogProbConfig())
+    observed = Observed(provider)
+    stream = observed.completion("echo", WORDS, params, stream=True, logprobs=LogProbConfig())
     chunks = [await anext(stream) for _ in range(5)]
     busy = provider._pool._busy.index(1)
     os.kill((await asyncio.to_thread(pids, provider))[busy], signal.SIGKILL)
     chunks += [chunk async for chunk in stream]
-    tokens = [token for chunk in chunks for token in (detail_of(chunk) or pytest.fail("no detail")).tokens]
+    tokens = observed.detail.tokens
     assert [token.position for token in tokens] == list(range(len(words_of(WORDS))))
     assert "".join(chunk.delta for chunk in chunks) == "".join(token.text for token in tokens)
     assert "".join(token.text for token in tokens).replace("~", "").split() == ["word"] * 30

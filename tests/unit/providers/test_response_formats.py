@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.fakes.models import FakeDecoder, scripted_speech
+from tests.fakes.observing import Observed
 from tests.fakes.serving import FakeModels
 from workbench.errors import GenerationError, InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import (
@@ -25,7 +26,6 @@ from workbench.protocol import (
     ToolDefinition,
     UserMessage,
 )
-from workbench.records import detail_of
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -62,8 +62,13 @@ async def test_a_streamed_answer_is_the_whole_one_and_both_fit(
     provider: Any, response_format: ResponseFormat, pattern: str, is_chat: bool
 ) -> None:
     for seed in range(5):
-        asked = {"sampling_params": params(seed), "logprobs": LogProbConfig(), "response_format": response_format}
-        call = provider.chat_completion if is_chat else provider.completion
+        asked: dict[str, Any] = {
+            "sampling_params": params(seed),
+            "logprobs": LogProbConfig(),
+            "response_format": response_format,
+        }
+        observed = Observed(provider)
+        call = observed.chat_completion if is_chat else observed.completion
         prompt: Any = [UserMessage(content="Hi")] if is_chat else "Hi"
         whole = await call("random", prompt, **asked)
         chunks = [chunk async for chunk in call("random", prompt, stream=True, **asked)]
@@ -74,10 +79,8 @@ async def test_a_streamed_answer_is_the_whole_one_and_both_fit(
         assert whole.completion_message.stop_reason == parts[-1].stop_reason
         assert whole.completion_message.stop_reason != StopReason.out_of_tokens
         assert [entry for part in parts for entry in part.logprobs or ()] == whole.logprobs
-        detail = detail_of(whole)
-        assert detail is not None
-        assert b"".join(token.bytes for token in detail.tokens).decode() == text
-        assert len(detail.tokens) == len(whole.logprobs)
+        assert b"".join(token.bytes for token in observed.detail.tokens).decode() == text
+        assert len(observed.detail.tokens) == len(whole.logprobs)
 
 
 async def test_batches_fit_and_keep_their_order(provider: Any) -> None:
@@ -101,31 +104,28 @@ async def test_an_answer_that_was_cut_off_says_so(provider: Any) -> None:
 
 
 async def test_a_run_notes_that_it_is_cut_and_what_only_the_whole_answer_tells(provider: Any) -> None:
-    def notes(answer: Any) -> str:
-        detail = detail_of(answer)
-        assert detail is not None
-        return " ".join(detail.notes)
-
-    cut = await provider.completion("random", "x", params(max_tokens=12), response_format=JSON)
-    assert "the answer is cut" in notes(cut)
-    whole = await provider.completion("random", "x", params(), response_format=JSON)
-    assert notes(whole) == ""
+    observed = Observed(provider)
+    await observed.completion("random", "x", params(max_tokens=12), response_format=JSON)
+    assert "the answer is cut" in " ".join(observed.detail.notes)
+    await observed.completion("random", "x", params(), response_format=JSON)
+    assert observed.detail.notes == ()
     unique = {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True, "minItems": 40}
-    repeated = await provider.completion(
+    repeated = await observed.completion(
         "random", "x", params(max_tokens=300), response_format=JsonSchemaResponseFormat(json_schema=unique)
     )
-    assert "'uniqueItems' is checked once the answer is complete" in notes(repeated)
+    notes = " ".join(observed.detail.notes)
+    assert "'uniqueItems' is checked once the answer is complete" in notes
     fits = jsonschema.Draft202012Validator(unique).is_valid(json.loads(repeated.completion_message.content))
-    assert ("does not fit" in notes(repeated)) is not fits
+    assert ("does not fit" in notes) is not fits
 
 
 async def test_a_token_tells_what_the_format_took_away_and_its_logprob_stays_raw(provider: Any) -> None:
-    whole = await provider.completion("random", "x", params(3), logprobs=LogProbConfig(), response_format=JSON)
-    free = await provider.completion("random", "x", params(3), logprobs=LogProbConfig())
-    detail, free_detail = detail_of(whole), detail_of(free)
-    assert detail is not None
+    observed = Observed(provider)
+    whole = await observed.completion("random", "x", params(3), logprobs=LogProbConfig(), response_format=JSON)
+    detail = observed.detail
+    await observed.completion("random", "x", params(3), logprobs=LogProbConfig())
+    free_detail = observed.detail
     assert detail.inspector is not None
-    assert free_detail is not None
     assert [token.text for token in detail.tokens if token.is_forced][:10] == list('{"name": "')
     for token, entry in zip(detail.tokens, whole.logprobs, strict=True):
         trace = detail.inspector.trace(token.position, None, None)

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from tests.fakes.models import IM_END, FakeDecoder, scripted_speech
+from tests.fakes.observing import Observed
 from tests.fakes.serving import FakeModels
 from tests.fakes.templates import FAMILIES
 from workbench.errors import InvalidRequestError, ToolCallError, UnsupportedFieldError
@@ -31,7 +32,6 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.transformers import TransformersProvider
-from workbench.records import detail_of
 
 ASK: list[Any] = [UserMessage(content="Weather?")]
 WEATHER = ToolDefinition(
@@ -175,9 +175,9 @@ async def test_a_format_that_the_models_own_way_wins_over_is_noted(provider: Tra
         ("tagged", ToolPromptFormat.json, False),
         ("random", ToolPromptFormat.python_list, False),
     ):
-        response = await provider.chat_completion(model, ASK, params, [WEATHER], tool_prompt_format=tool_format)
-        notes = (detail_of(response) or pytest.fail("no detail")).notes
-        assert any("tool_call_tag" in note for note in notes) is said
+        observed = Observed(provider)
+        await observed.chat_completion(model, ASK, params, [WEATHER], tool_prompt_format=tool_format)
+        assert any("tool_call_tag" in note for note in observed.detail.notes) is said
 
 
 async def test_a_batch_with_tools_answers_in_order_and_refuses_a_bad_item_by_its_index(

@@ -44,7 +44,7 @@ from workbench.providers.wire import (
     from_wire,
     to_wire,
 )
-from workbench.records import Alternative, ModelCard, Prompt, PromptToken, RunDetail, Score, TokenRecord, Usage
+from workbench.records import Alternative, Emission, ModelCard, Prompt, PromptToken, Score, TokenRecord, Usage
 
 HELLO: list[Any] = [UserMessage(content="hello you")]
 TOOL = ToolDefinition(tool_name="look", parameters={})
@@ -77,7 +77,7 @@ usages = st.builds(
     st.none() | st.floats(0, 1e6),
 )
 details = st.builds(
-    RunDetail,
+    Emission,
     tokens=st.lists(tokens, max_size=3).map(tuple),
     end=st.none() | tokens,
     usage=st.none() | usages,
@@ -107,8 +107,8 @@ def test_a_record_survives_json(record: Any) -> None:
 
 
 @given(details)
-def test_so_do_the_details_of_a_chunk(detail: RunDetail) -> None:
-    assert same(detail_from_wire(json.loads(json.dumps(detail_to_wire(detail), allow_nan=False))), detail)
+def test_so_do_the_details_of_an_emission(detail: Emission) -> None:
+    assert same(Emission(**detail_from_wire(json.loads(json.dumps(detail_to_wire(detail), allow_nan=False)))), detail)
 
 
 def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.models import EOM, EOS, IM_END, VOCAB, FakeDecoder, Gate, random_speech, scripted_speech
+from tests.fakes.observing import Observed
 from tests.fakes.serving import FakeModels
 from tests.fakes.tasks import other_tasks_ended
 from workbench.errors import (
@@ -31,7 +32,6 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.transformers import TransformersProvider
-from workbench.records import detail_of
 
 SCRIPT_PROMPT = "\0"
 """After a NUL byte a scripted model speaks its text."""
@@ -61,11 +61,6 @@ def saying(fake_models: FakeModels) -> Any:
         provider.close()
 
 
-def end_of(item: Any) -> Any:
-    detail = detail_of(item)
-    return detail and detail.end
-
-
 def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -84,19 +79,18 @@ def params(**more: Any) -> SamplingParams:
 async def test_a_streamed_answer_is_the_whole_one(
     provider: TransformersProvider, logprobs: LogProbConfig | None, prompts: int
 ) -> None:
+    observed = Observed(provider)
     for index in range(prompts):
         asked = params(stop=["e", "ab"] if index % 3 == 0 else None)
-        whole = await provider.completion("random", f"prompt {index}", asked, False, logprobs)
-        chunks = [chunk async for chunk in provider.completion("random", f"prompt {index}", asked, True, logprobs)]
+        whole = await observed.completion("random", f"prompt {index}", asked, False, logprobs)
+        whole_detail = observed.detail
+        chunks = [chunk async for chunk in observed.completion("random", f"prompt {index}", asked, True, logprobs)]
+        tokens = observed.detail.tokens
         assert "".join(chunk.delta for chunk in chunks) == whole.completion_message.content
         assert [chunk.stop_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
         assert chunks[-1].stop_reason == whole.completion_message.stop_reason
         entries = [entry for chunk in chunks for entry in chunk.logprobs or ()]
         assert entries == (whole.logprobs or [])
-        details = [detail_of(chunk) for chunk in chunks]
-        tokens = [token for detail in details if detail for token in detail.tokens]
-        whole_detail = detail_of(whole)
-        assert whole_detail is not None
         assert [token.token_id for token in tokens] == [token.token_id for token in whole_detail.tokens]
         if logprobs is not None:
             assert len(entries) == len(tokens) == len(whole_detail.tokens)
@@ -121,10 +115,9 @@ async def test_a_chat_stream_is_one_start_progress_and_one_complete(provider: Tr
 async def test_each_entry_holds_the_sampled_token_and_the_alternatives_asked_for(
     provider: TransformersProvider,
 ) -> None:
-    whole = await provider.completion("random", "x", params(), logprobs=LogProbConfig(top_k=7))
-    detail = detail_of(whole)
-    assert detail is not None
-    for entry, record in zip(whole.logprobs or (), detail.tokens, strict=True):
+    observed = Observed(provider)
+    whole = await observed.completion("random", "x", params(), logprobs=LogProbConfig(top_k=7))
+    for entry, record in zip(whole.logprobs or (), observed.detail.tokens, strict=True):
         (sampled,) = [token for token in entry.tokens if token.is_sampled]
         assert (sampled.token_id, sampled.logprob) == (record.token_id, record.logprob)
         assert len(entry.tokens) == 8
@@ -140,10 +133,10 @@ async def test_the_bytes_of_the_tokens_are_the_text(saying: Any) -> None:
 
 
 async def test_without_logprobs_there_are_none_but_records_all_the_same(provider: TransformersProvider) -> None:
-    whole = await provider.completion("random", "x", params())
+    observed = Observed(provider)
+    whole = await observed.completion("random", "x", params())
     assert whole.logprobs is None
-    detail = detail_of(whole)
-    assert detail is not None
+    detail = observed.detail
     assert detail.usage is not None
     assert len(detail.tokens) == detail.usage.generated_tokens > 0
     assert detail.usage.prompt_tokens == 1
@@ -174,18 +167,18 @@ async def test_end_tokens_are_told_apart_and_stay_out_of_the_answer(saying: Any,
 
 
 async def test_the_end_token_is_measured_as_the_others_are_and_is_none_of_them(saying: Any) -> None:
-    provider = saying("said")
-    asked: dict[str, Any] = {"logprobs": LogProbConfig(top_k=3)}
-    whole, *others = await asyncio.gather(*(provider.completion("script", SCRIPT_PROMPT, **asked) for _ in range(3)))
-    chunks = [chunk async for chunk in provider.completion("script", SCRIPT_PROMPT, stream=True, **asked)]
-    end = end_of(whole)
+    provider, asked = saying("said"), LogProbConfig(top_k=3)
+    observed = [Observed(provider) for _ in range(4)]
+    await asyncio.gather(*(one.completion("script", SCRIPT_PROMPT, logprobs=asked) for one in observed))
+    end, *others = (one.detail.end for one in observed)
     assert end is not None
     assert (end.position, end.token_id, end.text, end.is_special) == (4, EOS, "<|endoftext|>", True)
     assert (end.rank, len(end.alternatives)) == (1, 3)
     assert end.logprob == pytest.approx(20 - math.log(math.exp(20) + VOCAB - 1), abs=1e-6)
-    assert [end_of(chunk) is None for chunk in chunks] == [True] * 4 + [False]
-    for other in [*others, chunks[-1]]:
-        assert replace(end_of(other), elapsed_s=end.elapsed_s) == end
+    assert [emission.end is None for emission in observed[0].emissions] == [True] * 4 + [False]
+    for other in others:
+        assert other is not None
+        assert replace(other, elapsed_s=end.elapsed_s) == end
 
 
 @pytest.mark.parametrize(
@@ -198,7 +191,10 @@ async def test_the_end_token_is_measured_as_the_others_are_and_is_none_of_them(s
     ids=["cut", "as long as it may be", "stop string"],
 )
 async def test_what_no_end_token_has_ended_has_none(saying: Any, text: str, asked: SamplingParams) -> None:
-    assert end_of(await saying(text).completion("script", SCRIPT_PROMPT, asked)) is None
+    observed = Observed(saying(text))
+    await observed.completion("script", SCRIPT_PROMPT, asked)
+    assert observed.emissions
+    assert observed.detail.end is None
 
 
 async def test_an_end_token_as_the_first_gives_an_empty_answer(saying: Any) -> None:

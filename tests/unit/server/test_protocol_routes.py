@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.fakes.http_server import Served
+from tests.fakes.requests import chat_request, completion_request
 from workbench.protocol import (
     BatchInference,
     ChatCompletionResponse,
@@ -15,10 +16,13 @@ from workbench.protocol import (
     CompletionResponseStreamChunk,
     Inference,
     Inspect,
+    LogProbConfig,
     Models,
+    UserMessage,
     routes_of,
 )
-from workbench.providers.folding import chat_response, completion_response
+from workbench.providers.emissions import emission_of
+from workbench.providers.folding import response
 
 COMPLETION = {"model": "scripted", "content": "\0"}
 CHAT = {"model": "random", "messages": [{"role": "user", "content": "Hi"}], "sampling_params": {"max_tokens": 12}}
@@ -57,7 +61,8 @@ def test_the_events_of_a_stream_fold_to_the_whole_answer(client: httpx.Client) -
     assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert streamed.headers["cache-control"] == "no-store"
     chunks = [CompletionResponseStreamChunk.model_validate(one) for one in events(streamed)]
-    assert json.loads(completion_response(chunks, wants_logprobs=True).model_dump_json()) == whole
+    request = completion_request("scripted", "\0", logprobs=LogProbConfig())
+    assert json.loads(response(request, list(map(emission_of, chunks))).model_dump_json()) == whole
 
 
 def test_a_chat_stream_is_one_start_progress_and_one_complete(client: httpx.Client) -> None:
@@ -67,7 +72,8 @@ def test_a_chat_stream_is_one_start_progress_and_one_complete(client: httpx.Clie
     kinds = [chunk.event.event_type.value for chunk in chunks]
     assert kinds == ["start", *["progress"] * (len(kinds) - 2), "complete"]
     assert [chunk.event.stop_reason is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert chat_response(chunks) == whole
+    request = chat_request("random", [UserMessage(content="Hi")])
+    assert response(request, [emission_of(chunk.event) for chunk in chunks]) == whole
 
 
 def test_batches_keep_their_order(client: httpx.Client) -> None:

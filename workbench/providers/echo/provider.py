@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -13,30 +13,21 @@ from workbench.errors import ClosedError, ContextLengthError, InvalidRequestErro
 from workbench.prompts.texts import plain_text
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.parsing import ToolCallParser, call_ids_after
-from workbench.protocol import (
-    CompletionResponseStreamChunk,
-    EmbeddingsResponse,
-    ModelDef,
-    SamplingStrategy,
-    ToolPromptFormat,
-)
+from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.echo.calls import called_text, syntax_of
 from workbench.providers.echo.planning import planned
 from workbench.providers.echo.words import embedding, prompt_token, token_record, words_of
-from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider, ModelName, ProviderConfig
 from workbench.providers.pausing import pausable
 from workbench.providers.requests import Request, check_list, texts_of
 from workbench.providers.streams import Stream
-from workbench.providers.tool_calls import chat_chunks
-from workbench.providers.usage import UsageMeter, embeddings_response
-from workbench.records import ModelCard, Prompt, PromptToken, RunDetail, Score, attach_detail, token_logprobs
+from workbench.providers.tool_calls import with_tool_calls
+from workbench.providers.usage import UsageMeter
+from workbench.records import Embeddings, Emission, ModelCard, Prompt, PromptToken, Score, Usage
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition
-
-Chunks = AsyncIterator[CompletionResponseStreamChunk]
 
 
 class EchoConfig(ProviderConfig):
@@ -83,7 +74,7 @@ class EchoProvider(InferenceProvider):
         for name in self.config.embedding_models:
             self.serve(ModelDef(identifier=name, llama_model=name))
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
+    def generate(self, request: Request) -> AsyncIterator[Emission]:
         if request.model in self.config.embedding_models:
             allowed = "a model that generates text; this one makes embeddings only"
             raise InvalidRequestError("model", request.model, allowed)
@@ -92,17 +83,18 @@ class EchoProvider(InferenceProvider):
         if len(prompt) >= self.config.context_length:
             raise ContextLengthError(len(prompt), self.config.context_length, request.field)
         said = (called_text(tools, request) if tools else None) or request.text
-        chunks = self._chunks(request, prompt, words_of(said))
-        if not request.is_chat:
-            return chunks
+        emissions = self._emissions(request, prompt, words_of(said))
+        if not tools:
+            return emissions
         ids = call_ids_after([token.token_id for token in prompt])
-        parser = ToolCallParser(tools, syntax_of(request), ids) if tools else None
-        return chat_chunks(chunks, parser)
+        return with_tool_calls(emissions, ToolCallParser(tools, syntax_of(request), ids))
 
-    def stream(self, request: Request) -> AsyncIterator[Any]:
+    def stream(self, request: Request) -> AsyncIterator[Emission]:
         return Stream(pausable(super().stream(request), request))
 
-    async def _chunks(self, request: Request, prompt: list[PromptToken], words: list[str]) -> Chunks:
+    async def _emissions(
+        self, request: Request, prompt: list[PromptToken], words: list[str]
+    ) -> AsyncIterator[Emission]:
         asked_at, meter = time.perf_counter(), UsageMeter(prompt_tokens=len(prompt))
         logprobs = request.logprobs
         alternatives = (logprobs.top_k or 0) if logprobs else 0
@@ -110,7 +102,6 @@ class EchoProvider(InferenceProvider):
         prompt_records = tuple(
             token_record(token.text, position, alternatives=alternatives) for position, token in enumerate(read)
         )[1:]
-        told = [token_logprobs(record) for record in prompt_records]
         plan = planned(request, words, self.config.context_length - len(prompt))
         for position, word in enumerate(plan.words):
             await asyncio.sleep(self.config.delay_s)
@@ -119,21 +110,15 @@ class EchoProvider(InferenceProvider):
             elapsed_s = time.perf_counter() - asked_at
             meter.count(elapsed_s)
             record = token_record(word.word, position, rank=word.rank, alternatives=alternatives, elapsed_s=elapsed_s)
-            entries = [*told, token_logprobs(record)] if logprobs else None
-            yield attach_detail(
-                CompletionResponseStreamChunk(delta=word.delta, logprobs=entries),
-                RunDetail(tokens=(record,), usage=meter.usage(), prompt_tokens=prompt_records),
-            )
-            told = []
-        yield attach_detail(
-            CompletionResponseStreamChunk(delta="", stop_reason=plan.stop_reason, logprobs=told or None),
-            RunDetail(usage=meter.usage(), prompt_tokens=prompt_records),
-        )
+            yield Emission(word.delta, (record,), prompt_tokens=prompt_records, usage=meter.usage())
+            prompt_records = ()
+        yield Emission(stop_reason=plan.stop_reason, prompt_tokens=prompt_records, usage=meter.usage())
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         self.get_model(model)
         texts = texts_of(contents)
-        return embeddings_response([embedding(text) for text in texts], sum(len(words_of(text)) for text in texts))
+        read = sum(len(words_of(text)) for text in texts)
+        return Embeddings([embedding(text) for text in texts], Usage(prompt_tokens=read))
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0

@@ -11,18 +11,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench.errors import ConfigError, InvalidRequestError, NumericalError, WorkbenchError
-from workbench.protocol import EmbeddingsResponse, HealthInfo, ModelDef
+from workbench.protocol import HealthInfo, ModelDef
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.openai import dialects
 from workbench.providers.openai.config import OpenAIConfig, narrowed
 from workbench.providers.openai.request_preparation import PreparedRequest, prepare, with_messages
 from workbench.providers.openai.wire import Listing, Part, ServedModel, Vectors
 from workbench.providers.requests import Request, texts_of
-from workbench.providers.usage import embeddings_response
+from workbench.records import Embeddings, Emission, Usage
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Provider
-    from workbench.providers.emissions import Piece
     from workbench.records import ModelCard
 
 _HEALTH_TIMEOUT_S = 5.0
@@ -55,11 +54,11 @@ class OpenAIProvider(InferenceProvider):
         for name in config.embedding_models:
             self.serve(ModelDef(identifier=name, llama_model=name))
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
+    def generate(self, request: Request) -> AsyncIterator[Emission]:
         model = self.get_model(request.model).llama_model
         return self._answer(request, prepare(request, model, self.dialect, self.config))
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         """One vector for each content, in their order, as the server pools and normalises them."""
         name = self.get_model(model).llama_model
         texts = texts_of(contents)
@@ -71,7 +70,7 @@ class OpenAIProvider(InferenceProvider):
         if not all(math.isfinite(value) for vector in by_index.values() for value in vector):
             raise NumericalError(f"{model} computed NaN or infinity for a text")
         read = told.usage.prompt_tokens if told.usage else 0
-        return embeddings_response([by_index[index] for index in range(len(texts))], read or 0)
+        return Embeddings([by_index[index] for index in range(len(texts))], Usage(prompt_tokens=read or 0))
 
     async def list_models(self) -> list[ModelDef]:
         """The models of the config; where it names none, those that the server lists now."""
@@ -115,7 +114,7 @@ class OpenAIProvider(InferenceProvider):
     def close(self) -> None:
         self._clients.close()
 
-    async def _answer(self, request: Request, asked: PreparedRequest) -> AsyncIterator[Piece]:
+    async def _answer(self, request: Request, asked: PreparedRequest) -> AsyncIterator[Emission]:
         from workbench.providers.openai.reading import AnswerReader
 
         reader = AnswerReader(request, asked, self._failures)
@@ -125,12 +124,12 @@ class OpenAIProvider(InferenceProvider):
             body = with_messages(asked, request)
         async with aclosing(self._events(asked, body)) as events:
             async for event in events:
-                for piece in reader.feed(self._part(asked, event)):
-                    yield piece
+                for emission in reader.feed(self._part(asked, event)):
+                    yield emission
                 if reader.ended:
                     break
-        for piece in reader.close():
-            yield piece
+        for emission in reader.close():
+            yield emission
 
     async def _events(self, asked: PreparedRequest, body: dict[str, Any]) -> AsyncGenerator[object, None]:
         """The parts of an answer, which may be a single one."""

@@ -1,4 +1,4 @@
-"""A server's answer as the pieces of ours: text without what stops it, records of tokens, calls, counts."""
+"""A server's answer as emissions: text without what stops it, records of tokens, calls, counts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 
 from workbench.errors import ToolCallError, UnsupportedFieldError
-from workbench.protocol import CompletionResponseStreamChunk, StopReason, sampling_conflict
-from workbench.providers.emissions import Piece
+from workbench.protocol import StopReason, ToolCallDelta, sampling_conflict
 from workbench.providers.openai.calls import CallReader
 from workbench.providers.openai.failures import Failures
 from workbench.providers.openai.logprobs import prompt_records, token_records
@@ -15,10 +14,10 @@ from workbench.providers.openai.request_preparation import PreparedRequest
 from workbench.providers.openai.wire import Choice, Part, UsageCounts
 from workbench.providers.requests import Request
 from workbench.providers.usage import UsageMeter
-from workbench.records import RunDetail, TokenRecord, attach_detail, token_logprobs
+from workbench.records import Emission, TokenRecord
 from workbench.stopping import StopMatcher
 
-# A turn that ends in calls is made one that waits for them where the events of a chat are made.
+# A turn that ends in calls is made one that waits for their results in `workbench.providers.emissions`.
 _STOP_REASONS = {
     "stop": StopReason.end_of_turn,
     "eos": StopReason.end_of_turn,
@@ -50,10 +49,9 @@ class AnswerReader:
         self._records = 0
         self._counted: int | None = None
         self._told_logprobs = False
-        self._prompt: tuple[TokenRecord, ...] = ()
         self._finish_reason: str | None = None
 
-    def feed(self, part: Part) -> Iterator[Piece]:
+    def feed(self, part: Part) -> Iterator[Emission]:
         """What is certain after one more part."""
         for choice in part.choices[:1]:
             if self._asked.told.prompt:
@@ -63,8 +61,8 @@ class AnswerReader:
         if part.usage is not None:
             self._take_counts(part.usage)
 
-    def close(self) -> Iterator[Piece]:
-        """The rest, and the chunk that ends the answer.
+    def close(self) -> Iterator[Emission]:
+        """The rest, and the emission that ends the answer.
 
         Raises:
             RemoteConnectionError: the server broke off without a reason.
@@ -78,13 +76,13 @@ class AnswerReader:
             raise self._failures.wrong_answer(f"finish_reason {self._finish_reason!r}")
         if not self.ended and self._held:
             rest, self._held = self._held, ""
-            yield self._chunk(rest, ())
-        yield from self._calls.close()
+            yield self._emission(rest)
+        yield from map(self._emission, self._calls.close())
         if self._asked.must_call and not self._calls.calls:
             raise ToolCallError(self._lack_of_calls(stop_reason))
-        yield self._chunk("", (), stop_reason)
+        yield self._emission("", stop_reason=stop_reason)
 
-    def _read(self, choice: Choice) -> Iterator[Piece]:
+    def _read(self, choice: Choice) -> Iterator[Emission]:
         text = (choice.new.content or "") + (choice.new.refusal or "")
         parts = choice.new.tool_calls or ()
         if text or parts or choice.logprobs:
@@ -94,18 +92,16 @@ class AnswerReader:
             shown = self._until_stop(text)
             self._count(records, elapsed_s)
             if shown or records:
-                yield self._chunk(shown, tuple(records))
+                yield self._emission(shown, tuple(records))
         if not self.ended:
             for part in parts:
-                yield from self._calls.feed(part)
+                yield from map(self._emission, self._calls.feed(part))
 
-    def _read_prompt(self, part: Part, choice: Choice) -> Iterator[Piece]:
+    def _read_prompt(self, part: Part, choice: Choice) -> Iterator[Emission]:
         positions = choice.prompt_logprobs or part.prompt_logprobs
         if positions is None or part.prompt_token_ids is None:
             raise UnsupportedFieldError("logprobs.prompt", True, "false: the server sent no prompt logprobs")
-        self._prompt = prompt_records(positions, part.prompt_token_ids, self._asked.told.alternatives)
-        logprobs = [token_logprobs(record) for record in self._prompt]
-        yield attach_detail(CompletionResponseStreamChunk(delta="", logprobs=logprobs), self._detail(()))
+        yield self._emission("", prompt=prompt_records(positions, part.prompt_token_ids, self._asked.told.alternatives))
 
     def _until_stop(self, text: str) -> str:
         """What of the text so far is certain to be part of the answer, and was not shown yet."""
@@ -122,17 +118,16 @@ class AnswerReader:
         if self._asked.told.logprobs and text and not self._told_logprobs:
             raise UnsupportedFieldError("logprobs", "a LogProbConfig", "absent: the server sent none; see config.lacks")
 
-    def _chunk(
-        self, text: str, records: tuple[TokenRecord, ...], stop_reason: StopReason | None = None
-    ) -> CompletionResponseStreamChunk:
-        logprobs = [token_logprobs(record) for record in records] if self._asked.told.logprobs and records else None
-        chunk = CompletionResponseStreamChunk(delta=text, stop_reason=stop_reason, logprobs=logprobs)
-        return attach_detail(chunk, self._detail(records, stop_reason))
-
-    def _detail(self, records: tuple[TokenRecord, ...], stop_reason: StopReason | None = None) -> RunDetail:
-        return RunDetail(
-            tokens=records, usage=self._meter.usage(), prompt_tokens=self._prompt, notes=tuple(self._notes(stop_reason))
-        )
+    def _emission(
+        self,
+        delta: str | ToolCallDelta,
+        records: tuple[TokenRecord, ...] = (),
+        *,
+        prompt: tuple[TokenRecord, ...] = (),
+        stop_reason: StopReason | None = None,
+    ) -> Emission:
+        notes = tuple(self._notes(stop_reason))
+        return Emission(delta, records, stop_reason, prompt_tokens=prompt, usage=self._meter.usage(), notes=notes)
 
     def _count(self, records: list[TokenRecord], elapsed_s: float) -> None:
         for _ in records:

@@ -16,10 +16,9 @@ from pydantic import TypeAdapter
 from workbench.errors import ModelNotFoundError
 from workbench.protocol import Message, ModelDef, Provider, ToolDefinition
 from workbench.providers import provider_class
-from workbench.providers.emissions import completion_chunks
-from workbench.providers.ray.wire import chunks_to_json, request_from_json
+from workbench.providers.emissions import emissions
+from workbench.providers.ray.wire import emission_to_json, request_from_json
 from workbench.providers.streams import closed_after
-from workbench.providers.tool_calls import chat_chunks
 from workbench.providers.wire import Json, error_to_wire, to_wire
 
 _MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
@@ -37,17 +36,14 @@ class EngineActor:
         return os.getpid()
 
     async def stream(self, definition: str, request: str) -> AsyncIterator[str]:
-        """The chunks of one answer, one JSON text each."""
+        """The emissions of one answer, one JSON text each."""
         try:
             await self._serve(definition)
             asked = request_from_json(request)
-            pieces, max_tokens = self._provider.generate(asked), asked.sampling_params.max_tokens
-            chunks: AsyncIterator[Any] = (
-                chat_chunks(pieces, max_tokens=max_tokens) if asked.is_chat else completion_chunks(pieces, max_tokens)
-            )
-            async with closed_after(chunks):
-                async for chunk in chunks:
-                    yield chunks_to_json([chunk])
+            answer = emissions(asked, self._provider.generate(asked))
+            async with closed_after(answer):
+                async for emission in answer:
+                    yield emission_to_json(emission)
         except Exception as error:  # noqa: BLE001 - told to whoever asked, with its type
             yield json.dumps({"error": error_to_wire(error)})
 
@@ -90,8 +86,9 @@ class EngineActor:
         await asyncio.to_thread(self._provider.load, model.identifier)
         return to_wire(self._provider.card(model.identifier))
 
-    async def _embeddings(self, model: ModelDef, arguments: Json) -> Json:
-        return (await self._provider.embeddings(model.identifier, arguments)).embeddings
+    async def _embed(self, model: ModelDef, arguments: Json) -> Json:
+        found = await self._provider.embed(model.identifier, arguments)
+        return [found.vectors, found.usage.prompt_tokens]
 
     async def _score(self, model: ModelDef, arguments: Json) -> Json:
         prompt, continuations, alternatives = arguments

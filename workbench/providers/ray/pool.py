@@ -72,7 +72,7 @@ class Pool:
             self._busy, self._rests_until = [0] * config.actors, [0.0] * config.actors
 
     async def stream(self, model: ModelDef, request: str) -> AsyncIterator[Json]:
-        """One attempt at an answer: its chunks as JSON.
+        """One attempt at an answer: its emissions as JSON.
 
         Raises:
             ActorLostError: the actor is gone; what came before it counts.
@@ -86,8 +86,7 @@ class Pool:
                     told = json.loads(await line)
                     if isinstance(told, dict):
                         raise error_from_wire(told["error"])
-                    for chunk in told:
-                        yield chunk
+                    yield told
                 ended = True
             except self._ray.exceptions.RayError as error:
                 self._check_open()

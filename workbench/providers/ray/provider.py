@@ -15,7 +15,6 @@ from pydantic_core import to_jsonable_python
 from workbench.errors import ConfigError, GenerationError, InvalidRequestError
 from workbench.protocol import (
     MAX_SEED,
-    EmbeddingsResponse,
     HealthInfo,
     ModelDef,
     Provider,
@@ -23,15 +22,14 @@ from workbench.protocol import (
     effective_strategy,
 )
 from workbench.providers import provider_class
-from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.ray.config import RayConfig
 from workbench.providers.ray.pool import ActorLostError, Pool
-from workbench.providers.ray.wire import chunk_from_wire, request_to_json
+from workbench.providers.ray.wire import emission_from_wire, request_to_json
 from workbench.providers.requests import Request, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
 from workbench.providers.wire import Json, from_wire
-from workbench.records import ModelCard, Prompt, Score
+from workbench.records import Embeddings, Emission, ModelCard, Prompt, Score, Usage
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
@@ -63,11 +61,11 @@ class RayProvider(InferenceProvider):
 
     # ------------------------------------------------------------------------------------------------- answering
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
+    def generate(self, request: Request) -> AsyncIterator[str | Emission]:
         self._engine.generate(request)  # which computes nothing before it is read, and refuses what it can refuse
         return self._pieces(self._repeatable(request))
 
-    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
         """All are checked by one actor before the first is computed, and then spread over the pool."""
         if not requests:
             return []
@@ -75,13 +73,14 @@ class RayProvider(InferenceProvider):
         await self._call("check", requests[0].model, [request_to_json(request) for request in requests])
         return streams
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         self.get_model(model)
         texts = texts_of(contents)
         share = -(-len(texts) // self.config.actors)
         parts = [texts[start : start + share] for start in range(0, len(texts), share)]
-        vectors = await asyncio.gather(*(self._call("embeddings", model, part) for part in parts))
-        return EmbeddingsResponse(embeddings=[vector for part in vectors for vector in part])
+        answers = await asyncio.gather(*(self._call("embed", model, part) for part in parts))
+        usage = Usage(prompt_tokens=sum(read for _, read in answers))
+        return Embeddings([vector for vectors, _ in answers for vector in vectors], usage)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -103,22 +102,22 @@ class RayProvider(InferenceProvider):
         asked = [_prompt(prompt), to_jsonable_python(tools or []), tool_prompt_format]
         return from_wire(Prompt, await self._call("render", model, asked))
 
-    async def _pieces(self, request: Request) -> AsyncIterator[Piece]:
+    async def _pieces(self, request: Request) -> AsyncIterator[str | Emission]:
         """The answer, from as many actors as it takes: what one told already, the next one has to tell again."""
         model, asked = self.get_model(request.model), request_to_json(request)
         told: list[str] = []
         for attempt in range(self.config.retries + 1):
-            chunks = self._pool.stream(model, asked)
+            answer = self._pool.stream(model, asked)
             position = 0
             try:
-                async with closed_after(chunks):
-                    async for wire in chunks:
+                async with closed_after(answer):
+                    async for wire in answer:
                         said = _said(wire)
                         if position < len(told):
                             _check_same(told[position], said)
                         else:
                             told.append(said)
-                            yield chunk_from_wire(wire, is_chat=request.is_chat)
+                            yield emission_from_wire(wire)
                         position += 1
             except ActorLostError as error:
                 await self._pool.lost(attempt, error)
@@ -180,9 +179,8 @@ class RayProvider(InferenceProvider):
 
 
 def _said(wire: Json) -> str:
-    """What of a chunk has to be the same from any actor; times are not."""
-    chunk = wire[0].get("event", wire[0])
-    return json.dumps([chunk["delta"], chunk["stop_reason"]])
+    """What of an emission has to be the same from any actor; times are not."""
+    return json.dumps(wire[:2])
 
 
 def _check_same(told: str, said: str) -> None:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
-from workbench.protocol import (
-    ChatCompletionRequest,
-    ChatCompletionResponseStreamChunk,
-    CompletionRequest,
-    CompletionResponseStreamChunk,
-)
+from pydantic_core import to_jsonable_python
+
+from workbench.protocol import ChatCompletionRequest, CompletionRequest, StopReason, TokenLogProbs, ToolCallDelta
 from workbench.providers.requests import Request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
-from workbench.records import attach_detail, detail_of
-
-Chunk = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
+from workbench.records import Emission
 
 
 def request_to_json(request: Request) -> str:
@@ -29,12 +23,17 @@ def request_from_json(text: str) -> Request:
     return Request.from_body(kind.model_validate(wire["body"]), field=wire["field"])
 
 
-def chunks_to_json(chunks: Sequence[Chunk]) -> str:
-    return json.dumps([[chunk.model_dump(mode="json"), detail_to_wire(detail_of(chunk))] for chunk in chunks])
+def emission_to_json(emission: Emission) -> str:
+    logprobs = emission.logprobs and to_jsonable_python(emission.logprobs)
+    delta = to_jsonable_python(emission.delta)
+    return json.dumps([delta, emission.stop_reason, logprobs, detail_to_wire(emission)])
 
 
-def chunk_from_wire(wire: Json, *, is_chat: bool) -> Chunk:
-    kind = ChatCompletionResponseStreamChunk if is_chat else CompletionResponseStreamChunk
-    chunk = kind.model_validate(wire[0])
-    detail = detail_from_wire(wire[1])
-    return chunk if detail is None else attach_detail(chunk, detail)
+def emission_from_wire(wire: Json) -> Emission:
+    delta, stop_reason, logprobs, detail = wire
+    return Emission(
+        delta if isinstance(delta, str) else ToolCallDelta.model_validate(delta),
+        stop_reason=None if stop_reason is None else StopReason(stop_reason),
+        logprobs=None if logprobs is None else tuple(map(TokenLogProbs.model_validate, logprobs)),
+        **detail_from_wire(detail),
+    )

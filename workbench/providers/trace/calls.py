@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
 from workbench.protocol import (
-    ChatCompletionResponseEvent,
     ChatCompletionResponseEventType,
     ChatCompletionResponseStreamChunk,
     CompletionMessage,
@@ -17,10 +16,11 @@ from workbench.protocol import (
     ToolCallDelta,
     ToolCallParseStatus,
 )
-from workbench.providers.emissions import Piece
+from workbench.providers.chunks import ChunkMaker
+from workbench.providers.emissions import emission_of
 from workbench.providers.requests import Request
 from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
-from workbench.records import RunDetail, attach_detail, detail_of
+from workbench.records import Emission
 
 Method = Literal[
     "completion",
@@ -32,7 +32,6 @@ Method = Literal[
     "render",
     "register_model",
 ]
-Chunk = CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +46,7 @@ class RecordedCall:
     """Of this call in its recording, which looks at its positions name."""
     at_s: float = 0.0
     """When it was asked, since the recording began."""
-    chunks: list[tuple[float, Chunk]] = field(default_factory=list)
+    emissions: list[tuple[float, Emission]] = field(default_factory=list)
     """Of a stream, each with the seconds since the call."""
     result: Json = None
     """Of a call that does not stream."""
@@ -69,14 +68,18 @@ class RecordedCall:
             "elapsed_s": round(self.elapsed_s, 6),
             "end": self.end,
         }
-        if self.chunks:
-            wire["chunks"] = _chunks_to_wire(list(self.chunks))  # of a call under way
+        if emissions := list(self.emissions):  # of a call under way
+            maker = ChunkMaker(
+                is_chat=self.method == "chat_completion", wants_logprobs=self.request.get("logprobs") is not None
+            )
+            wire["chunks"] = _chunks_to_wire(emissions, maker)
         optional = {"result": self.result, "error": self.error, "refused": self.refused or None}
         return wire | {name: value for name, value in optional.items() if value is not None}
 
     @classmethod
     def from_wire(cls, wire: Json) -> RecordedCall:
-        return cls(**wire | {"chunks": _chunks_from_wire(wire["method"], wire.get("chunks", ()))})
+        fields = {name: value for name, value in wire.items() if name != "chunks"}
+        return cls(**fields, emissions=_emissions_from_wire(wire["method"], wire.get("chunks", ())))
 
 
 def request_json(request: Request) -> Json:
@@ -103,47 +106,46 @@ def plain_json(value: object) -> Json:
     return to_jsonable_python(value, fallback=repr, inf_nan_mode="strings")
 
 
-async def message_pieces(message: CompletionMessage, *, is_chat: bool) -> AsyncIterator[Piece]:
-    """The shortest stream that folds to a message."""
-    text, stop_reason = str(message.content), message.stop_reason
-    if not is_chat:
-        yield CompletionResponseStreamChunk(delta=text, stop_reason=stop_reason)
-        return
+async def message_emissions(message: CompletionMessage) -> AsyncIterator[Emission]:
+    """Yield the shortest stream that folds to a message."""
     for call in message.tool_calls:
-        yield ToolCallDelta(content=call, parse_status=ToolCallParseStatus.success)
-    event_type = ChatCompletionResponseEventType.complete
-    event = ChatCompletionResponseEvent(event_type=event_type, delta=text, stop_reason=stop_reason)
-    yield ChatCompletionResponseStreamChunk(event=event)
+        yield Emission(ToolCallDelta(content=call, parse_status=ToolCallParseStatus.success))
+    if message.content:
+        yield Emission(str(message.content))
+    yield Emission(stop_reason=message.stop_reason)
 
 
-_LASTING = ("prompt_tokens", "seed", "notes")
-"""What all details of a run have in common."""
+_LASTING = ("seed", "notes")
+"""What all emissions of a run have in common."""
 
 
-def _chunks_to_wire(chunks: list[tuple[float, Chunk]]) -> list[Json]:
+def _chunks_to_wire(emissions: list[tuple[float, Emission]], maker: ChunkMaker) -> list[Json]:
     """Time, chunk, detail; what all details of a run have in common is written once, with the first."""
     wire = []
     before: Json = {}
-    for elapsed_s, chunk in chunks:
-        detail = detail_to_wire(detail_of(chunk))
-        lasting = {name: (detail or {}).get(name, []) for name in _LASTING}
-        if detail is not None:
-            detail = {name: value for name, value in detail.items() if name not in lasting}
-            detail |= {name: value for name, value in lasting.items() if value != before.get(name, [])}
-            before = lasting
+    for elapsed_s, emission in emissions:
+        *first, chunk = maker.chunks(emission)
+        wire += [[round(elapsed_s, 6), start.model_dump(mode="json"), {}] for start in first]
+        detail = detail_to_wire(emission)
+        lasting = {name: detail.pop(name, []) for name in _LASTING}
+        detail |= {name: value for name, value in lasting.items() if value != before.get(name, [])}
+        before = lasting
         wire.append([round(elapsed_s, 6), chunk.model_dump(mode="json"), detail])
     return wire
 
 
-def _chunks_from_wire(method: str, wire: Json) -> list[tuple[float, Chunk]]:
-    kind = ChatCompletionResponseStreamChunk if method == "chat_completion" else CompletionResponseStreamChunk
-    chunks: list[tuple[float, Chunk]] = []
+def _emissions_from_wire(method: str, wire: Json) -> list[tuple[float, Emission]]:
+    emissions = []
     lasting: Json = {}
     for elapsed_s, written, detail in wire:
-        chunk: Any = kind.model_validate(written)
-        if detail is not None:
-            found = detail_from_wire(lasting | detail)
-            lasting |= {name: detail[name] for name in _LASTING if name in detail}
-            attach_detail(chunk, found or RunDetail())
-        chunks.append((elapsed_s, chunk))
-    return chunks
+        chunk: Any
+        if method == "chat_completion":
+            chunk = ChatCompletionResponseStreamChunk.model_validate(written).event
+            if chunk.event_type is ChatCompletionResponseEventType.start:
+                continue
+        else:
+            chunk = CompletionResponseStreamChunk.model_validate(written)
+        known = lasting | (detail or {})
+        lasting = {name: known[name] for name in _LASTING if name in known}
+        emissions.append((elapsed_s, replace(emission_of(chunk), **detail_from_wire(known))))
+    return emissions

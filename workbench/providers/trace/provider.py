@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from workbench.errors import ClosedError, ConfigError, GenerationError
-from workbench.protocol import CompletionMessage, ConfigModel, EmbeddingsResponse, ModelDef
+from workbench.protocol import CompletionMessage, ConfigModel, ModelDef
 from workbench.providers.capabilities import Capabilities, lacking
-from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pausing import pausable
 from workbench.providers.requests import Request, check_list
@@ -23,14 +22,14 @@ from workbench.providers.trace.calls import (
     Method,
     RecordedCall,
     batch_json,
-    message_pieces,
+    message_emissions,
     plain_json,
     request_json,
 )
 from workbench.providers.trace.file import RecordedModel, read_trace
 from workbench.providers.trace.playing import Playlist
 from workbench.providers.wire import Json, error_from_wire, from_wire
-from workbench.records import Inspector, ModelCard, Prompt, Score, attach_detail, detail_of
+from workbench.records import Embeddings, Emission, Inspector, ModelCard, Prompt, Score
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition, ToolPromptFormat
@@ -70,17 +69,17 @@ class TraceProvider(InferenceProvider):
             if model.definition.identifier not in self._playlist.registered:
                 self.serve(model.definition)
 
-    def stream(self, request: Request) -> AsyncIterator[Any]:
+    def stream(self, request: Request) -> AsyncIterator[Emission]:
         return Stream(pausable(super().stream(request), request))
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
+    def generate(self, request: Request) -> AsyncIterator[Emission]:
         method: Method = "chat_completion" if request.is_chat else "completion"
         call = self._take(method, request.model, request_json(request))
         if call.refused:
             raise error_from_wire(call.error)
         return self._played(call, self._playlist.inspector(call, request.sampling_params))
 
-    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
         """As it was recorded; a batch that was not is played as the requests that it is made of."""
         if not requests:
             return []
@@ -90,12 +89,12 @@ class TraceProvider(InferenceProvider):
             return await super().generate_batch(requests)
         result = await self._result(method, model, asked)
         messages = map(CompletionMessage.model_validate, result["completion_message_batch"])
-        return [message_pieces(message, is_chat=is_chat) for message in messages]
+        return [message_emissions(message) for message in messages]
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         self.get_model(model)
         check_list("contents", contents)
-        return EmbeddingsResponse(embeddings=await self._result("embeddings", model, {"contents": contents}))
+        return Embeddings(await self._result("embeddings", model, {"contents": contents}))
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -148,14 +147,11 @@ class TraceProvider(InferenceProvider):
             await self._be_left(call)
         return call.result
 
-    async def _played(self, call: RecordedCall, inspector: Inspector | None) -> AsyncIterator[Piece]:
+    async def _played(self, call: RecordedCall, inspector: Inspector | None) -> AsyncIterator[Emission]:
         began_at = time.perf_counter()
-        for elapsed_s, chunk in call.chunks:
+        for elapsed_s, emission in call.emissions:
             await self._until(began_at + elapsed_s)
-            played = chunk.model_copy()
-            if inspector is not None and (detail := detail_of(chunk)) is not None:
-                attach_detail(played, replace(detail, inspector=inspector))
-            yield played
+            yield emission if inspector is None else replace(emission, inspector=inspector)
         await self._until(began_at + call.elapsed_s)
         if call.error is not None:
             raise error_from_wire(call.error)

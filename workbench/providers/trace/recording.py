@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from workbench.errors import ModelNotFoundError, WorkbenchError
-from workbench.protocol import ChatCompletionResponseStreamChunk, EmbeddingsResponse, ModelDef, Provider
-from workbench.providers.emissions import Piece
+from workbench.protocol import ModelDef, Provider
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
@@ -21,14 +20,14 @@ from workbench.providers.trace.calls import (
     Method,
     RecordedCall,
     batch_json,
-    message_pieces,
+    message_emissions,
     plain_json,
     request_json,
 )
 from workbench.providers.trace.file import RecordedModel, TraceWriter
 from workbench.providers.trace.inspections import RecordingInspector
 from workbench.providers.wire import Json, error_to_wire, to_wire
-from workbench.records import attach_detail, detail_of
+from workbench.records import Embeddings, Emission
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
@@ -137,35 +136,37 @@ class RecordedProvider(InferenceProvider):
     def get_model(self, identifier: str) -> ModelDef:
         return self._inner.get_model(identifier)
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
+    def generate(self, request: Request) -> AsyncIterator[Emission]:
         call = self._recorder.begun(
             "chat_completion" if request.is_chat else "completion", self._name(request.model), request_json(request)
         )
         try:
-            chunks = self._inner.stream(request)
+            emissions = self._inner.stream(request)
         except WorkbenchError as error:
             call.end, call.error, call.refused = "failed", error_to_wire(error), True
             self._recorder.ended(call)
             raise
-        return self._stream(request.model, call, chunks)
+        return self._recorded(request.model, call, emissions)
 
-    async def _stream(self, model: str, call: RecordedCall, chunks: AsyncIterator[Any]) -> AsyncIterator[Piece]:
+    async def _recorded(
+        self, model: str, call: RecordedCall, emissions: AsyncIterator[Emission]
+    ) -> AsyncIterator[Emission]:
         began_at = time.perf_counter()
         look = _Looking(self._recorder, call)
         try:
-            async with closed_after(chunks):
-                async for chunk in chunks:
-                    call.chunks.append((time.perf_counter() - began_at, chunk))
-                    if _is_last(chunk):
+            async with closed_after(emissions):
+                async for emission in emissions:
+                    call.emissions.append((time.perf_counter() - began_at, emission))
+                    if emission.stop_reason is not None:
                         call.end = "finished"
-                    yield look.recorded(chunk)
+                    yield look.recorded(emission)
         except Exception as error:
             call.end, call.error = "failed", error_to_wire(error)
             raise
         finally:
             self._ended(model, call)
 
-    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
         """A batch goes on as a batch, and is recorded as one."""
         if not requests:
             return []
@@ -177,11 +178,11 @@ class RecordedProvider(InferenceProvider):
             self._inner.answer_batch(one.model, requests),
             lambda messages: {"completion_message_batch": [message.model_dump(mode="json") for message in messages]},
         )
-        return [message_pieces(message, is_chat=one.is_chat) for message in answers]
+        return [message_emissions(message) for message in answers]
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
-        asking = self._inner.embeddings(model, contents)
-        return await self._awaited(model, "embeddings", {"contents": contents}, asking, lambda it: it.embeddings)
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
+        asking = self._inner.embed(model, contents)
+        return await self._awaited(model, "embeddings", {"contents": contents}, asking, lambda it: it.vectors)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -230,16 +231,11 @@ class _Looking:
         self._call = call
         self._inspector: RecordingInspector | None = None
 
-    def recorded(self, chunk: Any) -> Any:
-        """The chunk, with an inspector in front of its own."""
-        detail = detail_of(chunk)
-        if detail is None or detail.inspector is None:
-            return chunk
+    def recorded(self, emission: Emission) -> Emission:
+        """The emission, with an inspector in front of its own."""
+        if emission.inspector is None:
+            return emission
         if self._inspector is None:
-            self._inspector = RecordingInspector(detail.inspector, self._recorder, self._call.model, self._call.number)
-        return attach_detail(chunk, replace(detail, inspector=self._inspector))
-
-
-def _is_last(chunk: Any) -> bool:
-    stop_reason = chunk.event.stop_reason if isinstance(chunk, ChatCompletionResponseStreamChunk) else chunk.stop_reason
-    return stop_reason is not None
+            inner, call = emission.inspector, self._call
+            self._inspector = RecordingInspector(inner, self._recorder, call.model, call.number)
+        return replace(emission, inspector=self._inspector)

@@ -1,28 +1,19 @@
-"""Engine events to completion chunks: the one place where the engine and the protocol meet."""
+"""Engine events to emissions: the one place where the engine and the protocol meet."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.engine.requests import Failed, Finished, Paused, PromptProgress, Resumed, Started, Step
-from workbench.protocol import CompletionResponseStreamChunk, StopReason, TokenLogProbs
+from workbench.protocol import StopReason
 from workbench.providers.transformers.delivery import delivery_to_running_loop
 from workbench.providers.transformers.inspecting import BranchInspector, EngineInspector
 from workbench.providers.transformers.tokens import token_record
 from workbench.providers.usage import UsageMeter
-from workbench.records import (
-    AnswerPrefix,
-    Inspector,
-    RunDetail,
-    RunProgress,
-    TokenRecord,
-    attach_detail,
-    token_logprobs,
-)
+from workbench.records import AnswerPrefix, Emission, Inspector, RunProgress, TokenRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,7 +33,7 @@ class LateNote(Protocol):
     def __call__(self, text: str, *, is_cut: bool) -> str | None: ...
 
 
-async def completion_chunks(
+async def engine_emissions(
     engine: Engine,
     request: GenerationRequest,
     *,
@@ -50,8 +41,8 @@ async def completion_chunks(
     asked_at: float,
     notes: tuple[str, ...] = (),
     late_note: LateNote | None = None,
-) -> AsyncIterator[CompletionResponseStreamChunk]:
-    """Run a request; one chunk per token, those that it begins with included, then one that carries ``stop_reason``.
+) -> AsyncIterator[Emission]:
+    """Run a request; one emission per token, those that it begins with included, then one with the ``stop_reason``.
 
     Args:
         asked: of which the engine's request was made.
@@ -70,11 +61,11 @@ async def completion_chunks(
                 case Started():
                     progress.start(event)
                 case Step():
-                    yield progress.chunk(event)
+                    yield progress.emission(event)
                 case Paused() | Resumed():
                     progress.tell(event)
                 case Finished():
-                    yield progress.last_chunk(event)
+                    yield progress.last(event)
                     return
                 case Failed():
                     raise event.error
@@ -108,7 +99,6 @@ class _Progress:
         self._meter = UsageMeter(kept_tokens=len(self._beginning.kept))
         self._position = 0
         self._prompt_records: tuple[TokenRecord, ...] = ()
-        self._prompt_logprobs: list[TokenLogProbs] = []
         self._seed: int | None = None
         if asked.control is not None:
             asked.control.attach(handle)
@@ -125,27 +115,16 @@ class _Progress:
             measured = enumerate(event.prompt_stats, start=1)
             records = (token_record(self._vocabulary, stats, index, 0.0) for index, stats in measured)
             self._prompt_records = tuple(records) or self._beginning.prompt_tokens
-        self._prompt_logprobs = [token_logprobs(record) for record in self._prompt_records]
 
-    def chunk(self, event: Step) -> CompletionResponseStreamChunk:
-        record = self._record(event)
+    def emission(self, event: Step) -> Emission:
         self._text.append(event.text)
-        wanted = self._asked.logprobs is not None
-        logprobs = [*self._prompt_logprobs, token_logprobs(record)] if wanted else None
-        self._prompt_logprobs = []
-        chunk = CompletionResponseStreamChunk(delta=event.text, logprobs=logprobs)
-        return attach_detail(chunk, self._detail(record))
+        return self._emission(event.text, (self._record(event),))
 
-    def last_chunk(self, event: Finished) -> CompletionResponseStreamChunk:
+    def last(self, event: Finished) -> Emission:
         if self._late_note is not None and event.reason != "cancelled":
             note = self._late_note("".join([*self._text, event.text]), is_cut=event.is_cut)
             self._notes += (note,) if note else ()
-        chunk = CompletionResponseStreamChunk(
-            delta=event.text,
-            stop_reason=_stop_reason(event, self._vocabulary),
-            logprobs=self._prompt_logprobs or None,
-        )
-        return attach_detail(chunk, replace(self._detail(), end=self._end(event)))
+        return self._emission(event.text, stop_reason=_stop_reason(event, self._vocabulary), end=self._end(event))
 
     def tell(self, event: Paused | Resumed) -> None:
         if self._asked.control is None:
@@ -169,11 +148,21 @@ class _Progress:
         elapsed_s = self._queued_after_s + event.end.elapsed_s
         return token_record(self._vocabulary, event.end.stats, self._position, elapsed_s)
 
-    def _detail(self, *tokens: TokenRecord) -> RunDetail:
-        return RunDetail(
-            tokens=tokens,
+    def _emission(
+        self,
+        text: str,
+        tokens: tuple[TokenRecord, ...] = (),
+        stop_reason: StopReason | None = None,
+        end: TokenRecord | None = None,
+    ) -> Emission:
+        prompt, self._prompt_records = self._prompt_records, ()  # which come once
+        return Emission(
+            text,
+            tokens,
+            stop_reason,
+            prompt_tokens=prompt,
+            end=end,
             usage=self._meter.usage(),
-            prompt_tokens=self._prompt_records,
             inspector=self._inspector,
             seed=self._seed,
             notes=self._notes,

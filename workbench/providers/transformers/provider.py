@@ -1,4 +1,4 @@
-"""The provider: finds a request's model, and turns the engine's events into the protocol's chunks."""
+"""The provider: finds a request's model, and turns the engine's events into emissions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from workbench.engine.constraints import Constraint
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
 from workbench.prompts.control_tokens import EncodedPrompt
-from workbench.protocol import EmbeddingsResponse, ModelDef, SamplingStrategy, ToolPromptFormat
+from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.protocol.sampling import is_count
 from workbench.providers.capabilities import Capabilities
-from workbench.providers.emissions import Piece
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.requests import Request, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
-from workbench.providers.tool_calls import chat_chunks
+from workbench.providers.tool_calls import with_tool_calls
 from workbench.providers.transformers import cards
 from workbench.providers.transformers.config import TransformersConfig
-from workbench.providers.transformers.emissions import completion_chunks
+from workbench.providers.transformers.emissions import engine_emissions
 from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.request_preparation import PreparedRequest, checked
 from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
-from workbench.providers.usage import embeddings_response
-from workbench.records import RunProgress, Score
+from workbench.records import Embeddings, Emission, RunProgress, Score, Usage
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition
@@ -102,10 +100,10 @@ class TransformersProvider(InferenceProvider):
     def close(self) -> None:
         self._models.close()
 
-    def generate(self, request: Request) -> AsyncIterator[Piece]:
-        return self._pieces(checked(request))
+    def generate(self, request: Request) -> AsyncIterator[Emission]:
+        return self._emissions(checked(request))
 
-    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[Piece]]:
+    async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
         """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
         if not requests:
             return []
@@ -118,7 +116,7 @@ class TransformersProvider(InferenceProvider):
         asked_at = time.perf_counter()
         return [_computed(served, *one, constraint, asked_at) for one in zip(batch, prompts, strict=True)]
 
-    async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
+    async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         """One vector per content, in order.
 
         A sentence model pools as its folder says and cuts longer texts off at its limit; the empty text has a vector
@@ -127,7 +125,8 @@ class TransformersProvider(InferenceProvider):
         """
         self.get_model(model)
         texts = texts_of(contents)
-        return embeddings_response(*await asyncio.to_thread(self._models.embed, model, texts))
+        vectors, read = await asyncio.to_thread(self._models.embed, model, texts)
+        return Embeddings(vectors, Usage(prompt_tokens=read))
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -156,17 +155,17 @@ class TransformersProvider(InferenceProvider):
         served = await self._ready(model)
         return await asyncio.to_thread(rendered, served, prompt, use)
 
-    async def _pieces(self, asked: PreparedRequest) -> AsyncIterator[Piece]:
+    async def _emissions(self, asked: PreparedRequest) -> AsyncIterator[Emission]:
         asked_at = time.perf_counter()
         self._report_loading(asked.request)
         served = await self._ready(asked.request.model)
         prompt = await asyncio.to_thread(asked.prompt, served.encoder)  # images take their time
         served.engine.check(prompt.token_ids, asked.request.field)
         constraint = await asyncio.to_thread(asked.constraint, served)
-        pieces = _computed(served, asked, prompt, constraint, asked_at)
-        async with closed_after(pieces):
-            async for piece in pieces:
-                yield piece
+        emissions = _computed(served, asked, prompt, constraint, asked_at)
+        async with closed_after(emissions):
+            async for emission in emissions:
+                yield emission
 
     def _report_loading(self, request: Request) -> None:
         if request.control is not None and self._models.loaded(request.model) is None:
@@ -188,9 +187,9 @@ def identifier_of(source: str) -> str:
 
 def _computed(
     served: CausalModel, asked: PreparedRequest, prompt: EncodedPrompt, constraint: Constraint | None, asked_at: float
-) -> AsyncIterator[Piece]:
+) -> AsyncIterator[Emission]:
     """The stream, which begins to compute when it is first read."""
-    chunks = completion_chunks(
+    emissions = engine_emissions(
         served.engine,
         asked.engine_request(served, prompt, constraint),
         asked=asked.request,
@@ -198,9 +197,8 @@ def _computed(
         notes=asked.notes(served),
         late_note=asked.late_note,
     )
-    if not asked.request.is_chat:
-        return chunks
-    return chat_chunks(chunks, asked.use.parser(served.encoder, prompt), must_call=asked.use.must_call)
+    parser = asked.use.parser(served.encoder, prompt) if asked.request.is_chat else None
+    return emissions if parser is None else with_tool_calls(emissions, parser, must_call=asked.use.must_call)
 
 
 def _held_together(prompts: Iterator[EncodedPrompt], requests: Sequence[Request]) -> list[EncodedPrompt]:

@@ -13,9 +13,6 @@ from typing import Any
 from workbench.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseStreamChunk,
-    CompletionResponse,
-    CompletionResponseStreamChunk,
-    EmbeddingsResponse,
     StopReason,
     TokenLogProb,
     TokenLogProbs,
@@ -23,8 +20,8 @@ from workbench.protocol import (
     ToolCallDelta,
     ToolCallParseStatus,
 )
-from workbench.protocol.responses import DetailedModel
-from workbench.records import detail_of
+from workbench.providers.chunks import logprobs_of
+from workbench.records import Embeddings, Emission, Usage
 from workbench.server.openai.offsets import TextLogprobs, sampled_of
 from workbench.server.openai.tools import openai_call
 
@@ -52,7 +49,7 @@ class Answer:
         head = {"id": self.id, "object": f"{self.kind}{suffix}", "created": self.created, "model": self.model}
         return {**head, "choices": list(choices), **more}
 
-    def chat(self, response: ChatCompletionResponse, top: int) -> Json:
+    def chat(self, response: ChatCompletionResponse, usage: Usage | None, top: int) -> Json:
         message = response.completion_message
         told: Json = {"role": "assistant", "content": message.content}
         if message.tool_calls:
@@ -63,7 +60,7 @@ class Answer:
             "logprobs": _chat_logprobs(response.logprobs, top),
             "finish_reason": _finish_reason(message.stop_reason, calls=len(message.tool_calls)),
         }
-        return self._framed([choice], usage=usage([response]))
+        return self._framed([choice], usage=usage_json(usage))
 
     def chat_chunk(self, chunk: ChatCompletionResponseStreamChunk, top: int) -> Json:
         event = chunk.event
@@ -87,45 +84,46 @@ class Answer:
         # OpenAI streams a call only once it is certain to be one; what turned out to be none is text after all.
         return {"content": delta.content} if delta.parse_status is ToolCallParseStatus.failure else {}
 
-    def texts(self, responses: Sequence[CompletionResponse], alternatives: int | None) -> Json:
+    def texts(self, wholes: Sequence[Emission], alternatives: int | None) -> Json:
         """Args:
+        wholes: the folded answers.
         alternatives: of each token; None where no logprobs were asked for.
         """
         choices = [
             {
                 "index": index,
-                "text": (text := str(response.completion_message.content)),
-                "logprobs": _text_logprobs(TextLogprobs(alternatives), text, response, ended=True)
-                if alternatives is not None
-                else None,
-                "finish_reason": _finish_reason(response.completion_message.stop_reason),
+                "text": whole.delta,
+                "logprobs": None
+                if alternatives is None
+                else _text_logprobs(TextLogprobs(alternatives), whole, ended=True),
+                "finish_reason": _finish_reason(whole.stop_reason or StopReason.out_of_tokens),
             }
-            for index, response in enumerate(responses)
+            for index, whole in enumerate(wholes)
         ]
-        return self._framed(choices, usage=usage(responses))
+        return self._framed(choices, usage=usage_json(*(whole.usage for whole in wholes)))
 
-    def text_chunk(self, chunk: CompletionResponseStreamChunk, logprobs: TextLogprobs | None) -> Json:
+    def text_chunk(self, emission: Emission, logprobs: TextLogprobs | None) -> Json:
         """Args:
-        logprobs: those of the chunks before, where they were asked for.
+        logprobs: those of the emissions before, where they were asked for.
         """
-        ended = chunk.stop_reason is not None
-        told = _text_logprobs(logprobs, chunk.delta, chunk, ended=ended) if logprobs else None
+        ended = emission.stop_reason is not None
+        told = _text_logprobs(logprobs, emission, ended=ended) if logprobs else None
         choice = {
             "index": 0,
-            "text": chunk.delta,
+            "text": emission.delta,
             "logprobs": told if told and told["tokens"] else None,
-            "finish_reason": _finish_reason(chunk.stop_reason) if chunk.stop_reason else None,
+            "finish_reason": _finish_reason(emission.stop_reason) if emission.stop_reason else None,
         }
         return self._framed([choice])
 
-    def usage_chunk(self, last: DetailedModel | None) -> Json:
+    def usage_chunk(self, usage: Usage | None) -> Json:
         """What ends a stream whose client asked for it."""
-        return self._framed([], usage=usage([last] if last else []))
+        return self._framed([], usage=usage_json(usage))
 
 
-def usage(items: Sequence[DetailedModel]) -> Json:
-    """Counts of finished answers; 0 where a provider does not tell."""
-    known = [detail.usage for item in items if (detail := detail_of(item)) and detail.usage]
+def usage_json(*usages: Usage | None) -> Json:
+    """Counts of finished answers together; 0 where a provider does not tell."""
+    known = [usage for usage in usages if usage is not None]
     prompt, generated = sum(one.prompt_tokens for one in known), sum(one.generated_tokens for one in known)
     return {
         "prompt_tokens": prompt,
@@ -135,13 +133,13 @@ def usage(items: Sequence[DetailedModel]) -> Json:
     }
 
 
-def embeddings(model: str, response: EmbeddingsResponse, encoding: str) -> Json:
+def embeddings_json(model: str, embeddings: Embeddings, encoding: str) -> Json:
     """Vectors in their order, as numbers or as the base64 of little-endian float32."""
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if encoding == "base64" else vector}
-        for index, vector in enumerate(response.embeddings)
+        for index, vector in enumerate(embeddings.vectors)
     ]
-    counts = usage([response])
+    counts = usage_json(embeddings.usage)
     read = {name: counts[name] for name in ("prompt_tokens", "total_tokens")}
     return {"object": "list", "data": data, "model": model, "usage": read}
 
@@ -171,8 +169,5 @@ def _candidate(one: TokenLogProb) -> Json:
     return {"token": one.text, "logprob": one.logprob, "bytes": one.bytes}
 
 
-def _text_logprobs(
-    logprobs: TextLogprobs, text: str, told: CompletionResponse | CompletionResponseStreamChunk, *, ended: bool
-) -> Json:
-    detail = detail_of(told)
-    return logprobs.feed(text, told.logprobs or (), detail.tokens if detail else (), ended=ended)
+def _text_logprobs(logprobs: TextLogprobs, emission: Emission, *, ended: bool) -> Json:
+    return logprobs.feed(str(emission.delta), logprobs_of(emission), emission.tokens, ended=ended)

@@ -5,36 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from workbench.protocol import (
-    ChatCompletionResponseEvent,
-    ChatCompletionResponseEventType,
-    ChatCompletionResponseStreamChunk,
-    StopReason,
-    ToolCallDelta,
-    ToolCallParseStatus,
-)
+from workbench.protocol import StopReason, ToolCallDelta, ToolCallParseStatus
 from workbench.providers.streams import closed_after
-from workbench.records import RunDetail, attach_detail, detail_of
+from workbench.records import Emission
 
 
-async def until_first_call(
-    chunks: AsyncIterator[ChatCompletionResponseStreamChunk],
-) -> AsyncIterator[ChatCompletionResponseStreamChunk]:
-    """The chunks of a chat up to its first whole call, where the turn ends and nothing more is computed.
+async def until_first_call(emissions: AsyncIterator[Emission]) -> AsyncIterator[Emission]:
+    """Yield the emissions of a chat up to its first complete call, where the turn ends and nothing more is computed.
 
     It is the end that a model makes itself that writes one call alone, so the call is the same as without the cut.
     """
-    async with closed_after(chunks):
-        async for chunk in chunks:
-            yield chunk
-            delta = chunk.event.delta
+    async with closed_after(emissions):
+        async for emission in emissions:
+            yield emission
+            delta = emission.delta
             if isinstance(delta, ToolCallDelta) and delta.parse_status is ToolCallParseStatus.success:
-                yield _end(detail_of(chunk) or RunDetail())
+                yield replace(
+                    emission, delta="", tokens=(), prompt_tokens=(), logprobs=(), stop_reason=StopReason.end_of_message
+                )
                 return
-
-
-def _end(detail: RunDetail) -> ChatCompletionResponseStreamChunk:
-    event = ChatCompletionResponseEvent(
-        event_type=ChatCompletionResponseEventType.complete, delta="", stop_reason=StopReason.end_of_message
-    )
-    return attach_detail(ChatCompletionResponseStreamChunk(event=event), replace(detail, tokens=()))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from fastapi.responses import Response
 
-from workbench.protocol import ModelDefWithProvider
-from workbench.providers.folding import chat_response
+from workbench import protocol
+from workbench.providers.chunks import ChunkMaker
+from workbench.providers.folding import folded, response
 from workbench.providers.protocol_methods import gathered
 from workbench.providers.streams import Stream, closed_after
 from workbench.server.answering import answer
 from workbench.server.bodies import read_body
 from workbench.server.description import PostTypes
-from workbench.server.openai.answers import Answer, embeddings
+from workbench.server.openai.answers import Answer, embeddings_json
 from workbench.server.openai.calls import until_first_call
 from workbench.server.openai.fields import OpenAIRequest
 from workbench.server.openai.messages import protocol_messages
@@ -26,6 +26,7 @@ from workbench.server.openai.requests import ChatRequest, CompletionRequest, Emb
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from workbench.records import Emission
     from workbench.server.limits import Limits
     from workbench.stack import Stack
 
@@ -101,17 +102,21 @@ class _Routes:
             }
         )
         answer, top = Answer("chat.completion", asked.model, bool(asked.stream)), asked.top_logprobs or 0
-        begin: Any = partial(self._stack.inference.chat_completion, **arguments)
+        request, emissions = self._stack.inference.begin(protocol.ChatCompletionRequest.model_construct(**arguments))
+        if asked.has_one_call:
+            emissions = until_first_call(emissions)
         if asked.stream:
-            chunks = until_first_call(begin()) if asked.has_one_call else begin()
-            return Stream(_told(chunks, lambda chunk: answer.chat_chunk(chunk, top), answer, asked))
+            maker = ChunkMaker.of(request)
+
+            def events(emission: Emission) -> Iterable[dict[str, Any]]:
+                return (answer.chat_chunk(chunk, top) for chunk in maker.chunks(emission))
+
+            return Stream(_events(emissions, events, answer, asked))
 
         async def whole() -> dict[str, Any]:
             with asked.named():
-                if not asked.has_one_call:
-                    return answer.chat(await begin(), top)
-                chunks = [chunk async for chunk in until_first_call(begin(stream=True))]
-                return answer.chat(chat_response(chunks, wants_logprobs=asked.logprobs is True), top)
+                read = [emission async for emission in emissions]
+                return answer.chat(response(request, read), folded(read).usage, top)
 
         return whole()
 
@@ -122,17 +127,20 @@ class _Routes:
         arguments = self._limits.applied(
             {"model": asked.model, "sampling_params": asked.sampling(), "logprobs": asked.logprob_config()}
         )
-        begin: Any = partial(self._stack.inference.completion, stream=bool(asked.stream), **arguments)
+
+        def begin(prompt: str) -> AsyncIterator[Emission]:
+            body = protocol.CompletionRequest.model_construct(content=prompt, **arguments)
+            return self._stack.inference.begin(body)[1]
+
         answer = Answer("text_completion", asked.model, bool(asked.stream))
         if asked.stream:
             logprobs = None if asked.logprobs is None else TextLogprobs(asked.logprobs)
-            chunks = begin(content=prompts[0])
-            return Stream(_told(chunks, lambda chunk: answer.text_chunk(chunk, logprobs), answer, asked))
+            return Stream(_events(begin(prompts[0]), lambda one: [answer.text_chunk(one, logprobs)], answer, asked))
 
         async def whole() -> dict[str, Any]:
             with asked.named():
-                responses = await gathered([begin(content=prompt) for prompt in prompts])
-            return answer.texts(responses, asked.logprobs)
+                wholes = await gathered([_folded(begin(prompt)) for prompt in prompts])
+            return answer.texts(wholes, asked.logprobs)
 
         return whole()
 
@@ -142,24 +150,33 @@ class _Routes:
 
         async def whole() -> dict[str, Any]:
             with asked.named():
-                response = await self._stack.inference.embeddings(**arguments)
-            return embeddings(asked.model, response, asked.encoding_format or "float")
+                found = await self._stack.inference.embed(**arguments)
+            return embeddings_json(asked.model, found, asked.encoding_format or "float")
 
         return whole()
 
 
-def _model(name: str, model: ModelDefWithProvider) -> dict[str, Any]:
+def _model(name: str, model: protocol.ModelDefWithProvider) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": model.provider_id}
 
 
-async def _told(
-    chunks: AsyncIterator[Any], tell: Callable[[Any], dict[str, Any]], answer: Answer, asked: GenerationRequest
+async def _events(
+    emissions: AsyncIterator[Emission],
+    events: Callable[[Emission], Iterable[dict[str, Any]]],
+    answer: Answer,
+    asked: GenerationRequest,
 ) -> AsyncIterator[dict[str, Any]]:
-    last = None
+    """Yield the events of a stream, and at its end the usage if the client asked for it."""
+    usage = None
     with asked.named():
-        async with closed_after(chunks):
-            async for chunk in chunks:
-                last = chunk
-                yield tell(chunk)
+        async with closed_after(emissions):
+            async for emission in emissions:
+                usage = emission.usage or usage
+                for event in events(emission):
+                    yield event
     if asked.wants_usage:
-        yield answer.usage_chunk(last)
+        yield answer.usage_chunk(usage)
+
+
+async def _folded(emissions: AsyncIterator[Emission]) -> Emission:
+    return folded([emission async for emission in emissions])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.observing import Observed
 from tests.fakes.requests import chat_request, completion_request
 from tests.fakes.scripted_server import Reply, ScriptedServer, Stream, chat_events, completion_events
 from tests.unit.providers.openai.conftest import MakeProvider
@@ -35,7 +36,6 @@ from workbench.providers.openai.logprobs import Told
 from workbench.providers.openai.reading import AnswerReader
 from workbench.providers.openai.request_preparation import PreparedRequest
 from workbench.providers.openai.wire import Part
-from workbench.records import detail_of
 
 HELLO: list[Message] = [UserMessage(content="Hello")]
 WEATHER = ToolDefinition(
@@ -50,14 +50,12 @@ def call_part(index: int, arguments: str, name: str | None = None, call_id: str 
 
 
 def read(events: list[Any], *, stop: list[str] | None = None, told: Told | None = None) -> list[Any]:
-    """The pieces of a completion's events."""
+    """The emissions of a completion's events."""
     request = completion_request("small", "x", SamplingParams(stop=stop))
     asked = PreparedRequest("/completions", {}, told or Told(), Toolset(), must_call=False, streams=True)
     reader = AnswerReader(request, asked, Failures("the server", None))
-    pieces = [
-        piece for event in events for piece in reader.feed(Part.model_validate(event)) if not reader.ended or piece
-    ]
-    return [*pieces, *reader.close()]
+    emissions = [emission for event in events for emission in reader.feed(Part.model_validate(event))]
+    return [*emissions, *reader.close()]
 
 
 async def test_a_stream_is_the_text_of_its_events_and_ends_with_the_reason(
@@ -72,10 +70,11 @@ async def test_a_stream_is_the_text_of_its_events_and_ends_with_the_reason(
 async def test_the_servers_counts_are_the_usage(server: ScriptedServer, make: MakeProvider) -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
     server.script("/v1/chat/completions", Stream(chat_events("Hi", " there", usage=usage)))
-    detail = detail_of(await make().chat_completion("small", HELLO))
-    assert detail is not None
-    assert detail.usage is not None
-    assert (detail.usage.prompt_tokens, detail.usage.reused_tokens, detail.usage.generated_tokens) == (7, 4, 5)
+    observed = Observed(make())
+    await observed.chat_completion("small", HELLO)
+    counted = observed.detail.usage
+    assert counted is not None
+    assert (counted.prompt_tokens, counted.reused_tokens, counted.generated_tokens) == (7, 4, 5)
 
 
 async def test_a_chat_begins_goes_on_and_completes(server: ScriptedServer, make: MakeProvider) -> None:
@@ -89,11 +88,11 @@ async def test_a_chat_begins_goes_on_and_completes(server: ScriptedServer, make:
 def test_however_a_text_is_cut_it_ends_before_the_first_stop_string(text: str, stop: list[str], random: Any) -> None:
     cuts = sorted(random.randrange(len(text) + 1) for _ in range(random.randrange(6)))
     parts = [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
-    pieces = read(completion_events(*parts), stop=stop)
+    emissions = read(completion_events(*parts), stop=stop)
     # Of several the one that is completed first, and of those completed together the longest.
     ends = min(((text.find(one) + len(one), text.find(one)) for one in stop if one in text), default=(0, len(text)))
-    assert "".join(piece.delta for piece in pieces) == text[: ends[1]]
-    assert [piece.stop_reason for piece in pieces if piece.stop_reason] == [StopReason.end_of_turn]
+    assert "".join(emission.delta for emission in emissions) == text[: ends[1]]
+    assert [emission.stop_reason for emission in emissions if emission.stop_reason] == [StopReason.end_of_turn]
 
 
 async def test_a_server_that_leaves_the_stop_string_in_is_cut_short_and_left(
@@ -163,8 +162,9 @@ async def test_logprobs_of_chats_become_records_best_first(server: ScriptedServe
         "choices": [{"delta": {"content": "Hi"}, "logprobs": newer("Hi", -0.5, {"Hi": -0.5, "Ho": -1.0, "Ha": -2.0})}]
     }
     server.script("/v1/chat/completions", Stream([event, *chat_events()]))
-    response = await make().chat_completion("small", HELLO, logprobs=LogProbConfig(top_k=1))
-    (record,) = detail_of(response).tokens  # type: ignore[union-attr]
+    observed = Observed(make())
+    response = await observed.chat_completion("small", HELLO, logprobs=LogProbConfig(top_k=1))
+    (record,) = observed.detail.tokens
     assert (record.text, record.bytes, record.logprob, record.rank, record.token_id) == ("Hi", b"Hi", -0.5, 1, -1)
     assert math.isnan(record.entropy)
     assert [(other.text, other.rank) for other in record.alternatives] == [("Ho", 2)]
@@ -182,8 +182,10 @@ async def test_logprobs_of_completions_in_the_older_form_become_the_same(
     }
     event = {"choices": [{"text": "Hi!", "logprobs": older}]}
     server.script("/v1/completions", Stream([event, *completion_events()]))
-    response = await make().completion("small", "x", logprobs=LogProbConfig(top_k=1))
-    first, second = detail_of(response).tokens  # type: ignore[union-attr]
+    observed = Observed(make())
+    response = await observed.completion("small", "x", logprobs=LogProbConfig(top_k=1))
+    tokens: Any = observed.detail.tokens
+    first, second = tokens
     assert [(one.text, one.rank) for one in (first, *first.alternatives)] == [("Hi", 1), ("Ho", 2)]
     # The second was not among the most probable ones, so nobody knows its rank, and the list is not shortened by it.
     assert [(one.text, one.rank) for one in (second, *second.alternatives)] == [("!", 0), (".", 1)]
@@ -202,8 +204,9 @@ async def test_llama_cpp_tells_ids_and_the_text_that_a_token_really_has(
         "/v1/completions",
         Stream([{"choices": [{"text": " but", "logprobs": {"content": [entry]}}]}, *completion_events()]),
     )
-    response = await make("llama_cpp").completion("small", "x", logprobs=LogProbConfig())
-    (record,) = detail_of(response).tokens  # type: ignore[union-attr]
+    observed = Observed(make("llama_cpp"))
+    await observed.completion("small", "x", logprobs=LogProbConfig())
+    (record,) = observed.detail.tokens
     assert (record.token_id, record.text, record.bytes, record.rank) == (5, " but", b" but", 1)
 
 
@@ -225,11 +228,11 @@ async def test_vllm_tells_ids_and_logprobs_of_the_prompt(server: ScriptedServer,
     server.script(
         "/v1/completions", Reply({"choices": [choice], "prompt_token_ids": [1, 9], "usage": {"prompt_tokens": 2}})
     )
-    response = await make("vllm").completion(
+    observed = Observed(make("vllm"))
+    response = await observed.completion(
         "small", "x", SamplingParams(max_tokens=1), logprobs=LogProbConfig(top_k=1, prompt=True)
     )
-    detail = detail_of(response)
-    assert detail is not None
+    detail = observed.detail
     (given_token,) = detail.prompt_tokens
     assert (given_token.token_id, given_token.rank, given_token.position, given_token.text) == (9, 7, 1, " b")
     assert [other.token_id for other in given_token.alternatives] == [3]
@@ -252,15 +255,16 @@ async def test_tokens_of_which_no_logprob_was_told_are_counted_in_a_note(
 ) -> None:
     entry = {"choices": [{"delta": {"content": "🌟"}, "logprobs": newer("🌟", -0.5, {"🌟": -0.5})}]}
     server.script("/v1/chat/completions", Stream([entry, *chat_events(usage={"completion_tokens": 4})]))
-    detail = detail_of(await make().chat_completion("small", HELLO, logprobs=LogProbConfig()))
-    assert detail is not None
-    assert detail.notes == ("the server sent no logprobs for 3 of its 4 tokens",)
+    observed = Observed(make())
+    await observed.chat_completion("small", HELLO, logprobs=LogProbConfig())
+    assert observed.detail.notes == ("the server sent no logprobs for 3 of its 4 tokens",)
 
 
 async def test_no_limit_of_ours_and_an_answer_out_of_tokens_is_told(server: ScriptedServer, make: MakeProvider) -> None:
     server.script("/v1/completions", Stream(completion_events("Once", finish_reason="length")))
-    detail = detail_of(await make().completion("small", "x"))
-    assert detail is not None
+    observed = Observed(make())
+    await observed.completion("small", "x")
+    detail = observed.detail
     assert "the server's own limit" in detail.notes[0]
 
 
@@ -278,8 +282,10 @@ def test_a_call_cut_anywhere_is_the_same_call(lengths: list[int], city: str) -> 
     request = chat_request("small", HELLO, tools=[WEATHER])
     asked = PreparedRequest("/chat/completions", {}, Told(), Toolset.of([WEATHER]), must_call=True, streams=True)
     reader = AnswerReader(request, asked, Failures("the server", None))
-    pieces = [piece for event in events for piece in reader.feed(Part.model_validate(event))] + list(reader.close())
-    deltas = [piece for piece in pieces if isinstance(piece, ToolCallDelta)]
+    emissions = [emission for event in events for emission in reader.feed(Part.model_validate(event))] + list(
+        reader.close()
+    )
+    deltas = [emission.delta for emission in emissions if isinstance(emission.delta, ToolCallDelta)]
     assert deltas[0].parse_status is ToolCallParseStatus.started
     assert deltas[-1].content == ToolCall(
         call_id="call_1", tool_name="get_weather", arguments={"city": city, "days": 3}
@@ -320,12 +326,12 @@ async def test_a_call_that_cannot_be_one_stays_as_text_and_is_none(
 ) -> None:
     parts = chat_events(call_part(0, arguments, name, "call_1"), finish_reason="tool_calls")
     server.script("/v1/chat/completions", Stream(parts))
-    response = await make().chat_completion("small", HELLO, tools=[WEATHER])
+    observed = Observed(make())
+    response = await observed.chat_completion("small", HELLO, tools=[WEATHER])
     assert response.completion_message.tool_calls == []
     assert response.completion_message.content == name + arguments
     assert response.completion_message.stop_reason is StopReason.end_of_turn
-    detail = detail_of(response)
-    assert detail is not None
+    detail = observed.detail
     assert "could not be read" in detail.notes[0]
 
 

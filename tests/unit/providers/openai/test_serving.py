@@ -45,7 +45,7 @@ from workbench.protocol import (
 from workbench.providers.capabilities import refuse_undeclared
 from workbench.providers.openai.config import Ability, OpenAIConfig
 from workbench.providers.openai.dialects import LLAMA_CPP, OLLAMA, OPENAI, TGI, VLLM
-from workbench.records import Usage, detail_of
+from workbench.records import Usage
 
 DIALECTS = {"openai": OPENAI, "vllm": VLLM, "tgi": TGI, "ollama": OLLAMA, "llama_cpp": LLAMA_CPP}
 HELLO: list[Message] = [UserMessage(content="Hello")]
@@ -106,11 +106,9 @@ async def test_embeddings_come_in_the_order_of_their_texts(server: ScriptedServe
     vectors = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
     server.script("/v1/embeddings", Reply({"data": vectors, "usage": {"prompt_tokens": 5, "total_tokens": 5}}))
     provider = make(embedding_models=["vectors"])
-    response = await provider.embeddings("vectors", ["a", ["b", "c"]])
-    assert response.embeddings == [[1.0, 0.0], [0.0, 1.0]]
-    detail = detail_of(response)
-    assert detail is not None
-    assert detail.usage == Usage(prompt_tokens=5)
+    found = await provider.embed("vectors", ["a", ["b", "c"]])
+    assert found.vectors == [[1.0, 0.0], [0.0, 1.0]]
+    assert found.usage == Usage(prompt_tokens=5)
     assert server.bodies("/v1/embeddings") == [{"model": "vectors", "input": ["a", "bc"], "encoding_format": "float"}]
     assert provider.card("vectors").kind == "embedding"
     with pytest.raises(InvalidRequestError):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.observing import Observed
 from tests.fakes.scripted_server import ScriptedServer, Stream, completion_events
 from tests.unit.providers.openai.conftest import MakeProvider
 from workbench.errors import RemoteConnectionError
 from workbench.protocol import StopReason
-from workbench.records import detail_of
 
 SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n"
 """What `str.splitlines` splits at; JSON leaves three of them as they are."""
@@ -130,8 +130,8 @@ async def test_a_count_of_zero_is_a_count_and_none_is_none(
 ) -> None:
     events = completion_events("One", " two") + [{"choices": [], "usage": usage} for usage in usages]
     server.script("/v1/completions", Stream(events))
-    detail = detail_of(await make().completion("small", "x"))
-    assert detail is not None
-    assert detail.usage is not None
-    usage = detail.usage
+    observed = Observed(make())
+    await observed.completion("small", "x")
+    usage = observed.detail.usage
+    assert usage is not None
     assert (usage.prompt_tokens, usage.reused_tokens, usage.generated_tokens) == wanted

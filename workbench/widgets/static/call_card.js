@@ -1,7 +1,8 @@
 // One call of a tool: how far it was parsed, what became of it, and Approve or Decline while it waits.
 
 import { callSteps, resultTitle } from "./call_words.js";
-import { h, uniqueId } from "./dom.js";
+import { h } from "./dom.js";
+import { labelledBox } from "./prompt_box.js";
 
 /**
  * @import { Ask } from "./asking.js"
@@ -94,19 +95,16 @@ function decision(call, decide) {
     });
     return h("div", { class: "wb-row" }, approve, decline);
   }
-  const id = uniqueId("result");
-  const box = h("textarea", { class: "wb-field wb-chat-text", id, rows: 1, placeholder: "Result" });
+  const { box, label: ask } = labelledBox(
+    "This tool has no function. Enter its result.",
+    { class: "wb-chat-text", rows: 1, placeholder: "Result" },
+    "wb-quiet",
+  );
   const give = h("button", {
     type: "button",
     class: "wb-button wb-primary",
     text: "Send result",
     on: { click: () => decide({ approved: true, result: box.value }) },
   });
-  return h(
-    "div",
-    { class: "wb-call-give" },
-    h("label", { class: "wb-quiet", for: id, text: "This tool has no function. Enter its result." }),
-    box,
-    h("div", { class: "wb-row" }, give, decline),
-  );
+  return h("div", { class: "wb-call-give" }, ask, box, h("div", { class: "wb-row" }, give, decline));
 }

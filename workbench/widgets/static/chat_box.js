@@ -1,8 +1,8 @@
 // The box that one types a message in; its button sends, or stops what goes on.
 
 import { isWorking, lastAsked } from "./chat_words.js";
-import { h, uniqueId } from "./dom.js";
-import { keepText } from "./text_box.js";
+import { h } from "./dom.js";
+import { sendKeys, traitBox } from "./prompt_box.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -17,8 +17,11 @@ import { keepText } from "./text_box.js";
  * @param {(problem: string | null) => void} tell
  */
 export function messageBox(model, request, signal, tell) {
-  const id = uniqueId("message");
-  const box = h("textarea", { class: "wb-field wb-chat-text", id, rows: 2, placeholder: "Message the model" });
+  const { box, label, flush } = traitBox(model, "draft", signal, {
+    text: "Message",
+    class: "wb-chat-text",
+    placeholder: "Message the model",
+  });
   const verb = h("span");
   const key = h("kbd");
   const button = h("button", { type: "button", class: "wb-button wb-chat-send" }, verb, key);
@@ -27,7 +30,6 @@ export function messageBox(model, request, signal, tell) {
   let isMissed = false;
 
   const isBusy = () => isWorking(model.get("state"));
-  const flush = keepText(box, model, "draft", signal);
   const send = () => {
     if (isBusy()) return;
     isMissed = !box.value.trim();
@@ -58,21 +60,8 @@ export function messageBox(model, request, signal, tell) {
   });
   button.addEventListener("click", () => (isBusy() ? stop() : send()));
   const row = h("div", { class: "wb-row" }, button, hint);
-  const root = h(
-    "div",
-    { class: "wb-chat-composer" },
-    h("label", { class: "wb-sr", for: id, text: "Message" }),
-    box,
-    row,
-  );
-  root.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    // Enter that ends the writing of a character with an input method is no Enter.
-    if (event.key === "Enter" && event.target === box && !event.shiftKey && !event.isComposing) send();
-    else if (event.key === "Escape") stop();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
+  const root = h("div", { class: "wb-chat-composer" }, label, box, row);
+  sendKeys(root, box, send, stop);
   model.on("change:state", show);
   model.on("change:turns", emptyOnceSaid);
   show();

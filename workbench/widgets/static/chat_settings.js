@@ -1,7 +1,7 @@
 // The settings of a chat: one line that says how it is set, and behind a button the model, the sampling and the tools.
 
 import { h, segments, uniqueId } from "./dom.js";
-import { keepText } from "./text_box.js";
+import { traitBox } from "./prompt_box.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -50,15 +50,13 @@ export function chatSettings(model, signal, buttons) {
 
 /** @param {AnyModel<Settings>} model @param {AbortSignal} signal */
 function systemPrompt(model, signal) {
-  const id = uniqueId("system");
-  const box = h("textarea", {
-    class: "wb-field wb-chat-system",
-    id,
-    rows: 2,
+  const { box, label } = traitBox(model, "system", signal, {
+    text: "System prompt",
+    kind: "wb-quiet",
+    class: "wb-chat-system",
     placeholder: "None. The model's chat template may add its own.",
   });
-  keepText(box, model, "system", signal);
-  return h("div", { class: "wb-bar" }, h("label", { class: "wb-quiet", for: id, text: "System prompt" }), box);
+  return h("div", { class: "wb-bar" }, label, box);
 }
 
 /** Whether tools may be called, and each of them with what the model is told of it. @param {AnyModel<Settings>} model */

@@ -4,8 +4,9 @@ import { answerDetail } from "./answer_detail.js";
 import { callCard } from "./call_card.js";
 import { answer } from "./chat_answer.js";
 import { isWorking, showsTokens } from "./chat_words.js";
-import { h, uniqueId } from "./dom.js";
+import { h } from "./dom.js";
 import { markdownView } from "./markdown_view.js";
+import { labelledBox, sendKeys } from "./prompt_box.js";
 import { PLAIN_LOOK, tokenText } from "./token_text.js";
 
 /**
@@ -214,17 +215,10 @@ function userTurn(turn, isEdited, edit, context) {
  * @param {UserTurn} turn @param {() => void} cancel @param {Context} context
  */
 function editor(turn, cancel, { model, request }) {
-  const id = uniqueId("edit");
-  const box = h("textarea", { class: "wb-field wb-chat-text wb-chat-editor", id, rows: 2 });
+  const { box, label } = labelledBox("Edit the message", { class: "wb-chat-text wb-chat-editor" });
   box.value = turn.text;
   const send = () => request({ kind: "say", text: box.value, system: model.get("system"), turn: turn.turn });
-  box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send();
-    else if (event.key === "Escape") cancel();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
+  sendKeys(box, box, send, cancel);
   const sendButton = h("button", {
     type: "button",
     class: "wb-button wb-primary",
@@ -233,9 +227,5 @@ function editor(turn, cancel, { model, request }) {
   });
   const cancelButton = h("button", { type: "button", class: "wb-button", text: "Cancel", on: { click: cancel } });
   const hint = h("span", { class: "wb-quiet wb-chat-hint", text: "Later messages will be removed." });
-  return [
-    h("label", { class: "wb-sr", for: id, text: "Edit the message" }),
-    box,
-    h("div", { class: "wb-row" }, sendButton, cancelButton, hint),
-  ];
+  return [label, box, h("div", { class: "wb-row" }, sendButton, cancelButton, hint)];
 }

@@ -7,6 +7,7 @@ import { chatTurns } from "./chat_turns.js";
 import { chatInWords, isWorking } from "./chat_words.js";
 import { contextMeter } from "./context_meter.js";
 import { h } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { storeOf } from "./feed_store.js";
 import { logHeight } from "./log_height.js";
 import { openRoot } from "./root.js";
@@ -44,13 +45,9 @@ async function render({ model, el, host, signal }) {
   const store = await storeOf(host, model.get("feed"));
   if (signal.aborted) return;
   openRoot({ model, el, signal }, "wb-chat");
-  const problem = h("p", { class: "wb-message wb-chat-problem", role: "alert", hidden: true });
-  const tell = (/** @type {string | null} */ text) => {
-    problem.textContent = text ?? "";
-    problem.hidden = !text;
-  };
-  const request = requester(model, signal, tell);
-  const composer = messageBox(model, request, signal, tell);
+  const problem = errorLine("wb-chat-problem");
+  const request = requester(model, signal, problem.show);
+  const composer = messageBox(model, request, signal, problem.show);
   composer.row.append(contextMeter(model, store, signal));
   const turns = chatTurns({ model, store, request, signal, leave: () => composer.focus() });
   const settings = chatSettings(
@@ -67,7 +64,7 @@ async function render({ model, el, host, signal }) {
     h(
       "div",
       { class: "wb-chat-grid" },
-      h("div", { class: "wb-chat-main" }, turns.root, edge, problem, composer.root),
+      h("div", { class: "wb-chat-main" }, turns.root, edge, problem.root, composer.root),
       inspector,
     ),
     said,
@@ -87,7 +84,7 @@ async function render({ model, el, host, signal }) {
   model.on("change:state", showState);
   model.on("change:turns", showState);
   // A round that could not even begin belongs to no answer.
-  store.listen(() => store.problem && tell(store.problem), signal);
+  store.listen(() => store.problem && problem.show(store.problem), signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());
 }

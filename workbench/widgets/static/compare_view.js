@@ -1,19 +1,20 @@
 // Runs side by side: what they have in common is quiet, the first difference is marked, and below stands what each of
 // them held possible at one position.
 
-import { requester } from "./asking.js";
 import { codeFold } from "./code_panel.js";
 import { candidates, strips } from "./compare_detail.js";
 import { differencesOf, firstDifference, markedIn } from "./compare_differences.js";
 import { sidesSetup } from "./compare_setup.js";
-import { around, h, runKeys, uniqueId } from "./dom.js";
+import { h, uniqueId } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { storeOf } from "./feed_store.js";
 import { duration, tokenCount } from "./format.js";
+import { keyTarget } from "./jumping.js";
+import { traitBox } from "./prompt_box.js";
 import { openRoot } from "./root.js";
-import { anyActive, runButtons } from "./run_buttons.js";
+import { runForm } from "./run_form.js";
 import { speed, stateInWords } from "./run_words.js";
-import { keepText } from "./text_box.js";
-import { scrollInto } from "./token_text.js";
+import { tokenColumn } from "./token_column.js";
 import { unitChoice } from "./unit_choice.js";
 
 /**
@@ -49,7 +50,7 @@ async function render({ model, el, host, signal }) {
   const results = h("div", { class: "wb-compare-results" });
   el.append(form, results, codeFold(model));
   const differences = differencesOf(model, signal);
-  const prompt = promptForm(model, host, form, signal);
+  const prompt = fillForm(model, host, form, signal);
 
   let shown = new AbortController();
   const showResults = async () => {
@@ -105,44 +106,22 @@ async function render({ model, el, host, signal }) {
  * The prompt, the sides of the next start, and the buttons that start and stop.
  * @param {Model} model @param {Host} host @param {HTMLElement} form @param {AbortSignal} signal
  */
-function promptForm(model, host, form, signal) {
-  const promptId = uniqueId("prompt");
-  const prompt = h("textarea", {
-    class: "wb-field wb-prompt",
-    id: promptId,
-    rows: 2,
+function fillForm(model, host, form, signal) {
+  const prompt = traitBox(model, "prompt", signal, {
+    text: "Prompt",
+    class: "wb-prompt",
     spellcheck: "false",
     placeholder: "One prompt for all sides",
   });
-  const flush = keepText(prompt, model, "prompt", signal);
-  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
-  const request = requester(model, signal, (text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  });
-  /** @type {Store[]} */ let stores = [];
-  const run = () => {
-    if (anyActive(stores)) return;
-    flush();
-    request({ kind: "run", prompt: prompt.value });
-  };
-  const stop = () => anyActive(stores) && request({ kind: "stop" });
-  const buttons = runButtons({ name: "Run", run, stop });
+  const runs = runForm(model, form, { prompt }, "Run", signal);
   form.append(
-    h("label", { class: "wb-sr", for: promptId, text: "Prompt" }),
-    prompt,
-    sidesSetup(model, host, signal, request),
-    h("div", { class: "wb-row" }, ...buttons.roots),
-    message,
+    prompt.label,
+    prompt.box,
+    sidesSetup(model, host, signal, runs.ask),
+    h("div", { class: "wb-row" }, ...runs.buttons),
+    runs.error,
   );
-  runKeys(form, run, stop);
-  return {
-    /** Have the buttons follow other runs. @param {Store[]} fresh @param {AbortSignal} until */
-    follow(fresh, until) {
-      stores = fresh;
-      buttons.follow(fresh, until);
-    },
-  };
+  return runs;
 }
 
 /** What the sides that are shown have in common, and what the marks mean. @param {Comparison} comparison */
@@ -174,22 +153,14 @@ function column({ store, side, index, model, differences, look, on, signal }) {
     h("span", { class: "wb-compare-letter", text: side.letter }),
     h("span", { text: side.model }),
   );
-  const output = h("div", {
-    class: "wb-output",
-    tabindex: 0,
-    role: "group",
-    "aria-label": `Text of ${side.letter}; arrow keys move between its tokens`,
-    dir: "auto",
-  });
+  const { root: output, spans, ...text } = tokenColumn(`Text of ${side.letter}`, look);
   const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
-  const error = h("p", { class: "wb-message wb-compare-error", role: "alert", hidden: true });
-  /** @type {HTMLElement[]} */ const spans = [];
+  const error = errorLine("wb-compare-error");
   /** What is drawn: for which first difference, up to which token. */
   let drawn = { at: /** @type {number | null} */ (null), count: 0 };
   let selected = -1;
 
   const append = (/** @type {number} */ from) => {
-    const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
     const fresh = store.tokens.slice(from).map((token, i) =>
       h("span", {
         class: token.special ? "wb-special" : "wb-token",
@@ -197,9 +168,7 @@ function column({ store, side, index, model, differences, look, on, signal }) {
         text: token.special ? token.label : token.piece,
       }),
     );
-    spans.push(...fresh);
-    output.append(...fresh);
-    if (follows) output.scrollTop = output.scrollHeight;
+    text.append(fresh, showMarks);
   };
   const showMarks = () => {
     const { pairs } = differences.value;
@@ -215,35 +184,25 @@ function column({ store, side, index, model, differences, look, on, signal }) {
     spans[selected]?.classList.remove("wb-selected");
     selected = position ?? -1;
     spans[selected]?.classList.add("wb-selected");
-    if (position !== null && spans[position]) scrollInto(output, spans[position]);
+    if (position !== null) text.reveal(position);
   };
   const showFoot = () => {
     foot.textContent = footOf(store);
-    error.textContent = store.error ?? "";
-    error.hidden = !store.error;
+    error.show(store.error);
   };
   const reset = () => {
-    spans.length = 0;
     drawn = { at: null, count: 0 };
-    output.replaceChildren();
+    text.clear();
     append(0);
-    showMarks();
     showPosition();
   };
   store.listen((change) => {
     if (change.kind === "reset") reset();
-    else if (change.kind === "append") {
-      append(change.from);
-      showMarks();
-    }
+    else if (change.kind === "append") append(change.from);
     showFoot();
   }, signal);
   differences.listen(showMarks, signal);
   on("change:position", showPosition);
-  output.addEventListener("click", (event) => {
-    const span = around(event, "[data-wb-position]");
-    if (span && window.getSelection()?.isCollapsed !== false) look(Number(span.getAttribute("data-wb-position")));
-  });
   walk(output, { position: () => model.get("position"), count: () => store.tokens.length, look });
   reset();
   showFoot();
@@ -253,7 +212,7 @@ function column({ store, side, index, model, differences, look, on, signal }) {
     title,
     h("p", { class: "wb-quiet wb-compare-settings", text: side.settings }),
     output,
-    error,
+    error.root,
     foot,
   );
   return { root };
@@ -277,14 +236,7 @@ function footOf(store) {
 function walk(box, { position, count, look }) {
   box.addEventListener("keydown", (event) => {
     const at = position();
-    /** @type {Record<string, number>} */
-    const targets = {
-      ArrowRight: at === null ? 0 : at + 1,
-      ArrowLeft: at === null ? count() - 1 : at - 1,
-      Home: 0,
-      End: count() - 1,
-    };
-    const target = targets[event.key];
+    const target = keyTarget(event.key, at, count() - 1);
     if (event.key === "Escape" && at !== null) look(null);
     else if (target !== undefined && !event.shiftKey && !event.ctrlKey && !event.metaKey) look(target);
     else return;

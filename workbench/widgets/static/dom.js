@@ -138,14 +138,3 @@ export function keepKeys(root) {
     if (!isCommand || !(isPalette || PAGE_KEYS.has(key))) event.stopPropagation();
   });
 }
-
-/** Run with Ctrl+Enter and stop with Escape, anywhere in a form. @param {HTMLElement} form @param {() => unknown} run @param {() => unknown} stop */
-export function runKeys(form, run, stop) {
-  form.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
-    else if (event.key === "Escape") stop();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-}

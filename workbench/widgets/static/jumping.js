@@ -31,6 +31,22 @@ export function jump(store, positions, step) {
 }
 
 /**
+ * Return the position to which a key moves; undefined for any other key.
+ * @param {string} key @param {number | null} at @param {number} last
+ * @returns {number | undefined}
+ */
+export function keyTarget(key, at, last) {
+  /** @type {Record<string, number>} */
+  const targets = {
+    ArrowRight: at === null ? 0 : at + 1,
+    ArrowLeft: at === null ? last : at - 1,
+    Home: 0,
+    End: last,
+  };
+  return targets[key];
+}
+
+/**
  * The keys of every view of a run: arrows, ends, n and p for uncertain tokens, f for forks.
  * @param {Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">} event
  * @param {Walked} store
@@ -38,20 +54,16 @@ export function jump(store, positions, step) {
  */
 export function walkedBy(event, store) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
-  const current = store.current;
-  const last = store.steps.length - 1;
+  const target = keyTarget(event.key, store.current, store.steps.length - 1);
   /** @type {Record<string, () => void>} */
-  const walks = {
-    ArrowRight: () => store.walkTo(current === null ? 0 : current + 1),
-    ArrowLeft: () => store.walkTo(current === null ? last : current - 1),
-    Home: () => store.walkTo(0),
-    End: () => store.walkTo(last),
+  const jumps = {
     n: () => jump(store, uncertainPositions(store), 1),
     p: () => jump(store, uncertainPositions(store), -1),
     f: () => jump(store, store.forks, 1),
     F: () => jump(store, store.forks, -1),
   };
-  const walk = event.shiftKey && event.key !== "F" ? undefined : walks[event.key];
+  const walk = target === undefined ? jumps[event.key] : () => store.walkTo(target);
+  if (event.shiftKey && event.key !== "F") return false;
   walk?.();
   return walk !== undefined;
 }

@@ -2,6 +2,7 @@
 
 import { requester } from "./asking.js";
 import { h, uniqueId } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { parameterCount } from "./format.js";
 import { cardRows, memoryInWords } from "./model_facts.js";
 import { registrationForm } from "./registration_form.js";
@@ -130,12 +131,11 @@ function rowsOf(card) {
 /** What is going on, and what came of it; a refusal at once is said in the same place. @param {Model} model */
 function outcomeLine(model) {
   const said = h("p", { class: "wb-quiet", role: "status" });
-  const error = h("p", { class: "wb-message", role: "alert", hidden: true });
-  const root = h("div", { class: "wb-outcome", hidden: true }, said, error);
+  const error = errorLine();
+  const root = h("div", { class: "wb-outcome", hidden: true }, said, error.root);
   const tell = (/** @type {string} */ quiet, /** @type {string} */ loud) => {
     said.textContent = quiet;
-    error.textContent = loud;
-    error.hidden = !loud;
+    error.show(loud);
     root.hidden = !quiet && !loud;
   };
   const show = () => {

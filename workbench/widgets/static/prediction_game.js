@@ -3,6 +3,7 @@
 import { requester } from "./asking.js";
 import { betInSentences, priceInWords, shares } from "./bet_words.js";
 import { h, uniqueId } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { fixed, percent } from "./format.js";
 import { openRoot } from "./root.js";
 
@@ -29,16 +30,13 @@ function render({ model, el, signal }) {
   const scores = h("p", { class: "wb-game-scores wb-number" });
   const text = h("p", { class: "wb-game-text", dir: "auto" });
   const said = h("p", { class: "wb-game-said wb-number", role: "status" });
-  const message = h("p", { class: "wb-message", role: "alert", hidden: true });
-  const ask = requester(model, signal, (error) => {
-    message.textContent = error ?? "";
-    message.hidden = !error;
-  });
+  const message = errorLine();
+  const ask = requester(model, signal, message.show);
   const form = betForm(model, ask);
   // After a click on its text the game has the keyboard, too.
   el.tabIndex = -1;
   el.addEventListener("keydown", form.press);
-  el.append(h("div", { class: "wb-game-head" }, title, scores), text, form.root, said, message);
+  el.append(h("div", { class: "wb-game-head" }, title, scores), text, form.root, said, message.root);
 
   const show = () => {
     const page = model.get("page");

@@ -1,9 +1,10 @@
 // The prompt with the buttons that run it, stop it and go on, and how it is sent.
 
 import { requester } from "./asking.js";
-import { h, runKeys, segments, uniqueId } from "./dom.js";
+import { h, segments } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { pauseForm } from "./pause_form.js";
-import { keepText } from "./text_box.js";
+import { runKeys, traitBox } from "./prompt_box.js";
 
 /**
  * @import { Store } from "./run_feed.js"
@@ -13,23 +14,25 @@ import { keepText } from "./text_box.js";
 /** @param {Model} model @param {Store} store @param {AbortSignal} signal */
 export function promptForm(model, store, signal) {
   const canRun = model.get("can_run");
-  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
-  const tell = (/** @type {string | null} */ text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  };
-  const ask = requester(model, signal, tell);
-  const prompt = promptBox(model, signal);
+  const message = errorLine("wb-error");
+  const ask = requester(model, signal, message.show);
+  const prompt = traitBox(model, "prompt", signal, {
+    text: "Prompt",
+    class: "wb-prompt",
+    spellcheck: "false",
+    dir: "auto",
+    placeholder: "Ask the model something",
+  });
   const run = () => {
     if (store.state === "paused") ask({ kind: "resume" });
     if (store.active || !canRun) return;
     prompt.flush();
-    ask({ kind: "run", prompt: prompt.root.value, mode: model.get("mode") });
+    ask({ kind: "run", prompt: prompt.box.value, mode: model.get("mode") });
   };
   const stop = () => store.active && ask({ kind: "stop" });
   const showError = () => {
     const error = store.problem || store.error;
-    if (error) tell(error);
+    if (error) message.show(error);
   };
   store.listen(showError, signal);
   showError();
@@ -38,8 +41,8 @@ export function promptForm(model, store, signal) {
   const form = h(
     "div",
     { class: "wb-stream-form" },
-    canRun && h("label", { class: "wb-sr", for: prompt.root.id, text: "Prompt" }),
-    canRun && prompt.root,
+    canRun && prompt.label,
+    canRun && prompt.box,
     h(
       "div",
       { class: "wb-row" },
@@ -48,27 +51,14 @@ export function promptForm(model, store, signal) {
       canRun && againButton(store, signal, () => ask({ kind: "again" })),
       h("span", { class: "wb-spacer" }),
       canRun && pauses.button,
-      canRun && modeChoice(model, prompt.root),
+      canRun && modeChoice(model, prompt.box),
     ),
     canRun && pauses.root,
     canRun && noChatLine(model),
-    message,
+    message.root,
   );
   runKeys(form, run, stop);
   return form;
-}
-
-/** @param {Model} model @param {AbortSignal} signal */
-function promptBox(model, signal) {
-  const root = h("textarea", {
-    class: "wb-field wb-prompt",
-    id: uniqueId("prompt"),
-    rows: 2,
-    spellcheck: "false",
-    dir: "auto",
-    placeholder: "Ask the model something",
-  });
-  return { root, flush: keepText(root, model, "prompt", signal) };
 }
 
 /**

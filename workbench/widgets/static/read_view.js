@@ -1,14 +1,14 @@
 // A text as a model reads it, each word as warm as it was surprising; a second one beside it if it is wanted.
 
-import { requester } from "./asking.js";
 import { codeFold } from "./code_panel.js";
-import { h, runKeys, uniqueId } from "./dom.js";
+import { h } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { storeOf } from "./feed_store.js";
+import { traitBox } from "./prompt_box.js";
 import { openRoot } from "./root.js";
-import { anyActive, runButtons } from "./run_buttons.js";
+import { runForm } from "./run_form.js";
 import { metricsLine } from "./run_metrics.js";
 import { progressInWords } from "./run_words.js";
-import { keepText } from "./text_box.js";
 import { tokenText } from "./token_text.js";
 
 /**
@@ -70,17 +70,14 @@ async function render({ model, el, host, signal }) {
 /** One text as it was read. @param {Store} store @param {number} index @param {AbortSignal} signal */
 function side(store, index, signal) {
   const name = index ? "Second text" : "Text";
-  const error = h("p", { class: "wb-message", role: "alert", hidden: true });
-  const showError = () => {
-    error.textContent = store.problem || store.error || "";
-    error.hidden = !error.textContent;
-  };
+  const error = errorLine();
+  const showError = () => error.show(store.problem || store.error);
   store.listen(showError, signal);
   showError();
   const inspector = h("div", { class: "wb-slot" });
   const table = h("div", { class: "wb-slot wb-read-table" });
   const text = tokenText(store, signal, { label: name, emptyText });
-  const main = h("div", { class: "wb-read-main" }, error, text.root, metricsLine(store, signal));
+  const main = h("div", { class: "wb-read-main" }, error.root, text.root, metricsLine(store, signal));
   return {
     root: h("section", { class: "wb-read-side", "aria-label": `${name} with its surprisal` }, main, inspector, table),
     inspector,
@@ -96,22 +93,11 @@ function emptyText(store) {
 
 /** The boxes to paste into. @param {Model} model @param {Store[]} stores @param {AbortSignal} signal */
 function readForm(model, stores, signal) {
-  const message = h("p", { class: "wb-message wb-error", role: "alert", hidden: true });
-  const ask = requester(model, signal, (text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  });
   const first = textBox(model, "text", "Text", "Paste a text to see how surprising each token is", signal);
   const second = textBox(model, "other", "Second text", "Paste another text to compare with the first", signal);
-  const run = () => {
-    if (anyActive(stores)) return;
-    first.flush();
-    second.flush();
-    ask({ kind: "run", text: first.box.value, other: second.box.value });
-  };
-  const stop = () => anyActive(stores) && ask({ kind: "stop" });
-  const buttons = runButtons({ name: "Read", run, stop });
-  buttons.follow(stores, signal);
+  const form = h("div", { class: "wb-read-form" });
+  const runs = runForm(model, form, { text: first, other: second }, "Read", signal);
+  runs.follow(stores, signal);
   const more = h("button", {
     type: "button",
     class: "wb-button wb-toggle wb-read-more",
@@ -135,14 +121,11 @@ function readForm(model, stores, signal) {
     if (model.get("other")) open(true);
   });
   open(Boolean(model.get("other")));
-  const form = h(
-    "div",
-    { class: "wb-read-form" },
+  form.append(
     h("div", { class: "wb-read-boxes" }, first.root, second.root),
-    h("div", { class: "wb-row" }, ...buttons.roots, more),
-    message,
+    h("div", { class: "wb-row" }, ...runs.buttons, more),
+    runs.error,
   );
-  runKeys(form, run, stop);
   return form;
 }
 
@@ -151,17 +134,9 @@ function readForm(model, stores, signal) {
  * @param {AbortSignal} signal
  */
 function textBox(model, field, name, placeholder, signal) {
-  const id = uniqueId("text");
-  const box = h("textarea", {
-    class: "wb-field wb-prompt",
-    id,
-    rows: 4,
-    spellcheck: "false",
-    dir: "auto",
-    placeholder,
-  });
-  const flush = keepText(box, model, field, signal);
-  return { root: h("div", {}, h("label", { class: "wb-quiet", for: id, text: name }), box), box, flush };
+  const attributes = { class: "wb-prompt", rows: 4, spellcheck: "false", dir: "auto", placeholder };
+  const { box, label, flush } = traitBox(model, field, signal, { text: name, kind: "wb-quiet", ...attributes });
+  return { root: h("div", {}, label, box), box, flush };
 }
 
 export default { render };

@@ -2,6 +2,7 @@
 
 import { requester } from "./asking.js";
 import { h } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { storeOf } from "./feed_store.js";
 import { information, inWords, percent, tokenCount, visible } from "./format.js";
 import { jump, uncertainPositions, walkedBy } from "./jumping.js";
@@ -38,11 +39,8 @@ async function render({ model, el, host, signal }) {
   const stripHead = h("div", { class: "wb-inspector-head" }, stripTitle, unitChoice([store], signal));
   const strip = surprisalStrip(store);
   const said = h("p", { class: "wb-sr", role: "status" });
-  const message = h("p", { class: "wb-message", role: "alert", hidden: true });
-  const ask = requester(model, signal, (text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  });
+  const message = errorLine();
+  const ask = requester(model, signal, message.show);
   const goOn = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
     said.textContent = `Branching at token ${position + 1} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
@@ -52,7 +50,7 @@ async function render({ model, el, host, signal }) {
     big,
     say,
     list.root,
-    message,
+    message.root,
     rest,
     stripHead,
     strip.root,

@@ -1,10 +1,11 @@
 // The text of a run as it comes: each token a span, whose strength of colour and underline say one thing about it.
 
-import { around, h, keepKeys } from "./dom.js";
+import { h, keepKeys } from "./dom.js";
 import { strength } from "./format.js";
 import { walkedBy } from "./jumping.js";
 import { inNextLine, middleOf } from "./token_lines.js";
 import { progressInWords } from "./run_words.js";
+import { tokenColumn } from "./token_column.js";
 import { tokenTip } from "./token_tip.js";
 import { factsInWords } from "./token_words.js";
 
@@ -28,36 +29,27 @@ export const PLAIN_LOOK = { colorBy: "surprisal", whitespace: false, special: tr
  * @param {{label?: string, look?: Look, emptyText?: (store: Store) => string}} [options]
  */
 export function tokenText(store, signal, { label = "Generated text", look = PLAIN_LOOK, emptyText = whyEmpty } = {}) {
-  const output = h("div", {
-    class: "wb-output",
-    tabindex: 0,
-    role: "group",
-    "aria-label": `${label}; arrow keys move between its tokens`,
-    dir: "auto",
-  });
+  const { root: output, spans, ...column } = tokenColumn(label, (position) => store.select([position]));
   keepKeys(output);
   const empty = h("p", { class: "wb-quiet wb-empty" });
   const prompt = h("span", { class: "wb-given", role: "group", "aria-label": "Prompt" });
-  /** @type {HTMLElement[]} */ const spans = [];
   /** @type {HTMLElement[]} */ let marked = [];
   let shown = look;
   let timer = 0;
 
   const append = (/** @type {number} */ from) => {
-    const follows = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
     const fresh = store.steps.slice(from).map((token, i) => tokenSpan(token, from + i, shown));
-    spans.push(...fresh);
-    output.append(...fresh);
-    showForks();
-    // What was selected before it came, as after a token that was chosen in another's place.
-    if (store.selected.some((position) => position >= from)) showSelected();
-    if (follows) output.scrollTop = output.scrollHeight;
+    column.append(fresh, () => {
+      showForks();
+      // A branch selects its first token before that token arrives.
+      if (store.selected.some((position) => position >= from)) showSelected();
+    });
   };
   const showSelected = () => {
     for (const span of marked) select(span, false);
     marked = store.selected.map((i) => spans[i]).filter(Boolean);
     for (const span of marked) select(span, true);
-    if (store.current !== null && spans[store.current]) scrollInto(output, spans[store.current]);
+    if (store.current !== null) column.reveal(store.current);
   };
   const showForks = () => {
     for (const span of output.querySelectorAll(".wb-fork")) span.classList.remove("wb-fork");
@@ -82,8 +74,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
   };
   signal.addEventListener("abort", () => window.clearTimeout(timer));
   const reset = () => {
-    spans.length = 0;
-    output.replaceChildren();
+    column.clear();
     prompt.replaceChildren();
     output.setAttribute("data-wb-color", shown.colorBy);
     output.classList.toggle("wb-no-special", !shown.special);
@@ -178,19 +169,10 @@ function withMarks(text) {
     });
 }
 
-/** Mouse and keyboard select tokens. @param {HTMLElement} output @param {Store} store @param {HTMLElement[]} spans */
+/** Select tokens with the keyboard. @param {HTMLElement} output @param {Store} store @param {HTMLElement[]} spans */
 function walkTokens(output, store, spans) {
   // Where an arrow up or down last led to, and from which column: short lines on the way do not change the column.
   let reached = { position: -1, x: 0 };
-  const positionAt = (/** @type {Event} */ event) => {
-    const span = around(event, "[data-wb-position]");
-    return span ? Number(span.getAttribute("data-wb-position")) : null;
-  };
-  output.addEventListener("click", (event) => {
-    const position = positionAt(event);
-    // Marking text with the mouse is not a click on a token.
-    if (position !== null && window.getSelection()?.isCollapsed !== false) store.select([position]);
-  });
   const walkLine = (/** @type {1 | -1} */ step) => {
     const current = store.current;
     if (current === null) return store.walkTo(step > 0 ? 0 : store.steps.length - 1);
@@ -209,15 +191,4 @@ function walkTokens(output, store, spans) {
     event.preventDefault();
     event.stopPropagation();
   });
-}
-
-/**
- * Scroll the box alone; scrollIntoView would move the notebook too.
- * @param {HTMLElement} box @param {HTMLElement} item
- */
-export function scrollInto(box, item) {
-  const outer = box.getBoundingClientRect();
-  const inner = item.getBoundingClientRect();
-  if (inner.top < outer.top) box.scrollTop -= outer.top - inner.top + 8;
-  else if (inner.bottom > outer.bottom) box.scrollTop += inner.bottom - outer.bottom + 8;
 }

@@ -3,6 +3,7 @@
 import { requester } from "./asking.js";
 import { PLANE_HEIGHT, barsPath, branchFacts, linePath, litPath } from "./branch_lines.js";
 import { h } from "./dom.js";
+import { errorLine } from "./error_line.js";
 import { storeOf } from "./feed_store.js";
 import { percentOf, visible } from "./format.js";
 import { listbox } from "./listbox.js";
@@ -30,17 +31,14 @@ async function render({ model, el, host, signal }) {
     class: "wb-quiet wb-tree-empty",
     text: "Each run of the prompt becomes a branch. Run it again to see where the answers fork.",
   });
-  const message = h("p", { class: "wb-message", role: "alert", hidden: true });
-  const ask = requester(model, signal, (text) => {
-    message.textContent = text ?? "";
-    message.hidden = !text;
-  });
+  const message = errorLine();
+  const ask = requester(model, signal, message.show);
   const list = listbox("Branches of the prompt", (event) => {
     if (event.key !== "Escape") return false;
     store.focus("text");
     return true;
   });
-  el.append(empty, list.root, message);
+  el.append(empty, list.root, message.root);
   const show = () => {
     const branches = model.get("branches");
     el.setAttribute("data-wb-branches", String(branches.length));

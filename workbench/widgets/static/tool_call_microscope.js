@@ -4,6 +4,7 @@ import { removedInWords, startInWords, stepInWords, stepOf, summary } from "./ca
 import { around, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { visible } from "./format.js";
+import { keyTarget } from "./jumping.js";
 import { openRoot } from "./root.js";
 
 /**
@@ -127,16 +128,7 @@ async function render({ model, el, host, signal }) {
 /** @param {KeyboardEvent} event @param {Store} store @param {number} count */
 function walk(event, store, count) {
   const at = store.current;
-  /** @type {Record<string, number>} */
-  const targets = {
-    ArrowRight: at === null ? 0 : at + 1,
-    ArrowDown: at === null ? 0 : at + 1,
-    ArrowLeft: at === null ? count - 1 : at - 1,
-    ArrowUp: at === null ? count - 1 : at - 1,
-    Home: 0,
-    End: count - 1,
-  };
-  const target = targets[event.key];
+  const target = keyTarget(event.key.replace("Down", "Right").replace("Up", "Left"), at, count - 1);
   if (event.key === "Escape" && at !== null) store.select([]);
   else if (target !== undefined && !event.ctrlKey && !event.metaKey) store.walkTo(target);
   else return;

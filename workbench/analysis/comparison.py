@@ -23,37 +23,21 @@ import numpy as np
 
 from workbench.analysis.distributions import identities, kl_nats
 from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
+from workbench.records import ReadableRun
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from workbench.records import Alternative, TokenRecord, Usage
+    from workbench.records import Alternative, TokenRecord
 
 _COLUMNS = ("run", "model", "position", "token_id", "text", "logprob", "probability", "rank", "entropy")
 
 
-class Compared(Protocol):
-    """The part of a run that a comparison reads."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def prompt(self) -> Any: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def tokens(self) -> Sequence[TokenRecord]: ...
-    @property
-    def usage(self) -> Usage: ...
-    @property
-    def done(self) -> bool: ...
+class Compared(ReadableRun, Protocol):
+    """A run that a comparison reads and waits for."""
 
     def wait(self, timeout: float | None = None) -> bool: ...
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
-    def logprobs(self, position: int) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
 from workbench.records.emission import Embeddings, Emission
 from workbench.records.logprobs import token_logprobs
+from workbench.records.runs import ReadableRun, RunState
 from workbench.records.tokens import (
     Alternative,
     CallAttempt,
@@ -40,7 +41,9 @@ __all__ = [
     "Pausable",
     "Prompt",
     "PromptToken",
+    "ReadableRun",
     "RunProgress",
+    "RunState",
     "SamplingStage",
     "SamplingTrace",
     "Score",

@@ -36,7 +36,7 @@ def branched(run: RunLike, position: int, token_id: int | None, sampling_params:
         raise InvalidRequestError("sampling_params.max_tokens", params.max_tokens, allowed)
     if params.seed is None:  # continue with the random numbers of the run's own seed
         params = params.model_copy(update={"seed": run.seed})
-    answer_prefix = AnswerPrefix(tuple(tokens[:position]), given_ids, run.prompt_tokens, run.inspector)
+    answer_prefix = AnswerPrefix(tuple(tokens[:position]), given_ids, tuple(run.prompt_tokens), run.inspector)
     return replace(run.request, sampling_params=params.model_copy(), answer_prefix=answer_prefix)
 
 

@@ -47,9 +47,6 @@ class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
         """Raise `UnsupportedFieldError`: there is no answer to extend."""
         self._refuse("extend")
 
-    def _inspect(self, *_: Any) -> NoReturn:
-        self._refuse("position")
-
     def _refuse(self, field: str) -> NoReturn:
         raise UnsupportedFieldError(field, self.id, "used on a run that generates: a reading only measures its text")
 

@@ -6,8 +6,10 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from workbench.analysis.tool_call_steps import Openers
 from workbench.errors import UnsupportedFieldError
 from workbench.protocol import SamplingParams, StopReason, ToolCall
 from workbench.providers.folding import Answer, response
@@ -21,13 +23,14 @@ from workbench.records import (
     Inspector,
     Prompt,
     RunProgress,
+    RunState,
     TokenRecord,
     Usage,
 )
 from workbench.session.capsule import Capsule, capsule_of
 from workbench.session.continuation import branched, extended, repeated
 from workbench.session.run_inspection import RunInspection
-from workbench.session.run_protocols import RunHost, RunState
+from workbench.session.run_protocols import RunHost
 from workbench.session.run_stream import Chunk, Listeners, Response, RunStream
 
 if TYPE_CHECKING:
@@ -86,11 +89,13 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         self.breakpoint: Breakpoint | None = None
         """Breakpoint at which the run is paused now."""
         self.inspector: Inspector | None = None
+        """Answers for single positions, where the model runs in this process."""
+        self.call_opening = ""
+        """First characters of a tool call in the model's text; empty if the run has no tools whose calls are parsed."""
         self._answer = Answer()
         self._emissions: list[Emission] = []
         self._capsule: Capsule | None = None
         self._host = host
-        self.call_opening = ""
         self._changed = threading.Condition()
         self._listeners = Listeners()
         if request.control is not None:
@@ -98,8 +103,6 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             request.control.on_progress = self._take_progress
         self._future: Future[None] = host.spawn(self._consume(emissions))
         self._future.add_done_callback(self._settle)
-
-    # ------------------------------------------------------------------------------------------------ reading
 
     @property
     def text(self) -> str:
@@ -121,6 +124,11 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         """Text and tool calls of the answer so far, in order, with the text in pieces as it arrived."""
         with self._changed:
             return self._answer.parts(ended=self.done)
+
+    @cached_property
+    def call_openers(self) -> Openers:
+        """Tokens that may begin a tool call, with their probabilities as far as `call_steps` has read them."""
+        return Openers(self.call_opening)
 
     @property
     def done(self) -> bool:
@@ -269,8 +277,6 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             self._listeners.call(self, callback)
         return stop
 
-    # ------------------------------------------------------------------------------------------------ writing
-
     async def _consume(self, emissions: AsyncIterator[Emission]) -> None:
         self._set_state("running")
         async with closed_after(emissions):
@@ -326,8 +332,6 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         with self._changed:
             self.progress = None if self.tokens or self.done else progress
         self._listeners.call(self)
-
-    # ------------------------------------------------------------------------------------------------ showing
 
     def __reduce__(self) -> NoReturn:
         """Copying and pickling end here: a copy would be a run that nobody feeds."""

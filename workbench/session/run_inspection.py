@@ -1,4 +1,4 @@
-"""Looking back at a run: its tokens as a table, and what the model and the sampler had to choose from."""
+"""Inspection of a run: its tokens as a table, and the distributions of the model and of the sampler."""
 
 from __future__ import annotations
 
@@ -6,31 +6,24 @@ import numbers
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from workbench.analysis.tool_call_steps import Openers, call_steps
+from workbench.analysis.tool_call_steps import call_steps
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
-from workbench.records import CallAttempt, CallStep, Inspector, SamplingTrace, TokenRecord
+from workbench.records import CallStep, Inspector, SamplingTrace
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
+    from workbench.session.run_protocols import RunLike
+
 
 class RunInspection:
-    """Inspection methods of a run; they do not change it."""
+    """Methods that read any `RunLike` and do not change it."""
 
-    model: str
-    tokens: list[TokenRecord]
-    end: TokenRecord | None
-    inspector: Inspector | None
-    """Answers for single positions, where the model runs in this process."""
-    call_opening: str
-    """What a tool call begins with in the model's text; empty without tools whose calls are read here."""
-    _openers: Openers | None = None
-
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self: RunLike) -> pd.DataFrame:
         """Return a table with one row per token: position, token_id, text, logprob, probability, rank, entropy."""
         import pandas as pd
 
@@ -38,7 +31,7 @@ class RunInspection:
         rows = [{name: getattr(token, name) for name in columns} for token in self.tokens]
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
-    def distribution(self, position: int) -> pd.DataFrame:
+    def distribution(self: RunLike, position: int) -> pd.DataFrame:
         """Return the whole raw distribution at a generated position as a table, the most probable token first.
 
         The columns are token_id, text, logprob, probability and rank.
@@ -50,7 +43,7 @@ class RunInspection:
         import numpy as np
         import pandas as pd
 
-        inspector = self._inspect(position)
+        inspector = _inspector(self, position)
         logprobs = inspector.logprobs(position)
         token_ids = (-logprobs).argsort(kind="stable")
         best_first = logprobs[token_ids]
@@ -64,14 +57,14 @@ class RunInspection:
             }
         )
 
-    def logprobs(self, position: int) -> NDArray[np.float32]:
+    def logprobs(self: RunLike, position: int) -> NDArray[np.float32]:
         """Return the raw logprobs at a generated position by token id, shape (vocab,).
 
         Faster than `distribution`, which sorts the tokens and adds their texts. Raises as `distribution` does.
         """
-        return self._inspect(position).logprobs(position)
+        return _inspector(self, position).logprobs(position)
 
-    def call_steps(self) -> list[CallStep]:
+    def call_steps(self: RunLike) -> list[CallStep]:
         """Return the tool-call facts of every token: how probable a call was, its parse state, what a schema removed.
 
         The probability is a lower bound at positions whose logits are gone before they were read.
@@ -80,11 +73,9 @@ class RunInspection:
             InvalidRequestError: the run has no tools whose calls are parsed from the model's text.
         """
         parts = self.parts  # before the tokens, which may be newer then and never older
-        if self._openers is None:
-            self._openers = Openers(self.call_opening)
-        return call_steps(list(self.tokens), parts, self._openers, self.inspector)
+        return call_steps(list(self.tokens), parts, self.call_openers, self.inspector)
 
-    def call_frame(self) -> pd.DataFrame:
+    def call_frame(self: RunLike) -> pd.DataFrame:
         """Return `call_steps` as a table with one row per token."""
         import pandas as pd
 
@@ -92,13 +83,8 @@ class RunInspection:
         rows = [{name: getattr(step, name) for name in columns} for step in self.call_steps()]
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
-    @property
-    def parts(self) -> list[str | CallAttempt]:
-        """Text and tool calls of the answer so far, in order."""
-        raise NotImplementedError
-
     def sampling_trace(
-        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+        self: RunLike, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
         """Return how the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
 
@@ -112,10 +98,10 @@ class RunInspection:
             raise InvalidRequestError("number", number, "a number from 0 to below 1")
         if sampling_params is not None and not isinstance(sampling_params, SamplingParams):
             raise InvalidRequestError("sampling_params", sampling_params, "a SamplingParams")
-        return self._inspect(position).trace(position, sampling_params, number)
+        return _inspector(self, position).trace(position, sampling_params, number)
 
     def sampling_frame(
-        self,
+        self: RunLike,
         position: int,
         sampling_params: SamplingParams | None = None,
         number: float | None = None,
@@ -134,16 +120,19 @@ class RunInspection:
         columns = {"token_id": token_ids, "text": [trace.text(token_id) for token_id in token_ids]}
         return pd.DataFrame(columns | {stage.name: stage.probabilities[token_ids] for stage in trace.stages})
 
-    def _inspect(self, position: int) -> Inspector:
-        if not is_count(position):
-            raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
-        if not self.tokens and self.end is None:
-            raise InvalidRequestError(
-                "position", position, "the index of a generated token; this run has no tokens so far"
-            )
-        if self.inspector is None:
-            raise UnsupportedFieldError("position", self.model, "in a run whose model is in this process")
-        return self.inspector
+
+def _inspector(run: RunLike, position: int) -> Inspector:
+    if run.reads:
+        raise UnsupportedFieldError(
+            "position", run.id, "used on a run that generates: a reading only measures its text"
+        )
+    if not is_count(position):
+        raise InvalidRequestError("position", position, "the index of a generated token, 0 or above")
+    if not run.tokens and run.end is None:
+        raise InvalidRequestError("position", position, "the index of a generated token; this run has no tokens so far")
+    if run.inspector is None:
+        raise UnsupportedFieldError("position", run.model, "in a run whose model is in this process")
+    return run.inspector
 
 
 def _is_fraction(value: object) -> bool:

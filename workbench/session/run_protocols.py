@@ -1,43 +1,30 @@
-"""The shape of a run, for code that reads one, and of what a run needs from the workbench that starts it."""
+"""The protocols between a run, the code that reads it, and the workbench that starts it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workbench.records import ReadableRun
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from workbench.protocol import SamplingParams, StopReason
+    from workbench.analysis.tool_call_steps import Openers
     from workbench.providers.requests import Request
-    from workbench.records import Inspector, ModelCard, Prompt, TokenRecord
-
-RunState: TypeAlias = Literal["queued", "running", "paused", "finished", "cancelled", "failed"]
+    from workbench.records import Inspector, ModelCard, Prompt
 
 
-class RunLike(Protocol):
-    """A run as capsules and branches read it; `workbench.session.run.Run` documents each attribute."""
+class RunLike(ReadableRun, Protocol):
+    """A run as capsules, branches and inspection read it; `workbench.session.run.Run` documents each attribute."""
 
     @property
     def request(self) -> Request: ...
     @property
-    def sampling_params(self) -> SamplingParams: ...
-    @property
-    def state(self) -> RunState: ...
-    @property
-    def done(self) -> bool: ...
-    @property
-    def tokens(self) -> Sequence[TokenRecord]: ...
-    @property
-    def prompt_tokens(self) -> tuple[TokenRecord, ...]: ...
-    @property
-    def seed(self) -> int | None: ...
-    @property
-    def stop_reason(self) -> StopReason | None: ...
-    @property
     def inspector(self) -> Inspector | None: ...
-    def render(self) -> Prompt: ...
+    @property
+    def call_openers(self) -> Openers: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the widgets need of a session and of a run: satisfied by `workbench.session`, and by a small fake."""
+"""The protocols of the session and the runs that widgets are given; `workbench.session` and a small fake have them."""
 
 from __future__ import annotations
 
@@ -19,42 +19,22 @@ from workbench.protocol import (
 from workbench.records import (
     Breakpoint,
     CallAttempt,
-    CallStep,
     ModelCard,
-    Prompt,
     RunProgress,
-    SamplingTrace,
-    TokenRecord,
 )
 
 RUNNING_STATES = ("queued", "running", "paused")
 
 
 class RunLike(Compared, Protocol):
-    """A generation that goes on in a background thread; every attribute may be read from any thread."""
+    """A run that a widget also controls; every attribute may be read from any thread."""
 
     @property
-    def sampling_params(self) -> SamplingParams: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def end(self) -> TokenRecord | None: ...
-    @property
-    def reads(self) -> bool: ...
-    @property
     def progress(self) -> RunProgress | None: ...
-    @property
-    def prompt_tokens(self) -> Sequence[TokenRecord]: ...
-    @property
-    def parts(self) -> Sequence[str | CallAttempt]: ...
     @property
     def call_attempts(self) -> Sequence[CallAttempt]: ...
     @property
     def notes(self) -> Sequence[str]: ...
-    @property
-    def seed(self) -> int | None: ...
-    @property
-    def stop_reason(self) -> Any: ...
     @property
     def error(self) -> BaseException | None: ...
 
@@ -75,11 +55,6 @@ class RunLike(Compared, Protocol):
     ) -> RunLike: ...
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
-    def call_steps(self) -> Sequence[CallStep]: ...
-    def render(self) -> Prompt: ...
-    def sampling_trace(
-        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
-    ) -> SamplingTrace: ...
 
 
 class ConversationLike(Protocol):

@@ -40,6 +40,7 @@ from workbench.records import (
     Prompt,
     PromptToken,
     RunProgress,
+    RunState,
     SamplingTrace,
     TokenRecord,
     Usage,
@@ -145,7 +146,7 @@ class FakeRun:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
         self.seed = self.sampling_params.seed
-        self.state = "queued"
+        self.state: RunState = "queued"
         self.stop_reason: StopReason | None = None
         self.error: BaseException | None = None
         self.tokens: list[TokenRecord] = []
@@ -218,7 +219,7 @@ class FakeRun:
             if self._coming and (hits := [one for one in self._breakpoints if _is_at(one, record, self.text)]):
                 self._pause(hits[0])
 
-    def finish(self, state: str = "finished") -> None:
+    def finish(self, state: RunState = "finished") -> None:
         if state == "finished":
             self.end = self._end
             self.text = self._said().decode("utf-8", "replace") if self._text is None else self._text

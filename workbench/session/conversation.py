@@ -1,12 +1,13 @@
-"""The agent loop: a model asks for functions, approved calls are run, and their results go back to the model.
+"""The agent loop: a model calls tools, approved calls are run, and their results go back to the model.
 
-`Conversation` is the loop taken apart: whoever owns one moves it on a step at a time, as the chat widget does at the
-clicks of a person. `Loop` takes its steps one after the other. Functions run on the thread that asks for their result;
-with `Loop` that is the caller's own, where an interrupt reaches them. The engine and the protocol never run a tool.
+`Conversation` has the steps of the loop, which the chat widget takes at the clicks of a person and `Loop` one after the
+other. A function runs on the thread that calls `Conversation.result`; with `Loop` that is the caller's own, where an
+interrupt reaches it. The engine and the protocol never run a tool.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
@@ -33,12 +34,12 @@ from workbench.protocol.sampling import is_count
 from workbench.session.run import Run
 
 MAX_ERROR_CHARACTERS = 1_000
-"""Of what a function raised that the model is told."""
+"""Maximum length of the text of a function's error in the message to the model."""
 
 _DECLINED = "The user did not approve this call."
 
 Approve: TypeAlias = Callable[[ToolCall], bool] | bool | None
-"""Asked before every call; True runs them all, False none, None hands the first calls back to the caller."""
+"""Called before every tool call; True runs all calls, False none, and None returns the first calls to the caller."""
 
 ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
 
@@ -49,10 +50,10 @@ AnswerChoice: TypeAlias = ToolChoice | Literal["none"] | None
 """A tool choice of the protocol, or ``none``: the answers are made without tools."""
 
 
-class Ask(Protocol):
-    """Starts the model's answer to messages; ``settings`` are those of one answer, such as its model.
+class StartAnswer(Protocol):
+    """A function that starts the model's answer to messages; ``settings`` are those of one answer, such as its model.
 
-    ``offers_tools=False`` among them asks for an answer without tools.
+    With ``offers_tools=False`` among them the answer is made without tools.
     """
 
     def __call__(self, messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> ChatRun: ...
@@ -81,7 +82,7 @@ class ConversationResult:
         return self.runs[-1].text
 
 
-class _Settled(NamedTuple):
+class _Result(NamedTuple):
     message: ToolResponseMessage
     outcome: CallOutcome
 
@@ -95,14 +96,22 @@ class Tail:
     """Outcomes of calls by the index of their results in the conversation."""
 
 
+def _renamed(old: str, new: str) -> Callable[..., Any]:
+    def method(self: Conversation, *args: Any, **settings: Any) -> Any:
+        warnings.warn(f"Conversation.{old} is now Conversation.{new}", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)(*args, **settings)
+
+    return method
+
+
 class Conversation:
     """A conversation with functions that advances step by step. It is not thread-safe.
 
-    The steps are `say`, `ask`, `take` when the answer has ended, `result` and `settle` for each of its calls, and `ask`
-    again. `result` changes nothing, so it may run on another thread.
+    The steps are `say`, `start_answer`, `add_answer` when the answer has ended, `result` and `set_result` for each of
+    its calls, and `start_answer` again. `result` changes nothing, so it may run on another thread.
 
     Args:
-        ask: function that starts the model's answer to messages.
+        start: function that starts the model's answer to messages.
         functions: functions that can be run, by name.
         turns: earlier messages.
         tool_choice: tool choice of the first answer to a user. ``required`` does not apply after a result, because a
@@ -112,7 +121,7 @@ class Conversation:
 
     def __init__(
         self,
-        ask: Ask,
+        start: StartAnswer,
         functions: Mapping[str, FunctionTool],
         turns: Sequence[Message] = (),
         tool_choice: AnswerChoice = ToolChoice.auto,
@@ -123,12 +132,12 @@ class Conversation:
         self.tool_choice: AnswerChoice = tool_choice
         """Tool choice from the next answer on; it can be changed."""
         self.tools = tools
-        self._ask = ask
+        self._start = start
         self._functions = functions
         self._turns = list(turns)
         self._outcomes: dict[int, CallOutcome] = {}
         self._calls: list[ToolCall] = []
-        self._results: dict[int, _Settled] = {}
+        self._results: dict[int, _Result] = {}
 
     @property
     def messages(self) -> list[Message]:
@@ -144,8 +153,8 @@ class Conversation:
     @property
     def outcomes(self) -> dict[int, CallOutcome]:
         """How the calls ended, by the index of their results in ``turns``."""
-        settled = (self._results[index].outcome for index in sorted(self._results))
-        return {**self._outcomes, **dict(enumerate(settled, len(self._turns)))}
+        outcomes = (self._results[index].outcome for index in sorted(self._results))
+        return {**self._outcomes, **dict(enumerate(outcomes, len(self._turns)))}
 
     @property
     def open_calls(self) -> dict[int, ToolCall]:
@@ -165,11 +174,11 @@ class Conversation:
         """Remove a turn, by its index in ``turns``, and all later ones."""
         self._fold()
         del self._turns[turn:]
-        self._outcomes = {place: outcome for place, outcome in self._outcomes.items() if place < turn}
+        self._outcomes = {index: outcome for index, outcome in self._outcomes.items() if index < turn}
 
     def tail(self, turn: int) -> Tail:
         """Return a turn, by its index in ``turns``, and all later ones."""
-        return Tail(self.turns[turn:], {place: how for place, how in self.outcomes.items() if place >= turn})
+        return Tail(self.turns[turn:], {index: outcome for index, outcome in self.outcomes.items() if index >= turn})
 
     def restore(self, tail: Tail) -> None:
         """Put removed turns back at the end."""
@@ -177,18 +186,19 @@ class Conversation:
         self._turns += tail.turns
         self._outcomes |= tail.outcomes
 
-    def ask(self, **settings: Any) -> ChatRun:
+    def start_answer(self, **settings: Any) -> ChatRun:
         """Start the model's next answer. Every call of the last one must have its result."""
         self._fold()
         if self.tool_choice == "none":
-            return self._ask(self.messages, None, offers_tools=False, **settings)
+            return self._start(self.messages, None, offers_tools=False, **settings)
         after_result = bool(self._turns) and isinstance(self._turns[-1], ToolResponseMessage)
-        return self._ask(self.messages, ToolChoice.auto if after_result else self.tool_choice, **settings)
+        return self._start(self.messages, ToolChoice.auto if after_result else self.tool_choice, **settings)
 
-    def take(self, run: ChatRun) -> CompletionMessage:
+    def add_answer(self, run: ChatRun) -> CompletionMessage:
         """Wait for the answer of a run and add it, without tool calls if it was cancelled.
 
-        Raises the error that the run failed with; then nothing is added.
+        Raises:
+            WorkbenchError: the error that the run failed with; nothing is added.
         """
         message = run.result().completion_message
         if run.state == "cancelled":
@@ -199,17 +209,17 @@ class Conversation:
         return message
 
     def can_run(self, call: ToolCall) -> bool:
-        """Return whether the call's function can be run; other results must be given with `settle`."""
+        """Return whether the call's function can be run; other results are added with `set_result`."""
         return str(call.tool_name) in self._functions
 
     def result(self, call: ToolCall) -> ToolResponseMessage | Exception:
-        """Run a call on this thread and return its result or exception; `settle` accepts both."""
+        """Run a call on this thread and return its result or exception; `set_result` accepts both."""
         try:
-            return _told(call, _as_content(self._functions[str(call.tool_name)](call.arguments)))
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises, the model is told and may do better
+            return _result_message(call, _as_content(self._functions[str(call.tool_name)](call.arguments)))
+        except Exception as error:  # noqa: BLE001 - whatever a tool raises goes to the model, which may correct its call
             return error
 
-    def settle(
+    def set_result(
         self, index: int, result: ToolResponseMessage | str | BaseException, outcome: CallOutcome | None = None
     ) -> None:
         """Add the result of an open call, by its index in the last answer.
@@ -219,44 +229,48 @@ class Conversation:
         """
         if outcome is None:
             outcome = "failed" if isinstance(result, BaseException) else "ran"
-        message = result if isinstance(result, ToolResponseMessage) else _told(self._calls[index], result)
-        self._results[index] = _Settled(message, outcome)
+        message = result if isinstance(result, ToolResponseMessage) else _result_message(self._calls[index], result)
+        self._results[index] = _Result(message, outcome)
 
     def decline(self, index: int) -> None:
         """Answer an open call with the message that it was not approved."""
-        self.settle(index, _DECLINED, "declined")
+        self.set_result(index, _DECLINED, "declined")
 
     def _fold(self) -> None:
-        """Make what is settled a part of the turns."""
+        """Move the results so far into the turns."""
         turns, self._outcomes = self.turns, self.outcomes
         self._turns, self._calls, self._results = turns, [], {}
+
+    ask = _renamed("ask", "start_answer")
+    take = _renamed("take", "add_answer")
+    settle = _renamed("settle", "set_result")
 
 
 class Loop:
     """One conversation with functions, from a question to its answer.
 
     Args:
-        ask: starts the model's answer to messages.
-        tools: by name, the functions that may be asked for.
+        start: function that starts the model's answer to messages.
+        tools: functions that the model may call, by name.
     """
 
-    def __init__(self, ask: Ask, tools: dict[str, FunctionTool], approve: Approve, max_rounds: int) -> None:
+    def __init__(self, start: StartAnswer, tools: dict[str, FunctionTool], approve: Approve, max_rounds: int) -> None:
         if approve is not None and not isinstance(approve, bool) and not callable(approve):
             raise InvalidRequestError("approve", approve, "True, False, None, or a function of a ToolCall")
         if not is_count(max_rounds):
             raise InvalidRequestError("max_rounds", max_rounds, "a whole number, 0 or above")
-        self._ask = ask
+        self._start = start
         self._tools = tools
         self._approve = approve
         self._max_rounds = max_rounds
 
     def run(self, messages: list[Message], tool_choice: ToolChoice | None) -> ConversationResult:
-        """Answer, run what is approved, tell the results, and so on; interrupting it stops what is under way."""
-        conversation = Conversation(self._ask, self._tools, messages, tool_choice)
+        """Repeat answers and approved calls to the end; an interrupt stops the running answer or call."""
+        conversation = Conversation(self._start, self._tools, messages, tool_choice)
         runs = list[ChatRun]()
         while True:
-            runs.append(conversation.ask())
-            if not conversation.take(runs[-1]).tool_calls:
+            runs.append(conversation.start_answer())
+            if not conversation.add_answer(runs[-1]).tool_calls:
                 return ConversationResult(conversation.messages, runs, "answered")
             if self._approve is None:
                 return ConversationResult(conversation.messages, runs, "unapproved")
@@ -265,7 +279,7 @@ class Loop:
             for index, call in conversation.open_calls.items():
                 approved = self._approve(call) if callable(self._approve) else self._approve
                 if approved:
-                    conversation.settle(index, conversation.result(call))
+                    conversation.set_result(index, conversation.result(call))
                 else:
                     conversation.decline(index)
 
@@ -273,7 +287,11 @@ class Loop:
 def function_tools(
     functions: Sequence[object], field: str = "tools", *, skip_definitions: bool = False
 ) -> dict[str, FunctionTool]:
-    """Functions by their names; refuses by name what is none, or would need an event loop to run."""
+    """Return functions by their names.
+
+    Raises:
+        InvalidRequestError: an item is not a function, is async, or has the name of another.
+    """
     if not isinstance(functions, list | tuple):
         raise InvalidRequestError(field, functions, "a list of functions")
     tools: dict[str, FunctionTool] = {}
@@ -291,8 +309,8 @@ def function_tools(
     return tools
 
 
-def _told(call: ToolCall, content: InterleavedTextMedia | BaseException) -> ToolResponseMessage:
-    """The result of a call as a message; of what its function raised, the type and the beginning."""
+def _result_message(call: ToolCall, content: InterleavedTextMedia | BaseException) -> ToolResponseMessage:
+    """Return the result of a call as a message; for an error, its type and the beginning of its text."""
     if isinstance(content, BaseException):
         text = _replace_surrogates(f"{type(content).__name__}: {content}")
         content = text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 3]}..."
@@ -300,7 +318,7 @@ def _told(call: ToolCall, content: InterleavedTextMedia | BaseException) -> Tool
 
 
 def _as_content(result: object) -> InterleavedTextMedia:
-    """Text and images as they are, anything else as JSON, and what JSON has not as it is printed."""
+    """Return text and images unchanged, anything else as JSON, and values that JSON lacks as ``str`` prints them."""
     if isinstance(result, str):
         return _replace_surrogates(result)
     if isinstance(result, ImageMedia):
@@ -309,7 +327,7 @@ def _as_content(result: object) -> InterleavedTextMedia:
         return [part if isinstance(part, str | ImageMedia) else str(part) for part in result]
     try:
         return to_json(result, fallback=str, inf_nan_mode="constants").decode()
-    except ValueError:  # circular, or bytes that are no text
+    except ValueError:  # circular, or bytes that are not UTF-8
         return _replace_surrogates(repr(result))
 
 

@@ -1,6 +1,6 @@
-"""Approved calls, each on a thread of its own, so that the page stays alive and Stop can be pressed.
+"""Approved calls, each on a thread of its own, so that the page stays responsive and Stop can be pressed.
 
-A function cannot be ended from outside: what one gives after it was stopped is dropped.
+A function cannot be ended from outside: the result of an abandoned call is dropped.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from workbench.widgets.contract import ConversationLike
 
 
 class Calling:
-    """Runs calls of a conversation's last answer; to be used behind the lock.
+    """The running calls of a conversation's last answer; to be used behind the lock.
 
     Args:
         done: called behind the lock after a result was added.
     """
 
     def __init__(self, conversation: ConversationLike, done: Callable[[], None]) -> None:
-        self.places: set[int] = set()
-        """Of the calls that are being run."""
+        self.running: set[int] = set()
+        """Indexes of the calls that are running."""
         self._conversation = conversation
         self._done = done
         self._epoch = 0
 
-    def start(self, place: int, call: ToolCall) -> None:
-        self.places.add(place)
+    def start(self, index: int, call: ToolCall) -> None:
+        """Run the function of a call on a thread of its own."""
+        self.running.add(index)
         work = threading.Thread(
-            target=self._run, args=(place, call, self._epoch), name=f"workbench-{call.tool_name}", daemon=True
+            target=self._run, args=(index, call, self._epoch), name=f"workbench-{call.tool_name}", daemon=True
         )
         work.start()
 
-    def give_up(self) -> None:
-        """Wait for none of them any longer."""
+    def abandon(self) -> None:
+        """Drop the results of all running calls."""
         self._epoch += 1
-        self.places.clear()
+        self.running.clear()
 
-    def _run(self, place: int, call: ToolCall, epoch: int) -> None:
+    def _run(self, index: int, call: ToolCall, epoch: int) -> None:
         result: ToolResponseMessage | BaseException
         try:
             result = self._conversation.result(call)
@@ -47,6 +48,6 @@ class Calling:
             result = error
         with LOCK:
             if self._epoch == epoch:
-                self.places.discard(place)
-                self._conversation.settle(place, result)
+                self.running.discard(index)
+                self._conversation.set_result(index, result)
                 self._done()

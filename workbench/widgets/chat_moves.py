@@ -1,11 +1,14 @@
-"""What moves a chat on: messages, decisions on calls, other versions of an answer, and what comes of each.
+"""The actions of a chat: messages, decisions on tool calls, and other versions of an answer.
 
-The conversation itself is the session's (`workbench.session.conversation.Conversation`).
+`ChatMoves` decides which action its state allows and starts the answers. `Transcript` changes the turns, and the
+session's `workbench.session.conversation.Conversation` holds them.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import traitlets
@@ -14,7 +17,7 @@ from workbench.errors import BusyError, ClosedError, InvalidRequestError
 from workbench.protocol import LogProbConfig, Message
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.calling import Calling
-from workbench.widgets.chat_transcript import Tail, Transcript
+from workbench.widgets.chat_transcript import Transcript
 from workbench.widgets.composing import ModelAndSampling
 from workbench.widgets.contract import ConversationLike, RunLike
 from workbench.widgets.wire.chat import Turn, turns_wire
@@ -57,16 +60,13 @@ class ChatMoves(ModelAndSampling):
         self._conversation = conversation
         self._logprobs = logprobs
         self._calling = Calling(conversation, self._after_call)
-        self._transcript = Transcript(conversation, calling=self._calling.places)
-        self._cleared: Tail | None = None
-        self._rests = threading.Event()
-        self._rests.set()
+        self._transcript = Transcript(conversation, calling=self._calling.running)
+        self._is_at_rest = threading.Event()
+        self._is_at_rest.set()
         super().__init__(**traits)
         self.feed.observe(self._after_run, "snapshot")
-        self.picker.observe(lambda _: self._measure(), ["value", "cards"])
-        self._measure()
-
-    # ------------------------------------------------------------------------------------------------ reading
+        self.picker.observe(lambda _: self._show_context(), ["value", "cards"])
+        self._show_context()
 
     @property
     def messages(self) -> list[Message]:
@@ -78,14 +78,11 @@ class ChatMoves(ModelAndSampling):
     @property
     def run(self) -> RunLike | None:
         """The run of the latest answer, finished or not; None before the first."""
-        pending = self._transcript.pending
-        return next(reversed(self._transcript.runs), None) if pending is None else pending
+        return self._transcript.latest_run
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the model has answered or its calls need a decision; return False on a timeout."""
-        return self._rests.wait(timeout_s)
-
-    # ------------------------------------------------------------------------------------------------- acting
+        return self._is_at_rest.wait(timeout_s)
 
     def say(self, text: str, *, turn: int | None = None) -> RunLike:
         """Add a user message and start the answer; open calls are declined.
@@ -101,15 +98,16 @@ class ChatMoves(ModelAndSampling):
         """
         with LOCK:
             self._check_open()
-            if not _says_something(text):
+            if _is_blank(text):
                 raise InvalidRequestError("text", text, "a string that is not blank", in_form="Write a message first.")
-            self._check_rests()
-            questions = self._transcript.questions
+            self._check_at_rest()
             if turn is not None:
-                return self._say_again(text, self._checked_turn(turn))
-            if questions:
-                self._transcript.give_up_version(questions[-1])
-            return self._say(text)
+                turn = self._transcript.question(turn)
+                with self._idle_on_error(), self._transcript.replacing(turn):
+                    return self._say(text)
+            with self._idle_on_error():
+                self._transcript.drop_unanswered_version()
+                return self._say(text)
 
     def regenerate(self) -> RunLike:
         """Answer the last user message again; `choose_version` brings the previous answer back.
@@ -120,17 +118,10 @@ class ChatMoves(ModelAndSampling):
             InvalidRequestError: there is no user message.
         """
         with LOCK:
-            self._check_rests()
-            turn = self._checked_turn(None)
-            self._decline_open_calls()
-            self._transcript.begin_version(turn)
-            self._transcript.rewind(turn + 1)
-            try:
-                return self._ask()
-            except Exception:
-                self._transcript.give_up_version(turn)
-                self._show("idle")
-                raise
+            self._check_at_rest()
+            turn = self._transcript.question(None)
+            with self._idle_on_error(), self._transcript.new_version(turn):
+                return self._start_answer()
 
     def choose_version(self, version: int, *, turn: int | None = None) -> None:
         """Switch to another version of an answer, with everything that followed it.
@@ -145,9 +136,9 @@ class ChatMoves(ModelAndSampling):
             InvalidRequestError: there is no such message or version.
         """
         with LOCK:
-            self._check_rests()
-            turn = self._checked_turn(turn)
-            self._decline_open_calls()
+            self._check_at_rest()
+            turn = self._transcript.question(turn)
+            self._transcript.decline_open_calls()
             self._transcript.choose_version(turn, version)
             self._show_last_run()
 
@@ -159,11 +150,9 @@ class ChatMoves(ModelAndSampling):
             BusyError: an answer or a call is still running.
         """
         with LOCK:
-            self._check_rests()
+            self._check_at_rest()
             if self._conversation.turns:
-                self._decline_open_calls()
-                self._cleared = self._transcript.tail(0)
-                self._transcript.rewind(0)
+                self._transcript.clear()
                 self._show_last_run()
 
     def undo_new_chat(self) -> None:
@@ -175,28 +164,19 @@ class ChatMoves(ModelAndSampling):
         """
         with LOCK:
             self._check_open()
-            if self._cleared is None:
-                raise InvalidRequestError(
-                    "new_chat",
-                    "nothing to undo",
-                    "undone before the next message",
-                    in_form="There is no previous chat to restore.",
-                )
-            self._transcript.rewind(0)  # a message whose answer could not start
-            self._transcript.restore(self._cleared)
-            self._cleared = None
+            self._transcript.undo_clear()
             self._show_last_run()
 
     def stop(self) -> None:
-        """Stop the answer within one decode step, or abandon open calls; the model is not asked again."""
+        """Stop the answer within one decode step, or abandon open calls; the model does not continue."""
         with LOCK:
             run = self._transcript.pending
             if self.state == "answering" and run is not None:
                 run.cancel()
             elif self.state in ("deciding", "calling"):
-                self._calling.give_up()
-                for place in self._conversation.open_calls:
-                    self._conversation.settle(place, _STOPPED, "stopped")
+                self._calling.abandon()
+                for index in self._conversation.open_calls:
+                    self._conversation.set_result(index, _STOPPED, "stopped")
                 self._show("idle")
 
     def decide(self, place: int, *, approved: bool, result: str | None = None) -> None:
@@ -211,20 +191,20 @@ class ChatMoves(ModelAndSampling):
         with LOCK:
             self._check_open()
             call = self._conversation.open_calls.get(place)
-            if call is None or place in self._calling.places:
-                waiting = sorted(set(self._conversation.open_calls) - self._calling.places)
+            if call is None or place in self._calling.running:
+                waiting = sorted(set(self._conversation.open_calls) - self._calling.running)
                 raise InvalidRequestError(
                     "place", place, f"the index of a waiting call: {waiting or 'none is waiting'}"
                 )
             if not approved:
                 self._conversation.decline(place)
             elif result is not None:
-                self._conversation.settle(place, str(result))
+                self._conversation.set_result(place, str(result))
             elif self._conversation.can_run(call):
                 self._calling.start(place, call)
             else:
                 raise InvalidRequestError("result", result, f"a string: {call.tool_name} has no function to run")
-            self._go_on()
+            self._continue()
 
     def show(self, run_id: str) -> None:
         """Show the tokens of an earlier answer, by the id of its run.
@@ -236,143 +216,106 @@ class ChatMoves(ModelAndSampling):
         with LOCK:
             if self.state == "answering":
                 raise BusyError(_BUSY)
-            found = [run for run in self._transcript.runs if run.id == run_id]
-            if not found:
-                known = ", ".join(run.id for run in self._transcript.runs) or "there are none yet"
-                raise InvalidRequestError("run_id", run_id, f"the id of an answer: {known}")
-            self.feed.follow(found[0])
-
-    # ------------------------------------------------------------------------------------------------- inside
+            self.feed.follow(self._transcript.run(run_id))
 
     def _release(self) -> None:
-        self._calling.give_up()
+        self._calling.abandon()
         run = self._transcript.pending
         if run is not None and not run.done:
             run.cancel()
-        self._rests.set()
+        self._is_at_rest.set()
 
     def _check_open(self) -> None:
         if self.closed:
             raise ClosedError("this chat was closed; make a new one")
 
-    def _check_rests(self) -> None:
+    def _check_at_rest(self) -> None:
         self._check_open()
         if self.state in ("answering", "calling"):
             raise BusyError(_BUSY)
 
-    def _checked_turn(self, turn: int | None) -> int:
-        """A turn of the user by its place; None is the last one."""
-        places = self._transcript.questions
-        chosen = places[-1] if turn is None and places else turn
-        if chosen is None or chosen not in places:
-            raise InvalidRequestError("turn", turn, f"the index of a user message: {places or 'there is none'}")
-        return chosen
-
-    def _decline_open_calls(self) -> None:
-        for place in self._conversation.open_calls:
-            self._conversation.decline(place)
+    @contextmanager
+    def _idle_on_error(self) -> Iterator[None]:
+        """Show the turns as they are if no answer could be started."""
+        try:
+            yield
+        except Exception:
+            self._show("idle")
+            raise
 
     def _say(self, text: str) -> RunLike:
         self._conversation.say(text)
         self._transcript.pending = None
-        return self._ask()
+        return self._start_answer()
 
-    def _say_again(self, text: str, turn: int) -> RunLike:
-        """Replace a turn of the user; it comes back with all that followed where the answer cannot even start."""
-        self._decline_open_calls()
-        removed = self._transcript.tail(turn)
-        self._transcript.rewind(turn)
-        try:
-            return self._say(text)
-        except Exception:
-            self._transcript.rewind(turn)
-            self._transcript.restore(removed)
-            self._show("idle")
-            raise
-
-    def _ask(self) -> RunLike:
+    def _start_answer(self) -> RunLike:
         self._conversation.system, self._conversation.tool_choice = self.system or None, self.tool_choice
-        try:
-            run: RunLike = self._conversation.ask(
-                model=self.model, sampling_params=self.sampling_params, logprobs=self._logprobs
-            )
-        except Exception:
-            self._show("idle")
-            raise
-        self._cleared = None
+        run: RunLike = self._conversation.start_answer(
+            model=self.model, sampling_params=self.sampling_params, logprobs=self._logprobs
+        )
+        self._transcript.cleared = None
         self._transcript.pending = run
         self._show("answering")
         self.feed.follow(run)
         return run
 
     def _after_run(self, change: Any) -> None:
-        """Take the answer of a run that has ended; called behind the lock, by the feed."""
-        if not self.closed:
-            self._adopt(self.feed.run)
+        """Add the answer of a run that has ended; the feed calls this behind the lock."""
+        if self.closed:
+            return
+        if self.feed.run is not None and self._transcript.adopt(self.feed.run):
+            self._calling.abandon()
+            self._show("answering")
         run = self._transcript.pending
-        if run is None or change.new["run"] != run.id or not run.done or self.state != "answering" or self.closed:
+        if run is None or change.new["run"] != run.id or not run.done or self.state != "answering":
             return
         if run.state == "failed":
             self._show("idle")
             return
-        self._conversation.take(run)
+        self._conversation.add_answer(run)
         self._transcript.runs.append(run)
         self._transcript.pending = None
         self._show("deciding" if self._conversation.open_calls else "idle")
 
-    def _adopt(self, shown: RunLike | None) -> None:
-        """Go on with a branch of an answer, as choosing an alternative asks; the answer stays as another version."""
-        known = [*self._transcript.runs, *([] if self._transcript.pending is None else [self._transcript.pending])]
-        if shown is None or shown in known or shown.parent not in known:
-            return
-        place = known.index(shown.parent)
-        self._calling.give_up()
-        self._decline_open_calls()
-        if place < len(self._transcript.runs):
-            answer = self._transcript.answers[place]
-            self._transcript.begin_version(max(turn for turn in self._transcript.questions if turn < answer))
-            self._transcript.rewind(answer)
-        self._transcript.pending = shown
-        self._show("answering")
-
     def _after_call(self) -> None:
-        """Go on after an approved function has ended; called behind the lock, on the function's thread."""
+        """Continue after an approved function has ended; called behind the lock, on the function's thread."""
         try:
-            self._go_on()
-        except Exception as problem:  # noqa: BLE001 - nobody waits for this thread; the page has to tell it
+            self._continue()
+        except Exception as problem:  # noqa: BLE001 - this thread has no caller that could show it
             self.feed.report(error_text(problem))
 
-    def _go_on(self) -> None:
-        """Ask again once every call has its result."""
-        if self._calling.places:
+    def _continue(self) -> None:
+        """Start the next answer once every call has its result."""
+        if self._calling.running:
             self._show("calling")
         elif self._conversation.open_calls:
             self._show("deciding")
         else:
-            self._ask()
+            with self._idle_on_error():
+                self._start_answer()
 
     def _show(self, state: str) -> None:
-        with self.hold_sync():  # turns and state belong together
+        with self.hold_sync():  # the page gets turns and state together
             self.turns = turns_wire(self._transcript)
             self.state = state
-            self.can_undo = self._cleared is not None
-            self._measure()
-        (self._rests.set if state in ("idle", "deciding") else self._rests.clear)()
+            self.can_undo = self._transcript.cleared is not None
+            self._show_context()
+        (self._is_at_rest.set if state in ("idle", "deciding") else self._is_at_rest.clear)()
 
     def _show_last_run(self) -> None:
-        """Show the turns as they are now, with the tokens of the last answer."""
+        """Show the turns as they are, with the tokens of the last answer."""
         self._show("idle")
         if self._transcript.runs:
             self.feed.follow(self._transcript.runs[-1])
         else:
             self.feed.clear()
 
-    def _measure(self) -> None:
-        """Count the tokens of the conversation so far, and those that the chosen model takes."""
+    def _show_context(self) -> None:
+        """Show the number of tokens of the conversation so far, and the context length of the chosen model."""
         card, run = self.picker.card, self.run
         used = 0 if run is None else run.usage.prompt_tokens + run.usage.kept_tokens + run.usage.generated_tokens
         self.context = {"used": used, "length": None if card is None else card.context_length}
 
 
-def _says_something(text: object) -> bool:
-    return isinstance(text, str) and bool(text.strip())
+def _is_blank(text: object) -> bool:
+    return not isinstance(text, str) or not text.strip()

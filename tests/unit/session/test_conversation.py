@@ -251,16 +251,16 @@ def stepping(model: Model, **options: Any) -> Conversation:
 def test_a_conversation_taken_step_by_step_is_the_loops() -> None:
     answers = [[calling("add", a=1, b=2), calling("add", a=5)], [calling("fail", message="no")]]
     conversation = stepping(Model(*answers))
-    while conversation.take(conversation.ask()).tool_calls:
+    while conversation.add_answer(conversation.start_answer()).tool_calls:
         for index, call in reversed(conversation.open_calls.items()):
-            conversation.settle(index, conversation.result(call))
+            conversation.set_result(index, conversation.result(call))
     assert conversation.messages == converse(Model(*answers)).messages
 
 
 def test_results_are_among_the_messages_as_soon_as_they_are_there() -> None:
     conversation = stepping(Model([calling("add", a=1), calling("add", a=2)]))
-    conversation.take(conversation.ask())
-    conversation.settle(1, "two")
+    conversation.add_answer(conversation.start_answer())
+    conversation.set_result(1, "two")
     assert [message.content for message in conversation.messages[2:]] == ["two"]
     assert list(conversation.open_calls) == [0]
     conversation.decline(0)
@@ -270,9 +270,9 @@ def test_results_are_among_the_messages_as_soon_as_they_are_there() -> None:
 
 def test_a_cancelled_answer_asks_for_no_calls() -> None:
     conversation = stepping(Model([calling("add", a=1)]))
-    run = conversation.ask()
+    run = conversation.start_answer()
     run.state = "cancelled"
-    assert conversation.take(run).tool_calls == []
+    assert conversation.add_answer(run).tool_calls == []
     assert conversation.open_calls == {}
 
 
@@ -286,23 +286,23 @@ def test_a_question_without_an_answer_gives_way_to_the_next_one() -> None:
 def test_what_became_of_each_call_is_told_by_the_place_of_its_result() -> None:
     calls = [calling("add", a=1), calling("fail", message="no"), calling("add", a=2), calling("add", a=3)]
     conversation = stepping(Model(calls))
-    conversation.take(conversation.ask())
+    conversation.add_answer(conversation.start_answer())
     for index in (1, 0):
-        conversation.settle(index, conversation.result(calls[index]))
+        conversation.set_result(index, conversation.result(calls[index]))
     assert conversation.outcomes == {2: "ran", 3: "failed"}
     conversation.decline(2)
-    conversation.settle(3, "Stopped.", "stopped")
+    conversation.set_result(3, "Stopped.", "stopped")
     outcomes = {2: "ran", 3: "failed", 4: "declined", 5: "stopped"}
     assert conversation.outcomes == outcomes
-    conversation.take(conversation.ask())
+    conversation.add_answer(conversation.start_answer())
     assert conversation.outcomes == outcomes
 
 
 def test_turns_that_were_removed_are_put_back_with_what_became_of_their_calls() -> None:
     conversation = stepping(Model([calling("fail", message="no")]))
-    conversation.take(conversation.ask())
-    conversation.settle(0, LookupError("no"))
-    conversation.take(conversation.ask())
+    conversation.add_answer(conversation.start_answer())
+    conversation.set_result(0, LookupError("no"))
+    conversation.add_answer(conversation.start_answer())
     turns, tail = conversation.turns, conversation.tail(1)
     conversation.rewind(1)
     assert (conversation.turns, conversation.outcomes) == (turns[:1], {})
@@ -313,10 +313,10 @@ def test_turns_that_were_removed_are_put_back_with_what_became_of_their_calls() 
 def test_required_binds_the_answers_to_a_user_and_leaves_those_to_results_free() -> None:
     model = Model([calling("add", a=1)], [calling("add", a=2)], [])
     conversation = stepping(model, tool_choice=ToolChoice.required)
-    while conversation.take(conversation.ask()).tool_calls:
-        conversation.settle(0, "3")
+    while conversation.add_answer(conversation.start_answer()).tool_calls:
+        conversation.set_result(0, "3")
     conversation.say("And 3?")
-    conversation.take(conversation.ask())
+    conversation.add_answer(conversation.start_answer())
     assert model.choices == ["required", "auto", "auto", "required"]
 
 
@@ -329,15 +329,15 @@ def test_an_answer_without_tools_is_asked_for_by_the_choice_none() -> None:
 
     conversation = Conversation(ask, {}, tool_choice="none")
     conversation.say("Hi")
-    conversation.take(conversation.ask(model="m"))
+    conversation.add_answer(conversation.start_answer(model="m"))
     conversation.tool_choice = ToolChoice.auto
-    conversation.take(conversation.ask())
+    conversation.add_answer(conversation.start_answer())
     assert asked == [{"tool_choice": None, "offers_tools": False, "model": "m"}, {"tool_choice": ToolChoice.auto}]
 
 
 def test_a_rewound_conversation_has_forgotten_what_came_after() -> None:
     conversation = stepping(Model([calling("add", a=1)]))
-    conversation.take(conversation.ask())
+    conversation.add_answer(conversation.start_answer())
     conversation.rewind(0)
     assert (conversation.messages, conversation.open_calls) == ([], {})
 
@@ -346,3 +346,15 @@ def test_a_definition_among_the_tools_has_no_function_to_run() -> None:
     functions = function_tools([ToolDefinition(tool_name="look_up"), add], skip_definitions=True)
     conversation = Conversation(Model(), functions)
     assert [conversation.can_run(calling(name)) for name in ("look_up", "add")] == [False, True]
+
+
+def test_the_former_names_of_the_steps_warn_and_take_the_same_steps() -> None:
+    conversation = Conversation(Model([calling("add", a=1, b=2)]), {})
+    conversation.say("How much is it?")
+    with pytest.warns(DeprecationWarning, match=r"Conversation\.ask is now Conversation\.start_answer"):
+        run = conversation.ask()
+    with pytest.warns(DeprecationWarning, match=r"Conversation\.take is now Conversation\.add_answer"):
+        assert conversation.take(run).tool_calls == list(conversation.open_calls.values())
+    with pytest.warns(DeprecationWarning, match=r"Conversation\.settle is now Conversation\.set_result"):
+        conversation.settle(0, "3", outcome="stopped")
+    assert (conversation.open_calls, list(conversation.outcomes.values())) == ({}, ["stopped"])

@@ -222,12 +222,12 @@ def test_a_contradiction_in_the_parameters_is_warned_of_once_however_many_rounds
 def test_a_conversation_is_moved_on_step_by_step(saying: Any) -> None:
     conversation = saying(CALL, "Warm.").conversation(tools=[get_weather, ToolDefinition(tool_name="now")])
     conversation.say("How is Rome?")
-    run = conversation.ask(sampling_params=SamplingParams(max_tokens=200), logprobs=LogProbConfig(top_k=1))
+    run = conversation.start_answer(sampling_params=SamplingParams(max_tokens=200), logprobs=LogProbConfig(top_k=1))
     assert run.wait(PATIENCE_S)
-    (call,) = conversation.take(run).tool_calls
+    (call,) = conversation.add_answer(run).tool_calls
     assert [(attempt.status, attempt.text, attempt.call) for attempt in run.call_attempts] == [("success", CALL, call)]
-    conversation.settle(0, conversation.result(call))
-    answer = conversation.take(conversation.ask(sampling_params=None))
+    conversation.set_result(0, conversation.result(call))
+    answer = conversation.add_answer(conversation.start_answer(sampling_params=None))
     assert answer.content == "Warm."
     assert conversation.turns[2].content == "Rome is warm for 2 days."
     assert [tool["name"] for tool in conversation.tools] == ["get_weather", "now"]
@@ -237,11 +237,11 @@ def test_a_conversation_is_moved_on_step_by_step(saying: Any) -> None:
 def test_answers_without_tools_are_made_by_the_choice_none(saying: Any) -> None:
     conversation = saying(CALL, CALL).conversation(tools=[get_weather], tool_choice="none")
     conversation.say("How is Rome?")
-    run = conversation.ask()
-    assert (conversation.take(run).tool_calls, run.text) == ([], CALL)
+    run = conversation.start_answer()
+    assert (conversation.add_answer(run).tool_calls, run.text) == ([], CALL)
     conversation.tool_choice = ToolChoice.auto
     conversation.say("And now?")
-    assert conversation.take(conversation.ask()).tool_calls
+    assert conversation.add_answer(conversation.start_answer()).tool_calls
 
 
 def test_a_call_that_is_cut_off_or_does_not_fit_is_an_attempt_that_failed(saying: Any) -> None:

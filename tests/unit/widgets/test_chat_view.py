@@ -502,7 +502,7 @@ def test_an_answer_that_cannot_even_start_leaves_everything_as_it_was(
     def refuse(*_: Any, **__: Any) -> Any:
         raise InvalidRequestError("model", "x", "one that is served")
 
-    monkeypatch.setattr(view._conversation, "ask", refuse)
+    monkeypatch.setattr(view._conversation, "start_answer", refuse)
     with pytest.raises(InvalidRequestError, match="model"):
         move(view)
     assert (view.turns, view.state) == (before, "idle")

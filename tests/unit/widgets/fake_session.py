@@ -14,10 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.analysis.tool_call_steps import Openers, call_steps
-from workbench.errors import InsufficientMemoryError, InvalidRequestError, ModelNotFoundError, UnknownModelError
+from workbench.errors import (
+    InsufficientMemoryError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    UnknownModelError,
+    UnsupportedFieldError,
+)
 from workbench.prompts.tools.from_functions import tool_definitions
 from workbench.protocol import (
+    ChatCompletionRequest,
     CompletionMessage,
+    CompletionRequest,
     CompletionResponse,
     LogProbConfig,
     Message,
@@ -31,11 +39,13 @@ from workbench.protocol import (
     ToolDefinition,
 )
 from workbench.providers.capabilities import Capabilities
+from workbench.providers.requests import Request
 from workbench.records import (
     Alternative,
     Breakpoint,
     CallAttempt,
     CallStep,
+    KeptPosition,
     ModelCard,
     Prompt,
     PromptToken,
@@ -45,7 +55,10 @@ from workbench.records import (
     TokenRecord,
     Usage,
 )
+from workbench.session.continuation import branched, extended, repeated
 from workbench.session.conversation import AnswerChoice, Conversation, function_tools
+from workbench.session.reading import reading_request
+from workbench.session.run_inspection import RunInspection
 from workbench.widgets.wire.run import steps_of
 
 if TYPE_CHECKING:
@@ -118,8 +131,11 @@ def _constrained(record: TokenRecord, index: int) -> TokenRecord:
     return replace(record, removed_mass=0.9 if is_forced else (index * 37 % 100) / 400, is_forced=is_forced)
 
 
-class FakeRun:
-    """Satisfies the run of the facade; ``step`` moves it by hand, ``go`` lets a thread move it."""
+class FakeRun(RunInspection):
+    """A run like the session's; ``step`` moves it by hand, ``go`` lets a thread move it.
+
+    Its requests are checked, and its branches derived, by the session's own functions.
+    """
 
     reads = False
     progress: RunProgress | None = None
@@ -145,6 +161,11 @@ class FakeRun:
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
+        is_text = isinstance(prompt, str)
+        self.request = Request(
+            model, prompt if is_text else None, () if is_text else prompt, sampling_params=self.sampling_params
+        )
+        self.inspector = FakeInspector(self)
         self.seed = self.sampling_params.seed
         self.state: RunState = "queued"
         self.stop_reason: StopReason | None = None
@@ -170,6 +191,9 @@ class FakeRun:
             first = len(self._coming)
             self._coming += [_constrained(token(first + i, part), i) for i, part in enumerate(words(call_text(call)))]
         self._records = list(self._coming)
+        self._is_cut = 0 < (self.sampling_params.max_tokens or 0) <= len(self._coming)
+        if self._is_cut:
+            del self._coming[self.sampling_params.max_tokens :]
         self._failure = error
         self._text = text
         self._callbacks: list[Callable[[Any], None]] = []
@@ -188,7 +212,7 @@ class FakeRun:
     @property
     def usage(self) -> Usage:
         kept = self.branched_at or 0
-        count = len(self.tokens) - kept
+        count = 0 if self.reads else len(self.tokens) - kept
         return Usage(48, 36 + kept, count, 0.034 if count else None, 92.0 if count > 1 else None, kept)
 
     @property
@@ -201,7 +225,13 @@ class FakeRun:
 
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]:
         self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
+        if self.done:
+            callback(self)
+        return lambda: self._unsubscribe(callback)
+
+    def _unsubscribe(self, callback: Callable[[Any], None]) -> None:
+        if callback in self._callbacks:
+            self._callbacks.remove(callback)
 
     def step(self, count: int = 1) -> None:
         """Emit that many tokens, unless it is paused; the run ends after the last."""
@@ -224,6 +254,7 @@ class FakeRun:
             self.end = self._end
             self.text = self._said().decode("utf-8", "replace") if self._text is None else self._text
             ended_by = StopReason.end_of_message if self._calls else StopReason.end_of_turn
+            ended_by = StopReason.out_of_tokens if self._is_cut else ended_by
             self.stop_reason = None if self.reads else ended_by
         if state == "failed":
             self.error = self._failure
@@ -245,9 +276,11 @@ class FakeRun:
         self._cancelled.set()
 
     def pause(self) -> None:
+        self._check_pausable()
         self._pause(None)
 
     def resume(self) -> None:
+        self._check_pausable()
         if self.state == "paused":
             self.state, self.breakpoint = "running", None
             self._tell()
@@ -256,22 +289,30 @@ class FakeRun:
     def branch(
         self, position: int, token_id: int | None = None, *, sampling_params: SamplingParams | None = None
     ) -> FakeRun:
-        """It says the same, but for the one token if another is given."""
-        if not 0 <= position <= len(self.tokens):
-            raise InvalidRequestError("position", position, f"a whole number from 0 to {len(self.tokens)}")
+        """Return a run with the same tokens, except the one at the position if another is given."""
+        self._check_generates("branch")
+        request = branched(self, position, token_id, sampling_params)
         records = list(self._records)
         if token_id is not None:
             records[position] = _in_place_of(records[position], token_id)
-        return self._new(records, sampling_params or self.sampling_params, self, position)
+        return self._new(records, request.sampling_params, self, position)
 
     def extend(self, max_tokens: int | None = None) -> FakeRun:
-        if not self.done or self.stop_reason not in (None, StopReason.out_of_tokens):
-            raise InvalidRequestError("state", self.state, "cancelled, failed or out_of_tokens")
-        return self.branch(len(self.tokens))
+        self._check_generates("extend")
+        params = extended(self, max_tokens).sampling_params
+        return self._new(list(self._records), params, self, len(self.tokens))
 
     def again(self, seed: int | None = None) -> FakeRun:
-        params = self.sampling_params.model_copy(update={"seed": seed})
+        params = repeated(self, seed).sampling_params
         return self._new(list(self._records), params, self.parent, self.branched_at)
+
+    def _check_generates(self, field: str) -> None:
+        if self.reads:
+            raise UnsupportedFieldError(field, self.id, "used on a run that generates")
+
+    def _check_pausable(self) -> None:
+        if not self.can_pause:
+            raise UnsupportedFieldError("model", self.model, "one whose provider offers pause")
 
     def _new(
         self,
@@ -320,10 +361,12 @@ class FakeRun:
         message = CompletionMessage(content=self.text, stop_reason=reason, tool_calls=calls)
         return CompletionResponse(completion_message=message)
 
+    @property
+    def call_openers(self) -> Openers:
+        return Openers(call_text(self._calls[0])[:8] if self._calls else "")
+
     def call_steps(self) -> list[CallStep]:
-        if not self._calls:
-            raise InvalidRequestError("tools", "none", "those of a run whose calls are read here")
-        steps = call_steps(list(self.tokens), self.parts, Openers(call_text(self._calls[0])[:8]), None)
+        steps = call_steps(list(self.tokens), self.parts, self.call_openers, None)
         return [
             replace(
                 step, start_probability=0.9 / (1 + abs(step.position - self._words)), is_exact=step.position % 2 == 0
@@ -335,14 +378,6 @@ class FakeRun:
 
     def render(self) -> Prompt:
         return fake_prompt(self.model, self.prompt)
-
-    def logprobs(self, position: int) -> NDArray[np.float32]:
-        return fake_logprobs(steps_of(self)[position])
-
-    def sampling_trace(
-        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
-    ) -> SamplingTrace:
-        return fake_trace(steps_of(self)[position], self.sampling_params, sampling_params, number)
 
     def _said(self) -> bytes:
         return b"".join(item.bytes for item in self.tokens[: self._words] if not item.is_special)
@@ -360,7 +395,37 @@ class FakeRun:
 
     def _tell(self) -> None:
         for callback in list(self._callbacks):
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - as a run of the session does
+                self._unsubscribe(callback)
+
+
+class FakeInspector:
+    """Distributions of a fake run, made from the records of its tokens."""
+
+    def __init__(self, run: FakeRun) -> None:
+        self._run = run
+
+    def logprobs(self, position: int) -> NDArray[np.float32]:
+        return fake_logprobs(self._step(position))
+
+    def trace(
+        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
+    ) -> SamplingTrace:
+        return fake_trace(self._step(position), self._run.sampling_params, sampling_params, number)
+
+    def text(self, token_id: int) -> str:
+        return f" w{token_id}"
+
+    def kept(self, position: int) -> KeptPosition:
+        return KeptPosition(self.logprobs(position), None)
+
+    def _step(self, position: int) -> TokenRecord:
+        steps = steps_of(self._run)
+        if position >= len(steps):
+            raise InvalidRequestError("position", position, f"below {len(steps)}, the number of generated tokens")
+        return steps[position]
 
 
 def _is_at(one: Breakpoint, record: TokenRecord, text: str) -> bool:
@@ -440,6 +505,7 @@ class FakeSession:
 
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> FakeRun:
         """Its words are its tokens, of which the first has no probability; none comes where the session fails."""
+        reading_request(model or "", text, alternatives)
         self.card(model)
         self.calls.append({"method": "reading", "prompt": text, "model": model, "alternatives": alternatives})
         first, *rest = [token(i, word, alternatives=alternatives) for i, word in enumerate(words(text))]
@@ -488,13 +554,17 @@ class FakeSession:
         provider_id: str | None = None,
         precision: str | None = None,
     ) -> ModelDefWithProvider:
+        if provider_id not in (None, "local", "exact"):
+            raise InvalidRequestError("provider_id", provider_id, "local or exact")
         assert self.may_register.wait(60), "the test never let the registration go on"
         if "/" in (source or identifier):
             raise UnknownModelError(f"there is no folder {source or identifier}")
         if "70b" in (source or identifier):
             raise InsufficientMemoryError(f"{identifier} in int4 needs 38,000 MiB; choose a smaller model")
-        self._served.append(_served(identifier, provider_id or "local", source, precision))
-        return self._served[-1]
+        made = _served(identifier, provider_id or "local", source, precision)
+        if made not in self._served:
+            self._served.append(made)
+        return made
 
     def unregister_model(self, identifier: str) -> None:
         provider, _, name = identifier.rpartition("/")
@@ -510,6 +580,8 @@ class FakeSession:
         return Capabilities(pause=model not in self.cannot_pause, prompt_logprobs=self.measures_prompts)
 
     def card(self, model: str | None = None) -> ModelCard:
+        if not isinstance(model, str | None):
+            raise InvalidRequestError("model", model, "the name of a served model")
         named, _, identifier = (model or "smollm2-135m-instruct").rpartition("/")
         found = [one for one in self._served if one.identifier == identifier and named in ("", one.provider_id)]
         if not found:
@@ -546,6 +618,13 @@ class FakeSession:
         logprobs: LogProbConfig | None,
         breakpoints: Sequence[Breakpoint] = (),
     ) -> FakeRun:
+        if not all(isinstance(one, Breakpoint) for one in breakpoints):
+            raise InvalidRequestError("breakpoints", breakpoints, "a list of Breakpoint")
+        body: Any = ChatCompletionRequest if method == "chat_completion" else CompletionRequest
+        field = "messages" if method == "chat_completion" else "content"
+        Request.from_body(
+            body.model_construct(model=model, sampling_params=sampling_params, logprobs=logprobs, **{field: prompt})
+        )
         call: dict[str, Any] = {
             "method": method,
             "prompt": prompt,

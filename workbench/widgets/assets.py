@@ -1,8 +1,8 @@
 """The JavaScript and CSS of a widget as one text each.
 
 anywidget loads a module from a Blob URL, from which no other file can be imported. So an import of a sibling is
-replaced by the sibling's text here; in the repository every file stays a plain ES module of its own. Comments stay
-there, too: a notebook that keeps what its widgets show holds these texts once for each widget.
+replaced by the sibling's text; in the repository every file stays a plain ES module of its own. Comments are removed,
+because a saved notebook holds these texts once for each widget.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
-# Comments that have lines of their own; a type before an expression stays.
+# Comments on lines of their own; a type before an expression stays.
 _COMMENT = re.compile(r"^[ \t]*(?://.*|/\*(?:(?!\*/)[\s\S])*\*/[ \t]*)\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async )?function|const|class)", re.MULTILINE)
 
 
 @cache
 def module_source(name: str) -> str:
-    """The ES module ``static/<name>.js`` with its siblings put in front of it, each once."""
+    """Return the ES module ``static/<name>.js`` behind the modules that it imports, each once."""
     seen: dict[str, str] = {}
     _collect(name, seen)
     *siblings, own = (_COMMENT.sub("", text) for text in seen.values())
@@ -29,7 +29,7 @@ def module_source(name: str) -> str:
 
 @cache
 def style_source(name: str) -> str:
-    """``static/base.css`` (colours, buttons, fields), then the style of each module in front, then its own."""
+    """Return ``static/base.css`` (colors, buttons, fields), the style of each imported module, and the module's own."""
     seen: dict[str, str] = {}
     _collect(name, seen)
     sheets = [STATIC / f"{part}.css" for part in ("base", *seen)]

@@ -1,4 +1,4 @@
-"""What every widget shares: one lock, a repr without an address, a static twin, a close that leaves nothing."""
+"""The base class of all widgets: one lock, a repr without an address, a static twin, and a complete close."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import traitlets
 
 from workbench.widgets.stored_twin import VIEW_MIMETYPE, StoredTwin
 
-# Traits are written by tickers and by whatever thread the kernel handles a click on, and ipywidgets does not lock
-# its own state. One lock for all, because widgets are linked: two locks could be taken in two orders.
+# Tickers and the threads on which the kernel handles clicks write traits, and ipywidgets does not lock its own state.
+# One lock for all widgets, because they are linked: two locks could be taken in two orders.
 LOCK = threading.RLock()
 
 
@@ -90,24 +90,24 @@ class WorkbenchWidget(anywidget.AnyWidget):
         with LOCK:
             layout = self.layout
             super().close()
-            # ipywidgets hides the bundle of a closed widget, but the twin needs no page.
+            # ipywidgets removes the bundle of a closed widget, but the twin needs no page.
             self.__dict__.pop("_repr_mimebundle_", None)
             if layout is not None:
-                # ipywidgets leaves the layout behind, one live model for each widget that was ever shown.
+                # ipywidgets does not close the layout, which would stay in memory as a live model.
                 layout.close()
             self._release()
 
     def open(self) -> None:
         """Connect to the page; messages from it are handled while a cell runs, too."""
         super().open()
-        # JupyterLab sends what is clicked on a subshell, beside the running cell. ipykernel sends it back to the
-        # cell's own queue, because the widget was made there, and Stop would wait for what it is to stop. None keeps
-        # the page's choice; a kernel without this attribute never takes it away.
+        # JupyterLab sends clicks on a subshell, beside the running cell. ipykernel would move them to the queue of
+        # the cell that made the widget, where Stop would wait for the run that it should stop. None keeps them on the
+        # subshell; a kernel without this attribute never moves them.
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = None  # noqa: SLF001
 
     def _release(self) -> None:
-        """Close what belongs to this widget alone; called once, by ``close``."""
+        """Close the parts that belong to this widget alone; called once, by ``close``."""
 
     def _handle_msg(self, msg: dict[str, Any]) -> None:
         with LOCK:

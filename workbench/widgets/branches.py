@@ -1,7 +1,7 @@
-"""Where the runs of one prompt part: by their token ids, however each of them came about.
+"""The tree of the runs of one prompt, by the positions at which their token ids diverge.
 
-A run that was branched, one that was regenerated and one that began anew are told apart by nothing but their tokens,
-so the tree is read from those. It holds for every provider, and two runs that chose the same tokens are one branch.
+The tree depends on tokens alone and not on how a run was started, so it works with every provider, and two runs with
+the same tokens are one branch.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.format import bits
 from workbench.widgets.wire.run import label, logprob_number, number, stop_name, whole_pieces
 
-# A picture of the surprisal has no more bars than it has room for.
+# The number of bars that fit into the chart of a branch's surprisal.
 MOST_COLUMNS = 120
 _MOST_CHARACTERS = 160
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
-    """A run and where it leaves the one above it."""
+    """A run and the position at which it diverges from its parent branch."""
 
     run: RunLike
     parent: int | None
-    """Index of the branch that it leaves; None for the first run."""
+    """Index of the parent branch; None for the first run."""
     at: int
     """Position of its first token that the parent does not have."""
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences share from the start on."""
+    """Return the length of the common prefix of two sequences of ids."""
     for i, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return i
@@ -41,21 +41,21 @@ def common_length(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def forks(run: RunLike, others: Sequence[RunLike]) -> list[int]:
-    """Positions of a run's tokens in whose place another run has another token."""
+    """Return the positions at which another run diverges from a run."""
     own = _ids(run)
     partings = ((common_length(own, ids), ids) for ids in map(_ids, others))
     return sorted({at for at, ids in partings if at < min(len(own), len(ids))})
 
 
 def arrange(runs: Sequence[RunLike], shown: RunLike | None) -> list[Branch]:
-    """The runs as a tree in reading order: each below the one that it leaves, late partings first.
+    """Return the runs as a tree in reading order: each below its parent, the latest divergence first.
 
-    A run of which another one is the continuation is no branch of its own, unless it is the one shown.
+    A run that another one continues is no branch of its own, unless it is the one shown.
     """
     kept = [(run, ids) for run, ids in _endings([(run, _ids(run)) for run in runs], shown)]
     parents: list[tuple[int | None, int]] = []
     for i, (_, ids) in enumerate(kept):
-        # The earliest of those that share most: its own tokens, and not those of its parent, are what is left.
+        # Of the runs with the longest common prefix the earliest is the parent.
         shared = [common_length(ids, earlier) for _, earlier in kept[:i]]
         parents.append((shared.index(max(shared)), max(shared)) if shared else (None, 0))
     order = _reading_order(parents)
@@ -64,15 +64,15 @@ def arrange(runs: Sequence[RunLike], shown: RunLike | None) -> list[Branch]:
 
 
 def wire_branches(branches: Sequence[Branch], shown: RunLike | None, runs: Sequence[RunLike]) -> list[dict[str, Any]]:
-    """One dictionary a branch, as the page draws it.
+    """Return one dictionary per branch, as the page draws it.
 
     ``{run, name, parent, at, count, total, state, stop, own, instead, text, bits, perplexity, shown}``; ``own`` and
-    ``instead`` are ``[label, logprob]`` of the token that parts it and of the parent's; ``bits`` the surprisal of its
-    own tokens, the largest of a column where there are more tokens than columns.
+    ``instead`` are ``[label, logprob]`` of the token at which it diverges and of the parent's; ``bits`` is the
+    surprisal of its own tokens, the maximum of each column if there are more tokens than columns.
 
     Args:
-        runs: all runs in the order in which they began. Branches are called by their order, from 1; one that continues
-            another run has the place of that run.
+        runs: all runs in the order in which they started. Branches are numbered in this order from 1; a continuation
+            has the number of the run that it continues.
     """
     total = max((len(branch.run.tokens) for branch in branches), default=0)
     names = _names(branches, runs)
@@ -104,7 +104,7 @@ def _wire(
 
 
 def _names(branches: Sequence[Branch], runs: Sequence[RunLike]) -> list[str]:
-    """The ids of the branches' runs in the order of their names."""
+    """Return the ids of the branches' runs in the order of their names."""
     ids = {run.id: _ids(run) for run in runs}
     kept = [run.id for run in runs if any(branch.run is run for branch in branches)]
 
@@ -116,19 +116,19 @@ def _names(branches: Sequence[Branch], runs: Sequence[RunLike]) -> list[str]:
 
 
 def text_from(run: RunLike, at: int) -> str:
-    """The run's text from a token on."""
+    """Return the run's text from a token on."""
     tokens, pieces = whole_pieces(run)
     return "".join(pieces[at:]) if tokens else run.text
 
 
 def perplexity(tokens: Sequence[TokenRecord]) -> float | None:
-    """Inverse geometric mean of the probabilities; None where none is known."""
+    """Return the inverse geometric mean of the probabilities; None if none is known."""
     known = [token.logprob for token in tokens if math.isfinite(token.logprob)]
     return number(math.exp(-math.fsum(known) / len(known)), digits=2) if known else None
 
 
 def column_of(position: int, total: int) -> int:
-    """Which bar of the picture a token belongs to."""
+    """Return the bar of the chart to which a token belongs."""
     return position if total <= MOST_COLUMNS else position * MOST_COLUMNS // total
 
 
@@ -164,7 +164,7 @@ def _reading_order(parents: Sequence[tuple[int | None, int]]) -> list[int]:
     while waiting:
         i = waiting.pop()
         order.append(i)
-        # Taken from the end: the latest parting comes next, so that no line crosses a branch.
+        # Taken from the end: the latest divergence comes next, so that no line crosses a branch.
         waiting += sorted(
             (k for k, (parent, _) in enumerate(parents) if parent == i), key=lambda k: (parents[k][1], -k)
         )

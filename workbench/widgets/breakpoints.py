@@ -1,4 +1,4 @@
-"""Breakpoints as a form has them, one field for each kind."""
+"""Conversion between breakpoints and the fields of a form, one for each kind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NOWHERE: dict[str, Any] = {"entropy_above": None, "text": None, "tool_call": Fal
 
 
 def from_form(form: Mapping[str, Any]) -> list[Breakpoint]:
-    """The breakpoints that a form names; a field that is empty names none.
+    """Return the breakpoints of a form; an empty field is none.
 
     Raises:
-        InvalidRequestError: a field holds what can be no breakpoint, or there is no such field.
+        InvalidRequestError: a field has an invalid value, or there is no such field.
     """
     if unknown := set(form) - set(NOWHERE):
         raise InvalidRequestError("breakpoints", sorted(unknown), f"one or more of {', '.join(NOWHERE)}")
@@ -24,10 +24,10 @@ def from_form(form: Mapping[str, Any]) -> list[Breakpoint]:
 
 
 def to_form(breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
-    """The form that names these.
+    """Return the fields of the form for breakpoints.
 
     Raises:
-        InvalidRequestError: there are two of one kind, for which it has no room.
+        InvalidRequestError: there are two breakpoints of one kind.
     """
     form = dict(NOWHERE)
     for one in breakpoints:
@@ -39,7 +39,7 @@ def to_form(breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
 
 
 def named(one: Breakpoint) -> tuple[str, Any]:
-    """Which kind a breakpoint is of, as the form calls it, and its value."""
+    """Return the form's field for a breakpoint, and its value."""
     return next((name, value) for name in NOWHERE if (value := getattr(one, name)) != NOWHERE[name])
 
 

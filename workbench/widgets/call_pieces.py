@@ -1,4 +1,4 @@
-"""What each token adds to the text of an answer in which calls stand, before, between and after texts."""
+"""The text that each token adds to an answer with tool calls before, between and after its texts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from workbench.records import CallAttempt, TokenRecord
 
 
 def pieces_beside_calls(tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttempt]) -> tuple[list[str], int]:
-    """One piece a token, and how many of the tokens the parts account for.
+    """Return the text that each token adds, and the number of tokens that the parts account for.
 
-    A token of a call, or of a tag around it, adds nothing; a call that could not be read is text.
+    A token of a call, or of a tag around it, adds nothing; a call that could not be parsed is text.
     """
-    # The mark at the end of a turn is no text in which another part could be found.
+    # The end token is left out, because no part can lie in its text.
     named = list(dropwhile(lambda token: token.is_special, reversed(tokens)))[::-1]
     whole = decoded(named)
     is_shown = bytearray(sum(map(len, whole)))

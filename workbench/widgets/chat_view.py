@@ -1,6 +1,6 @@
-"""A chat: turns, their tokens, and functions that run once a person has approved the call.
+"""The chat view: turns, their tokens, and functions that run only after their calls are approved.
 
-Each answer is drawn as formatted text or as tokens; `workbench.widgets.chat_moves` has what the clicks of a person do.
+Each answer is drawn as formatted text or as tokens; `workbench.widgets.chat_moves` has the actions of the buttons.
 """
 
 from __future__ import annotations
@@ -148,12 +148,12 @@ class ChatView(ChatMoves):
         error: str | None = None
         try:
             action(message)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
     def _say_from_page(self, message: dict[str, Any]) -> None:
-        """The system prompt as it stood in the page when Send was pressed; its own update may still be on the way."""
+        """Send with the system prompt at the click, because the update of the trait may arrive later."""
         if isinstance(message.get("system"), str):
             self.system = message["system"]
         self.say(message.get("text", ""), turn=message.get("turn"))
@@ -179,6 +179,8 @@ def chat(
         sampling_params=sampling_params,
         alternatives=alternatives,
     )
-    names = [getattr(tool, "__name__", str(tool)) for tool in tools or ()]  # a function defined anew is another object
+    names = [
+        getattr(tool, "__name__", str(tool)) for tool in tools or ()
+    ]  # a function that is defined again is another object
     replace_open_widget(session, opened, (system, names, tool_choice, model, sampling_params, alternatives))
     return opened

@@ -1,4 +1,4 @@
-"""What the next start of a comparison is made with: a model, a precision and sampling parameters for each side."""
+"""The choices for the next run of a comparison: model, precision and sampling parameters of each side."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from workbench.widgets.contract import SessionLike
 from workbench.widgets.sampling_controls import SamplingControls
 
 MOST_CHOSEN = 4
-"""Sides that the page can have; Python may ask for more."""
+"""Maximum number of sides in the page; Python allows more."""
 
 
 class ChosenSides(WorkbenchWidget):
     """A widget whose sides are chosen in the page.
 
     Args:
-        models, sampling_params: the initial ones of each side.
+        models, sampling_params: initial model and parameters of each side.
 
     Raises:
         ModelNotFoundError: a model is not served.
@@ -121,17 +121,17 @@ class ChosenSides(WorkbenchWidget):
             removed.close()
 
     def _take_choices(self) -> list[str]:
-        """Return the models as they are served, some of them registered just now; the choices name them from now on."""
+        """Return the name of each side's served model; register those that are not served and update the choices."""
         try:
             models = [served_as(self._session, choice) for choice in self.choices]
         finally:
-            self.models = choosable(self._session)  # also where one was registered and the next one refused
+            self.models = choosable(self._session)  # also after one was registered and the next one refused
         with self.hold_sync():
             self.choices = [{"model": model, "precision": ""} for model in models]
         return models
 
     def _show_next(self, _change: Any = None) -> None:
-        """Called when something was chosen."""
+        """React to a choice; subclasses define how."""
 
     def _made(self, params: SamplingParams) -> SamplingControls:
         controls = SamplingControls(params, expanded=False)

@@ -1,7 +1,7 @@
-"""From a token a millisecond to a message every so often: the ticker of one active run.
+"""The ticker of one active run, which limits the rate of messages to the page.
 
-Jupyter drops messages silently above a rate, so a widget sends what is new at fixed distances instead of
-once a token. The ticker lives exactly as long as its run.
+Jupyter silently drops messages above a certain rate, so a widget sends updates at fixed intervals instead of one per
+token. The ticker lives exactly as long as its run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 MESSAGES_PER_S = 20
 _INTERVAL_S = 1 / MESSAGES_PER_S
-# Without news the run is still looked at this often: its thread may have died.
+# The run is checked this often without a notification, because its thread may have died.
 _PATIENCE_S = 1.0
 
 
 class Watched(Protocol):
-    """A run, or several together."""
+    """A run, or a group of runs."""
 
     @property
     def id(self) -> str: ...
@@ -42,11 +42,11 @@ def pump(
     """Call ``publish`` at most once in ``interval_s`` while the run goes on, then ``finish`` once; blocks.
 
     Args:
-        run: told about its news by ``run.subscribe``.
-        publish: sends what is new.
-        finish: sends the final state; keeps the same distance from the last ``publish``.
+        run: reports changes through ``run.subscribe``.
+        publish: sends an update.
+        finish: sends the final state, at least ``interval_s`` after the last ``publish``.
         interval_s: shortest time between two calls.
-        clock, pause, wait: time, sleeping and waiting for news; tests hand in their own.
+        clock, pause, wait: functions for the time, for sleeping and for waiting; tests replace them.
     """
     news = threading.Event()
     unsubscribe = run.subscribe(lambda _run: news.set())

@@ -1,4 +1,4 @@
-"""The sides of a comparison: as Python names them, as the page can choose them, and as they are titled."""
+"""The sides of a comparison: checks of the arguments, choices for the page, and titles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None],
     """Return one model and one set of parameters for each side.
 
     Raises:
-        InvalidRequestError: there are too few or too many, or one of them is none.
+        InvalidRequestError: there are too few or too many, or one of them is invalid.
     """
     names = [models] if models is None or isinstance(models, str) else models
     params = [DEFAULT] if sampling_params is None else sampling_params
@@ -46,13 +46,13 @@ def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None],
 
 
 def seeded(params: SamplingParams, seed: int) -> SamplingParams:
-    """Return the parameters with a seed, if they draw and name none."""
+    """Return the parameters with a seed if they sample without one."""
     draws = effective_sampling(params).strategy != SamplingStrategy.greedy
     return params.model_copy(update={"seed": seed}) if draws and params.seed is None else params
 
 
 def titles(models: Sequence[str], precisions: Sequence[str | None], settings: Sequence[str]) -> list[dict[str, Any]]:
-    """Return letter, model and settings of each side, in words."""
+    """Return the title of each side: letter, model and a description of its settings."""
     return [
         {"letter": letter, "model": model, "settings": " · ".join(filter(None, [precision, words]))}
         for letter, model, precision, words in zip(LETTERS, models, precisions, settings, strict=False)
@@ -60,7 +60,7 @@ def titles(models: Sequence[str], precisions: Sequence[str | None], settings: Se
 
 
 def choosable(session: SessionLike) -> list[dict[str, Any]]:
-    """Return the models that a side may have, each with its precision and those it could be registered in."""
+    """Return the models for a side, each with its precision and the precisions in which it can be registered."""
     providers = session.config.providers.get("inference", ())
     precisions = {one.provider_id: [choice["value"] for choice in precision_choices(one)] for one in providers}
     return [
@@ -75,10 +75,10 @@ def choosable(session: SessionLike) -> list[dict[str, Any]]:
 
 
 def choice_of(session: SessionLike, models: Sequence[Mapping[str, Any]], model: str | None) -> dict[str, str]:
-    """Return the choice that stands for a model in the precision in which it is served; None is the session's default.
+    """Return the choice of a model in the precision in which it is served; None is the session's default model.
 
     Raises:
-        ModelNotFoundError: it is not served.
+        ModelNotFoundError: the model is not served.
     """
     card = session.card(model)
     wanted = (card.provider_id, card.identifier)
@@ -87,10 +87,10 @@ def choice_of(session: SessionLike, models: Sequence[Mapping[str, Any]], model: 
 
 
 def served_as(session: SessionLike, choice: Mapping[str, str]) -> str:
-    """Return the name of a model in the chosen precision; it is registered where it is not served in it yet.
+    """Return the name of a model in the chosen precision; register it if it is not served in that precision.
 
     Raises:
-        InvalidRequestError: the model's files are not here yet, so that registering it would fetch them first.
+        InvalidRequestError: the model's files would have to be downloaded first.
     """
     name, precision = choice["model"], choice["precision"]
     card = session.card(name)

@@ -1,4 +1,4 @@
-"""Two or more models or settings side by side on one prompt, decoded together, the first difference marked."""
+"""The comparison view: models or settings side by side on one prompt, with the first difference marked."""
 
 from __future__ import annotations
 
@@ -165,15 +165,15 @@ class CompareView(ChosenSides):
         return bool(self.differences["state"] != "running")
 
     def _seeded_params(self) -> list[SamplingParams]:
-        # The number of the start, and no random one: a recording of it has to be asked the same again.
+        # The seed is the number of the run, so that a recorded trace can be replayed.
         return [seeded(one.value, self.differences["number"] + 1) for one in self.controls]
 
     def _show_next(self, _change: Any = None) -> None:
-        """Show what the first start will be made with; after it, what is shown stays until the next."""
+        """Show the choices for the first run; from then on the runs shown stay until the next."""
         with LOCK:
-            # While sides are added or removed, one list is longer than the other.
+            # While a side is added or removed, the two lists differ in length.
             if self._comparison is None and not self.closed and len(self.choices) == len(self.controls):
-                with suppress(ModelNotFoundError):  # it was unregistered meanwhile; the start says so
+                with suppress(ModelNotFoundError):  # the model was unregistered; starting reports it
                     self._show_sides(self.choices)
 
     def _show_sides(self, choices: Sequence[Mapping[str, str]]) -> None:
@@ -185,7 +185,7 @@ class CompareView(ChosenSides):
         with self.hold_sync():
             self.feeds = [*kept, *(self._feed() for _ in models[len(kept) :])]
             self.sides, self.common = titles(models, precisions, settings), common
-            # A precision that is not served yet has no name that Python could call.
+            # A precision that is not served has no name for the Python call.
             self.code = (
                 ""
                 if any(choice["precision"] for choice in choices)
@@ -205,7 +205,7 @@ class CompareView(ChosenSides):
         return feed
 
     def _launch(self, models: list[str]) -> list[RunLike]:
-        with ExitStack() as started:  # where one is refused, the others must not go on
+        with ExitStack() as started:  # after one is refused, the others must not continue
             runs = []
             for model, params in zip(models, self._seeded_params(), strict=True):
                 runs.append(self._ask(model, params))
@@ -225,14 +225,16 @@ class CompareView(ChosenSides):
         return Comparison(runs, templates=templates)
 
     def _publish(self, comparison: Comparison) -> None:
-        # The tokens first: where the runs part is said beside their texts, however slowly distributions come.
+        # Tokens first: the first difference is shown with the texts, even if distributions arrive later.
         pairs = comparison.read(patience_s=0)
         with LOCK:
             if self._comparison is comparison and not self.closed:
                 wire = wire_pairs(pairs, self._sent)
                 self._sent = [pair["from"] + len(pair["kl"]) for pair in wire]
                 self.send({"kind": "differences", "number": self.differences["number"], "pairs": wire})
-        comparison.read(_INTERVAL_S)  # outside the lock: the model's thread hands out logits, a step at a time
+        comparison.read(
+            _INTERVAL_S
+        )  # outside the lock, because the model's thread returns one position's logits per step
 
     def _finish(self, comparison: Comparison) -> None:
         pairs = comparison.read()
@@ -254,7 +256,7 @@ class CompareView(ChosenSides):
             self.send({"kind": "reply", "id": message.get("id"), "error": self._done(message)})
 
     def _done(self, message: dict[str, Any]) -> str | None:
-        """Do what a button asks for; what went wrong in words."""
+        """Perform the action of a button; return the text of an error."""
         try:
             if message["kind"] == "stop":
                 self.stop()
@@ -267,7 +269,7 @@ class CompareView(ChosenSides):
             else:
                 prompt = message.get("prompt")
                 self.start(prompt if isinstance(prompt, str) else None)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             return error_text(problem)
         return None
 

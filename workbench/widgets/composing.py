@@ -1,4 +1,4 @@
-"""What widgets made of parts share: no part outlives a refusal, and a cell that is run again leaves one widget."""
+"""Functions and base classes for widgets that are composed of other widgets."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ class ModelAndSampling(Picking):
 
 
 def close_on_error(made: ExitStack, part: Made) -> Made:
-    """A part that is closed when the stack is: what was made before something is refused must not stay behind."""
+    """Return a part that is closed with the stack, so that an error in a later one leaves none open."""
     made.callback(part.close)
     return part
 
 
 def logprobs_with(alternatives: int) -> LogProbConfig:
-    """For so many other tokens at each position; what is wrong is told of the widget's own argument."""
+    """Return the config for a number of alternatives; an error names the widget's own argument."""
     try:
         return LogProbConfig(top_k=alternatives)
     except InvalidRequestError as error:
         raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
 
 
-def replace_open_widget(session: Any, opened: WorkbenchWidget, question: object = "") -> None:
-    """Close the widget of the same class that was opened on the session before.
+def replace_open_widget(session: Any, opened: WorkbenchWidget, arguments: object = "") -> None:
+    """Close the widget that was opened on the session with the same class and arguments before.
 
-    A cell that is run again makes a new one; the one before would stay in memory and keep its page alive.
+    Without this, every widget of a cell that is run again would stay in memory.
 
     Args:
-        question: what the widget is asked; those that are asked something else stay open.
+        arguments: arguments of the widget; widgets with others stay open.
     """
     by_name = _OPEN.setdefault(session, {})
-    name = f"{type(opened).__name__} {question!r}"  # not the class: anywidget makes one for each widget
+    name = f"{type(opened).__name__} {arguments!r}"  # not the class, because anywidget creates one for each widget
     before = by_name.get(name)
     previous = None if before is None else before()
     if previous is not None:

@@ -1,4 +1,4 @@
-"""Numbers and tokens in words for the static twins; static/format.js has the same functions, a test compares them."""
+"""Formatting of numbers and tokens for the static twins; a test compares it with static/format.js."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ STATE_WORDS = {
 }
 _STOP_WORDS = {"end_of_turn": "end of turn", "end_of_message": "end of message", "out_of_tokens": "length limit"}
 COLORS = ("surprisal", "probability", "entropy", "none")
-"""What the colour of a token may tell."""
+"""Quantities that the color of a token can show."""
 UNITS = ("bits", "nats")
-"""In which surprisal, entropy and divergence may be shown; records have them in nats."""
-# As JavaScript rounds: of a value that lies just between two, away from zero. The precision holds any double.
+"""Units of surprisal, entropy and divergence in the page; records are in nats."""
+# Ties round away from zero, as in JavaScript. The precision is enough for any double.
 _ROUNDING = Context(prec=400, rounding=ROUND_HALF_UP)
 _ZERO_WIDTH_JOINER = "\u200d"
 
 
 def visible(text: str) -> str:
-    """White space and control characters made visible, so that every token can be told apart."""
+    """Return a text with visible white space and control characters, so that different tokens look different."""
     return "".join(_visible_char(char, alone=len(text) == 1) for char in text)
 
 
@@ -35,7 +35,7 @@ def percent_of(logprob: float) -> str:
 
 
 def percent(probability: float) -> str:
-    """Three digits that count."""
+    """Return a number with three significant digits."""
     if probability >= 0.9995:
         return "100 %"
     if 0 < probability < 1e-6:
@@ -44,7 +44,7 @@ def percent(probability: float) -> str:
 
 
 def to_precision(value: float, digits: int) -> str:
-    """A number with that many significant digits, trailing zeros kept; not for values that need an exponent."""
+    """Return a number with significant digits and trailing zeros; not for values that need an exponent."""
     if value == 0:
         return f"{0:.{digits - 1}f}"
     exact = Decimal(value)
@@ -60,33 +60,33 @@ def fixed(value: float | None, digits: int) -> str:
 
 
 def bits(logprob: float) -> float | None:
-    """Surprisal in bits; None where the logprob is unknown."""
+    """Return the surprisal in bits; None if the logprob is unknown."""
     return None if not math.isfinite(logprob) else max(0.0, -logprob / math.log(2))
 
 
 def surprisal(logprob: float) -> float:
-    """Surprisal in nats; NaN where the logprob is unknown."""
+    """Return the surprisal in nats; NaN if the logprob is unknown."""
     return max(0.0, -logprob) if math.isfinite(logprob) else math.nan
 
 
 def in_unit(nats: float, unit: str) -> float:
-    """A number of nats in one of ``UNITS``."""
+    """Return a number of nats in one of ``UNITS``."""
     return nats / math.log(2) if unit == "bits" else nats
 
 
 def information(nats: float, unit: str, digits: int) -> str:
-    """A surprisal or an entropy with its unit; a dash where it is unknown."""
+    """Return a surprisal or an entropy with its unit; a dash if it is unknown."""
     return f"{fixed(in_unit(nats, unit), digits)} {unit}" if math.isfinite(nats) else "–"
 
 
 def heat(logprob: float) -> float:
-    """Strength of the warm hue, 0 to 1: silent below 0.6 bits, full at 8."""
+    """Return the strength of the warm hue, from 0 below 0.6 bits to 1 at 8 bits."""
     surprisal = bits(logprob)
     return 0.0 if surprisal is None else max(0.0, min(1.0, (surprisal - 0.6) / 7.4))
 
 
 def divergence(nats: float, unit: str) -> str:
-    """A Kullback-Leibler divergence with two digits that count and its unit."""
+    """Return a Kullback-Leibler divergence with two significant digits and its unit."""
     if not math.isfinite(nats):
         return "∞" if nats > 0 else "–"
     value = in_unit(nats, unit)
@@ -96,7 +96,7 @@ def divergence(nats: float, unit: str) -> str:
 
 
 def strength(logprob: float, entropy: float, color_by: str) -> float:
-    """How strongly a token is coloured, 0 to 1, by one of ``COLORS``; entropy is in nats."""
+    """Return the strength of a token's color, 0 to 1, by one of ``COLORS``; entropy is in nats."""
     if color_by == "surprisal":
         return heat(logprob)
     if color_by == "probability" and math.isfinite(logprob):
@@ -130,7 +130,7 @@ def _visible_char(char: str, *, alone: bool) -> str:
         return known
     if code < 0x20:
         return chr(0x2400 + code)
-    # Joins the parts of an emoji; alone it would be invisible.
+    # The zero-width joiner of emoji is invisible when alone.
     if char == _ZERO_WIDTH_JOINER and not alone:
         return char
     hidden = char.isspace() or unicodedata.category(char) in ("Cc", "Cf")

@@ -1,4 +1,4 @@
-"""Views that have to ask a run about itself: a thread does, since the model's own thread answers and may be busy."""
+"""The base class of views that inspect a run on a thread of their own, because the model's thread may be busy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from workbench.widgets.run_feed import RunFeed
 
 
 class Lens(WorkbenchWidget):
-    """A view that reads the run of its feed; subclasses define what they read.
+    """A view that inspects the run of its feed; subclasses define what they show.
 
     Args:
         run: the run to show, with a feed of its own.
         feed: a feed to share with other widgets, such as a chat's.
-        active: False reads nothing until the trait is set to True.
+        active: False inspects nothing until the trait is set to True.
     """
 
     feed = Part("The run feed, which has the run and the selection.")
@@ -41,7 +41,7 @@ class Lens(WorkbenchWidget):
         return thread is None or not thread.is_alive()
 
     def _read(self, run: RunLike) -> None:
-        """Look at a run and show it, as long as it is `_in_view`; called on a thread of its own."""
+        """Inspect a run and show the result while it is `_in_view`; called on a thread of its own."""
         raise NotImplementedError
 
     def _clear(self) -> None:

@@ -1,7 +1,7 @@
-"""Which model answers: the models that a session serves, grouped by provider, with the facts of each.
+"""The model picker: the models that a session serves, grouped by provider, with their model cards.
 
-The page can have one more registered, which may fetch its weights and take minutes: a thread does it, and the trait
-``registration`` tells how far it is.
+The page can register another model, which may download weights and take minutes: a thread does it, and the trait
+``registration`` has its progress.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class ModelPicker(WorkbenchWidget):
         return value
 
     def _name_of(self, model: ServedModel) -> str | None:
-        """By which it is chosen here; None where models of its kind are not shown."""
+        """Return the value by which a model is chosen; None if models of its kind are not shown."""
         named = (
             card["value"]
             for card in self.cards
@@ -142,12 +142,12 @@ class ModelPicker(WorkbenchWidget):
         error: str | None = None
         try:
             self._begin(*(self._registering(message) if kind == "register" else self._unregistering(message)))
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
     def _registering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
-        """What is said while it goes on, and what is done."""
+        """Return the text during a request, and the function that performs it."""
         name, source = (str(message.get(field) or "").strip() for field in ("name", "source"))
         if not source:
             allowed = "a folder, a catalog name or a hub id"
@@ -184,7 +184,7 @@ class ModelPicker(WorkbenchWidget):
     def _carry_out(self, work: Callable[[], str]) -> None:
         try:
             outcome = {"state": "done", "said": work()}
-        except Exception as problem:  # noqa: BLE001 - read by the person who asked for it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             outcome = {"state": "failed", "said": error_text(problem)}
         with LOCK:
             if not self.closed:
@@ -192,13 +192,13 @@ class ModelPicker(WorkbenchWidget):
 
 
 def served_cards(session: SessionLike, kind: str | None) -> list[dict[str, Any]]:
-    """Return the facts of every model of a kind (None: of all) with the name by which it is chosen, as ``value``."""
+    """Return the card of every model of a kind (None: of all), with the value by which it is chosen as ``value``."""
     cards = [{"value": name, **asdict(session.card(name))} for name in _names(session)]
     return [card for card in cards if kind is None or card["kind"] == kind]
 
 
 def _names(session: SessionLike) -> list[str]:
-    """One name for each model: the plain identifier, with its provider in front where it was taken before."""
+    """Return one value per model: its identifier, prefixed with the provider if an earlier model has the same."""
     names: list[str] = []
     for model in session.list_models():
         plain = model.identifier

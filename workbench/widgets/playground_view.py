@@ -1,4 +1,4 @@
-"""The playground: picker, controls, stream, inspector, and table, waterfall, tree and prompt around one feed."""
+"""The playground: all views of the runs of a prompt around one feed, with model picker and sampling controls."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class Playground(ModelAndSampling):
             self.branches = len(change.new)
 
     def _after_run(self, change: Any) -> None:
-        # The first run of a model has fetched and loaded it: its card now has the memory that it takes, and tells
+        # The first run of a model loads it: from then on its card has the memory that it takes, and says
         # whether it can chat.
         if change.new["state"] in ("finished", "cancelled", "failed") and not self.picker.closed:
             card = self.picker.card

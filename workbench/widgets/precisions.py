@@ -1,4 +1,4 @@
-"""The precisions in which a provider can hold a model that is registered with it."""
+"""The precisions in which a model can be registered with a provider."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workbench.protocol.quantization import PRECISIONS
 
 
 def precision_choices(provider: Provider) -> list[dict[str, str]]:
-    """Return the choices with their texts, the default first under the empty value; none for a server elsewhere."""
+    """Return the choices with their texts, the default first with an empty value; none for a remote provider."""
     if provider.provider_type == "inline::ray":
         engine_type = provider.config.get("engine_type", "inline::transformers")
         return precision_choices(

@@ -1,4 +1,4 @@
-"""The prediction game: share out your belief among the tokens that could come, and pay in bits for the one that did."""
+"""The prediction game: bet a distribution over the next token, and pay the surprisal of the token that comes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_CHOICES = 9
-"""One digit of the keyboard for each."""
+"""Maximum number of choices, which is the number of digit keys."""
 
 
 class PredictionGame(WorkbenchWidget):
@@ -155,7 +155,7 @@ class PredictionGame(WorkbenchWidget):
 
     def _page(self) -> dict[str, Any]:
         one = self._rounds[self._shown]
-        # What came, and what the model thought, crosses to the page after the bet and not before.
+        # The page gets the answer and the model's distribution only after the bet.
         told = None if one.bet is None else {"came": one.came, "bet": one.bet, "model": one.model}
         return {
             "number": self._shown + 1,
@@ -179,7 +179,7 @@ class PredictionGame(WorkbenchWidget):
 
     def _do(self, content: dict[str, Any]) -> None:
         match content.get("kind"):
-            # Two views, one of them a click behind: its bet is on a round that is over.
+            # A second view of the game may still show a round that is over.
             case "bet" if content.get("number") == self._shown + 1 and self._rounds[self._shown].bet is None:
                 self.bet(content.get("choice", -1), content.get("confidence", 0))
             case "next":

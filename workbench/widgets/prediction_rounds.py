@@ -1,4 +1,4 @@
-"""The rounds of the prediction game: what is asked, what was bet, and what it cost in bits."""
+"""The rounds of the prediction game: their choices, bets and costs in bits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from workbench.errors import InvalidRequestError
 from workbench.records import Score, TokenRecord
 
 _TOO_EASY = 0.9
-"""Above this probability of one candidate nobody has anything to guess."""
+"""Maximum probability of the most probable candidate in a round; above it there is nothing to guess."""
 _TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One token to predict, among a few that could have come."""
+    """One token to predict, with a few alternatives."""
 
     position: int
     """Position of the token in the score."""
     context: str
     """The text before it."""
     choices: tuple[str, ...]
-    """The most probable words, among them the one that came, in alphabetical order, which gives nothing away."""
+    """The most probable words, including the one that came, in alphabetical order, which reveals nothing."""
     came: int
     """Index of the one that came."""
     model: tuple[float, ...]
@@ -82,11 +82,10 @@ class Round:
 
 
 def rounds_of(score: Score, prompt: str, *, most: int, choices: int) -> list[Round]:
-    """A round for each token of a scored text that is worth a guess, the first ``most`` of them.
+    """Return the first ``most`` rounds of a scored text, one for each token that is worth a guess.
 
-    Left out are tokens that hardly could be another, those without letters or digits, and parts of words. So are those
-    that are not among the model's own favourites: to add what came to a list where it has no place would tell that it
-    came, and make of the model's shares a distribution that is nobody's belief.
+    Tokens that are nearly certain, have no letters or digits, or are parts of words are left out. So are tokens that
+    are not among the model's most probable ones: adding one to the choices would reveal it.
     """
     if not any(token.alternatives for token in score.tokens):
         allowed = "one made with logprobs=LogProbConfig(top_k=...), so that there are alternatives to choose from"
@@ -118,7 +117,7 @@ def _round(token: TokenRecord, context: str, choices: int) -> list[Round]:
 
 
 def _is_word(text: str) -> bool:
-    """A word with the space before it."""
+    """Return whether a token is a word with the space before it."""
     return text[:1].isspace() and text.strip().isalnum()
 
 

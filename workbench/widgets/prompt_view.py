@@ -1,4 +1,4 @@
-"""The prompt of a run as its model got it: the template applied, token by token, its control tokens marked."""
+"""The prompt of a run as its model got it: token by token, with the template and its control tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.widgets.wire.run import error_text, label
 
 NO_RUN = "No run yet."
 NOT_TOLD = "The prompt is not available: the model's provider builds it and does not return it."
-# A page draws each token as a box; a longer prompt is cut, and says so.
+# The page draws each token as an element; a longer prompt is cut and marked as such.
 MOST_TOKENS = 2000
 
 
@@ -53,7 +53,7 @@ class PromptView(Lens):
             message = prompt_summary(prompt, MOST_TOKENS)
         except UnsupportedFieldError:
             message = NOT_TOLD
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             message = f"The prompt cannot be shown: {error_text(problem).rstrip('.')}."
         with LOCK:
             if self._in_view(run):
@@ -65,6 +65,6 @@ class PromptView(Lens):
     def _show(self, prompt: Prompt | None, message: str) -> None:
         self._prompt = prompt
         tokens = () if prompt is None else prompt.tokens[:MOST_TOKENS]
-        with self.hold_sync():  # what is said belongs to what is drawn
+        with self.hold_sync():  # the page gets message and tokens together
             self.tokens = [[token.token_id, label(token.text, token.bytes), token.is_control] for token in tokens]
             self.message = message

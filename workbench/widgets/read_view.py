@@ -1,4 +1,4 @@
-"""A text as a model reads it: pasted in the page or given by Python, alone or beside another one."""
+"""The read view: the surprisal of each token of a text, alone or beside another text."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class ReadView(Picking):
                     "text", "", "a string of at least one character", in_form="Paste a text first."
                 )
             self.stop()
-            with ExitStack() as started:  # where one is refused, the other must not go on
+            with ExitStack() as started:  # after one is refused, the other must not continue
                 runs = []
                 for one in self._texts():
                     runs.append(self._session.reading(one, model=self.model, alternatives=self._alternatives))
@@ -168,15 +168,15 @@ class ReadView(Picking):
             self.send({"kind": "reply", "id": message.get("id"), "error": self._done(message)})
 
     def _done(self, message: dict[str, Any]) -> str | None:
-        """Do what a button asks for; return what went wrong in words."""
+        """Perform the action of a button; return the text of an error."""
         try:
             if message["kind"] == "stop":
                 self.stop()
             else:
-                # The texts as they stood in the page; their own updates may still be on the way.
+                # The message has the texts at the click, because the updates of the traits may arrive later.
                 given = (message.get(name) for name in ("text", "other"))
                 self.start(*(text if isinstance(text, str) else None for text in given))
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             return error_text(problem)
         return None
 

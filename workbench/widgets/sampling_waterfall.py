@@ -1,8 +1,8 @@
-"""How the selected token was drawn: raw, penalty, grammar, temperature, top-k, top-p, and the number that hit it.
+"""The waterfall: the stages of the sampling chain through which the selected token was drawn.
 
-It follows sampling controls with the number that the run drew, so a change of the settings is seen on the same draw.
-Nothing is computed by the model again: the run's kept logits are looked at. A thread looks, because the model's own
-thread answers and may be in the middle of a long prompt; it sends at most twenty pictures a second, the newest last.
+It applies the settings of sampling controls to the random number that the run drew, so that a change shows its effect
+on the same draw. The model computes nothing again: the run's logits are still in memory. A thread reads them, because
+the model's own thread may be busy with a long prompt; it sends at most twenty updates a second, the newest last.
 """
 
 from __future__ import annotations
@@ -143,11 +143,11 @@ class SamplingWaterfall(WorkbenchWidget):
             if subject == self._subject:
                 return
             self._subject = subject
-            self.number = None  # the number of one draw means nothing at another
+            self.number = None  # a random number belongs to one position
             self._ask()
 
     def _ask(self, _change: Any = None) -> None:
-        """Have the draw looked at; what was asked before and is not yet answered is dropped."""
+        """Request an update; earlier requests that were not started are dropped."""
         with LOCK:
             if self._subject is None or self.closed:
                 self._asked, self._trace, self.picture = None, None, {}
@@ -170,7 +170,7 @@ class SamplingWaterfall(WorkbenchWidget):
                     return
             trace, picture = self._look(subject, question)
             with LOCK:
-                # While a slider moves, every answer is a little late; it is shown all the same.
+                # While a slider moves, every result is slightly outdated, but it is shown.
                 if self._subject == subject and not self.closed:
                     self._trace, self.picture = trace, picture
                 if self._asked is question:
@@ -185,7 +185,7 @@ class SamplingWaterfall(WorkbenchWidget):
             return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows, is_end=is_end)
         except UnsupportedFieldError:
             words = _NOTHING_KEPT
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             words = f"How this token was chosen cannot be shown: {error_text(problem).rstrip('.')}."
             # The error counts positions from 0, as Python does; a reader counts tokens from 1.
             if isinstance(problem, InvalidRequestError) and problem.field == "position":
@@ -193,7 +193,7 @@ class SamplingWaterfall(WorkbenchWidget):
         return None, refusal(position, words, is_end=is_end)
 
     def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:
-        """The number that the run drew there; None where it drew none, although other settings are given a stand-in."""
+        """Return the random number that the run drew at the position; None if it drew none."""
         if self._drawn is None or self._drawn[0] != subject:
             run, position = subject
             self._drawn = subject, run.sampling_trace(position).number

@@ -1,4 +1,4 @@
-"""Sampling settings in words, as static/sampling_fields.js says them."""
+"""Descriptions of sampling settings, the same as in static/sampling_fields.js."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The static twin that a notebook stores beside a live widget, kept up to date while the widget changes.
 
-A front end draws an output anew whenever it is updated: a live view in it would lose its focus, its scroll position and
-what is being typed. So a widget is displayed as two outputs, the live view and its twin, and only the twin is updated.
-The style sheet of the live view hides the twin on the screen. Where no live view can be drawn (on GitHub, in an
-exported page, in print, without a kernel) nothing hides it.
+A front end redraws an output whenever it is updated: a live view in it would lose its focus, its scroll position and
+the text being typed. So a widget is displayed as two outputs, the live view and its twin, and only the twin is updated.
+The style sheet of the live view hides the twin on the screen. The twin is visible where no live view can be drawn: on
+GitHub, in an exported page, in print, and without a kernel.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class StoredTwin:
 
         Args:
             view: the content of the live view's MIME type.
-            name: what a front end without widgets and HTML shows.
+            name: text for front ends without widgets and HTML.
             html: the twin.
         """
         publisher = _publisher()
         if publisher is None:
             return False
-        # Empty HTML: a page that cannot draw the view shows the twin below it and nothing here.
+        # Empty HTML, so that a page that cannot draw the view shows only the twin below.
         publisher.publish({VIEW_MIMETYPE: view, "text/html": "", "text/plain": name})
         self._publish(publisher, html, update=False)
         return True
 
     def update(self, html: str) -> None:
-        """Replace the twin wherever it is displayed; callable from any thread, also while no cell runs."""
+        """Replace the twin in every cell that displays it; thread-safe, also while no cell runs."""
         publisher = _publisher()
         if publisher is not None and self.is_displayed and html != self._html:
             self._publish(publisher, html, update=True)

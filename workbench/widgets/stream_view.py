@@ -1,4 +1,4 @@
-"""A prompt, Run and Stop, and the answer as it comes, each token as warm as it was surprising."""
+"""The stream view: a prompt, Run and Stop, and the tokens of the answer as they arrive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_CHAT = "{model} has no chat template: it continues your text instead of answe
 
 
 class Settings(Protocol):
-    """Where a view looks up what a new run is made with, at the moment in which it starts."""
+    """The functions that a view calls for the settings of a run when it starts."""
 
     def __call__(self) -> dict[str, Any]: ...
 
@@ -40,7 +40,7 @@ class StreamView(WorkbenchWidget):
         feed: a feed to share with other widgets.
         prompt: the text of the prompt box.
         mode: ``chat`` sends the prompt as a user message, ``completion`` continues it as plain text.
-        settings: called for the ``model``, ``sampling_params`` and ``logprobs`` of each new run.
+        settings: functions that return the ``model``, ``sampling_params`` and ``logprobs`` of each new run.
         breakpoints: where new runs pause, at most one of each kind.
     """
 
@@ -89,7 +89,7 @@ class StreamView(WorkbenchWidget):
             feed=shared, prompt=prompt, mode=mode, can_run=session is not None, pauses=to_form(breakpoints)
         )
         self.on_msg(self._answer)
-        if settings is None:  # whoever hands some in may not be able to tell them yet, and calls `refresh`
+        if settings is None:  # a widget that passes its own may not be ready, and calls `refresh`
             self.refresh()
         if run is not None:
             shared.follow(run)
@@ -127,7 +127,7 @@ class StreamView(WorkbenchWidget):
             return True
         try:
             return bool(getattr(self._session.capabilities(model), ability))
-        except ModelNotFoundError:  # nothing is served, or no longer: that is told when it is asked
+        except ModelNotFoundError:  # no such model is served; starting a run reports it
             return True
 
     def _lacks_template(self, model: str | None) -> bool:
@@ -137,7 +137,7 @@ class StreamView(WorkbenchWidget):
             card = self._session.card(model)
         except ModelNotFoundError:
             return False
-        # Without an architecture nobody has read the model's files yet, as of one that is still to be fetched.
+        # A card without an architecture is that of a model whose files were not read, as before its download.
         return card.architecture is not None and not card.has_chat_template
 
     def start(self, prompt: str | None = None) -> RunLike:
@@ -235,7 +235,7 @@ class StreamView(WorkbenchWidget):
                 self.start()
             else:
                 getattr(self, kind)()
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
@@ -244,7 +244,7 @@ class StreamView(WorkbenchWidget):
         return to_form(from_form(proposal["value"]))
 
     def _take(self, message: dict[str, Any]) -> None:
-        """The text as it stood in the page when Run was pressed; its own update may still be on the way."""
+        """Start a run of the text at the click, because the update of the trait may arrive later."""
         prompt, mode = message.get("prompt"), message.get("mode")
         if isinstance(prompt, str):
             self.prompt = prompt

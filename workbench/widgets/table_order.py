@@ -1,8 +1,8 @@
-"""Which rows of a token table are shown, and in which order; static/table_order.js has the same rules.
+"""Filtering and sorting of a token table; static/table_order.js has the same rules.
 
-A query is words that a token must contain, and comparisons such as ``rank>3`` or ``probability<=0.1``; all must hold.
-Numbers are those that the page has, rounded as they cross, so that both sides agree on every tie. Surprisal and entropy
-are compared in the unit in which they are shown, a logprob in nats as everywhere.
+A query has words that a token must contain and comparisons such as ``rank>3`` or ``probability<=0.1``; all must hold.
+Numbers are rounded as on the page, so that both sides agree on every tie. Surprisal and entropy are compared in the
+unit shown, logprobs in nats.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 def rows(tokens: Sequence[TokenRecord], *, sort_by: str, descending: bool, query: str, unit: str) -> list[int]:
-    """Positions of the rows that a query leaves, sorted; what has no value comes last, equals by their position."""
+    """Return the positions of the rows that match a query, sorted; rows without a value come last, ties by position."""
     terms = [_term(word, unit) for word in query.split()]
     kept = [i for i, token in enumerate(tokens) if all(term(token) for term in terms)]
     known = [i for i in kept if _value(tokens[i], sort_by) is not None]
@@ -61,7 +61,7 @@ def _contains(token: TokenRecord, word: str) -> bool:
 
 def _value(token: TokenRecord, name: str) -> Any:
     if name == "text":
-        # The order of JavaScript's strings, which compare their 16-bit units.
+        # JavaScript compares strings by their 16-bit units.
         return label(token.text, token.bytes).encode("utf-16-be", "surrogatepass")
     if name == "probability":
         logprob = logprob_number(token.logprob)

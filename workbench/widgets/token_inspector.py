@@ -1,4 +1,4 @@
-"""Everything about the token that is selected: probability, rank, surprisal, and what stood beside it."""
+"""The token inspector: probability, rank, surprisal and alternatives of the selected token."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TokenInspector(WorkbenchWidget):
         error: str | None = None
         try:
             self._branch_as_asked(message)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked must read it
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 

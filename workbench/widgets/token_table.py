@@ -1,4 +1,4 @@
-"""One row a token, and one for the end of the turn, with a selection that Python reads and sets."""
+"""The token table: one row per token and one for the end token, with a selection that Python reads and sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TokenTable(WorkbenchWidget):
     Args:
         run: the run to show, with a feed of its own.
         feed: a feed to share with other widgets.
-        height: of the scrolling area, in pixels.
+        height: height of the scrolling area in pixels.
     """
 
     _esm = module_source("token_table")

@@ -1,4 +1,4 @@
-"""All runs of one prompt as a tree: where they part, and which of them is shown."""
+"""The token tree: all runs of one prompt as branches, with the run shown."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The tool calls of a run token by token: where one might have begun, how far reading had come, what a schema forbade.
+"""The tool-call microscope: for each token the probability of a call, the parse state, and what a schema removed.
 
-While the run goes on its steps travel as what has changed, ``{kind: "steps", run, changes: [[position, step], ...]}``,
-at most four times a second; once it has ended, the trait has all of them, so that a reload finds them.
+During a run the page gets changed steps, ``{kind: "steps", run, changes: [[position, step], ...]}``, at most four times
+a second; after its end the trait has all steps, so that a reload finds them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ToolCallMicroscope(Lens):
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
         self._steps: Sequence[CallStep] = ()
         self._told: list[list[Any]] = []
-        """Of each step, what the page was told last."""
+        """The steps as they were last sent to the page."""
         super().__init__(run, feed=feed, active=active)
         self.on_msg(self._answer)
 
@@ -91,7 +91,7 @@ class ToolCallMicroscope(Lens):
             self.message = message
 
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
-        """All of a run that goes on, for a page that is opened meanwhile."""
+        """Send all steps of a run in progress to a page that was opened during it."""
         run = self._seen
         if isinstance(message, dict) and message.get("kind") == "steps" and run is not None:
             changes = [[i, step] for i, step in enumerate(self._told)]
@@ -99,11 +99,11 @@ class ToolCallMicroscope(Lens):
 
 
 def _looked_at(run: RunLike) -> tuple[Sequence[CallStep], str]:
-    if not run.done and not run.tokens:  # whether calls are read is told with the first token
+    if not run.done and not run.tokens:  # the first token's record says whether calls are parsed
         return (), WAITING
     try:
         return run.call_steps(), ""
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the person who looks must read it
+    except Exception as problem:  # noqa: BLE001 - any error is shown in the page
         return (), f"Tool calls cannot be shown: {error_text(problem).rstrip('.')}."
 
 

@@ -1,1 +1,1 @@
-"""Static twins: what each widget shows, as plain HTML for pages without a kernel."""
+"""Static twins: the content of each widget as plain HTML, for pages without a kernel."""

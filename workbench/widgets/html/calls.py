@@ -1,4 +1,4 @@
-"""The static twin of the tool-call microscope: one row a token, the numbers as bars behind themselves."""
+"""The static twin of the tool-call microscope: one row per token, each number with a bar behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = ("#", "token", "a call begins", "parse state", "removed by the schema
 
 
 def microscope_html(steps: Sequence[CallStep], message: str) -> str:
-    """A table of the first tokens, under a sentence that sums up all of them."""
+    """Return a table of the first tokens below a summary of all."""
     if message or not steps:
         return document(line(message or "No tokens yet."))
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
@@ -26,7 +26,7 @@ def microscope_html(steps: Sequence[CallStep], message: str) -> str:
 
 
 def summary(steps: Sequence[CallStep]) -> str:
-    """How many calls there are, and how much of the tokens a schema decided."""
+    """Return the number of calls, and the share of the tokens that a schema decided."""
     whole = sum(step.parse_state == "success" for step in steps)
     broken = sum(step.parse_state == "failure" for step in steps)
     forced = sum(step.is_forced for step in steps)
@@ -37,7 +37,7 @@ def summary(steps: Sequence[CallStep]) -> str:
 
 
 def start_in_words(step: CallStep) -> str:
-    """The probability of a start; a lower bound where only some tokens are known."""
+    """Return the probability that a call begins; a lower bound if only some tokens are known."""
     if math.isnan(step.start_probability):
         return "–"
     return percent(step.start_probability) if step.is_exact else f"≥ {percent(step.start_probability)}"

@@ -27,11 +27,11 @@ _STATE_WORDS = {
 
 
 def chat_html(system: str, turns: Sequence[dict[str, Any]], runs: Sequence[RunLike]) -> str:
-    """The whole conversation.
+    """Return the whole conversation as HTML.
 
     Args:
-        turns: as `workbench.widgets.wire.chat.turns_wire` gives them.
-        runs: of the answers among them, in order.
+        turns: return value of `workbench.widgets.wire.chat.turns_wire`.
+        runs: runs of the answers among them, in order.
     """
     by_id = {run.id: run for run in runs}
     parts = [_said("System", system)] if system else []

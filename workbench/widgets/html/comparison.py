@@ -1,6 +1,6 @@
 """The static twin of a comparison: the texts with the first difference marked, and their tokens side by side.
 
-Speeds stay out: the outputs of a lesson are compared on other machines.
+Speeds are left out, because stored outputs of lessons are compared on other machines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARK = "background:rgba(217,119,6,0.35)"
 def compare_html(
     comparison: Comparison | None, sides: Sequence[Mapping[str, Any]], prompt: str, unit: str = "bits"
 ) -> str:
-    """Before the first run, what it would be made with."""
+    """Return a comparison as HTML; before its first run, the prompt and the sides."""
     if comparison is None:
         return document(prompt_block(prompt), *(line(title_of(side)) for side in sides), line("No run yet."))
     pairs: list[Pair | None] = [None, *comparison.pairs]
@@ -40,7 +40,7 @@ def title_of(side: Mapping[str, Any]) -> str:
 
 
 def _first_difference(pairs: Sequence[Pair | None], index: int) -> int | None:
-    """Position of the token to mark in one of the runs; in the reference, where the first of the others leaves it."""
+    """Return the position to mark in a run; in the reference, the earliest first difference of any other run."""
     pair = pairs[index]
     if pair is not None:
         return None if pair.divergence is None else pair.divergence.other_position

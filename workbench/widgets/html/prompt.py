@@ -12,7 +12,7 @@ from workbench.widgets.wire.run import label
 def prompt_html(prompt: Prompt | None, message: str) -> str:
     if prompt is None:
         return document(line(message))
-    # Adjacent tokens may share a character, so whole stretches are decoded, never a token alone.
+    # Adjacent tokens may share a character, so runs of tokens are decoded together.
     text = "".join(_stretch(raw, is_control=is_control) for raw, is_control in _stretches(prompt.tokens))
     style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0.5em 0"
     head = "".join(f'<th scope="col">{name}</th>' for name in ("#", "token", "id", "control token"))
@@ -23,10 +23,10 @@ def prompt_html(prompt: Prompt | None, message: str) -> str:
 
 
 def prompt_summary(prompt: Prompt, most: int | None = None) -> str:
-    """How many tokens there are, and what made them.
+    """Return the number of tokens and their origin.
 
     Args:
-        most: how many of them are shown; None for all.
+        most: number of tokens shown; None for all.
     """
     count, control = len(prompt.tokens), sum(token.is_control for token in prompt.tokens)
     facts = [f"{count:,} token{'' if count == 1 else 's'}", f"{control} control token{'' if control == 1 else 's'}"]
@@ -37,7 +37,7 @@ def prompt_summary(prompt: Prompt, most: int | None = None) -> str:
 
 
 def _stretches(tokens: tuple[PromptToken, ...]) -> list[tuple[bytes, bool]]:
-    """Bytes of neighbours that are not control tokens together, each control token alone."""
+    """Return the bytes of adjacent text tokens joined, and each control token alone."""
     stretches: list[tuple[bytes, bool]] = []
     for token in tokens:
         if stretches and not token.is_control and not stretches[-1][1]:

@@ -12,7 +12,7 @@ from workbench.widgets.html.twins import code, document, line, shown
 
 
 def tree_html(branches: Sequence[Mapping[str, Any]]) -> str:
-    """The branches of ``branches.wire_branches`` as a table: where each parts, by which token, and how it goes on."""
+    """Return the branches of ``branches.wire_branches`` as a table: position, token and text of each divergence."""
     if not branches:
         return document(line("No run yet."))
     names = ("branch", "forks from", "at token", "with", "instead of", "tokens", "perplexity", "text")

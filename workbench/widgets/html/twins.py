@@ -1,7 +1,7 @@
-"""Every widget as HTML that stands alone: no script, nothing loaded, each character of a model escaped.
+"""Static twins of the views of a run: HTML without scripts or external resources, with all text escaped.
 
-It is what a notebook shows without a kernel: on GitHub, in nbconvert, in print. Hosts strip styles, so the numbers are
-in a table too and the colour is only an addition.
+A notebook shows them without a kernel: on GitHub, in nbconvert and in print. Hosts may strip styles, so the numbers are
+in a table too, and color only adds to them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from workbench.widgets.format import (
 from workbench.widgets.sampling_words import sampling_phrases
 from workbench.widgets.wire.run import error_text, label, prompt_pieces, steps_of, whole_pieces
 
-# A notebook is read by people: a longer table is cut, and says so.
+# A longer table is cut and marked as such, to keep notebooks readable.
 MOST_ROWS = 60
 # MathJax would typeset a dollar sign in a model's text; both names are its own opt-outs.
 _UNTOUCHED = "mathjax_ignore tex2jax_ignore"
@@ -49,16 +49,17 @@ def run_html(run: RunLike, unit: str = "bits") -> str:
 
 
 def read_html(runs: Sequence[RunLike], texts: Sequence[str], unit: str) -> str:
-    """Texts that were read one below the other; before that, what would be read."""
+    """Return the texts that were read, one below the other; before the first run, the texts to read."""
     if not runs:
         return document(*map(prompt_block, texts), line("Not read yet."))
     return document(*(run_html(run, unit) for run in runs))
 
 
 def playground_html(run: RunLike | None, prompt: str, model: str | None, params: SamplingParams, unit: str) -> str:
-    """The run with its settings; before the first one, what it would be made with.
+    """Return the run with its settings; before the first run, the settings alone.
 
-    Facts of the machine, such as memory, stay out: the outputs of a lesson are compared on other machines.
+    Facts of the machine, such as memory, are left out, because stored outputs of lessons are compared on other
+    machines.
     """
     if run is not None:
         return document(sampling_html(run.sampling_params), run_html(run, unit))
@@ -76,7 +77,7 @@ def feed_html(run: RunLike | None) -> str:
 
 
 def given_html(run: RunLike, color_by: str = "surprisal") -> str:
-    """What a run was given, each token coloured where it was measured; nothing for a reading, whose text is its own."""
+    """Return the prompt of a run, with measured tokens colored; nothing for a reading, whose text is its prompt."""
     if run.reads:
         return ""
     pieces = prompt_pieces(run)
@@ -87,7 +88,7 @@ def given_html(run: RunLike, color_by: str = "surprisal") -> str:
 
 
 def text_html(run: RunLike, color_by: str = "surprisal") -> str:
-    """The text, each token with its numbers as a title and its surprisal, or another of ``COLORS``, as a background."""
+    """Return the text, each token with its numbers as title and surprisal, or another of ``COLORS``, as background."""
     tokens, pieces = whole_pieces(run)
     spans = [_token_span(token, piece, color_by) for token, piece in zip(tokens, pieces, strict=True)]
     end = "" if run.end is None else _control_token(run.end)
@@ -122,11 +123,11 @@ def metrics_html(run: RunLike) -> str:
 
 
 def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, unit: str = "bits") -> str:
-    """A table of the first tokens.
+    """Return a table of the first tokens.
 
     Args:
-        end: the one of them with which the model ended its turn.
-        unit: of surprisal and entropy.
+        end: the token among them with which the model ended its turn.
+        unit: unit of surprisal and entropy.
     """
     if not tokens:
         return line("No tokens yet.")
@@ -139,7 +140,7 @@ def tokens_html(tokens: Sequence[TokenRecord], end: TokenRecord | None = None, u
 
 
 def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "bits") -> str:
-    """One token and its alternatives, the sampled one in bold; the end token says after how many others it came."""
+    """Return one token with its alternatives, the sampled one in bold; for the end token, with the number before it."""
     if token is None:
         return document(line("No token is selected."))
     facts = [_title(token)]
@@ -154,7 +155,7 @@ def token_html(token: TokenRecord | None, *, is_end: bool = False, unit: str = "
 
 
 def waterfall_html(picture: Mapping[str, Any]) -> str:
-    """A picture of ``waterfall_wire``: the sentence, the tokens by stage, and where the number hit."""
+    """Return ``waterfall_wire`` as HTML: its sentence, the tokens by stage, and the token that was drawn."""
     if not picture:
         return document(line("No token is selected."))
     title = f"How {picture['name']} was chosen"
@@ -196,7 +197,7 @@ def sampling_html(params: SamplingParams) -> str:
 
 
 def document(*parts: str) -> str:
-    """Parts that no typesetter takes for mathematics."""
+    """Return parts as HTML that MathJax does not typeset."""
     return f'<div class="{_UNTOUCHED}">{"".join(parts)}</div>'
 
 
@@ -205,7 +206,7 @@ def line(text: str) -> str:
 
 
 def rest_line(count: int) -> str:
-    """Say how many of a table's rows are left out; nothing where all are shown."""
+    """Return a line with the number of rows left out; nothing if all are shown."""
     left = count - MOST_ROWS
     return line(f"{left} more token{'' if left == 1 else 's'}.") if left > 0 else ""
 
@@ -216,7 +217,7 @@ def prompt_block(prompt: str) -> str:
 
 
 def _prompt_text(prompt: object) -> str:
-    """The last message of a chat, or the text itself."""
+    """Return the last message of a chat, or the text itself."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Iterable):
@@ -233,7 +234,9 @@ def _token_span(token: TokenRecord, piece: str, color_by: str) -> str:
     color = 0.52 * strength(token.logprob, token.entropy, color_by)
     hue = _COOL if color_by == "entropy" else _HEAT
     style = f' style="background:rgba({hue},{color:.2f})"' if color > 0 else ""
-    word = piece.removeprefix(" ") or piece  # the space may hang at the end of a line, and its colour with it
+    word = (
+        piece.removeprefix(" ") or piece
+    )  # the leading space may be at the end of the previous line, where its color would be misplaced
     return f'{piece[: len(piece) - len(word)]}<span title="{escape(_title(token))}"{style}>{escape(shown(word))}</span>'
 
 
@@ -294,5 +297,5 @@ def code(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Control characters as their pictures: HTML has no NUL, and an escape sequence is no text."""
+    """Return a text with Unicode control pictures for control characters, which HTML does not allow."""
     return "".join(char if char in "\n\t" or char.isprintable() or char.isspace() else visible(char) for char in text)

@@ -1,13 +1,14 @@
-"""A conversation as it travels to the browser and into the static twin: one dictionary a turn.
+"""The wire form of a conversation, for the browser and the static twin: one dictionary per turn.
 
-A user's turn is ``{role: "user", turn, text}``, where ``turn`` is its place among the messages. An answer is ``{role:
+A user message is ``{role: "user", turn, text}``, where ``turn`` is its index among the turns. An answer is ``{role:
 "assistant", turn, run, model, state, stop_reason, text, generated, tokens_per_s, notes, error, calls, version}``, where
-``turn`` is the place of the user's turn that it answers; text and calls of one that is still under way come through the
-run feed. ``version`` is ``[number, count]`` at the last answer to a turn that has several versions, else null.
+``turn`` is the index of the user message that it answers; the run feed has text and calls of an answer in progress.
+``version`` is ``[number, count]`` at the last answer to a message with several versions, else null.
 
-A call is ``{status, text, name, arguments, place, state, can_run, result}``. ``status`` is how far the call was parsed,
-in the protocol's words. ``state`` is what became of it: ``waiting`` for a decision, ``running``, ``ran`` (it has a
-result), ``declined``, ``failed`` (its function raised) or ``stopped``; null where there is nothing to decide.
+A call is ``{status, text, name, arguments, place, state, can_run, result}``. ``status`` is its parse status in the
+protocol's words, ``place`` its index among the answer's calls. ``state`` is ``waiting`` (for a decision), ``running``,
+``ran`` (it has a result), ``declined``, ``failed`` (its function raised) or ``stopped``; null if there is nothing to
+decide.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Turn = dict[str, Any]
 
 
 def turns_wire(transcript: Transcript) -> list[Turn]:
-    """All turns that a chat shows, in order."""
+    """Return all turns that a chat shows, in order."""
     runs = iter(transcript.runs)
     wire: list[Turn] = []
     asked: int | None = None
@@ -45,13 +46,13 @@ def turns_wire(transcript: Transcript) -> list[Turn]:
 
 
 def tool_wire(tool: Mapping[str, Any]) -> dict[str, str]:
-    """A tool as the settings list it; its parameters are a JSON schema as text."""
+    """Return a tool for the list in the settings; its parameters are a JSON schema as text."""
     schema = json.dumps(tool["parameters"], ensure_ascii=False, indent=1)
     return {"name": tool["name"], "description": tool["description"], "parameters": schema}
 
 
 def text_of(content: InterleavedTextMedia) -> str:
-    """The text of a message, with a word where an image stands."""
+    """Return the text of a message, with ``[image]`` for each image."""
     parts = content if isinstance(content, list) else [content]
     return "".join(part if isinstance(part, str) else "[image]" for part in parts)
 
@@ -87,7 +88,7 @@ def _answer(transcript: Transcript, run: RunLike, turn: CompletionMessage, index
 
 
 def _results_after(turns: Sequence[Message], index: int) -> Iterator[tuple[int, str]]:
-    """Place and text of each result of an answer's calls."""
+    """Yield index and text of each result of an answer's calls."""
     for at, turn in enumerate(islice(turns, index + 1, None), index + 1):
         if not isinstance(turn, ToolResponseMessage):
             return

@@ -1,7 +1,7 @@
-"""A comparison as it travels to the browser, and as sentences.
+"""The wire form of a comparison, and its sentences.
 
-Wire pair: ``{from, kl, at, why, said}``. ``kl`` are the values in nats from position ``from`` on, null where unknown;
-``at`` the positions of the first difference in the reference and in the other run, null where there is none (yet);
+Wire pair: ``{from, kl, at, why, said}``. ``kl`` has the values in nats from position ``from`` on, null where unknown;
+``at`` the positions of the first difference in the reference and in the other run, null if there is none so far;
 ``said`` a sentence for each unit.
 """
 
@@ -17,11 +17,11 @@ from workbench.widgets.sampling_words import sampling_phrases
 from workbench.widgets.wire.run import label, number
 
 LETTERS = "ABCDEF"
-"""What the runs are called in words, the reference first."""
+"""Letters of the runs, the reference first."""
 
 
 def wire_pairs(pairs: Sequence[Pair], sent: Sequence[int]) -> list[dict[str, Any]]:
-    """Every pair, with the KL values after those that were sent."""
+    """Return every pair, with the KL values that were not sent."""
     return [
         {
             "from": start,
@@ -35,7 +35,7 @@ def wire_pairs(pairs: Sequence[Pair], sent: Sequence[int]) -> list[dict[str, Any
 
 
 def in_sentences(pairs: Sequence[Pair], unit: str) -> list[str]:
-    """One for each pair: where it parts, with which tokens, and how far apart the distributions are until then."""
+    """Return one sentence per pair: first difference, its tokens, and the divergence up to it."""
     return [
         " ".join(filter(None, [_parting(pair, letter), _distance(pair, letter, unit)]))
         for letter, pair in zip(LETTERS[1:], pairs, strict=False)
@@ -43,7 +43,7 @@ def in_sentences(pairs: Sequence[Pair], unit: str) -> list[str]:
 
 
 def settings_in_words(params: Sequence[SamplingParams]) -> tuple[list[str], str]:
-    """What differs between the sampling parameters, for each of them, and what all have in common."""
+    """Return a description of what differs in each of the sampling parameters, and one of what all share."""
     phrases = [sampling_phrases(one) for one in params]
     common = [phrase for phrase in phrases[0] if all(phrase in others for others in phrases)]
     return [" · ".join(one for one in own if one not in common) for own in phrases], " · ".join(common)
@@ -64,7 +64,7 @@ def _parting(pair: Pair, letter: str) -> str:
 
 
 def _token_at(run: Compared, position: int) -> str | None:
-    """The token in quotes; None where the run has ended before."""
+    """Return the token in quotes; None if the run ended before."""
     tokens = run.tokens
     if position >= len(tokens):
         return None
@@ -74,7 +74,7 @@ def _token_at(run: Compared, position: int) -> str | None:
 def _distance(pair: Pair, letter: str, unit: str) -> str:
     if pair.why is not None and not pair.kl_nats:
         return f"No distributions to compare: {pair.why}."
-    known = [value for value in pair.kl_nats if value == value]  # noqa: PLR0124 - NaN is what does not equal itself
+    known = [value for value in pair.kl_nats if value == value]  # noqa: PLR0124 - NaN does not equal itself
     if not known:
         return ""
     if max(known) == 0.0:

@@ -1,13 +1,13 @@
-"""A run as it travels to the browser: one short array a token, and pieces that concatenate to the run's text.
+"""The wire form of a run: one short array per token, with pieces that concatenate to the run's text.
 
-A token decoded alone may be half a character, so what is drawn is not ``TokenRecord.text`` but the *piece*: the
-characters that the token completed. Pieces concatenate to ``run.text``, whatever the tokens are.
+A token decoded alone may be half a character, so the page draws not ``TokenRecord.text`` but the *piece*: the
+characters that the token completed. Pieces always concatenate to ``run.text``.
 
-Wire token: ``[token_id, label, logprob, rank, entropy]`` and then, only where they differ from the usual,
-``is_special`` (0 or 1) and ``piece`` (when it is not the label). NaN travels as null, because JSON has none.
+Wire token: ``[token_id, label, logprob, rank, entropy]``, followed by ``is_special`` (0 or 1) and ``piece`` only if the
+token is special or the piece is not the label. NaN is null, because JSON lacks it.
 
-A slow run is a message a token, so what a message has besides its tokens is most of what is sent: its ``news`` are an
-array, and what stays as it was is left out.
+A slow run sends one message per token, most of which is not the token itself; so its ``news`` are an array, and
+unchanged values are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WireToken = list[Any]
 
 
 def label(text: str, raw: bytes) -> str:
-    """The token's text, or its bytes in angle brackets where they are no whole character."""
+    """Return the token's text, or its bytes in angle brackets if they are not whole characters."""
     if "\ufffd" in text and raw:
         try:
             raw.decode()
@@ -39,10 +39,10 @@ def label(text: str, raw: bytes) -> str:
 
 
 class Pieces:
-    """Splits a growing text into the characters that each token completed.
+    """A growing text, split into the characters that each token completed.
 
-    A run may hold characters back (a stop string that may still complete), so a token is given out only when
-    the run's text covers it; ``flush`` gives out the rest, cut to the final text.
+    A run may buffer characters (of a stop string that may still complete), so a token's piece is returned only when the
+    run's text covers it; the final call returns the rest, cut to the final text.
     """
 
     def __init__(self) -> None:
@@ -56,13 +56,13 @@ class Pieces:
     def take(
         self, tokens: Sequence[TokenRecord], text: str, *, final: bool, parts: Sequence[str | CallAttempt] = ()
     ) -> list[str]:
-        """Pieces of the next tokens that ``text`` covers.
+        """Return the pieces of the next tokens that ``text`` covers.
 
         Args:
-            tokens: all tokens of the run so far; those decoded before are not read again.
+            tokens: all tokens of the run so far; earlier ones are not decoded again.
             text: the run's text so far.
-            final: no more tokens will come.
-            parts: texts and calls of the run so far; needed where there are calls, which are no part of the text.
+            final: whether the run has ended.
+            parts: texts and calls of the run so far; needed if there are calls, which are not part of the text.
         """
         if any(isinstance(part, CallAttempt) for part in parts):
             return self._take_beside_calls(tokens, text, parts, final=final)
@@ -95,7 +95,7 @@ class Pieces:
 
     def _decoded_piece(self, token: TokenRecord, text: str) -> str:
         piece = self._decoder.decode(token.bytes)
-        # SentencePiece models begin their first token with a space that is no part of the text.
+        # The first token of SentencePiece models begins with a space that is not part of the text.
         if self._is_first and piece.startswith(" ") and not text.startswith(" "):
             piece = piece[1:]
         self._is_first = self._is_first and not piece
@@ -119,7 +119,7 @@ def wire_token(token: TokenRecord, piece: str) -> WireToken:
 
 
 def wire_alternative(alternative: Alternative) -> list[Any]:
-    """``[token_id, label, logprob, rank]``"""
+    """Return ``[token_id, label, logprob, rank]``."""
     return [
         alternative.token_id,
         label(alternative.text, alternative.bytes),
@@ -129,20 +129,20 @@ def wire_alternative(alternative: Alternative) -> list[Any]:
 
 
 def wire_call(attempt: CallAttempt) -> list[Any]:
-    """``[status, text]``, and of a call that was read its name and its arguments as JSON."""
+    """Return ``[status, text]``, for a parsed call followed by its name and its arguments as JSON."""
     wire: list[Any] = [attempt.status, attempt.text]
     return wire if attempt.call is None else [*wire, *called(attempt.call)]
 
 
 def called(call: ToolCall) -> list[str]:
-    """Name and arguments of a call as text."""
+    """Return name and arguments of a call as text."""
     return [str(call.tool_name), json.dumps(call.arguments, ensure_ascii=False, indent=1)]
 
 
 def wire_usage(usage: Usage) -> list[Any]:
-    """``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``.
+    """Return ``[prompt_tokens, reused_tokens, generated_tokens, time_to_first_token_s, decode_tokens_per_s]``.
 
-    Of a branch, ``kept_tokens`` follows.
+    For a branch, ``kept_tokens`` follows.
     """
     return [
         usage.prompt_tokens,
@@ -161,25 +161,25 @@ def number(value: float | None, *, digits: int) -> float | None:
 
 
 def steps_of(run: RunLike) -> list[TokenRecord]:
-    """The tokens of a run as it stands, and after them the end token that the model chose."""
+    """Return the tokens of a run so far, followed by the end token if the model chose one."""
     return [*run.tokens, *([] if run.end is None else [run.end])]
 
 
 def logprob_number(logprob: float) -> float | None:
-    """A logprob as it travels: exact enough for its probability to be rounded as that of the record is."""
+    """Return a logprob rounded for the wire, so that its probability rounds as that of the record does."""
     return number(logprob, digits=6)
 
 
 def whole_pieces(run: RunLike) -> tuple[list[TokenRecord], list[str]]:
-    """The tokens of a run as it stands, and what each adds to its text."""
+    """Return the tokens of a run so far, and the piece of each."""
     tokens = list(run.tokens)
     return tokens, Pieces().take(tokens, run.text, final=True, parts=run.parts)
 
 
 def prompt_pieces(run: RunLike) -> list[tuple[TokenRecord, str]]:
-    """Return the measured tokens of a text to continue with what each adds to it; none where it was not measured.
+    """Return the measured tokens of a prompt text, each with its piece; none if it was not measured.
 
-    The first token of a text has no record, as nothing predicts it; here it has one without numbers.
+    The first token of a text has no probability; its record here has no numbers.
     """
     tokens = list(run.prompt_tokens)
     if not tokens or not isinstance(run.prompt, str):
@@ -191,12 +191,12 @@ def prompt_pieces(run: RunLike) -> list[tuple[TokenRecord, str]]:
 
 
 def wire_prompt(run: RunLike) -> list[WireToken]:
-    """Return `prompt_pieces` as they travel."""
+    """Return the wire form of `prompt_pieces`."""
     return [wire_token(token, piece) for token, piece in prompt_pieces(run)]
 
 
 class RunStream:
-    """Reads a run from a ticker's thread: what is new since the last look, or everything."""
+    """The messages about a run: changes since the last one, or the whole run. Used on the ticker's thread."""
 
     def __init__(self, run: RunLike) -> None:
         self.run = run
@@ -209,11 +209,11 @@ class RunStream:
         self._stage: tuple[str, float] | None = None
 
     def delta(self) -> dict[str, Any]:
-        """What came since the last call, as ``news``: run, sequence, place of the first token, tokens, tokens a second.
+        """Return the changes since the last call as ``news``: run, sequence, first position, tokens, tokens per second.
 
-        Beside them, where it is not the usual: ``usage`` where more of it has changed than these tokens tell, ``state``
-        where the run is not running, ``calls``, ``paused_by``, before the first token ``progress``, and once
-        ``prompt``, the measured tokens of the prompt.
+        Only if they differ from the usual, these keys are added: ``usage`` if more of it has changed than the tokens
+        imply, ``state`` if the run is not running, ``calls``, ``paused_by``, ``progress`` before the first token, and
+        once ``prompt``, the measured tokens of the prompt.
         """
         at = len(self._tokens)
         self._read()
@@ -234,9 +234,9 @@ class RunStream:
         return {"kind": "delta", "news": news, **{name: part for name, part in parts.items() if part is not None}}
 
     def end(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The whole run, and what a page that was told all deltas lacks of it, with the position ``at`` of its tokens.
+        """Return the whole run, and the rest that a page with all deltas lacks, with the position ``at`` of its tokens.
 
-        None in its place where the run has become another one at its end, so that a page needs the whole.
+        The rest is None if tokens that were sent have changed at the end, so that a page needs the whole run.
         """
         told = self._tokens
         whole = self.snapshot()
@@ -248,8 +248,8 @@ class RunStream:
         return whole, rest
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole run as it stands; only a snapshot tells that a run has ended, and how."""
-        # `done` is read first: whatever is read after it is at least as new.
+        """Return the whole run so far; only a snapshot says that a run has ended, and how."""
+        # `done` is read first, because everything read after it is at least as recent.
         done = self.run.done
         if done:
             self._read_whole()
@@ -276,7 +276,7 @@ class RunStream:
         }
 
     def _fresh_calls(self) -> list[list[Any]]:
-        """Of the calls that have changed, the place and what `wire_call` gives, with new text alone."""
+        """Return index and `wire_call` of each call that has changed, with only its new text."""
         before, self._calls = self._calls, list(self.run.call_attempts)
         fresh = []
         for place, attempt in enumerate(self._calls):
@@ -287,7 +287,7 @@ class RunStream:
         return fresh
 
     def _progress(self) -> list[Any] | None:
-        """``[stage, done, total, elapsed_s]``, the seconds since this stage was first seen."""
+        """Return ``[stage, done, total, elapsed_s]``, with the seconds since this stage was first seen."""
         progress = self.run.progress
         if progress is None:
             return None
@@ -312,7 +312,7 @@ class RunStream:
 
 
 def error_text(error: BaseException) -> str:
-    """The message of an error as a reader wants it; the type's name only where the message says nothing."""
+    """Return the message of an error for the page; the type's name if the message is empty."""
     return getattr(error, "in_form", None) or str(error).strip() or type(error).__name__
 
 
@@ -325,6 +325,6 @@ def _pause(run: RunLike) -> dict[str, Any]:
 
 
 def stop_name(run: RunLike) -> str | None:
-    """Why the run has stopped, as the protocol calls it; None while it goes on."""
+    """Return the run's stop reason in the protocol's words; None while it is running."""
     reason = run.stop_reason if run.done else None
     return None if reason is None else str(getattr(reason, "value", reason))

@@ -1,4 +1,4 @@
-"""The subcommands of ``workbench``, one module each: ``add_parser`` describes it, ``run`` does it.
+"""The subcommands of ``workbench``, one module each: ``add_parser`` adds its options, ``run`` executes it.
 
-Only argparse and other light modules load at the top of these files, so that ``--help`` answers at once.
+These modules import only argparse and other light modules at the top, so that ``--help`` is instant.
 """

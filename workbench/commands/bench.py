@@ -1,4 +1,4 @@
-"""``workbench bench``: how fast and how exact the precisions are on this machine, beside other programs."""
+"""``workbench bench``: speed and exactness of the precisions on this machine, in comparison with other programs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
-    # Only now: the options are checked without loading torch.
+    # Imported here, so that options are checked without loading torch.
     from workbench.benchmarks import report as reports
 
     report = _measure(settings)
@@ -96,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
 def _measure(settings: Settings) -> Report:
     from workbench.benchmarks.measuring import measure
 
-    told, end = _progress()
+    show, end = _progress()
     try:
-        return measure(settings, told)
+        return measure(settings, show)
     finally:
         end()
 
@@ -118,7 +118,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     return Settings(
         model=args.model,
-        precisions=precisions,  # type: ignore[arg-type] # they were just compared with the names there are
+        precisions=precisions,  # type: ignore[arg-type] # the names were checked above
         rivals=frozenset(rivals),
         tasks=frozenset(tasks),
         rounds=args.rounds,
@@ -129,7 +129,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _listed(option: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """The comma-separated names, each once; raises InvalidRequestError at one that is not allowed."""
+    """Return comma-separated names, each once; raise InvalidRequestError unless all are allowed."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = next((name for name in names if name not in allowed), None)
     if unknown is not None or not names:
@@ -138,7 +138,7 @@ def _listed(option: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
 
 
 def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
-    """What tells the progress on standard error, and what ends it: one line that changes, or a line per stage."""
+    """Return functions that show the progress on standard error and end it: one changing line, or a line per stage."""
     if sys.stderr.isatty():
         return (
             lambda said: print(f"\r\033[K{said}", end="", file=sys.stderr, flush=True),
@@ -146,10 +146,10 @@ def _progress() -> tuple[Callable[[str], None], Callable[[], None]]:
         )
     stages: list[str] = []
 
-    def told(said: str) -> None:
+    def show(said: str) -> None:
         stage = said.partition(":")[0]
         if stage not in stages:
             stages.append(stage)
             print(stage, file=sys.stderr, flush=True)
 
-    return told, lambda: None
+    return show, lambda: None

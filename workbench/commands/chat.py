@@ -1,4 +1,4 @@
-"""``workbench chat``: a conversation in the terminal, or one turn a line from a pipe."""
+"""``workbench chat``: a conversation in the terminal, or with one turn per line from a pipe."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
     params, tools = sampling_params(args), read_tools(args.tools) if args.tools else None
     bench, model = opening.open_from(args)
     with bench:
-        bench.load(model)  # what is wrong with it is told before the first line is typed
+        bench.load(model)  # a mistake in it is reported before the first line is typed
         return Repl(Conversation(bench, model, params, args.system, tools, ToolChoice(args.tool_choice))).run()
 
 
 def read_tools(path: Path) -> list[ToolDefinition]:
-    """The definitions in a file; raises `InvalidRequestError` that names it and what is wrong in it."""
+    """Return the definitions in a file; raise `InvalidRequestError` with the file and its mistake if it is invalid."""
     from workbench.prompts.tools.definitions import Toolset
     from workbench.protocol import ToolDefinition
 
@@ -91,7 +91,7 @@ def read_tools(path: Path) -> list[ToolDefinition]:
 
 
 class Repl:
-    """Reads lines until the end of input; exit code 1 where a turn from a pipe failed."""
+    """The loop that reads lines until the end of input; its exit code is 1 if a turn from a pipe failed."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -109,14 +109,14 @@ class Repl:
             except KeyboardInterrupt:
                 if not self._interactive:
                     raise
-                print(" [stopped]")  # a second Ctrl+C, before the answer had ended: that turn is forgotten
+                print(" [stopped]")  # a second Ctrl+C before the end of the answer removes the turn
             except (WorkbenchError, OSError) as error:
                 self._failed = True
                 print(f"workbench: {error}", file=sys.stderr)
         return 1 if self._failed and not self._interactive else 0
 
     def _lines(self) -> Iterator[str]:
-        """Lines with something on them; Ctrl+C at the prompt throws the line away."""
+        """Yield lines that are not blank; Ctrl+C at the prompt discards the line."""
         if self._interactive:
             _edit_lines()
         while True:
@@ -141,7 +141,7 @@ class Repl:
             self._end(self._conversation.say(line, output.write_text))
 
     def _give_result(self, text: str) -> None:
-        if len(self._conversation.open_calls) > 1:  # the model goes on once the last one has its result
+        if len(self._conversation.open_calls) > 1:  # the model continues once the last call has its result
             self._conversation.give_result(text, output.write_text)
             self._remind()
         else:
@@ -180,6 +180,6 @@ class Repl:
 
 
 def _edit_lines() -> None:
-    """Give ``input`` arrow keys and a history, where this Python has readline."""
+    """Add arrow keys and a history to ``input`` if this Python has readline."""
     with contextlib.suppress(ImportError):
-        importlib.import_module("readline")  # importing it is what switches it on
+        importlib.import_module("readline")  # the import alone enables it

@@ -1,4 +1,4 @@
-"""What ``workbench doctor`` looks at: each check is a function that returns one finding, or one for each model."""
+"""The checks of ``workbench doctor``: functions that return one finding, or one for each model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Status = Literal["ok", "warn", "fail"]
 
 _GIGABYTE = 10**9
 _LEAST_PYTHON = (3, 11)
-_LEAST_TRANSFORMERS = (5, 3)  # older ones run code named in a config even where remote code is off
-_LEAST_TORCH = (2, 10)  # older ones run code hidden in weights
+_LEAST_TRANSFORMERS = (5, 3)  # older versions run code named in a config even if remote code is disabled
+_LEAST_TORCH = (2, 10)  # older versions run code in weight files
 
-# Flags in /proc/cpuinfo: the unit's name, and what it makes fast.
+# Flags in /proc/cpuinfo: the name of the unit, and the operations that it speeds up.
 _CPU_FLAGS = {
     "amx_bf16": ("AMX", "bf16"),
     "amx_int8": ("AMX", "int8"),
@@ -44,7 +44,7 @@ class Finding:
     status: Status
     message: str
     advice: str = ""
-    """What to do; empty where nothing is to be done."""
+    """Instruction for the user; empty if there is nothing to do."""
 
 
 def python() -> Finding:
@@ -112,16 +112,16 @@ def disk() -> Finding:
 
 
 def settings() -> Iterator[Finding]:
-    """What the environment says: the run config, and the folders that are written to."""
+    """Return the settings of the environment: the run config, and the folders that are written to."""
     from workbench.catalog import cache_dir
     from workbench.stack import load_run_config
     from workbench.stack.registrations import state_dir
 
     if chosen := os.environ.get("WORKBENCH_CONFIG"):
-        yield _told("WORKBENCH_CONFIG", chosen, load_run_config, "fix or unset it")
+        yield _checked("WORKBENCH_CONFIG", chosen, load_run_config, "fix or unset it")
     for name, folder in (("WORKBENCH_CACHE", cache_dir), ("WORKBENCH_STATE", state_dir)):
         advice = f"set {name} to a writable folder"
-        yield _told(
+        yield _checked(
             name,
             os.environ.get(name, "not set; using the default folder"),
             partial(_check_writable, name, folder),
@@ -129,8 +129,8 @@ def settings() -> Iterator[Finding]:
         )
 
 
-def _told(name: str, value: str, check: Callable[[], object], advice: str) -> Finding:
-    """What came of a check that raises."""
+def _checked(name: str, value: str, check: Callable[[], object], advice: str) -> Finding:
+    """Return the finding of a check that raises a `WorkbenchError` if it fails."""
     try:
         check()
     except WorkbenchError as error:
@@ -139,7 +139,7 @@ def _told(name: str, value: str, check: Callable[[], object], advice: str) -> Fi
 
 
 def _check_writable(name: str, chosen: Callable[[], Path]) -> None:
-    """Of a folder that may not exist yet."""
+    """Raise `InvalidRequestError` unless a folder, which need not exist, can be written to."""
     folder = chosen()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -183,7 +183,7 @@ def notebook() -> Finding:
 
 
 def widgets() -> Finding:
-    """The parts of the widgets that JupyterLab itself must find, as files on its path."""
+    """Check that JupyterLab finds the front ends of the widgets on its path."""
     if importlib.util.find_spec("jupyter_core") is None:
         return Finding("widgets", "warn", "Jupyter is not installed", "pip install 'inference-workbench[lab]'")
     from jupyter_core.paths import jupyter_path
@@ -213,7 +213,7 @@ def _at_least(name: str, message: str, version: str, least: tuple[int, ...]) -> 
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version: 2.13.0+cpu is (2, 13, 0)."""
+    """Return the leading numbers of a version: 2.13.0+cpu is (2, 13, 0)."""
     numbers = []
     for part in text.partition("+")[0].split("."):
         if not part.isdigit():

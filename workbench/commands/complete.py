@@ -56,20 +56,20 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     params = sampling_params(args)
     logprobs = None if args.logprobs is None else _logprob_config(args.logprobs)
-    asked = response_format(args)
-    # The newline that ends a piped text is the pipe's, and a prompt that ends in one continues differently.
+    answer_format = response_format(args)
+    # The final newline of a piped text is not part of the prompt, whose continuation it would change.
     prompt = sys.stdin.read().removesuffix("\n") if args.prompt == "-" else args.prompt
     bench, model = opening.open_from(args)
     with bench, named_format(args):
         completion = bench.completion(
-            prompt, model=model, sampling_params=params, logprobs=logprobs, response_format=asked
+            prompt, model=model, sampling_params=params, logprobs=logprobs, response_format=answer_format
         )
         try:
             _show(completion, as_json=args.json, with_logprobs=logprobs is not None)
         except KeyboardInterrupt:
             completion.cancel()
             raise
-    if asked is not None and completion.stop_reason == "out_of_tokens":
+    if answer_format is not None and completion.stop_reason == "out_of_tokens":
         print("workbench: the answer was cut off before it was complete; allow more with --max-tokens", file=sys.stderr)
     return 0
 
@@ -96,7 +96,7 @@ def _show(completion: CompletionRun, *, as_json: bool, with_logprobs: bool) -> N
 
 
 def as_document(completion: CompletionRun, *, with_logprobs: bool) -> dict[str, Any]:
-    """What ``--json`` prints: the run's text, tokens and usage in plain values."""
+    """Return the object that ``--json`` prints: text, tokens and usage of the run as plain values."""
     return {
         "text": completion.text,
         "model": completion.model,

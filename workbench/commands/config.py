@@ -1,4 +1,4 @@
-"""``workbench config``: the run config that is used, whether it is right, and the schema of all."""
+"""``workbench config``: the run config in use, its validation, and the schema of run configs."""
 
 from __future__ import annotations
 

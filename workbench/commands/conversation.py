@@ -1,4 +1,4 @@
-"""The state of a chat in the terminal: the turns so far, the sampling in force, and how a turn is added."""
+"""The state of a chat in the terminal: its turns and sampling parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Conversation:
-    """Turns of one chat. A turn that fails leaves no trace; one that was stopped keeps what was said."""
+    """The turns of one chat. A turn that fails is removed; one that was stopped keeps the text so far."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Conversation:
         self.params = params
         self.system = system
         self.open_calls: list[ToolCall] = []
-        """Calls of the last answer that have no result yet."""
+        """Calls of the last answer without a result."""
         self._bench = bench
         self._model = model
         self._tools = tools
@@ -47,24 +47,24 @@ class Conversation:
 
     @property
     def messages(self) -> list[Message]:
-        """What the model is shown: the system message, if any, and the turns."""
+        """Messages for the model: the system message, if any, and the turns."""
         from workbench.protocol import SystemMessage
 
         return [*([SystemMessage(content=self.system)] if self.system else []), *self._turns]
 
     def reset(self) -> None:
-        """Forget the turns; the system message and the parameters stay."""
+        """Remove the turns; the system message and the parameters stay."""
         self._turns.clear()
         self.open_calls.clear()
 
     def say(self, text: str, write: Callable[[str], None]) -> bool:
-        """Add the user's turn and the answer, written as it comes; returns False where Ctrl+C stopped the answer."""
+        """Add a user message and the answer, printed as it arrives; return False if Ctrl+C stopped it."""
         from workbench.protocol import UserMessage
 
         return self._answer(UserMessage(content=text), write)
 
     def give_result(self, text: str, write: Callable[[str], None]) -> bool:
-        """Answer the first open call; once none is open the model goes on, as after `say`."""
+        """Add the result of the first open call; after the last one the model continues, as in `say`."""
         from workbench.protocol import ToolResponseMessage
 
         if not self.open_calls:
@@ -85,7 +85,7 @@ class Conversation:
             model=self._model,
             sampling_params=self.params,
             tools=self._tools,
-            # After a result the model is free to answer in words, as it never could be otherwise.
+            # After a result the choice is auto, because a model that must call again could never answer.
             tool_choice=ToolChoice.auto if turn.role == "ipython" else self._tool_choice,
         )
         complete = _stream(run, write)
@@ -95,7 +95,7 @@ class Conversation:
         return complete
 
     def set_params(self, assignments: str) -> None:
-        """Change sampling parameters: ``temperature=0.8 strategy=top_p``; values are JSON or plain words."""
+        """Change sampling parameters, such as ``temperature=0.8 strategy=top_p``; values are JSON or plain words."""
         fields = self.params.model_dump(mode="json")
         for assignment in assignments.split():
             name, equals, value = assignment.partition("=")
@@ -105,7 +105,7 @@ class Conversation:
         self.params = type(self.params)(**fields)
 
     def save(self, path: Path) -> None:
-        """Write the messages as JSON, each as the protocol has it; raises `InvalidRequestError` where that fails."""
+        """Write the messages as JSON in the protocol's form; raise `InvalidRequestError` if that fails."""
         document = [message.model_dump(mode="json") for message in self.messages]
         try:
             path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -125,7 +125,7 @@ def _stream(run: ChatRun, write: Callable[[str], None]) -> bool:
 
 
 def _shown(delta: str | ToolCallDelta) -> str:
-    """Text as it is, a whole call on a line of its own; what is under way is shown once it is whole or broken."""
+    """Return the text to print for a delta: text unchanged, and each call on a line of its own once it has ended."""
     if isinstance(delta, str):
         return delta
     if isinstance(delta.content, str):

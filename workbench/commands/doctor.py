@@ -1,4 +1,4 @@
-"""``workbench doctor``: what is wrong here, and what to do about it."""
+"""``workbench doctor``: problems of the installation, with instructions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def findings(all_checks: Iterable[Check]) -> Iterator[Finding]:
-    """Every finding of every check; a check that itself breaks is a finding, because the others still count."""
+    """Return the findings of all checks; a check that raises an error is a finding, too."""
     for check in all_checks:
         name = getattr(check, "__name__", "check")
         try:

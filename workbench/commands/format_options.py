@@ -1,4 +1,4 @@
-"""Options of the command line for the form that an answer must have."""
+"""Command-line options for the response format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
-    """``--json-schema`` and ``--regex``, of which one may be given."""
+    """Add ``--json-schema`` and ``--regex``, which exclude each other."""
     group = parser.add_argument_group(
         "format", "The format is enforced token by token. The answer is complete unless --max-tokens cuts it off."
     ).add_mutually_exclusive_group()
@@ -29,7 +29,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 
 
 def response_format(args: argparse.Namespace) -> ResponseFormat | None:
-    """What the options ask for; raises InvalidRequestError that names the option."""
+    """Return the response format of the options; raise InvalidRequestError, naming the option, if it is invalid."""
     from workbench.protocol import JsonSchemaResponseFormat, RegexResponseFormat
 
     if args.json_schema is not None:
@@ -43,7 +43,7 @@ def response_format(args: argparse.Namespace) -> ResponseFormat | None:
 
 @contextmanager
 def named_format(args: argparse.Namespace) -> Iterator[None]:
-    """Let errors about the response format that are raised inside name the option that was given."""
+    """Raise errors about the response format with the name of the option."""
     try:
         yield
     except InvalidRequestError as error:
@@ -53,20 +53,20 @@ def named_format(args: argparse.Namespace) -> Iterator[None]:
         raise type(error)(option, error.given, error.allowed) from None
 
 
-def _schema(given: str) -> dict[str, object]:
-    text = given
-    if not given.lstrip().startswith("{"):
-        path = typed_path(given, "--json-schema")
+def _schema(value: str) -> dict[str, object]:
+    text = value
+    if not value.lstrip().startswith("{"):
+        path = typed_path(value, "--json-schema")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidRequestError(
-                "--json-schema", given, f"a readable file, or the schema itself as {{...}} ({reason(error)})"
+                "--json-schema", value, f"a readable file, or the schema itself as {{...}} ({reason(error)})"
             ) from None
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError("--json-schema", given, f"valid JSON ({error})") from None
+        raise InvalidRequestError("--json-schema", value, f"valid JSON ({error})") from None
     if not isinstance(schema, dict):
-        raise InvalidRequestError("--json-schema", given, "a JSON schema that is an object")
+        raise InvalidRequestError("--json-schema", value, "a JSON schema that is an object")
     return schema

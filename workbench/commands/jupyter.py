@@ -1,4 +1,4 @@
-"""Starting JupyterLab on the workbench's notebooks, with nothing written to the user's own Jupyter settings."""
+"""Start of JupyterLab with the workbench's notebooks; the user's own Jupyter settings are not changed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _SHIPPED = PurePosixPath("share/inference-workbench/notebooks")
 _FIRST_NOTEBOOK = "00_playground.ipynb"
 _ROOT_OPTIONS = ("--ServerApp.root_dir", "--notebook-dir")
 
-# Defaults of JupyterLab's settings, which the user's own settings override: a saved notebook keeps what its widgets
-# show, and the news prompt is off.
+# Defaults of JupyterLab's settings, which the user's own settings override: saving widget state is on, and the news
+# prompt is off.
 _CONFIG = Path(__file__).with_name("jupyter_config")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """``--copy``, ``--no-browser``, ``--port`` and whatever stands after ``--``."""
+    """Add ``--copy``, ``--no-browser``, ``--port`` and the options after ``--``."""
     parser.add_argument(
         "--copy",
         type=Path,
@@ -53,12 +53,12 @@ def start_lab(
     root: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> int:
-    """Become JupyterLab; returns only when it cannot be started.
+    """Replace this process with JupyterLab; return only if it cannot be started.
 
     Args:
         notebook: a file in notebooks/ to open; None shows the folder.
-        root: the folder that has notebooks/; None takes `notebooks_root`.
-        environment: variables for the kernels, besides those of this process.
+        root: the folder with notebooks/; None uses `notebooks_root`.
+        environment: variables for the kernels, in addition to those of this process.
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise WorkbenchError("JupyterLab is not installed: pip install 'inference-workbench[lab]'")
@@ -73,9 +73,9 @@ def start_lab(
 
 
 def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> list[str]:
-    """The command line of JupyterLab that serves ``root`` and opens the notebook, or the folder of them all.
+    """Return the command line of JupyterLab that serves ``root`` and opens the notebook, or the folder of notebooks.
 
-    An option that the user gives to JupyterLab replaces the one of the same name here: JupyterLab takes each once.
+    An option of the user replaces the one of the same name here, because JupyterLab accepts each only once.
     """
     from workbench.stack.registrations import state_dir
 
@@ -88,7 +88,7 @@ def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> l
     ours = {
         _ROOT_OPTIONS[0]: served,
         "--LabApp.default_url": page,
-        # Another project's open tabs are not ours to restore, nor ours to overwrite.
+        # A workspace of its own, so that open tabs of other projects are neither restored nor overwritten.
         "--LabApp.workspaces_dir": state_dir() / "jupyterlab-workspaces",
     }
     command = [sys.executable, "-m", "jupyterlab"]
@@ -101,26 +101,26 @@ def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> l
     if args.port is not None:
         command.append(f"--port={args.port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # in a container there is nobody else
+        command.append("--allow-root")  # a container has no other users
     return command + options
 
 
 def lab_environment() -> dict[str, str]:
-    """This process's environment with our defaults on Jupyter's configuration path."""
+    """Return this process's environment with the workbench's defaults on Jupyter's configuration path."""
     paths = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(_CONFIG)]
     return {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(path for path in paths if path)}
 
 
 def replace_process(command: list[str], environment: dict[str, str]) -> None:
-    """Exec, so that Ctrl+C and signals reach JupyterLab alone; tests put a recorder in this function's place."""
+    """Exec JupyterLab, so that Ctrl+C and signals reach it alone; tests replace this function."""
     os.execve(command[0], command, environment)  # noqa: S606 (no shell is wanted)
 
 
 def notebooks_root(copy: Path | None = None) -> Path:
-    """The folder whose ``notebooks`` are opened: the clone, or the current one with a copy of what was shipped.
+    """Return the folder whose ``notebooks`` are opened: the clone, or the current folder with a copy of the notebooks.
 
     Args:
-        copy: a folder that gets a copy instead, unless it has one.
+        copy: a folder to copy the notebooks into instead, unless it has them.
     """
     cloned = _CLONE / "notebooks"
     is_clone = (cloned / _FIRST_NOTEBOOK).is_file()
@@ -135,7 +135,7 @@ def notebooks_root(copy: Path | None = None) -> Path:
 
 
 def _served(options: Sequence[str]) -> Path | None:
-    """The folder that the user's options tell JupyterLab to serve; None where they name none."""
+    """Return the folder to serve according to the user's options for JupyterLab; None if they name none."""
     value = _value_of(options, _ROOT_OPTIONS)
     return None if not value else typed_path(value, _ROOT_OPTIONS[0]).absolute()
 
@@ -145,7 +145,7 @@ def _is_below(folder: Path, other: Path) -> bool:
 
 
 def _value_of(options: Sequence[str], names: Sequence[str]) -> str | None:
-    """The value of the last option with one of the names, as ``--name=value`` or as two words; None without one."""
+    """Return the value of the last option with one of the names, as ``--name=value`` or two words; None if absent."""
     found = None
     for option, following in zip(options, [*options, ""][1:], strict=True):
         name, is_joined, value = option.partition("=")

@@ -1,4 +1,4 @@
-"""``workbench lab``: JupyterLab in the folder of the notebooks, or at one lesson."""
+"""``workbench lab``: JupyterLab in the folder of notebooks, or with one lesson open."""
 
 from __future__ import annotations
 

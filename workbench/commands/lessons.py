@@ -1,4 +1,4 @@
-"""One lesson for ``workbench lab``: found by its number, recorded for others, or handed out as an exam."""
+"""One lesson for ``workbench lab``: opened by its number, with recorded traces, or as an exam."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ANSWER = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
 
 
 def lesson_name(folder: Path, number: str) -> str:
-    """The file of the lesson with a number, such as ``2`` or ``02``.
+    """Return the file of the lesson with a number, such as ``2`` or ``02``.
 
     Raises:
-        InvalidRequestError: there is none; the message lists those that there are.
+        InvalidRequestError: there is no such lesson; the message lists all.
     """
     names = sorted(path.name for path in folder.glob("[0-9][0-9]_*.ipynb"))
     found = [name for name in names if number and name.startswith(f"{number.zfill(2)}_")]
@@ -30,13 +30,13 @@ def lesson_name(folder: Path, number: str) -> str:
 
 
 def traces_of(folder: Path, lesson: str, *, made: bool) -> Path:
-    """Where a lesson's traces are in a folder with those of several.
+    """Return the folder of a lesson's traces in a folder with those of several lessons.
 
     Args:
-        made: whether they must be there already.
+        made: whether they must exist.
 
     Raises:
-        ConfigError: they must, and are not.
+        ConfigError: they must exist and do not.
     """
     traces = typed_path(folder, "--exam" if made else "--record").absolute() / lesson.removesuffix(".ipynb")
     if made and not any(traces.glob("*.jsonl")):
@@ -46,9 +46,9 @@ def traces_of(folder: Path, lesson: str, *, made: bool) -> Path:
 
 
 def exam_copy(lesson: Path, folder: Path) -> Path:
-    """A folder for JupyterLab with a copy of the lesson that has neither answers nor outputs.
+    """Return a folder for JupyterLab with a copy of the lesson without answers and outputs.
 
-    One that is there already stays: somebody works on it.
+    An existing copy is not replaced, because it has someone's work.
     """
     root = folder / _EXAM
     copy = root / "notebooks" / lesson.name
@@ -60,9 +60,9 @@ def exam_copy(lesson: Path, folder: Path) -> Path:
 
 
 def without_answers(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook without folded answers, cells that are tagged as one, and everything that running it would show.
+    """Return a notebook without folded answers, cells tagged as answers, and outputs.
 
-    What is hidden for another reason, such as how a picture is drawn, stays: later cells need it.
+    Cells that are hidden for another reason, such as plotting code, stay, because later cells need them.
     """
     cells = []
     for cell in notebook["cells"]:

@@ -1,4 +1,4 @@
-"""``workbench models``: what the catalog offers, and what of it is in the cache."""
+"""``workbench models``: the models of the catalog, and those in the cache."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def remove(args: argparse.Namespace) -> int:
 
 
 def _facts(entry: CatalogEntry) -> dict[str, Any]:
-    """The entry's fields and the cache's state; ``disk_bytes`` is measured where the model is there."""
+    """Return an entry's fields with its state in the cache; ``disk_bytes`` is measured for a model in the cache."""
     from workbench import catalog
 
     status = catalog.status(entry.name)

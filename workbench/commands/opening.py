@@ -1,4 +1,4 @@
-"""From ``--model``, ``--precision`` and ``--config`` to an open workbench."""
+"""Opening a workbench from ``--model``, ``--precision`` and ``--config``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRECISION_HELP = (
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--model``, ``--precision`` and ``--config``, read by ``open_from``."""
+    """Add ``--model``, ``--precision`` and ``--config``, which ``open_from`` reads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -35,14 +35,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_workbench(config: dict[str, Any] | Path | None) -> Workbench:
-    """The real workbench; tests put a fake one in this function's place."""
+    """Return a real workbench; tests replace this function."""
     from workbench.session.workbench import Workbench
 
     return Workbench(config=config)
 
 
 def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
-    """The workbench that the options ask for, and the model to name in its calls (None: its first chat model)."""
+    """Return the workbench of the options, and the model for its calls (None is its first chat model)."""
     if args.model == "":
         raise InvalidRequestError("--model", "", "a model name; `workbench models list` lists those in the catalog")
     if args.precision and (config := args.config or os.environ.get("WORKBENCH_CONFIG")):
@@ -55,7 +55,7 @@ def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
 
 
 def _is_served(args: argparse.Namespace) -> bool:
-    """Whether ``--model`` names one of a run config's models; without one, the catalog's and what was registered."""
+    """Return whether ``--model`` is a model of the run config; without one, of the catalog or a registered model."""
     from workbench import catalog
 
     if args.config or os.environ.get("WORKBENCH_CONFIG"):
@@ -64,22 +64,22 @@ def _is_served(args: argparse.Namespace) -> bool:
 
 
 def _registered() -> set[str]:
-    """Names of the models that were registered, plain and with their providers."""
+    """Return the names of registered models, with and without their providers."""
     from workbench.stack.models import MODEL
     from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
 
     try:
         rows = RegistrationStore(state_dir() / FILE_NAME).rows(MODEL.name)
-    except StateError:  # a folder or a hub id can be asked all the same
+    except StateError:  # a folder or a hub id needs no registry
         return set()
     return {name for row in rows for name in (row.identifier, f"{row.provider_id}/{row.identifier}")}
 
 
 def _config_for(model: str, precision: str | None) -> dict[str, Any]:
-    """A run config with one local model, under a provider id of its own: what was registered is another session's."""
+    """Return a run config with one local model, under an id of its own so that no registered model is served."""
     provider: dict[str, Any] = {"models": [model], "device": "auto"}
     if precision is not None:
-        # No quantization at all is how the protocol says float32.
+        # In the protocol, float32 is no quantization.
         provider["quantization"] = None if precision == "float32" else {"type": precision}
     return {
         "version": "2",

@@ -1,4 +1,4 @@
-"""What commands print: JSON that any parser reads, and sizes and tables for people."""
+"""Output of commands: JSON in its strict form, sizes and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def print_json(value: object) -> None:
-    """One JSON document; NaN and infinity, which JSON has not, become null."""
+    """Print one JSON document; NaN and infinity, which JSON lacks, become null."""
     print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
@@ -32,7 +32,7 @@ def _finite(value: Any) -> Any:
 
 
 def human_size(size_bytes: float) -> str:
-    """Bytes in the largest decimal unit that keeps the number at 1 or above."""
+    """Return bytes in the largest decimal unit in which the number is 1 or above."""
     for unit in ("B", "kB", "MB"):
         if abs(size_bytes) < 1000:
             return f"{size_bytes:.0f} {unit}"
@@ -41,7 +41,7 @@ def human_size(size_bytes: float) -> str:
 
 
 def human_count(count: int) -> str:
-    """A number of parameters as people say it: 135M."""
+    """Return a number of parameters in a short form such as 135M."""
     for limit, divisor, unit in ((10**9, 10**9, "B"), (10**6, 10**6, "M"), (10**3, 10**3, "k")):
         if count >= limit:
             return f"{count / divisor:.3g}{unit}"
@@ -49,12 +49,12 @@ def human_count(count: int) -> str:
 
 
 def visible(text: str) -> str:
-    """A token's text on one line: white space and control characters escaped, so that a terminal obeys none."""
+    """Return a token's text on one line, with white space and control characters escaped for the terminal."""
     return "".join(_ESCAPED.get(char) or (char if char.isprintable() else ascii(char)[1:-1]) for char in text)
 
 
 def write_text(text: str) -> None:
-    """A piece of the model's text to standard output, now: exact in a pipe, without escape sequences on a terminal."""
+    """Write text to standard output and flush: exact in a pipe, without escape sequences on a terminal."""
     if sys.stdout.isatty():
         text = "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
     sys.stdout.write(text)
@@ -62,7 +62,7 @@ def write_text(text: str) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns padded to their widest cell, two spaces apart."""
+    """Return rows with columns padded to their widest cell, two spaces apart."""
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(

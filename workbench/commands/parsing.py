@@ -1,4 +1,4 @@
-"""How every subcommand's parser is made, so that all have the same options, examples and look."""
+"""Construction of the subcommands' parsers, with common options and formatting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_command(
     examples: str,
     notes: str = "",
 ) -> argparse.ArgumentParser:
-    """A subcommand's parser with ``--debug``; ``run`` takes the parsed arguments and returns the exit code."""
+    """Add a subcommand's parser with ``--debug``; ``run`` takes the parsed arguments and returns the exit code."""
     description = f"{summary[0].upper()}{summary[1:]}."
     if notes:
         description += "\n\n" + textwrap.dedent(notes).strip()

@@ -52,7 +52,7 @@ def add_unregister(actions: Subparsers) -> None:
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """``--config``, as for the commands that ask a model."""
+    """Add ``--config``, as for the commands that run a model."""
     parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
 
 
@@ -61,8 +61,8 @@ def register(args: argparse.Namespace) -> int:
         model = bench.register_model(
             args.name, args.source, provider_id=args.provider, precision=args.precision, metadata=args.metadata
         )
-        held = bench.card(f"{model.provider_id}/{model.identifier}").precision
-    precision = f", in {held}" if held else ""
+        served_in = bench.card(f"{model.provider_id}/{model.identifier}").precision
+    precision = f", in {served_in}" if served_in else ""
     print(f"{model.identifier}: registered with {model.provider_id}, from {model.llama_model}{precision}")
     return 0
 
@@ -72,13 +72,13 @@ def unregister(args: argparse.Namespace) -> int:
         for name in args.names:
             is_listed = bench.models.is_listed(name)
             bench.unregister_model(name)
-            told = "still served, because its provider's config or server lists it" if is_listed else "unregistered"
-            print(f"{name}: {told}", flush=True)
+            result = "still served, because its provider's config or server lists it" if is_listed else "unregistered"
+            print(f"{name}: {result}", flush=True)
     return 0
 
 
 def list_served(args: argparse.Namespace) -> int:
-    """What the providers of the run config serve, by the names to ask for."""
+    """Return the models that the run config's providers serve, by the names for requests."""
     with opening.open_workbench(args.config) as bench:
         served = [{"name": known.name, **known.model.model_dump()} for known in bench.models.registrations()]
     if args.json:

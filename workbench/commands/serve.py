@@ -85,14 +85,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    limits_given = _checked(args)
+    options = _checked(args)
     missing = [name for name in ("fastapi", "uvicorn", "jiter") if importlib.util.find_spec(name) is None]
     if missing:
         raise WorkbenchError(f"{', '.join(missing)} not installed: pip install 'inference-workbench[serve]'")
     from workbench import server
     from workbench.stack import Stack, load_run_config
 
-    access, limits = _access(args), server.Limits(**limits_given)
+    access, limits = _access(args), server.Limits(**options)
     with server.Listener(args.host, args.port) as listener:
         stack = Stack(load_run_config(args.config))
         serving = server.Serving(stack, listener, access, limits, grace_s=args.grace)
@@ -101,14 +101,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checked(args: argparse.Namespace) -> dict[str, int]:
-    """The limits that were given; raises `InvalidRequestError` for what contradicts itself, before anything starts."""
+    """Return the limits of the options; raise `InvalidRequestError` if they contradict each other."""
     from_options = {
         "max_body_bytes": args.max_body_mb and args.max_body_mb * 2**20,
         "max_batch": args.max_batch,
         "max_tokens": args.max_tokens,
         "max_concurrent": args.max_concurrent,
     }
-    given = {name: value for name, value in from_options.items() if value is not None}
+    limits = {name: value for name, value in from_options.items() if value is not None}
     for option in ("max_body_mb", "max_batch", "max_tokens", "max_concurrent"):
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -120,11 +120,11 @@ def _checked(args: argparse.Namespace) -> dict[str, int]:
     if args.no_token and args.host not in {"127.0.0.1", "localhost", "::1"}:
         raise InvalidRequestError("--no-token", args.host, "omitted unless --host is this machine: 127.0.0.1 or ::1")
     _check_names(args)
-    return given
+    return limits
 
 
 def _check_names(args: argparse.Namespace) -> None:
-    """What could never be equal to what a client sends is refused here, or its owner would look for the reason."""
+    """Raise `InvalidRequestError` for an origin, host name or token that no client can send."""
     for origin in args.allow_origin:
         if not _ORIGIN.fullmatch(origin):
             raise InvalidRequestError("--allow-origin", origin, "https://name or https://name:port, without a path")
@@ -141,7 +141,7 @@ def _access(args: argparse.Namespace) -> Access:
     from workbench import server
 
     token = None if args.no_token else os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    hosts = {args.host, *args.allow_host} - {"0.0.0.0", "::"}  # noqa: S104 (the addresses that nobody calls)
+    hosts = {args.host, *args.allow_host} - {"0.0.0.0", "::"}  # noqa: S104 (addresses that only stand for any)
     return server.Access(
         token=token,
         hosts=server.LOOPBACK | {host.lower() for host in hosts},

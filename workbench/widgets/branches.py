@@ -43,8 +43,8 @@ def common_length(first: Sequence[int], second: Sequence[int]) -> int:
 def forks(run: RunLike, others: Sequence[RunLike]) -> list[int]:
     """Return the positions at which another run diverges from a run."""
     own = _ids(run)
-    partings = ((common_length(own, ids), ids) for ids in map(_ids, others))
-    return sorted({at for at, ids in partings if at < min(len(own), len(ids))})
+    divergences = ((common_length(own, ids), ids) for ids in map(_ids, others))
+    return sorted({at for at, ids in divergences if at < min(len(own), len(ids))})
 
 
 def arrange(runs: Sequence[RunLike], shown: RunLike | None) -> list[Branch]:
@@ -147,14 +147,14 @@ def _token(tokens: Sequence[TokenRecord], at: int) -> list[Any] | None:
 
 
 def _endings(runs: list[tuple[RunLike, list[int]]], shown: RunLike | None) -> list[tuple[RunLike, list[int]]]:
-    def goes_on_in(i: int, j: int) -> bool:
+    def continues_in(i: int, j: int) -> bool:
         (_, ids), (other, longer) = runs[i], runs[j]
         if i == j or longer[: len(ids)] != ids:
             return False
         return len(longer) > len(ids) or other is shown or j > i
 
     return [
-        pair for i, pair in enumerate(runs) if pair[0] is shown or not any(goes_on_in(i, j) for j in range(len(runs)))
+        pair for i, pair in enumerate(runs) if pair[0] is shown or not any(continues_in(i, j) for j in range(len(runs)))
     ]
 
 

@@ -19,8 +19,8 @@ def from_form(form: Mapping[str, Any]) -> list[Breakpoint]:
     """
     if unknown := set(form) - set(NOWHERE):
         raise InvalidRequestError("breakpoints", sorted(unknown), f"one or more of {', '.join(NOWHERE)}")
-    given: dict[str, Any] = {name: form.get(name) for name in NOWHERE}
-    return [Breakpoint(**{name: value}) for name, value in given.items() if _is_given(value)]
+    values: dict[str, Any] = {name: form.get(name) for name in NOWHERE}
+    return [Breakpoint(**{name: value}) for name, value in values.items() if _is_set(value)]
 
 
 def to_form(breakpoints: Sequence[Breakpoint]) -> dict[str, Any]:
@@ -43,5 +43,5 @@ def named(one: Breakpoint) -> tuple[str, Any]:
     return next((name, value) for name in NOWHERE if (value := getattr(one, name)) != NOWHERE[name])
 
 
-def _is_given(value: object) -> bool:
+def _is_set(value: object) -> bool:
     return value is not None and value is not False and value != ""

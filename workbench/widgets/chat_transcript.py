@@ -100,7 +100,7 @@ class Transcript:
     def tail(self, turn: int) -> Tail:
         """Return a turn and all later ones."""
         before = sum(index < turn for index in self.answers)
-        versions = {index: kept for index, kept in self.versions.items() if index >= turn}
+        versions = {index: stored for index, stored in self.versions.items() if index >= turn}
         return Tail(self.conversation.tail(turn), self.runs[before:], versions)
 
     def rewind(self, turn: int) -> None:
@@ -108,7 +108,7 @@ class Transcript:
         self.conversation.rewind(turn)
         self.pending = None
         del self.runs[len(self.answers) :]
-        self.versions = {index: kept for index, kept in self.versions.items() if index < turn}
+        self.versions = {index: stored for index, stored in self.versions.items() if index < turn}
 
     def restore(self, tail: Tail) -> None:
         """Put removed turns back at the end."""
@@ -170,20 +170,20 @@ class Transcript:
         Raises:
             InvalidRequestError: there is no such version.
         """
-        kept = self.versions.get(turn, Versions([None], 0))
-        if version not in range(1, len(kept.tails) + 1):
-            raise InvalidRequestError("version", version, f"a number from 1 to {len(kept.tails)}")
-        chosen = kept.tails[version - 1]
+        stored = self.versions.get(turn, Versions([None], 0))
+        if version not in range(1, len(stored.tails) + 1):
+            raise InvalidRequestError("version", version, f"a number from 1 to {len(stored.tails)}")
+        chosen = stored.tails[version - 1]
         if chosen is None:
             return
         left = self.tail(turn + 1)
-        kept.tails[kept.current] = left
+        stored.tails[stored.current] = left
         self.rewind(turn + 1)
         self.restore(chosen)
-        kept.tails[version - 1] = None
-        kept.tails = [tail for tail in kept.tails if tail is None or tail.runs]
-        kept.current = kept.tails.index(None)
-        if len(kept.tails) == 1:
+        stored.tails[version - 1] = None
+        stored.tails = [tail for tail in stored.tails if tail is None or tail.runs]
+        stored.current = stored.tails.index(None)
+        if len(stored.tails) == 1:
             del self.versions[turn]
 
     def drop_unanswered_version(self) -> None:
@@ -212,12 +212,12 @@ class Transcript:
         """Keep what followed a user message as a version, unless no answer followed, as after one that failed."""
         tail = self.tail(turn + 1)
         if tail.runs:
-            kept = self.versions.setdefault(turn, Versions([None], 0))
-            kept.tails[kept.current] = tail
-            kept.current = len(kept.tails)
-            kept.tails.append(None)
+            stored = self.versions.setdefault(turn, Versions([None], 0))
+            stored.tails[stored.current] = tail
+            stored.current = len(stored.tails)
+            stored.tails.append(None)
 
     def _drop_version(self, turn: int) -> None:
-        kept = self.versions.get(turn)
-        if kept is not None and not self.tail(turn + 1).runs:
-            self.choose_version(turn, max(kept.current, 1))
+        stored = self.versions.get(turn)
+        if stored is not None and not self.tail(turn + 1).runs:
+            self.choose_version(turn, max(stored.current, 1))

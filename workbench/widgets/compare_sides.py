@@ -36,11 +36,11 @@ def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None],
             raise InvalidRequestError(f"sampling_params[{index}]", one, "a SamplingParams")
     count = max(len(names), len(params))
     if not 2 <= count <= len(LETTERS):
-        given = f"{len(names)} and {len(params)}"
-        raise InvalidRequestError("models, sampling_params", given, f"for 2 to {len(LETTERS)} sides")
+        counts = f"{len(names)} and {len(params)}"
+        raise InvalidRequestError("models, sampling_params", counts, f"for 2 to {len(LETTERS)} sides")
     if len(names) not in (1, count) or len(params) not in (1, count):
-        given = f"{len(names)} and {len(params)}"
-        raise InvalidRequestError("models, sampling_params", given, "equal in number, or one of either for all sides")
+        counts = f"{len(names)} and {len(params)}"
+        raise InvalidRequestError("models, sampling_params", counts, "equal in number, or one of either for all sides")
     names, params = list(names) * (count // len(names)), list(params) * (count // len(params))
     return names, [one.model_copy() for one in params]
 

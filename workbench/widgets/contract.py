@@ -89,7 +89,7 @@ class ConversationLike(Protocol):
 
 
 class ServedModel(Protocol):
-    """One entry of ``session.list_models()``."""
+    """An entry of ``session.list_models()``."""
 
     @property
     def identifier(self) -> str: ...
@@ -98,7 +98,7 @@ class ServedModel(Protocol):
 
 
 class Abilities(Protocol):
-    """What a model's provider can do."""
+    """The capabilities of a model that widgets use."""
 
     @property
     def pause(self) -> bool: ...
@@ -107,7 +107,7 @@ class Abilities(Protocol):
 
 
 class SessionLike(Protocol):
-    """The part of the notebook facade that widgets call; no method blocks but those that say so."""
+    """The part of `Workbench` that widgets call; methods do not block unless they say so."""
 
     def completion(
         self,
@@ -148,10 +148,10 @@ class SessionLike(Protocol):
         provider_id: str | None = None,
         precision: str | None = None,
     ) -> ServedModel:
-        """Blocks, for minutes where weights are fetched."""
+        """Block until the model is registered, for minutes if weights are downloaded."""
 
     def unregister_model(self, identifier: str) -> None:
-        """Blocks until its memory is given back."""
+        """Block until the model's memory is free."""
 
     def card(self, model: str | None = None) -> ModelCard: ...
     def capabilities(self, model: str | None = None) -> Abilities: ...

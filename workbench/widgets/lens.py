@@ -29,9 +29,9 @@ class Lens(WorkbenchWidget):
         self._seen: RunLike | None = None
         self._thread: threading.Thread | None = None
         super().__init__(feed=RunFeed(run) if feed is None else feed, active=active)
-        self.feed.observe(self._look, "snapshot")
-        self.observe(self._look, "active")
-        self._look()
+        self.feed.observe(self._start_reading, "snapshot")
+        self.observe(self._start_reading, "active")
+        self._start_reading()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the run has ended and all of it is shown; return False on a timeout."""
@@ -51,7 +51,7 @@ class Lens(WorkbenchWidget):
     def _in_view(self, run: RunLike) -> bool:
         return self._seen is run and not self.closed
 
-    def _look(self, _change: Any = None) -> None:
+    def _start_reading(self, _change: Any = None) -> None:
         with LOCK:
             run = self.feed.run if self.active else None
             if self.closed or run is self._seen:
@@ -65,6 +65,6 @@ class Lens(WorkbenchWidget):
                 self._clear()
 
     def _release(self) -> None:
-        self.feed.unobserve(self._look, "snapshot")
+        self.feed.unobserve(self._start_reading, "snapshot")
         if self._owns_feed:
             self.feed.close()

@@ -157,8 +157,8 @@ class ModelPicker(WorkbenchWidget):
         def work() -> str:
             arguments = (name, source) if name else (source,)
             self.register(*arguments, provider_id=message.get("provider_id"), precision=precision)
-            held = None if self.card is None else self.card.precision
-            return f"Registered {name or source}{f' in {held}' if held else ''}."
+            actual = None if self.card is None else self.card.precision
+            return f"Registered {name or source}{f' in {actual}' if actual else ''}."
 
         return f"Registering {name or source} …", work
 

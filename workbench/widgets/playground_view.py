@@ -107,7 +107,7 @@ class Playground(ModelAndSampling):
 
     @property
     def breakpoints(self) -> list[Breakpoint]:
-        """Where the next run pauses; can be set."""
+        """Breakpoints of the next run; can be set."""
         return self.stream.breakpoints  # type: ignore[no-any-return]
 
     @breakpoints.setter

@@ -101,7 +101,7 @@ class StreamView(WorkbenchWidget):
 
     @property
     def breakpoints(self) -> list[Breakpoint]:
-        """Where the next run pauses; can be set, with at most one of each kind."""
+        """Breakpoints of the next run; can be set, with at most one of each kind."""
         return from_form(self.pauses)
 
     @breakpoints.setter

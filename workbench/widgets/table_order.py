@@ -32,9 +32,9 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 def rows(tokens: Sequence[TokenRecord], *, sort_by: str, descending: bool, query: str, unit: str) -> list[int]:
     """Return the positions of the rows that match a query, sorted; rows without a value come last, ties by position."""
     terms = [_term(word, unit) for word in query.split()]
-    kept = [i for i, token in enumerate(tokens) if all(term(token) for term in terms)]
-    known = [i for i in kept if _value(tokens[i], sort_by) is not None]
-    unknown = [i for i in kept if _value(tokens[i], sort_by) is None]
+    matching = [i for i, token in enumerate(tokens) if all(term(token) for term in terms)]
+    known = [i for i in matching if _value(tokens[i], sort_by) is not None]
+    unknown = [i for i in matching if _value(tokens[i], sort_by) is None]
     return sorted(known, key=lambda i: _value(tokens[i], sort_by), reverse=descending) + unknown
 
 

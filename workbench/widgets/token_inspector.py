@@ -49,12 +49,12 @@ class TokenInspector(WorkbenchWidget):
             return
         error: str | None = None
         try:
-            self._branch_as_asked(message)
+            self._branch_from_message(message)
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
 
-    def _branch_as_asked(self, message: dict[str, Any]) -> None:
+    def _branch_from_message(self, message: dict[str, Any]) -> None:
         run = self.feed.run
         if run is None or run.id != message.get("run"):
             in_form = "Another run is shown now. Select the token again."

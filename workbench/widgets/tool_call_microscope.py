@@ -41,7 +41,7 @@ class ToolCallMicroscope(Lens):
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
         self._steps: Sequence[CallStep] = ()
-        self._told: list[list[Any]] = []
+        self._sent: list[list[Any]] = []
         """The steps as they were last sent to the page."""
         super().__init__(run, feed=feed, active=active)
         self.on_msg(self._answer)
@@ -62,9 +62,9 @@ class ToolCallMicroscope(Lens):
             if self._in_view(run) and not run.done:
                 self._show((), WAITING)
         while not run.done and self._in_view(run):
-            self._tell(run)
+            self._send_changes(run)
             run.wait(_INTERVAL_S)
-        steps, message = _looked_at(run)
+        steps, message = _steps_of(run)
         with LOCK:
             if self._in_view(run):
                 self._show(steps, message)
@@ -72,33 +72,33 @@ class ToolCallMicroscope(Lens):
     def _clear(self) -> None:
         self._show((), NO_RUN)
 
-    def _tell(self, run: RunLike) -> None:
-        steps, message = _looked_at(run)
+    def _send_changes(self, run: RunLike) -> None:
+        steps, message = _steps_of(run)
         with LOCK:
             if not self._in_view(run):
                 return
-            before, self._told = self._told, _wire(steps, run.tokens)
+            before, self._sent = self._sent, _wire(steps, run.tokens)
             self._steps, self.message = steps, message
             known = len(before)
-            changes = [[i, step] for i, step in enumerate(self._told) if i >= known or step != before[i]]
+            changes = [[i, step] for i, step in enumerate(self._sent) if i >= known or step != before[i]]
             if changes:
                 self.send({"kind": "steps", "run": run.id, "changes": changes})
 
     def _show(self, steps: Sequence[CallStep], message: str) -> None:
-        self._steps, self._told = steps, _wire(steps, self.feed.tokens)
+        self._steps, self._sent = steps, _wire(steps, self.feed.tokens)
         with self.hold_sync():
-            self.steps = self._told
+            self.steps = self._sent
             self.message = message
 
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
         """Send all steps of a run in progress to a page that was opened during it."""
         run = self._seen
         if isinstance(message, dict) and message.get("kind") == "steps" and run is not None:
-            changes = [[i, step] for i, step in enumerate(self._told)]
+            changes = [[i, step] for i, step in enumerate(self._sent)]
             self.send({"kind": "steps", "run": run.id, "changes": changes})
 
 
-def _looked_at(run: RunLike) -> tuple[Sequence[CallStep], str]:
+def _steps_of(run: RunLike) -> tuple[Sequence[CallStep], str]:
     if not run.done and not run.tokens:  # the first token's record says whether calls are parsed
         return (), WAITING
     try:

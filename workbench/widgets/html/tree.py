@@ -28,8 +28,8 @@ def _branch_row(branch: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]
         name,
         "–" if is_first else str(branches[branch["parent"]]["name"]),
         "–" if is_first else str(branch["at"] + 1),
-        _parting(branch["own"]),
-        _parting(branch["instead"]),
+        _token_words(branch["own"]),
+        _token_words(branch["instead"]),
         str(branch["count"]),
         fixed(branch["perplexity"], 2),
     ]
@@ -37,7 +37,7 @@ def _branch_row(branch: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}{text}</tr>"
 
 
-def _parting(token: Sequence[Any] | None) -> str:
+def _token_words(token: Sequence[Any] | None) -> str:
     if token is None:
         return "–"
     name, logprob = token

@@ -1,1 +1,1 @@
-"""What crosses from Python to the page: runs, chats, comparisons and waterfalls as JSON."""
+"""Wire forms of runs, chats, comparisons and waterfalls: the JSON that Python sends to the page."""

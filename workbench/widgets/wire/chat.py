@@ -31,15 +31,15 @@ def turns_wire(transcript: Transcript) -> list[Turn]:
     """Return all turns that a chat shows, in order."""
     runs = iter(transcript.runs)
     wire: list[Turn] = []
-    asked: int | None = None
+    question: int | None = None
     for index, turn in enumerate(transcript.conversation.turns):
         if isinstance(turn, UserMessage):
-            asked = index
+            question = index
             wire.append({"role": "user", "turn": index, "text": text_of(turn.content)})
         elif isinstance(turn, CompletionMessage):
-            wire.append({**_answer(transcript, next(runs), turn, index), "turn": asked})
+            wire.append({**_answer(transcript, next(runs), turn, index), "turn": question})
     if transcript.pending is not None:
-        wire.append({**_facts(transcript.pending), "text": "", "calls": [], "turn": asked})
+        wire.append({**_facts(transcript.pending), "text": "", "calls": [], "turn": question})
     return [
         _with_version(turn, following, transcript) for turn, following in zip(wire, [*wire[1:], None], strict=False)
     ]
@@ -61,8 +61,8 @@ def _with_version(turn: Turn, following: Turn | None, transcript: Transcript) ->
     if turn["role"] == "user":
         return turn
     is_last = following is None or following["role"] == "user"
-    kept = transcript.versions.get(turn["turn"]) if is_last else None
-    return {**turn, "version": None if kept is None else [kept.current + 1, len(kept.tails)]}
+    versions = transcript.versions.get(turn["turn"]) if is_last else None
+    return {**turn, "version": None if versions is None else [versions.current + 1, len(versions.tails)]}
 
 
 def _answer(transcript: Transcript, run: RunLike, turn: CompletionMessage, index: int) -> Turn:
@@ -71,9 +71,9 @@ def _answer(transcript: Transcript, run: RunLike, turn: CompletionMessage, index
     settled = _results_after(conversation.turns, index)
     outcomes = conversation.outcomes
     calls = []
-    places = iter(range(len(turn.tool_calls)))
+    indexes = iter(range(len(turn.tool_calls)))
     for attempt in run.call_attempts:
-        place = next(places, None) if attempt.call is not None else None
+        place = next(indexes, None) if attempt.call is not None else None
         if place is None:
             calls.append(_call(attempt))
         elif place in open_calls:

@@ -37,7 +37,7 @@ def wire_pairs(pairs: Sequence[Pair], sent: Sequence[int]) -> list[dict[str, Any
 def in_sentences(pairs: Sequence[Pair], unit: str) -> list[str]:
     """Return one sentence per pair: first difference, its tokens, and the divergence up to it."""
     return [
-        " ".join(filter(None, [_parting(pair, letter), _distance(pair, letter, unit)]))
+        " ".join(filter(None, [_difference(pair, letter), _distance(pair, letter, unit)]))
         for letter, pair in zip(LETTERS[1:], pairs, strict=False)
     ]
 
@@ -49,7 +49,7 @@ def settings_in_words(params: Sequence[SamplingParams]) -> tuple[list[str], str]
     return [" · ".join(one for one in own if one not in common) for own in phrases], " · ".join(common)
 
 
-def _parting(pair: Pair, letter: str) -> str:
+def _difference(pair: Pair, letter: str) -> str:
     if pair.divergence is None:
         if not (pair.reference.done and pair.other.done):
             return f"A and {letter} are the same so far."

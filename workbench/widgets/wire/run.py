@@ -204,8 +204,8 @@ class RunStream:
         self._tokens: list[WireToken] = []
         self._calls: list[CallAttempt] = []
         self._sequence = 0
-        self._told_usage: list[Any] = []
-        self._told_prompt = False
+        self._sent_usage: list[Any] = []
+        self._sent_prompt = False
         self._stage: tuple[str, float] | None = None
 
     def delta(self) -> dict[str, Any]:
@@ -219,11 +219,11 @@ class RunStream:
         self._read()
         self._sequence += 1
         usage = wire_usage(self.run.usage)
-        told, self._told_usage = self._told_usage, usage
+        sent, self._sent_usage = self._sent_usage, usage
         generated = len(self._tokens) - self.run.usage.kept_tokens
-        is_told = [*told[:2], generated, *told[3:4], *told[5:]] == [*usage[:4], *usage[5:]]
+        is_implied = [*sent[:2], generated, *sent[3:4], *sent[5:]] == [*usage[:4], *usage[5:]]
         parts = {
-            "usage": None if is_told else usage,
+            "usage": None if is_implied else usage,
             "state": None if self.run.state == "running" else _active(self.run.state),
             "calls": self._fresh_calls() or None,
             "prompt": self._fresh_prompt(),
@@ -238,12 +238,12 @@ class RunStream:
 
         The rest is None if tokens that were sent have changed at the end, so that a page needs the whole run.
         """
-        told = self._tokens
+        sent = self._tokens
         whole = self.snapshot()
-        if whole["tokens"][: len(told)] != told:
+        if whole["tokens"][: len(sent)] != sent:
             return whole, None
-        rest = {**whole, "kind": "end", "at": len(told), "tokens": whole["tokens"][len(told) :]}
-        if self._told_prompt:
+        rest = {**whole, "kind": "end", "at": len(sent), "tokens": whole["tokens"][len(sent) :]}
+        if self._sent_prompt:
             del rest["prompt"]
         return whole, rest
 
@@ -296,9 +296,9 @@ class RunStream:
         return [progress.stage, progress.done, progress.total, round(time.monotonic() - self._stage[1], 1)]
 
     def _fresh_prompt(self) -> list[WireToken] | None:
-        if self._told_prompt or not self.run.prompt_tokens:
+        if self._sent_prompt or not self.run.prompt_tokens:
             return None
-        self._told_prompt = True
+        self._sent_prompt = True
         return wire_prompt(self.run)
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-// Behind the answer whose tokens are shown: how its calls came about, and the prompt as the model got it.
+// The panels below the answer whose tokens are shown: its tool calls token by token, and its prompt.
 
 import { h, uniqueId } from "./dom.js";
 
@@ -11,7 +11,7 @@ import { h, uniqueId } from "./dom.js";
 export const CALLS_TEXT = "Tool-call tokens";
 
 /**
- * Two buttons, one of which may be pressed, and the widget that it opens. The kernel looks while it is open.
+ * Two buttons, each of which opens a panel with a widget; the kernel updates the widget while its panel is open.
  * @param {AnyModel<{detail: Detail}>} model
  */
 export function answerDetail(model) {

@@ -1,4 +1,4 @@
-// Messages to the kernel that are answered: `{kind, id, ...}` by `{kind: "reply", id, error}`, `error` null or in words.
+// Messages to the kernel with a reply: `{kind, id, ...}` is answered by `{kind: "reply", id, error}`, `error` text or null.
 
 import { onKernelGone } from "./kernel_life.js";
 import { SAVED, isSaved } from "./saved_view.js";
@@ -6,16 +6,16 @@ import { SAVED, isSaved } from "./saved_view.js";
 /**
  * @import { AnyModel } from "@anywidget/types"
  *
- * @typedef {Pick<AnyModel, "on" | "send"> & {widget_manager?: unknown}} Wire  to the kernel
- * @typedef {{kind: string} & Record<string, unknown>} Wish  without its id
- * @typedef {(wish: Wish) => void} Ask
+ * @typedef {Pick<AnyModel, "on" | "send"> & {widget_manager?: unknown}} Wire  the connection to the kernel
+ * @typedef {{kind: string} & Record<string, unknown>} Action  a message without its id
+ * @typedef {(action: Action) => void} Ask
  */
 
 const PATIENCE_MS = 1500;
 
 /**
  * @param {Wire} model @param {AbortSignal} signal
- * @param {(text: string | null) => void} show  an error, or null for none
+ * @param {(text: string | null) => void} show  shows an error, or null for none
  * @returns {Ask}
  */
 export function requester(model, signal, show) {
@@ -27,12 +27,12 @@ export function requester(model, signal, show) {
     show(reply.error);
   });
   signal.addEventListener("abort", () => window.clearTimeout(timer));
-  // The widget itself says that no answer will come.
+  // Without a kernel the widget shows a notice, and no reply will come.
   onKernelGone(model, signal, () => {
     window.clearTimeout(timer);
     show(null);
   });
-  return (wish) => {
+  return (action) => {
     id += 1;
     show(null);
     window.clearTimeout(timer);
@@ -41,6 +41,6 @@ export function requester(model, signal, show) {
       () => show("The kernel is busy: this takes effect when the running cell ends."),
       PATIENCE_MS,
     );
-    model.send({ id, ...wish });
+    model.send({ id, ...action });
   };
 }

@@ -1,27 +1,27 @@
-// What a bet of the prediction game shares out, what it costs, and how it went.
+// The prediction game in words: the shares of a bet, its cost and its result.
 
 import { fixed, percent } from "./format.js";
 
 /**
- * @typedef {object} Told  what is known after the bet
+ * @typedef {object} Told  the result, after the bet
  * @property {number} came  index of the choice that came
  * @property {number[]} bet  the player's probability of each choice
  * @property {number[]} model  the model's
  *
  * @typedef {object} GamePage
- * @property {number} number  of the round that is shown, from 1 on
+ * @property {number} number  number of the round shown, from 1
  * @property {number} of
  * @property {number} played
  * @property {string} context
  * @property {string[]} choices
  * @property {Told | null} told  null before the bet
- * @property {number} bits  paid so far by the player
+ * @property {number} bits  bits that the player has paid so far
  * @property {number} model_bits
  * @property {number} even_bits
  */
 
 /**
- * What each of some choices gets, the chosen one as much as one is sure; all the same before one is.
+ * Return the share of each choice: the confidence for the chosen one, the rest spread evenly; even shares before a choice.
  * @param {number} count @param {number} chosen  -1: none yet @param {number} confidence
  */
 export function shares(count, chosen, confidence) {
@@ -34,7 +34,7 @@ function cost(share) {
   return fixed(Math.log2(1 / share), 1);
 }
 
-/** What a bet would cost. @param {number} count  of choices @param {number} confidence */
+/** Return the cost of a bet in words. @param {number} count  of choices @param {number} confidence */
 export function priceInWords(count, confidence) {
   const others = (1 - confidence) / (count - 1);
   return `${Math.round(100 * confidence)} %: ${cost(confidence)} bits if you are right, ${cost(others)} if not`;

@@ -1,21 +1,21 @@
-// The branches of a prompt as lines: how far each is lit, and its surprisal in bars.
+// The branches of a prompt as lines: the highlighted part of each, and its surprisal in bars.
 
 import { fixed, tokenCount } from "./format.js";
 
 /**
  * @typedef {object} Branch
  * @property {string} run  id of the run
- * @property {number} name  from 1, in the order in which the runs began
- * @property {number | null} parent  index of the branch that it leaves
+ * @property {number} name  number from 1, in the order in which the runs started
+ * @property {number | null} parent  index of the parent branch
  * @property {number} at  position of its first own token
  * @property {number} count  tokens from the start on
  * @property {number} total  tokens of the longest branch
  * @property {string} state
  * @property {string | null} stop
- * @property {[string, number | null] | null} own  label and logprob of the token that parts it
- * @property {[string, number | null] | null} instead  the parent's there
- * @property {string} text  from that token on
- * @property {number[]} bits  surprisal, a column each
+ * @property {[string, number | null] | null} own  label and logprob of the token at which it diverges
+ * @property {[string, number | null] | null} instead  those of the parent's token at that position
+ * @property {string} text  text from that token on
+ * @property {number[]} bits  surprisal of each column
  * @property {number | null} perplexity
  * @property {boolean} shown
  */
@@ -35,7 +35,7 @@ const BRANCH_ENDS = {
 };
 
 /**
- * How far each branch is part of the one that is shown: to its end, or to where the next one leaves it.
+ * Return up to which token each branch is part of the one shown: its end, or the position at which the next diverges.
  * @param {Branch[]} branches
  */
 export function litPath(branches) {
@@ -50,7 +50,7 @@ export function litPath(branches) {
   return ends;
 }
 
-/** Path of the bars on the scale of all branches: one a column, from where the branch begins. @param {Branch} branch */
+/** Return the path of the bars, one per column from the start of the branch, on the scale of all branches. @param {Branch} branch */
 export function barsPath({ at, total, bits }) {
   const width = total / Math.max(1, Math.min(MOST_COLUMNS, total));
   const first = total <= MOST_COLUMNS ? at : Math.floor((at * MOST_COLUMNS) / total);
@@ -63,12 +63,12 @@ export function barsPath({ at, total, bits }) {
   return bars.join("");
 }
 
-/** Path of a line from one token to another. @param {number} from @param {number} to */
+/** Return the path of a line from one token to another. @param {number} from @param {number} to */
 export function linePath(from, to) {
   return `M${from} ${PLANE_HEIGHT - 2}H${to}v2H${from}z`;
 }
 
-/** How long the branch is and how it ended, a line each. @param {Branch} branch */
+/** Return the length of the branch and how it ended, on a line each. @param {Branch} branch */
 export function branchFacts({ count, perplexity, stop, state, shown }) {
   const end = BRANCH_ENDS[stop ?? state] ?? state;
   const said = perplexity === null ? "" : `, perplexity ${fixed(perplexity, 2)}`;

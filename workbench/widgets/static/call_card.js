@@ -1,4 +1,4 @@
-// One call of a tool: how far it was parsed, what became of it, and Approve or Decline while it waits.
+// One tool call: its parse status, its state, and Approve and Decline while it waits for a decision.
 
 import { callSteps, resultTitle } from "./call_words.js";
 import { h } from "./dom.js";
@@ -15,9 +15,9 @@ import { labelledBox } from "./prompt_box.js";
  * @property {string} text  as the model wrote it
  * @property {string | null} name
  * @property {string | null} arguments  as JSON
- * @property {number | null} [place]  among the calls of its answer
- * @property {CallState | null} state  null: nothing is to decide, as of half a call
- * @property {boolean} [can_run]  false: there is no function, somebody has to give the result
+ * @property {number | null} [place]  index among the calls of its answer
+ * @property {CallState | null} state  null if there is nothing to decide, as for an incomplete call
+ * @property {boolean} [can_run]  false if there is no function, so that a person enters the result
  * @property {string | null} [result]
  */
 

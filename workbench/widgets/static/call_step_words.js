@@ -1,4 +1,4 @@
-// The steps of tool calls in words: each token's, and all of them in a sentence.
+// The steps of tool calls in words: each step, and a summary of all.
 
 import { percent, tokenCount, visible } from "./format.js";
 
@@ -7,10 +7,10 @@ import { percent, tokenCount, visible } from "./format.js";
  *
  * @typedef {object} Step
  * @property {string} label
- * @property {number | null} start  probability that a call begins here; null inside a call, and where nobody tells
- * @property {boolean} isExact  false: a lower bound
+ * @property {number | null} start  probability that a call begins here; null inside a call, and if unknown
+ * @property {boolean} isExact  false if `start` is a lower bound
  * @property {ParseState} state
- * @property {number} removed  mass that the schema took away
+ * @property {number} removed  probability mass that the schema removed
  * @property {boolean} isForced
  *
  * @typedef {[string, number | null, boolean, ParseState, number, boolean]} WireStep

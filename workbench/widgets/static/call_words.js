@@ -1,4 +1,4 @@
-// What is said of one call of a tool: how far it was parsed, and what became of it.
+// One tool call in words: its parse status and its state.
 
 /**
  * @typedef {"started" | "in_progress" | "success" | "failure"} ParseState  as the protocol names them
@@ -16,7 +16,7 @@ const STATE_WORDS = {
   failed: "failed",
   stopped: "stopped",
 };
-/** What stands above a result. @type {Record<CallState, string>} */
+/** Titles of results. @type {Record<CallState, string>} */
 const RESULT_WORDS = {
   waiting: "Result",
   running: "Result",
@@ -27,7 +27,7 @@ const RESULT_WORDS = {
 };
 
 /**
- * The steps of a call with the present one marked: how far it is written, and then what became of it.
+ * Return the steps of a call with the current one marked: parsing, then the decision and its result.
  * @param {ParseState} status @param {CallState | null} state @returns {Step[]}
  */
 export function callSteps(status, state) {

@@ -9,22 +9,22 @@ import { copyButton, h, segments } from "./dom.js";
  * @import { AnswerTurn, Turn, View } from "./chat_words.js"
  * @import { Context } from "./chat_turns.js"
  *
- * @typedef {object} How  an answer is drawn
- * @property {boolean} isTold  the feed tells of its tokens
+ * @typedef {object} Parts  of an answer, and how it is drawn
+ * @property {boolean} isFollowed  whether the feed has its tokens
  * @property {boolean} isLast
  * @property {HTMLElement} reading  its formatted text
- * @property {HTMLElement} tokens  the tokens that the feed tells of
- * @property {HTMLElement} live  calls that are still being written
+ * @property {HTMLElement} tokens  the tokens of the feed
+ * @property {HTMLElement} live  calls in progress
  * @property {HTMLElement} detail
  */
 
-/** @param {AnswerTurn} turn @param {How} how @param {Context} context */
-export function answer(turn, { isTold, isLast, reading, tokens, live, detail }, context) {
+/** @param {AnswerTurn} turn @param {Parts} parts @param {Context} context */
+export function answer(turn, { isFollowed, isLast, reading, tokens, live, detail }, context) {
   const { model, store } = context;
   const busy = isWorking(model.get("state"));
-  const isWritten = isTold && store.active;
-  // What a failed answer has said is not among the messages, but the feed has its tokens.
-  const hasTokens = isTold && (turn.state === "failed" || showsTokens(model.get("view"), isWritten));
+  const isWritten = isFollowed && store.active;
+  // The text of a failed answer is not among the messages, but the feed has its tokens.
+  const hasTokens = isFollowed && (turn.state === "failed" || showsTokens(model.get("view"), isWritten));
   return h(
     "li",
     {
@@ -40,22 +40,22 @@ export function answer(turn, { isTold, isLast, reading, tokens, live, detail }, 
       h("span", { class: "wb-quiet wb-number", text: answerFacts(turn) }),
       h("span", { class: "wb-spacer" }),
       turn.version ? versions(turn, turn.version, busy, context) : null,
-      turn.state !== "failed" && (isTold || !busy) && viewChoice(turn, hasTokens, isTold, context),
+      turn.state !== "failed" && (isFollowed || !busy) && viewChoice(turn, hasTokens, isFollowed, context),
       turn.text ? copyOf(turn) : null,
       !busy && isLast ? again(context) : null,
     ),
     hasTokens ? tokens : reading,
     turn.error ? h("p", { class: "wb-message", text: turn.error }) : null,
     h("div", { class: "wb-calls" }, ...turn.calls.map((call) => callCard(call, context))),
-    isTold ? live : null,
-    isTold ? detail : null,
-    !isTold && !busy && turn.calls.length ? h("div", { class: "wb-detail-bar" }, howCalled(turn, context)) : null,
+    isFollowed ? live : null,
+    isFollowed ? detail : null,
+    !isFollowed && !busy && turn.calls.length ? h("div", { class: "wb-detail-bar" }, howCalled(turn, context)) : null,
     ...turn.notes.map((note) => h("p", { class: "wb-quiet wb-note", text: note })),
   );
 }
 
-/** Reading or tokens; the tokens of one answer are told at a time. @param {AnswerTurn} turn @param {boolean} hasTokens @param {boolean} isTold @param {Context} context */
-function viewChoice(turn, hasTokens, isTold, { model, store, request }) {
+/** The choice between formatted text and tokens; the feed has the tokens of one answer at a time. @param {AnswerTurn} turn @param {boolean} hasTokens @param {boolean} isFollowed @param {Context} context */
+function viewChoice(turn, hasTokens, isFollowed, { model, store, request }) {
   const set = (/** @type {View} */ view) => {
     model.set("view", view);
     model.save_changes();
@@ -68,21 +68,21 @@ function viewChoice(turn, hasTokens, isTold, { model, store, request }) {
     ],
     onChange: (value) => {
       if (value === "tokens") {
-        if (!isTold) request({ kind: "show", run: turn.run });
+        if (!isFollowed) request({ kind: "show", run: turn.run });
         set("tokens");
-      } else set(isTold && store.active ? "reading" : "auto");
+      } else set(isFollowed && store.active ? "reading" : "auto");
     },
   });
   choice.set(hasTokens ? "tokens" : "reading");
   for (const input of choice.root.querySelectorAll("input")) {
     input.setAttribute("data-wb-control", "view");
-    input.toggleAttribute("data-wb-local", isTold); // a saved view has the tokens of this answer alone
+    input.toggleAttribute("data-wb-local", isFollowed); // a saved view has only the tokens of this answer
   }
   choice.root.classList.add("wb-segments-small");
   return choice.root;
 }
 
-/** Which version of the answer this is, and the way to the others. @param {AnswerTurn} turn @param {[number, number]} version @param {boolean} busy @param {Context} context */
+/** The number of the version, with buttons for the previous and the next. @param {AnswerTurn} turn @param {[number, number]} version @param {boolean} busy @param {Context} context */
 function versions(turn, [number, count], busy, { request }) {
   const step = (/** @type {string} */ text, /** @type {string} */ name, /** @type {number} */ to) =>
     h("button", {

@@ -1,4 +1,4 @@
-// The box that one types a message in; its button sends, or stops what goes on.
+// The message box with a button that sends the message, or stops the answer in progress.
 
 import { isWorking, lastAsked } from "./chat_words.js";
 import { h } from "./dom.js";
@@ -14,9 +14,9 @@ import { sendKeys, traitBox } from "./prompt_box.js";
 
 /**
  * @param {Model} model @param {Ask} request @param {AbortSignal} signal
- * @param {(problem: string | null) => void} tell
+ * @param {(problem: string | null) => void} showProblem
  */
-export function messageBox(model, request, signal, tell) {
+export function messageBox(model, request, signal, showProblem) {
   const { box, label, flush } = traitBox(model, "draft", signal, {
     text: "Message",
     class: "wb-chat-text",
@@ -33,7 +33,7 @@ export function messageBox(model, request, signal, tell) {
   const send = () => {
     if (isBusy()) return;
     isMissed = !box.value.trim();
-    if (isMissed) return tell("Write a message first.");
+    if (isMissed) return showProblem("Write a message first.");
     flush();
     sent = box.value;
     request({ kind: "say", text: box.value, system: model.get("system"), turn: null });
@@ -55,7 +55,7 @@ export function messageBox(model, request, signal, tell) {
     hint.textContent = waits || "Shift+Enter for a new line";
   };
   box.addEventListener("input", () => {
-    if (isMissed) tell(null);
+    if (isMissed) showProblem(null);
     isMissed = false;
   });
   button.addEventListener("click", () => (isBusy() ? stop() : send()));

@@ -1,6 +1,7 @@
-// The settings of a chat: one line that says how it is set, and behind a button the model, the sampling and the tools.
+// The settings of a chat: a line that summarizes them, and a panel with model, sampling, system prompt and tools.
 
-import { h, segments, uniqueId } from "./dom.js";
+import { disclosure } from "./disclosure.js";
+import { h, segments } from "./dom.js";
 import { traitBox } from "./prompt_box.js";
 
 /**
@@ -20,22 +21,20 @@ const CHOICES = [
 
 /**
  * @param {AnyModel<Settings>} model @param {AbortSignal} signal
- * @param {HTMLElement} buttons  that stand beside the one that opens the panel
+ * @param {HTMLElement} buttons  shown beside the one that opens the panel
  */
 export function chatSettings(model, signal, buttons) {
-  const panelId = uniqueId("settings");
   const slots = { picker: h("div", { class: "wb-slot-bar" }), controls: h("div", { class: "wb-slot-bar" }) };
   const summary = h("p", { class: "wb-chat-summary wb-quiet" });
-  const disclose = discloser("Settings", panelId);
   const panel = h(
     "div",
-    { class: "wb-chat-settings", id: panelId, hidden: true },
+    { class: "wb-chat-settings" },
     slots.picker,
     slots.controls,
     systemPrompt(model, signal),
     toolSettings(model),
   );
-  disclose.addEventListener("click", () => toggle(disclose, panel));
+  const disclose = disclosure(panel, { text: "Settings" });
   const show = () => {
     const tools = model.get("tools").length;
     const facts = ["System: ", h("b", { text: model.get("system") || "none" })];
@@ -59,7 +58,7 @@ function systemPrompt(model, signal) {
   return h("div", { class: "wb-bar" }, label, box);
 }
 
-/** Whether tools may be called, and each of them with what the model is told of it. @param {AnyModel<Settings>} model */
+/** The tool choice, and a list of the tools as they are described to the model. @param {AnyModel<Settings>} model */
 function toolSettings(model) {
   const choice = segments({
     label: "Tool choice",
@@ -93,11 +92,8 @@ function toolSettings(model) {
 
 /** @param {Tool} tool */
 function toolItem({ name, description, parameters }) {
-  const id = uniqueId("schema");
-  const schema = h("pre", { class: "wb-tool-schema", id, tabindex: 0, text: parameters, hidden: true });
-  const disclose = discloser("Parameters", id);
-  disclose.setAttribute("aria-label", `Parameters of ${name}`);
-  disclose.addEventListener("click", () => toggle(disclose, schema));
+  const schema = h("pre", { class: "wb-tool-schema", tabindex: 0, text: parameters });
+  const disclose = disclosure(schema, { text: "Parameters", "aria-label": `Parameters of ${name}` });
   return h(
     "li",
     {},
@@ -111,21 +107,4 @@ function toolItem({ name, description, parameters }) {
     ),
     schema,
   );
-}
-
-/** @param {string} text @param {string} id  of what it opens */
-function discloser(text, id) {
-  return h("button", {
-    type: "button",
-    class: "wb-button wb-ghost",
-    "aria-expanded": "false",
-    "aria-controls": id,
-    text,
-  });
-}
-
-/** @param {HTMLElement} button @param {HTMLElement} panel */
-function toggle(button, panel) {
-  panel.hidden = !panel.hidden;
-  button.setAttribute("aria-expanded", String(!panel.hidden));
 }

@@ -1,4 +1,4 @@
-// The turns of a chat: what was said, formatted or, of one answer, as tokens, and calls that wait for a person.
+// The turns of a chat: messages, answers as formatted text or, for one of them, as tokens, and calls to decide on.
 
 import { answerDetail } from "./answer_detail.js";
 import { callCard } from "./call_card.js";
@@ -18,10 +18,10 @@ import { PLAIN_LOOK, tokenText } from "./token_text.js";
  *
  * @typedef {object} Context
  * @property {AnyModel<{turns: Turn[], state: ChatState, system: string, detail: Detail, view: View}>} model
- * @property {Store} store  of the feed, which tells of one answer's tokens
+ * @property {Store} store  store of the feed, which has the tokens of one answer
  * @property {Ask} request
  * @property {AbortSignal} signal
- * @property {() => void} leave  gives the focus back to the message box
+ * @property {() => void} leave  returns the focus to the message box
  */
 
 const NEAR_PX = 32;
@@ -37,7 +37,7 @@ export function chatTurns(context) {
     empty,
     list,
   );
-  // The marks at the end of a turn say nothing that the turns do not.
+  // Control tokens at the end of a turn add nothing to what the turns show.
   const tokens = tokenText(store, signal, { label: "Answer", look: { ...PLAIN_LOOK, special: false } });
   tokens.root.setAttribute("data-wb-control", "text");
   const live = h("div", { class: "wb-calls" });
@@ -59,14 +59,14 @@ export function chatTurns(context) {
     const busy = isWorking(model.get("state"));
     const look = [model.get("view"), store.active, busy];
     shown = turns.map((turn, i) => {
-      const isTold = turn.role === "assistant" && turn.run === store.run;
+      const isFollowed = turn.role === "assistant" && turn.run === store.run;
       const isLast = i === turns.length - 1;
       const isEdited = turn.role === "user" && turn.turn === edited;
-      const key = JSON.stringify(turn.role === "user" ? [turn, isEdited, busy] : [turn, isTold, isLast, look]);
+      const key = JSON.stringify(turn.role === "user" ? [turn, isEdited, busy] : [turn, isFollowed, isLast, look]);
       if (before[i]?.key === key) return before[i];
       if (turn.role === "user") return { key, item: userTurn(turn, isEdited, edit, context) };
-      const parts = { tokens: tokens.root, live, detail: detail.root, reading: readings.of(turn, isTold) };
-      return { key, item: answer(turn, { isTold, isLast, ...parts }, context) };
+      const parts = { tokens: tokens.root, live, detail: detail.root, reading: readings.of(turn, isFollowed) };
+      return { key, item: answer(turn, { isFollowed, isLast, ...parts }, context) };
     });
     readings.keep(turns);
     place(
@@ -78,15 +78,15 @@ export function chatTurns(context) {
     showLive();
   };
   const showLive = () => {
-    // What is still being written is told by the feed; once it has ended, by the turns.
+    // Calls in progress come from the feed; after the end of the answer they are part of the turns.
     const begun = store.active ? store.calls : [];
     live.replaceChildren(...begun.map((call) => callCard({ ...call, arguments: call.args, state: null }, context)));
-    const told = model.get("turns").find((turn) => turn.role === "assistant" && turn.run === store.run);
-    if (told?.role === "assistant" && !showsTokens(model.get("view"), store.active)) readings.of(told, true);
-    detail.calls(store.calls.length > 0 || (told?.role === "assistant" && told.calls.length > 0));
+    const followed = model.get("turns").find((turn) => turn.role === "assistant" && turn.run === store.run);
+    if (followed?.role === "assistant" && !showsTokens(model.get("view"), store.active)) readings.of(followed, true);
+    detail.calls(store.calls.length > 0 || (followed?.role === "assistant" && followed.calls.length > 0));
     if (follows) root.scrollTop = root.scrollHeight;
   };
-  // Whoever looks at a token goes on to see tokens when the answer ends.
+  // With a token selected, the tokens stay in view when the answer ends.
   const stayWithTokens = () => {
     if (!store.selected.length || model.get("view") === "tokens") return;
     model.set("view", "tokens");
@@ -114,17 +114,17 @@ export function chatTurns(context) {
 }
 
 /**
- * The formatted texts of the answers, each drawn once; of the one that the feed tells of, also while it is written.
+ * The formatted texts of the answers, each drawn once; that of the feed's answer also while it grows.
  * @param {Store} store
  */
 function readingViews(store) {
   /** @type {Map<string, {text: string, view: ReturnType<typeof markdownView>}>} */ const drawn = new Map();
   return {
-    /** @param {AnswerTurn} turn @param {boolean} isTold */
-    of(turn, isTold) {
+    /** @param {AnswerTurn} turn @param {boolean} isFollowed */
+    of(turn, isFollowed) {
       const known = drawn.get(turn.run) ?? { text: "", view: markdownView() };
       drawn.set(turn.run, known);
-      const text = isTold && (store.active || !turn.text) ? storeText(store) : turn.text;
+      const text = isFollowed && (store.active || !turn.text) ? storeText(store) : turn.text;
       if (text !== known.text) known.view.show(text);
       known.text = text;
       return known.view.root;
@@ -143,8 +143,8 @@ function storeText(store) {
 }
 
 /**
- * Remember what has the focus; the function that comes back gives it to the control of that name in the new items, and
- * says whether it is in good hands.
+ * Remember the control that has the focus. The function returned focuses the same control in the new items, and returns
+ * whether the focus is in the list or was never there.
  * @param {HTMLElement} list
  */
 function focusKeeper(list) {
@@ -166,7 +166,7 @@ function focusKeeper(list) {
 }
 
 /**
- * Put the items into the list; those that are there already stay, so that nothing loses its focus.
+ * Make the items the children of the list; those that are there already are not moved, so that they keep the focus.
  * @param {HTMLElement} list @param {HTMLElement[]} items
  */
 function place(list, items) {
@@ -211,7 +211,7 @@ function userTurn(turn, isEdited, edit, context) {
 }
 
 /**
- * An earlier turn, to be said anew; later messages are removed.
+ * An editor for an earlier message; sending it removes later messages.
  * @param {UserTurn} turn @param {() => void} cancel @param {Context} context
  */
 function editor(turn, cancel, { model, request }) {

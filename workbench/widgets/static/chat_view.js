@@ -1,4 +1,4 @@
-// A chat: turns above, a message box below. Enter sends; while the model answers the same button stops it.
+// The chat view: turns above, a message box below. Enter sends; during an answer the same button stops it.
 
 import { requester } from "./asking.js";
 import { messageBox } from "./chat_box.js";
@@ -21,21 +21,21 @@ import { openRoot } from "./root.js";
  *
  * @typedef {"picker" | "controls" | "feed" | "inspector" | "microscope" | "prompt_view"} Part
  *
- * @typedef {object} Said
+ * @typedef {object} Shown
  * @property {Turn[]} turns
  * @property {ChatState} state
- * @property {Detail} detail  what is open below the answer whose tokens are shown
+ * @property {Detail} detail  the panel that is open below the answer whose tokens are shown
  * @property {View} view  of that answer
  * @property {Context} context
- * @property {boolean} can_undo  whether the chat before this one can come back
+ * @property {boolean} can_undo  whether the previous chat can be restored
  * @property {number} height  of the conversation in pixels, or 0
  * @property {string} draft
  *
- * @typedef {Said & Settings & Record<Part, string>} State  of the widget model, with references of the parts
+ * @typedef {Shown & Settings & Record<Part, string>} State  of the widget model, with references of the parts
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel, each answered by `{kind: "reply", id, error}` with `error` null or in words:
- * `{kind: "say", id, text, system, turn}` (`turn` null, or the turn of the user that is said anew), `{kind: "stop", id}`,
+ * Messages to the kernel, each answered by `{kind: "reply", id, error}` with `error` text or null:
+ * `{kind: "say", id, text, system, turn}` (`turn` null, or the index of the message to replace), `{kind: "stop", id}`,
  * `{kind: "decide", id, place, approved, result}`, `{kind: "show", id, run}`, `{kind: "regenerate", id}`,
  * `{kind: "version", id, version, turn}`, `{kind: "new", id}` and `{kind: "undo", id}`.
  */
@@ -79,19 +79,19 @@ async function render({ model, el, host, signal }) {
   const showState = () => {
     el.setAttribute("data-wb-state", model.get("state"));
     const words = chatInWords(model.get("state"), model.get("turns"));
-    if (said.textContent !== words) said.textContent = words; // what is set anew is spoken anew
+    if (said.textContent !== words) said.textContent = words; // setting the same text would announce it again
   };
   model.on("change:state", showState);
   model.on("change:turns", showState);
-  // A round that could not even begin belongs to no answer.
+  // An answer that could not start has no turn that could show its error.
   store.listen(() => store.problem && problem.show(store.problem), signal);
   showState();
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
 /**
- * A button that begins a new chat, and then one that brings the chat before back, until something is said.
- * @param {Model} model @param {Ask} request @param {() => void} leave  gives the focus to the message box
+ * A button that starts a new chat, and then one that restores the previous chat until a message is sent.
+ * @param {Model} model @param {Ask} request @param {() => void} leave  focuses the message box
  */
 function newChat(model, request, leave) {
   const begin = h("button", { type: "button", class: "wb-button wb-ghost wb-chat-new", text: "New chat" });

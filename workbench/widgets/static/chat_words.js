@@ -1,4 +1,4 @@
-// The turns of a chat as data, and what is said of them.
+// The types of a chat's turns, and descriptions of them.
 
 import { fixed, tokenCount } from "./format.js";
 
@@ -10,11 +10,11 @@ import { fixed, tokenCount } from "./format.js";
  * @typedef {object} UserTurn
  * @property {"user"} role
  * @property {string} text
- * @property {number} turn  its place among the messages
+ * @property {number} turn  its index among the turns
  *
  * @typedef {object} AnswerTurn
  * @property {"assistant"} role
- * @property {number} turn  the place of the user's turn that it answers
+ * @property {number} turn  index of the user message that it answers
  * @property {string} text
  * @property {string} run
  * @property {string} model
@@ -25,11 +25,11 @@ import { fixed, tokenCount } from "./format.js";
  * @property {string[]} notes
  * @property {string | null} error
  * @property {Call[]} calls
- * @property {[number, number] | null} version  which one of how many, at the last answer to a turn with several
+ * @property {[number, number] | null} version  number and count, at the last answer to a message with several versions
  *
- * @typedef {{used: number, length: number | null}} Context  tokens of the conversation, and those that the model takes
+ * @typedef {{used: number, length: number | null}} Context  tokens of the conversation, and the model's context length
  *
- * @typedef {"auto" | "reading" | "tokens"} View  of an answer; auto: its tokens while it is written
+ * @typedef {"auto" | "reading" | "tokens"} View  of an answer; auto shows its tokens until it ends
  *
  * @typedef {UserTurn | AnswerTurn} Turn
  */
@@ -42,17 +42,17 @@ const BROKEN_WORDS = { cancelled: "stopped by you", failed: "failed" };
 const SPOKEN_ENDS = { finished: "Answer finished", cancelled: "Stopped by you", failed: "The answer failed" };
 const TIGHT_SHARE = 0.8;
 
-/** Whether the model or a function is at work. @param {ChatState} state */
+/** Return whether the model or a function is running. @param {ChatState} state */
 export function isWorking(state) {
   return state === "answering" || state === "calling";
 }
 
-/** What was asked last. @param {Turn[]} turns */
+/** Return the last user message. @param {Turn[]} turns */
 export function lastAsked(turns) {
   return turns.findLast((turn) => turn.role === "user");
 }
 
-/** How long an answer is, how fast it came, and why it ended. @param {AnswerTurn} turn */
+/** Return the length and the speed of an answer, and why it ended. @param {AnswerTurn} turn */
 export function answerFacts({ state, stop_reason, generated, tokens_per_s }) {
   if (state === "queued" || state === "running") return "";
   const end = state === "finished" ? CUT_WORDS[stop_reason ?? ""] : BROKEN_WORDS[state];
@@ -60,7 +60,7 @@ export function answerFacts({ state, stop_reason, generated, tokens_per_s }) {
   return [tokenCount(generated), speed, end].filter(Boolean).join(" · ");
 }
 
-/** What is spoken of a chat's state. @param {ChatState} state @param {Turn[]} turns */
+/** Return the announcement of a chat's state for screen readers. @param {ChatState} state @param {Turn[]} turns */
 export function chatInWords(state, turns) {
   const last = turns.at(-1);
   const answer = last?.role === "assistant" ? last : null;
@@ -71,13 +71,13 @@ export function chatInWords(state, turns) {
   return answer ? `${SPOKEN_ENDS[answer.state] ?? ""}, ${tokenCount(answer.generated)}.` : "";
 }
 
-/** Whether the tokens of an answer are drawn, and not its formatted text. @param {View} view @param {boolean} isWritten */
+/** Return whether an answer is drawn as tokens instead of formatted text. @param {View} view @param {boolean} isWritten */
 export function showsTokens(view, isWritten) {
   return view === "tokens" || (view === "auto" && isWritten);
 }
 
 /**
- * How much of the model's context a conversation takes; empty before the first answer.
+ * Return how much of the model's context a conversation takes; empty before the first answer.
  * @param {Context} context @returns {{text: string, isTight: boolean}}
  */
 export function contextInWords({ used, length }) {

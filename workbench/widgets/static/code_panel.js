@@ -1,6 +1,7 @@
-// The Python that gives what is shown, with a button that copies it.
+// The Python code that reproduces what is shown, with a button that copies it.
 
-import { copyButton, h, uniqueId } from "./dom.js";
+import { disclosure } from "./disclosure.js";
+import { copyButton, h } from "./dom.js";
 
 /** @import { AnyModel } from "@anywidget/types" */
 
@@ -20,21 +21,8 @@ export function codePanel(model) {
   );
 }
 
-/** The same below a button that unfolds it. @param {AnyModel<{code: string}>} model */
+/** The code panel below a button that opens it. @param {AnyModel<{code: string}>} model */
 export function codeFold(model) {
-  const panel = h("div", { id: uniqueId("code"), hidden: true }, codePanel(model));
-  const button = h("button", {
-    type: "button",
-    class: "wb-button wb-ghost",
-    "aria-expanded": "false",
-    "aria-controls": panel.id,
-    text: "Code",
-    on: {
-      click() {
-        panel.hidden = !panel.hidden;
-        button.setAttribute("aria-expanded", String(!panel.hidden));
-      },
-    },
-  });
-  return h("div", { class: "wb-code-fold" }, button, panel);
+  const panel = h("div", {}, codePanel(model));
+  return h("div", { class: "wb-code-fold" }, disclosure(panel, { text: "Code" }), panel);
 }

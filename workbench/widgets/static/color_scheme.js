@@ -1,15 +1,15 @@
-// Whether the page around a widget is light or dark, in any host.
+// Detection of a light or dark page around a widget, in any host.
 
 const LIGHT_TEXT = 128;
 
 /**
- * Keep `data-wb-scheme` of a widget's outermost element at `light` or `dark`, as its surroundings are.
+ * Set `data-wb-scheme` of a widget's outermost element to `light` or `dark`, and update it when the page changes.
  * @param {HTMLElement} el @param {AbortSignal} signal
  */
 export function followScheme(el, signal) {
   const show = () => el.setAttribute("data-wb-scheme", isDark(el) ? "dark" : "light");
-  // Hosts switch their theme by a class, an attribute or a style sheet of the document; an element has a size once it is
-  // in one.
+  // Hosts switch their theme by a class, an attribute or a style sheet of the document. The element gets a size when it
+  // is attached.
   const themes = new MutationObserver(show);
   for (const element of [document.documentElement, document.body]) themes.observe(element, { attributes: true });
   themes.observe(document.head, { childList: true });
@@ -26,8 +26,8 @@ export function followScheme(el, signal) {
 }
 
 /**
- * Whether the text around an element is light, and so its page dark. The colour of text is inherited, through shadow
- * roots too, where a background is not.
+ * Return whether the text around an element is light, and so its page dark. Unlike a background, the color of text is
+ * inherited, through shadow roots too.
  * @param {HTMLElement} el
  */
 export function isDark(el) {

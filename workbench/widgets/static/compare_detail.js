@@ -1,4 +1,4 @@
-// Below the texts of a comparison: how far apart the distributions are along the tokens, and at one of them.
+// The details below a comparison's texts: the KL divergence along the tokens, and the candidates at one position.
 
 import { firstDifference, peaksOf } from "./compare_differences.js";
 import { around, h } from "./dom.js";
@@ -24,7 +24,7 @@ import { divergence, percent, percentOf, visible } from "./format.js";
  * @property {AbortSignal} signal
  */
 
-/** KL along the tokens, one strip for each side but the first. @param {Comparison} comparison */
+/** The KL divergence along the tokens, one strip for each side but the first. @param {Comparison} comparison */
 export function strips({ stores, sides, model, differences, look, on, signal }) {
   const root = h("div", { class: "wb-compare-strips" });
   const show = () => {
@@ -47,7 +47,7 @@ export function strips({ stores, sides, model, differences, look, on, signal }) 
 }
 
 /**
- * Bars, the largest of a stretch where there are more tokens than room.
+ * One bar per token, or the maximum of each group of neighbors if there are more tokens than room.
  * @param {Pair} pair @param {string} name @param {number} most
  * @param {number | null} position @param {Unit} unit @param {Comparison["look"]} look
  */
@@ -88,7 +88,7 @@ function strip(pair, name, most, position, unit, look) {
   );
 }
 
-/** What each side held possible at the position that is looked at. @param {Comparison} comparison */
+/** The candidates of each side at the selected position. @param {Comparison} comparison */
 export function candidates({ stores, sides, model, differences, on, signal }) {
   const root = h("div", { class: "wb-compare-candidates" });
   const said = h("p", { class: "wb-sr", role: "status" });
@@ -136,7 +136,7 @@ function sideAt(store, position) {
 }
 
 /**
- * One row for each token that any side told of, the most probable first.
+ * Return one row per candidate of any side, the most probable first.
  * @param {(Held | null)[]} here @param {Side[]} sides
  */
 function candidateTable(here, sides) {

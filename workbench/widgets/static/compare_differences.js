@@ -1,4 +1,4 @@
-// What is known of the differences between runs: the whole when it was written, and what was added since.
+// The differences between runs: the trait's value when it was written, and the additions since.
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -6,9 +6,9 @@
  *
  * @typedef {object} Pair  the reference and one other run
  * @property {number} from
- * @property {(number | null)[]} kl  from position `from` on, in nats
- * @property {[number, number] | null} at  the first difference in the reference and in the other run
- * @property {string | null} why  there are no values
+ * @property {(number | null)[]} kl  divergence in nats from position `from` on
+ * @property {[number, number] | null} at  position of the first difference in the reference and in the other run
+ * @property {string | null} why  why there are no values
  * @property {Record<Unit, string>} said
  *
  * @typedef {{number: number, state: "idle" | "running" | "done", pairs: Pair[]}} Differences
@@ -19,7 +19,7 @@
  * @property {(listener: () => void, signal: AbortSignal) => void} listen
  */
 
-// As many as have room at 320 pixels, with a gap between each two.
+// The number of bars, with gaps, that fit into 320 pixels.
 const MOST_BARS = 64;
 
 /** @param {AnyModel<{differences: Differences}>} model @param {AbortSignal} signal @returns {Known} */
@@ -33,11 +33,11 @@ export function differencesOf(model, signal) {
       until.addEventListener("abort", () => listeners.delete(listener));
     },
   };
-  const tell = () => [...listeners].forEach((listener) => !signal.aborted && listener());
+  const notify = () => [...listeners].forEach((listener) => !signal.aborted && listener());
   const take = (/** @type {Differences} */ whole) => {
     if (whole.number < known.value.number) return;
     known.value = structuredClone(whole);
-    tell();
+    notify();
   };
   const add = (/** @type {number} */ number, /** @type {Pair[]} */ pairs) => {
     const joined = number === known.value.number ? joinedPairs(known.value.pairs, pairs) : null;
@@ -46,20 +46,20 @@ export function differencesOf(model, signal) {
       return;
     }
     known.value = { ...known.value, pairs: joined };
-    tell();
+    notify();
   };
   model.on("change:differences", () => take(model.get("differences")));
   model.on("msg:custom", (/** @type {News} */ news) => {
     if (news.kind === "whole") take(news.differences);
     else if (news.kind === "differences" && known.value.state === "running") add(news.number, news.pairs);
   });
-  // A page that is loaded in the middle has missed what came since the start was stored.
+  // A page that is loaded during a run has missed the additions so far.
   if (known.value.state === "running") model.send({ kind: "look", id: known.value.number });
   return known;
 }
 
 /**
- * The pairs with what was added, null where something between is missing.
+ * Return the pairs with the additions; null if an addition in between is missing.
  * @param {Pair[]} before @param {Pair[]} fresh
  */
 export function joinedPairs(before, fresh) {
@@ -71,19 +71,19 @@ export function joinedPairs(before, fresh) {
   }));
 }
 
-/** Where the reference is first left. @param {Pair[]} pairs @returns {number | null} */
+/** Return the first position at which any run differs from the reference. @param {Pair[]} pairs @returns {number | null} */
 export function firstDifference(pairs) {
   const found = pairs.flatMap((pair) => (pair.at ? [pair.at[0]] : []));
   return found.length ? Math.min(...found) : null;
 }
 
-/** Position of the first token of a side that another one does not have. @param {Pair[]} pairs @param {number} index */
+/** Return the position of a side's first token that differs. @param {Pair[]} pairs @param {number} index */
 export function markedIn(pairs, index) {
   return index === 0 ? firstDifference(pairs) : (pairs[index - 1]?.at?.[1] ?? null);
 }
 
 /**
- * Position of the largest value of every stretch, of which there are no more than bars.
+ * Return the position of the maximum of each group of neighbors, with one group per bar.
  * @param {(number | null)[]} values
  */
 export function peaksOf(values) {

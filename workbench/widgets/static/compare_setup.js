@@ -1,4 +1,4 @@
-// What the next start of a comparison is made with: for each side a model, a precision and sampling settings.
+// The choices for the next run of a comparison: model, precision and sampling settings of each side.
 
 import { h } from "./dom.js";
 
@@ -7,7 +7,7 @@ import { h } from "./dom.js";
  * @import { Ask } from "./asking.js"
  *
  * @typedef {{value: string, provider_id: string, precision: string | null, precisions: string[]}} Choosable
- * @typedef {{model: string, precision: string}} Choice  precision "": the one in which the model is served
+ * @typedef {{model: string, precision: string}} Choice  precision "" is the one in which the model is served
  *
  * @typedef {object} SetupState
  * @property {Choosable[]} models
@@ -25,7 +25,7 @@ const MOST_SIDES = 4;
  */
 export function sidesSetup(anyModel, host, signal, ask) {
   const model = /** @type {AnyModel<SetupState>} */ (anyModel);
-  /** By the reference of their controls: a row stays while others come and go. @type {Map<string, Row>} */
+  /** By the reference of their controls, so that a row stays when others are added or removed. @type {Map<string, Row>} */
   const rows = new Map();
   const list = h("div", { class: "wb-compare-choices" });
   const add = h("button", {
@@ -37,7 +37,7 @@ export function sidesSetup(anyModel, host, signal, ask) {
   const indexOf = (/** @type {string} */ ref) => model.get("controls").indexOf(ref);
   const show = () => {
     const refs = model.get("controls");
-    if (refs.length !== model.get("choices").length) return; // the other list is on its way
+    if (refs.length !== model.get("choices").length) return; // the update of the other list follows
     for (const [ref, row] of rows) {
       if (refs.includes(ref)) continue;
       row.end();

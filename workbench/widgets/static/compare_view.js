@@ -1,5 +1,5 @@
-// Runs side by side: what they have in common is quiet, the first difference is marked, and below stands what each of
-// them held possible at one position.
+// The comparison view: runs side by side with their common beginning in gray and the first difference marked, and below
+// them the candidates of each at one position.
 
 import { codeFold } from "./code_panel.js";
 import { candidates, strips } from "./compare_detail.js";
@@ -26,21 +26,21 @@ import { unitChoice } from "./unit_choice.js";
  *
  * @typedef {object} State of the widget model
  * @property {string[]} feeds  references of the run feeds, the reference run's first
- * @property {Side[]} sides  that are shown
+ * @property {Side[]} sides  sides shown
  * @property {Choosable[]} models
- * @property {Choice[]} choices  of the next start
+ * @property {Choice[]} choices  choices for the next run
  * @property {string[]} controls  references of their sampling controls
- * @property {string} code  the Python call that gives what is shown
+ * @property {string} code  the Python call that reproduces what is shown
  * @property {string} common  sampling parameters that all sides share, in words
  * @property {string} prompt
  * @property {Differences} differences
- * @property {number | null} position  the token that is looked at
+ * @property {number | null} position  the selected position
  *
  * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "run", id, prompt}`, `{kind: "stop", id}`, `{kind: "add", id}`,
  * `{kind: "remove", id, side}` and `{kind: "choose", id, side, model, precision}`, answered by `{kind: "reply", id, error}`;
- * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From it: `{kind: "differences", number, pairs}`.
+ * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From the kernel: `{kind: "differences", number, pairs}`.
  */
 
 /** @param {RenderProps<State>} context */
@@ -83,7 +83,7 @@ async function render({ model, el, host, signal }) {
     );
     prompt.follow(stores, round.signal);
   };
-  // Both are told together, and the sides are what changes whenever the feeds do.
+  // Feeds and sides arrive together, and the sides change whenever the feeds do.
   model.on("change:sides", showResults);
   signal.addEventListener("abort", () => {
     shown.abort();
@@ -103,7 +103,7 @@ async function render({ model, el, host, signal }) {
 }
 
 /**
- * The prompt, the sides of the next start, and the buttons that start and stop.
+ * Fill the form: the prompt, the sides of the next run, and the buttons that start and stop.
  * @param {Model} model @param {Host} host @param {HTMLElement} form @param {AbortSignal} signal
  */
 function fillForm(model, host, form, signal) {
@@ -124,7 +124,7 @@ function fillForm(model, host, form, signal) {
   return runs;
 }
 
-/** What the sides that are shown have in common, and what the marks mean. @param {Comparison} comparison */
+/** The settings that all sides share, and the legend of the marks. @param {Comparison} comparison */
 function resultsHead({ model, on }) {
   const common = h("span", { class: "wb-quiet wb-compare-common" });
   const show = () => {
@@ -142,7 +142,7 @@ function resultsHead({ model, on }) {
 }
 
 /**
- * One side: its name, its text, and how it went.
+ * One side: its title, its text and its metrics.
  * @param {Comparison & {store: Store, side: Side, index: number}} spec
  */
 function column({ store, side, index, model, differences, look, on, signal }) {
@@ -156,7 +156,7 @@ function column({ store, side, index, model, differences, look, on, signal }) {
   const { root: output, spans, ...text } = tokenColumn(`Text of ${side.letter}`, look);
   const foot = h("p", { class: "wb-quiet wb-number wb-compare-foot" });
   const error = errorLine("wb-compare-error");
-  /** What is drawn: for which first difference, up to which token. */
+  /** The first difference for which marks were drawn, and the number of tokens that have them. */
   let drawn = { at: /** @type {number | null} */ (null), count: 0 };
   let selected = -1;
 
@@ -229,7 +229,7 @@ function footOf(store) {
 }
 
 /**
- * Arrow keys, Home, End and Escape.
+ * Select positions with the arrow keys, Home, End and Escape.
  * @param {HTMLElement} box
  * @param {{position: () => number | null, count: () => number, look: Comparison["look"]}} spec
  */
@@ -245,14 +245,14 @@ function walk(box, { position, count, look }) {
   });
 }
 
-/** The sentences, and the way to the first difference. @param {Comparison} comparison */
+/** A sentence for each pair, and a button that selects the first difference. @param {Comparison} comparison */
 function summary({ differences, stores, look, signal }) {
   const list = h("div", { class: "wb-compare-said", role: "status" });
   const button = h("button", { type: "button", class: "wb-button wb-compare-jump", text: "Show first difference" });
   button.addEventListener("click", () => look(firstDifference(differences.value.pairs) ?? 0));
   const show = () => {
     const { pairs, state } = differences.value;
-    // What grows is not read aloud at every step; the end is.
+    // Screen readers announce only the final sentences.
     list.setAttribute("aria-busy", String(state === "running"));
     list.replaceChildren(...pairs.map((pair) => h("p", { text: pair.said[stores[0].unit] })));
     button.hidden = firstDifference(pairs) === null;

@@ -1,4 +1,4 @@
-// How much of the model's context the conversation takes: a bar, the numbers, and a warning when little is left.
+// The share of the model's context that the conversation takes: a bar, the numbers, and a warning if little is left.
 
 import { contextInWords } from "./chat_words.js";
 import { h } from "./dom.js";

@@ -1,7 +1,7 @@
-// Controls that nothing answers any more.
+// Disabling of controls that have no effect without a kernel.
 
 /**
- * Disable the controls that a selector names, also those that are drawn or enabled later.
+ * Disable the controls that match a selector, including those that are drawn or enabled later.
  * @param {HTMLElement} el @param {string} selector @param {AbortSignal} signal
  */
 export function keepDisabled(el, selector, signal) {

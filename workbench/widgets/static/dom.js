@@ -1,15 +1,15 @@
-// Building elements: text only ever enters the page through textContent.
+// Construction of elements: text enters the page only through textContent.
 
 /**
  * @typedef {{[Name in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[Name]) => unknown}} Listeners
  * @typedef {string | number | boolean | null | undefined} Attribute
  *
- * @typedef {object} Words  what is no attribute of that name
+ * @typedef {object} Specials  properties that are not set as attributes
  * @property {string | false | null} [class]
  * @property {string | null} [text]
  * @property {Listeners} [on]
  *
- * @typedef {Words & {[name: string]: Attribute | Listeners}} Props  false, null and undefined: left out
+ * @typedef {Specials & {[name: string]: Attribute | Listeners}} Props  false, null and undefined are left out
  */
 
 /**
@@ -34,9 +34,24 @@ export function h(tag, { class: kind, text, on, ...attributes } = {}, ...childre
   return element;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * Return an SVG element.
+ * @template {keyof SVGElementTagNameMap} Tag
+ * @param {Tag} tag @param {Record<string, string | number>} attributes @param {Node[]} children
+ * @returns {SVGElementTagNameMap[Tag]}
+ */
+export function svgElement(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
 let lastId = 0;
 
-/** An id that no other element of the page has. @param {string} what */
+/** Return an id that is unique in the page. @param {string} what */
 export function uniqueId(what) {
   lastId += 1;
   return `wb-${what}-${lastId}-${Math.random().toString(36).slice(2, 8)}`;
@@ -48,7 +63,7 @@ export function uniqueId(what) {
  */
 
 /**
- * Radio buttons drawn as one segmented control; arrow keys are the browser's own.
+ * Radio buttons drawn as one segmented control; the browser handles the arrow keys.
  * @template {string} Value
  * @param {{label: string, options: Choice<Value>[], onChange: (value: Value) => void}} spec
  */
@@ -63,7 +78,7 @@ export function segments({ label, options, onChange }) {
   const root = h("div", { class: "wb-segments", role: "radiogroup", "aria-label": label }, ...labels);
   return {
     root,
-    /** Disable an option for a reason, or enable it where the reason is "". @param {Value} value @param {string} reason */
+    /** Disable an option for a reason, or enable it if the reason is "". @param {Value} value @param {string} reason */
     refuse(value, reason) {
       const i = options.findIndex((option) => option.value === value);
       inputs[i].disabled = reason !== "";
@@ -76,13 +91,13 @@ export function segments({ label, options, onChange }) {
   };
 }
 
-/** @param {string} text @returns {Promise<boolean>} whether it is on the clipboard now */
+/** Copy a text to the clipboard. @param {string} text @returns {Promise<boolean>} whether it was copied */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Plain http on another host: no clipboard API there, the old way still works.
+    // Over plain http from another host there is no clipboard API, but this works.
     const area = h("textarea", { class: "wb-sr", "aria-hidden": "true" });
     area.value = text;
     document.body.append(area);
@@ -94,7 +109,7 @@ export async function copyText(text) {
 }
 
 /**
- * A button that copies and says so.
+ * A button that copies a text and confirms it.
  * @param {string} text @param {() => string} source
  */
 export function copyButton(text, source) {
@@ -114,20 +129,20 @@ export function copyButton(text, source) {
   return h("span", { class: "wb-copy" }, button, said);
 }
 
-/** The element around what an event came from. @param {Event} event @param {string} selector */
+/** Return the closest matching element around the target of an event. @param {Event} event @param {string} selector */
 export function around(event, selector) {
   return /** @type {Element | null} */ (event.target)?.closest(selector) ?? null;
 }
 
-/** With Ctrl or Command the page around a widget saves, finds, opens its settings and its side bar. */
+/** Keys with which, together with Ctrl or Command, JupyterLab saves, finds, and opens its settings and its side bar. */
 const PAGE_KEYS = new Set(["s", "f", ",", "b"]);
 
 /**
- * Keep the keys that are pressed in a widget from the page around it.
+ * Stop keys that are pressed in a widget from reaching the page around it.
  *
  * JupyterLab reads letters, arrows, Enter and Escape as commands to its cells, and some of them delete a cell. It also
- * cancels the line break that Shift+Enter would make in a cell. Its own attribute, `data-lm-suppress-shortcuts`, is no
- * help: it lets commands through whose selector meets the focused element, and holds back saving.
+ * cancels the line break that Shift+Enter would make in a cell. Its own attribute, `data-lm-suppress-shortcuts`, is not
+ * enough: it passes commands whose selector matches the focused element, and blocks saving.
  * @param {HTMLElement} root
  */
 export function keepKeys(root) {

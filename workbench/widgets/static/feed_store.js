@@ -1,4 +1,4 @@
-// The way from a view to the run that it shows.
+// Access of a view to the store of its run feed.
 
 /**
  * @import { Host, ResolvedWidget } from "@anywidget/types"

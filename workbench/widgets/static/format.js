@@ -1,6 +1,6 @@
-// Numbers and tokens in words; widgets/format.py has the same functions, and a test compares the two.
+// Formatting of numbers and tokens; a test compares it with widgets/format.py.
 
-/** White space and control characters made visible, so that every token can be told apart. @param {string} text */
+/** Return a text with visible white space and control characters, so that different tokens look different. @param {string} text */
 export function visible(text) {
   const alone = [...text].length === 1;
   return text.replace(/[\s\p{Cc}\p{Cf}]/gu, (char) => {
@@ -10,7 +10,7 @@ export function visible(text) {
     if (char === "\t") return "⇥";
     if (code < 0x20) return String.fromCodePoint(0x2400 + code);
     if (code === 0x7f) return "␡";
-    // Joins the parts of an emoji; alone it would be invisible.
+    // The zero-width joiner of emoji is invisible when alone.
     if (code === 0x200d && !alone) return char;
     return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
   });
@@ -21,7 +21,7 @@ export function percentOf(logprob) {
   return logprob === null ? "–" : percent(Math.exp(logprob));
 }
 
-/** Three digits that count. @param {number} probability */
+/** Return a number with three significant digits. @param {number} probability */
 export function percent(probability) {
   if (probability >= 0.9995) return "100 %";
   if (probability > 0 && probability < 1e-6) return "< 0.0001 %";
@@ -33,12 +33,12 @@ export function fixed(value, digits) {
   return value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 }
 
-/** @param {number | null} logprob surprisal in bits, null where it is unknown */
+/** Return the surprisal in bits; null if it is unknown. @param {number | null} logprob */
 export function bits(logprob) {
   return logprob === null ? null : Math.max(0, -logprob / Math.LN2);
 }
 
-/** Surprisal in nats, null where it is unknown. @param {number | null} logprob */
+/** Return the surprisal in nats; null if it is unknown. @param {number | null} logprob */
 export function surprisal(logprob) {
   return logprob === null ? null : Math.max(0, -logprob);
 }
@@ -50,19 +50,19 @@ export function inUnit(nats, unit) {
   return /** @type {Value} */ (nats === null || unit === "nats" ? nats : nats / Math.LN2);
 }
 
-/** A surprisal or an entropy with its unit. @param {number | null} nats @param {Unit} unit @param {number} digits */
+/** Return a surprisal or an entropy with its unit. @param {number | null} nats @param {Unit} unit @param {number} digits */
 export function information(nats, unit, digits) {
   return nats === null ? "–" : `${fixed(inUnit(nats, unit), digits)} ${unit}`;
 }
 
-/** Strength of the warm hue, 0 to 1: silent below 0.6 bits, full at 8. @param {number | null} logprob */
+/** Return the strength of the warm hue, from 0 below 0.6 bits to 1 at 8 bits. @param {number | null} logprob */
 export function heat(logprob) {
   const value = bits(logprob);
   return value === null ? 0 : Math.max(0, Math.min(1, (value - 0.6) / 7.4));
 }
 
 /**
- * A Kullback-Leibler divergence with two digits that count and its unit.
+ * Return a Kullback-Leibler divergence with two significant digits and its unit.
  * @param {number | null} nats @param {Unit} unit
  */
 export function divergence(nats, unit) {
@@ -72,10 +72,10 @@ export function divergence(nats, unit) {
   return `${value === 0 ? "0" : value < 10 ? value.toPrecision(2) : value.toFixed(0)} ${unit}`;
 }
 
-/** @typedef {"surprisal" | "probability" | "entropy" | "none"} ColorBy  what the colour of a token tells */
+/** @typedef {"surprisal" | "probability" | "entropy" | "none"} ColorBy  the quantity that the color of a token shows */
 
 /**
- * How strongly a token is coloured, 0 to 1.
+ * Return the strength of a token's color, 0 to 1.
  * @param {number | null} logprob @param {number | null} entropy in nats @param {ColorBy} colorBy
  */
 export function strength(logprob, entropy, colorBy) {
@@ -107,7 +107,7 @@ export function parameterCount(count) {
   return count.toLocaleString("en-US");
 }
 
-/** @param {number} value one decimal, none where it is zero */
+/** Return a number with one decimal, which is left out if it is zero. @param {number} value */
 function trimmed(value) {
   return value.toFixed(1).replace(/\.0$/, "");
 }

@@ -1,4 +1,4 @@
-// From token to token: the next one that was improbable, the next place where branches part.
+// Navigation between tokens: to the next uncertain token, and to the next fork.
 
 import { bits } from "./format.js";
 
@@ -8,7 +8,7 @@ import { bits } from "./format.js";
  * @typedef {Pick<Store, "steps" | "current" | "forks" | "select" | "walkTo">} Walked
  */
 
-// Two bits: the model gave the token a quarter or less.
+// Two bits: the token's probability was a quarter or less.
 const UNCERTAIN_BITS = 2;
 
 /** @param {Pick<Walked, "steps">} run */
@@ -17,8 +17,8 @@ export function uncertainPositions({ steps }) {
 }
 
 /**
- * Select the next of some positions, or the one before; beyond the last comes the first.
- * @param {Pick<Walked, "current" | "select">} store @param {number[]} positions  in their order @param {1 | -1} step
+ * Select the next or the previous of some positions, wrapping around.
+ * @param {Pick<Walked, "current" | "select">} store @param {number[]} positions  in ascending order @param {1 | -1} step
  */
 export function jump(store, positions, step) {
   const current = store.current;
@@ -50,7 +50,7 @@ export function keyTarget(key, at, last) {
  * The keys of every view of a run: arrows, ends, n and p for uncertain tokens, f for forks.
  * @param {Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">} event
  * @param {Walked} store
- * @returns {boolean} whether it was one of them
+ * @returns {boolean} whether the key was one of them
  */
 export function walkedBy(event, store) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;

@@ -1,4 +1,4 @@
-// Learning that the kernel behind a widget is gone, from what Jupyter's widget managers report.
+// Detection of a kernel that has ended, from the signals of Jupyter's widget managers.
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -12,9 +12,9 @@ export const RESTARTED = "The kernel was restarted. Run this cell again.";
 export const ENDED = "The kernel was shut down or has died. Run this cell again.";
 
 /**
- * Call a listener once, with a sentence for the reader, when the kernel that made a widget restarts or ends.
+ * Call a listener once, with a sentence to show, when the kernel of a widget restarts or ends.
  *
- * Hosts whose manager reports nothing, such as marimo, never call it.
+ * In hosts whose manager has no such signals, such as marimo, it is never called.
  * @template {Record<string, unknown>} State
  * @param {Pick<AnyModel<State>, "on"> & {widget_manager?: unknown}} model
  * @param {AbortSignal} signal
@@ -29,7 +29,7 @@ export function onKernelGone(model, signal, listener) {
   };
   // A manager disconnects every model when its kernel restarts, by hand or after a crash.
   model.on("comm_live_update", () => leave(RESTARTED));
-  // A shutdown disconnects no model; only the kernel itself tells of it.
+  // A shutdown disconnects no model; only the kernel's own signals report it.
   const kernel = /** @type {{kernel?: Kernel | null} | undefined} */ (model.widget_manager)?.kernel;
   const onStatus = (/** @type {unknown} */ _, /** @type {string} */ status) => {
     if (status === "dead" || status === "terminating") leave(ENDED);

@@ -1,19 +1,19 @@
-// A list in which one thing is chosen, by mouse or keyboard. The list keeps the focus while its options are replaced.
+// A list of options to choose from by mouse or keyboard. The list keeps the focus when its options are replaced.
 
 import { around, h, uniqueId } from "./dom.js";
 
 /**
  * @typedef {object} Option
- * @property {string} key  the same for the same thing, when the options are replaced
+ * @property {string} key  identifies an option when the options are replaced
  * @property {(HTMLElement | null | false)[]} parts
- * @property {boolean} isChosen  what is, and not what could be
+ * @property {boolean} isChosen  whether it is the current choice
  * @property {string} [kind]  classes
  * @property {string} [title]
- * @property {(() => void) | null} choose  null: there is nothing to choose
+ * @property {(() => void) | null} choose  null if it cannot be chosen
  */
 
 /**
- * @param {string} label @param {(event: KeyboardEvent) => boolean} [otherKey] true where it took the key
+ * @param {string} label @param {(event: KeyboardEvent) => boolean} [otherKey]  returns whether it handled the key
  */
 export function listbox(label, otherKey) {
   const id = uniqueId("option");
@@ -65,7 +65,7 @@ export function listbox(label, otherKey) {
       });
       root.replaceChildren(...items);
       const kept = options.findIndex((option) => option.key === before);
-      // Else what is chosen, or what can be.
+      // Otherwise the current choice, or the first option that can be chosen.
       const start = options.findIndex((option) => option.choose !== null && option.isChosen);
       active =
         kept >= 0

@@ -1,11 +1,11 @@
-// The edge below a scrolling log, with which a person makes it higher: by dragging, or by arrow keys.
+// The lower edge of a scrolling log, which changes its height by dragging or with the arrow keys.
 
 import { h } from "./dom.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
  *
- * @param {AnyModel<{height: number}>} model  where 0 lets the log fit its content
+ * @param {AnyModel<{height: number}>} model  a height of 0 fits the content
  * @param {HTMLElement} log @param {string} label
  */
 export function logHeight(model, log, label) {

@@ -1,8 +1,8 @@
-// Markdown as data, for what models write: no page is needed, and nothing here makes any markup.
+// A parser of the Markdown that models write; it returns data and needs no page.
 //
-// Known are headings (#), paragraphs whose line breaks stay, lists, block quotes, fenced code, tables and rules. HTML,
-// entities and headings by underlining are text: an answer that is still being written would jump with the latter. Every
-// text is read in linear time, and what nests deeper than a few levels is text.
+// It supports headings (#), paragraphs with their line breaks, lists, block quotes, fenced code, tables and rules. HTML,
+// entities and underlined headings are text; the latter would make a growing answer jump. Parsing takes linear time, and
+// anything nested deeper than a few levels is text.
 
 import { inlineOf } from "./markdown_inline.js";
 
@@ -13,7 +13,7 @@ import { inlineOf } from "./markdown_inline.js";
  * @typedef {{kind: "heading", level: number, children: Inline[]}} Heading
  * @typedef {{kind: "code", language: string, text: string}} CodeBlock
  * @typedef {{kind: "quote", blocks: Block[]}} Quote
- * @typedef {{kind: "list", start: number | null, items: Block[][]}} List  `start` null: without numbers
+ * @typedef {{kind: "list", start: number | null, items: Block[][]}} List  `start` is null without numbers
  * @typedef {"left" | "center" | "right" | null} Align
  * @typedef {{kind: "table", aligns: Align[], head: Inline[][], rows: Inline[][][]}} Table
  * @typedef {{kind: "rule"}} Rule
@@ -46,7 +46,7 @@ function blocksOf(lines, level) {
   return blocks;
 }
 
-/** The block that begins at a line, and where the next one may. @param {string[]} lines @param {number} at @param {number} level @returns {[Block, number]} */
+/** Return the block that begins at a line, and the line at which the next may begin. @param {string[]} lines @param {number} at @param {number} level @returns {[Block, number]} */
 function blockAt(lines, at, level) {
   const line = lines[at];
   const heading = HEADING.exec(line);
@@ -66,7 +66,7 @@ function headingOf(level, text) {
   return { kind: "heading", level, children: inlineOf((end === "" || end.endsWith(" ") ? end : bare).trim()) };
 }
 
-/** Code up to its closing fence, or to the end where that is still to come. @param {string[]} lines @param {number} at @returns {[CodeBlock, number]} */
+/** Return code up to its closing fence, or to the end if there is none so far. @param {string[]} lines @param {number} at @returns {[CodeBlock, number]} */
 function codeAt(lines, at) {
   const [, indent, fence, info] = /** @type {RegExpExecArray} */ (FENCE.exec(lines[at]));
   let end = at + 1;
@@ -91,7 +91,7 @@ function quoteAt(lines, at, level) {
 }
 
 /**
- * Items with one kind of mark. What is indented belongs to the item before it, as does a line that goes on with its text.
+ * Return items with one kind of mark. Indented lines and lines that continue its text belong to the item before them.
  * @param {string[]} lines @param {number} at @param {number} level @returns {[List, number]}
  */
 function listAt(lines, at, level) {
@@ -101,8 +101,8 @@ function listAt(lines, at, level) {
     return found !== null && found[2].at(-1) === mark.at(-1) && found[1].length < outer.length + 2 ? found : null;
   };
   /** @type {string[][]} */ const items = [];
-  /** Of the item's text. */ let indent = 0;
-  /** Of code that is not closed yet. @type {string | null} */ let fence = null;
+  /** Indentation of the item's text. */ let indent = 0;
+  /** Fence of code that is not closed. @type {string | null} */ let fence = null;
   const take = (/** @type {string} */ line) => {
     items[items.length - 1].push(line);
     if (fence !== null) fence = closes(line, fence) ? null : fence;
@@ -150,17 +150,17 @@ function paragraphAt(lines, at, level) {
   return [{ kind: "paragraph", children: inlineOf(text.join("\n")) }, end];
 }
 
-/** Whether a line begins a block of its own, even right below a text. @param {string[]} lines @param {number} at @param {number} level */
+/** Return whether a line begins a block of its own, even directly below a paragraph. @param {string[]} lines @param {number} at @param {number} level */
 function begins(lines, at, level) {
   const line = lines[at];
   if (HEADING.test(line) || FENCE.test(line) || isRule(line)) return true;
   if (level < MOST_LEVELS && QUOTE.test(line)) return true;
   const item = level < MOST_LEVELS ? ITEM.exec(line) : null;
-  // A year at the start of a line is no list, and neither is a lone dash.
+  // A year or a single dash at the start of a line does not begin a list.
   return (item?.[3] !== undefined && /^(?:[-*+]|0?1[.)])$/.test(item[2])) || isTable(lines, at);
 }
 
-/** Whether a line that is not indented goes on with the text above it. @param {string[]} lines @param {number} at @param {number} level */
+/** Return whether a line without indentation continues the paragraph above it. @param {string[]} lines @param {number} at @param {number} level */
 function goesOn(lines, at, level) {
   const above = lines[at - 1];
   return !isBlank(lines[at]) && !isBlank(above) && !FENCE.test(above.trimStart()) && !begins(lines, at, level);
@@ -198,7 +198,7 @@ function isBlank(line) {
   return line.trim() === "";
 }
 
-/** In columns; a tab counts as four. @param {string} line */
+/** Return the indentation in columns; a tab counts as four. @param {string} line */
 function indentOf(line) {
   let columns = 0;
   for (const char of line) {
@@ -209,7 +209,7 @@ function indentOf(line) {
   return columns;
 }
 
-/** @param {string} line @param {number} columns  to take away at most */
+/** @param {string} line @param {number} columns  maximum number of columns to remove */
 function withoutIndent(line, columns) {
   let at = 0;
   for (let left = columns; left > 0 && (line[at] === " " || line[at] === "\t"); at += 1)

@@ -1,4 +1,4 @@
-// A line of Markdown as data: code, emphasis, links and images; whatever is none of them is text. No page is needed.
+// A parser of inline Markdown: code, emphasis, links and images; everything else is text. It needs no page.
 
 /**
  * @typedef {{kind: "text", text: string}} Text
@@ -8,22 +8,22 @@
  * @typedef {{kind: "image", text: string, address: string}} Image
  * @typedef {Text | Code | Emphasis | Link | Image} Inline
  *
- * @typedef {object} Opener  a run of marks that emphasis may begin with
+ * @typedef {object} Opener  a run of marks with which emphasis may begin
  * @property {string} mark
  * @property {number} count
- * @property {number} at  its place among the nodes
+ * @property {number} at  its index among the nodes
  */
 
 const MOST_DEPTH = 8;
 const MOST_LINKS = 2;
-// Each piece ends where the next one may begin, so that a text is read once whatever it holds.
+// Each piece ends where the next may begin, so that any text is read once.
 const PIECE = /\\[!-/:-@[-`{-~]|`+|\*+|_+|~~|!?\[|https?:\/\/|<https?:\/\//g;
-// What a link may take up is bounded: a bracket that never closes costs no more than that.
+// The length of a link is bounded, which bounds the cost of a bracket that never closes.
 const TARGET =
   /\]\([ \t]{0,9}<?([^\s<>()]{0,1999}(?:\([^\s<>()]{0,500}\)[^\s<>()]{0,500})?)>?(?:[ \t]{1,9}(?:"[^"\n]{0,500}"|'[^'\n]{0,500}'))?[ \t]{0,9}\)/y;
 const ADDRESS = /https?:\/\/[^\s<>"`]{1,2000}/y;
 
-/** @param {string} source @param {number} [links]  in which it stands @returns {Inline[]} */
+/** @param {string} source @param {number} [links]  number of links around it @returns {Inline[]} */
 export function inlineOf(source, links = 0) {
   return new InlineReader(source, links).read();
 }
@@ -32,9 +32,10 @@ class InlineReader {
   /** @type {Inline[]} */ #nodes = [];
   /** How deeply each node is nested. @type {number[]} */ #depths = [];
   /** By mark. @type {Map<string, Opener[]>} */ #openers = new Map();
-  /** Where runs of so many backticks stand, and which of them comes next. @type {Map<number, number[]> | null} */
+  /** Positions of the runs of backticks by their length, the next one last. @type {Map<number, number[]> | null} */
   #ticks = null;
-  /** Where the bracket closes that opens before a place. @type {Map<number, number> | null} */ #closings = null;
+  /** Positions of closing brackets by the position behind their opening bracket. @type {Map<number, number> | null} */ #closings =
+    null;
   #from = 0;
 
   /** @param {string} source @param {number} links */
@@ -54,7 +55,7 @@ class InlineReader {
     return joined(this.#nodes);
   }
 
-  /** Read a piece; returns where the next one begins. @param {string} piece @param {number} at */
+  /** Read a piece and return the position of the next. @param {string} piece @param {number} at */
   #piece(piece, at) {
     const end = at + piece.length;
     if (piece[0] === "\\") return this.#put({ kind: "text", text: piece[1] }, at, end);
@@ -64,7 +65,7 @@ class InlineReader {
     return this.#emphasis(piece, at);
   }
 
-  /** The text before a place that belongs to nothing else. @param {number} end */
+  /** Add the text before a position that belongs to no other node. @param {number} end */
   #text(end) {
     if (end > this.#from) this.#push({ kind: "text", text: this.source.slice(this.#from, end) }, 0);
     this.#from = end;
@@ -96,7 +97,7 @@ class InlineReader {
     return this.#put({ kind: "code", text: isPadded ? inside.slice(1, -1) : inside }, at, close + ticks.length);
   }
 
-  /** @param {string} piece  `[` or, of an image, `![` @param {number} at */
+  /** @param {string} piece  `[`, or `![` for an image @param {number} at */
   #link(piece, at) {
     const start = at + piece.length;
     this.#closings ??= closingsOf(this.source);
@@ -110,7 +111,7 @@ class InlineReader {
     return this.#put({ kind: "link", children: inlineOf(text, this.links + 1), address }, at, end);
   }
 
-  /** An address that stands in the text. @param {string} piece @param {number} at */
+  /** Read an address in the text. @param {string} piece @param {number} at */
   #address(piece, at) {
     const start = at + (piece[0] === "<" ? 1 : 0);
     ADDRESS.lastIndex = start;
@@ -156,14 +157,14 @@ class InlineReader {
     return end;
   }
 
-  /** Put what stands after an opener into one node; returns how many marks that takes. @param {Opener} opener @param {number} count */
+  /** Move the nodes after an opener into one node, and return the number of marks used. @param {Opener} opener @param {number} count */
   #wrap(opener, count) {
     if (opener.mark === "~" && count < 2) return 0;
     const start = opener.at + 1;
     const depth = 1 + this.#depths.slice(start).reduce((most, one) => Math.max(most, one), 0);
-    if (depth > MOST_DEPTH) this.#openers.forEach((others) => others.splice(0)); // what stands around is deeper still
+    if (depth > MOST_DEPTH) this.#openers.forEach((others) => others.splice(0)); // nodes around it would be nested deeper
     if (depth > MOST_DEPTH || start >= this.#nodes.length) return 0;
-    // What began inside is closed by nothing any more.
+    // Openers inside the node can no longer be closed.
     for (const others of this.#openers.values())
       while (others.length && others[others.length - 1].at > opener.at) others.pop();
     const children = joined(this.#nodes.splice(start));
@@ -177,7 +178,7 @@ class InlineReader {
   }
 }
 
-/** The nodes without empty texts, and neighbouring texts as one. @param {Inline[]} nodes @returns {Inline[]} */
+/** Return the nodes without empty texts, with adjacent texts joined. @param {Inline[]} nodes @returns {Inline[]} */
 function joined(nodes) {
   /** @type {Inline[]} */ const whole = [];
   /** @type {string[]} */ let texts = [];
@@ -197,7 +198,7 @@ function joined(nodes) {
   return whole;
 }
 
-/** Where runs of backticks stand by their length, the last one first. @param {string} source */
+/** Return the positions of runs of backticks by their length, the last one first. @param {string} source */
 function ticksOf(source) {
   /** @type {Map<number, number[]>} */ const places = new Map();
   for (const found of source.matchAll(/`+/g)) {
@@ -209,7 +210,7 @@ function ticksOf(source) {
   return places;
 }
 
-/** By the place behind each opening bracket, the one of the bracket that closes it. @param {string} source */
+/** Return the position of the closing bracket by the position behind each opening bracket. @param {string} source */
 function closingsOf(source) {
   /** @type {Map<number, number>} */ const closings = new Map();
   /** @type {number[]} */ const open = [];

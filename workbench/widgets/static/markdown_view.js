@@ -1,4 +1,4 @@
-// Markdown of a model in the page: elements of a fixed choice, whose texts are texts. Nothing is loaded and nothing can be
+// Markdown of a model in the page, with a fixed set of elements and no markup in texts. Nothing is loaded and no link can be
 // followed: a link shows its address, an image its description and its address.
 
 import { copyButton, h } from "./dom.js";
@@ -15,7 +15,7 @@ import { markdownOf } from "./markdown.js";
  * @property {HTMLElement} element
  */
 
-/** A text as it grows: blocks that stay as they were keep their elements, and code keeps its button. */
+/** A view of a growing text: unchanged blocks keep their elements, and code keeps its button. */
 export function markdownView() {
   const root = h("div", { class: "wb-said wb-md", dir: "auto" });
   /** @type {Drawn[]} */ let drawn = [];
@@ -39,7 +39,7 @@ export function markdownView() {
 }
 
 /**
- * An element with children, however many there are: a call takes only so many arguments.
+ * Return an element with any number of children; the number of arguments of a call is limited.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag @param {Props} props @param {(Node | string)[]} children
  */
@@ -85,7 +85,7 @@ function drawCode(block) {
   );
 }
 
-/** @param {HTMLElement} element  of code that has grown @param {CodeBlock} block */
+/** @param {HTMLElement} element  of the code block @param {CodeBlock} block */
 function codeAgain(element, block) {
   const [code, language] = [element.querySelector("code"), element.querySelector(".wb-md-language")];
   if (code) code.textContent = block.text;
@@ -99,7 +99,7 @@ function drawList(list) {
   return list.start === null ? filled("ul", {}, items) : filled("ol", { start: list.start }, items);
 }
 
-/** A paragraph of an item stands without a box of its own where it begins the item. @param {Block} block @param {number} at */
+/** A block of a list item; a paragraph at its beginning gets no element of its own. @param {Block} block @param {number} at */
 function drawInItem(block, at) {
   return at === 0 && block.kind === "paragraph" ? drawInline(block.children) : [drawBlock(block)];
 }
@@ -131,7 +131,7 @@ function drawInline(nodes) {
   });
 }
 
-/** @param {(Node | string)[]} children @param {string} address  shown, and never followed */
+/** @param {(Node | string)[]} children @param {string} address  shown as text */
 function withAddress(children, address) {
   const shown = h("span", { class: "wb-md-address", text: address });
   return filled("span", { class: "wb-md-link" }, children.length ? [...children, " (", shown, ")"] : [shown]);

@@ -1,10 +1,10 @@
-// What is known of a model, in the words of its card.
+// The facts of a model card in words.
 
 import { byteSize } from "./format.js";
 
 /**
- * @typedef {object} Card facts of one model; null where nobody knows
- * @property {string} value  what `value` becomes when it is chosen
+ * @typedef {object} Card  facts of one model; null if unknown
+ * @property {string} value  value of the trait `value` when it is chosen
  * @property {string} identifier
  * @property {string} provider_id
  * @property {string} provider_type
@@ -27,7 +27,7 @@ import { byteSize } from "./format.js";
  */
 
 /**
- * The memory that a model takes or would take: words before its size, the size, words behind it; null if unknown.
+ * Return the memory that a model takes or would take: text before the size, the size, text after it; null if unknown.
  * @param {Card} card
  * @returns {[string, string, string] | null}
  */
@@ -38,7 +38,7 @@ export function memoryInWords({ loaded, memory_bytes, predicted_memory_bytes, me
   return loaded ? ["", byteSize(memory), limit] : ["about ", byteSize(memory), `${limit} when loaded`];
 }
 
-/** Terms and what stands beside them, without those that nobody knows. @param {Card} card */
+/** Return the terms and values of a card, without unknown ones. @param {Card} card */
 export function cardRows(card) {
   const size = (/** @type {number | null} */ bytes) => (bytes === null ? null : byteSize(bytes));
   /** @type {[string, string | null][]} */

@@ -1,7 +1,8 @@
-// Which model answers, and what it is: one select, one line of facts, a card with the rest, and a form for one more.
+// The model picker: a select, a line of facts, a card with all facts, and a form that registers another model.
 
 import { requester } from "./asking.js";
-import { h, uniqueId } from "./dom.js";
+import { disclosure } from "./disclosure.js";
+import { h } from "./dom.js";
 import { errorLine } from "./error_line.js";
 import { parameterCount } from "./format.js";
 import { cardRows, memoryInWords } from "./model_facts.js";
@@ -10,51 +11,43 @@ import { openRoot } from "./root.js";
 
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
- * @import { Ask, Wish } from "./asking.js"
+ * @import { Ask, Action } from "./asking.js"
  * @import { Card } from "./model_facts.js"
  *
  * @typedef {object} State of the widget model
  * @property {Card[]} cards
  * @property {string | null} value
  * @property {Provider[]} providers
- * @property {Registration} registration  the last change, and what came of it
+ * @property {Registration} registration  state and text of the last change
  *
  * @typedef {object} Provider
  * @property {string} provider_id
  * @property {string} provider_type
- * @property {{value: string, text: string}[]} precisions  the default first; none where it does not hold the weights
+ * @property {{value: string, text: string}[]} precisions  the default first; empty for a remote provider
  *
  * @typedef {{state: "idle" | "working" | "done" | "failed", said: string}} Registration
  * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "register", id, source, name, provider_id, precision}` and
- * `{kind: "unregister", id, value}`; each is answered by `{kind: "reply", id, error}` when it has begun, and
- * `registration` tells the rest.
+ * `{kind: "unregister", id, value}`; each is answered by `{kind: "reply", id, error}` when it has started, and
+ * `registration` has its progress.
  */
 
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   openRoot({ model, el, signal }, "wb-picker");
-  const cardId = uniqueId("card");
   const select = h("select", { class: "wb-field wb-model", "aria-label": "Model" });
   const facts = h("span", { class: "wb-quiet wb-number wb-model-facts" });
-  const disclose = h("button", {
-    type: "button",
-    class: "wb-button wb-ghost",
-    "aria-expanded": "false",
-    "aria-controls": cardId,
-    "aria-label": "Model card",
-    text: "Card",
-  });
   const rows = h("dl", { class: "wb-card wb-number" });
   const outcome = outcomeLine(model);
   const send = requester(model, signal, outcome.refuse);
-  const request = (/** @type {Wish} */ wish) => {
+  const request = (/** @type {Action} */ wish) => {
     outcome.dismiss();
     send(wish);
   };
   const removal = removalButtons(model, request);
-  const card = h("div", { id: cardId, hidden: true }, rows, removal.root);
+  const card = h("div", {}, rows, removal.root);
+  const disclose = disclosure(card, { "aria-label": "Model card", text: "Card" });
   const form = registrationForm(model, request, outcome.dismiss);
   el.append(
     h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-picker-ends" }, disclose, form.opener)),
@@ -80,10 +73,6 @@ function render({ model, el, signal }) {
   select.addEventListener("change", () => {
     model.set("value", select.value);
     model.save_changes();
-  });
-  disclose.addEventListener("click", () => {
-    card.hidden = !card.hidden;
-    disclose.setAttribute("aria-expanded", String(!card.hidden));
   });
   model.on("change:cards", show);
   model.on("change:value", show);
@@ -128,35 +117,35 @@ function rowsOf(card) {
   return cardRows(card).map(({ term, value }) => h("div", {}, h("dt", { text: term }), h("dd", { text: value })));
 }
 
-/** What is going on, and what came of it; a refusal at once is said in the same place. @param {Model} model */
+/** A line with the progress and the result of the last change, or the error of a request. @param {Model} model */
 function outcomeLine(model) {
   const said = h("p", { class: "wb-quiet", role: "status" });
   const error = errorLine();
   const root = h("div", { class: "wb-outcome", hidden: true }, said, error.root);
-  const tell = (/** @type {string} */ quiet, /** @type {string} */ loud) => {
+  const showTexts = (/** @type {string} */ quiet, /** @type {string} */ loud) => {
     said.textContent = quiet;
     error.show(loud);
     root.hidden = !quiet && !loud;
   };
   const show = () => {
     const { state, said: words } = model.get("registration");
-    tell(state === "failed" ? "" : words, state === "failed" ? words : "");
+    showTexts(state === "failed" ? "" : words, state === "failed" ? words : "");
   };
   return {
     root,
     show,
-    refuse: (/** @type {string | null} */ text) => (text ? tell("", text) : show()),
-    /** Forget what came of the last change; what is going on stays. */
+    refuse: (/** @type {string | null} */ text) => (text ? showTexts("", text) : show()),
+    /** Remove the result of the last change; the progress of one that is running stays. */
     dismiss() {
       if (model.get("registration").state === "working") return;
       model.set("registration", { state: "idle", said: "" });
       model.save_changes();
-      tell("", "");
+      showTexts("", "");
     },
   };
 }
 
-/** Taking a model back asks once more. @param {Model} model @param {Ask} request */
+/** A button that unregisters the model, with a confirmation. @param {Model} model @param {Ask} request */
 function removalButtons(model, request) {
   const begin = h("button", { type: "button", class: "wb-button wb-ghost wb-unregister", text: "Unregister…" });
   const question = h("span", { class: "wb-quiet" });

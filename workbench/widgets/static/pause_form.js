@@ -1,5 +1,6 @@
-// Where the next run pauses: after an uncertain token, after a text, where a call of a tool begins.
+// The breakpoints of the next run: after an uncertain token, after a text, or at the start of a tool call.
 
+import { disclosure } from "./disclosure.js";
 import { h, uniqueId } from "./dom.js";
 import { inUnit, information } from "./format.js";
 
@@ -7,14 +8,14 @@ import { inUnit, information } from "./format.js";
  * @import { AnyModel } from "@anywidget/types"
  * @import { Store } from "./run_feed.js"
  *
- * @typedef {object} Pauses  the trait `pauses`; null or false: not there
+ * @typedef {object} Pauses  the trait `pauses`; null or false for no breakpoint
  * @property {number | null} entropy_above  in nats
  * @property {string | null} text
  * @property {boolean} tool_call
  */
 
 /**
- * A button, and the form that it opens.
+ * A button and the form that it opens.
  * @param {AnyModel<{pauses: Pauses, no_pause: string}>} model @param {Store} store @param {AbortSignal} signal
  */
 export function pauseForm(model, store, signal) {
@@ -51,25 +52,15 @@ export function pauseForm(model, store, signal) {
       role: "group",
       "aria-label": "Where the next run pauses",
       "aria-describedby": reason.id,
-      hidden: true,
     },
     h("span", { class: "wb-pause" }, label(entropy, "Entropy above"), entropy, unitName),
     h("span", { class: "wb-pause" }, label(text, "Text"), text),
     h("span", { class: "wb-pause" }, call, label(call, "Tool call")),
     reason,
   );
-  const button = h("button", {
-    type: "button",
-    class: "wb-button wb-toggle",
-    "aria-expanded": "false",
-    "aria-controls": id,
-  });
-  button.addEventListener("click", () => {
-    root.hidden = !root.hidden;
-    button.setAttribute("aria-expanded", String(!root.hidden));
-  });
+  const button = disclosure(root, { class: "wb-toggle" });
 
-  const tell = (/** @type {string} */ mistake) => {
+  const showReason = (/** @type {string} */ mistake) => {
     reason.textContent = mistake || model.get("no_pause");
     reason.hidden = !reason.textContent;
   };
@@ -81,7 +72,7 @@ export function pauseForm(model, store, signal) {
     const typed = entropy.value.trim().replace(",", ".");
     const isGood = typed === "" || (Number.isFinite(Number(typed)) && Number(typed) >= 0);
     entropy.setAttribute("aria-invalid", String(!isGood));
-    tell(isGood ? "" : `Enter an entropy in ${store.unit}, 0 or above.`);
+    showReason(isGood ? "" : `Enter an entropy in ${store.unit}, 0 or above.`);
     if (isGood) change({ entropy_above: typed === "" ? null : withDigits(Number(typed) / inUnit(1, store.unit)) });
   });
   text.addEventListener("change", () => change({ text: text.value || null }));
@@ -96,12 +87,12 @@ export function pauseForm(model, store, signal) {
     unitName.textContent = store.unit;
     if (document.activeElement !== text) text.value = pauses.text ?? "";
     call.checked = pauses.tool_call;
-    // What was asked of another model can still be taken back.
+    // A breakpoint that was set for another model can be removed.
     const isRefused = model.get("no_pause") !== "";
     entropy.disabled = isRefused && pauses.entropy_above === null;
     text.disabled = isRefused && pauses.text === null;
     call.disabled = isRefused && !pauses.tool_call;
-    tell("");
+    showReason("");
     button.textContent = count ? `Pause at … (${count})` : "Pause at …";
   };
   model.on("change:pauses", show);
@@ -111,7 +102,7 @@ export function pauseForm(model, store, signal) {
   return { button, root };
 }
 
-/** A number without the digits in which one unit's roundings show in the other. @param {number} value */
+/** Round a number so that converting between units shows no rounding errors. @param {number} value */
 function withDigits(value, digits = 7) {
   return Number(value.toPrecision(digits));
 }

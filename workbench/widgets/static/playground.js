@@ -1,4 +1,4 @@
-// The parts put together: they are widgets of their own, and this one only gives each its place.
+// The playground: the layout of its parts, which are widgets of their own.
 
 import { codePanel } from "./code_panel.js";
 import { h, uniqueId } from "./dom.js";
@@ -14,8 +14,8 @@ import { openRoot } from "./root.js";
  * @typedef {object} Shown
  * @property {string} feed  reference of the run feed
  * @property {Tab} tab
- * @property {number} branches  of the tree
- * @property {string} code  the Python code of the branch that is shown, or else of the next run
+ * @property {number} branches  number of branches of the tree
+ * @property {string} code  the Python code of the branch shown; before the first run, of the next run
  *
  * @typedef {Shown & Record<Part, string>} State  of the widget model, with references of the parts
  * @typedef {AnyModel<State>} Model
@@ -51,7 +51,7 @@ async function render({ model, el, host, signal }) {
     const part = await host.getWidget(model.get(name));
     if (signal.aborted) return;
     await part.render({ el: slots[name], signal });
-    // Between the prompt and the text, in the page's order as well: the keyboard goes the way of the eye.
+    // Between the prompt and the text in the document, too, so that the tab order follows the layout.
     if (name === "stream") slots.stream.querySelector(".wb-stream-settings")?.append(slots.picker, slots.controls);
   }
   const store = await storeOf(host, model.get("feed"));

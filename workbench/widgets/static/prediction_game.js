@@ -1,4 +1,4 @@
-// A round of the prediction game: choose what comes, say how sure you are, and see what it costs.
+// The prediction game: in each round choose the next token, set the confidence, and see the cost.
 
 import { requester } from "./asking.js";
 import { betInSentences, priceInWords, shares } from "./bet_words.js";
@@ -33,7 +33,7 @@ function render({ model, el, signal }) {
   const message = errorLine();
   const ask = requester(model, signal, message.show);
   const form = betForm(model, ask);
-  // After a click on its text the game has the keyboard, too.
+  // A click on its text focuses the game, so that its keys work.
   el.tabIndex = -1;
   el.addEventListener("keydown", form.press);
   el.append(h("div", { class: "wb-game-head" }, title, scores), text, form.root, said, message.root);
@@ -65,7 +65,7 @@ function scoreParts(page) {
   return parts.map(([name, bits]) => h("span", {}, `${name} `, h("b", { text: fixed(bits, 1) }), " bits"));
 }
 
-/** Where the token will stand; then the token. @param {GamePage} page */
+/** The gap for the token, and after the bet the token. @param {GamePage} page */
 function gap(page) {
   if (!page.told) return h("span", { class: "wb-game-gap", role: "img", "aria-label": " (what comes here?)" });
   return h("mark", { class: "wb-game-came", text: ` ${page.choices[page.told.came]}` });
@@ -118,7 +118,7 @@ function betForm(model, ask) {
       choose(Number(event.key) - 1);
       if (chosen >= 0 && document.activeElement !== sure) rows[chosen].input.focus();
     } else if (/^Arrow(Left|Right)$/.test(event.key) && event.target !== sure && !page.told) {
-      // Among the choices, too, where a browser would take another one: up and down do that.
+      // On the choices too, where browsers would select another one; the up and down keys do that.
       if (event.key === "ArrowRight") sure.stepUp();
       else sure.stepDown();
       draw();
@@ -148,7 +148,7 @@ function betForm(model, ask) {
     slider.hidden = hint.hidden = Boolean(page.told);
     button.textContent = page.told ? (isOver ? "Play again" : "Next") : "Bet";
     draw();
-    // The keyboard stays in the game: what had the focus may be disabled or gone now.
+    // The focus stays in the game, although the focused control may be disabled or removed.
     if (had) (page.told ? button : rows[0].input).focus();
   };
   return { root, show, press };

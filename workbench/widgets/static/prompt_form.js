@@ -1,4 +1,4 @@
-// The prompt with the buttons that run it, stop it and go on, and how it is sent.
+// The prompt with the buttons that run, stop and continue, and the choice of how it is sent.
 
 import { requester } from "./asking.js";
 import { h, segments } from "./dom.js";
@@ -62,7 +62,7 @@ export function promptForm(model, store, signal) {
 }
 
 /**
- * Run, which is Stop while a run goes on.
+ * The Run button, which is Stop during a run.
  * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {() => void} run
  * @param {() => void} stop
  */
@@ -72,7 +72,7 @@ function startButton(store, signal, canRun, run, stop) {
   const button = h("button", { type: "button" }, name, key);
   button.addEventListener("click", (event) => {
     if (!store.active) run();
-    // The second half of a double click on Run means no Stop.
+    // The second click of a double click on Run is not a click on Stop.
     else if (event.detail < 2) stop();
   });
   const show = () => {
@@ -87,13 +87,13 @@ function startButton(store, signal, canRun, run, stop) {
 }
 
 /**
- * Pause, which is Resume while a run is paused, and Continue after it was stopped or cut off.
+ * The Pause button, which is Resume during a pause, and Continue after a run was stopped or cut off.
  * @param {Store} store @param {AbortSignal} signal @param {boolean} canRun @param {(kind: string) => void} ask
  */
 function holdButton(store, signal, canRun, ask) {
   const button = h("button", { type: "button", class: "wb-button wb-hold" });
   let kind = "pause";
-  // The second half of a double click was meant for what stood here before.
+  // The second click of a double click was meant for the button's previous action.
   button.addEventListener("click", (event) => event.detail < 2 && ask(kind));
   const show = () => {
     const isWhole = store.state === "finished" && store.stopReason !== "out_of_tokens";
@@ -152,7 +152,7 @@ function modeChoice(model, prompt) {
   return mode.root;
 }
 
-/** Why completion was chosen for the model. @param {Model} model */
+/** The reason why the model cannot chat. @param {Model} model */
 function noChatLine(model) {
   const root = h("p", { class: "wb-quiet wb-no-chat", role: "status" });
   const show = () => {

@@ -1,4 +1,4 @@
-// The prompt as the model got it: a box for each token with its id, control tokens framed, a line for each line.
+// The prompt as the model got it: a box per token with its id, control tokens framed, and one line per line of the text.
 
 import { h } from "./dom.js";
 import { visible } from "./format.js";
@@ -41,7 +41,7 @@ function render({ model, el, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** A token that ends with a line end is the last of its line. @param {PromptToken[]} tokens */
+/** Split tokens into lines; a token that ends with a line break is the last of its line. @param {PromptToken[]} tokens */
 function linesOf(tokens) {
   /** @type {PromptToken[][]} */ const lines = [];
   let isEnded = true;

@@ -1,4 +1,4 @@
-// A text as a model reads it, each word as warm as it was surprising; a second one beside it if it is wanted.
+// The read view: a text with each token colored by its surprisal, alone or beside a second text.
 
 import { codeFold } from "./code_panel.js";
 import { h } from "./dom.js";
@@ -18,12 +18,12 @@ import { tokenText } from "./token_text.js";
  * @typedef {object} State of the widget model
  * @property {string} picker  reference of the model picker
  * @property {string} text
- * @property {string} other  empty: the first text alone
+ * @property {string} other  the second text; empty for none
  * @property {string[]} feeds  references of the run feeds, one for each text
  * @property {string[]} inspectors
  * @property {string[]} tables
  * @property {"idle" | "running" | "done"} state
- * @property {string} code  the Python call that shows the same
+ * @property {string} code  the Python call that reproduces what is shown
  *
  * @typedef {AnyModel<State>} Model
  *
@@ -67,7 +67,7 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** One text as it was read. @param {Store} store @param {number} index @param {AbortSignal} signal */
+/** One text with its metrics, inspector and table. @param {Store} store @param {number} index @param {AbortSignal} signal */
 function side(store, index, signal) {
   const name = index ? "Second text" : "Text";
   const error = errorLine();
@@ -91,7 +91,7 @@ function emptyText(store) {
   return store.state === "idle" ? "The text appears here, each token colored by its surprisal." : "";
 }
 
-/** The boxes to paste into. @param {Model} model @param {Store[]} stores @param {AbortSignal} signal */
+/** The boxes for the texts, and the buttons. @param {Model} model @param {Store[]} stores @param {AbortSignal} signal */
 function readForm(model, stores, signal) {
   const first = textBox(model, "text", "Text", "Paste a text to see how surprising each token is", signal);
   const second = textBox(model, "other", "Second text", "Paste another text to compare with the first", signal);

@@ -1,4 +1,4 @@
-// The form that has one more model served.
+// The form that registers a model.
 
 import { h, uniqueId } from "./dom.js";
 
@@ -8,7 +8,7 @@ import { h, uniqueId } from "./dom.js";
  */
 
 /**
- * Source, name, provider and precision of one more model.
+ * The form with source, name, provider and precision, and the button that opens it.
  * @param {Model} model @param {Ask} request @param {() => void} dismiss
  */
 export function registrationForm(model, request, dismiss) {

@@ -1,4 +1,4 @@
-// The outermost element of a widget: its classes, the keys that stay inside it, its colours, and its end with the kernel.
+// The outermost element of a widget: classes, keys, color scheme, and the notice at the end of the kernel.
 
 import { followScheme } from "./color_scheme.js";
 import { keepDisabled } from "./disabling.js";
@@ -9,7 +9,7 @@ import { isSaved, showSaved } from "./saved_view.js";
 /** @import { AnyModel } from "@anywidget/types" */
 
 /**
- * Prepare the element that a widget draws in.
+ * Prepare the element in which a widget draws.
  * @template {Record<string, any>} State
  * @param {{model: AnyModel<State>, el: HTMLElement, signal: AbortSignal}} context
  * @param {string} kind  class of the widget
@@ -17,7 +17,7 @@ import { isSaved, showSaved } from "./saved_view.js";
 export function openRoot({ model, el, signal }, kind) {
   el.classList.add("wb-root", kind);
   keepKeys(el);
-  // A part leaves the rest to the widget around it.
+  // The rest is for the outermost widget alone.
   const isPart = () => Boolean(el.parentElement?.closest(".wb-root"));
   if (!isPart()) followScheme(el, signal);
   if (isSaved(model)) {
@@ -30,8 +30,7 @@ export function openRoot({ model, el, signal }, kind) {
 }
 
 /**
- * Say that nothing answers any more, and disable every control, also one that is drawn or enabled later. What the widget
- * shows stays to be read.
+ * Show a notice and disable every control, including those that are drawn or enabled later. The content stays readable.
  * @param {HTMLElement} el @param {string} sentence @param {AbortSignal} signal
  */
 function disable(el, sentence, signal) {

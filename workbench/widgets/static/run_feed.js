@@ -1,4 +1,4 @@
-// The run that several views show. This model has no view: its exports are the store that the views read.
+// The run feed, which several views share. Its model has no view; it exports the store that the views read.
 
 import { alternativeOf, callOf, progressOf, tokenOf, usageOf } from "./run_wire.js";
 import { isSaved } from "./saved_view.js";
@@ -21,7 +21,7 @@ import { keepSavedState, savedWith } from "./saving.js";
  * @property {number[]} selected
  * @property {number[]} forks
  * @property {Unit} unit  of surprisal and entropy
- * @property {string} problem  why the last attempt gave nothing to show
+ * @property {string} problem  why the last run could not be shown
  *
  * @typedef {RunStore} Store
  */
@@ -35,19 +35,19 @@ class RunStore {
   /** @type {string | null} */ run = null;
   /** @type {RunState} */ state = "idle";
   /** @type {Token[]} */ tokens = [];
-  /** The tokens, and after them the end token that the model chose. @type {Token[]} */ steps = [];
+  /** The tokens, followed by the end token if the model chose one. @type {Token[]} */ steps = [];
   /** @type {Call[]} */ calls = [];
   /** @type {Usage | null} */ usage = null;
   /** @type {string | null} */ stopReason = null;
   /** @type {string | null} */ error = null;
   canPause = false;
-  /** Before the first token. @type {Progress | null} */ progress = null;
+  /** Progress before the first token. @type {Progress | null} */ progress = null;
   /** @type {string | null} */ model = null;
-  /** Whether the tokens are those of a text that was read, and not of an answer. */
+  /** Whether the tokens are those of a text that was measured instead of an answer. */
   reads = false;
-  /** Tokens of the prompt where they were measured. @type {Token[]} */ prompt = [];
-  /** At which breakpoint it is paused. @type {PausedBy | null} */ pausedBy = null;
-  /** Text of a run whose server tells no tokens. */
+  /** Tokens of the prompt, if they were measured. @type {Token[]} */ prompt = [];
+  /** Breakpoint at which it is paused. @type {PausedBy | null} */ pausedBy = null;
+  /** Text of a run whose server reports no tokens. */
   text = "";
 
   /** @type {AnyModel<State>} */ #model;
@@ -59,7 +59,7 @@ class RunStore {
   /** @type {Set<number>} */ #wanted = new Set();
   /** @type {number} */ #timer = 0;
   /** @type {number} */ #frame = 0;
-  /** The tokens as they came. @type {WireToken[]} */ #wire = [];
+  /** The tokens in their wire form. @type {WireToken[]} */ #wire = [];
 
   /** @param {AnyModel<State>} model @param {AbortSignal} signal */
   constructor(model, signal) {
@@ -69,17 +69,17 @@ class RunStore {
       this.#waitingForSnapshot = false;
       this.#restore(model.get("snapshot"));
     });
-    model.on("change:selected", () => this.#tellSelected());
-    model.on("change:problem", () => this.#tell({ kind: "state", from: 0 }));
-    model.on("change:unit", () => this.#tell({ kind: "unit", from: 0 }));
-    model.on("change:forks", () => this.#tell({ kind: "forks", from: 0 }));
+    model.on("change:selected", () => this.#emitSelected());
+    model.on("change:problem", () => this.#emit({ kind: "state", from: 0 }));
+    model.on("change:unit", () => this.#emit({ kind: "unit", from: 0 }));
+    model.on("change:forks", () => this.#emit({ kind: "forks", from: 0 }));
     signal.addEventListener("abort", () => {
       window.clearTimeout(this.#timer);
       window.cancelAnimationFrame(this.#frame);
       this.#listeners.clear();
     });
     this.#restore(model.get("snapshot"));
-    // A run that was going on when the page was loaded has moved on since its start was stored.
+    // The stored snapshot of a run in progress is its start, so that a page loaded later has to request the rest.
     if (this.active) this.#askForSnapshot();
   }
 
@@ -92,13 +92,13 @@ class RunStore {
     return this.#model.get("selected") ?? [];
   }
 
-  /** The inspected position, null if there is none. */
+  /** The position to inspect; null if there is none. */
   get current() {
     const position = this.selected.at(-1);
     return position !== undefined && position < this.steps.length ? position : null;
   }
 
-  /** Why the last attempt gave nothing to show; "" where it gave something. @returns {string} */
+  /** Why the last run could not be shown; "" if it was. @returns {string} */
   get problem() {
     return this.#model.get("problem") ?? "";
   }
@@ -108,20 +108,20 @@ class RunStore {
     return this.#model.get("forks") ?? [];
   }
 
-  /** In which surprisal and entropy are shown. */
+  /** Unit in which surprisal and entropy are shown. */
   get unit() {
     return this.#model.get("unit");
   }
 
-  /** Have all views of the run show them in another unit. @param {Unit} unit */
+  /** Show surprisal and entropy in another unit, in all views of the run. @param {Unit} unit */
   measureIn(unit) {
     this.#model.set("unit", unit);
     this.#model.save_changes();
   }
 
-  /** Have the view of the text, or of the selected token, take the keyboard. @param {"text" | "token"} place */
+  /** Focus the view of the text or of the selected token. @param {"text" | "token"} place */
   focus(place) {
-    this.#tell({ kind: "focus", from: 0, place });
+    this.#emit({ kind: "focus", from: 0, place });
   }
 
   /** @param {number[]} positions */
@@ -130,7 +130,7 @@ class RunStore {
     this.#model.save_changes();
   }
 
-  /** Select the token `step` further on, or at an end. @param {number} target */
+  /** Select a token, at most the first or the last. @param {number} target */
   walkTo(target) {
     if (this.steps.length) this.select([Math.max(0, Math.min(this.steps.length - 1, target))]);
   }
@@ -146,7 +146,7 @@ class RunStore {
     return this.#alternatives.get(position) ?? (isSaved(this.#model) ? [] : null);
   }
 
-  /** Ask for alternatives, a few requests a second at most. @param {number} from @param {number} to */
+  /** Request alternatives, at most a few times a second. @param {number} from @param {number} to */
   want(from, to) {
     if (isSaved(this.#model)) return;
     for (let i = from; i < Math.min(to, this.steps.length); i += 1) if (!this.#alternatives.has(i)) this.#wanted.add(i);
@@ -159,7 +159,7 @@ class RunStore {
     this.#timer = 0;
     const positions = [...this.#wanted].filter((i) => !this.#alternatives.has(i)).sort((a, b) => a - b);
     this.#wanted.clear();
-    // One request a stretch of neighbours; rarely more than two stretches are on the screen.
+    // One request per group of neighboring positions; there are rarely more than two groups on the screen.
     for (let i = 0; i < positions.length;) {
       let end = i;
       while (
@@ -180,7 +180,7 @@ class RunStore {
     else if (message.kind === "snapshot") {
       this.#waitingForSnapshot = false;
       this.#restore(message.snapshot);
-      // It is told once, and neither the deltas to come nor the end repeat it.
+      // The prompt is sent once; neither later deltas nor the end repeat it.
       if (message.snapshot.prompt) this.#keep({ prompt: message.snapshot.prompt });
     } else if (message.kind === "alternatives" && !message.error && message.run === this.run) {
       const { alternatives: kept = [] } = this.#model.get("snapshot");
@@ -189,7 +189,7 @@ class RunStore {
         this.#alternatives.set(message.from + i, items.map(alternativeOf));
       });
       this.#keep({ alternatives: kept });
-      this.#tell({ kind: "alternatives", from: message.from });
+      this.#emit({ kind: "alternatives", from: message.from });
     }
   }
 
@@ -219,13 +219,13 @@ class RunStore {
       this.calls[place] = callOf([status, (this.calls[place]?.text ?? "") + text, ...read]);
     }
     this.#keep({ tokens: this.#wire, state: this.state, sequence });
-    this.#tell({ kind: this.tokens.length > from ? "append" : "state", from });
+    this.#emit({ kind: this.tokens.length > from ? "append" : "state", from });
   }
 
   /** @param {End} end */
   #end(end) {
     if (end.run !== this.run || end.sequence > this.#sequence || end.at > this.tokens.length) {
-      // What was asked for before may be lost itself, and nothing comes after the end.
+      // A reply to an earlier request may be lost too, and no message follows the end.
       this.#waitingForSnapshot = false;
       this.#askForSnapshot();
       return;
@@ -237,8 +237,7 @@ class RunStore {
   }
 
   /**
-   * Have what is shown in the state of the model, as the page may save it with the notebook. It is no change that the
-   * kernel would have to be told.
+   * Store facts in the state of the model, which the page may save with the notebook, without sending them to the kernel.
    * @param {Partial<Snapshot>} facts
    */
   #keep(facts) {
@@ -249,7 +248,7 @@ class RunStore {
   /** @param {Snapshot} snapshot */
   #restore(snapshot) {
     const isSameRun = snapshot.run !== null && snapshot.run === this.run;
-    // A reply may cross the end of its run: what is older than what is shown says nothing new.
+    // A reply may arrive after the end of its run; an older snapshot is ignored.
     if (isSameRun && (snapshot.sequence < this.#sequence || (!this.active && isActive(snapshot.state)))) return;
     const before = this.steps;
     this.run = snapshot.run;
@@ -274,14 +273,14 @@ class RunStore {
       this.#wanted.clear();
     }
     snapshot.alternatives?.forEach((items, i) => items && this.#alternatives.set(i, items.map(alternativeOf)));
-    // A notebook that is saved needs all of them: a token may be chosen when no kernel can be asked any more.
+    // A saved notebook needs all alternatives, because no kernel can provide them later.
     if (!this.active && savedWith(this.#model)) this.want(0, this.steps.length);
     const continues =
       isSameRun &&
       before.length <= this.steps.length &&
       before.every((token, i) => token.piece === this.steps[i].piece);
-    if (!continues) this.#tell({ kind: "reset", from: 0 });
-    else this.#tell({ kind: this.steps.length > before.length ? "append" : "state", from: before.length });
+    if (!continues) this.#emit({ kind: "reset", from: 0 });
+    else this.#emit({ kind: this.steps.length > before.length ? "append" : "state", from: before.length });
   }
 
   #askForSnapshot() {
@@ -296,16 +295,16 @@ class RunStore {
     this.#model.send({ id: this.#requests, ...message });
   }
 
-  /** Once a frame: a key that is held down may repeat faster than a long text is drawn. */
-  #tellSelected() {
+  /** Report a selection at most once per frame: a held key may repeat faster than a long text is drawn. */
+  #emitSelected() {
     this.#frame ||= window.requestAnimationFrame(() => {
       this.#frame = 0;
-      this.#tell({ kind: "selected", from: 0 });
+      this.#emit({ kind: "selected", from: 0 });
     });
   }
 
   /** @param {Change} change */
-  #tell(change) {
+  #emit(change) {
     for (const listener of [...this.#listeners]) listener(change);
   }
 }

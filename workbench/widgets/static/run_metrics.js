@@ -1,4 +1,4 @@
-// One line about a run: how fast, how much was reused, how it stands.
+// The metrics of a run on one line: speed, reused tokens and state.
 
 import { h } from "./dom.js";
 import { duration, tokenCount } from "./format.js";
@@ -6,7 +6,7 @@ import { perplexityOf, speed, stateInWords } from "./run_words.js";
 
 /** @import { Store } from "./run_feed.js" */
 
-/** The line, whose changes of state are spoken. @param {Store} store @param {AbortSignal} signal */
+/** The line, whose changes of state are announced. @param {Store} store @param {AbortSignal} signal */
 export function metricsLine(store, signal) {
   const parts = h("div", { class: "wb-metrics-parts" });
   const said = h("span", { class: "wb-sr", role: "status" });
@@ -27,7 +27,7 @@ export function metricsLine(store, signal) {
 /** @param {Store} store @returns {HTMLElement[]} */
 function metrics(store) {
   const usage = store.usage;
-  // Before the prompt is read nothing is counted yet.
+  // There are no counts before the prompt has been read.
   if (!usage || (store.progress && !usage.prompt)) return [metric(["", stateInWords(store), ""])];
   const perplexity = perplexityOf(store.tokens);
   if (store.reads) {

@@ -1,4 +1,4 @@
-// What the kernel tells of a run, as wire/run.py writes it, and what the page makes of it.
+// The wire form of a run, which wire/run.py writes, and its decoded form in the page.
 
 /**
  * @typedef {object} Token
@@ -8,7 +8,7 @@
  * @property {number} rank
  * @property {number | null} entropy  in nats
  * @property {boolean} special
- * @property {string} piece  the characters that it adds to the text
+ * @property {string} piece  the characters that the token adds to the text
  *
  * @typedef {{id: number, label: string, logprob: number | null, rank: number}} Alternative
  *
@@ -18,13 +18,13 @@
  * @property {number} generated
  * @property {number | null} firstTokenS
  * @property {number | null} tokensPerS
- * @property {number} kept  tokens of another run with which a branch begins
+ * @property {number} kept  tokens that a branch keeps of another run
  *
  * @typedef {object} Call  a tool call that the model has begun
  * @property {"started" | "in_progress" | "success" | "failure"} status
- * @property {string} text  as far as it is written
- * @property {string | null} name  once it is read
- * @property {string | null} args  as JSON, once it is read
+ * @property {string} text  its text so far
+ * @property {string | null} name  once it is parsed
+ * @property {string | null} args  as JSON, once the call is parsed
  *
  * @typedef {"idle" | "queued" | "running" | "paused" | "finished" | "cancelled" | "failed" | "unfinished"} RunState
  *
@@ -32,11 +32,11 @@
  *
  * @typedef {object} Progress  before the first token
  * @property {"loading" | "reading"} stage
- * @property {number | null} done  tokens of the prompt; null where nobody counts
+ * @property {number | null} done  tokens of the prompt so far; null if unknown
  * @property {number | null} total  bytes of memory, or tokens
- * @property {number} sinceMs  by the clock of the page
+ * @property {number} sinceMs  start of the stage by the clock of the page
  *
- * What crosses the wire, as wire/run.py writes it:
+ * The wire form, which wire/run.py writes:
  * @typedef {[Progress["stage"], number | null, number | null, number]} WireProgress
  * @typedef {[number, string, number | null, number, number | null, (0 | 1)?, string?]} WireToken
  * @typedef {[number, string, number | null, number]} WireAlternative
@@ -57,20 +57,20 @@
  * @property {string | null} [error]
  * @property {boolean} [can_pause]
  * @property {WireProgress | null} [progress]
- * @property {boolean} [reads]  the tokens are those of a text that was read
- * @property {WireToken[]} [prompt]  where it was measured
+ * @property {boolean} [reads]  whether the tokens are those of a text that was measured
+ * @property {WireToken[]} [prompt]  its tokens, if they were measured
  * @property {PausedBy} [paused_by]
- * @property {(WireAlternative[] | null)[]} [alternatives]  only in a page, which saves them with its notebook
+ * @property {(WireAlternative[] | null)[]} [alternatives]  only in the page, which saves them with the notebook
  *
  * @typedef {object} Delta
  * @property {"delta"} kind
- * @property {[string, number, number, WireToken[], number | null]} news  run, sequence, place, tokens, tokens a second
+ * @property {[string, number, number, WireToken[], number | null]} news  run, sequence, first position, tokens, tokens per second
  * @property {WireUsage} [usage]
  * @property {RunState} [state]
- * @property {[number, ...WireCall][]} [calls]  each with its place, and its new text alone
+ * @property {[number, ...WireCall][]} [calls]  each with its index and only its new text
  * @property {PausedBy} [paused_by]
  * @property {WireProgress} [progress]
- * @property {WireToken[]} [prompt]  once, when it was measured
+ * @property {WireToken[]} [prompt]  only once, if it was measured
  *
  * @typedef {Snapshot & {kind: "end", at: number}} End  `tokens` from position `at` on
  * @typedef {{kind: "alternatives", run?: string, from: number, items: WireAlternative[][], error?: string}} Alternatives

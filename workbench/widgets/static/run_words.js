@@ -1,4 +1,4 @@
-// How a run stands and how it went, in words and numbers.
+// Descriptions of a run's state, progress and result.
 
 import { byteSize, fixed, information, visible } from "./format.js";
 
@@ -36,7 +36,7 @@ export function stateInWords({ state, stopReason, pausedBy, unit, progress, read
 }
 
 /**
- * What happens before the first token.
+ * Return a description of the progress before the first token.
  * @param {{progress: Progress | null, model: string | null}} run @param {string} what  is read @param {number} nowMs
  */
 export function progressInWords({ progress, model }, what, nowMs) {
@@ -59,12 +59,12 @@ function breakpointInWords([name, value], unit) {
   return name === "text" ? `the text “${visible(value)}”` : "a tool call begins";
 }
 
-/** Tokens a second, as a number alone. @param {number} tokensPerS */
+/** Return a speed in tokens per second, without the unit. @param {number} tokensPerS */
 export function speed(tokensPerS) {
   return fixed(tokensPerS, tokensPerS < 10 ? 1 : 0);
 }
 
-/** Inverse geometric mean of the probabilities, null where none is known. @param {Pick<Token, "logprob">[]} tokens */
+/** Return the inverse geometric mean of the probabilities; null if none is known. @param {Pick<Token, "logprob">[]} tokens */
 export function perplexityOf(tokens) {
   const known = tokens.flatMap(({ logprob }) => (logprob === null ? [] : [logprob]));
   return known.length ? Math.exp(-known.reduce((sum, logprob) => sum + logprob, 0) / known.length) : null;

@@ -1,4 +1,4 @@
-// The line above the sampling controls: it folds them away, says their settings then, and has presets and code.
+// The line above the sampling controls: a button that hides them, a summary while they are hidden, presets and code.
 
 import { copyButton, h } from "./dom.js";
 import { presetOf, settingsInWords } from "./sampling_fields.js";
@@ -24,7 +24,7 @@ export function samplingHead(model, body) {
 }
 
 /**
- * The button that folds the controls away, and the line that then says their settings.
+ * The button that shows or hides the controls, and the summary of their settings while they are hidden.
  * @param {Model} model @param {[HTMLElement, HTMLElement]} folded
  */
 function foldButton(model, folded) {

@@ -1,4 +1,4 @@
-// How one token was drawn: what each stage of the sampling chain made of the candidates, and where the number fell.
+// The waterfall: the candidates of one token after each stage of the sampling chain, and the draw.
 
 import { h, uniqueId } from "./dom.js";
 import { percent, visible } from "./format.js";
@@ -10,28 +10,28 @@ import { openRoot } from "./root.js";
  * @typedef {object} Stage
  * @property {string} name
  * @property {string} title
- * @property {number} kept  tokens that are still possible
- * @property {number} removed  mass of the stage before that this one cut
- * @property {boolean} cuts  whether a share of 0 means that the token was taken out here
+ * @property {number} kept  number of candidates left
+ * @property {number} removed  probability mass that the stage removed
+ * @property {boolean} cuts  whether a share of 0 means that this stage removed the token
  *
  * @typedef {object} Picture  empty where no token is selected; only `position`, `name` and `error` where there is no trace
  * @property {number} position
- * @property {string} name  what is looked at
+ * @property {string} name  name of the token in the title
  * @property {string} [error]
  * @property {string} summary
  * @property {number | null} number
  * @property {[number, string]} chosen  token id and label
- * @property {[number, string]} token  what the run has there
+ * @property {[number, string]} token  the run's own token
  * @property {Stage[]} stages
- * @property {[number, string, number[]][]} rows  token id, label, one share a stage
+ * @property {[number, string, number[]][]} rows  token id, label, one share per stage
  * @property {{count: number, shares: number[]}} others
  * @property {[number, string, number][]} axis  token id, label, share, from 0 on
- * @property {[number, number]} span  the chosen token's stretch of the axis
+ * @property {[number, number]} span  the chosen token's interval of the axis
  *
  * @typedef {object} State of the widget model
  * @property {Picture} picture
- * @property {number | null} number  null for the one that the run drew
- * @property {boolean} has_controls  it follows sampling controls
+ * @property {number | null} number  random number to use; null for the one that the run drew
+ * @property {boolean} has_controls  whether it follows sampling controls
  */
 
 const LAST_NUMBER = 0.999;
@@ -145,7 +145,7 @@ function cell(text, length, kind) {
 }
 
 /**
- * The candidates that are left, end to end; the number is a line on them and can be moved.
+ * The remaining candidates end to end, with the random number as a line that can be moved.
  * @param {AnyModel<State>} model
  */
 function cumulativeAxis(model) {
@@ -171,7 +171,7 @@ function cumulativeAxis(model) {
   slider.addEventListener("input", () => set(Number(slider.value)));
   drawn.addEventListener("click", () => {
     set(null);
-    slider.focus(); // the button is disabled now, and focus would be lost
+    slider.focus(); // a disabled button loses the focus
   });
   const scale = h(
     "div",
@@ -219,7 +219,7 @@ function axisStretches(picture) {
     return stretch(share, isChosen ? "wb-fall-stretch wb-fall-hit" : "wb-fall-stretch", visible(label));
   });
   if (covered < 0.999) drawn.push(stretch(1 - covered, "wb-fall-stretch wb-fall-tail", "the rest"));
-  // A token too improbable for a stretch of its own still shows where it was hit.
+  // A token too improbable for a visible width is still marked.
   if (!picture.axis.some(([id]) => id === picture.chosen[0])) {
     const hit = h("span", { class: "wb-fall-sliver" });
     hit.style.left = `${100 * start}%`;

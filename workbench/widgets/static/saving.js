@@ -1,13 +1,13 @@
-// What JupyterLab saves of the widgets in a notebook: the state of those that its cells show.
+// The widget state that JupyterLab saves with a notebook: that of the widgets that its cells show.
 //
-// By itself it saves every model that a kernel answers for, shown or not, and drops those that were read from the
-// notebook: to open a notebook and save it would lose what was saved before. It also keeps both for Notebook 7.
+// By itself it saves every live model, shown or not, and drops those that were read from the notebook, so that opening
+// and saving a notebook would lose them. This also holds for Notebook 7.
 
 /**
  * @typedef {{model_name: string, model_module: string, model_module_version: string, state: Record<string, unknown>}} Saved
- * @typedef {Record<string, Saved>} States  by the ids of the models
+ * @typedef {Record<string, Saved>} States  by the id of the model
  *
- * What is used of JupyterLab:
+ * The parts of JupyterLab's interfaces that are used:
  * @typedef {{data?: Record<string, any>}} Output
  * @typedef {{toJSON(): {cells: {outputs?: Output[]}[]}, getMetadata(name: string): any, setMetadata(name: string, value: unknown): void}} Notebook
  * @typedef {{connect(slot: (sender: unknown, stage: string) => void): unknown}} Signal
@@ -18,22 +18,22 @@
 
 const STATE_TYPE = "application/vnd.jupyter.widget-state+json";
 const VIEW_TYPE = "application/vnd.jupyter.widget-view+json";
-// Each widget has this module's text of its own, and a notebook needs it once.
+// Each widget has a copy of this module, but a notebook needs only one.
 const IS_KEPT = Symbol.for("workbench.saving");
 
-/** The notebook that a model is saved with; null in hosts that save no state. @param {{widget_manager?: unknown}} model */
+/** Return the notebook with which a model is saved; null in hosts that save no state. @param {{widget_manager?: unknown}} model */
 export function savedWith({ widget_manager: manager }) {
   const { context } = /** @type {Manager} */ (manager ?? {});
   return context?.saveState && typeof context.model?.getMetadata === "function" ? context : null;
 }
 
-/** Put the state right each time the notebook of a model is saved. @param {{widget_manager?: unknown}} model */
+/** Correct the state each time the notebook of a model is saved. @param {{widget_manager?: unknown}} model */
 export function keepSavedState(model) {
   const context = savedWith(model);
   if (!context?.saveState || context[IS_KEPT]) return;
   context[IS_KEPT] = true;
   const manager = /** @type {Manager} */ (model.widget_manager);
-  // JupyterLab's own slot was connected before, and has written its state by now.
+  // JupyterLab's own slot was connected earlier, so it has already written its state.
   context.saveState.connect((_, stage) => stage === "started" && putRight(context.model, manager));
 }
 
@@ -41,21 +41,21 @@ export function keepSavedState(model) {
 function putRight(notebook, manager) {
   const metadata = notebook.getMetadata("widgets");
   const written = metadata?.[STATE_TYPE];
-  if (!written) return; // the user does not want any state to be saved
+  if (!written) return; // the user has turned off saving of state
   /** @type {States} */ const known = { ...written.state };
   for (const [id, model] of manager._modelsSync ?? []) known[id] ??= stateOf(model);
   const kept = statesToKeep(known, Object.keys(written.state), shownIn(notebook));
   notebook.setMetadata("widgets", { ...metadata, [STATE_TYPE]: { ...written, state: kept } });
 }
 
-/** The ids of the models that cells show. @param {Notebook} notebook */
+/** Return the ids of the models that cells show. @param {Notebook} notebook */
 function shownIn(notebook) {
   const outputs = notebook.toJSON().cells.flatMap((cell) => cell.outputs ?? []);
   return outputs.flatMap(({ data }) => data?.[VIEW_TYPE]?.model_id ?? []);
 }
 
 /**
- * The states of what is shown with all its parts, and of the widgets of other packages as they were written.
+ * Return the states of the widgets shown and all their parts, and those of other packages as they were written.
  * @param {States} known @param {string[]} written  ids that JupyterLab would save @param {string[]} shown  ids
  * @returns {States}
  */
@@ -66,7 +66,7 @@ export function statesToKeep(known, written, shown) {
   return Object.fromEntries([...kept].map((id) => [id, known[id]]));
 }
 
-/** The models, and all that they refer to. @param {States} known @param {string[]} ids */
+/** Return models with all models to which they refer. @param {States} known @param {string[]} ids */
 function reachable(known, ids) {
   /** @type {Set<string>} */ const found = new Set();
   const waiting = [...ids];
@@ -84,7 +84,7 @@ function isOurs({ state }) {
   return String(state._anywidget_id ?? "").startsWith("workbench.");
 }
 
-/** A model as JupyterLab writes it. @param {Model} model @returns {Saved} */
+/** Return a model as JupyterLab writes it. @param {Model} model @returns {Saved} */
 function stateOf(model) {
   return {
     model_name: model.name,

@@ -1,4 +1,4 @@
-// Prompt, Run and Stop, and the text as it comes.
+// The stream view: a prompt, Run and Stop, and the text of the run.
 
 import { h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
@@ -18,9 +18,9 @@ import { tokenText } from "./token_text.js";
  * @property {string} feed  reference of the run feed
  * @property {string} prompt
  * @property {"chat" | "completion"} mode
- * @property {boolean} can_run  false: the view only shows a run
- * @property {string} no_pause  why the next run cannot pause; empty where it can
- * @property {string} no_chat  why the model cannot chat; empty where it can
+ * @property {boolean} can_run  false if the view only shows a run
+ * @property {string} no_pause  why the next run cannot pause; empty if it can
+ * @property {string} no_chat  why the model cannot chat; empty if it can
  * @property {Pauses} pauses
  * @property {ColorBy} color_by
  * @property {boolean} show_whitespace
@@ -29,10 +29,10 @@ import { tokenText } from "./token_text.js";
  * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "run", id, prompt, mode}`, and `{kind, id}` with stop, pause, resume, extend or again;
- * each is answered by `{kind: "reply", id, error}` with `error` null or in words.
+ * each is answered by `{kind: "reply", id, error}` with `error` text or null.
  */
 
-/** At which the color is full. */
+/** Surprisal at which the color has its full strength. */
 const MOST_NATS = 8 * Math.LN2;
 
 /** @param {Unit} unit @returns {Partial<Record<ColorBy, {from: string, to: string, said: string}>>} */
@@ -62,7 +62,7 @@ async function render({ model, el, host, signal }) {
       "div",
       { class: "wb-stream-main" },
       promptForm(model, store, signal),
-      // The playground puts the model and its settings here: the prompt is the first thing that the keyboard reaches.
+      // The playground adds model and settings here, so that the prompt comes first in the tab order.
       h("div", { class: "wb-stream-settings" }),
       lookBar(model, store, signal),
       text.root,
@@ -79,7 +79,7 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** What the color tells, its legend, and what is made visible. @param {Model} model @param {Store} store @param {AbortSignal} signal */
+/** The choice of the color, its legend, and toggles for invisible characters and control tokens. @param {Model} model @param {Store} store @param {AbortSignal} signal */
 function lookBar(model, store, signal) {
   const id = uniqueId("color");
   const choice = h(

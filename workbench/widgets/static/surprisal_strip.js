@@ -1,5 +1,6 @@
-// Surprisal along the text: one bar a token, or the largest of a stretch where there are more tokens than room.
+// The surprisal along the text: one bar per token, or the maximum of each group if there are more tokens than room.
 
+import { svgElement } from "./dom.js";
 import { bits, tokenCount } from "./format.js";
 
 /** @import { Store } from "./run_feed.js" */
@@ -8,20 +9,13 @@ const STRIP_WIDTH = 292;
 const STRIP_HEIGHT = 44;
 const WIDEST_BAR = 8;
 const MOST_BITS = 8;
-const SVG = "http://www.w3.org/2000/svg";
 
-/** Choosing a bar selects its token; `point` shows another token, `draw` other tokens. @param {Store} store */
+/** A chart whose bars select their tokens; `point` marks the current token, `draw` draws all. @param {Store} store */
 export function surprisalStrip(store) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "wb-strip");
-  svg.setAttribute("viewBox", `0 0 ${STRIP_WIDTH} ${STRIP_HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  const bars = document.createElementNS(SVG, "path");
-  bars.setAttribute("class", "wb-strip-bars");
-  const here = document.createElementNS(SVG, "path");
-  here.setAttribute("class", "wb-strip-here");
-  svg.append(bars, here);
+  const bars = svgElement("path", { class: "wb-strip-bars" });
+  const here = svgElement("path", { class: "wb-strip-here" });
+  const viewBox = `0 0 ${STRIP_WIDTH} ${STRIP_HEIGHT}`;
+  const svg = svgElement("svg", { class: "wb-strip", viewBox, preserveAspectRatio: "none", role: "img" }, bars, here);
   const columns = () => Math.min(store.steps.length, STRIP_WIDTH / 2);
   const columnWidth = () => Math.min(WIDEST_BAR, STRIP_WIDTH / columns());
   svg.addEventListener("click", (event) => {

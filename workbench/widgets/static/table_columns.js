@@ -1,4 +1,4 @@
-// The columns of the token table, and which order a press on their heads asks for.
+// The columns of the token table, and the orders to which their headers switch.
 
 /**
  * @typedef {"position" | "text" | "token_id" | "probability" | "surprisal" | "rank" | "entropy"} SortField
@@ -6,10 +6,10 @@
  *
  * @typedef {object} Column
  * @property {string} name
- * @property {SortField | null} field  null: no order
- * @property {boolean} [hasUnit]  its head names the unit
- * @property {number} [width]  in pixels; the rest where it is absent
- * @property {boolean} [descendsFirst]  the end that is interesting: what was improbable, what was uncertain
+ * @property {SortField | null} field  null if it cannot be sorted
+ * @property {boolean} [hasUnit]  whether its header names the unit
+ * @property {number} [width]  width in pixels; the remaining width if absent
+ * @property {boolean} [descendsFirst]  whether its largest values come first, such as the most surprising tokens
  * @property {string} help
  */
 
@@ -51,25 +51,25 @@ export const COLUMNS = [
 ];
 
 /**
- * One press sorts, a second turns the order round, a third gives it up.
+ * Return the order after a click on a header: the first sorts, the second reverses, the third restores the order.
  * @param {Order} order @param {SortField} field
  * @returns {Order}
  */
 export function orderAfter({ sortBy, descending }, field) {
-  // The order of position is there without a press, so that the first one turns it.
+  // Rows are ordered by position at first, so the first click on that header reverses them.
   if (field === "position") return { sortBy: field, descending: sortBy !== field || !descending };
   const first = COLUMNS.find((column) => column.field === field)?.descendsFirst ?? false;
   if (sortBy !== field) return { sortBy: field, descending: first };
   return descending === first ? { sortBy: field, descending: !first } : { sortBy: "position", descending: false };
 }
 
-/** How a column is sorted, null where it is not. @param {Order} order @param {SortField | null} field */
+/** Return how a column is sorted; null if it is not. @param {Order} order @param {SortField | null} field */
 export function sortedAs({ sortBy, descending }, field) {
   if (field !== sortBy || (field === "position" && !descending)) return null;
   return descending ? "descending" : "ascending";
 }
 
-/** From one to the other, the other last. @param {number} from @param {number} to */
+/** Return the positions from one to the other, inclusive, the other last. @param {number} from @param {number} to */
 export function stretch(from, to) {
   const step = from <= to ? 1 : -1;
   return Array.from({ length: Math.abs(to - from) + 1 }, (_, i) => from + i * step);

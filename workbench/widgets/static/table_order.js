@@ -1,4 +1,4 @@
-// Which rows of the table are shown, in which order; table_order.py has the same rules, and a test compares the two.
+// Filtering and sorting of the token table; a test compares it with table_order.py.
 
 import { visible } from "./format.js";
 
@@ -7,7 +7,7 @@ import { visible } from "./format.js";
  * @import { Token } from "./run_wire.js"
  * @import { SortField } from "./table_columns.js"
  *
- * @typedef {{sortBy: SortField, descending: boolean, query: string, unit: Unit}} Wish
+ * @typedef {{sortBy: SortField, descending: boolean, query: string, unit: Unit}} Request
  */
 
 const COMPARISON =
@@ -21,12 +21,12 @@ const COMPARE = {
   "=": (one, other) => one === other,
 };
 
-/** A word that is meant as a comparison and is none, "" where there is no such word. @param {string} query */
+/** Return a word that looks like a comparison but is invalid; "" if there is none. @param {string} query */
 export function misreadIn(query) {
   return query.split(/\s+/).find((word) => /^[a-z_]+[<>=]/i.test(word) && !COMPARISON.test(word)) ?? "";
 }
 
-/** @param {Token[]} tokens @param {Wish} wish @returns {number[]} positions */
+/** @param {Token[]} tokens @param {Request} request @returns {number[]} positions */
 export function tableRows(tokens, { sortBy, descending, query, unit }) {
   const terms = query
     .split(/\s+/)
@@ -61,7 +61,7 @@ function termOf(word, unit) {
 
 /**
  * @param {Token} token @param {number} position @param {SortField | "logprob"} name
- * @returns {number | string | null} null where there is none
+ * @returns {number | string | null}  null if there is none
  */
 function valueOf(token, position, name) {
   if (name === "position") return position;

@@ -1,4 +1,4 @@
-// The window on a table's rows: those that can be seen exist, and two spacers stand for the rest.
+// Virtual scrolling of a table: only the visible rows exist, and two spacers have the height of the others.
 
 import { h, uniqueId } from "./dom.js";
 import { fixed, inUnit, percentOf, surprisal, visible } from "./format.js";
@@ -12,13 +12,13 @@ const SHOWN_ALTERNATIVES = 3;
  * @import { Unit } from "./format.js"
  * @import { Store } from "./run_feed.js"
  * @import { Alternative, Token } from "./run_wire.js"
- * @import { Wish } from "./table_order.js"
+ * @import { Request } from "./table_order.js"
  *
- * @typedef {{root: HTMLElement, token: Token, alternatives: Alternative[] | null, at: number, unit: Unit}} Row  what it was made of
+ * @typedef {{root: HTMLElement, token: Token, alternatives: Alternative[] | null, at: number, unit: Unit}} Row  the values from which it was made
  * @typedef {{scroller: HTMLElement, table: HTMLElement, body: HTMLElement, columns: number}} Parts
  */
 
-/** Draws the rows that can be seen. @param {Store} store @param {Parts} parts @param {AbortSignal} signal */
+/** Draw the visible rows. @param {Store} store @param {Parts} parts @param {AbortSignal} signal */
 export function tableWindow(store, { scroller, table, body, columns }, signal) {
   const idPrefix = uniqueId("row");
   const above = spacer(columns);
@@ -63,8 +63,8 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     frame ||= window.requestAnimationFrame(draw);
   };
   scroller.addEventListener("scroll", drawSoon);
-  // A hidden table learns its height when it is shown, and a page may move it without a scroll event (a theme that
-  // loads does): where a spacer can be seen, rows are missing.
+  // A hidden table gets its height when it is shown, and a page may move it without a scroll event, as when a theme is
+  // loaded: a visible spacer means that rows are missing.
   const sizes = new ResizeObserver(drawSoon);
   const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), {
     root: scroller,
@@ -82,23 +82,23 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
       return rows;
     },
     draw,
-    /** @param {Wish} wish */
-    arrange(wish) {
-      rows = tableRows(store.steps, wish);
+    /** @param {Request} request */
+    arrange(request) {
+      rows = tableRows(store.steps, request);
       draw();
     },
     showCurrent() {
       const at = store.current === null ? -1 : rows.indexOf(store.current);
       if (at >= 0) showRow(scroller, at);
     },
-    /** How many rows a page is. */
+    /** Return the number of rows per page. */
     get page() {
       return Math.max(1, Math.floor(scroller.clientHeight / ROW_HEIGHT) - 2);
     },
   };
 }
 
-/** Stands for rows that are off the screen. @param {number} columns */
+/** A spacer with the height of rows outside the window. @param {number} columns */
 function spacer(columns) {
   const cell = h("td", { colspan: columns, class: "wb-spacer-cell" });
   const root = h("tr", { class: "wb-spacer-row", "aria-hidden": "true" }, cell);
@@ -144,7 +144,7 @@ function mark(row, isSelected) {
 }
 
 /**
- * Those that stay are not touched, so that the browser has only the others to lay out.
+ * Make elements the children of a parent; existing children are not moved, which saves layout.
  * @param {Element} parent @param {Element[]} children
  */
 function putChildren(parent, children) {
@@ -162,7 +162,7 @@ function showRow(scroller, at) {
   const top = at * ROW_HEIGHT;
   const room = scroller.clientHeight - 2 * ROW_HEIGHT;
   const isFar = top < scroller.scrollTop - room || top > scroller.scrollTop + 2 * room;
-  // A step scrolls by a row; a jump shows what stands around it.
+  // A step scrolls by a row; a jump centers the row.
   if (isFar) scroller.scrollTop = top - room / 2;
   else if (top < scroller.scrollTop) scroller.scrollTop = top;
   else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;

@@ -1,4 +1,4 @@
-// Everything about one token: its probability, what stood beside it, and where it lies in the text.
+// The token inspector: probability and alternatives of the selected token, and its place in the text.
 
 import { requester } from "./asking.js";
 import { h } from "./dom.js";
@@ -41,7 +41,7 @@ async function render({ model, el, host, signal }) {
   const said = h("p", { class: "wb-sr", role: "status" });
   const message = errorLine();
   const ask = requester(model, signal, message.show);
-  const goOn = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
+  const startBranch = (/** @type {number} */ position, /** @type {Candidate} */ item) => {
     said.textContent = `Branching at token ${position + 1} with ${spoken(item)}.`;
     ask({ kind: "branch", run: store.run, position, token_id: item.id });
   };
@@ -62,13 +62,13 @@ async function render({ model, el, host, signal }) {
     shown = store.current;
     el.setAttribute("data-wb-token", shown === null ? "none" : String(shown));
     if (shown !== null) store.want(shown, shown + 1);
-    const facts = shown === null ? runFacts(store) : tokenFacts(store, shown, goOn);
+    const facts = shown === null ? runFacts(store) : tokenFacts(store, shown, startBranch);
     title.textContent = facts.title;
     title.title = shown === null ? "" : placeInPython(store, shown);
     big.textContent = facts.big;
     say.textContent = facts.say;
     list.name(facts.listed);
-    // What is on its way will take as much room as what was there.
+    // The alternatives that were requested will need about as much room as the previous ones.
     list.root.style.minHeight =
       shown !== null && store.alternatives(shown) === null ? `${list.root.offsetHeight}px` : "";
     list.fill(facts.options);
@@ -82,7 +82,7 @@ async function render({ model, el, host, signal }) {
   };
   store.listen((change) => {
     if (change.kind === "focus") return change.place === "token" && list.root.focus();
-    // While text comes in, the facts of a chosen token stay as they are.
+    // While tokens arrive, the facts of the selected token do not change.
     if (change.kind !== "append" || store.current === null || store.current !== shown) showFacts();
     if (change.kind === "selected") {
       strip.point();
@@ -94,7 +94,7 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** Back and on to the next improbable token, and to the next fork where there are any. @param {Store} store */
+/** Buttons for the previous and next uncertain token, and for forks if there are any. @param {Store} store */
 function jumpButtons(store) {
   const group = (
     /** @type {string} */ name,
@@ -131,7 +131,7 @@ function onListKey(event, store) {
   return true;
 }
 
-/** What there is to say before a token is chosen: where the model was least sure. @param {Store} store */
+/** Return the facts shown without a selection: the most surprising tokens. @param {Store} store */
 function runFacts(store) {
   const count = store.tokens.length;
   const { mean, worst } = surprisals(store.tokens, MOST_SURPRISING);
@@ -155,8 +155,8 @@ function runFacts(store) {
   };
 }
 
-/** @param {Store} store @param {number} position @param {(position: number, item: Candidate) => void} goOn */
-function tokenFacts(store, position, goOn) {
+/** @param {Store} store @param {number} position @param {(position: number, item: Candidate) => void} startBranch */
+function tokenFacts(store, position, startBranch) {
   const token = store.steps[position];
   const alternatives = store.alternatives(position);
   const isKnown = token.logprob !== null && (alternatives === null || alternatives.length > 0);
@@ -174,24 +174,24 @@ function tokenFacts(store, position, goOn) {
     say: factsInWords(token, store.unit),
     listed: "The sampled token and its alternatives",
     options: candidates.map((item) =>
-      alternativeOption(item, candidates[0].probability, store.reads ? null : () => goOn(position, item)),
+      alternativeOption(item, candidates[0].probability, store.reads ? null : () => startBranch(position, item)),
     ),
     rest,
   };
 }
 
-/** @param {Candidate} item @param {number} most @param {(() => void) | null} goOn  null where it only can be seen */
-function alternativeOption(item, most, goOn) {
+/** @param {Candidate} item @param {number} most @param {(() => void) | null} startBranch  null if it cannot be chosen */
+function alternativeOption(item, most, startBranch) {
   return {
     key: `id-${item.id}`,
     kind: item.isSelf ? "wb-alternative wb-sampled" : "wb-alternative",
-    title: item.isSelf || !goOn ? `id ${item.id}` : `id ${item.id}; branch from here`,
+    title: item.isSelf || !startBranch ? `id ${item.id}` : `id ${item.id}; branch from here`,
     isChosen: item.isSelf,
     parts: [
       ...row(item.label, item.probability / most, percent(item.probability)),
       item.isSelf && h("span", { class: "wb-sr", text: "sampled" }),
     ],
-    choose: item.isSelf ? null : goOn,
+    choose: item.isSelf ? null : startBranch,
   };
 }
 

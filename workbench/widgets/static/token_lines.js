@@ -1,10 +1,10 @@
-// From line to line in a text of tokens.
+// Navigation between the lines of a text of tokens.
 
-/** Less than this between two boxes is the rounding of one line. */
+/** Vertical tolerance for boxes in the same line, which differ by rounding. */
 const SAME_LINE_PX = 2;
 
 /**
- * Return the token in the next line up or down that is nearest to a place in it, null at the first and the last line.
+ * Return the token in the next line up or down that is nearest to `x`; null at the first and the last line.
  * @param {HTMLElement[]} spans  of the tokens @param {number} from @param {1 | -1} step @param {number} x
  * @returns {number | null}
  */
@@ -26,18 +26,18 @@ export function inNextLine(spans, from, step, x) {
   return nearest?.position ?? null;
 }
 
-/** The horizontal middle of a token, as far as it is drawn. @param {HTMLElement} span */
+/** Return the horizontal center of a token; 0 if it is hidden. @param {HTMLElement} span */
 export function middleOf(span) {
   const part = middlePart(span);
   return part ? (part.left + part.right) / 2 : 0;
 }
 
-/** A token that begins with a space is where its word is. @param {HTMLElement} span */
+/** Return the last box of a token's word, without the space before it. @param {HTMLElement} span */
 function middlePart(span) {
   return partsOf(span.querySelector(".wb-word") ?? span).at(-1);
 }
 
-/** The boxes of a token, one a line; none where it is hidden. @param {Element} span */
+/** Return the boxes of a token, one per line; none if it is hidden. @param {Element} span */
 function partsOf(span) {
   return [...span.getClientRects()].filter((part) => part.width > 0);
 }

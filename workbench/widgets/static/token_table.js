@@ -1,4 +1,4 @@
-// One row a token. Only the rows on the screen exist, so five thousand tokens scroll like fifty.
+// The token table: one row per token. Only the visible rows exist, so that long tables scroll as fast as short ones.
 
 import { around, h, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
@@ -14,10 +14,10 @@ import { ROW_HEIGHT, tableWindow } from "./table_window.js";
  *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed, which holds the selection too
- * @property {number} height  of the scrolled area, in pixels
+ * @property {number} height  height of the scrolling area in pixels
  * @property {SortField} sort_by
  * @property {boolean} descending
- * @property {string} query  words and comparisons that the rows must meet
+ * @property {string} query  words and comparisons that all rows shown match
  *
  * @typedef {AnyModel<State>} Model
  */
@@ -63,7 +63,7 @@ async function render({ model, el, host, signal }) {
   };
   for (const name of ["sort_by", "descending", "query"]) {
     model.on(`change:${name}`, () => {
-      scroller.scrollTop = 0; // another order begins at its top
+      scroller.scrollTop = 0; // a new order is shown from its top
       arrange();
       view.showCurrent();
     });
@@ -76,7 +76,7 @@ async function render({ model, el, host, signal }) {
   signal.addEventListener("abort", () => el.replaceChildren());
 }
 
-/** The heads of the columns, which sort. @param {Model} model @param {Store} store */
+/** The column headers, which sort the table. @param {Model} model @param {Store} store */
 function tableHead(model, store) {
   const heads = COLUMNS.map(({ name, field, help }) => {
     if (!field) return h("th", { scope: "col", title: help, text: name });
@@ -148,7 +148,7 @@ function filterBar(model, signal) {
     /** @param {number} shown @param {number} all */
     show(shown, all) {
       const query = model.get("query");
-      // A text that only looks like a comparison may be what the tokens say.
+      // A word that looks like a comparison may be part of the text.
       const misread = shown === 0 && all > 0 ? misreadIn(query) : "";
       const names = "position (from 0, as in Python), id, probability, surprisal, logprob, rank or entropy";
       const text = misread
@@ -163,7 +163,7 @@ function filterBar(model, signal) {
 }
 
 /**
- * Mouse and keys select rows: plain, with Shift a stretch, with Ctrl one more.
+ * Select rows with mouse and keyboard: one, with Shift a range, with Ctrl an additional one.
  * @param {HTMLElement} table @param {Store} store @param {ReturnType<typeof tableWindow>} view
  */
 function chooseRows(table, store, view) {

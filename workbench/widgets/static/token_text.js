@@ -1,4 +1,4 @@
-// The text of a run as it comes: each token a span, whose strength of colour and underline say one thing about it.
+// The text of a run: each token is a span whose color and underline show its surprisal or another quantity.
 
 import { h, keepKeys } from "./dom.js";
 import { strength } from "./format.js";
@@ -16,8 +16,8 @@ import { factsInWords } from "./token_words.js";
  *
  * @typedef {object} Look
  * @property {ColorBy} colorBy
- * @property {boolean} whitespace  marks on white space and unseen characters
- * @property {boolean} special  control tokens are shown
+ * @property {boolean} whitespace  whether white space and invisible characters are marked
+ * @property {boolean} special  whether control tokens are shown
  */
 
 /** @type {Look} */
@@ -68,7 +68,7 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     empty.textContent = store.text || emptyText(store);
     empty.classList.toggle("wb-plain-text", Boolean(store.text));
     output.setAttribute("data-wb-state", store.state);
-    // The seconds of loading go on while nothing is heard.
+    // The elapsed seconds of loading are updated without messages from the kernel.
     window.clearTimeout(timer);
     if (store.active && store.progress?.stage === "loading") timer = window.setTimeout(showState, 1000);
   };
@@ -129,7 +129,7 @@ export function tokenSpan(token, position, look) {
   if (token.special) span.textContent = token.label;
   else if (look.whitespace) span.append(...withMarks(token.piece));
   else span.append(...framed(token.piece));
-  // The space before a word may hang at the end of the line above, where its colour would be a sliver.
+  // The space before a word may be at the end of the previous line, where its color would be a sliver.
   (span.querySelector(".wb-word") ?? span).classList.add("wb-ink");
   const amount = token.special ? 0 : strength(token.logprob, token.entropy, look.colorBy);
   if (amount > 0) {
@@ -146,15 +146,15 @@ function select(span, isSelected) {
 }
 
 /**
- * The frame of a selected token goes around the word: the space before it may hang at the end of the line above. The
- * word is there from the start, because a long text would be laid out anew for each one that is put in later.
+ * Return a token's text with its word in an element of its own. The frame of a selected token surrounds the word, because
+ * the space before it may be at the end of the previous line. Adding the element later would lay out the text again.
  * @param {string} text
  */
 function framed(text) {
   return /^ \S/.test(text) ? [" ", h("span", { class: "wb-word", text: text.slice(1) })] : [text];
 }
 
-/** The text itself, with marks that are drawn and not copied. @param {string} text */
+/** Return the text with marks that are drawn but not copied. @param {string} text */
 function withMarks(text) {
   return text
     .split(/([\s\p{Cc}\p{Cf}])/u)
@@ -171,7 +171,7 @@ function withMarks(text) {
 
 /** Select tokens with the keyboard. @param {HTMLElement} output @param {Store} store @param {HTMLElement[]} spans */
 function walkTokens(output, store, spans) {
-  // Where an arrow up or down last led to, and from which column: short lines on the way do not change the column.
+  // The last position reached with the up or down key, and the column: short lines on the way do not change the column.
   let reached = { position: -1, x: 0 };
   const walkLine = (/** @type {1 | -1} */ step) => {
     const current = store.current;

@@ -1,4 +1,4 @@
-// What is known of the token under the pointer, beside it.
+// The tooltip of the token under the pointer.
 
 import { around, h } from "./dom.js";
 import { factsInWords, spoken } from "./token_words.js";
@@ -9,7 +9,7 @@ import { factsInWords, spoken } from "./token_words.js";
 export function tokenTip(output, store) {
   const name = h("code");
   const facts = h("span", { class: "wb-number" });
-  // The top layer: the widget would cut off what reaches beyond it.
+  // In the top layer, because the widget would clip it.
   const tip = h("div", { class: "wb-tip", role: "tooltip", popover: "manual" }, name, " ", facts);
   if (!tip.showPopover) return;
   const hide = () => tip.isConnected && tip.matches(":popover-open") && tip.hidePopover();
@@ -30,13 +30,13 @@ export function tokenTip(output, store) {
   for (const event of ["pointerleave", "pointerdown", "scroll", "keydown"]) output.addEventListener(event, hide);
 }
 
-/** The part of a token that is in the line of the pointer. @param {Element} span @param {number} y */
+/** Return the box of a token in the line of the pointer. @param {Element} span @param {number} y */
 function lineAt(span, y) {
   const lines = [...span.getClientRects()];
   return lines.find((line) => line.top <= y && y <= line.bottom) ?? span.getBoundingClientRect();
 }
 
-/** Below a line, or above it where there is no room. @param {HTMLElement} tip @param {DOMRect} line */
+/** Place the tooltip below a line, or above it if there is no room. @param {HTMLElement} tip @param {DOMRect} line */
 function placeAt(tip, line) {
   const left = Math.min(line.left, window.innerWidth - tip.offsetWidth - 8);
   const below = line.bottom + 4;

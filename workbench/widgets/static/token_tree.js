@@ -1,8 +1,8 @@
-// All runs of one prompt, each drawn from the token on at which it leaves another one.
+// The token tree: all runs of one prompt, each drawn from the token at which it diverges from its parent.
 
 import { requester } from "./asking.js";
 import { PLANE_HEIGHT, barsPath, branchFacts, linePath, litPath } from "./branch_lines.js";
-import { h } from "./dom.js";
+import { h, svgElement } from "./dom.js";
 import { errorLine } from "./error_line.js";
 import { storeOf } from "./feed_store.js";
 import { percentOf, visible } from "./format.js";
@@ -21,7 +21,6 @@ import { openRoot } from "./root.js";
  */
 
 const ROW = "var(--wb-row)";
-const SVG = "http://www.w3.org/2000/svg";
 
 /** @param {RenderProps<State>} context */
 async function render({ model, el, host, signal }) {
@@ -68,26 +67,20 @@ function branchOption(branch, row, litTo, choose) {
 }
 
 /**
- * The branch on the scale of all: a line from where it begins, its surprisal on it.
+ * The chart of a branch on the scale of all branches: a line from its start, with bars for its surprisal.
  * @param {Branch} branch @param {number} row @param {number} litTo
  */
 function plane(branch, row, litTo) {
   const { at, count, total, parent } = branch;
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "wb-branch-picture");
-  svg.setAttribute("viewBox", `0 0 ${Math.max(1, total)} ${PLANE_HEIGHT}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  const path = (/** @type {string} */ kind, /** @type {string} */ d) => {
-    const element = document.createElementNS(SVG, "path");
-    element.setAttribute("class", kind);
-    element.setAttribute("d", d);
-    svg.append(element);
-  };
-  path("wb-branch-bars", barsPath(branch));
-  path("wb-branch-line", linePath(at, count));
-  if (litTo > at) path("wb-branch-lit", linePath(at, litTo));
-  const root = h("div", { class: "wb-branch-plane", "aria-hidden": "true" });
-  root.append(svg);
+  const viewBox = `0 0 ${Math.max(1, total)} ${PLANE_HEIGHT}`;
+  const svg = svgElement(
+    "svg",
+    { class: "wb-branch-picture", viewBox, preserveAspectRatio: "none" },
+    svgElement("path", { class: "wb-branch-bars", d: barsPath(branch) }),
+    svgElement("path", { class: "wb-branch-line", d: linePath(at, count) }),
+  );
+  if (litTo > at) svg.append(svgElement("path", { class: "wb-branch-lit", d: linePath(at, litTo) }));
+  const root = h("div", { class: "wb-branch-plane", "aria-hidden": "true" }, svg);
   if (parent !== null) {
     const elbow = h("div", { class: litTo > 0 ? "wb-branch-elbow wb-branch-lit" : "wb-branch-elbow" });
     elbow.style.left = `${(100 * at) / Math.max(1, total)}%`;

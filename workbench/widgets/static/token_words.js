@@ -1,4 +1,4 @@
-// One token in words, and the tokens that stand out.
+// Descriptions of tokens, and the most surprising ones.
 
 import { information, percentOf, surprisal, tokenCount, visible } from "./format.js";
 
@@ -6,15 +6,15 @@ import { information, percentOf, surprisal, tokenCount, visible } from "./format
  * @import { Unit } from "./format.js"
  * @import { Alternative, Token } from "./run_wire.js"
  *
- * @typedef {object} Candidate  for a position, the sampled token among them
+ * @typedef {object} Candidate  at a position, including the sampled token
  * @property {number} id
  * @property {string} label
  * @property {number} probability
- * @property {boolean} isSelf  the sampled token
+ * @property {boolean} isSelf  whether it is the sampled token
  */
 
 /**
- * The sampled token and what stood beside it, most probable first.
+ * Return the sampled token and its alternatives, the most probable first.
  * @param {Token} token @param {Alternative[]} alternatives
  * @returns {Candidate[]}
  */
@@ -31,7 +31,7 @@ export function ranked(token, alternatives) {
 }
 
 /**
- * Nats a token in the mean, and where the most were; what is unknown counts as none.
+ * Return the mean surprisal in nats, and the most surprising tokens; an unknown surprisal counts as 0.
  * @param {Token[]} tokens @param {number} most
  */
 export function surprisals(tokens, most) {
@@ -59,21 +59,21 @@ export function spoken({ label }) {
 }
 
 /**
- * Which token of a run it is.
- * @param {{tokens: Token[]}} run @param {number} position  that of the end is after all tokens
+ * Return the name of a token in its run.
+ * @param {{tokens: Token[]}} run @param {number} position  the end token follows the others
  */
 export function placeInWords({ tokens }, position) {
   if (position < tokens.length) return `Token ${position + 1} of ${tokens.length}`;
   return `End token, after ${tokenCount(tokens.length)}`;
 }
 
-/** The same token in Python. @param {{tokens: Token[]}} run @param {number} position */
+/** Return the Python expression for a token. @param {{tokens: Token[]}} run @param {number} position */
 export function placeInPython({ tokens }, position) {
   return position < tokens.length ? `run.tokens[${position}]` : "run.end";
 }
 
 /**
- * What is said of a token that was chosen.
+ * Return the announcement of a selected token.
  * @param {{tokens: Token[], steps: Token[], forks: number[], unit: Unit}} run @param {number} position
  */
 export function announcement(run, position) {

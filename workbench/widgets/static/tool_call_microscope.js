@@ -1,7 +1,7 @@
-// The tool calls of a run token by token: three lanes over the same tokens, and a table that says the same in numbers.
+// The tool-call microscope: three charts over the same tokens, and a table with their numbers.
 
 import { removedInWords, startInWords, stepInWords, stepOf, summary } from "./call_step_words.js";
-import { around, h, uniqueId } from "./dom.js";
+import { around, h, svgElement, uniqueId } from "./dom.js";
 import { storeOf } from "./feed_store.js";
 import { visible } from "./format.js";
 import { keyTarget } from "./jumping.js";
@@ -14,16 +14,15 @@ import { openRoot } from "./root.js";
  *
  * @typedef {object} State of the widget model
  * @property {string} feed  reference of the run feed, which holds the selection
- * @property {WireStep[]} steps  of a run that has ended
- * @property {string} message  why there is nothing to show; empty where there is
+ * @property {WireStep[]} steps  steps of a run that has ended
+ * @property {string} message  why there is nothing to show; empty if there is
  *
- * While a run goes on: `{kind: "steps", run, changes: [[position, step], ...]}` from the kernel, and all of them where
- * the page asks with `{kind: "steps"}`.
+ * During a run: `{kind: "steps", run, changes: [[position, step], ...]}` from the kernel; the page requests all steps with
+ * `{kind: "steps"}`.
  *
  * @typedef {[number, WireStep]} StepChange
  */
 
-const SVG = "http://www.w3.org/2000/svg";
 /** @type {ParseState[]} */
 const STATES = ["started", "in_progress", "success", "failure"];
 const COLUMNS = ["#", "token", "a call begins", "parse state", "removed by the schema"];
@@ -55,7 +54,7 @@ async function render({ model, el, host, signal }) {
   );
   el.append(h("h3", { text: "Tool calls, token by token" }), said, chart, legend(), scroller);
   /** @type {Step[]} */ const steps = [];
-  /** What was drawn of each, as it came. @type {string[]} */ const drawn = [];
+  /** The steps that were drawn, as JSON. @type {string[]} */ const drawn = [];
   /** @type {((position: number | null) => void)[]} */ let marks = [];
 
   const showSelected = () => {
@@ -68,11 +67,11 @@ async function render({ model, el, host, signal }) {
     const words =
       model.get("message") ||
       (current !== null && steps[current] ? stepInWords(steps[current], current) : summary(steps));
-    // Sums that change with every token are not spoken.
+    // A summary that changes with every token is not announced.
     said.setAttribute("aria-live", store.active && current === null ? "off" : "polite");
     if (said.textContent !== words) said.textContent = words;
   };
-  /** Draw what is new among steps. @param {StepChange[]} changes @param {number} count  of all of them */
+  /** Draw changed steps. @param {StepChange[]} changes @param {number} count  of all steps */
   const draw = (changes, count) => {
     steps.length = drawn.length = Math.min(steps.length, count);
     while (body.children.length > count) body.lastElementChild?.remove();
@@ -136,7 +135,7 @@ function walk(event, store, count) {
   event.stopPropagation();
 }
 
-/** Scroll the box alone. @param {HTMLElement} box @param {HTMLElement} row */
+/** Scroll the box alone to a row. @param {HTMLElement} box @param {HTMLElement} row */
 function scrollTo(box, row) {
   const top = row.offsetTop - /** @type {HTMLElement} */ (row.parentElement).offsetTop;
   if (top < box.scrollTop || top + 2 * row.offsetHeight > box.scrollTop + box.clientHeight)
@@ -144,29 +143,17 @@ function scrollTo(box, row) {
 }
 
 /**
- * One lane: a name beside a picture of all tokens.
+ * One chart over all tokens, with its name.
  * @param {string} name @param {string} label @param {number} height @param {number} count
  */
 function lane(name, label, height, count) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", `0 0 ${count} ${height}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", label);
-  svg.setAttribute("height", String(height));
-  const path = (/** @type {string} */ kind, /** @type {string} */ d) => {
-    const element = document.createElementNS(SVG, "path");
-    element.setAttribute("class", kind);
-    element.setAttribute("d", d);
-    svg.append(element);
-    return element;
-  };
-  const here = path("wb-scope-here", "");
-  const root = h("div", { class: "wb-scope-lane" }, h("span", { class: "wb-quiet", text: name }));
-  root.append(svg);
+  const here = svgElement("path", { class: "wb-scope-here", d: "" });
+  const shape = { viewBox: `0 0 ${count} ${height}`, preserveAspectRatio: "none", height };
+  const svg = svgElement("svg", { ...shape, role: "img", "aria-label": label }, here);
   return {
-    root,
-    path,
+    root: h("div", { class: "wb-scope-lane" }, h("span", { class: "wb-quiet", text: name }), svg),
+    /** @param {string} kind @param {string} d */
+    path: (kind, d) => svg.append(svgElement("path", { class: kind, d })),
     /** @param {number | null} position */
     mark: (position) => here.setAttribute("d", position === null ? "" : `M${position} 0h1v${height}h-1z`),
   };

@@ -4,7 +4,7 @@ import { segments } from "./dom.js";
 
 /** @import { Store } from "./run_feed.js" */
 
-/** @param {Store[]} stores  all are shown in the unit of the first @param {AbortSignal} signal */
+/** @param {Store[]} stores  all show the unit of the first @param {AbortSignal} signal */
 export function unitChoice(stores, signal) {
   const choice = segments({
     label: "Unit",

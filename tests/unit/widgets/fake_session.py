@@ -158,6 +158,7 @@ class FakeRun(RunInspection):
         branched_at: int | None = None,
         end: TokenRecord | None = None,
         started: Callable[[FakeRun], None] = lambda _: None,
+        is_limited: bool = False,
     ) -> None:
         self.id, self.model, self.prompt = run_id, model, prompt
         self.sampling_params = sampling_params or SamplingParams()
@@ -191,7 +192,9 @@ class FakeRun(RunInspection):
             first = len(self._coming)
             self._coming += [_constrained(token(first + i, part), i) for i, part in enumerate(words(call_text(call)))]
         self._records = list(self._coming)
-        self._is_cut = 0 < (self.sampling_params.max_tokens or 0) <= len(self._coming)
+        self._is_limited = is_limited
+        """Whether ``max_tokens`` applies; a script is said to its end."""
+        self._is_cut = is_limited and 0 < (self.sampling_params.max_tokens or 0) <= len(self._coming)
         if self._is_cut:
             del self._coming[self.sampling_params.max_tokens :]
         self._failure = error
@@ -332,6 +335,7 @@ class FakeRun(RunInspection):
             parent=parent,
             branched_at=branched_at,
             started=self._started,
+            is_limited=self._is_limited,
         )
         self._started(run)
         return run
@@ -452,7 +456,10 @@ def _in_place_of(record: TokenRecord, token_id: int) -> TokenRecord:
 
 
 class FakeSession:
-    """Answers every prompt with the same words, at a fixed speed; in chats with the next of ``calls`` first."""
+    """Answers every prompt with the same words, at a fixed speed; in chats with the next of ``calls`` first.
+
+    ``texts`` and ``calls`` are a script, which is said to its end; other answers have at most ``max_tokens`` tokens.
+    """
 
     def __init__(
         self,
@@ -464,6 +471,7 @@ class FakeSession:
     ) -> None:
         self.runs: list[FakeRun] = []
         self.calls: list[dict[str, Any]] = []
+        self._is_script = texts is not None
         self._texts = list(texts) if texts is not None else words(ANSWER)
         self._tokens_per_s = tokens_per_s
         self._error = error
@@ -647,6 +655,7 @@ class FakeSession:
             calls=calls,
             breakpoints=breakpoints,
             started=self._start,
+            is_limited=not self._is_script and not calls,
         )
         run.can_pause = self.capabilities(model).pause
         if logprobs is not None and logprobs.prompt:

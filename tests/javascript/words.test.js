@@ -25,8 +25,8 @@ import { perplexityOf, progressInWords, speed, stateInWords } from "../../workbe
 import {
   announcement,
   factsInWords,
-  placeInPython,
-  placeInWords,
+  tokenExpression,
+  tokenName,
   ranked,
   spoken,
   surprisals,
@@ -123,9 +123,9 @@ test("a token is told with what is known of it", () => {
   assert.match(announcement(run, 0), /^Token 1 of 2: t0\. 100 %, rank 1, 0\.0 bits, entropy 2\.9 bits\.$/);
   assert.ok(announcement(run, 1).endsWith(" Branches fork here."));
   assert.ok(announcement(run, 2).startsWith("End token, after 2 tokens: t2. 50.0 %"));
-  assert.equal(placeInWords({ tokens: tokens(0) }, 1), "End token, after 1 token");
+  assert.equal(tokenName({ tokens: tokens(0) }, 1), "End token, after 1 token");
   assert.deepEqual(
-    [0, 1, 2].map((position) => placeInPython(run, position)),
+    [0, 1, 2].map((position) => tokenExpression(run, position)),
     ["run.tokens[0]", "run.tokens[1]", "run.end"],
   );
 });

@@ -1,16 +1,16 @@
-"""The run that several views show: one widget model without a view of its own.
+"""The run feed, a widget model without a view that holds the run for several views.
 
-Views name their feed, so a token crosses to the browser once however many of them are open, and a selection made
-in one is seen by the others without the kernel. Traffic of a run:
+Views refer to their feed, so each token is sent to the browser once for all of them, and they share a selection without
+the kernel. Messages about a run:
 
-* one write of ``snapshot`` when it starts; when it ends, that trait is the whole result (a reload finds it), and a
-  page that has seen the run is told the rest: ``{kind: "end", at, tokens, ...}`` and all else that a snapshot has;
-* one write of ``forks`` where that changes: the positions at which other runs of the same prompt part from it;
-* one write of ``problem`` where an attempt gave nothing to show: the run before it stays, or is shown again;
-* between them custom messages ``{kind: "delta", news: [run, sequence, at, tokens, tokens_per_s]}`` with what else has
-  changed, at most twenty a second;
-* replies to a page: ``{kind: "snapshot"}`` for one that is new or has seen a gap, ``{kind: "alternatives"}`` for the
-  positions that it shows (they would be three quarters of the traffic, and few are looked at).
+* one write of ``snapshot`` when it starts; when it ends, that trait is the whole result (for a reload), and a page that
+  has followed the run gets only the rest: ``{kind: "end", at, tokens, ...}`` with all other keys of a snapshot;
+* one write of ``forks`` when that changes: the positions at which other runs of the same prompt diverge from it;
+* one write of ``problem`` when a run could not be shown: the previous run stays, or is shown again;
+* between them custom messages ``{kind: "delta", news: [run, sequence, at, tokens, tokens_per_s]}`` with other changes,
+  at most twenty a second;
+* replies to a page: ``{kind: "snapshot"}`` if it is new or missed a message, ``{kind: "alternatives"}`` for the
+  positions that it shows (all of them would be three quarters of the traffic, and few are shown).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from workbench.widgets.html import twins
 from workbench.widgets.wire.run import RunStream, error_text, steps_of, wire_alternative
 
 IDLE: dict[str, Any] = {"run": None, "state": "idle", "sequence": 0, "tokens": [], "usage": None}
-# More positions than a screen shows are never needed at once.
+# The maximum number of positions in a request, more than a screen shows.
 _MOST_POSITIONS = 200
-# Each keeps its tokens, and what its model keeps of them.
+# The maximum number of runs, each of which holds its tokens and their logits.
 _MOST_RUNS = 24
 
 
@@ -93,7 +93,7 @@ class RunFeed(WorkbenchWidget):
         self._stream: RunStream | None = None
         self._ticker: threading.Thread | None = None
         self._before: _Shown | None = None
-        self._is_told = False
+        self._is_sent = False
         super().__init__(snapshot=dict(IDLE))
         self.on_msg(self._answer)
         if run is not None:
@@ -142,7 +142,7 @@ class RunFeed(WorkbenchWidget):
                 return
             before = self._run
             self._before = None if before is None or not or_return else _Shown(before, self.runs, self.selected)
-            stream, has_ended = RunStream(run), run.done  # read before the snapshot, which may already tell of the end
+            stream, has_ended = RunStream(run), run.done  # read before the snapshot, which may already have the end
             self._run, self._stream, self._ticker = run, stream, None
             self.problem = ""
             self.selected = ()
@@ -218,7 +218,7 @@ class RunFeed(WorkbenchWidget):
             self._recount()
 
     def _return_from(self, run: RunLike) -> None:
-        """Show the run before this one again, where it was to be and this one gave no token and failed."""
+        """Show the previous run again if that was requested and this one failed before its first token."""
         before, self._before = self._before, None
         if before is None or run.state != "failed" or run.tokens:
             return
@@ -228,19 +228,19 @@ class RunFeed(WorkbenchWidget):
         self.problem = error_text(run.error) if run.error else "The run failed."
 
     def _keep(self, whole: dict[str, Any], rest: dict[str, Any] | None) -> None:
-        """Have the whole run as ``snapshot``, and tell the page what it lacks of it."""
+        """Set ``snapshot`` to the whole run, and send the page only the rest if it has followed the run."""
         if rest is not None:
             self.send(rest)
-        self._is_told = rest is not None
+        self._is_sent = rest is not None
         try:
             self.snapshot = whole
         finally:
-            self._is_told = False
+            self._is_sent = False
 
     def _should_send_property(self, key: str, value: Any) -> bool:
-        # A long result would cross twice: token by token, and once more as a whole.
-        is_told = key == "snapshot" and self._is_told
-        return not is_told and bool(super()._should_send_property(key, value))
+        # Otherwise a long result would be sent twice: token by token, and once more as a whole.
+        is_sent = key == "snapshot" and self._is_sent
+        return not is_sent and bool(super()._should_send_property(key, value))
 
     def _remember(self, run: RunLike) -> None:
         if self._runs and not _is_same_prompt(self._runs[-1], run):

@@ -4,7 +4,7 @@ import { answerDetail } from "./answer_detail.js";
 import { callCard } from "./call_card.js";
 import { answer } from "./chat_answer.js";
 import { isWorking, showsTokens } from "./chat_words.js";
-import { h } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { markdownView } from "./markdown_view.js";
 import { labelledBox, sendKeys } from "./prompt_box.js";
 import { PLAIN_LOOK, tokenText } from "./token_text.js";
@@ -69,7 +69,7 @@ export function chatTurns(context) {
       return { key, item: answer(turn, { isFollowed, isLast, ...parts }, context) };
     });
     readings.keep(turns);
-    place(
+    setChildren(
       list,
       shown.map(({ item }) => item),
     );
@@ -163,21 +163,6 @@ function focusKeeper(list) {
     /** @type {HTMLElement | undefined} */ (target)?.focus({ preventScroll: true });
     return name !== null && target !== undefined;
   };
-}
-
-/**
- * Make the items the children of the list; those that are there already are not moved, so that they keep the focus.
- * @param {HTMLElement} list @param {HTMLElement[]} items
- */
-function place(list, items) {
-  const wanted = new Set(items);
-  items.forEach((item, i) => {
-    const there = /** @type {HTMLElement | undefined} */ (list.children[i]);
-    if (there === item) return;
-    if (there && !wanted.has(there)) there.replaceWith(item);
-    else list.insertBefore(item, there ?? null);
-  });
-  while (list.children.length > items.length) list.lastElementChild?.remove();
 }
 
 /**

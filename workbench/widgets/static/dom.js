@@ -49,6 +49,21 @@ export function svgElement(tag, attributes, ...children) {
   return element;
 }
 
+/**
+ * Make elements the children of a parent; those that are already there are not moved, so that they keep the
+ * focus and their layout.
+ * @param {Element} parent @param {Element[]} children
+ */
+export function setChildren(parent, children) {
+  const wanted = new Set(children);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const child of children) {
+    if (child === next) next = next.nextElementSibling;
+    else parent.insertBefore(child, next);
+  }
+}
+
 let lastId = 0;
 
 /** Return an id that is unique in the page. @param {string} what */

@@ -1,6 +1,6 @@
 // Virtual scrolling of a table: only the visible rows exist, and two spacers have the height of the others.
 
-import { h, uniqueId } from "./dom.js";
+import { h, setChildren, uniqueId } from "./dom.js";
 import { fixed, inUnit, percentOf, surprisal, visible } from "./format.js";
 import { tableRows } from "./table_order.js";
 
@@ -41,7 +41,7 @@ export function tableWindow(store, { scroller, table, body, columns }, signal) {
     below.stand(rows.length - last);
     drawn = new Map(seen.map((position, i) => [position, keptOrNew(position, first + i)]));
     for (const [position, row] of drawn) mark(row.root, selected.has(position));
-    putChildren(body, [above.root, ...(rows.length ? [...drawn.values()].map((row) => row.root) : [none]), below.root]);
+    setChildren(body, [above.root, ...(rows.length ? [...drawn.values()].map((row) => row.root) : [none]), below.root]);
     table.setAttribute("aria-rowcount", String(rows.length + 1));
     const current = store.current;
     if (current !== null && seen.includes(current))
@@ -141,20 +141,6 @@ function rowOf(token, alternatives, name, unit, { position, at, id }) {
 function mark(row, isSelected) {
   row.classList.toggle("wb-selected", isSelected);
   row.setAttribute("aria-selected", String(isSelected));
-}
-
-/**
- * Make elements the children of a parent; existing children are not moved, which saves layout.
- * @param {Element} parent @param {Element[]} children
- */
-function putChildren(parent, children) {
-  const wanted = new Set(children);
-  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
-  let next = parent.firstElementChild;
-  for (const child of children) {
-    if (child === next) next = next.nextElementSibling;
-    else parent.insertBefore(child, next);
-  }
 }
 
 /** @param {HTMLElement} scroller @param {number} at */

@@ -9,7 +9,7 @@ import { jump, uncertainPositions, walkedBy } from "./jumping.js";
 import { listbox } from "./listbox.js";
 import { openRoot } from "./root.js";
 import { surprisalStrip } from "./surprisal_strip.js";
-import { announcement, factsInWords, placeInPython, placeInWords, ranked, spoken, surprisals } from "./token_words.js";
+import { announcement, factsInWords, tokenExpression, tokenName, ranked, spoken, surprisals } from "./token_words.js";
 import { unitChoice } from "./unit_choice.js";
 
 /**
@@ -64,7 +64,7 @@ async function render({ model, el, host, signal }) {
     if (shown !== null) store.want(shown, shown + 1);
     const facts = shown === null ? runFacts(store) : tokenFacts(store, shown, startBranch);
     title.textContent = facts.title;
-    title.title = shown === null ? "" : placeInPython(store, shown);
+    title.title = shown === null ? "" : tokenExpression(store, shown);
     big.textContent = facts.big;
     say.textContent = facts.say;
     list.name(facts.listed);
@@ -169,7 +169,7 @@ function tokenFacts(store, position, startBranch) {
     rest = "The first token has no probability, because no text comes before it.";
   else if (!candidates.length) rest = "No alternatives were recorded for this run.";
   return {
-    title: placeInWords(store, position),
+    title: tokenName(store, position),
     big: visible(token.label),
     say: factsInWords(token, store.unit),
     listed: "The sampled token and its alternatives",

@@ -62,13 +62,13 @@ export function spoken({ label }) {
  * Return the name of a token in its run.
  * @param {{tokens: Token[]}} run @param {number} position  the end token follows the others
  */
-export function placeInWords({ tokens }, position) {
+export function tokenName({ tokens }, position) {
   if (position < tokens.length) return `Token ${position + 1} of ${tokens.length}`;
   return `End token, after ${tokenCount(tokens.length)}`;
 }
 
 /** Return the Python expression for a token. @param {{tokens: Token[]}} run @param {number} position */
-export function placeInPython({ tokens }, position) {
+export function tokenExpression({ tokens }, position) {
   return position < tokens.length ? `run.tokens[${position}]` : "run.end";
 }
 
@@ -79,5 +79,5 @@ export function placeInPython({ tokens }, position) {
 export function announcement(run, position) {
   const token = run.steps[position];
   const fork = run.forks.includes(position) ? " Branches fork here." : "";
-  return `${placeInWords(run, position)}: ${spoken(token)}. ${factsInWords(token, run.unit)}.${fork}`;
+  return `${tokenName(run, position)}: ${spoken(token)}. ${factsInWords(token, run.unit)}.${fork}`;
 }

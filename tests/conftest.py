@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.grouping import arrange, share_cores
@@ -29,6 +30,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 STATE = Path(tempfile.mkdtemp(prefix="workbench-state-"))
 os.environ["WORKBENCH_STATE"] = str(STATE)
 os.environ.pop("WORKBENCH_CONFIG", None)
+
+# A busy machine makes any example slow: what a test may take in all is bounded by its timeout alone.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
 

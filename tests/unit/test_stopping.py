@@ -39,7 +39,7 @@ def feed_all(stops: Sequence[str], pieces: Sequence[str]) -> tuple[StopMatch | N
     return None, matcher, safe
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=TEXTS, stops=STOPS, cuts=st.lists(st.integers(0, 100), max_size=12))
 def test_any_split_finds_what_looking_everywhere_finds(text: str, stops: list[str], cuts: list[int]) -> None:
     match, _, safe = feed_all(stops, pieces_of(text, cuts))
@@ -50,7 +50,7 @@ def test_any_split_finds_what_looking_everywhere_finds(text: str, stops: list[st
         assert text.startswith(match.stop, match.start)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS, stops=STOPS)
 def test_no_more_is_held_back_than_could_become_a_stop_string(text: str, stops: list[str]) -> None:
     match, matcher, _ = feed_all(stops, list(text))

@@ -162,7 +162,7 @@ def test_the_default_prompt_stands_before_each_text(
     texts=st.lists(st.text(max_size=40), min_size=1, max_size=5),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_pipeline_is_that_of_sentence_transformers(
     base_of: Callable[..., Path],
     tmp_path: Path,

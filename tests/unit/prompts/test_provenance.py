@@ -136,7 +136,7 @@ def traced(template: str, **texts: str) -> tuple[str, str] | None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(x=TEXTS, y=TEXTS)
 def test_a_text_is_the_one_that_jinja_makes_and_each_letters_origin_is_known(template: str, x: str, y: str) -> None:
     made = traced(template, x=x, y=y)

@@ -104,7 +104,7 @@ LOOK_ALIKES = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=budget(100), deadline=None, derandomize=True)
+@settings(max_examples=budget(100), derandomize=True)
 @given(name=st.sampled_from(sorted(TEMPLATES)), texts=st.lists(LOOK_ALIKES, min_size=3, max_size=3))
 def test_so_is_any_text(name: str, texts: list[str]) -> None:
     messages: list[Message] = [user(texts[0]), said(texts[1]), user(texts[2])]

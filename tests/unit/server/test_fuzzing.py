@@ -56,7 +56,7 @@ def test_no_request_breaks_the_server(
 ) -> None:
     operation = list(operations.values())[index]
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), model=MODELS)
     def every(case: Case[Any], model: str | None) -> None:
         if model is not None and isinstance(case.body, dict) and "model" in case.body:

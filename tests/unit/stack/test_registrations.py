@@ -36,7 +36,7 @@ def row(provider_id: str, identifier: str, llama_model: str = "weights") -> Stor
     return StoredRegistration("model", provider_id, "inline::fake", identifier, {"llama_model": llama_model})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.lists(stored, max_size=4, unique_by=lambda row: (row.kind, row.provider_id, row.identifier)))
 def test_what_is_put_is_found_in_order_and_what_is_removed_is_not(
     tmp_path_factory: pytest.TempPathFactory, rows: list[StoredRegistration]

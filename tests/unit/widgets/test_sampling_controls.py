@@ -32,7 +32,7 @@ PARAMS = st.builds(
 
 
 @given(PARAMS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_setting_the_value_moves_the_controls_and_keeps_the_value(page: Page, params: SamplingParams) -> None:
     controls = SamplingControls()
     controls.value = params
@@ -43,7 +43,7 @@ def test_setting_the_value_moves_the_controls_and_keeps_the_value(page: Page, pa
 
 
 @given(PARAMS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_what_the_page_sets_samples_as_what_it_shows(page: Page, params: SamplingParams) -> None:
     shown = SamplingControls(params)
     controls = SamplingControls()

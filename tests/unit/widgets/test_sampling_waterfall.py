@@ -48,7 +48,7 @@ def settled(waterfall: SamplingWaterfall) -> dict[str, Any]:
 
 
 @given(params=PARAMS, number=st.floats(0, 1, exclude_max=True), position=st.integers(0, 43), rows=st.integers(1, 20))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_a_picture_is_its_trace(params: SamplingParams, number: float, position: int, rows: int) -> None:
     run = finished()
     trace = run.sampling_trace(position, params, number)

@@ -81,7 +81,7 @@ def cut(text: str, *places: int) -> list[str]:
 
 
 @SYNTAXES
-@settings(max_examples=CUTS_OF_A_SYNTAX, deadline=None)
+@settings(max_examples=CUTS_OF_A_SYNTAX)
 @given(index=st.integers(0, TEXTS_OF_A_SYNTAX - 1), place=st.floats(0, 1))
 def test_any_cut_of_a_text_in_two_gives_what_the_whole_gives(syntax: ToolSyntax, index: int, place: float) -> None:
     text = texts(syntax)[index].text

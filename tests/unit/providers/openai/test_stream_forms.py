@@ -45,7 +45,7 @@ async def told(make: MakeProvider, dialect: str = "openai") -> str:
     return str(message.content)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.sampled_from(f"ab{SEPARATORS}ö🌍")), cuts=st.lists(st.integers(0, 1000), max_size=5))
 @pytest.mark.parametrize("kind", ["events", "lines"])
 async def test_a_text_comes_through_whatever_it_holds_and_wherever_packets_end(

@@ -38,6 +38,7 @@ from workbench.protocol import (  # noqa: E402
 )
 from workbench.providers.capabilities import Capabilities  # noqa: E402
 from workbench.providers.openai.provider import OpenAIProvider  # noqa: E402
+from workbench.sampling_stages import SAMPLING_STAGES  # noqa: E402
 from workbench.server.openai.fields import NoEffect, OpenAIRequest, Refused  # noqa: E402
 from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest  # noqa: E402
 from workbench.widgets.base import WorkbenchWidget  # noqa: E402
@@ -131,6 +132,17 @@ def routes() -> str:
     return _table(("method", "route", "description"), rows)
 
 
+def sampling_stages() -> str:
+    """The stages in their order, the grammar's mask among them."""
+    rows = [
+        (stage.label.lower(), f"`{stage.field}`", stage.allowed, _line(stage.help), ", ".join(stage.used_by))
+        for stage in SAMPLING_STAGES
+    ]
+    mask = ("grammar", "`response_format`, `tools`", "–", "Keeps the tokens that the grammar allows.", "all")
+    rows.insert(sum(stage.changes_argmax for stage in SAMPLING_STAGES), mask)
+    return _table(("stage", "field", "allowed", "what it does", "used by"), rows)
+
+
 def openai_fields() -> str:
     """Return the meaning of each field of OpenAI's requests, with the requests that share it."""
     requests: dict[str, type[OpenAIRequest]] = {
@@ -201,6 +213,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "additions": additions,
     "routes": routes,
     "openai-fields": openai_fields,
+    "sampling-stages": sampling_stages,
     "errors": error_tree,
     **{f"widget-{name}": partial(widget_attributes, kind) for name, kind in WIDGETS.items()},
 }

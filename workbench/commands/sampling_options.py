@@ -6,14 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
+from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, STRATEGIES, Parameter
 
 if TYPE_CHECKING:
     from workbench.protocol import SamplingParams
 
-STRATEGIES = ("greedy", "top_p", "top_k")
-
 # Options of SamplingParams that are handed on as they are; the protocol checks their ranges.
-_FIELDS = ("strategy", "temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed", "stop")
+_FIELDS = ("strategy", *(one.field for one in PARAMETERS), "seed", "stop")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
@@ -23,24 +22,18 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) ->
         "Decoding is greedy by default. Without --strategy, --temperature or --top-p implies top_p,\n"
         "and --top-k implies top_k. Sampling without --temperature uses temperature 1.",
     )
-    group.add_argument(
-        "--max-tokens",
-        type=int,
-        default=max_tokens,
-        metavar="N",
-        help="generate at most N tokens; 0: until the model stops or its context is full (default: %(default)s)",
-    )
+    _add_number(group, MAX_TOKENS, default=max_tokens)
     group.add_argument("--strategy", choices=STRATEGIES, help="sampling strategy (default: greedy)")
-    group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature; 0 is greedy")
-    group.add_argument(
-        "--top-p", type=float, metavar="P", help="sample from the most probable tokens whose probabilities add up to P"
-    )
-    group.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens; 0: from all")
-    group.add_argument(
-        "--repetition-penalty", type=float, metavar="R", help="above 1, repeated tokens become less likely (default: 1)"
-    )
+    for one in PARAMETERS:
+        if one is not MAX_TOKENS:
+            _add_number(group, one)
     group.add_argument("--seed", type=int, metavar="N", help="random seed; the same seed gives the same tokens")
     group.add_argument("--stop", action="append", metavar="TEXT", help="stop before this text; can be repeated")
+
+
+def _add_number(group: argparse._ArgumentGroup, one: Parameter, default: int | None = None) -> None:
+    option, kind = f"--{one.field.replace('_', '-')}", int if one.range.is_whole else float
+    group.add_argument(option, type=kind, default=default, metavar=one.metavar, help=one.option)
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:

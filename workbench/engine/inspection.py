@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.engine.kernels.row_reductions import masked
-from workbench.engine.sampling import Mask, Sampling, apply_repetition_penalty, argmax, draw, nucleus
+from workbench.engine.sampling import ADJUSTMENTS, History, Mask, Sampling, argmax, draw, nucleus
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Stage:
     """The distribution after one step of the sampling chain."""
 
     name: str
-    """``raw``, ``penalty``, ``grammar``, ``temperature``, ``top_k`` or ``top_p``."""
+    """``raw``, ``grammar``, or that of one of `SAMPLING_STAGES`."""
     probabilities: Tensor
     """float64, shape (vocab,), adding up to 1; 0 for tokens that were cut."""
     kept: int
@@ -102,14 +102,15 @@ def trace(
 
     Args:
         logits: raw, float32, shape (vocab,).
-        seen_ids: tokens of the prompt and the text before, on which the repetition penalty falls.
+        seen_ids: tokens of the prompt and the text before, to which the repetition penalty applies.
         number: from 0 to below 1; needed unless the sampling is greedy or the token forced.
         mask: what a grammar left at this position.
     """
     stages = [Stage("raw", _softmax(logits), _possible(logits), 0.0)]
-    if sampling.repetition_penalty != 1.0:
-        logits = apply_repetition_penalty(logits, torch.tensor(sorted(seen_ids)), sampling.repetition_penalty)
-        stages.append(Stage("penalty", _softmax(logits), _possible(logits), 0.0))
+    history = History(seen_ids)
+    for stage, value in sampling.active(changes_argmax=True):
+        logits = ADJUSTMENTS[stage.name](logits, value, history)
+        stages.append(Stage(stage.name, _softmax(logits), _possible(logits), 0.0))
     allowed = None if mask is None else mask.allowed
     left = logits
     if allowed is not None:
@@ -128,10 +129,10 @@ def trace(
         raise ValueError("number must be given unless the strategy is greedy")
     tempered = (left - left.max()) / sampling.temperature
     stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
-    if sampling.top_k:
-        stages.append(_cut("top_k", stages[-1].probabilities, nucleus(logits, replace(sampling, top_p=1.0), allowed)))
-    if sampling.top_p < 1.0:
-        stages.append(_cut("top_p", stages[-1].probabilities, nucleus(logits, sampling, allowed)))
+    cuts = [stage for stage, _ in sampling.active(changes_argmax=False) if stage.cuts]
+    for index, stage in enumerate(cuts):
+        without_later = replace(sampling, **{later.field: later.neutral for later in cuts[index + 1 :]})
+        stages.append(_cut(stage.name, stages[-1].probabilities, nucleus(logits, without_later, allowed)))
     return Trace(tuple(stages), number, draw(logits, sampling, number, allowed))
 
 

@@ -1,10 +1,13 @@
-"""Choosing the next token: repetition penalty, the grammar's mask, temperature, top-k, top-p, draw.
+"""Choosing the next token: the stages of `sampling_stages`, then a draw.
 
 Small pure functions over one row of float32 logits, in the order of transformers' processors, whose results they
 equal; they differ in cost, because they look at the most probable tokens first and sort the whole vocabulary only
-where the draw asks for it. The mask comes before temperature and truncation, so that top-k and top-p choose among
-tokens that are allowed. One uniform random number is used per token and the candidates stand in order of
+where the draw asks for it. One uniform random number is used per token and the candidates stand in order of
 probability, so the same number picks a comparable token when the parameters change.
+
+Stages that can change the argmax are in `ADJUSTMENTS`. Those that cut are prefixes of the candidates in order of
+probability: top-k limits how many are looked at, the others are in `TRUNCATIONS`. A stage with its neutral value is
+never called.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,9 +23,10 @@ from torch import Tensor
 
 from workbench.engine.kernels.row_reductions import masked, softmax_stats, top_k_values
 from workbench.errors import NumericalError
+from workbench.sampling_stages import SAMPLING_STAGES, StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -56,6 +60,12 @@ class Sampling:
     def greedy(self) -> bool:
         return self.temperature < COLDEST or self.top_k == 1
 
+    def active(self, *, changes_argmax: bool) -> list[tuple[StageSpec, Any]]:
+        """Return the stages of one kind, in order, that do something, each with its value."""
+        chosen = (stage for stage in SAMPLING_STAGES if stage.changes_argmax == changes_argmax)
+        values = ((stage, getattr(self, stage.field)) for stage in chosen)
+        return [(stage, value) for stage, value in values if value != stage.neutral]
+
 
 @dataclass(frozen=True, slots=True)
 class Mask:
@@ -74,14 +84,15 @@ class Mask:
 
 
 class Sampler:
-    """The choices of one request: its own random numbers and the set of tokens that the penalty falls on."""
+    """The choices of one request: its own random numbers and the tokens that penalties apply to."""
 
     def __init__(self, sampling: Sampling, prompt_ids: Iterable[int]) -> None:
         self.sampling = sampling
         self.seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(63)
         # Not torch's generator: the numbers must be the same on every device and cost nothing per token.
         self._random = random.Random(self.seed)  # noqa: S311 - reproducibility is the point
-        self._penalised = _TokenSet(prompt_ids) if sampling.repetition_penalty != 1.0 else None
+        self._adjustments = [(ADJUSTMENTS[stage.name], value) for stage, value in sampling.active(changes_argmax=True)]
+        self._history = History(prompt_ids) if self._adjustments else None
 
     def choose(
         self, logits: Tensor, allowed: Tensor | None = None, summary: LogitsSummary | None = None
@@ -104,11 +115,10 @@ class Sampler:
         Raises:
             NumericalError: the logits hold NaN, or no token has a probability above 0.
         """
-        if self._penalised is not None:
-            logits, summary = (
-                apply_repetition_penalty(logits, self._penalised.ids(), self.sampling.repetition_penalty),
-                None,
-            )
+        if self._history is not None:
+            summary = None
+            for adjust, value in self._adjustments:
+                logits = adjust(logits, value, self._history)
         if self.sampling.greedy and summary is not None and allowed is None:
             token_id, number = summary.places[0], None
         elif self.sampling.greedy:
@@ -124,8 +134,8 @@ class Sampler:
 
     def take(self, token_id: int) -> None:
         """Count a token as part of the answer; one that was not chosen here costs no random number."""
-        if self._penalised is not None:
-            self._penalised.add(token_id)
+        if self._history is not None:
+            self._history.add(token_id)
 
 
 def apply_repetition_penalty(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
@@ -191,33 +201,38 @@ def _drawn_places(logits: Tensor, sampling: Sampling, number: float) -> tuple[ND
         values, token_ids = top_k_values(logits, count)
         tempered = (values.astype(np.float64) - whole.top) / sampling.temperature  # the best is 0
         log_total = whole.log_total if limit == vocab else float(np.logaddexp.reduce(tempered))
-        cumulative = np.exp(tempered - log_total).cumsum()
-        found = _places(cumulative, sampling.top_p, number, complete=count == limit)
+        found = _places(np.exp(tempered - log_total), sampling, number, complete=count == limit)
         if found is not None:
             return token_ids, *found
         count = min(limit, count * 8)
 
 
-def _places(cumulative: NDArray[np.float64], top_p: float, number: float, *, complete: bool) -> tuple[int, int] | None:
+def _places(
+    shares: NDArray[np.float64], sampling: Sampling, number: float, *, complete: bool
+) -> tuple[int, int] | None:
     """Places of the drawn and of the last kept candidate; None where more candidates are needed to know them."""
-    covered, last = float(cumulative[-1]), len(cumulative) - 1
-    if top_p < 1.0:
-        if covered < top_p and not complete:
-            return None
-        last = min(int(cumulative.searchsorted(top_p)), last)
+    count, cumulative = len(shares), shares.cumsum()
+    values = ((keeps, getattr(sampling, stage.field), stage.neutral) for stage, keeps in _TRUNCATING)
+    kept = [keeps(shares, cumulative, value) for keeps, value, neutral in values if value != neutral]
+    if complete or min(kept, default=count + 1) <= count:
+        last = min([*kept, count]) - 1
         covered = float(cumulative[last])
-    elif not complete:
-        if covered <= number:
-            return None
-        covered = 1.0
+    elif kept or cumulative[-1] <= number:
+        return None
+    else:
+        last, covered = count - 1, 1.0
     return min(int(cumulative.searchsorted(number * covered, side="right")), last), last
 
 
-class _TokenSet:
-    """A growing set of token ids, readable as a tensor at no cost that grows with the text."""
+def _kept_by_top_p(_: NDArray[np.float64], cumulative: NDArray[np.float64], top_p: float) -> int:
+    return int(cumulative.searchsorted(top_p)) + 1
 
-    def __init__(self, token_ids: Iterable[int]) -> None:
-        self._seen = set(token_ids)
+
+class History:
+    """The tokens of the prompt and the answer so far, readable as a tensor at no cost that grows with the text."""
+
+    def __init__(self, prompt_ids: Iterable[int]) -> None:
+        self._seen = set(prompt_ids)
         self._buffer = torch.tensor(sorted(self._seen), dtype=torch.long)
         self._count = len(self._seen)
 
@@ -230,5 +245,20 @@ class _TokenSet:
         self._buffer[self._count] = token_id
         self._count += 1
 
-    def ids(self) -> Tensor:
+    def seen_ids(self) -> Tensor:
+        """Return the distinct tokens."""
         return self._buffer[: self._count]
+
+
+ADJUSTMENTS: dict[str, Callable[[Tensor, Any, History], Tensor]] = {
+    "penalty": lambda logits, penalty, history: apply_repetition_penalty(logits, history.seen_ids(), penalty),
+}
+"""For each stage that can change the argmax: logits with its value applied; those that are given stay as they are."""
+
+TRUNCATIONS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]] = {
+    "top_p": _kept_by_top_p,
+}
+"""How many candidates a stage keeps, of their shares in order of probability and the sums of these from the first on;
+more than there are where its end lies beyond them."""
+
+_TRUNCATING = [(stage, TRUNCATIONS[stage.name]) for stage in SAMPLING_STAGES if stage.name in TRUNCATIONS]

@@ -140,7 +140,6 @@ from workbench.protocol.sampling import (
     MAX_SEED,
     MAX_STOP_LENGTH,
     MAX_STOP_STRINGS,
-    MAX_TEMPERATURE,
     MIN_SAMPLING_TEMPERATURE,
     EffectiveSampling,
     SamplingParams,
@@ -166,6 +165,7 @@ from workbench.protocol.webmethod import (
     routes_of,
     webmethod,
 )
+from workbench.sampling_stages import MAX_TEMPERATURE
 
 __all__ = [
     "ADDITIONS",

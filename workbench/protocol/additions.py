@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.sampling_stages import SAMPLING_STAGES
+
 
 @dataclass(frozen=True, slots=True)
 class Addition:
@@ -21,11 +23,17 @@ class Addition:
     meaning: str
 
 
+_STAGES = (
+    Addition("field", f"SamplingParams.{stage.field}", f"float | None = {stage.neutral}", stage.addition)
+    for stage in SAMPLING_STAGES
+    if stage.addition
+)
 _FORMAT = "ResponseFormat | None = None"
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "SamplingParams.seed", "int | None = None", "reproducible sampling"),
     Addition("field", "SamplingParams.stop", "list[str] | None = None", "stop strings"),
+    *_STAGES,
     Addition("field", "LogProbConfig.prompt", "bool = False", "prompt logprobs"),
     Addition("field", "TokenLogProbs.tokens", "list[TokenLogProb] = []", "candidates, best first"),
     Addition("model", "TokenLogProb", "", "entry of that list"),

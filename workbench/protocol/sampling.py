@@ -1,24 +1,23 @@
 """How the next token is chosen: the parameters, their ranges, and what a strategy makes of them.
 
-The ranges stand in one table here. Constructing ``SamplingParams`` checks it, and providers call
+Constructing ``SamplingParams`` checks its ranges, those of `workbench.sampling_stages` among them. Providers call
 ``validate_sampling`` once more before any compute, because fields can be assigned after construction.
 """
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol.base import ProtocolModel
+from workbench.sampling_stages import PARAMETERS, SAMPLING_STAGES
 
-MAX_TEMPERATURE = 1e6
-"""Above it float32 sampling is uniform for any logits, so a larger value can only be a slip."""
 MIN_SAMPLING_TEMPERATURE = 1e-5
 """Below it the best token is certain, and dividing float32 logits could overflow: it counts as 0."""
 MAX_SEED = 2**63 - 1
@@ -59,10 +58,12 @@ class SamplingParams(ProtocolModel):
     stop: list[str] | None = Field(default=None, exclude_if=lambda stop: not stop)
     """Stop strings, before the first of which generation ends; at most 16, of 1 to 256 characters each."""
 
-    @field_validator("temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed", "stop", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
     def _within_range(cls, value: object, info: ValidationInfo) -> object:
         name = str(info.field_name)
+        if name == "strategy":
+            return value
         _check(name, value, name)
         if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not take for an int
             return int(value)
@@ -90,6 +91,8 @@ class EffectiveSampling:
     """1 is off."""
     top_k: int
     """0 is off; not yet clipped to the vocabulary."""
+    repetition_penalty: float = 1.0
+    """1 is off."""
 
 
 def effective_sampling(params: SamplingParams) -> EffectiveSampling:
@@ -103,15 +106,17 @@ def effective_sampling(params: SamplingParams) -> EffectiveSampling:
     top_k     ``temperature``, ``top_k``   the same, or ``top_k`` 1; 0 keeps all
     ========  ===========================  =====================================
     """
-    temperature = _or_default(params, "temperature")
-    top_k = int(_or_default(params, "top_k"))
-    by_top_k = params.strategy == SamplingStrategy.top_k
-    certain = temperature < MIN_SAMPLING_TEMPERATURE or (by_top_k and top_k == 1)
-    if params.strategy == SamplingStrategy.greedy or certain:
-        return EffectiveSampling(SamplingStrategy.greedy, temperature=0.0, top_p=1.0, top_k=0)
-    if by_top_k:
-        return EffectiveSampling(SamplingStrategy.top_k, temperature=temperature, top_p=1.0, top_k=top_k)
-    return EffectiveSampling(SamplingStrategy.top_p, temperature, top_p=_or_default(params, "top_p"), top_k=0)
+    strategy = params.strategy
+    one_candidate = strategy == SamplingStrategy.top_k and params.top_k == 1
+    if one_candidate or _or_default(params, "temperature") < MIN_SAMPLING_TEMPERATURE:
+        strategy = SamplingStrategy.greedy
+    used: dict[str, Any] = {
+        stage.field: _or_default(params, stage.field) if strategy in stage.used_by else stage.neutral
+        for stage in SAMPLING_STAGES
+    }
+    if strategy == SamplingStrategy.greedy:
+        used["temperature"] = 0.0
+    return EffectiveSampling(strategy, **used)
 
 
 def effective_strategy(params: SamplingParams) -> SamplingStrategy:
@@ -129,18 +134,9 @@ def sampling_conflict(params: SamplingParams) -> str | None:
     return None
 
 
-def _or_default(params: SamplingParams, name: str) -> float:
-    value = getattr(params, name)
-    return float(SamplingParams.model_fields[name].default if value is None else value)
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number with more than 308 digits
-        return False
+def _or_default(params: SamplingParams, name: str) -> Any:
+    value, default = getattr(params, name), SamplingParams.model_fields[name].default
+    return default if value is None else type(default)(value)
 
 
 def is_count(value: object) -> bool:
@@ -161,14 +157,7 @@ def _is_stop_string(value: object) -> bool:
 
 _RANGES: dict[str, tuple[Callable[..., bool], str]] = {
     "strategy": (lambda v: v in list(SamplingStrategy), "greedy, top_p or top_k"),
-    "temperature": (
-        lambda v: _is_number(v) and 0 <= v <= MAX_TEMPERATURE,
-        f"a finite number from 0 (greedy) to {MAX_TEMPERATURE:.0f}",
-    ),
-    "top_p": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1 (off)"),
-    "top_k": (is_count, "a whole number, 0 (off) or above"),
-    "max_tokens": (is_count, "a whole number, 0 (until the end of the turn or the context) or above"),
-    "repetition_penalty": (lambda v: _is_number(v) and v > 0, "a finite number above 0 (1 is off)"),
+    **{one.field: (one.range.__contains__, one.allowed) for one in PARAMETERS},
     "seed": (lambda v: is_count(v) and v <= MAX_SEED, "None or a whole number from 0 to 2**63 - 1"),
     "stop": (
         _is_stop_list,

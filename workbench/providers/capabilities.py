@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from workbench.errors import UnsupportedContentError, UnsupportedFieldError
-from workbench.protocol import LogProbConfig, SamplingStrategy, ToolChoice, ToolPromptFormat, effective_strategy
+from workbench.protocol import (
+    LogProbConfig,
+    SamplingParams,
+    SamplingStrategy,
+    ToolChoice,
+    ToolPromptFormat,
+    effective_sampling,
+    effective_strategy,
+)
+from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
     from workbench.providers.requests import Request
@@ -118,8 +127,7 @@ def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any,
     params, absent = request.sampling_params, "absent"
     if effective_strategy(params) not in can.strategies:
         yield "sampling_params.strategy", params.strategy.value, _one_of(sorted(can.strategies))
-    if params.repetition_penalty not in (None, 1.0) and not can.repetition_penalty:
-        yield "sampling_params.repetition_penalty", params.repetition_penalty, "1 or absent"
+    yield from _undeclared_stages(can, params)
     if params.seed is not None and not can.seed:
         yield "sampling_params.seed", params.seed, absent
     if params.stop and not can.stop:
@@ -132,6 +140,14 @@ def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any,
     if request.response_format is not None and kind not in can.response_formats:
         allowed = f"{absent}, or of type {_one_of(sorted(can.response_formats))}" if can.response_formats else absent
         yield "response_format", request.response_format, allowed
+
+
+def _undeclared_stages(can: Capabilities, params: SamplingParams) -> Iterator[tuple[str, Any, str]]:
+    effective = effective_sampling(params)
+    for stage in SAMPLING_STAGES:
+        value = getattr(effective, stage.field)
+        if stage.is_ability and value != stage.neutral and not getattr(can, stage.field):
+            yield f"sampling_params.{stage.field}", value, f"{stage.neutral:g} or absent"
 
 
 def _undeclared_logprobs(can: Capabilities, logprobs: LogProbConfig) -> Iterator[tuple[str, Any, str]]:

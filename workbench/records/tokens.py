@@ -216,7 +216,7 @@ class SamplingStage:
     """Distribution after one step of the sampling chain."""
 
     name: str
-    """``raw``, ``penalty``, ``grammar``, ``temperature``, ``top_k`` or ``top_p``."""
+    """``raw``, ``grammar``, or that of a stage in `workbench.sampling_stages`."""
     probabilities: NDArray[np.float64]
     """Probabilities by token id, shape (vocab,); 0 for tokens that were removed."""
     kept: int

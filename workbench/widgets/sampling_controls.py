@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
 from typing import Any
 
 import traitlets
@@ -14,6 +16,7 @@ from workbench.protocol import (
     SamplingParams,
     SamplingStrategy,
 )
+from workbench.sampling_stages import PARAMETERS, SAMPLING_STAGES, STRATEGIES, Parameter, StageSpec
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.code import sampling_code
@@ -21,19 +24,21 @@ from workbench.widgets.html import twins
 
 DEFAULT = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.95, max_tokens=256)
 
+_OFF = {stage.field: stage.neutral for stage in SAMPLING_STAGES if stage.is_ability}
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "Precise": {"strategy": "greedy", "repetition_penalty": 1.0},
-    "Balanced": {"strategy": "top_p", "temperature": 0.7, "top_p": 0.95, "repetition_penalty": 1.0},
-    "Creative": {"strategy": "top_p", "temperature": 1.1, "top_p": 0.98, "repetition_penalty": 1.0},
+    "Precise": {"strategy": "greedy", **_OFF},
+    "Balanced": {"strategy": "top_p", "temperature": 0.7, "top_p": 0.95, **_OFF},
+    "Creative": {"strategy": "top_p", "temperature": 1.1, "top_p": 0.98, **_OFF},
     # What the model itself says: nothing cut, nothing sharpened.
-    "Neutral": {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0},
+    "Neutral": {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0, "top_k": 0, **_OFF},
 }
 
-_NUMBERS = ("temperature", "top_p", "top_k", "max_tokens", "repetition_penalty")
+_NUMBERS = tuple(one.field for one in PARAMETERS)
 
 
 class SamplingControls(WorkbenchWidget):
-    """Strategy, temperature, top-p, top-k, length, repetition penalty, seed and stop strings of the next run."""
+    """Strategy, sampling parameters, length, seed and stop strings of the next run."""
 
     _esm = module_source("sampling_controls")
     _css = style_source("sampling_controls")
@@ -48,6 +53,9 @@ class SamplingControls(WorkbenchWidget):
     expanded = traitlets.Bool(
         True, help="Whether the controls are shown; otherwise one line sums up their settings."
     ).tag(sync=True)
+    fields: Any = traitlets.List(help="The numbers that can be set: what each is called, does and may be.").tag(
+        sync=True
+    )
     limits = traitlets.Dict(help="The limits of seed and stop strings.").tag(sync=True)
 
     def __init__(self, value: SamplingParams | None = None, *, expanded: bool = True) -> None:
@@ -58,6 +66,7 @@ class SamplingControls(WorkbenchWidget):
             presets=PRESETS,
             code=sampling_code(value),
             expanded=expanded,
+            fields=[wire_field(one) for one in PARAMETERS],
             limits={
                 "most_stops": MAX_STOP_STRINGS,
                 "stop_length": MAX_STOP_LENGTH,
@@ -97,6 +106,24 @@ class SamplingControls(WorkbenchWidget):
             # A value that was set says the same in other words (greedy with a temperature): leave it as it was said.
             if _positions(self.value, change.new) != change.new:
                 self.value = value
+
+
+def wire_field(one: Parameter) -> dict[str, Any]:
+    """Return a number of the controls as static/sampling_fields.js reads it."""
+    stage = one if isinstance(one, StageSpec) else None
+    return {
+        "name": one.field,
+        "label": one.label,
+        "help": one.help,
+        "allowed": re.sub(r" \([^)]*\)|finite ", "", one.allowed),  # without notes for readers of an error
+        "range": asdict(one.range),
+        "step": one.step,
+        "decimals": one.decimals,
+        "slider": one.slider,
+        "usedBy": STRATEGIES if stage is None else stage.used_by,
+        # Worth a word in a summary where it is not neutral; those of a strategy are summed up with it.
+        "neutral": one.neutral if stage is not None and stage.is_ability else None,
+    }
 
 
 def _positions(value: SamplingParams, before: dict[str, Any]) -> dict[str, Any]:

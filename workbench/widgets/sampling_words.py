@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
-from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+from workbench.protocol import EffectiveSampling, SamplingParams, SamplingStrategy, effective_sampling
+from workbench.sampling_stages import SAMPLING_STAGES
 
 
 def sampling_phrases(params: SamplingParams) -> list[str]:
@@ -21,8 +23,15 @@ def sampling_phrases(params: SamplingParams) -> list[str]:
         strategy,
         f"temperature {effective.temperature:g}" if draws else "",
         f"up to {params.max_tokens} tokens" if params.max_tokens else "any length",
-        f"repetition penalty {params.repetition_penalty:g}" if params.repetition_penalty not in (None, 1.0) else "",
+        *_stages(effective),
         f"seed {params.seed}" if params.seed is not None else "",
         f"stops at {stops}" if stops else "",
     ]
     return [phrase for phrase in phrases if phrase]
+
+
+def _stages(effective: EffectiveSampling) -> Iterator[str]:
+    for stage in SAMPLING_STAGES:
+        value = getattr(effective, stage.field)
+        if stage.is_ability and value != stage.neutral:
+            yield f"{stage.label.lower()} {value:g}"

@@ -16,7 +16,9 @@ from typing import Any
 from tests.unit.widgets.fake_session import token
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.records import TokenRecord
+from workbench.sampling_stages import PARAMETERS
 from workbench.widgets import format as words
+from workbench.widgets.sampling_controls import wire_field
 from workbench.widgets.table_order import SORTABLE, rows
 from workbench.widgets.wire.run import wire_token
 
@@ -60,7 +62,7 @@ _QUERIES = [
 
 def cases() -> dict[str, Any]:
     """What is asked, and what Python answers."""
-    return {"format": _format_cases(), "table": _table_cases()}
+    return {"format": _format_cases(), "table": _table_cases(), "sampling_fields": list(map(wire_field, PARAMETERS))}
 
 
 def text() -> str:

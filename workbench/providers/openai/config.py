@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
@@ -13,22 +13,26 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import ConfigModel, SamplingStrategy
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.interface import ModelName
+from workbench.sampling_stages import SAMPLING_STAGES
 
-Ability = Literal[
-    "completion",
-    "chat",
-    "embeddings",
-    "images",
-    "sampling",
-    "seed",
-    "stop",
-    "repetition_penalty",
-    "logprobs",
-    "prompt_logprobs",
-    "tools",
-    "required_tool_choice",
-    "response_formats",
-]
+if TYPE_CHECKING:
+    Ability: TypeAlias = str
+else:  # a type checker cannot read the table
+    Ability = Literal[
+        "completion",
+        "chat",
+        "embeddings",
+        "images",
+        "sampling",
+        "seed",
+        "stop",
+        *(stage.field for stage in SAMPLING_STAGES if stage.is_ability),
+        "logprobs",
+        "prompt_logprobs",
+        "tools",
+        "required_tool_choice",
+        "response_formats",
+    ]
 """What a server may lack: `Capabilities`' own names, and ``sampling`` for seeds and all strategies but greedy."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")

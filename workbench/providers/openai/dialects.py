@@ -65,11 +65,10 @@ def _openai_sampling(request: Request, effective: EffectiveSampling) -> Fields:
 
 def _vllm_sampling(request: Request, effective: EffectiveSampling) -> Fields:
     # -1 is off in every version, 0 in the newer ones alone.
-    penalty = request.sampling_params.repetition_penalty
     return _openai_sampling(request, effective) | {
         "top_k": effective.top_k or -1,
         "min_p": 0.0,
-        "repetition_penalty": 1.0 if penalty is None else penalty,
+        "repetition_penalty": effective.repetition_penalty,
     }
 
 
@@ -81,12 +80,11 @@ def _tgi_sampling(request: Request, effective: EffectiveSampling) -> Fields:
 
 
 def _llama_cpp_sampling(request: Request, effective: EffectiveSampling) -> Fields:
-    penalty = request.sampling_params.repetition_penalty
     fields = _openai_sampling(request, effective) | {
         "samplers": ["penalties", "temperature", "top_k", "top_p"],
         "top_k": effective.top_k,
         "min_p": 0.0,
-        "repeat_penalty": 1.0 if penalty is None else penalty,
+        "repeat_penalty": effective.repetition_penalty,
         "repeat_last_n": _LONGEST_CONTEXT,  # by itself it would look back on 64 tokens
     }
     if "seed" in fields:

@@ -28,6 +28,7 @@ from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
 from workbench.records import Embeddings, Emission, RunProgress, Score, Usage
+from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition
@@ -46,7 +47,7 @@ class TransformersProvider(InferenceProvider):
         embeddings=True,
         images=True,
         strategies=frozenset(SamplingStrategy),
-        repetition_penalty=True,
+        **{stage.field: True for stage in SAMPLING_STAGES if stage.is_ability},
         seed=True,
         stop=True,
         logprobs=True,

@@ -9,8 +9,9 @@ from typing import Any
 from workbench.engine.model_folder import GENERATION, read_json
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
+from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, SAMPLING_STAGES
 
-_TAKEN = ("temperature", "top_p", "top_k", "repetition_penalty")
+_TAKEN = tuple(one.field for one in PARAMETERS if one is not MAX_TOKENS)
 _NEUTRAL: dict[str, Any] = {
     "encoder_repetition_penalty": 1.0,
     "length_penalty": 1.0,
@@ -61,7 +62,8 @@ def read_advice(folder: Path) -> Advice:
         return Advice({}, (f"the sampling settings of generation_config.json are not valid: {error}",))
     notes = []
     if not advised.get("do_sample"):
-        given = {name: value for name, value in given.items() if name == "repetition_penalty" and value != 1}
+        greedy = {stage.field: stage.neutral for stage in SAMPLING_STAGES if stage.changes_argmax}
+        given = {name: value for name, value in given.items() if value != greedy.get(name, value)}
     elif given.get("top_p", 1) < 1 or not given.get("top_k"):
         if given.pop("top_k", 0):
             notes.append(
@@ -71,7 +73,9 @@ def read_advice(folder: Path) -> Advice:
     else:
         given.pop("top_p", None)
         given = {"strategy": "top_k", "temperature": 1.0} | given
-    others = [name for name in _OTHERS if advised.get(name) not in (None, [], 0, _NEUTRAL.get(name))]
+    others = [
+        name for name in _OTHERS if name not in _TAKEN and advised.get(name) not in (None, [], 0, _NEUTRAL.get(name))
+    ]
     if others:
         notes.append(f"generation_config.json also sets {', '.join(others)}: not supported")
     if given:

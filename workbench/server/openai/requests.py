@@ -23,6 +23,7 @@ from workbench.protocol import (
     ToolDefinition,
 )
 from workbench.protocol.sampling import MAX_SEED
+from workbench.sampling_stages import SAMPLING_STAGES
 from workbench.server.openai.fields import NoEffect, OpenAIModel, OpenAIRequest, Refused
 from workbench.server.openai.messages import OpenAIMessage
 from workbench.server.openai.tools import AllowedTools, NamedTool, OpenAITool, callable_names, tool_definition
@@ -95,7 +96,7 @@ class GenerationRequest(OpenAIRequest):
             top_p=self.top_p or 1.0,
             top_k=self.top_k,
             max_tokens=max_tokens,
-            repetition_penalty=self.repetition_penalty,
+            **{stage.field: getattr(self, stage.field) for stage in SAMPLING_STAGES if stage.is_ability},
             seed=None if self.seed is None else self.seed % (MAX_SEED + 1),
             stop=[self.stop] if isinstance(self.stop, str) else self.stop,
         )

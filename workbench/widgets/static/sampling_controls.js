@@ -3,7 +3,7 @@
 
 import { h, segments, uniqueId } from "./dom.js";
 import { openRoot } from "./root.js";
-import { FIELDS, STRATEGIES, numberIn, rounded, seedIn, stopError, stopIn, written } from "./sampling_fields.js";
+import { STRATEGIES, isAllowed, numberIn, rounded, seedIn, stopError, stopIn, written } from "./sampling_fields.js";
 import { samplingHead } from "./sampling_head.js";
 
 /**
@@ -14,6 +14,7 @@ import { samplingHead } from "./sampling_head.js";
  * @property {Params} params
  * @property {Record<string, Partial<Params>>} presets  by name
  * @property {string} code  the Python expression for the params
+ * @property {Field[]} fields
  * @property {Limits} limits
  * @property {boolean} expanded  false: the settings in one line
  *
@@ -34,7 +35,7 @@ function render({ model, el, signal }) {
     options: STRATEGIES,
     onChange: (value) => change({ strategy: value }),
   });
-  const fields = FIELDS.map((field) => numberControl(field, (value) => change({ [field.name]: value })));
+  const fields = model.get("fields").map((field) => numberControl(field, (value) => change({ [field.name]: value })));
   const seed = seedControl(model.get("limits"), change);
   const stop = stopControl(model.get("limits"), () => model.get("params").stop, change);
   const body = h(
@@ -118,14 +119,14 @@ function numberControl(field, onChange) {
   };
   input.addEventListener("input", () => {
     const value = numberIn(input.value);
-    if (value !== null && field.isAllowed(value)) set(value);
+    if (value !== null && isAllowed(value, field)) set(value);
     else setError(input, `Enter ${field.allowed}. Keeping ${good}.`);
   });
   input.addEventListener("change", () => !input.hasAttribute("aria-invalid") && (input.value = written(good, field)));
   input.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "ArrowUp" || event.key === "ArrowDown") {
       const next = rounded(good + (event.key === "ArrowUp" ? field.step : -field.step));
-      if (field.isAllowed(next)) {
+      if (isAllowed(next, field)) {
         set(next);
         input.value = written(next, field);
       }
@@ -151,7 +152,7 @@ function numberControl(field, onChange) {
         setError(input, "");
       }
       if (slider) slider.value = String(value);
-      const isUsed = !field.usedBy || field.usedBy.includes(params.strategy);
+      const isUsed = field.usedBy.includes(params.strategy);
       root.classList.toggle("wb-off", !isUsed);
       input.disabled = !isUsed;
       if (slider) slider.disabled = !isUsed;

@@ -1,83 +1,36 @@
-// The fields of the sampling controls: what each takes, and how what is typed becomes a value and back.
+// The fields of the sampling controls: how what is typed becomes a value and back, and whether it is allowed.
 
 /**
  * @typedef {"greedy" | "top_p" | "top_k"} Strategy
  *
- * @typedef {object} Params  protocol.SamplingParams; `seed` travels as text, because it may exceed 2**53
+ * @typedef {object} BaseParams  protocol.SamplingParams; `seed` travels as text, because it may exceed 2**53
  * @property {Strategy} strategy
- * @property {number} temperature
- * @property {number} top_p
- * @property {number} top_k
- * @property {number} max_tokens
- * @property {number} repetition_penalty
  * @property {string | null} seed
  * @property {string[]} stop
  *
+ * @typedef {BaseParams & Record<string, any>} Params  with a number for each field
+ *
  * @typedef {{most_stops: number, stop_length: number, largest_seed: string}} Limits
  *
- * @typedef {object} Field
- * @property {"temperature" | "top_p" | "top_k" | "max_tokens" | "repetition_penalty"} name
+ * @typedef {object} Range
+ * @property {number} low
+ * @property {number | null} high  null: no limit
+ * @property {boolean} above_low  whether `low` itself is not allowed
+ * @property {boolean} is_whole
+ *
+ * @typedef {object} Field  a row of Python's table of sampling stages
+ * @property {string} name
  * @property {string} label
  * @property {string} help
- * @property {string} allowed
- * @property {(value: number) => boolean} isAllowed
+ * @property {string} allowed  the range in words
+ * @property {Range} range
  * @property {number} step
- * @property {number} [decimals]
- * @property {[number, number]} [slider]
- * @property {Strategy[]} [usedBy]  all of them where it is absent
+ * @property {number} decimals
+ * @property {[number, number] | null} slider
+ * @property {Strategy[]} usedBy
+ * @property {number | null} neutral  the value that a summary leaves out; null: the summary has its own words
  */
 
-/** @type {Field[]} */
-export const FIELDS = [
-  {
-    name: "temperature",
-    label: "Temperature",
-    step: 0.05,
-    decimals: 2,
-    slider: [0, 2],
-    usedBy: ["top_p", "top_k"],
-    help: "Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
-    allowed: "a number from 0 to 1,000,000",
-    isAllowed: (value) => value >= 0 && value <= 1e6,
-  },
-  {
-    name: "top_p",
-    label: "Top-p",
-    step: 0.01,
-    decimals: 2,
-    slider: [0.01, 1],
-    usedBy: ["top_p"],
-    help: "Keeps the most probable tokens that together reach this probability. 1 keeps all.",
-    allowed: "a number above 0 and at most 1",
-    isAllowed: (value) => value > 0 && value <= 1,
-  },
-  {
-    name: "top_k",
-    label: "Top-k",
-    step: 1,
-    usedBy: ["top_k"],
-    help: "Keeps this many of the most probable tokens. 0 keeps all.",
-    allowed: "a whole number, 0 or above",
-    isAllowed: isCount,
-  },
-  {
-    name: "max_tokens",
-    label: "Max tokens",
-    step: 16,
-    help: "Stops after this many tokens. 0 sets no limit but the model's context.",
-    allowed: "a whole number, 0 or above",
-    isAllowed: isCount,
-  },
-  {
-    name: "repetition_penalty",
-    label: "Repetition penalty",
-    step: 0.05,
-    decimals: 2,
-    help: "Above 1, tokens that have already occurred become less likely. 1 is off.",
-    allowed: "a number above 0",
-    isAllowed: (value) => value > 0,
-  },
-];
 /** @type {{value: Strategy, text: string, title: string}[]} */
 export const STRATEGIES = [
   { value: "greedy", text: "Greedy", title: "Always the most probable token" },
@@ -85,9 +38,10 @@ export const STRATEGIES = [
   { value: "top_k", text: "Top-k", title: "Samples from the k most probable tokens" },
 ];
 
-/** @param {number} value */
-function isCount(value) {
-  return Number.isSafeInteger(value) && value >= 0;
+/** @param {number} value @param {Pick<Field, "range">} field */
+export function isAllowed(value, { range: { low, high, above_low, is_whole } }) {
+  const isEnough = above_low ? value > low : value >= low;
+  return isEnough && (high === null || value <= high) && (!is_whole || Number.isSafeInteger(value));
 }
 
 /** @param {string} text @returns {number | null} null where it is no number; a comma may be the decimal point */
@@ -133,14 +87,18 @@ export function stopError(text, stops, { stop_length, most_stops }) {
   return stops.length >= most_stops ? `At most ${most_stops} stop strings.` : "";
 }
 
-/** The settings of the next run, in one line. @param {Params} params */
-export function settingsInWords({ strategy, temperature, top_p, top_k, max_tokens, repetition_penalty, seed, stop }) {
+/** The settings of the next run, in one line. @param {Params} params @param {Field[]} fields */
+export function settingsInWords(params, fields) {
+  const { strategy, temperature, top_p, top_k, max_tokens, seed, stop } = params;
   const drawn = { greedy: "greedy", top_p: `top-p ${top_p}`, top_k: `top-k ${top_k}` }[strategy];
+  const others = fields.filter(
+    ({ name, neutral, usedBy }) => neutral !== null && params[name] !== neutral && usedBy.includes(strategy),
+  );
   const settings = [
     drawn,
     strategy !== "greedy" && `temperature ${temperature}`,
     max_tokens > 0 ? `up to ${max_tokens} tokens` : "any length",
-    repetition_penalty !== 1 && `repetition penalty ${repetition_penalty}`,
+    ...others.map(({ name, label }) => `${label.toLowerCase()} ${params[name]}`),
     seed !== null && `seed ${seed}`,
     stop.length > 0 && `stops at ${stop.map((text) => JSON.stringify(text)).join(", ")}`,
   ];

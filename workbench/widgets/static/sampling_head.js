@@ -54,7 +54,7 @@ function foldButton(model, folded) {
     settings,
     /** @param {Params} params */
     show(params) {
-      settings.textContent = settingsInWords(params);
+      settings.textContent = settingsInWords(params, model.get("fields"));
     },
   };
 }

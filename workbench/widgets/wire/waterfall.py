@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.protocol import SamplingParams, SamplingStrategy, effective_sampling
+from workbench.protocol import EffectiveSampling, SamplingParams, SamplingStrategy, effective_sampling
+from workbench.sampling_stages import SAMPLING_STAGES
 from workbench.widgets.format import fixed, visible
 from workbench.widgets.wire.run import label
 
@@ -53,7 +54,7 @@ class Question:
     @property
     def is_own(self) -> bool:
         """Whether the parameters draw as the run's own do; length, seed and stop strings take no part."""
-        return _chain(self.used) == _chain(self.own)
+        return effective_sampling(self.used) == effective_sampling(self.own)
 
 
 def picture_of(
@@ -137,28 +138,20 @@ def _quoted(text: str) -> str:
     return f"“{visible(text)}”"
 
 
-def _chain(params: SamplingParams) -> tuple[Any, ...]:
-    return effective_sampling(params), params.repetition_penalty or 1.0
-
-
 def _wire_stage(stage: Any, params: SamplingParams) -> dict[str, Any]:
-    is_greedy = effective_sampling(params).strategy == SamplingStrategy.greedy
-    title = {
-        "raw": "Raw",
-        "penalty": f"Penalty {params.repetition_penalty:g}" if params.repetition_penalty else "Penalty",
-        "grammar": "Grammar",
-        "temperature": "Greedy" if is_greedy else f"Temperature {effective_sampling(params).temperature:g}",
-        "top_k": f"Top-k {params.top_k}",
-        "top_p": f"Top-p {effective_sampling(params).top_p:g}",
-    }[stage.name]
-    cuts = stage.name in ("grammar", "top_k", "top_p") or title == "Greedy"
-    return {
-        "name": stage.name,
-        "title": title,
-        "kept": stage.kept,
-        "removed": _short([stage.removed_mass])[0],
-        "cuts": cuts,
-    }
+    title, cuts = _title(stage.name, effective_sampling(params))
+    removed = _short([stage.removed_mass])[0]
+    return {"name": stage.name, "title": title, "kept": stage.kept, "removed": removed, "cuts": cuts}
+
+
+def _title(name: str, effective: EffectiveSampling) -> tuple[str, bool]:
+    """Return a stage's heading and whether it takes tokens out."""
+    if name == "temperature" and effective.strategy == SamplingStrategy.greedy:
+        return "Greedy", True
+    for stage in SAMPLING_STAGES:
+        if stage.name == name:
+            return stage.heading(getattr(effective, stage.field)), stage.cuts
+    return name.capitalize(), name == "grammar"
 
 
 def _drawing_order(shares: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,0 +1,196 @@
+"""The stages of sampling, in the order in which they are applied: one table that everything about sampling reads.
+
+A row holds what the protocol, the command line, the widgets, the servers and the documentation say of a stage. The
+function that applies it is in `workbench.engine.sampling`, under the row's name.
+
+The stages that can change which token is the most probable come first, and greedy requests use them too. A grammar's
+mask follows, so that truncation chooses among the tokens that are allowed. The other stages shape the draw: greedy
+requests skip them.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+MAX_TEMPERATURE = 1e6
+"""Above it float32 sampling is uniform for any logits, so a larger value can only be a slip."""
+
+STRATEGIES = ("greedy", "top_p", "top_k")
+"""Values of `protocol.SamplingStrategy`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Numbers that a parameter may have; never a bool, NaN or infinity."""
+
+    low: float
+    high: float | None = None
+    above_low: bool = False
+    """``low`` itself is not allowed."""
+    is_whole: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral if self.is_whole else numbers.Real):
+            return False
+        number: Any = value
+        if not self.is_whole and not _is_finite(number):
+            return False
+        is_enough = number > self.low if self.above_low else number >= self.low
+        return bool(is_enough and (self.high is None or number <= self.high))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A number of a request: its field, its range, and how it is shown."""
+
+    field: str
+    """Name in `protocol.SamplingParams` and, with dashes, on the command line."""
+    label: str
+    help: str
+    """What it does, in the widgets."""
+    option: str
+    """The same on the command line, where ``metavar`` stands for the value."""
+    metavar: str
+    range: Range
+    allowed: str
+    """The range in an error's words; notes are in parentheses."""
+    neutral: Any
+    """The value that changes nothing."""
+    step: float
+    """By which the arrow keys change it."""
+    decimals: int = 0
+    slider: tuple[float, float] | None = None
+    """Ends of its slider; None for a field alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec(Parameter):
+    """One stage of sampling."""
+
+    name: str
+    """Name in a sampling trace."""
+    title: str
+    """Heading in the waterfall, before the value."""
+    changes_argmax: bool = False
+    """It can change which token is the most probable, so greedy requests use it too."""
+    cuts: bool = False
+    """It takes tokens out."""
+    strategy: str | None = None
+    """The only strategy that uses it."""
+    addition: str = ""
+    """What it adds to the original protocol; empty for the protocol's own fields."""
+
+    @property
+    def used_by(self) -> tuple[str, ...]:
+        """Strategies that use it."""
+        if self.strategy is not None:
+            return (self.strategy,)
+        return STRATEGIES if self.changes_argmax else STRATEGIES[1:]
+
+    @property
+    def is_ability(self) -> bool:
+        """Whether providers declare it by itself in `Capabilities`; the others belong to their strategies."""
+        return self.strategy is None and self.field != "temperature"
+
+    def heading(self, value: float) -> str:
+        return f"{self.title} {value if self.range.is_whole else f'{value:g}'}"
+
+
+SAMPLING_STAGES = (
+    StageSpec(
+        name="penalty",
+        field="repetition_penalty",
+        label="Repetition penalty",
+        title="Penalty",
+        help="Above 1, tokens that have already occurred become less likely. 1 is off.",
+        option="above 1, repeated tokens become less likely (default: 1)",
+        metavar="R",
+        range=Range(low=0, above_low=True),
+        allowed="a finite number above 0 (1 is off)",
+        neutral=1.0,
+        step=0.05,
+        decimals=2,
+        changes_argmax=True,
+    ),
+    StageSpec(
+        name="temperature",
+        field="temperature",
+        label="Temperature",
+        title="Temperature",
+        help="Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
+        option="sampling temperature; 0 is greedy",
+        metavar="T",
+        range=Range(low=0, high=MAX_TEMPERATURE),
+        allowed=f"a finite number from 0 (greedy) to {MAX_TEMPERATURE:,.0f}",
+        neutral=1.0,
+        step=0.05,
+        decimals=2,
+        slider=(0, 2),
+    ),
+    StageSpec(
+        name="top_k",
+        field="top_k",
+        label="Top-k",
+        title="Top-k",
+        help="Keeps this many of the most probable tokens. 0 keeps all.",
+        option="sample from the K most probable tokens; 0: from all",
+        metavar="K",
+        range=Range(low=0, is_whole=True),
+        allowed="a whole number, 0 (off) or above",
+        neutral=0,
+        step=1,
+        cuts=True,
+        strategy="top_k",
+    ),
+    StageSpec(
+        name="top_p",
+        field="top_p",
+        label="Top-p",
+        title="Top-p",
+        help="Keeps the most probable tokens that together reach this probability. 1 keeps all.",
+        option="sample from the most probable tokens whose probabilities add up to P",
+        metavar="P",
+        range=Range(low=0, high=1, above_low=True),
+        allowed="a number above 0 and at most 1 (off)",
+        neutral=1.0,
+        step=0.01,
+        decimals=2,
+        slider=(0.01, 1),
+        cuts=True,
+        strategy="top_p",
+    ),
+)
+
+MAX_TOKENS = Parameter(
+    field="max_tokens",
+    label="Max tokens",
+    help="Stops after this many tokens. 0 sets no limit but the model's context.",
+    option="generate at most N tokens; 0: until the model stops or its context is full (default: %(default)s)",
+    metavar="N",
+    range=Range(low=0, is_whole=True),
+    allowed="a whole number, 0 (until the end of the turn or the context) or above",
+    neutral=0,
+    step=16,
+)
+
+_FIRST_IN_FORMS = ("temperature", "top_p", "top_k")
+
+PARAMETERS: tuple[Parameter, ...] = (
+    *sorted(
+        (stage for stage in SAMPLING_STAGES if not stage.changes_argmax),
+        key=lambda stage: [*_FIRST_IN_FORMS, stage.field].index(stage.field),
+    ),
+    MAX_TOKENS,
+    *(stage for stage in SAMPLING_STAGES if stage.changes_argmax),
+)
+"""The numbers in the order of forms and option lists: what shapes the draw, the length, what changes the logits."""
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number with more than 308 digits
+        return False

@@ -6,20 +6,22 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
-from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, STRATEGIES, Parameter
+from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, STRATEGIES, Parameter, StageSpec
 
 if TYPE_CHECKING:
     from workbench.protocol import SamplingParams
 
 # Options of SamplingParams that are handed on as they are; the protocol checks their ranges.
 _FIELDS = ("strategy", *(one.field for one in PARAMETERS), "seed", "stop")
+_SHAPES_THE_DRAW = [one.field for one in PARAMETERS if isinstance(one, StageSpec) and not one.changes_argmax]
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
     """All options of SamplingParams; ``max_tokens`` is this command's default."""
+    *others, last = (_option(field) for field in _SHAPES_THE_DRAW if field != "top_k")
     group = parser.add_argument_group(
         "sampling",
-        "Decoding is greedy by default. Without --strategy, --temperature or --top-p implies top_p,\n"
+        f"Decoding is greedy by default. Without --strategy, {', '.join(others)} or {last} implies top_p,\n"
         "and --top-k implies top_k. Sampling without --temperature uses temperature 1.",
     )
     _add_number(group, MAX_TOKENS, default=max_tokens)
@@ -32,8 +34,8 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) ->
 
 
 def _add_number(group: argparse._ArgumentGroup, one: Parameter, default: int | None = None) -> None:
-    option, kind = f"--{one.field.replace('_', '-')}", int if one.range.is_whole else float
-    group.add_argument(option, type=kind, default=default, metavar=one.metavar, help=one.option)
+    kind = int if one.range.is_whole else float
+    group.add_argument(_option(one.field), type=kind, default=default, metavar=one.metavar, help=one.option)
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
@@ -43,7 +45,7 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
     try:
         return SamplingParams(**given_fields(args))
     except InvalidRequestError as error:
-        raise InvalidRequestError(f"--{error.field.replace('_', '-')}", error.given, error.allowed) from None
+        raise InvalidRequestError(_option(error.field), error.given, error.allowed) from None
 
 
 def given_fields(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,4 +62,10 @@ def _implied_strategy(fields: dict[str, Any]) -> str:
         raise InvalidRequestError("strategy", None, "top_p or top_k when both --top-p and --top-k are given")
     if "top_k" in fields:
         return "top_k"
-    return "top_p" if "top_p" in fields or fields.get("temperature", 0) != 0 else "greedy"
+    if fields.get("temperature") == 0 and "top_p" not in fields:
+        return "greedy"
+    return "top_p" if fields.keys() & set(_SHAPES_THE_DRAW) else "greedy"
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -162,6 +162,23 @@ SAMPLING_STAGES = (
         cuts=True,
         strategy="top_p",
     ),
+    StageSpec(
+        name="min_p",
+        field="min_p",
+        label="Min-p",
+        title="Min-p",
+        help="Removes tokens less probable than this share of the most probable one. 0 keeps all.",
+        option="sample only from tokens at least P times as probable as the most probable one; 0: from all",
+        metavar="P",
+        range=Range(low=0, high=1),
+        allowed="a number from 0 (off) to 1",
+        neutral=0.0,
+        step=0.01,
+        decimals=2,
+        slider=(0, 1),
+        cuts=True,
+        addition="relative cut-off",
+    ),
 )
 
 MAX_TOKENS = Parameter(

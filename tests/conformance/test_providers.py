@@ -40,6 +40,7 @@ from workbench.protocol import (
 )
 from workbench.providers import PROVIDER_TYPES, provider_class
 from workbench.providers.interface import InferenceProvider
+from workbench.sampling_stages import SAMPLING_STAGES, StageSpec
 
 PROMPT = "The capital of France is the city of Paris, and the capital of Italy is"
 CHAT: list[Any] = [UserMessage(content="Say again: one two three four five six seven eight nine ten.")]
@@ -259,13 +260,19 @@ async def test_a_stop_string_ends_an_answer_before_it_or_is_refused(served: Serv
     assert (await completed(served, asked=params(stop=[stop]))).completion_message.stop_reason == StopReason.end_of_turn
 
 
-async def test_a_repetition_penalty_is_honoured_or_refused(served: Served) -> None:
-    asked = params(repetition_penalty=1.3)
-    if served.can.repetition_penalty:
+@pytest.mark.parametrize("stage", [stage for stage in SAMPLING_STAGES if stage.is_ability], ids=lambda one: one.field)
+async def test_a_stage_of_sampling_is_honoured_or_refused(served: Served, stage: StageSpec) -> None:
+    strategy = next(iter(served.can.strategies - {SamplingStrategy.greedy}), SamplingStrategy.greedy)
+    if not stage.changes_argmax and strategy == SamplingStrategy.greedy:
+        return  # nothing uses it
+    drawn: dict[str, Any] = {"strategy": strategy, "temperature": 1.0, "top_k": 5}
+    value: Any = {"repetition_penalty": 1.3, "min_p": 0.1}[stage.field]
+    asked = params(**drawn | {stage.field: value})
+    if getattr(served.can, stage.field):
         assert (await completed(served, asked=asked)).completion_message.stop_reason
     else:
-        await refused(_asking(served, asked), "sampling_params.repetition_penalty")
-    assert await completed(served, asked=params(4, repetition_penalty=1.0))
+        await refused(_asking(served, asked), f"sampling_params.{stage.field}")
+    assert await completed(served, asked=params(4, **drawn | {stage.field: stage.neutral}))
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,7 @@ def _params(body: dict[str, Any]) -> SamplingParams:
             "top_k": top_k,
             "max_tokens": body.get("max_tokens") or 0,
             "repetition_penalty": body.get("repetition_penalty", 1.0),
+            "min_p": body.get("min_p", 0.0),
             "seed": body.get("seed"),
             "stop": body.get("stop"),
         }

@@ -31,6 +31,7 @@ const PARAMS = {
   top_k: 40,
   max_tokens: 0,
   repetition_penalty: 1,
+  min_p: 0,
   seed: null,
   stop: [],
 };
@@ -48,6 +49,7 @@ test("a field takes what is in its range and nothing else", () => {
     Temperature: { good: ["0", "1e6", "0,9", ".5", "1.", " 2 "], bad: ["-1", "nan", "1e999", "1000001", "", "1.2.3"] },
     "Top-p": { good: ["1", "0.01", "1e-9"], bad: ["1.5", "0", "-0.1", "Infinity"] },
     "Top-k": { good: ["0", "40"], bad: ["-1", "0.5", "9007199254740993"] },
+    "Min-p": { good: ["0", "1", "0.05"], bad: ["-0.1", "1.01", "nan"] },
     "Max tokens": { good: ["0", "70", "1e3"], bad: ["2.5", "-1", "0x10", "١"] },
     "Repetition penalty": { good: ["1", "0.1"], bad: ["0", "-1", "one"] },
   };
@@ -124,5 +126,8 @@ test("the settings are one line, without what changes nothing", () => {
   );
   const greedy = settingsInWords({ ...all, strategy: "greedy", stop: [] }, FIELDS);
   assert.ok(greedy.startsWith("greedy · up to 64 tokens"));
+  const cut = { ...PARAMS, min_p: 0.05 };
+  assert.equal(settingsInWords(cut, FIELDS), "top-p 0.9 · temperature 0.7 · any length · min-p 0.05");
+  assert.equal(settingsInWords({ ...cut, strategy: "greedy" }, FIELDS), "greedy · any length");
   assert.equal(settingsInWords({ ...PARAMS, strategy: "top_k" }, FIELDS), "top-k 40 · temperature 0.7 · any length");
 });

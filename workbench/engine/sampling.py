@@ -51,6 +51,8 @@ class Sampling:
     """Draw among this many most probable tokens; 0 is all."""
     top_p: float = 1.0
     """Draw among the fewest most probable tokens that together reach this share."""
+    min_p: float = 0.0
+    """Of these, draw among those at least this many times as probable as the best (Nguyen et al. 2024)."""
     repetition_penalty: float = 1.0
     """Above 1 makes tokens of the prompt and the answer less probable (Keskar et al. 2019)."""
     seed: int | None = None
@@ -228,6 +230,11 @@ def _kept_by_top_p(_: NDArray[np.float64], cumulative: NDArray[np.float64], top_
     return int(cumulative.searchsorted(top_p)) + 1
 
 
+def _kept_by_min_p(shares: NDArray[np.float64], _: NDArray[np.float64], min_p: float) -> int:
+    kept = int(np.count_nonzero(shares >= min_p * shares[0]))
+    return kept if kept < len(shares) else kept + 1
+
+
 class History:
     """The tokens of the prompt and the answer so far, readable as a tensor at no cost that grows with the text."""
 
@@ -257,6 +264,7 @@ ADJUSTMENTS: dict[str, Callable[[Tensor, Any, History], Tensor]] = {
 
 TRUNCATIONS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]] = {
     "top_p": _kept_by_top_p,
+    "min_p": _kept_by_min_p,
 }
 """How many candidates a stage keeps, of their shares in order of probability and the sums of these from the first on;
 more than there are where its end lies beyond them."""

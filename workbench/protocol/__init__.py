@@ -8,6 +8,7 @@ answers without them have the original wire format:
 
     SamplingParams.seed                                   int | None = None                      reproducible sampling
     SamplingParams.stop                                   list[str] | None = None                stop strings
+    SamplingParams.min_p                                  float | None = 0.0                     relative cut-off
     LogProbConfig.prompt                                  bool = False                           prompt logprobs
     TokenLogProbs.tokens                                  list[TokenLogProb] = []                candidates, best first
     TokenLogProb                                          model                                  entry of that list

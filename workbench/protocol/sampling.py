@@ -39,7 +39,7 @@ class SamplingParams(ProtocolModel):
     """Sampling and stopping parameters. A value of the wrong type or out of range raises ``InvalidRequestError``.
 
     Numbers are strict: strings and bools are refused, and so is 2.5 for a whole number. None means the default.
-    ``seed`` and ``stop`` are additions to the protocol; they are omitted from JSON if they are not set.
+    ``seed`` and all fields after it are additions to the protocol; they are omitted from JSON if they are not set.
     """
 
     strategy: SamplingStrategy = SamplingStrategy.greedy
@@ -58,6 +58,10 @@ class SamplingParams(ProtocolModel):
     stop: list[str] | None = Field(default=None, exclude_if=lambda stop: not stop)
     """Stop strings, before the first of which generation ends; at most 16, of 1 to 256 characters each."""
 
+    min_p: float | None = Field(default=0.0, exclude_if=lambda min_p: not min_p)
+    """Removes tokens less probable than this share of the most probable one, from 0 (off) to 1. Used by the strategies
+    that sample, after ``top_k`` and ``top_p``."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _within_range(cls, value: object, info: ValidationInfo) -> object:
@@ -65,6 +69,8 @@ class SamplingParams(ProtocolModel):
         if name == "strategy":
             return value
         _check(name, value, name)
+        if value is None and cls.model_fields[name].exclude_if:  # an addition has one value that is not written
+            return cls.model_fields[name].default
         if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not take for an int
             return int(value)
         if isinstance(value, numbers.Real):
@@ -93,18 +99,20 @@ class EffectiveSampling:
     """0 is off; not yet clipped to the vocabulary."""
     repetition_penalty: float = 1.0
     """1 is off."""
+    min_p: float = 0.0
+    """0 is off."""
 
 
 def effective_sampling(params: SamplingParams) -> EffectiveSampling:
     """Return the parameters that the strategy uses.
 
-    ========  ===========================  =====================================
-    strategy  fields used                  greedy if
-    ========  ===========================  =====================================
+    ========  =====================================  =====================================
+    strategy  fields used                            greedy if
+    ========  =====================================  =====================================
     greedy    none
-    top_p     ``temperature``, ``top_p``   temperature 0 (or below 1e-5)
-    top_k     ``temperature``, ``top_k``   the same, or ``top_k`` 1; 0 keeps all
-    ========  ===========================  =====================================
+    top_p     ``temperature``, ``top_p``, ``min_p``  temperature 0 (or below 1e-5)
+    top_k     ``temperature``, ``top_k``, ``min_p``  the same, or ``top_k`` 1; 0 keeps all
+    ========  =====================================  =====================================
     """
     strategy = params.strategy
     one_candidate = strategy == SamplingStrategy.top_k and params.top_k == 1

@@ -45,6 +45,7 @@ class Capabilities:
 
     strategies: frozenset[SamplingStrategy] = frozenset({SamplingStrategy.greedy})
     repetition_penalty: bool = False
+    min_p: bool = False
     seed: bool = False
     stop: bool = False
 

@@ -25,6 +25,8 @@ def test_nothing_given_is_greedy_with_the_commands_max_tokens() -> None:
         (["--top-p", "0.9"], SamplingStrategy.top_p, 1.0),
         (["--top-k", "40"], SamplingStrategy.top_k, 1.0),
         (["--top-k", "40", "--temperature", "0.7"], SamplingStrategy.top_k, 0.7),
+        (["--min-p", "0.1"], SamplingStrategy.top_p, 1.0),
+        (["--min-p", "0.1", "--top-k", "40"], SamplingStrategy.top_k, 1.0),
         (["--strategy", "top_p"], SamplingStrategy.top_p, 1.0),
     ],
 )

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -36,6 +37,7 @@ samplings = st.builds(
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.5]),
     top_k=st.sampled_from([0, 1, 2, 7, 50, 1000]),
     top_p=st.sampled_from([1.0, 0.999, 0.9, 0.5, 0.01]),
+    min_p=st.sampled_from([0.0, 0.0, 0.01, 0.2, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.7, 5.0]),
     seed=st.integers(0, 2**40),
 )
@@ -67,6 +69,9 @@ def of_transformers(logits: Tensor, sampling: Sampling, seen: set[int]) -> dict[
         if sampling.top_p < 1:
             top_p: Any = TopPLogitsWarper(sampling.top_p)
             stages["top_p"] = scores = top_p(ids, scores)
+        if sampling.min_p > 0:
+            min_p: Any = MinPLogitsWarper(sampling.min_p)
+            stages["min_p"] = scores = min_p(ids, scores)
     return {name: stage[0].softmax(-1) for name, stage in stages.items()}
 
 
@@ -87,7 +92,7 @@ def test_every_stage_is_that_of_transformers_and_says_what_it_cut(
     for stage in found.stages:
         assert float(stage.probabilities.sum()) == pytest.approx(1, abs=1e-9)
         assert stage.kept == int((stage.probabilities > 0).sum())
-        if stage.name in {"top_k", "top_p"}:
+        if stage.name in {"top_k", "top_p", "min_p"}:
             assert stage.removed_mass == pytest.approx(float(before[stage.probabilities == 0].sum()), abs=1e-9)
         before = stage.probabilities
     assert float(found.stages[-1].probabilities[found.token_id]) > 0, "what was drawn was possible"
@@ -114,13 +119,14 @@ def test_the_token_at_the_end_of_the_chain_is_the_one_that_is_drawn(
     values=st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=2, max_size=300),
     top_k=st.integers(0, 12),
     top_p=st.sampled_from([1.0, 0.9, 0.5, 0.1]),
+    min_p=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
     number=numbers,
 )
 def test_where_logits_are_equal_the_token_that_was_drawn_is_among_those_that_were_kept(
-    values: list[float], top_k: int, top_p: float, number: float
+    values: list[float], top_k: int, top_p: float, min_p: float, number: float
 ) -> None:
     """The draw and the table must break ties in one way, or the table would show the choice of an impossible token."""
-    found = trace(torch.tensor(values), Sampling(temperature=1.0, top_k=top_k, top_p=top_p), {0}, number)
+    found = trace(torch.tensor(values), Sampling(temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p), {0}, number)
     assert float(found.stages[-1].probabilities[found.token_id]) > 0
     assert float(found.stages[-1].probabilities.sum()) == pytest.approx(1)
 

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
     LogitsProcessorList,
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from workbench.engine.kernels.row_reductions import masked
+from workbench.engine.kernels.row_reductions import masked, top_k_values
 from workbench.engine.sampling import COLDEST, Sampler, Sampling, apply_repetition_penalty, argmax, draw, nucleus
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.protocol import SamplingParams, effective_sampling
@@ -45,13 +46,17 @@ def implied(logits: Tensor, sampling: Sampling, resolution: float = 1e-9) -> dic
     return mass
 
 
-def of_transformers(logits: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+def of_transformers(
+    logits: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+) -> Tensor:
     """Probabilities after transformers' warpers, in float64."""
     warpers: list[Any] = [TemperatureLogitsWarper(temperature)]
     if top_k:
         warpers.append(TopKLogitsWarper(top_k))
     if top_p < 1:
         warpers.append(TopPLogitsWarper(top_p))
+    if min_p > 0:
+        warpers.append(MinPLogitsWarper(min_p))
     scores: Any = LogitsProcessorList(warpers)(torch.LongTensor([[0]]), logits.double().unsqueeze(0))
     probabilities: Tensor = scores[0].softmax(-1)
     return probabilities
@@ -79,27 +84,30 @@ def distinct_logits(size: int, seed: int, spread: float = 2.0) -> Tensor:
     temperature=st.floats(0.05, 5),
     top_k=st.integers(0, 50),
     top_p=st.floats(0.01, 1),
+    min_p=st.sampled_from([0.0, 0.02, 0.3, 1.0]) | st.floats(0, 1),
 )
 def test_the_drawn_distribution_is_that_of_transformers(
-    seed: int, size: int, spread: float, temperature: float, top_k: int, top_p: float
+    seed: int, size: int, spread: float, temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
     logits = distinct_logits(size, seed, spread)
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    expected = of_transformers(logits, temperature=temperature, top_k=top_k, top_p=top_p)
-    # Where top_p falls on a sum to within rounding, float32 and float64 may keep one candidate more or less.
-    kept = of_transformers(logits, temperature=temperature, top_k=top_k).sort(descending=True).values.cumsum(0)
-    if float((kept - top_p).abs().min()) > 1e-5 or top_p == 1:
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    expected = of_transformers(logits, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    # Where an end falls on a share to within rounding, float32 and float64 may keep one candidate more or less.
+    kept = of_transformers(logits, temperature=temperature, top_k=top_k).sort(descending=True).values
+    at_the_edge = min(float((kept.cumsum(0) - top_p).abs().min()), float((kept[1:] / kept[0] - min_p).abs().min()))
+    if at_the_edge > 1e-5:
         check_equal(implied(logits, sampling), expected)
 
 
 @pytest.mark.parametrize("top_k", [0, 300])
 @pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999, 1.0])
-def test_many_candidates_are_looked_at_where_the_draw_needs_them(top_k: int, top_p: float) -> None:
+@pytest.mark.parametrize("min_p", [0.0, 0.77, 0.9, 0.99])
+def test_many_candidates_are_looked_at_where_the_draw_needs_them(top_k: int, top_p: float, min_p: float) -> None:
     """A flat distribution, of which the first look at the best 128 covers only a part."""
     logits = distinct_logits(700, 3, spread=0.3)
-    expected = of_transformers(logits, top_k=top_k, top_p=top_p).sort(descending=True)
+    expected = of_transformers(logits, top_k=top_k, top_p=top_p, min_p=min_p).sort(descending=True)
     cumulative = expected.values.cumsum(0)
-    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p)
+    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p)
     for number in np.linspace(0.0005, 0.9995, 200).tolist():
         place = int(torch.searchsorted(cumulative, number, right=True))
         if min(abs(float(cumulative[at]) - number) for at in (place, max(0, place - 1))) > 1e-5:
@@ -131,6 +139,25 @@ def test_more_candidates_than_tokens_are_all_of_them() -> None:
     for number in np.linspace(0, 0.999, 50).tolist():
         chosen = {draw(logits, Sampling(temperature=1.0, top_k=top_k), number) for top_k in (0, 20, 10_000)}
         assert len(chosen) == 1
+
+
+def test_a_min_p_of_one_keeps_the_best_token_and_its_equals() -> None:
+    logits = torch.tensor([1.0, 5.0, 5.0, 4.999, 5.0])
+    assert set(implied(logits, Sampling(temperature=3.0, min_p=1.0))) == {1, 2, 4}
+
+
+def test_a_min_p_stops_the_look_at_candidates_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def look(row: Tensor, count: int) -> Any:
+        looked.append(count)
+        return top_k_values(row, count)
+
+    monkeypatch.setattr("workbench.engine.sampling.top_k_values", look)
+    logits = torch.linspace(0, -50, 5000)  # 70 tokens have half the best one's probability
+    for number in np.linspace(0, 0.999, 20).tolist():
+        assert draw(logits, Sampling(temperature=1.0, min_p=0.5), number) < 70
+    assert set(looked) == {128}
 
 
 def test_a_tiny_top_p_keeps_the_best_token() -> None:
@@ -286,17 +313,18 @@ def test_the_numbers_used_are_uniform() -> None:
     temperature=st.sampled_from([0.3, 1.0, 3.0]),
     top_k=st.sampled_from([0, 1, 5, 1000]),
     top_p=st.sampled_from([1.0, 0.9, 0.3]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.4]),
     number=st.floats(0, 1, exclude_max=True),
 )
 def test_a_choice_among_the_allowed_is_the_choice_from_the_masked_row(
-    seed: int, vocab: int, share: float, temperature: float, top_k: int, top_p: float, number: float
+    seed: int, vocab: int, share: float, temperature: float, top_k: int, top_p: float, min_p: float, number: float
 ) -> None:
     """However few they are, though few are taken out of the row and many are left in it."""
     generator = torch.Generator().manual_seed(seed)
     logits = (torch.randn(vocab, generator=generator) * 3).round(decimals=1)  # with equals among them
     allowed = torch.rand(vocab, generator=generator) < share
     allowed[seed % vocab] = True
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     row = masked(logits, allowed)
     assert argmax(logits, allowed) == int(row.argmax())
     chosen, whole = draw(logits, sampling, number, allowed), draw(row, sampling, number)

@@ -50,6 +50,7 @@ def mixed(count: int, seed: int = 0, longest: int = 40) -> list[GenerationReques
                 temperature=rng.choice([0.0, 0.7, 1.5]),
                 top_k=rng.choice([0, 0, 5]),
                 top_p=rng.choice([1.0, 0.9]),
+                min_p=rng.choice([0.0, 0.0, 0.1]),
                 repetition_penalty=rng.choice([1.0, 1.3]),
                 seed=rng.randrange(1000),
             ),

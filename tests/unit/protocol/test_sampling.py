@@ -33,6 +33,7 @@ REFUSED: list[tuple[str, Any]] = [
     *(("top_k", value) for value in (-1, 2.5, 2.0, "5", math.nan, True)),
     *(("max_tokens", value) for value in (-1, 1.5, "8", False)),
     *(("repetition_penalty", value) for value in (0, -1, math.nan, math.inf, "1", True)),
+    *(("min_p", value) for value in (-0.1, 1.1, math.nan, math.inf, "0.1", True, [0.1])),
     *(("seed", value) for value in (-1, 2**64, MAX_SEED + 1, 1.0, "1", True)),
     *(("stop", value) for value in ("end", [""], ["a", ""], [1], [None], {"a"}, b"a", ["\ud800"])),
     ("stop", ["a"] * (MAX_STOP_STRINGS + 1)),
@@ -46,6 +47,7 @@ ALLOWED: list[tuple[str, Any]] = [
     *(("top_k", value) for value in (None, 0, 1, 10_000, np.int64(5))),
     *(("max_tokens", value) for value in (None, 0, 1, 10**12)),
     *(("repetition_penalty", value) for value in (None, 1, 0.5, 2.0)),
+    *(("min_p", value) for value in (None, 0, 1, 0.05, np.float32(0.5))),
     *(("seed", value) for value in (None, 0, MAX_SEED)),
     *(("stop", value) for value in (None, ["\n"], ("a", "b"), ["a" * MAX_STOP_LENGTH] * MAX_STOP_STRINGS)),
     ("strategy", "top_p"),
@@ -111,6 +113,7 @@ SAMPLING = st.builds(
     temperature=st.none() | st.just(0.0) | st.floats(0, MAX_TEMPERATURE),
     top_p=st.none() | st.floats(0, 1, exclude_min=True),
     top_k=st.none() | st.integers(0, 5),
+    min_p=st.none() | st.floats(0, 1),
 )
 
 
@@ -120,6 +123,7 @@ def test_fields_that_take_no_part_are_neutral(params: SamplingParams) -> None:
     assert (effective.strategy is SamplingStrategy.greedy) == (effective.temperature == 0)
     assert effective.top_p == 1 or effective.strategy is SamplingStrategy.top_p
     assert effective.top_k == 0 or effective.strategy is SamplingStrategy.top_k
+    assert effective.min_p == (0 if effective.strategy is SamplingStrategy.greedy else params.min_p)
     assert effective_strategy(params) is effective.strategy
     assert effective.strategy in (params.strategy, SamplingStrategy.greedy)
 

@@ -73,6 +73,11 @@ ABILITIES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"strategies": frozenset(SamplingStrategy)},
     ),
     (sampled(repetition_penalty=1.1), "sampling_params.repetition_penalty", {"repetition_penalty": True}),
+    (
+        sampled(strategy="top_p", temperature=1.0, min_p=0.1),
+        "sampling_params.min_p",
+        {"strategies": frozenset(SamplingStrategy), "min_p": True},
+    ),
     (sampled(seed=0), "sampling_params.seed", {"seed": True}),
     (sampled(stop=["x"]), "sampling_params.stop", {"stop": True}),
     ({"logprobs": LogProbConfig()}, "logprobs", {"logprobs": True}),
@@ -113,6 +118,8 @@ def one_less(declared: dict[str, Any], field: str) -> dict[str, Any]:
     """The abilities that lead up to the one in question, without it."""
     if field == "logprobs.top_k":
         return {"logprobs": True, "max_top_k": 8}
+    if "strategies" in declared and len(declared) > 1:
+        return {"strategies": declared["strategies"]}
     return {"logprobs": True} if field == "logprobs.prompt" else {"tools": True} if len(declared) > 1 else {}
 
 
@@ -147,6 +154,8 @@ async def test_so_is_a_completion(asked: dict[str, Any], field: str, declared: d
     [
         sampled(repetition_penalty=1.0),
         sampled(repetition_penalty=None),
+        sampled(min_p=0.5),  # greedy
+        sampled(strategy="top_p", temperature=0.0, min_p=0.5),
         sampled(stop=[]),
         sampled(strategy="top_p", temperature=0.0),
         sampled(strategy="top_k", temperature=1.0, top_k=1),

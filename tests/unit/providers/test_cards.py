@@ -182,10 +182,18 @@ def test_an_unknown_model_has_no_card(provider_of: Make, tiny_folders: Folders) 
 
 def test_a_card_tells_what_the_folder_advises_and_nothing_applies_it(provider_of: Make, tmp_path: Path) -> None:
     folder = save_model(tmp_path / "advised", "llama")
-    advice = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1}
+    advice = {
+        "do_sample": True,
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "top_k": 20,
+        "repetition_penalty": 1.1,
+        "min_p": 0.05,
+    }
     (folder / "generation_config.json").write_text(json.dumps(advice | {"eos_token_id": 0, "suppress_tokens": [5]}))
     card = provider_of(folder).card("advised")
-    assert card.sampling_defaults == {"strategy": "top_p", "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1}
+    applicable = {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1, "min_p": 0.05}
+    assert card.sampling_defaults == {"strategy": "top_p", **applicable}
     assert SamplingParams(**card.sampling_defaults).top_p == 0.9
     told = " ".join(card.notes)
     assert "recommends" in told

@@ -26,6 +26,7 @@ PARAMS = st.builds(
     top_k=st.integers(0, 100_000),
     max_tokens=st.integers(0, 10**12),
     repetition_penalty=st.floats(0.1, 5),
+    min_p=st.floats(0, 1),
     seed=st.none() | st.integers(0, MAX_SEED),
     stop=st.none() | st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4),
 )
@@ -75,6 +76,7 @@ def test_a_change_from_the_page_is_not_sent_back(page: Page) -> None:
     [
         {"top_p": 1.5},
         {"top_p": None},
+        {"min_p": 2},
         {"temperature": "hot"},
         {"strategy": "beam"},
         {"seed": "x"},
@@ -141,6 +143,10 @@ def test_the_twin_says_the_settings_as_the_page_does() -> None:
         'top-p 0.9 · temperature 0.7 · up to 64 tokens · repetition penalty 1.2 · seed 7 · stops at "\\n", "end"'
     )
     top_k = SamplingParams(strategy=SamplingStrategy.top_k, temperature=0.7, top_k=40)
+    cut = params.model_copy(update={"min_p": 0.05, "max_tokens": 0})
+    assert " · ".join(sampling_phrases(cut)) == "top-p 0.9 · temperature 0.7 · any length · min-p 0.05"
+    greedy = cut.model_copy(update={"strategy": SamplingStrategy.greedy})
+    assert sampling_phrases(greedy) == ["greedy", "any length"]
     assert sampling_phrases(top_k) == ["top-k 40", "temperature 0.7", "any length"]
     controls = SamplingControls(SamplingParams(max_tokens=64))
     assert "<p>greedy · up to 64 tokens</p>" in controls.static_html()

@@ -153,6 +153,16 @@ def test_sliders_move_the_distribution_and_keep_the_number(page: Page) -> None:
     assert len(colder["axis"]) <= 2
 
 
+def test_a_cut_by_min_p_is_a_stage_of_its_own(page: Page) -> None:
+    cut = TOP_P.model_copy(update={"min_p": 0.4})
+    waterfall = SamplingWaterfall(finished(), controls=SamplingControls(cut), position=AT)
+    stages = settled(waterfall)["stages"]
+    assert [stage["title"] for stage in stages] == ["Raw", "Temperature 0.7", "Top-p 0.9", "Min-p 0.4"]
+    assert stages[-1]["cuts"]
+    assert stages[-1]["kept"] < stages[-2]["kept"]
+    assert "Min-p 0.4" in Reader(waterfall.static_html()).text
+
+
 def test_settings_that_draw_alike_are_the_runs_own(page: Page) -> None:
     longer = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9, top_k=5, max_tokens=9, seed=1)
     waterfall = SamplingWaterfall(finished(), controls=SamplingControls(longer), position=AT)

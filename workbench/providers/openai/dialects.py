@@ -2,11 +2,12 @@
 
 ===========  =====================================================================================================
 openai       greedy and ``top_p``; a JSON schema in chats; logprobs of up to 20 tokens in chats, 5 in completions
-vllm         every strategy and format, the repetition penalty, logprobs of the prompt, ids of sampled tokens
+vllm         every strategy and format, the repetition penalty, ``min_p`` (which it applies before ``top_p``), logprobs
+             of the prompt, ids of sampled tokens
 tgi          as openai, with regular expressions, and with formats in completions; logprobs of up to 5 tokens
 ollama       as openai, with formats in completions, and without forced calls
-llama_cpp    every strategy, the repetition penalty, a JSON schema, and the id of every token that it tells of; forced
-             calls it has not, for any length of prose may come before one
+llama_cpp    every strategy, the repetition penalty, ``min_p``, a JSON schema, and the id of every token that it tells
+             of; forced calls it has not, for any length of prose may come before one
 ===========  =====================================================================================================
 
 A server's defaults (vLLM takes them from the model's folder, llama.cpp cuts by ``min_p``) would change the answer, so
@@ -67,7 +68,7 @@ def _vllm_sampling(request: Request, effective: EffectiveSampling) -> Fields:
     # -1 is off in every version, 0 in the newer ones alone.
     return _openai_sampling(request, effective) | {
         "top_k": effective.top_k or -1,
-        "min_p": 0.0,
+        "min_p": effective.min_p,
         "repetition_penalty": effective.repetition_penalty,
     }
 
@@ -81,9 +82,9 @@ def _tgi_sampling(request: Request, effective: EffectiveSampling) -> Fields:
 
 def _llama_cpp_sampling(request: Request, effective: EffectiveSampling) -> Fields:
     fields = _openai_sampling(request, effective) | {
-        "samplers": ["penalties", "temperature", "top_k", "top_p"],
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
         "top_k": effective.top_k,
-        "min_p": 0.0,
+        "min_p": effective.min_p,
         "repeat_penalty": effective.repetition_penalty,
         "repeat_last_n": _LONGEST_CONTEXT,  # by itself it would look back on 64 tokens
     }
@@ -149,6 +150,7 @@ VLLM = Dialect(
         _STANDARD,
         strategies=frozenset(SamplingStrategy),
         repetition_penalty=True,
+        min_p=True,
         prompt_logprobs=True,
         response_formats=frozenset({"json_schema", "regex", "grammar"}),
     ),
@@ -183,6 +185,7 @@ LLAMA_CPP = Dialect(
         _STANDARD,
         strategies=frozenset(SamplingStrategy),
         repetition_penalty=True,
+        min_p=True,
         required_tool_choice=False,  # its grammar lets any length of prose come before the call
     ),
     max_logprobs=100,

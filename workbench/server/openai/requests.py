@@ -52,6 +52,8 @@ class GenerationRequest(OpenAIRequest):
     """Extension of most servers with this API, in place of `top_p`; 0 is off."""
     repetition_penalty: float | None = None
     """Extension: above 0; 1 is off."""
+    min_p: float | None = None
+    """Extension: from 0, which is off, to 1."""
     seed: Annotated[int | None, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] = None
     """The same seed gives the same answer. A negative seed counts from the end of the protocol's range: -1 is the seed
     2<sup>63</sup> - 1."""

@@ -130,6 +130,7 @@ async def test_every_sampling_parameter_is_sent_or_refused(
         temperature=0.7,
         top_k=5,
         repetition_penalty=1.3,
+        min_p=0.2,
         seed=2**40,
         max_tokens=9,
         stop=["X"],
@@ -147,6 +148,7 @@ async def test_every_sampling_parameter_is_sent_or_refused(
     if params.strategy is SamplingStrategy.top_k:
         assert (body["top_k"], body["top_p"]) == (5, 1.0)
         assert body.get("repetition_penalty", body.get("repeat_penalty")) == 1.3
+        assert body["min_p"] == 0.2
     else:
         assert body["top_p"] == 0.5
 
@@ -155,11 +157,12 @@ async def test_every_sampling_parameter_is_sent_or_refused(
 async def test_greedy_is_greedy_whatever_else_is_given(
     server: ScriptedServer, make: MakeProvider, dialect: str
 ) -> None:
-    with_leftovers = SamplingParams(temperature=0.9, top_p=0.1, top_k=3)
+    with_leftovers = SamplingParams(temperature=0.9, top_p=0.1, top_k=3, min_p=0.5)
     body = await body_of(server, make(dialect), sampling_params=with_leftovers)
     assert body["temperature"] == 0
     assert body.get("top_p", 1) == 1
     assert body.get("top_k", 0) in (0, -1)
+    assert body.get("min_p", 0) == 0
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ _SHARED = frozenset(
     }
 )
 _VLLM = frozenset({"top_k", "min_p", "repetition_penalty", "structured_outputs", "return_token_ids", "prompt_logprobs"})
+_PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
 _FIELDS = {
-    "vllm": _SHARED | _VLLM | {"logprobs", "top_logprobs", "tool_choice"},
+    "vllm": _SHARED | _VLLM | _PENALTIES | {"logprobs", "top_logprobs", "tool_choice"},
     "tgi": (_SHARED - {"prompt"}) | {"logprobs", "top_logprobs", "response_format", "tool_choice"},
     "ollama": (_SHARED - {"prompt"}) | {"logprobs", "top_logprobs", "response_format"},
 }
@@ -233,6 +234,8 @@ def _params(body: dict[str, Any]) -> SamplingParams:
             "max_tokens": body.get("max_tokens") or 0,
             "repetition_penalty": body.get("repetition_penalty", 1.0),
             "min_p": body.get("min_p", 0.0),
+            "frequency_penalty": body.get("frequency_penalty"),
+            "presence_penalty": body.get("presence_penalty"),
             "seed": body.get("seed"),
             "stop": body.get("stop"),
         }

@@ -74,8 +74,8 @@ GENERATING: dict[str, Values] = {
     "max_tokens": values(1, 2**31, None, refused=(0, -1, 1.5)),
     "stream_options": values(None, refused=({"include_usage": True},)),
     "n": values(1, None, refused=(2, 0, -1)),
-    "frequency_penalty": values(0, None, refused=(-2, 2, 0.5)),
-    "presence_penalty": values(0, None, refused=(-2, 2, 0.5)),
+    "frequency_penalty": values(0, None, -2, 2, 0.5, refused=(-2.1, 2.1, "1", True), model="random"),
+    "presence_penalty": values(0, None, -2, 2, 0.5, refused=(-2.1, 2.1, "1", True), model="random"),
     "logit_bias": values({}, None, refused=({"7": -100}, [])),
     "user": values("", "somebody", foreign=(None,)),
 }

@@ -32,6 +32,8 @@ const PARAMS = {
   max_tokens: 0,
   repetition_penalty: 1,
   min_p: 0,
+  frequency_penalty: 0,
+  presence_penalty: 0,
   seed: null,
   stop: [],
 };
@@ -52,6 +54,8 @@ test("a field takes what is in its range and nothing else", () => {
     "Min-p": { good: ["0", "1", "0.05"], bad: ["-0.1", "1.01", "nan"] },
     "Max tokens": { good: ["0", "70", "1e3"], bad: ["2.5", "-1", "0x10", "١"] },
     "Repetition penalty": { good: ["1", "0.1"], bad: ["0", "-1", "one"] },
+    "Frequency penalty": { good: ["-2", "2", "0.5"], bad: ["2.1", "-2.1", "x"] },
+    "Presence penalty": { good: ["-2", "2", "0.5"], bad: ["2.1", "-2.1", "x"] },
   };
   assert.deepEqual(Object.keys(typed).sort(), FIELDS.map(({ label }) => label).sort());
   for (const [label, { good, bad }] of Object.entries(typed)) {
@@ -126,6 +130,12 @@ test("the settings are one line, without what changes nothing", () => {
   );
   const greedy = settingsInWords({ ...all, strategy: "greedy", stop: [] }, FIELDS);
   assert.ok(greedy.startsWith("greedy · up to 64 tokens"));
+  const penalties = { ...PARAMS, min_p: 0.1, repetition_penalty: 1.2, frequency_penalty: -0.5, presence_penalty: 0.5 };
+  assert.equal(
+    settingsInWords(penalties, FIELDS),
+    "top-p 0.9 · temperature 0.7 · any length · min-p 0.1 · repetition penalty 1.2 · frequency penalty -0.5 · " +
+      "presence penalty 0.5",
+  );
   const cut = { ...PARAMS, min_p: 0.05 };
   assert.equal(settingsInWords(cut, FIELDS), "top-p 0.9 · temperature 0.7 · any length · min-p 0.05");
   assert.equal(settingsInWords({ ...cut, strategy: "greedy" }, FIELDS), "greedy · any length");

@@ -17,7 +17,15 @@ from workbench.providers.transformers.sampling import engine_sampling
 from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, SAMPLING_STAGES, StageSpec
 
 FIELDS = [stage.field for stage in SAMPLING_STAGES]
-EXAMPLES: dict[str, Any] = {"repetition_penalty": 1.2, "temperature": 0.5, "top_k": 7, "top_p": 0.9, "min_p": 0.2}
+EXAMPLES: dict[str, Any] = {
+    "repetition_penalty": 1.2,
+    "frequency_penalty": -0.5,
+    "presence_penalty": 0.5,
+    "temperature": 0.5,
+    "top_k": 7,
+    "top_p": 0.9,
+    "min_p": 0.2,
+}
 STAGES = pytest.mark.parametrize("stage", SAMPLING_STAGES, ids=FIELDS)
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from workbench.engine.kernels.row_reductions import masked
-from workbench.engine.sampling import ADJUSTMENTS, History, Mask, Sampling, argmax, draw, nucleus
+from workbench.engine.sampling import ADJUSTMENTS, History, Mask, Sampling, adjusted, argmax, draw, nucleus
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,12 @@ class KeptLogits:
 
 
 def trace(
-    logits: Tensor, sampling: Sampling, seen_ids: set[int], number: float | None, mask: Mask | None = None
+    logits: Tensor,
+    sampling: Sampling,
+    seen_ids: set[int],
+    number: float | None,
+    mask: Mask | None = None,
+    answer_ids: Sequence[int] = (),
 ) -> Trace:
     """Every stage of the chain for one row of logits, and the token that ``number`` picks at its end.
 
@@ -105,11 +111,12 @@ def trace(
         seen_ids: tokens of the prompt and the text before, to which the repetition penalty applies.
         number: from 0 to below 1; needed unless the sampling is greedy or the token forced.
         mask: what a grammar left at this position.
+        answer_ids: tokens of the answer before, which the other penalties count.
     """
     stages = [Stage("raw", _softmax(logits), _possible(logits), 0.0)]
-    history = History(seen_ids)
+    history = History(seen_ids, answer_ids)
     for stage, value in sampling.active(changes_argmax=True):
-        logits = ADJUSTMENTS[stage.name](logits, value, history)
+        logits = adjusted(logits, [ADJUSTMENTS[stage.name](value)], history)
         stages.append(Stage(stage.name, _softmax(logits), _possible(logits), 0.0))
     allowed = None if mask is None else mask.allowed
     left = logits
@@ -136,12 +143,14 @@ def trace(
     return Trace(tuple(stages), number, draw(logits, sampling, number, allowed))
 
 
-def trace_again(kept: Kept, sampling: Sampling, seen_ids: set[int], number: float | None = None) -> Trace:
+def trace_again(
+    kept: Kept, sampling: Sampling, seen_ids: set[int], number: float | None = None, answer_ids: Sequence[int] = ()
+) -> Trace:
     """`trace` of a position that was kept, with the random number that was drawn there unless another one is given."""
     drawn = kept.number if number is None else number
     if drawn is None:  # a greedy run drew none; one half is as good as any
         drawn = 0.5
-    return trace(kept.logits, sampling, seen_ids, drawn, kept.mask)
+    return trace(kept.logits, sampling, seen_ids, drawn, kept.mask, answer_ids)
 
 
 def _softmax(logits: Tensor) -> Tensor:

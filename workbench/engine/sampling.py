@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""
+
+Adjustment: TypeAlias = "Callable[[NDArray[np.float32], History], None]"
 
 _FIRST_CANDIDATES = 128
 
@@ -55,6 +58,10 @@ class Sampling:
     """Of these, draw among those at least this many times as probable as the best (Nguyen et al. 2024)."""
     repetition_penalty: float = 1.0
     """Above 1 makes tokens of the prompt and the answer less probable (Keskar et al. 2019)."""
+    frequency_penalty: float = 0.0
+    """Above 0 makes tokens of the answer less probable, by as much for each time that they occurred."""
+    presence_penalty: float = 0.0
+    """The same, once for each token of the answer."""
     seed: int | None = None
     """None draws a fresh one, readable as `Sampler.seed`."""
 
@@ -93,7 +100,7 @@ class Sampler:
         self.seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(63)
         # Not torch's generator: the numbers must be the same on every device and cost nothing per token.
         self._random = random.Random(self.seed)  # noqa: S311 - reproducibility is the point
-        self._adjustments = [(ADJUSTMENTS[stage.name], value) for stage, value in sampling.active(changes_argmax=True)]
+        self._adjustments = [ADJUSTMENTS[stage.name](value) for stage, value in sampling.active(changes_argmax=True)]
         self._history = History(prompt_ids) if self._adjustments else None
 
     def choose(
@@ -118,9 +125,7 @@ class Sampler:
             NumericalError: the logits hold NaN, or no token has a probability above 0.
         """
         if self._history is not None:
-            summary = None
-            for adjust, value in self._adjustments:
-                logits = adjust(logits, value, self._history)
+            logits, summary = adjusted(logits, self._adjustments, self._history), None
         if self.sampling.greedy and summary is not None and allowed is None:
             token_id, number = summary.places[0], None
         elif self.sampling.greedy:
@@ -140,12 +145,17 @@ class Sampler:
             self._history.add(token_id)
 
 
+def adjusted(logits: Tensor, adjustments: Iterable[Adjustment], history: History) -> Tensor:
+    """Return the logits after some of the stages that can change the argmax; those that are given stay as they are."""
+    row = logits.numpy().copy()  # on this thread; torch would wake others for it
+    for adjust in adjustments:
+        adjust(row, history)
+    return torch.from_numpy(row)
+
+
 def apply_repetition_penalty(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
     """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
-    row, places = logits.numpy().copy(), token_ids.numpy()
-    chosen = row[places]
-    row[places] = np.where(chosen > 0, chosen / np.float32(penalty), chosen * np.float32(penalty))
-    return torch.from_numpy(row)
+    return adjusted(logits, [_repetition_penalty(penalty)], History(token_ids.tolist()))
 
 
 def argmax(logits: Tensor, allowed: Tensor | None = None) -> int:
@@ -235,32 +245,82 @@ def _kept_by_min_p(shares: NDArray[np.float64], _: NDArray[np.float64], min_p: f
     return kept if kept < len(shares) else kept + 1
 
 
-class History:
-    """The tokens of the prompt and the answer so far, readable as a tensor at no cost that grows with the text."""
+class TokenCounts:
+    """How often tokens occurred, readable as arrays at no cost that grows with the text."""
 
-    def __init__(self, prompt_ids: Iterable[int]) -> None:
-        self._seen = set(prompt_ids)
-        self._buffer = torch.tensor(sorted(self._seen), dtype=torch.long)
-        self._count = len(self._seen)
+    def __init__(self, token_ids: Iterable[int]) -> None:
+        counted = Counter(token_ids)
+        self._index = {token_id: index for index, token_id in enumerate(counted)}
+        self._ids = np.fromiter(counted, np.int64)
+        self._counts = np.fromiter(counted.values(), np.float32)
 
     def add(self, token_id: int) -> None:
-        if token_id in self._seen:
-            return
-        self._seen.add(token_id)
-        if self._count == len(self._buffer):
-            self._buffer = torch.cat([self._buffer, self._buffer.new_zeros(max(64, self._count))])
-        self._buffer[self._count] = token_id
-        self._count += 1
+        index = self._index.setdefault(token_id, len(self._index))
+        if index == len(self._ids):
+            room = max(64, index)
+            self._ids = np.append(self._ids, np.zeros(room, np.int64))
+            self._counts = np.append(self._counts, np.zeros(room, np.float32))
+        self._ids[index] = token_id
+        self._counts[index] += 1
 
-    def seen_ids(self) -> Tensor:
-        """Return the distinct tokens."""
-        return self._buffer[: self._count]
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the distinct tokens and how often each occurred, as views."""
+        return self._ids[: len(self._index)], self._counts[: len(self._index)]
 
 
-ADJUSTMENTS: dict[str, Callable[[Tensor, Any, History], Tensor]] = {
-    "penalty": lambda logits, penalty, history: apply_repetition_penalty(logits, history.seen_ids(), penalty),
+class History:
+    """The tokens of a request so far, as its penalties count them.
+
+    Args:
+        seen_ids: tokens of the prompt and of the answer so far, each at least once.
+        answer_ids: those of the answer, each as often as it occurred.
+    """
+
+    def __init__(self, seen_ids: Iterable[int], answer_ids: Iterable[int] = ()) -> None:
+        self.seen = TokenCounts(seen_ids)
+        self.answer = TokenCounts(answer_ids)
+
+    def add(self, token_id: int) -> None:
+        """Count a token of the answer."""
+        self.seen.add(token_id)
+        self.answer.add(token_id)
+
+
+def _repetition_penalty(penalty: float) -> Adjustment:
+    def adjust(row: NDArray[np.float32], history: History) -> None:
+        token_ids, _ = history.seen.arrays()
+        chosen = row[token_ids]
+        row[token_ids] = np.where(chosen > 0, chosen / np.float32(penalty), chosen * np.float32(penalty))
+
+    return adjust
+
+
+def _frequency_penalty(penalty: float) -> Adjustment:
+    """OpenAI's formula, over the tokens that were generated, as in vLLM."""
+
+    def adjust(row: NDArray[np.float32], history: History) -> None:
+        token_ids, counts = history.answer.arrays()
+        row[token_ids] -= np.float32(penalty) * counts
+
+    return adjust
+
+
+def _presence_penalty(penalty: float) -> Adjustment:
+    """As `_frequency_penalty`, where a token counts once."""
+
+    def adjust(row: NDArray[np.float32], history: History) -> None:
+        token_ids, _ = history.answer.arrays()
+        row[token_ids] -= np.float32(penalty)
+
+    return adjust
+
+
+ADJUSTMENTS: dict[str, Callable[[Any], Adjustment]] = {
+    "penalty": _repetition_penalty,
+    "frequency_penalty": _frequency_penalty,
+    "presence_penalty": _presence_penalty,
 }
-"""For each stage that can change the argmax: logits with its value applied; those that are given stay as they are."""
+"""For each stage that can change the argmax, by its value: what changes a row of logits, shape (vocab,), in place."""
 
 TRUNCATIONS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]] = {
     "top_p": _kept_by_top_p,

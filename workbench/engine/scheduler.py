@@ -157,8 +157,8 @@ class Engine:
             ClosedError: the engine was closed.
         """
         kept, seen_ids = self.kept(handle, position), self.seen_ids(handle, position)
-        sampling = sampling or handle.request.sampling
-        return self.call(partial(trace_again, kept, sampling, seen_ids, number)).result()
+        sampling, answer_ids = sampling or handle.request.sampling, self.answer_ids(handle, position)
+        return self.call(partial(trace_again, kept, sampling, seen_ids, number, answer_ids)).result()
 
     def kept_logits(self, handle: Handle, position: int) -> Tensor:
         """Return the raw logits at a generated position, float32, shape (vocab,); raises as `inspect` does."""
@@ -171,6 +171,11 @@ class Engine:
     def seen_ids(self, handle: Handle, position: int) -> set[int]:
         """Return the tokens of the prompt and of the answer before a generated position."""
         return set(handle.token_ids[: len(handle.request.prompt_ids) + position])
+
+    def answer_ids(self, handle: Handle, position: int) -> list[int]:
+        """Tokens of the answer before a generated position, in order."""
+        start = len(handle.request.prompt_ids)
+        return handle.token_ids[start : start + position]
 
     def kept(self, handle: Handle, position: int) -> Kept:
         """Return what a generated position's token was chosen from; raises as `inspect` does."""

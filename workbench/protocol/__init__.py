@@ -8,6 +8,8 @@ answers without them have the original wire format:
 
     SamplingParams.seed                                   int | None = None                      reproducible sampling
     SamplingParams.stop                                   list[str] | None = None                stop strings
+    SamplingParams.frequency_penalty                      float | None = 0.0                     penalty by count
+    SamplingParams.presence_penalty                       float | None = 0.0                     penalty by occurrence
     SamplingParams.min_p                                  float | None = 0.0                     relative cut-off
     LogProbConfig.prompt                                  bool = False                           prompt logprobs
     TokenLogProbs.tokens                                  list[TokenLogProb] = []                candidates, best first

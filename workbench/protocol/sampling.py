@@ -61,6 +61,11 @@ class SamplingParams(ProtocolModel):
     min_p: float | None = Field(default=0.0, exclude_if=lambda min_p: not min_p)
     """Removes tokens less probable than this share of the most probable one, from 0 (off) to 1. Used by the strategies
     that sample, after ``top_k`` and ``top_p``."""
+    frequency_penalty: float | None = Field(default=0.0, exclude_if=lambda penalty: not penalty)
+    """Subtracted from a token's logit for each time that the answer already contains it, from -2 to 2; 0 is off. The
+    prompt does not count, as in OpenAI's formula and in vLLM. Used by every strategy."""
+    presence_penalty: float | None = Field(default=0.0, exclude_if=lambda penalty: not penalty)
+    """Subtracted once from the logit of each token that the answer already contains; otherwise the same."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -100,6 +105,10 @@ class EffectiveSampling:
     repetition_penalty: float = 1.0
     """1 is off."""
     min_p: float = 0.0
+    """0 is off."""
+    frequency_penalty: float = 0.0
+    """0 is off."""
+    presence_penalty: float = 0.0
     """0 is off."""
 
 

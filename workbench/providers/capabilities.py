@@ -46,6 +46,8 @@ class Capabilities:
     strategies: frozenset[SamplingStrategy] = frozenset({SamplingStrategy.greedy})
     repetition_penalty: bool = False
     min_p: bool = False
+    frequency_penalty: bool = False
+    presence_penalty: bool = False
     seed: bool = False
     stop: bool = False
 

@@ -251,6 +251,8 @@ class KeptPosition:
     """Tokens that the grammar allows, shape (vocab,); None without a grammar."""
     is_forced: bool = False
     """Whether the grammar left no choice."""
+    answer_ids: tuple[int, ...] | None = ()
+    """Tokens of the answer before, in order, which the frequency and presence penalties count; None if unknown."""
 
 
 class Inspector(Protocol):

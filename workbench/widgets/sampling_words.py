@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from workbench.protocol import EffectiveSampling, SamplingParams, SamplingStrategy, effective_sampling
-from workbench.sampling_stages import SAMPLING_STAGES
+from workbench.sampling_stages import PARAMETERS, StageSpec
 
 
 def sampling_phrases(params: SamplingParams) -> list[str]:
@@ -31,7 +31,8 @@ def sampling_phrases(params: SamplingParams) -> list[str]:
 
 
 def _stages(effective: EffectiveSampling) -> Iterator[str]:
-    for stage in SAMPLING_STAGES:
-        value = getattr(effective, stage.field)
-        if stage.is_ability and value != stage.neutral:
-            yield f"{stage.label.lower()} {value:g}"
+    for stage in PARAMETERS:
+        if isinstance(stage, StageSpec) and stage.is_ability:
+            value = getattr(effective, stage.field)
+            if value != stage.neutral:
+                yield f"{stage.label.lower()} {value:g}"

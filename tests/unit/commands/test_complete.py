@@ -121,27 +121,15 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
     bench.says("a")
     cli(
         *("complete", "x", "--strategy", "top_k", "--top-k", "40", "--temperature", "0.5", "--max-tokens", "9"),
-        *(
-            "--repetition-penalty",
-            "1.1",
-            "--min-p",
-            "0.1",
-            "--seed",
-            "3",
-            "--stop",
-            "\n\n",
-            "--stop",
-            "END",
-            "--logprobs",
-            "5",
-        ),
+        *("--repetition-penalty", "1.1", "--min-p", "0.1", "--presence-penalty", "-0.5"),
+        *("--seed", "3", "--stop", "\n\n", "--stop", "END", "--logprobs", "5"),
     )
     params = bench.sampling_params
     assert params is not None
     assert (params.strategy, params.top_k, params.temperature) == (SamplingStrategy.top_k, 40, 0.5)
     assert (params.max_tokens, params.repetition_penalty, params.seed) == (9, 1.1, 3)
     assert params.stop == ["\n\n", "END"]
-    assert params.min_p == 0.1
+    assert (params.min_p, params.presence_penalty) == (0.1, -0.5)
     assert bench.logprobs is not None
     assert bench.logprobs.top_k == 5
 
@@ -160,6 +148,7 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
         ["--top-k", "5", "--top-p", "0.5"],
         ["--repetition-penalty", "0"],
         ["--min-p", "1.5"],
+        ["--frequency-penalty", "2.5"],
         ["--stop", ""],
         ["--logprobs", "-1"],
         ["--strategy", "beam"],

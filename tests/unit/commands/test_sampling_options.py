@@ -37,7 +37,9 @@ def test_a_sampling_option_implies_a_strategy_that_really_samples(
     assert (effective_strategy(params), params.temperature) == (strategy, temperature)
 
 
-@pytest.mark.parametrize("options", [["--temperature", "0"], ["--seed", "3"], ["--repetition-penalty", "1.2"]])
+@pytest.mark.parametrize(
+    "options", [["--temperature", "0"], ["--seed", "3"], ["--repetition-penalty", "1.2"], ["--presence-penalty", "1"]]
+)
 def test_options_that_leave_no_choice_stay_greedy(options: list[str]) -> None:
     params = parse(*options)
     assert effective_strategy(params) == SamplingStrategy.greedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -39,6 +39,8 @@ samplings = st.builds(
     top_p=st.sampled_from([1.0, 0.999, 0.9, 0.5, 0.01]),
     min_p=st.sampled_from([0.0, 0.0, 0.01, 0.2, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.7, 5.0]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.6, -0.2]),
+    presence_penalty=st.sampled_from([0.0, 0.0, 1.5, -2.0]),
     seed=st.integers(0, 2**40),
 )
 
@@ -52,14 +54,19 @@ def row(seed: int, vocab: int = 60, spread: float = 3.0) -> Tensor:
 # ------------------------------------------------------------------------------------------------------ one position
 
 
-def of_transformers(logits: Tensor, sampling: Sampling, seen: set[int]) -> dict[str, Tensor]:
-    """The distribution after each of transformers' processors, in float64."""
+def of_transformers(logits: Tensor, sampling: Sampling, seen: set[int], answer: Sequence[int]) -> dict[str, Tensor]:
+    """The distribution after each of transformers' processors, in float64, and after two that it has not."""
     ids: Any = torch.tensor([sorted(seen)])
     scores: Any = logits.double().unsqueeze(0)
     stages = {"raw": scores}
     if sampling.repetition_penalty != 1.0:
         penalty: Any = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
         stages["penalty"] = scores = penalty(ids, scores.clone())
+    counts = torch.tensor([answer.count(token_id) for token_id in range(len(logits))]).double()
+    if sampling.frequency_penalty:
+        stages["frequency_penalty"] = scores = scores - sampling.frequency_penalty * counts
+    if sampling.presence_penalty:
+        stages["presence_penalty"] = scores = scores - sampling.presence_penalty * (counts > 0)
     if not sampling.greedy:
         temper: Any = TemperatureLogitsWarper(sampling.temperature)
         stages["temperature"] = scores = temper(ids, scores)
@@ -76,13 +83,19 @@ def of_transformers(logits: Tensor, sampling: Sampling, seen: set[int]) -> dict[
 
 
 @settings(max_examples=200)
-@given(seed=st.integers(0, 10**6), sampling=samplings, number=numbers, seen=st.sets(st.integers(0, 59), min_size=1))
+@given(
+    seed=st.integers(0, 10**6),
+    sampling=samplings,
+    number=numbers,
+    seen=st.sets(st.integers(0, 59), min_size=1),
+    data=st.data(),
+)
 def test_every_stage_is_that_of_transformers_and_says_what_it_cut(
-    seed: int, sampling: Sampling, number: float, seen: set[int]
+    seed: int, sampling: Sampling, number: float, seen: set[int], data: st.DataObject
 ) -> None:
-    logits = row(seed)
-    found = trace(logits, sampling, seen, number)
-    expected = of_transformers(logits, sampling, seen)
+    logits, answer = row(seed), data.draw(st.lists(st.sampled_from(sorted(seen)), max_size=9))
+    found = trace(logits, sampling, seen, number, answer_ids=answer)
+    expected = of_transformers(logits, sampling, seen, answer)
     stages = {stage.name: stage for stage in found.stages}
     names = [*expected, "temperature"] if sampling.greedy else list(expected)
     assert [stage.name for stage in found.stages] == names
@@ -353,7 +366,7 @@ def test_a_position_that_was_not_generated_is_refused(engine_of: MakeEngine, pos
 
 def test_penalties_count_what_stood_before_the_position_and_not_what_came_after(engine_of: MakeEngine) -> None:
     engine = engine_of(FakeDecoder())
-    sampling = Sampling(temperature=1.0, repetition_penalty=1.8, seed=3)
+    sampling = Sampling(temperature=1.0, repetition_penalty=1.8, frequency_penalty=0.4, presence_penalty=-0.2, seed=3)
     handle, heard = run(engine, sampling, max_tokens=15)
     sampler = Sampler(sampling, handle.request.prompt_ids)
     for position, token_id in enumerate(heard.ids):

@@ -22,8 +22,19 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.engine.kernels.row_reductions import masked, top_k_values
-from workbench.engine.sampling import COLDEST, Sampler, Sampling, apply_repetition_penalty, argmax, draw, nucleus
+from workbench.engine.kernels.row_reductions import LogitsSummary, masked, top_k_values
+from workbench.engine.sampling import (
+    ADJUSTMENTS,
+    COLDEST,
+    History,
+    Sampler,
+    Sampling,
+    adjusted,
+    apply_repetition_penalty,
+    argmax,
+    draw,
+    nucleus,
+)
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.protocol import SamplingParams, effective_sampling
 
@@ -233,6 +244,63 @@ def test_the_penalty_follows_prompt_and_answer() -> None:
         token_id, _ = sampler.choose(logits)
         assert token_id == expected
         seen.append(token_id)
+
+
+PENALTY = st.sampled_from([-2.0, -0.3, 0.0, 0.1, 0.7, 2.0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(st.floats(-30, 30, width=32) | st.just(-math.inf), min_size=4, max_size=12),
+    prompt=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    answer=st.lists(st.integers(0, 3), max_size=8),
+    repetition=st.sampled_from([1.0, 1.3]),
+    frequency=PENALTY,
+    presence=PENALTY,
+)
+def test_the_penalties_are_openais_formula_after_the_repetition_penalty(
+    values: list[float], prompt: list[int], answer: list[int], repetition: float, frequency: float, presence: float
+) -> None:
+    """mu[j] -> mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence, where c counts what was sampled."""
+    logits = torch.tensor(values)
+    sampling = Sampling(repetition_penalty=repetition, frequency_penalty=frequency, presence_penalty=presence)
+    oracle: Any = RepetitionPenaltyLogitsProcessor(repetition)
+    expected = oracle(torch.tensor([prompt + answer]), logits.clone().unsqueeze(0))[0].numpy()
+    for token_id in range(len(values)):
+        count = answer.count(token_id)
+        expected[token_id] -= np.float32(frequency) * np.float32(count)
+        expected[token_id] -= np.float32(presence) * np.float32(count > 0)
+    history = History(prompt)
+    for token_id in answer:
+        history.add(token_id)
+    adjustments = [ADJUSTMENTS[stage.name](value) for stage, value in sampling.active(changes_argmax=True)]
+    for counted in (history, History({*prompt, *answer}, answer)):
+        assert adjusted(logits, adjustments, counted).tolist() == expected.tolist()
+    assert logits.tolist() == values, "the raw logits stay as they are, for the logprobs are theirs"
+
+
+@pytest.mark.parametrize("frequency,presence", [(0.02, 0.0), (0.0, 0.5), (0.03, -0.1), (-0.5, 0.0)])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_penalties_follow_the_answer_and_not_the_prompt(
+    frequency: float, presence: float, temperature: float
+) -> None:
+    """However the summary of the raw logits would have it; 200 tokens make the counts grow past their first room."""
+    sampling = Sampling(temperature=temperature, frequency_penalty=frequency, presence_penalty=presence, seed=3)
+    sampler, numbers = Sampler(sampling, [0, 1, 0]), random.Random(3)
+    logits = torch.linspace(1, 2, 300).flip(0)
+    counts = np.zeros(300, np.float32)
+    for _ in range(200):
+        expected = torch.from_numpy(
+            (logits.numpy() - np.float32(frequency) * counts) - np.float32(presence) * (counts > 0).astype(np.float32)
+        )
+        summary = LogitsSummary(2.0, 5.0, 5.0, [2.0], [0])
+        token_id, number = sampler.choose(logits, summary=summary)
+        if temperature:
+            assert number == numbers.random()
+            assert token_id == draw(expected, sampling, number)
+        else:
+            assert token_id == int(expected.argmax())
+        counts[token_id] += 1
 
 
 def chosen_by(sampling: Sampling, steps: int = 40) -> list[int]:

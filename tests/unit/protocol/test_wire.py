@@ -113,12 +113,18 @@ def test_additions_are_written_where_they_are_used() -> None:
     request = CompletionRequest(
         model="m",
         content="x",
-        sampling_params=SamplingParams(seed=0, stop=["\n"], min_p=0.1),
+        sampling_params=SamplingParams(seed=0, stop=["\n"], min_p=0.1, presence_penalty=-1),
         logprobs=LogProbConfig(prompt=True),
         response_format=JsonSchemaResponseFormat(json_schema={"type": "object"}),
     )
     data = json.loads(request.model_dump_json())
-    assert [data["sampling_params"][name] for name in ("seed", "stop", "min_p")] == [0, ["\n"], 0.1]
+    assert [data["sampling_params"][name] for name in ("seed", "stop", "min_p", "presence_penalty")] == [
+        0,
+        ["\n"],
+        0.1,
+        -1,
+    ]
+    assert "frequency_penalty" not in data["sampling_params"]
     assert data["logprobs"] == {"top_k": 0, "prompt": True}
     assert data["response_format"] == {"type": "json_schema", "json_schema": {"type": "object"}}
 

@@ -19,12 +19,19 @@ from workbench.providers.trace import folder
 from workbench.providers.trace.folder import PLAY_VARIABLE, RECORD_VARIABLE
 
 SAMPLED = SamplingParams(
-    strategy=SamplingStrategy.top_p, temperature=1.3, top_p=0.9, max_tokens=9, seed=5, repetition_penalty=1.3
+    strategy=SamplingStrategy.top_p,
+    temperature=1.3,
+    top_p=0.9,
+    max_tokens=9,
+    seed=5,
+    repetition_penalty=1.3,
+    frequency_penalty=0.5,
 )
 OTHERS = [
     SamplingParams(),
     SamplingParams(strategy=SamplingStrategy.top_k, top_k=4, temperature=0.7, repetition_penalty=2.0),
     SamplingParams(strategy=SamplingStrategy.top_p, top_p=0.5, temperature=2.0),
+    SamplingParams(presence_penalty=1.0),
 ]
 
 
@@ -105,6 +112,23 @@ def test_a_trace_of_version_1_is_still_played(fake_models: FakeModels, tmp_path:
         assert run.text == text
         with pytest.raises(UnsupportedFieldError, match="whose model is in this process"):
             run.distribution(0)
+
+
+def test_an_older_look_lacks_what_the_newer_penalties_count(fake_models: FakeModels, tmp_path: Path) -> None:
+    fake_models.add("random")
+    path, plain = tmp_path / "t", SAMPLED.model_copy(update={"frequency_penalty": 0.0})
+    with Workbench(fake_models.config) as bench, bench.record(path):
+        chosen = finished(bench, sampling_params=plain).sampling_trace(3).token_id
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if "look" in line:
+            del line["look"]["answer_ids"]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    with playing(path) as bench:
+        run = finished(bench, sampling_params=plain)
+        assert run.sampling_trace(3).token_id == chosen
+        with pytest.raises(InvalidRequestError, match=r"sampling_params\.presence_penalty must be 0: this recording"):
+            run.sampling_trace(3, SamplingParams(presence_penalty=0.5))
 
 
 # ------------------------------------------------------------------------------------------------- by the environment

@@ -156,7 +156,7 @@ def test_a_text_is_continued_with_logprobs(api: openai.OpenAI) -> None:
     "given, kind, param",
     [
         ({"n": 2}, "UnsupportedFieldError", "n"),
-        ({"presence_penalty": 0.5}, "UnsupportedFieldError", "presence_penalty"),
+        ({"verbosity": "low"}, "UnsupportedFieldError", "verbosity"),
         ({"max_tokens": 0}, "InvalidRequestError", "max_tokens"),
         ({"temperature": -1}, "InvalidRequestError", "temperature"),
         ({"extra_body": {"surprise": 1}}, "InvalidRequestError", "surprise"),

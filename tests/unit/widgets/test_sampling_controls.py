@@ -27,6 +27,8 @@ PARAMS = st.builds(
     max_tokens=st.integers(0, 10**12),
     repetition_penalty=st.floats(0.1, 5),
     min_p=st.floats(0, 1),
+    frequency_penalty=st.floats(-2, 2),
+    presence_penalty=st.floats(-2, 2),
     seed=st.none() | st.integers(0, MAX_SEED),
     stop=st.none() | st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4),
 )
@@ -143,6 +145,11 @@ def test_the_twin_says_the_settings_as_the_page_does() -> None:
         'top-p 0.9 · temperature 0.7 · up to 64 tokens · repetition penalty 1.2 · seed 7 · stops at "\\n", "end"'
     )
     top_k = SamplingParams(strategy=SamplingStrategy.top_k, temperature=0.7, top_k=40)
+    penalties = {"min_p": 0.1, "repetition_penalty": 1.2, "frequency_penalty": -0.5, "presence_penalty": 0.5}
+    assert " · ".join(sampling_phrases(params.model_copy(update=penalties))) == (
+        "top-p 0.9 · temperature 0.7 · up to 64 tokens · min-p 0.1 · repetition penalty 1.2 · "
+        "frequency penalty -0.5 · presence penalty 0.5"
+    )
     cut = params.model_copy(update={"min_p": 0.05, "max_tokens": 0})
     assert " · ".join(sampling_phrases(cut)) == "top-p 0.9 · temperature 0.7 · any length · min-p 0.05"
     greedy = cut.model_copy(update={"strategy": SamplingStrategy.greedy})

@@ -1,14 +1,19 @@
 """What each kind of server takes beyond OpenAI's own fields, and what it therefore can honour.
 
 ===========  =====================================================================================================
-openai       greedy and ``top_p``; a JSON schema in chats; logprobs of up to 20 tokens in chats, 5 in completions
-vllm         every strategy and format, the repetition penalty, ``min_p`` (which it applies before ``top_p``), logprobs
-             of the prompt, ids of sampled tokens
-tgi          as openai, with regular expressions, and with formats in completions; logprobs of up to 5 tokens
-ollama       as openai, with formats in completions, and without forced calls
+openai       greedy and ``top_p``, frequency and presence penalty; a JSON schema in chats; logprobs of up to 20 tokens
+             in chats, 5 in completions
+vllm         every strategy, penalty and format, ``min_p`` (which it applies before ``top_p``), logprobs of the prompt,
+             ids of sampled tokens
+tgi          as openai without penalties, with regular expressions, and with formats in completions; logprobs of up to
+             5 tokens
+ollama       as openai without penalties, with formats in completions, and without forced calls
 llama_cpp    every strategy, the repetition penalty, ``min_p``, a JSON schema, and the id of every token that it tells
              of; forced calls it has not, for any length of prose may come before one
 ===========  =====================================================================================================
+
+Frequency and presence penalty count the tokens of the answer. llama.cpp counts the prompt's too, Ollama the latest of
+both, and TGI has another formula: these refuse them.
 
 A server's defaults (vLLM takes them from the model's folder, llama.cpp cuts by ``min_p``) would change the answer, so
 each of these parameters is sent, also where it is switched off.
@@ -61,6 +66,8 @@ class Dialect:
 
 def _openai_sampling(request: Request, effective: EffectiveSampling) -> Fields:
     fields = {"temperature": effective.temperature, "top_p": effective.top_p}
+    penalties = {name: getattr(effective, name) for name in ("frequency_penalty", "presence_penalty")}
+    fields |= {name: value for name, value in penalties.items() if value}
     return fields if request.sampling_params.seed is None else fields | {"seed": request.sampling_params.seed}
 
 
@@ -136,8 +143,10 @@ _STANDARD = Capabilities(
     register=True,
 )
 
+_COUNTS_THE_ANSWER = replace(_STANDARD, frequency_penalty=True, presence_penalty=True)
+
 OPENAI = Dialect(
-    capabilities=_STANDARD,
+    capabilities=_COUNTS_THE_ANSWER,
     max_logprobs=20,
     completion_max_logprobs=5,
     completion_limit={},
@@ -147,7 +156,7 @@ OPENAI = Dialect(
 )
 VLLM = Dialect(
     capabilities=replace(
-        _STANDARD,
+        _COUNTS_THE_ANSWER,
         strategies=frozenset(SamplingStrategy),
         repetition_penalty=True,
         min_p=True,

@@ -104,6 +104,8 @@ def position_to_wire(kept: KeptPosition) -> Json:
     wire: dict[str, Json] = {"logits": _packed(kept.logits.astype("<f4").tobytes()), "number": kept.number}
     if kept.seen_ids:
         wire["seen_ids"] = list(map(int, kept.seen_ids))
+    if kept.answer_ids is not None:
+        wire["answer_ids"] = list(map(int, kept.answer_ids))
     if kept.allowed is not None:
         wire |= {"allowed": _packed(np.packbits(kept.allowed).tobytes()), "is_forced": kept.is_forced}
     return wire
@@ -117,7 +119,9 @@ def position_from_wire(wire: Json) -> KeptPosition:
     if "allowed" in wire:
         bits = np.frombuffer(_unpacked(wire["allowed"]), np.uint8)
         allowed = np.unpackbits(bits, count=len(logits)).astype(np.bool_)
-    return KeptPosition(logits, wire["number"], tuple(wire.get("seen_ids", ())), allowed, wire.get("is_forced", False))
+    answer_ids = tuple(wire["answer_ids"]) if "answer_ids" in wire else None
+    seen_ids, is_forced = tuple(wire.get("seen_ids", ())), wire.get("is_forced", False)
+    return KeptPosition(logits, wire["number"], seen_ids, allowed, is_forced, answer_ids)
 
 
 def texts_to_wire(texts: Sequence[str]) -> Json:

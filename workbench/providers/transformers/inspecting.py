@@ -12,7 +12,7 @@ from workbench.engine.inspection import Kept, Trace, trace_again
 from workbench.engine.requests import Handle
 from workbench.engine.sampling import Mask, Sampling
 from workbench.engine.scheduler import Engine
-from workbench.errors import ClosedError
+from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import SamplingParams, validate_sampling
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.records import Inspector, KeptPosition, SamplingStage, SamplingTrace
@@ -49,7 +49,8 @@ class EngineInspector:
         seen_ids = tuple(sorted(self._engine.seen_ids(self._handle, position)))
         allowed = None if kept.mask is None else kept.mask.allowed.numpy()
         is_forced = kept.mask is not None and kept.mask.forced
-        return KeptPosition(kept.logits.numpy(force=True), kept.number, seen_ids, allowed, is_forced)
+        answer_ids = tuple(self._engine.answer_ids(self._handle, position))
+        return KeptPosition(kept.logits.numpy(force=True), kept.number, seen_ids, allowed, is_forced, answer_ids)
 
     @property
     def _engine(self) -> Engine:
@@ -103,10 +104,19 @@ def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:
 def trace_of(
     kept: KeptPosition, sampling_params: SamplingParams, number: float | None, text: Callable[[int], str]
 ) -> SamplingTrace:
-    """`EngineInspector.trace` of a position that was kept, without an engine."""
+    """`EngineInspector.trace` of a position that was kept, without an engine.
+
+    Raises:
+        InvalidRequestError: the parameters count tokens that the recording, made by an older version, lacks.
+    """
+    for field in ("frequency_penalty", "presence_penalty"):
+        if kept.answer_ids is None and (value := getattr(sampling_params, field)):
+            allowed = "0: this recording lacks the tokens that the penalty counts"
+            raise InvalidRequestError(f"sampling_params.{field}", value, allowed)
     mask = None if kept.allowed is None else Mask(torch.from_numpy(kept.allowed), kept.is_forced)
     origin = Kept(torch.from_numpy(kept.logits), kept.number, mask)
-    return _told(trace_again(origin, _sampling(sampling_params), set(kept.seen_ids), number), text)
+    sampling, answer_ids = _sampling(sampling_params), kept.answer_ids or ()
+    return _told(trace_again(origin, sampling, set(kept.seen_ids), number, answer_ids), text)
 
 
 def _sampling(params: SamplingParams) -> Sampling:

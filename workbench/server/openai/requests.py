@@ -67,8 +67,10 @@ class GenerationRequest(OpenAIRequest):
     """`include_usage` adds the token counts as a last event; `include_obfuscation` has no effect. Only if `stream` is
     true."""
     n: Annotated[int | None, Field(ge=1), Refused(1)] = 1
-    frequency_penalty: Annotated[float | None, Refused(0)] = 0.0
-    presence_penalty: Annotated[float | None, Refused(0)] = 0.0
+    frequency_penalty: float | None = 0.0
+    """From -2 to 2; counts the tokens of the answer, not those of the prompt."""
+    presence_penalty: float | None = 0.0
+    """From -2 to 2; counts the tokens of the answer, not those of the prompt."""
     logit_bias: Annotated[dict[str, float] | None, Refused({})] = None
     user: Annotated[str | None, NoEffect()] = None
 

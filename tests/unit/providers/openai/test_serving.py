@@ -153,6 +153,21 @@ async def test_every_sampling_parameter_is_sent_or_refused(
         assert body["top_p"] == 0.5
 
 
+@pytest.mark.parametrize("field", ["frequency_penalty", "presence_penalty"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_penalty_on_the_answer_is_sent_where_it_counts_the_answer_alone(
+    server: ScriptedServer, make: MakeProvider, dialect: str, field: str
+) -> None:
+    provider, params = make(dialect), SamplingParams.model_validate({field: -0.5})
+    if dialect not in ("openai", "vllm"):
+        with pytest.raises(UnsupportedFieldError, match=f"sampling_params.{field} must be 0 or absent"):
+            refuse_undeclared(provider, chat_request("small", HELLO, sampling_params=params))
+        return
+    refuse_undeclared(provider, chat_request("small", HELLO, sampling_params=params))
+    assert (await body_of(server, provider, sampling_params=params))[field] == -0.5
+    assert field not in await body_of(server, provider, sampling_params=SamplingParams())
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_greedy_is_greedy_whatever_else_is_given(
     server: ScriptedServer, make: MakeProvider, dialect: str

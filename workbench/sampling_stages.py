@@ -1,7 +1,7 @@
 """The stages of sampling, in the order in which they are applied: one table that everything about sampling reads.
 
 A row holds what the protocol, the command line, the widgets, the servers and the documentation say of a stage. The
-function that applies it is in `workbench.engine.sampling`, under the row's name.
+function that applies it is in `workbench.engine.adjustments` or `workbench.engine.sampling`, under the row's name.
 
 The stages that can change which token is the most probable come first, and greedy requests use them too. A grammar's
 mask follows, so that truncation chooses among the tokens that are allowed. The other stages shape the draw: greedy

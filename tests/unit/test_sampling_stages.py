@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from workbench import sampling_stages
+from workbench.engine.adjustments import ADJUSTMENTS
 from workbench.engine.inspection import trace
-from workbench.engine.sampling import ADJUSTMENTS, TRUNCATIONS, Sampling
+from workbench.engine.sampling import TRUNCATIONS, Sampling
 from workbench.protocol import ADDITIONS, EffectiveSampling, SamplingParams, SamplingStrategy, effective_sampling
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.transformers.sampling import engine_sampling

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted
 from workbench.engine.kernels.row_reductions import masked
-from workbench.engine.sampling import ADJUSTMENTS, History, Mask, Sampling, adjusted, argmax, draw, nucleus
+from workbench.engine.sampling import Mask, Sampling, argmax, draw, nucleus
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ equal; they differ in cost, because they look at the most probable tokens first 
 where the draw asks for it. One uniform random number is used per token and the candidates stand in order of
 probability, so the same number picks a comparable token when the parameters change.
 
-Stages that can change the argmax are in `ADJUSTMENTS`. Those that cut are prefixes of the candidates in order of
+Stages that can change the argmax are in `adjustments`. Those that cut are prefixes of the candidates in order of
 probability: top-k limits how many are looked at, the others are in `TRUNCATIONS`. A stage with its neutral value is
 never called.
 """
@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted
 from workbench.engine.kernels.row_reductions import masked, softmax_stats, top_k_values
 from workbench.errors import NumericalError
 from workbench.sampling_stages import SAMPLING_STAGES, StageSpec
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""
-
-Adjustment: TypeAlias = "Callable[[NDArray[np.float32], History], None]"
 
 _FIRST_CANDIDATES = 128
 
@@ -145,19 +143,6 @@ class Sampler:
             self._history.add(token_id)
 
 
-def adjusted(logits: Tensor, adjustments: Iterable[Adjustment], history: History) -> Tensor:
-    """Return the logits after some of the stages that can change the argmax; those that are given stay as they are."""
-    row = logits.numpy().copy()  # on this thread; torch would wake others for it
-    for adjust in adjustments:
-        adjust(row, history)
-    return torch.from_numpy(row)
-
-
-def apply_repetition_penalty(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
-    """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
-    return adjusted(logits, [_repetition_penalty(penalty)], History(token_ids.tolist()))
-
-
 def argmax(logits: Tensor, allowed: Tensor | None = None) -> int:
     """The most probable token of those that are allowed, the first among equals."""
     left, token_ids = _left(logits, allowed)
@@ -244,83 +229,6 @@ def _kept_by_min_p(shares: NDArray[np.float64], _: NDArray[np.float64], min_p: f
     kept = int(np.count_nonzero(shares >= min_p * shares[0]))
     return kept if kept < len(shares) else kept + 1
 
-
-class TokenCounts:
-    """How often tokens occurred, readable as arrays at no cost that grows with the text."""
-
-    def __init__(self, token_ids: Iterable[int]) -> None:
-        counted = Counter(token_ids)
-        self._index = {token_id: index for index, token_id in enumerate(counted)}
-        self._ids = np.fromiter(counted, np.int64)
-        self._counts = np.fromiter(counted.values(), np.float32)
-
-    def add(self, token_id: int) -> None:
-        index = self._index.setdefault(token_id, len(self._index))
-        if index == len(self._ids):
-            room = max(64, index)
-            self._ids = np.append(self._ids, np.zeros(room, np.int64))
-            self._counts = np.append(self._counts, np.zeros(room, np.float32))
-        self._ids[index] = token_id
-        self._counts[index] += 1
-
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the distinct tokens and how often each occurred, as views."""
-        return self._ids[: len(self._index)], self._counts[: len(self._index)]
-
-
-class History:
-    """The tokens of a request so far, as its penalties count them.
-
-    Args:
-        seen_ids: tokens of the prompt and of the answer so far, each at least once.
-        answer_ids: those of the answer, each as often as it occurred.
-    """
-
-    def __init__(self, seen_ids: Iterable[int], answer_ids: Iterable[int] = ()) -> None:
-        self.seen = TokenCounts(seen_ids)
-        self.answer = TokenCounts(answer_ids)
-
-    def add(self, token_id: int) -> None:
-        """Count a token of the answer."""
-        self.seen.add(token_id)
-        self.answer.add(token_id)
-
-
-def _repetition_penalty(penalty: float) -> Adjustment:
-    def adjust(row: NDArray[np.float32], history: History) -> None:
-        token_ids, _ = history.seen.arrays()
-        chosen = row[token_ids]
-        row[token_ids] = np.where(chosen > 0, chosen / np.float32(penalty), chosen * np.float32(penalty))
-
-    return adjust
-
-
-def _frequency_penalty(penalty: float) -> Adjustment:
-    """OpenAI's formula, over the tokens that were generated, as in vLLM."""
-
-    def adjust(row: NDArray[np.float32], history: History) -> None:
-        token_ids, counts = history.answer.arrays()
-        row[token_ids] -= np.float32(penalty) * counts
-
-    return adjust
-
-
-def _presence_penalty(penalty: float) -> Adjustment:
-    """As `_frequency_penalty`, where a token counts once."""
-
-    def adjust(row: NDArray[np.float32], history: History) -> None:
-        token_ids, _ = history.answer.arrays()
-        row[token_ids] -= np.float32(penalty)
-
-    return adjust
-
-
-ADJUSTMENTS: dict[str, Callable[[Any], Adjustment]] = {
-    "penalty": _repetition_penalty,
-    "frequency_penalty": _frequency_penalty,
-    "presence_penalty": _presence_penalty,
-}
-"""For each stage that can change the argmax, by its value: what changes a row of logits, shape (vocab,), in place."""
 
 TRUNCATIONS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]] = {
     "top_p": _kept_by_top_p,

@@ -23,10 +23,11 @@ from transformers import (
 
 from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import VOCAB, FakeDecoder
+from workbench.engine.adjustments import apply_repetition_penalty
 from workbench.engine.inspection import KeptLogits, Trace, trace
 from workbench.engine.loading import LoadedModel
 from workbench.engine.requests import GenerationRequest, Handle
-from workbench.engine.sampling import Sampler, Sampling, apply_repetition_penalty, draw
+from workbench.engine.sampling import Sampler, Sampling, draw
 from workbench.engine.scheduler import Engine
 from workbench.errors import InvalidRequestError
 

@@ -22,19 +22,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted, apply_repetition_penalty
 from workbench.engine.kernels.row_reductions import LogitsSummary, masked, top_k_values
-from workbench.engine.sampling import (
-    ADJUSTMENTS,
-    COLDEST,
-    History,
-    Sampler,
-    Sampling,
-    adjusted,
-    apply_repetition_penalty,
-    argmax,
-    draw,
-    nucleus,
-)
+from workbench.engine.sampling import COLDEST, Sampler, Sampling, argmax, draw, nucleus
 from workbench.errors import InvalidRequestError, NumericalError
 from workbench.protocol import SamplingParams, effective_sampling
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,20 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RangeByToken(Range):
+    """Maps of token ids to a number of the range each; an id may be text, as in JSON."""
+
+    max_entries: int
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, Mapping) or len(value) > self.max_entries:
+            return False
+        return all(map(_is_token_id, value)) and all(Range.__contains__(self, number) for number in value.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A number of a request: its field, its range, and how it is shown."""
+    """A parameter of a request: its field, its range, and how it is shown."""
 
     field: str
     """Name in `protocol.SamplingParams` and, with dashes, on the command line."""
@@ -59,7 +72,7 @@ class Parameter:
     """The range in an error's words; notes are in parentheses."""
     neutral: Any
     """The value that changes nothing."""
-    step: float
+    step: float = 1
     """By which the arrow keys change it."""
     decimals: int = 0
     slider: tuple[float, float] | None = None
@@ -95,11 +108,34 @@ class StageSpec(Parameter):
         """Whether providers declare it by itself in `Capabilities`; the others belong to their strategies."""
         return self.strategy is None and self.field != "temperature"
 
-    def heading(self, value: float) -> str:
-        return f"{self.title} {value if self.range.is_whole else f'{value:g}'}"
+    @property
+    def declared(self) -> str:
+        """Type and default of an addition, as Python spells them."""
+        kind = "dict[int, float]" if isinstance(self.range, RangeByToken) else "float"
+        return f"{kind} | None = {self.neutral}"
+
+    def words(self, value: Any) -> str:
+        """Return a value as it follows the title or the label."""
+        if isinstance(self.range, RangeByToken):
+            return f"for {len(value)} token{'' if len(value) == 1 else 's'}"
+        return str(value) if self.range.is_whole else f"{value:g}"
 
 
 SAMPLING_STAGES = (
+    StageSpec(
+        name="logit_bias",
+        field="logit_bias",
+        label="Logit bias",
+        title="Logit bias",
+        help="Adds a number to the logits of tokens, by id: -100 all but bans a token, 100 all but forces it.",
+        option="add BIAS, from -100 to 100, to the logit of a token; can be repeated",
+        metavar="ID:BIAS",
+        range=RangeByToken(low=-100, high=100, max_entries=300),
+        allowed="at most 300 token ids with a number from -100 to 100 each",
+        neutral=None,
+        changes_argmax=True,
+        addition="bias by token id",
+    ),
     StageSpec(
         name="penalty",
         field="repetition_penalty",
@@ -235,9 +271,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         key=lambda stage: [*_FIRST_IN_FORMS, stage.field].index(stage.field),
     ),
     MAX_TOKENS,
-    *(stage for stage in SAMPLING_STAGES if stage.changes_argmax),
+    *sorted(
+        (stage for stage in SAMPLING_STAGES if stage.changes_argmax),
+        key=lambda stage: isinstance(stage.range, RangeByToken),
+    ),
 )
-"""The numbers in the order of forms and option lists: what shapes the draw, the length, what changes the logits."""
+"""The order of forms and option lists: what shapes the draw, the length, what changes the logits."""
+
+
+def _is_token_id(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit()
+    return value in Range(low=0, is_whole=True)
 
 
 def _is_finite(value: float) -> bool:

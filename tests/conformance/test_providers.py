@@ -266,7 +266,8 @@ async def test_a_stage_of_sampling_is_honoured_or_refused(served: Served, stage:
     if not stage.changes_argmax and strategy == SamplingStrategy.greedy:
         return  # nothing uses it
     drawn: dict[str, Any] = {"strategy": strategy, "temperature": 1.0, "top_k": 5}
-    value: Any = {"repetition_penalty": 1.3, "min_p": 0.1}.get(stage.field, 0.5)
+    examples: dict[str, Any] = {"repetition_penalty": 1.3, "min_p": 0.1, "logit_bias": {5: 1.0}}
+    value = examples.get(stage.field, 0.5)
     asked = params(**drawn | {stage.field: value})
     if getattr(served.can, stage.field):
         assert (await completed(served, asked=asked)).completion_message.stop_reason

@@ -49,7 +49,7 @@ _SHARED = frozenset(
     }
 )
 _VLLM = frozenset({"top_k", "min_p", "repetition_penalty", "structured_outputs", "return_token_ids", "prompt_logprobs"})
-_PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
+_PENALTIES = frozenset({"frequency_penalty", "presence_penalty", "logit_bias"})
 _FIELDS = {
     "vllm": _SHARED | _VLLM | _PENALTIES | {"logprobs", "top_logprobs", "tool_choice"},
     "tgi": (_SHARED - {"prompt"}) | {"logprobs", "top_logprobs", "response_format", "tool_choice"},
@@ -236,6 +236,7 @@ def _params(body: dict[str, Any]) -> SamplingParams:
             "min_p": body.get("min_p", 0.0),
             "frequency_penalty": body.get("frequency_penalty"),
             "presence_penalty": body.get("presence_penalty"),
+            "logit_bias": body.get("logit_bias"),
             "seed": body.get("seed"),
             "stop": body.get("stop"),
         }

@@ -76,7 +76,13 @@ GENERATING: dict[str, Values] = {
     "n": values(1, None, refused=(2, 0, -1)),
     "frequency_penalty": values(0, None, -2, 2, 0.5, refused=(-2.1, 2.1, "1", True), model="random"),
     "presence_penalty": values(0, None, -2, 2, 0.5, refused=(-2.1, 2.1, "1", True), model="random"),
-    "logit_bias": values({}, None, refused=({"7": -100}, [])),
+    "logit_bias": values(
+        {},
+        {"7": -100, "8": 1},
+        None,
+        refused=({"x": 1}, {"7": 101}, {"7": "1"}, {"1000000": 1}, []),
+        model="random",
+    ),
     "user": values("", "somebody", foreign=(None,)),
 }
 CHAT = GENERATING | {

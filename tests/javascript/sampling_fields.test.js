@@ -6,6 +6,8 @@ import { test } from "node:test";
 
 import {
   STRATEGIES,
+  biasIn,
+  biasWritten,
   isAllowed,
   numberIn,
   presetOf,
@@ -22,6 +24,8 @@ import { random } from "./random.js";
 
 /** @type {Field[]} */
 const FIELDS = JSON.parse(readFileSync(new URL("cases/twins.json", import.meta.url), "utf8")).sampling_fields;
+const NUMBERS = FIELDS.filter(({ range }) => range.max_entries === undefined);
+const BIAS = FIELDS.find(({ name }) => name === "logit_bias") ?? assert.fail("logit_bias");
 const LIMITS = { most_stops: 2, stop_length: 3, largest_seed: "9223372036854775807" };
 /** @type {Params} */
 const PARAMS = {
@@ -34,6 +38,7 @@ const PARAMS = {
   min_p: 0,
   frequency_penalty: 0,
   presence_penalty: 0,
+  logit_bias: {},
   seed: null,
   stop: [],
 };
@@ -57,7 +62,7 @@ test("a field takes what is in its range and nothing else", () => {
     "Frequency penalty": { good: ["-2", "2", "0.5"], bad: ["2.1", "-2.1", "x"] },
     "Presence penalty": { good: ["-2", "2", "0.5"], bad: ["2.1", "-2.1", "x"] },
   };
-  assert.deepEqual(Object.keys(typed).sort(), FIELDS.map(({ label }) => label).sort());
+  assert.deepEqual(Object.keys(typed).sort(), NUMBERS.map(({ label }) => label).sort());
   for (const [label, { good, bad }] of Object.entries(typed)) {
     for (const text of good) assert.ok(takes(label, text), `${label}: ${text}`);
     for (const text of bad) assert.ok(!takes(label, text), `${label}: ${text}`);
@@ -66,7 +71,7 @@ test("a field takes what is in its range and nothing else", () => {
 
 test("what is written is read back as the same number", () => {
   const draw = random(3);
-  for (const field of FIELDS) {
+  for (const field of NUMBERS) {
     for (let i = 0; i < 300; i += 1) {
       const value = draw() * 10 ** Math.floor(draw() * 12 - 6);
       assert.equal(numberIn(written(value, field)), value);
@@ -79,7 +84,7 @@ test("what is written is read back as the same number", () => {
 });
 
 test("steps by arrow key add up to round numbers", () => {
-  for (const { step } of FIELDS) {
+  for (const { step } of NUMBERS) {
     let value = 0;
     for (let i = 1; i <= 200; i += 1) {
       value = rounded(value + step);
@@ -87,6 +92,19 @@ test("steps by arrow key add up to round numbers", () => {
       assert.ok(String(value).length <= 6, String(value));
     }
   }
+});
+
+test("a bias is a list of token ids with a number each, and is read back as it was written", () => {
+  assert.deepEqual(biasIn("50: -100, 7:2.5", BIAS), { 50: -100, 7: 2.5 });
+  assert.deepEqual(biasIn(" 007 : +1 ,", BIAS), { 7: 1 });
+  assert.deepEqual(biasIn("  ", BIAS), {});
+  for (const typed of ["50", "50:", ":1", "x: 1", "5.5: 1", "-5: 1", "5: 101", "5: -100.5", "5: nan", "5: 1; 6: 2"]) {
+    assert.equal(biasIn(typed, BIAS), undefined, typed);
+  }
+  const many = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [i, 100 - i / 3]));
+  assert.deepEqual(biasIn(biasWritten(many), BIAS), many);
+  assert.equal(biasIn(`${biasWritten(many)}, 300: 1`, BIAS), undefined);
+  assert.equal(biasWritten({}), "");
 });
 
 test("a seed is a whole number up to the largest, told without leading zeros, or none", () => {
@@ -136,6 +154,9 @@ test("the settings are one line, without what changes nothing", () => {
     "top-p 0.9 · temperature 0.7 · any length · min-p 0.1 · repetition penalty 1.2 · frequency penalty -0.5 · " +
       "presence penalty 0.5",
   );
+  const biased = { ...PARAMS, logit_bias: { 50: -100, 7: 1 } };
+  assert.equal(settingsInWords(biased, FIELDS), "top-p 0.9 · temperature 0.7 · any length · logit bias for 2 tokens");
+  assert.ok(settingsInWords({ ...biased, logit_bias: { 7: 1 } }, FIELDS).endsWith("logit bias for 1 token"));
   const cut = { ...PARAMS, min_p: 0.05 };
   assert.equal(settingsInWords(cut, FIELDS), "top-p 0.9 · temperature 0.7 · any length · min-p 0.05");
   assert.equal(settingsInWords({ ...cut, strategy: "greedy" }, FIELDS), "greedy · any length");

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
-from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, STRATEGIES, Parameter, StageSpec
+from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, STRATEGIES, Parameter, RangeByToken, StageSpec
 
 if TYPE_CHECKING:
     from workbench.protocol import SamplingParams
@@ -24,18 +25,29 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) ->
         f"Decoding is greedy by default. Without --strategy, {', '.join(others)} or {last} implies top_p,\n"
         "and --top-k implies top_k. Sampling without --temperature uses temperature 1.",
     )
-    _add_number(group, MAX_TOKENS, default=max_tokens)
+    _add_option(group, MAX_TOKENS, default=max_tokens)
     group.add_argument("--strategy", choices=STRATEGIES, help="sampling strategy (default: greedy)")
     for one in PARAMETERS:
         if one is not MAX_TOKENS:
-            _add_number(group, one)
+            _add_option(group, one)
     group.add_argument("--seed", type=int, metavar="N", help="random seed; the same seed gives the same tokens")
     group.add_argument("--stop", action="append", metavar="TEXT", help="stop before this text; can be repeated")
 
 
-def _add_number(group: argparse._ArgumentGroup, one: Parameter, default: int | None = None) -> None:
-    kind = int if one.range.is_whole else float
-    group.add_argument(_option(one.field), type=kind, default=default, metavar=one.metavar, help=one.option)
+def _add_option(group: argparse._ArgumentGroup, one: Parameter, default: int | None = None) -> None:
+    add = partial(group.add_argument, _option(one.field), metavar=one.metavar, help=one.option)
+    if isinstance(one.range, RangeByToken):
+        add(type=_bias, action="append")
+    else:
+        add(type=int if one.range.is_whole else float, default=default)
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token_id, _, value = text.partition(":")
+    try:
+        return int(token_id), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a token id and a number, such as 50:-100; got {text!r}") from None
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
@@ -51,6 +63,8 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     """The fields of SamplingParams that were given, with what they imply."""
     fields = {name: getattr(args, name) for name in _FIELDS if getattr(args, name) is not None}
+    if "logit_bias" in fields:
+        fields["logit_bias"] = dict(fields["logit_bias"])
     fields.setdefault("strategy", _implied_strategy(fields))
     if fields["strategy"] != "greedy":
         fields.setdefault("temperature", 1.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -71,6 +71,15 @@ class History:
         self.answer.add(token_id)
 
 
+def _logit_bias(bias: Mapping[int, float]) -> Adjustment:
+    token_ids, values = np.fromiter(bias, np.int64), np.fromiter(bias.values(), np.float32)
+
+    def adjust(row: NDArray[np.float32], _: History) -> None:
+        row[token_ids] += values
+
+    return adjust
+
+
 def _repetition_penalty(penalty: float) -> Adjustment:
     def adjust(row: NDArray[np.float32], history: History) -> None:
         token_ids, _ = history.seen.arrays()
@@ -101,6 +110,7 @@ def _presence_penalty(penalty: float) -> Adjustment:
 
 
 ADJUSTMENTS: dict[str, Callable[[Any], Adjustment]] = {
+    "logit_bias": _logit_bias,
     "penalty": _repetition_penalty,
     "frequency_penalty": _frequency_penalty,
     "presence_penalty": _presence_penalty,

@@ -27,7 +27,7 @@ from workbench.errors import NumericalError
 from workbench.sampling_stages import SAMPLING_STAGES, StageSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -60,6 +60,8 @@ class Sampling:
     """Above 0 makes tokens of the answer less probable, by as much for each time that they occurred."""
     presence_penalty: float = 0.0
     """The same, once for each token of the answer."""
+    logit_bias: Mapping[int, float] | None = None
+    """Added to the logits of tokens, by id; ids are within the vocabulary."""
     seed: int | None = None
     """None draws a fresh one, readable as `Sampler.seed`."""
 

@@ -8,6 +8,7 @@ answers without them have the original wire format:
 
     SamplingParams.seed                                   int | None = None                      reproducible sampling
     SamplingParams.stop                                   list[str] | None = None                stop strings
+    SamplingParams.logit_bias                             dict[int, float] | None = None         bias by token id
     SamplingParams.frequency_penalty                      float | None = 0.0                     penalty by count
     SamplingParams.presence_penalty                       float | None = 0.0                     penalty by occurrence
     SamplingParams.min_p                                  float | None = 0.0                     relative cut-off

@@ -24,7 +24,7 @@ class Addition:
 
 
 _STAGES = (
-    Addition("field", f"SamplingParams.{stage.field}", f"float | None = {stage.neutral}", stage.addition)
+    Addition("field", f"SamplingParams.{stage.field}", stage.declared, stage.addition)
     for stage in SAMPLING_STAGES
     if stage.addition
 )

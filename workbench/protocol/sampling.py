@@ -7,7 +7,7 @@ Constructing ``SamplingParams`` checks its ranges, those of `workbench.sampling_
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -67,6 +67,10 @@ class SamplingParams(ProtocolModel):
     presence_penalty: float | None = Field(default=0.0, exclude_if=lambda penalty: not penalty)
     """Subtracted once from the logit of each token that the answer already contains; otherwise the same."""
 
+    logit_bias: dict[int, float] | None = Field(default=None, exclude_if=lambda bias: not bias)
+    """Numbers from -100 to 100 that are added to the logits of tokens, by id, before everything else; at most 300. Used
+    by every strategy. A grammar still decides what is allowed."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _within_range(cls, value: object, info: ValidationInfo) -> object:
@@ -76,6 +80,8 @@ class SamplingParams(ProtocolModel):
         _check(name, value, name)
         if value is None and cls.model_fields[name].exclude_if:  # an addition has one value that is not written
             return cls.model_fields[name].default
+        if isinstance(value, Mapping):
+            return _by_token_id(value)
         if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not take for an int
             return int(value)
         if isinstance(value, numbers.Real):
@@ -110,6 +116,7 @@ class EffectiveSampling:
     """0 is off."""
     presence_penalty: float = 0.0
     """0 is off."""
+    logit_bias: dict[int, float] | None = None
 
 
 def effective_sampling(params: SamplingParams) -> EffectiveSampling:
@@ -153,7 +160,13 @@ def sampling_conflict(params: SamplingParams) -> str | None:
 
 def _or_default(params: SamplingParams, name: str) -> Any:
     value, default = getattr(params, name), SamplingParams.model_fields[name].default
+    if isinstance(value, Mapping):
+        return _by_token_id(value)
     return default if value is None else type(default)(value)
+
+
+def _by_token_id(bias: Mapping[Any, float]) -> dict[int, float] | None:
+    return {int(token_id): float(value) for token_id, value in bias.items()} or None
 
 
 def is_count(value: object) -> bool:

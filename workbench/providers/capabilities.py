@@ -48,6 +48,7 @@ class Capabilities:
     min_p: bool = False
     frequency_penalty: bool = False
     presence_penalty: bool = False
+    logit_bias: bool = False
     seed: bool = False
     stop: bool = False
 
@@ -150,7 +151,8 @@ def _undeclared_stages(can: Capabilities, params: SamplingParams) -> Iterator[tu
     for stage in SAMPLING_STAGES:
         value = getattr(effective, stage.field)
         if stage.is_ability and value != stage.neutral and not getattr(can, stage.field):
-            yield f"sampling_params.{stage.field}", value, f"{stage.neutral:g} or absent"
+            off = "" if stage.neutral is None else f"{stage.words(stage.neutral)} or "
+            yield f"sampling_params.{stage.field}", value, f"{off}absent"
 
 
 def _undeclared_logprobs(can: Capabilities, logprobs: LogProbConfig) -> Iterator[tuple[str, Any, str]]:

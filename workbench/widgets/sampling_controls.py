@@ -16,7 +16,7 @@ from workbench.protocol import (
     SamplingParams,
     SamplingStrategy,
 )
-from workbench.sampling_stages import PARAMETERS, SAMPLING_STAGES, STRATEGIES, Parameter, StageSpec
+from workbench.sampling_stages import PARAMETERS, STRATEGIES, Parameter, RangeByToken, StageSpec
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.code import sampling_code
@@ -24,7 +24,8 @@ from workbench.widgets.html import twins
 
 DEFAULT = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.95, max_tokens=256)
 
-_OFF = {stage.field: stage.neutral for stage in SAMPLING_STAGES if stage.is_ability}
+_NUMBERS = [one for one in PARAMETERS if not isinstance(one.range, RangeByToken)]
+_OFF = {one.field: one.neutral for one in _NUMBERS if isinstance(one, StageSpec) and one.is_ability}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "Precise": {"strategy": "greedy", **_OFF},
@@ -33,8 +34,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     # What the model itself says: nothing cut, nothing sharpened.
     "Neutral": {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0, "top_k": 0, **_OFF},
 }
-
-_NUMBERS = tuple(one.field for one in PARAMETERS)
 
 
 class SamplingControls(WorkbenchWidget):
@@ -46,14 +45,14 @@ class SamplingControls(WorkbenchWidget):
 
     value = traitlets.Instance(SamplingParams, help="The parameters of the next run; setting it moves the controls.")
     params = traitlets.Dict(help="The state of all controls, including those the strategy ignores.").tag(sync=True)
-    presets = traitlets.Dict(help="Named settings; a preset leaves max tokens, seed and stop strings as they are.").tag(
-        sync=True
-    )
+    presets = traitlets.Dict(
+        help="Named settings; a preset leaves max tokens, logit bias, seed and stop strings as they are."
+    ).tag(sync=True)
     code = traitlets.Unicode(help="The Python expression of `value`.").tag(sync=True)
     expanded = traitlets.Bool(
         True, help="Whether the controls are shown; otherwise one line sums up their settings."
     ).tag(sync=True)
-    fields: Any = traitlets.List(help="The numbers that can be set: what each is called, does and may be.").tag(
+    fields: Any = traitlets.List(help="The parameters that can be set: what each is called, does and may be.").tag(
         sync=True
     )
     limits = traitlets.Dict(help="The limits of seed and stop strings.").tag(sync=True)
@@ -109,7 +108,7 @@ class SamplingControls(WorkbenchWidget):
 
 
 def wire_field(one: Parameter) -> dict[str, Any]:
-    """Return a number of the controls as static/sampling_fields.js reads it."""
+    """Return a row of the table as static/sampling_fields.js reads it."""
     stage = one if isinstance(one, StageSpec) else None
     return {
         "name": one.field,
@@ -121,19 +120,21 @@ def wire_field(one: Parameter) -> dict[str, Any]:
         "decimals": one.decimals,
         "slider": one.slider,
         "usedBy": STRATEGIES if stage is None else stage.used_by,
-        # Worth a word in a summary where it is not neutral; those of a strategy are summed up with it.
-        "neutral": one.neutral if stage is not None and stage.is_ability else None,
+        "neutral": one.neutral,
+        # Others have words of their own in a summary.
+        "inSummary": stage is not None and stage.is_ability,
     }
 
 
 def _positions(value: SamplingParams, before: dict[str, Any]) -> dict[str, Any]:
     """Where the controls stand for a value; what greedy leaves open stays where it was before."""
-    numbers = {name: _or_default(value, name) for name in _NUMBERS}
+    numbers = {one.field: _or_default(value, one.field) for one in _NUMBERS}
     if value.strategy == SamplingStrategy.greedy and not value.temperature:
         numbers["temperature"] = before.get("temperature", numbers["temperature"])
     return {
         "strategy": value.strategy.value,
         **numbers,
+        "logit_bias": {str(token_id): bias for token_id, bias in (value.logit_bias or {}).items()},
         "seed": None if value.seed is None else str(value.seed),
         "stop": list(value.stop or []),
     }
@@ -141,7 +142,7 @@ def _positions(value: SamplingParams, before: dict[str, Any]) -> dict[str, Any]:
 
 def _value(params: dict[str, Any]) -> SamplingParams:
     strategy = SamplingStrategy(params["strategy"])
-    numbers = {name: params[name] for name in _NUMBERS}
+    numbers = {one.field: params[one.field] for one in PARAMETERS}
     if strategy == SamplingStrategy.greedy:
         # Greedy with a temperature is a contradiction that a run warns of; here it is only a slider at rest.
         numbers["temperature"] = 0.0

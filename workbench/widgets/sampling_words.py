@@ -35,4 +35,4 @@ def _stages(effective: EffectiveSampling) -> Iterator[str]:
         if isinstance(stage, StageSpec) and stage.is_ability:
             value = getattr(effective, stage.field)
             if value != stage.neutral:
-                yield f"{stage.label.lower()} {value:g}"
+                yield f"{stage.label.lower()} {stage.words(value)}"

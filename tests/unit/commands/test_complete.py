@@ -122,6 +122,7 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
     cli(
         *("complete", "x", "--strategy", "top_k", "--top-k", "40", "--temperature", "0.5", "--max-tokens", "9"),
         *("--repetition-penalty", "1.1", "--min-p", "0.1", "--presence-penalty", "-0.5"),
+        *("--logit-bias", "50:-100", "--logit-bias", "7:2.5"),
         *("--seed", "3", "--stop", "\n\n", "--stop", "END", "--logprobs", "5"),
     )
     params = bench.sampling_params
@@ -129,6 +130,7 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
     assert (params.strategy, params.top_k, params.temperature) == (SamplingStrategy.top_k, 40, 0.5)
     assert (params.max_tokens, params.repetition_penalty, params.seed) == (9, 1.1, 3)
     assert params.stop == ["\n\n", "END"]
+    assert params.logit_bias == {50: -100.0, 7: 2.5}
     assert (params.min_p, params.presence_penalty) == (0.1, -0.5)
     assert bench.logprobs is not None
     assert bench.logprobs.top_k == 5
@@ -149,6 +151,10 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
         ["--repetition-penalty", "0"],
         ["--min-p", "1.5"],
         ["--frequency-penalty", "2.5"],
+        ["--logit-bias", "50"],
+        ["--logit-bias", "x:1"],
+        ["--logit-bias", "50:101"],
+        ["--logit-bias", "-5:1"],
         ["--stop", ""],
         ["--logprobs", "-1"],
         ["--strategy", "beam"],

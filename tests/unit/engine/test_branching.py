@@ -28,6 +28,7 @@ SAMPLINGS = [
     Sampling(temperature=0.9, top_p=0.9, repetition_penalty=1.3, seed=6),
     Sampling(temperature=0.9, frequency_penalty=0.7, presence_penalty=0.4, min_p=0.02, seed=8),
     Sampling(frequency_penalty=1.5),
+    Sampling(temperature=0.9, logit_bias={5: 4.0, 7: -100.0}, seed=9),
     Sampling(temperature=1.2, top_k=20, seed=7),
 ]
 SCHEMA = {

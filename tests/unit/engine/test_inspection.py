@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -23,7 +24,7 @@ from transformers import (
 
 from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import VOCAB, FakeDecoder
-from workbench.engine.adjustments import apply_repetition_penalty
+from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted
 from workbench.engine.inspection import KeptLogits, Trace, trace
 from workbench.engine.loading import LoadedModel
 from workbench.engine.requests import GenerationRequest, Handle
@@ -42,6 +43,7 @@ samplings = st.builds(
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.7, 5.0]),
     frequency_penalty=st.sampled_from([0.0, 0.0, 0.6, -0.2]),
     presence_penalty=st.sampled_from([0.0, 0.0, 1.5, -2.0]),
+    logit_bias=st.none() | st.dictionaries(st.integers(0, 59), st.sampled_from([-20.0, -1.5, 4.0]), min_size=1),
     seed=st.integers(0, 2**40),
 )
 
@@ -60,6 +62,9 @@ def of_transformers(logits: Tensor, sampling: Sampling, seen: set[int], answer: 
     ids: Any = torch.tensor([sorted(seen)])
     scores: Any = logits.double().unsqueeze(0)
     stages = {"raw": scores}
+    if sampling.logit_bias:
+        bias: Any = SequenceBiasLogitsProcessor([[[one], value] for one, value in sampling.logit_bias.items()])
+        stages["logit_bias"] = scores = bias(ids, scores)
     if sampling.repetition_penalty != 1.0:
         penalty: Any = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
         stages["penalty"] = scores = penalty(ids, scores.clone())
@@ -119,9 +124,8 @@ def test_the_token_at_the_end_of_the_chain_is_the_one_that_is_drawn(
 ) -> None:
     logits = row(seed)
     found = trace(logits, sampling, seen, number)
-    after = logits
-    if sampling.repetition_penalty != 1:
-        after = apply_repetition_penalty(logits, torch.tensor(sorted(seen)), sampling.repetition_penalty)
+    adjustments = [ADJUSTMENTS[stage.name](value) for stage, value in sampling.active(changes_argmax=True)]
+    after = adjusted(logits, adjustments, History(seen))
     if sampling.greedy:
         assert (found.token_id, found.number) == (int(after.argmax()), None)
     else:

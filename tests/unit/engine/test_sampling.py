@@ -17,6 +17,7 @@ from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -234,6 +235,47 @@ def test_the_penalty_follows_prompt_and_answer() -> None:
         token_id, _ = sampler.choose(logits)
         assert token_id == expected
         seen.append(token_id)
+
+
+BIAS = st.dictionaries(st.integers(0, 3), st.floats(-100, 100, width=32), min_size=1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(st.floats(-30, 30, width=32) | st.just(-math.inf), min_size=4, max_size=12),
+    seen=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    bias=BIAS,
+    penalty=st.sampled_from([1.0, 1.7]),
+)
+def test_the_bias_is_that_of_transformers_before_the_penalty(
+    values: list[float], seen: list[int], bias: dict[int, float], penalty: float
+) -> None:
+    logits = torch.tensor(values)
+    processors: Any = [
+        SequenceBiasLogitsProcessor([[[token_id], value] for token_id, value in bias.items()]),
+        RepetitionPenaltyLogitsProcessor(penalty),
+    ]
+    expected: Any = LogitsProcessorList(processors)(torch.LongTensor([seen]), logits.clone().unsqueeze(0))
+    sampling = Sampling(logit_bias=bias, repetition_penalty=penalty)
+    adjustments = [ADJUSTMENTS[stage.name](value) for stage, value in sampling.active(changes_argmax=True)]
+    torch.testing.assert_close(adjusted(logits, adjustments, History(seen)), expected[0], rtol=0, atol=0)
+    assert Sampler(sampling, seen).choose(logits) == (int(expected[0].argmax()), None)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_bias_bans_or_forces_a_token_and_a_mask_still_decides(temperature: float) -> None:
+    logits, allowed = distinct_logits(40, 5), torch.zeros(40, dtype=torch.bool)
+    best = int(logits.argmax())
+    for bias, expected in (({best: -100.0}, None), ({7: 100.0}, 7)):
+        sampler = Sampler(Sampling(temperature=temperature, logit_bias=bias, seed=2), ())
+        chosen = {sampler.choose(logits)[0] for _ in range(50)}
+        assert best not in chosen
+        assert expected is None or chosen == {expected}
+    allowed[[best, 8]] = True
+    banned = Sampler(Sampling(temperature=temperature, logit_bias={best: -100.0, 8: -100.0}, seed=2), ())
+    assert {banned.choose(logits, allowed)[0] for _ in range(20)} <= {best, 8}, "of banned tokens, one must be taken"
+    forced = Sampler(Sampling(temperature=temperature, logit_bias={9: 100.0}, seed=2), ())
+    assert {forced.choose(logits, allowed)[0] for _ in range(20)} <= {best, 8}
 
 
 PENALTY = st.sampled_from([-2.0, -0.3, 0.0, 0.1, 0.7, 2.0])

@@ -52,6 +52,7 @@ def mixed(count: int, seed: int = 0, longest: int = 40) -> list[GenerationReques
                 top_p=rng.choice([1.0, 0.9]),
                 min_p=rng.choice([0.0, 0.0, 0.1]),
                 repetition_penalty=rng.choice([1.0, 1.3]),
+                logit_bias=rng.choice([None, {rng.randrange(250): 3.0, 7: -100.0}]),
                 frequency_penalty=rng.choice([0.0, 0.5]),
                 presence_penalty=rng.choice([0.0, -0.5]),
                 seed=rng.randrange(1000),

@@ -36,6 +36,27 @@ REFUSED: list[tuple[str, Any]] = [
     *(("min_p", value) for value in (-0.1, 1.1, math.nan, math.inf, "0.1", True, [0.1])),
     *(("frequency_penalty", value) for value in (-2.1, 2.01, math.nan, -math.inf, "1", True)),
     *(("presence_penalty", value) for value in (-3, 2.01, math.nan, math.inf, "0", False)),
+    *(
+        ("logit_bias", value)
+        for value in (
+            *(
+                [],
+                "5: 1",
+                [[5, 1]],
+                5,
+                {"x": 1},
+                {"-5": 1},
+                {"5.0": 1},
+                {"٣": 1},
+                {"": 1},
+                {-1: 1},
+                {1.5: 1},
+                {True: 1},
+            ),
+            *({5: "1"}, {5: True}, {5: None}, {5: math.nan}, {5: math.inf}, {5: 100.5}, {5: -101}),
+            dict.fromkeys(range(301), 1.0),
+        )
+    ),
     *(("seed", value) for value in (-1, 2**64, MAX_SEED + 1, 1.0, "1", True)),
     *(("stop", value) for value in ("end", [""], ["a", ""], [1], [None], {"a"}, b"a", ["\ud800"])),
     ("stop", ["a"] * (MAX_STOP_STRINGS + 1)),
@@ -52,6 +73,8 @@ ALLOWED: list[tuple[str, Any]] = [
     *(("min_p", value) for value in (None, 0, 1, 0.05, np.float32(0.5))),
     *(("frequency_penalty", value) for value in (None, 0, -2, 2, 0.5)),
     *(("presence_penalty", value) for value in (None, 0, -2, 2, -0.5)),
+    *(("logit_bias", value) for value in (None, {5: 1}, {5: -100.0, 0: 100}, dict.fromkeys(range(300), 0.5))),
+    ("logit_bias", {np.int64(5): np.float32(0.5)}),
     *(("seed", value) for value in (None, 0, MAX_SEED)),
     *(("stop", value) for value in (None, ["\n"], ("a", "b"), ["a" * MAX_STOP_LENGTH] * MAX_STOP_STRINGS)),
     ("strategy", "top_p"),
@@ -92,6 +115,22 @@ def test_an_allowed_value_passes_both_checks(field: str, value: Any) -> None:
 
 def test_no_stop_strings_are_none() -> None:
     assert SamplingParams(stop=[]) == SamplingParams(stop=None)
+
+
+def test_the_ids_of_a_bias_may_be_text_as_in_json_and_no_ids_are_none() -> None:
+    written: Any = {"50": -100, "007": 2}
+    params = SamplingParams(logit_bias=written)
+    assert params.logit_bias == {50: -100.0, 7: 2.0}
+    params.logit_bias = written
+    assert effective_sampling(params).logit_bias == {50: -100.0, 7: 2.0}
+    assert SamplingParams(logit_bias={}) == SamplingParams(logit_bias=None)
+
+
+def test_additions_that_change_nothing_are_not_written() -> None:
+    neutral: dict[str, Any] = {"min_p": 0, "frequency_penalty": 0.0, "presence_penalty": None, "logit_bias": {}}
+    assert SamplingParams(**neutral) == SamplingParams()
+    assert SamplingParams(**neutral).model_dump_json() == SamplingParams().model_dump_json()
+    assert not neutral.keys() & SamplingParams(**neutral).model_dump().keys()
 
 
 def test_a_misspelt_field_is_refused_with_the_right_name() -> None:

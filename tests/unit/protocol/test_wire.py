@@ -113,7 +113,7 @@ def test_additions_are_written_where_they_are_used() -> None:
     request = CompletionRequest(
         model="m",
         content="x",
-        sampling_params=SamplingParams(seed=0, stop=["\n"], min_p=0.1, presence_penalty=-1),
+        sampling_params=SamplingParams(seed=0, stop=["\n"], min_p=0.1, presence_penalty=-1, logit_bias={50: -100}),
         logprobs=LogProbConfig(prompt=True),
         response_format=JsonSchemaResponseFormat(json_schema={"type": "object"}),
     )
@@ -125,6 +125,8 @@ def test_additions_are_written_where_they_are_used() -> None:
         -1,
     ]
     assert "frequency_penalty" not in data["sampling_params"]
+    assert data["sampling_params"]["logit_bias"] == {"50": -100.0}
+    assert CompletionRequest.model_validate(data) == request
     assert data["logprobs"] == {"top_k": 0, "prompt": True}
     assert data["response_format"] == {"type": "json_schema", "json_schema": {"type": "object"}}
 

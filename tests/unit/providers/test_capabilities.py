@@ -80,6 +80,7 @@ ABILITIES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ),
     (sampled(frequency_penalty=0.1), "sampling_params.frequency_penalty", {"frequency_penalty": True}),
     (sampled(presence_penalty=-0.1), "sampling_params.presence_penalty", {"presence_penalty": True}),
+    (sampled(logit_bias={5: 1.0}), "sampling_params.logit_bias", {"logit_bias": True}),
     (sampled(seed=0), "sampling_params.seed", {"seed": True}),
     (sampled(stop=["x"]), "sampling_params.stop", {"stop": True}),
     ({"logprobs": LogProbConfig()}, "logprobs", {"logprobs": True}),
@@ -157,7 +158,7 @@ async def test_so_is_a_completion(asked: dict[str, Any], field: str, declared: d
         sampled(repetition_penalty=1.0),
         sampled(repetition_penalty=None),
         sampled(min_p=0.5),  # greedy
-        sampled(frequency_penalty=0.0, presence_penalty=None),
+        sampled(frequency_penalty=0.0, presence_penalty=None, logit_bias={}),
         sampled(strategy="top_p", temperature=0.0, min_p=0.5),
         sampled(stop=[]),
         sampled(strategy="top_p", temperature=0.0),

@@ -31,7 +31,7 @@ OTHERS = [
     SamplingParams(),
     SamplingParams(strategy=SamplingStrategy.top_k, top_k=4, temperature=0.7, repetition_penalty=2.0),
     SamplingParams(strategy=SamplingStrategy.top_p, top_p=0.5, temperature=2.0),
-    SamplingParams(presence_penalty=1.0),
+    SamplingParams(presence_penalty=1.0, logit_bias={5: 9.0}),
 ]
 
 

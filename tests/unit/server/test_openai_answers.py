@@ -237,6 +237,7 @@ def test_a_length_of_either_name_is_kept_and_none_is_no_limit(echo: openai.OpenA
         ("chat/completions", {"messages": HI, "min_p": 0.1}, "min_p"),
         ("chat/completions", {"messages": HI, "min_p": 1.5}, "min_p"),
         ("chat/completions", {"messages": HI, "frequency_penalty": 2.5}, "frequency_penalty"),
+        ("chat/completions", {"messages": HI, "logit_bias": {"x": 1}}, "logit_bias"),
         ("chat/completions", {"messages": HI, "stream": True, "repetition_penalty": 2}, "repetition_penalty"),
         ("chat/completions", {"messages": [{"role": "user", "content": "a " * 9000}]}, "messages"),
         (

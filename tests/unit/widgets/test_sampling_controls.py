@@ -29,6 +29,7 @@ PARAMS = st.builds(
     min_p=st.floats(0, 1),
     frequency_penalty=st.floats(-2, 2),
     presence_penalty=st.floats(-2, 2),
+    logit_bias=st.none() | st.dictionaries(st.integers(0, 2000), st.floats(-100, 100), min_size=1, max_size=4),
     seed=st.none() | st.integers(0, MAX_SEED),
     stop=st.none() | st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4),
 )
@@ -66,6 +67,17 @@ def test_a_slider_that_greedy_ignores_stays_where_it_was_and_is_no_contradiction
     assert controls.value.temperature == 0.9
 
 
+def test_a_bias_travels_with_its_ids_as_text(page: Page) -> None:
+    controls = SamplingControls()
+    assert controls.params["logit_bias"] == {}
+    page.set(controls, params={**controls.params, "logit_bias": {"50": -100, "7": 2.5}})
+    assert controls.value.logit_bias == {50: -100.0, 7: 2.5}
+    assert page.writes(controls, "params") == []
+    assert "logit_bias={50: -100.0, 7: 2.5}" in controls.code
+    controls.value = SamplingParams(logit_bias={3: 1})
+    assert controls.params["logit_bias"] == {"3": 1.0}
+
+
 def test_a_change_from_the_page_is_not_sent_back(page: Page) -> None:
     controls = SamplingControls()
     page.set(controls, params={**controls.params, "temperature": 1.3})
@@ -79,6 +91,9 @@ def test_a_change_from_the_page_is_not_sent_back(page: Page) -> None:
         {"top_p": 1.5},
         {"top_p": None},
         {"min_p": 2},
+        {"logit_bias": {"x": 1}},
+        {"logit_bias": {"5": 101}},
+        {"logit_bias": "5: 1"},
         {"temperature": "hot"},
         {"strategy": "beam"},
         {"seed": "x"},
@@ -95,11 +110,11 @@ def test_a_wrong_value_from_a_page_leaves_the_last_good_one(page: Page, part: di
 
 
 def test_presets_leave_length_seed_and_stop_strings(page: Page) -> None:
-    controls = SamplingControls(SamplingParams(max_tokens=9, seed=4, stop=["x"]))
+    controls = SamplingControls(SamplingParams(max_tokens=9, seed=4, stop=["x"], logit_bias={5: 1}))
     controls.apply_preset("Neutral")
     value = controls.value
     assert (value.temperature, value.top_p, value.repetition_penalty) == (1.0, 1.0, 1.0)
-    assert (value.max_tokens, value.seed, value.stop) == (9, 4, ["x"])
+    assert (value.max_tokens, value.seed, value.stop, value.logit_bias) == (9, 4, ["x"], {5: 1})
     with pytest.raises(InvalidRequestError, match="Precise, Balanced, Creative, Neutral"):
         controls.apply_preset("Wild")
 
@@ -150,6 +165,9 @@ def test_the_twin_says_the_settings_as_the_page_does() -> None:
         "top-p 0.9 · temperature 0.7 · up to 64 tokens · min-p 0.1 · repetition penalty 1.2 · "
         "frequency penalty -0.5 · presence penalty 0.5"
     )
+    biased = params.model_copy(update={"logit_bias": {50: -100.0, 7: 2.0}})
+    assert sampling_phrases(biased)[-1] == "logit bias for 2 tokens"
+    assert sampling_phrases(biased.model_copy(update={"logit_bias": {7: 2.0}}))[-1] == "logit bias for 1 token"
     cut = params.model_copy(update={"min_p": 0.05, "max_tokens": 0})
     assert " · ".join(sampling_phrases(cut)) == "top-p 0.9 · temperature 0.7 · any length · min-p 0.05"
     greedy = cut.model_copy(update={"strategy": SamplingStrategy.greedy})

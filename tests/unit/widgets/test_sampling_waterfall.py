@@ -163,13 +163,20 @@ def test_a_cut_by_min_p_is_a_stage_of_its_own(page: Page) -> None:
     assert "Min-p 0.4" in Reader(waterfall.static_html()).text
 
 
-def test_each_penalty_is_a_stage_of_its_own(page: Page) -> None:
-    penalties = {"repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": -0.25}
+def test_bias_and_each_penalty_are_stages_of_their_own(page: Page) -> None:
+    penalties = {"logit_bias": {3: 5.0}, "repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": -0.25}
     waterfall = SamplingWaterfall(
         finished(), controls=SamplingControls(GREEDY.model_copy(update=penalties)), position=AT
     )
     titles = [stage["title"] for stage in settled(waterfall)["stages"]]
-    assert titles == ["Raw", "Penalty 1.3", "Frequency penalty 0.5", "Presence penalty -0.25", "Greedy"]
+    assert titles == [
+        "Raw",
+        "Logit bias for 1 token",
+        "Penalty 1.3",
+        "Frequency penalty 0.5",
+        "Presence penalty -0.25",
+        "Greedy",
+    ]
 
 
 def test_settings_that_draw_alike_are_the_runs_own(page: Page) -> None:

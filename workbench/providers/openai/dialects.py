@@ -1,15 +1,15 @@
 """What each kind of server takes beyond OpenAI's own fields, and what it therefore can honour.
 
 ===========  =====================================================================================================
-openai       greedy and ``top_p``, frequency and presence penalty; a JSON schema in chats; logprobs of up to 20 tokens
-             in chats, 5 in completions
-vllm         every strategy, penalty and format, ``min_p`` (which it applies before ``top_p``), logprobs of the prompt,
-             ids of sampled tokens
-tgi          as openai without penalties, with regular expressions, and with formats in completions; logprobs of up to
-             5 tokens
-ollama       as openai without penalties, with formats in completions, and without forced calls
-llama_cpp    every strategy, the repetition penalty, ``min_p``, a JSON schema, and the id of every token that it tells
-             of; forced calls it has not, for any length of prose may come before one
+openai       greedy and ``top_p``, frequency and presence penalty, logit bias; a JSON schema in chats; logprobs of up to
+             20 tokens in chats, 5 in completions
+vllm         every strategy, penalty and format, logit bias, ``min_p`` (which it applies before ``top_p``), logprobs of
+             the prompt, ids of sampled tokens
+tgi          as openai without penalties and bias, with regular expressions, and with formats in completions; logprobs
+             of up to 5 tokens
+ollama       as openai without penalties and bias, with formats in completions, and without forced calls
+llama_cpp    every strategy, the repetition penalty, ``min_p``, logit bias, a JSON schema, and the id of every token
+             that it tells of; forced calls it has not, for any length of prose may come before one
 ===========  =====================================================================================================
 
 Frequency and presence penalty count the tokens of the answer. llama.cpp counts the prompt's too, Ollama the latest of
@@ -66,8 +66,8 @@ class Dialect:
 
 def _openai_sampling(request: Request, effective: EffectiveSampling) -> Fields:
     fields = {"temperature": effective.temperature, "top_p": effective.top_p}
-    penalties = {name: getattr(effective, name) for name in ("frequency_penalty", "presence_penalty")}
-    fields |= {name: value for name, value in penalties.items() if value}
+    changes = {name: getattr(effective, name) for name in ("frequency_penalty", "presence_penalty", "logit_bias")}
+    fields |= {name: value for name, value in changes.items() if value}
     return fields if request.sampling_params.seed is None else fields | {"seed": request.sampling_params.seed}
 
 
@@ -95,6 +95,8 @@ def _llama_cpp_sampling(request: Request, effective: EffectiveSampling) -> Field
         "repeat_penalty": effective.repetition_penalty,
         "repeat_last_n": _LONGEST_CONTEXT,  # by itself it would look back on 64 tokens
     }
+    if effective.logit_bias:  # as a list, which older versions take too
+        fields["logit_bias"] = [[token_id, bias] for token_id, bias in effective.logit_bias.items()]
     if "seed" in fields:
         fields["seed"] %= 2**32 - 1  # it keeps 32 bits, the highest of which stand for a random one
     return fields
@@ -143,10 +145,10 @@ _STANDARD = Capabilities(
     register=True,
 )
 
-_COUNTS_THE_ANSWER = replace(_STANDARD, frequency_penalty=True, presence_penalty=True)
+_OPENAI_CAPABILITIES = replace(_STANDARD, frequency_penalty=True, presence_penalty=True, logit_bias=True)
 
 OPENAI = Dialect(
-    capabilities=_COUNTS_THE_ANSWER,
+    capabilities=_OPENAI_CAPABILITIES,
     max_logprobs=20,
     completion_max_logprobs=5,
     completion_limit={},
@@ -156,7 +158,7 @@ OPENAI = Dialect(
 )
 VLLM = Dialect(
     capabilities=replace(
-        _COUNTS_THE_ANSWER,
+        _OPENAI_CAPABILITIES,
         strategies=frozenset(SamplingStrategy),
         repetition_penalty=True,
         min_p=True,
@@ -195,6 +197,7 @@ LLAMA_CPP = Dialect(
         strategies=frozenset(SamplingStrategy),
         repetition_penalty=True,
         min_p=True,
+        logit_bias=True,
         required_tool_choice=False,  # its grammar lets any length of prose come before the call
     ),
     max_logprobs=100,

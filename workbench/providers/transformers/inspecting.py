@@ -38,7 +38,8 @@ class EngineInspector:
     def trace(
         self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
-        sampling = None if sampling_params is None else _sampling(sampling_params)
+        vocab_size = self._engine.model.decoder.vocab_size
+        sampling = None if sampling_params is None else _sampling(sampling_params, vocab_size)
         return _told(self._engine.inspect(self._handle, position, sampling, number), self.text)
 
     def text(self, token_id: int) -> str:
@@ -115,13 +116,13 @@ def trace_of(
             raise InvalidRequestError(f"sampling_params.{field}", value, allowed)
     mask = None if kept.allowed is None else Mask(torch.from_numpy(kept.allowed), kept.is_forced)
     origin = Kept(torch.from_numpy(kept.logits), kept.number, mask)
-    sampling, answer_ids = _sampling(sampling_params), kept.answer_ids or ()
+    sampling, answer_ids = _sampling(sampling_params, len(kept.logits)), kept.answer_ids or ()
     return _told(trace_again(origin, sampling, set(kept.seen_ids), number, answer_ids), text)
 
 
-def _sampling(params: SamplingParams) -> Sampling:
+def _sampling(params: SamplingParams, vocab_size: int) -> Sampling:
     validate_sampling(params)
-    return engine_sampling(params)
+    return engine_sampling(params, vocab_size)
 
 
 def _told(found: Trace, text: Callable[[int], str]) -> SamplingTrace:

@@ -54,7 +54,7 @@ class PreparedRequest:
         return GenerationRequest(
             prompt_ids=prompt.token_ids,
             images=prompt.images,
-            sampling=engine_sampling(params),
+            sampling=engine_sampling(params, served.engine.model.decoder.vocab_size),
             max_tokens=params.max_tokens or 0,
             stop_strings=tuple(params.stop or ()),
             alternatives=(logprobs.top_k or 0) if logprobs else 0,

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from workbench.engine.sampling import Sampling
+from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams, effective_sampling
 from workbench.sampling_stages import SAMPLING_STAGES
 
 
-def engine_sampling(params: SamplingParams) -> Sampling:
-    """Return what the strategy leaves of the parameters; those that it does not use are neutral."""
+def engine_sampling(params: SamplingParams, vocab_size: int | None = None) -> Sampling:
+    """Return what the strategy leaves of the parameters; those that it does not use are neutral.
+
+    Raises:
+        InvalidRequestError: ``logit_bias`` has an id that is none of ``vocab_size``.
+    """
     effective = effective_sampling(params)
+    outside = next((one for one in effective.logit_bias or () if vocab_size is not None and one >= vocab_size), None)
+    if vocab_size is not None and outside is not None:
+        allowed = f"a map of the model's token ids, from 0 to {vocab_size - 1}"
+        raise InvalidRequestError("sampling_params.logit_bias", f"token id {outside}", allowed)
     return Sampling(**{stage.field: getattr(effective, stage.field) for stage in SAMPLING_STAGES}, seed=params.seed)

@@ -71,7 +71,8 @@ class GenerationRequest(OpenAIRequest):
     """From -2 to 2; counts the tokens of the answer, not those of the prompt."""
     presence_penalty: float | None = 0.0
     """From -2 to 2; counts the tokens of the answer, not those of the prompt."""
-    logit_bias: Annotated[dict[str, float] | None, Refused({})] = None
+    logit_bias: dict[str, float] | None = None
+    """At most 300 token ids with a number from -100 to 100 each."""
     user: Annotated[str | None, NoEffect()] = None
 
     def names(self) -> Mapping[str, str]:

@@ -3,7 +3,18 @@
 
 import { h, segments, uniqueId } from "./dom.js";
 import { openRoot } from "./root.js";
-import { STRATEGIES, isAllowed, numberIn, rounded, seedIn, stopError, stopIn, written } from "./sampling_fields.js";
+import {
+  STRATEGIES,
+  biasIn,
+  biasWritten,
+  isAllowed,
+  numberIn,
+  rounded,
+  seedIn,
+  stopError,
+  stopIn,
+  written,
+} from "./sampling_fields.js";
 import { samplingHead } from "./sampling_head.js";
 
 /**
@@ -35,7 +46,10 @@ function render({ model, el, signal }) {
     options: STRATEGIES,
     onChange: (value) => change({ strategy: value }),
   });
-  const fields = model.get("fields").map((field) => numberControl(field, (value) => change({ [field.name]: value })));
+  const fields = model.get("fields").map((field) => {
+    const control = field.range.max_entries === undefined ? numberControl : biasControl;
+    return control(field, (/** @type {unknown} */ value) => change({ [field.name]: value }));
+  });
   const seed = seedControl(model.get("limits"), change);
   const stop = stopControl(model.get("limits"), () => model.get("params").stop, change);
   const body = h(
@@ -157,6 +171,38 @@ function numberControl(field, onChange) {
       input.disabled = !isUsed;
       if (slider) slider.disabled = !isUsed;
       setHelp(isUsed ? field.help : `Not used by ${STRATEGY_NAMES[params.strategy]}. ${field.help}`);
+    },
+  };
+}
+
+/** @param {Field} field @param {(value: Record<string, number>) => void} onChange */
+function biasControl(field, onChange) {
+  const { root, message, attributes, setError } = control(field.label, `${field.help} Such as 50: -100, 7: 2.5.`);
+  const input = h("input", {
+    ...attributes,
+    type: "text",
+    class: "wb-field wb-stop-text",
+    placeholder: "id: number, …",
+    autocomplete: "off",
+  });
+  root.append(input, message);
+  let good = "";
+  input.addEventListener("input", () => {
+    const bias = biasIn(input.value, field);
+    if (bias !== undefined) {
+      setError(input, "");
+      onChange(bias);
+    } else setError(input, `Enter ${field.allowed}, such as 50: -100, 7: 2.5. Keeping ${good || "none"}.`);
+  });
+  return {
+    root,
+    /** @param {Params} params */
+    show(params) {
+      const next = biasWritten(params[field.name]);
+      // What is being typed is left alone while it means the same.
+      if (next !== good && biasWritten(biasIn(input.value, field) ?? {}) !== next) input.value = next;
+      if (next !== good) setError(input, "");
+      good = next;
     },
   };
 }

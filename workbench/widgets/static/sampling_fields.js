@@ -8,7 +8,9 @@
  * @property {string | null} seed
  * @property {string[]} stop
  *
- * @typedef {BaseParams & Record<string, any>} Params  with a number for each field
+ * @typedef {BaseParams & Record<string, any>} Params  with a number, or a `Bias`, for each field
+ *
+ * @typedef {Record<string, number>} Bias  by token id
  *
  * @typedef {{most_stops: number, stop_length: number, largest_seed: string}} Limits
  *
@@ -17,6 +19,7 @@
  * @property {number | null} high  null: no limit
  * @property {boolean} above_low  whether `low` itself is not allowed
  * @property {boolean} is_whole
+ * @property {number} [max_entries]  of a `Bias`, whose numbers are in the range
  *
  * @typedef {object} Field  a row of Python's table of sampling stages
  * @property {string} name
@@ -28,7 +31,8 @@
  * @property {number} decimals
  * @property {[number, number] | null} slider
  * @property {Strategy[]} usedBy
- * @property {number | null} neutral  the value that a summary leaves out; null: the summary has its own words
+ * @property {number | null} neutral  the value that changes nothing; null: an empty `Bias`
+ * @property {boolean} inSummary  whether a summary names it by its label
  */
 
 /** @type {{value: Strategy, text: string, title: string}[]} */
@@ -87,18 +91,48 @@ export function stopError(text, stops, { stop_length, most_stops }) {
   return stops.length >= most_stops ? `At most ${most_stops} stop strings.` : "";
 }
 
+/**
+ * The bias that is written, {} for none, undefined where the text is no bias: "50: -100, 7: 2.5".
+ * @param {string} text @param {Pick<Field, "range">} field
+ * @returns {Bias | undefined}
+ */
+export function biasIn(text, { range }) {
+  const entries = text.split(",").filter((entry) => entry.trim() !== "");
+  const pairs = entries.map((entry) => {
+    const [, id = "", number = ""] = /^\s*(\d{1,15})\s*:(.*)$/.exec(entry) ?? [];
+    return /** @type {const} */ ([String(Number(id || NaN)), numberIn(number)]);
+  });
+  const isGood = pairs.every(([id, value]) => id !== "NaN" && value !== null && isAllowed(value, { range }));
+  if (!isGood || pairs.length > (range.max_entries ?? 0)) return undefined;
+  return Object.fromEntries(pairs.map(([id, value]) => [id, value ?? 0]));
+}
+
+/** A bias as it is read back. @param {Bias} bias */
+export function biasWritten(bias) {
+  return Object.entries(bias)
+    .map(([id, value]) => `${id}: ${value}`)
+    .join(", ");
+}
+
+/** @param {any} value @param {Pick<Field, "neutral" | "range">} field  "" where it changes nothing */
+function valueInWords(value, { neutral, range }) {
+  if (range.max_entries === undefined) return value === neutral ? "" : String(value);
+  const count = Object.keys(value).length;
+  return count === 0 ? "" : `for ${count} token${count === 1 ? "" : "s"}`;
+}
+
 /** The settings of the next run, in one line. @param {Params} params @param {Field[]} fields */
 export function settingsInWords(params, fields) {
   const { strategy, temperature, top_p, top_k, max_tokens, seed, stop } = params;
   const drawn = { greedy: "greedy", top_p: `top-p ${top_p}`, top_k: `top-k ${top_k}` }[strategy];
   const others = fields.filter(
-    ({ name, neutral, usedBy }) => neutral !== null && params[name] !== neutral && usedBy.includes(strategy),
+    (field) => field.inSummary && field.usedBy.includes(strategy) && valueInWords(params[field.name], field) !== "",
   );
   const settings = [
     drawn,
     strategy !== "greedy" && `temperature ${temperature}`,
     max_tokens > 0 ? `up to ${max_tokens} tokens` : "any length",
-    ...others.map(({ name, label }) => `${label.toLowerCase()} ${params[name]}`),
+    ...others.map((field) => `${field.label.toLowerCase()} ${valueInWords(params[field.name], field)}`),
     seed !== null && `seed ${seed}`,
     stop.length > 0 && `stops at ${stop.map((text) => JSON.stringify(text)).join(", ")}`,
   ];

@@ -150,7 +150,7 @@ def _title(name: str, effective: EffectiveSampling) -> tuple[str, bool]:
         return "Greedy", True
     for stage in SAMPLING_STAGES:
         if stage.name == name:
-            return stage.heading(getattr(effective, stage.field)), stage.cuts
+            return f"{stage.title} {stage.words(getattr(effective, stage.field))}", stage.cuts
     return name.capitalize(), name == "grammar"
 
 

@@ -169,6 +169,21 @@ async def test_a_penalty_on_the_answer_is_sent_where_it_counts_the_answer_alone(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_bias_is_sent_in_the_servers_words_or_refused(
+    server: ScriptedServer, make: MakeProvider, dialect: str
+) -> None:
+    provider, params = make(dialect), SamplingParams(logit_bias={50: -100, 7: 2.5})
+    if dialect in ("tgi", "ollama"):
+        with pytest.raises(UnsupportedFieldError, match=r"sampling_params\.logit_bias must be absent"):
+            refuse_undeclared(provider, chat_request("small", HELLO, sampling_params=params))
+        return
+    refuse_undeclared(provider, chat_request("small", HELLO, sampling_params=params))
+    expected: Any = [[50, -100.0], [7, 2.5]] if dialect == "llama_cpp" else {"50": -100.0, "7": 2.5}
+    assert (await body_of(server, provider, sampling_params=params))["logit_bias"] == expected
+    assert "logit_bias" not in await body_of(server, provider, sampling_params=SamplingParams())
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_greedy_is_greedy_whatever_else_is_given(
     server: ScriptedServer, make: MakeProvider, dialect: str
 ) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 COLDEST = 1e-5
 """Temperatures below this are greedy: in float32 they could only overflow."""
+
+Truncation: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]"
 
 _FIRST_CANDIDATES = 128
 
@@ -64,6 +66,13 @@ class Sampling:
     """Added to the logits of tokens, by id; ids are within the vocabulary."""
     seed: int | None = None
     """None draws a fresh one, readable as `Sampler.seed`."""
+    truncations: list[tuple[Truncation, Any]] = field(init=False, repr=False, compare=False)
+    """Those of `TRUNCATIONS` that do something, each with its value."""
+
+    def __post_init__(self) -> None:
+        active = self.active(changes_argmax=False)
+        kept = [(TRUNCATIONS[stage.name], value) for stage, value in active if stage.name in TRUNCATIONS]
+        object.__setattr__(self, "truncations", kept)  # once a request rather than once a token
 
     @property
     def greedy(self) -> bool:
@@ -211,8 +220,7 @@ def _places(
 ) -> tuple[int, int] | None:
     """Places of the drawn and of the last kept candidate; None where more candidates are needed to know them."""
     count, cumulative = len(shares), shares.cumsum()
-    values = ((keeps, getattr(sampling, stage.field), stage.neutral) for stage, keeps in _TRUNCATING)
-    kept = [keeps(shares, cumulative, value) for keeps, value, neutral in values if value != neutral]
+    kept = [keeps(shares, cumulative, value) for keeps, value in sampling.truncations]
     if complete or min(kept, default=count + 1) <= count:
         last = min([*kept, count]) - 1
         covered = float(cumulative[last])
@@ -232,11 +240,9 @@ def _kept_by_min_p(shares: NDArray[np.float64], _: NDArray[np.float64], min_p: f
     return kept if kept < len(shares) else kept + 1
 
 
-TRUNCATIONS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]] = {
+TRUNCATIONS: dict[str, Truncation] = {
     "top_p": _kept_by_top_p,
     "min_p": _kept_by_min_p,
 }
 """How many candidates a stage keeps, of their shares in order of probability and the sums of these from the first on;
 more than there are where its end lies beyond them."""
-
-_TRUNCATING = [(stage, TRUNCATIONS[stage.name]) for stage in SAMPLING_STAGES if stage.name in TRUNCATIONS]

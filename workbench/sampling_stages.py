@@ -6,6 +6,10 @@ function that applies it is in `workbench.engine.adjustments` or `workbench.engi
 The stages that can change which token is the most probable come first, and greedy requests use them too. A grammar's
 mask follows, so that truncation chooses among the tokens that are allowed. The other stages shape the draw: greedy
 requests skip them.
+
+A new stage is a row here, the function that applies it, and a field of `protocol.SamplingParams`, of
+`protocol.EffectiveSampling`, of `engine.sampling.Sampling` and of `providers.capabilities.Capabilities`; a test
+compares them. What a remote server calls it is in `providers.openai.dialects`.
 """
 
 from __future__ import annotations

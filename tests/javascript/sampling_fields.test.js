@@ -98,7 +98,19 @@ test("a bias is a list of token ids with a number each, and is read back as it w
   assert.deepEqual(biasIn("50: -100, 7:2.5", BIAS), { 50: -100, 7: 2.5 });
   assert.deepEqual(biasIn(" 007 : +1 ,", BIAS), { 7: 1 });
   assert.deepEqual(biasIn("  ", BIAS), {});
-  for (const typed of ["50", "50:", ":1", "x: 1", "5.5: 1", "-5: 1", "5: 101", "5: -100.5", "5: nan", "5: 1; 6: 2"]) {
+  for (const typed of [
+    "50",
+    "50:",
+    ":1",
+    "x: 1",
+    "5.5: 1",
+    "-5: 1",
+    "5: 101",
+    "5: -100.5",
+    "5: nan",
+    "5: 1; 6: 2",
+    "5: 1, 05: 2",
+  ]) {
     assert.equal(biasIn(typed, BIAS), undefined, typed);
   }
   const many = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [i, 100 - i / 3]));

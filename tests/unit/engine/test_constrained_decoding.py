@@ -250,6 +250,26 @@ def test_the_penalty_falls_on_forced_tokens_too(engine_of: MakeEngine) -> None:
         assert generate(engine_of(FakeDecoder(speak)), asking(constraint, sampling=sampling)).text == text
 
 
+def test_forced_tokens_count_as_part_of_the_answer(engine_of: MakeEngine) -> None:
+    def speak(_: object) -> torch.Tensor:
+        logits = torch.zeros(VOCAB)
+        logits[ord("a")], logits[ord("b")] = 2.0, 1.5
+        return logits
+
+    constraint = of(RegexGrammar("aa-[ab]"))
+    for frequency, text in ((0.0, "aa-a"), (0.2, "aa-a"), (0.3, "aa-b")):
+        sampling = Sampling(frequency_penalty=frequency)
+        assert generate(engine_of(FakeDecoder(speak)), asking(constraint, sampling=sampling)).text == text
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_outweighs_a_bias(engine_of: MakeEngine, temperature: float) -> None:
+    bias = {ord("a"): -100.0, ord("x"): 100.0}
+    for pattern, text in (("a-[ab]", "a-b"), ("[a]{3}", "aaa")):
+        sampling = Sampling(temperature=temperature, logit_bias=bias, seed=1)
+        assert generate(engine_of(), asking(of(RegexGrammar(pattern)), sampling=sampling)).text == text
+
+
 def test_a_spelling_like_a_control_token_is_written_in_tokens_of_text(engine_of: MakeEngine) -> None:
     constraint = of(JsonSchemaGrammar.of({"const": "<|im_end|>"}, "f"))
     heard = generate(engine_of(), asking(constraint))

@@ -138,6 +138,13 @@ def test_other_parameters_keep_the_number_unless_another_is_given(bench: Workben
     assert run.sampling_trace(0, SamplingParams(strategy=SamplingStrategy.greedy)).number is None
 
 
+def test_a_trace_under_a_bias_for_a_token_that_the_model_lacks_is_refused(bench: Workbench) -> None:
+    run = finished(bench, **SAMPLED, seed=4)
+    with pytest.raises(InvalidRequestError, match=r"sampling_params\.logit_bias"):
+        run.sampling_trace(0, SamplingParams(logit_bias={VOCAB: 1.0}))
+    assert run.sampling_trace(0, SamplingParams(logit_bias={7: 100.0})).token_id == 7
+
+
 def test_the_frame_shows_the_best_and_the_chosen_with_every_stage(bench: Workbench) -> None:
     hot = SamplingParams(strategy=SamplingStrategy.top_p, temperature=50.0, top_p=1.0)
     run = finished(bench, **SAMPLED, seed=5)

@@ -26,6 +26,7 @@ SAMPLED = SamplingParams(
     seed=5,
     repetition_penalty=1.3,
     frequency_penalty=0.5,
+    logit_bias={7: 1.5},
 )
 OTHERS = [
     SamplingParams(),

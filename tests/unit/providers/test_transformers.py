@@ -282,6 +282,9 @@ async def test_a_bad_content_is_refused_at_the_first_step(
         ("top_k", 2.5),
         ("max_tokens", -1),
         ("repetition_penalty", 0.0),
+        ("min_p", 1.5),
+        ("frequency_penalty", 3),
+        ("logit_bias", {5: 101}),
         ("seed", -1),
         ("stop", [""]),
         ("stop", ["x"] * 1000),
@@ -297,6 +300,21 @@ def test_values_assigned_after_construction_are_checked_before_anything_is_loade
     with pytest.raises(InvalidRequestError, match=rf"sampling_params\.{field}"):
         provider.chat_completion("random", [UserMessage(content="x")], asked, stream=True)
     assert fake_models.loads == []
+
+
+async def test_a_bias_for_a_token_that_the_model_lacks_is_refused_before_anything_is_computed(
+    fake_models: FakeModels,
+) -> None:
+    decoder = fake_models.add("one")
+    provider = fake_models.provider()
+    message = rf"sampling_params\.logit_bias must be .* from 0 to {VOCAB - 1}; got 'token id {VOCAB}'"
+    for asked in (params(logit_bias={5: 1.0, VOCAB: -1.0}), params(logit_bias={VOCAB: 1.0})):
+        with pytest.raises(InvalidRequestError, match=message):
+            await provider.completion("one", "x", asked)
+        with pytest.raises(InvalidRequestError, match=message):
+            await provider.batch_completion("one", ["x", "y"], asked)
+    assert decoder.prefills == []
+    assert await provider.completion("one", "x", params(logit_bias={VOCAB - 1: 1.0}))
 
 
 def test_an_unknown_model_is_refused_with_the_names_served(provider: TransformersProvider) -> None:

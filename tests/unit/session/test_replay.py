@@ -59,6 +59,15 @@ def test_a_chat_is_asked_again_with_all_that_it_had(bench: Workbench) -> None:
     assert set(replay.run.text) <= set("abc")
 
 
+def test_a_capsule_keeps_every_parameter_of_sampling(bench: Workbench) -> None:
+    more: dict[str, Any] = {"min_p": 0.05, "frequency_penalty": 0.5, "presence_penalty": 0.5, "logit_bias": {97: 3.0}}
+    run = bench.completion("\0abc", sampling_params=SAMPLED.model_copy(update=more))
+    run.result(60)
+    capsule = Capsule.from_json(run.capsule.to_json())
+    assert {name: getattr(capsule.sampling_params, name) for name in more} == more
+    assert wb.replay(capsule, bench).same
+
+
 def test_a_capsule_is_taken_from_a_file_or_as_json(bench: Workbench, capsule: Capsule, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     capsule.save(path)

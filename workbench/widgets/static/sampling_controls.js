@@ -181,7 +181,7 @@ function biasControl(field, onChange) {
   const input = h("input", {
     ...attributes,
     type: "text",
-    class: "wb-field wb-stop-text",
+    class: "wb-field wb-stop-text wb-bias",
     placeholder: "id: number, …",
     autocomplete: "off",
   });

@@ -92,7 +92,7 @@ export function stopError(text, stops, { stop_length, most_stops }) {
 }
 
 /**
- * The bias that is written, {} for none, undefined where the text is no bias: "50: -100, 7: 2.5".
+ * The bias that is written, {} for none, undefined where the text is no bias or has an id twice: "50: -100, 7: 2.5".
  * @param {string} text @param {Pick<Field, "range">} field
  * @returns {Bias | undefined}
  */
@@ -104,7 +104,8 @@ export function biasIn(text, { range }) {
   });
   const isGood = pairs.every(([id, value]) => id !== "NaN" && value !== null && isAllowed(value, { range }));
   if (!isGood || pairs.length > (range.max_entries ?? 0)) return undefined;
-  return Object.fromEntries(pairs.map(([id, value]) => [id, value ?? 0]));
+  const bias = Object.fromEntries(pairs.map(([id, value]) => [id, value ?? 0]));
+  return Object.keys(bias).length === pairs.length ? bias : undefined;
 }
 
 /** A bias as it is read back. @param {Bias} bias */

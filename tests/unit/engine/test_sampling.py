@@ -240,7 +240,7 @@ def test_the_penalty_follows_prompt_and_answer() -> None:
 BIAS = st.dictionaries(st.integers(0, 3), st.floats(-100, 100, width=32), min_size=1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     values=st.lists(st.floats(-30, 30, width=32) | st.just(-math.inf), min_size=4, max_size=12),
     seen=st.lists(st.integers(0, 3), min_size=1, max_size=6),
@@ -281,7 +281,7 @@ def test_a_bias_bans_or_forces_a_token_and_a_mask_still_decides(temperature: flo
 PENALTY = st.sampled_from([-2.0, -0.3, 0.0, 0.1, 0.7, 2.0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     values=st.lists(st.floats(-30, 30, width=32) | st.just(-math.inf), min_size=4, max_size=12),
     prompt=st.lists(st.integers(0, 3), min_size=1, max_size=6),

@@ -1,4 +1,4 @@
-"""The stages of `sampling_stages` that can change the argmax: each changes a row of float32 logits."""
+"""The stages of `sampling_stages` that can change the argmax: each modifies a row of float32 logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Adjustment: TypeAlias = "Callable[[NDArray[np.float32], History], None]"
 
 
 def adjusted(logits: Tensor, adjustments: Iterable[Adjustment], history: History) -> Tensor:
-    """Return the logits after some of the stages that can change the argmax; those that are given stay as they are."""
+    """Return a copy of the logits with the adjustments applied in order."""
     row = logits.numpy().copy()  # on this thread; torch would wake others for it
     for adjust in adjustments:
         adjust(row, history)
@@ -26,12 +26,12 @@ def adjusted(logits: Tensor, adjustments: Iterable[Adjustment], history: History
 
 
 def apply_repetition_penalty(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
-    """Logits with those of ``token_ids`` divided by the penalty where positive and multiplied where negative."""
+    """Return the logits with those of ``token_ids`` divided by the penalty if positive and multiplied if negative."""
     return adjusted(logits, [_repetition_penalty(penalty)], History(token_ids.tolist()))
 
 
 class TokenCounts:
-    """How often tokens occurred, readable as arrays at no cost that grows with the text."""
+    """Counts of tokens, readable as arrays at a cost that does not grow with the text."""
 
     def __init__(self, token_ids: Iterable[int]) -> None:
         counted = Counter(token_ids)
@@ -54,11 +54,11 @@ class TokenCounts:
 
 
 class History:
-    """The tokens of a request so far, as its penalties count them.
+    """Tokens of a request so far, as its penalties count them.
 
     Args:
         seen_ids: tokens of the prompt and of the answer so far, each at least once.
-        answer_ids: those of the answer, each as often as it occurred.
+        answer_ids: tokens of the answer so far, each as often as it occurred.
     """
 
     def __init__(self, seen_ids: Iterable[int], answer_ids: Iterable[int] = ()) -> None:
@@ -90,7 +90,7 @@ def _repetition_penalty(penalty: float) -> Adjustment:
 
 
 def _frequency_penalty(penalty: float) -> Adjustment:
-    """OpenAI's formula, over the tokens that were generated, as in vLLM."""
+    """Return OpenAI's frequency penalty; as in vLLM, it counts generated tokens only."""
 
     def adjust(row: NDArray[np.float32], history: History) -> None:
         token_ids, counts = history.answer.arrays()
@@ -100,7 +100,7 @@ def _frequency_penalty(penalty: float) -> Adjustment:
 
 
 def _presence_penalty(penalty: float) -> Adjustment:
-    """As `_frequency_penalty`, where a token counts once."""
+    """Return OpenAI's presence penalty, which counts each generated token once."""
 
     def adjust(row: NDArray[np.float32], history: History) -> None:
         token_ids, _ = history.answer.arrays()
@@ -115,4 +115,4 @@ ADJUSTMENTS: dict[str, Callable[[Any], Adjustment]] = {
     "frequency_penalty": _frequency_penalty,
     "presence_penalty": _presence_penalty,
 }
-"""For each stage that can change the argmax, by its value: what changes a row of logits, shape (vocab,), in place."""
+"""By stage, the function from its value to an adjustment, which modifies a row of logits, shape (vocab,), in place."""

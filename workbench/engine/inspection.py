@@ -1,6 +1,6 @@
-"""Looking back at how a token was chosen, from the logits that were kept, without another forward.
+"""Inspection of how a token was chosen, from the logits that were kept, without another forward pass.
 
-Looking changes nothing: no random number is drawn, no cache is touched, and the same question has the same answer.
+An inspection has no side effects: it draws no random number and touches no cache, so it can be repeated.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from workbench.engine.sampling import Mask, Sampling, argmax, draw, nucleus
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a position's token was chosen from."""
+    """The logits that a position's token was chosen from."""
 
     logits: Tensor
-    """Raw, float32, shape (vocab,)."""
-    number: float | None
-    """The random number that chose it; None where none was drawn."""
+    """Raw logits, float32, shape (vocab,)."""
+    uniform: float | None
+    """Random number in [0, 1) that chose the token; None if none was drawn."""
     mask: Mask | None = None
-    """What a grammar left to choose from."""
+    """Tokens that a grammar allowed."""
 
     @property
     def nbytes(self) -> int:
@@ -36,31 +36,31 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The distribution after one step of the sampling chain."""
+    """Distribution after one stage of sampling."""
 
     name: str
-    """``raw``, ``grammar``, or that of one of `SAMPLING_STAGES`."""
+    """``raw``, ``grammar``, or the name of one of `SAMPLING_STAGES`."""
     probabilities: Tensor
-    """float64, shape (vocab,), adding up to 1; 0 for tokens that were cut."""
+    """Probabilities, float64, shape (vocab,), that add up to 1; 0 for tokens that were cut."""
     kept: int
-    """Tokens that are still possible."""
+    """Number of tokens that are still possible."""
     removed_mass: float
-    """Probability, of the stage before, of the tokens that this one cut."""
+    """Probability of the tokens that this stage cut, under the stage before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The way from the raw distribution to one token."""
+    """Distributions from the raw one to the choice of one token."""
 
     stages: tuple[Stage, ...]
-    number: float | None
+    uniform: float | None
     token_id: int
 
 
 class KeptLogits:
-    """The logits of recent positions of all runs, oldest first to go.
+    """Logits of the most recent positions of all runs, within a budget of memory.
 
-    One position takes 4 bytes times the vocabulary: of SmolLM2's 49,152 tokens, 32 MiB hold 170 positions.
+    A position takes 4 bytes per token of the vocabulary: with SmolLM2's 49,152, 32 MiB are enough for 170 positions.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -69,13 +69,13 @@ class KeptLogits:
         self._kept: OrderedDict[tuple[int, int], Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, run: int, position: int, logits: Tensor, number: float | None, mask: Mask | None = None) -> None:
-        """Keep one row of logits, which nobody may change any more."""
+    def add(self, run: int, position: int, logits: Tensor, uniform: float | None, mask: Mask | None = None) -> None:
+        """Add one row of logits, which must not be modified afterwards, and drop the oldest beyond the budget."""
         if logits.nbytes > self.budget_bytes:
             return
-        alone = logits.untyped_storage().nbytes() < 2 * logits.nbytes  # else it would keep the rows of others alive
-        # numpy copies on this thread; torch would wake others for it.
-        copy = Kept(logits if alone else torch.from_numpy(logits.numpy().copy()), number, mask)
+        alone = logits.untyped_storage().nbytes() < 2 * logits.nbytes  # otherwise it would keep other rows in memory
+        # numpy copies on this thread; torch would wake others.
+        copy = Kept(logits if alone else torch.from_numpy(logits.numpy().copy()), uniform, mask)
         with self._lock:
             self._kept[run, position] = copy
             self.nbytes += copy.nbytes
@@ -87,7 +87,7 @@ class KeptLogits:
             return self._kept.get((run, position))
 
     def positions(self, run: int) -> list[int]:
-        """Positions of a run that are still kept."""
+        """Return the positions of a run whose logits are still kept."""
         with self._lock:
             return [position for owner, position in self._kept if owner == run]
 
@@ -101,18 +101,18 @@ def trace(
     logits: Tensor,
     sampling: Sampling,
     seen_ids: set[int],
-    number: float | None,
+    uniform: float | None,
     mask: Mask | None = None,
     answer_ids: Sequence[int] = (),
 ) -> Trace:
-    """Every stage of the chain for one row of logits, and the token that ``number`` picks at its end.
+    """Return every stage of sampling for one row of logits, and the token that a random number picks after the last.
 
     Args:
-        logits: raw, float32, shape (vocab,).
-        seen_ids: tokens of the prompt and the text before, to which the repetition penalty applies.
-        number: from 0 to below 1; needed unless the sampling is greedy or the token forced.
-        mask: what a grammar left at this position.
-        answer_ids: tokens of the answer before, which the other penalties count.
+        logits: raw logits, float32, shape (vocab,).
+        seen_ids: earlier tokens of prompt and answer, which the repetition penalty applies to.
+        uniform: random number in [0, 1); required unless the sampling is greedy or the token is forced.
+        mask: tokens that a grammar allows at this position.
+        answer_ids: earlier tokens of the answer, which the other penalties count.
     """
     stages = [Stage("raw", _softmax(logits), _possible(logits), 0.0)]
     history = History(seen_ids, answer_ids)
@@ -133,23 +133,23 @@ def trace(
         only[token_id] = 1.0
         removed = max(0.0, 1.0 - float(stages[-1].probabilities[token_id]))
         return Trace((*stages, Stage("temperature", only, 1, removed)), None, token_id)
-    if number is None:
-        raise ValueError("number must be given unless the strategy is greedy")
+    if uniform is None:
+        raise ValueError("uniform must be given unless the strategy is greedy")
     tempered = (left - left.max()) / sampling.temperature
     stages.append(Stage("temperature", _softmax(tempered), _possible(tempered), 0.0))
     cuts = [stage for stage, _ in sampling.active(changes_argmax=False) if stage.cuts]
     for index, stage in enumerate(cuts):
         without_later = replace(sampling, **{later.field: later.neutral for later in cuts[index + 1 :]})
         stages.append(_cut(stage.name, stages[-1].probabilities, nucleus(logits, without_later, allowed)))
-    return Trace(tuple(stages), number, draw(logits, sampling, number, allowed))
+    return Trace(tuple(stages), uniform, draw(logits, sampling, uniform, allowed))
 
 
 def trace_again(
-    kept: Kept, sampling: Sampling, seen_ids: set[int], number: float | None = None, answer_ids: Sequence[int] = ()
+    kept: Kept, sampling: Sampling, seen_ids: set[int], uniform: float | None = None, answer_ids: Sequence[int] = ()
 ) -> Trace:
-    """`trace` of a position that was kept, with the random number that was drawn there unless another one is given."""
-    drawn = kept.number if number is None else number
-    if drawn is None:  # a greedy run drew none; one half is as good as any
+    """Return the `trace` of a kept position; ``uniform=None`` uses the random number that was drawn there."""
+    drawn = kept.uniform if uniform is None else uniform
+    if drawn is None:  # a greedy run drew none; any number will do
         drawn = 0.5
     return trace(kept.logits, sampling, seen_ids, drawn, kept.mask, answer_ids)
 

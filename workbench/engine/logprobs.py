@@ -74,7 +74,7 @@ def _measured(
     known = None if summary is None else summary.sums(token_id)
     whole = known or softmax_stats(row, token_id=token_id)
     others = _others(row, whole, token_id, alternatives, summary) if alternatives else ()
-    stats = TokenStats(token_id, _logprob(whole.asked, whole), whole.above + 1, whole.entropy, others)
+    stats = TokenStats(token_id, _logprob(whole.logit, whole), whole.above + 1, whole.entropy, others)
     if mask is None:
         return stats
     return replace(stats, removed_mass=_removed_mass(row, whole, mask), forced=mask.forced)
@@ -96,7 +96,7 @@ def _others(
 ) -> tuple[Candidate, ...]:
     candidates = min(count + 1, len(row))
     if summary is not None and candidates <= len(summary.values):
-        values, token_ids = summary.values[:candidates], summary.places[:candidates]
+        values, token_ids = summary.values[:candidates], summary.token_ids[:candidates]
     else:
         values, token_ids = (found.tolist() for found in top_k_values(row, candidates))
     ranked: list[Candidate] = []

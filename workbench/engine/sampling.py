@@ -1,13 +1,13 @@
 """Choosing the next token: the stages of `sampling_stages`, then a draw.
 
-Small pure functions over one row of float32 logits, in the order of transformers' processors, whose results they
-equal; they differ in cost, because they look at the most probable tokens first and sort the whole vocabulary only
-where the draw asks for it. One uniform random number is used per token and the candidates stand in order of
-probability, so the same number picks a comparable token when the parameters change.
+These are small pure functions over one row of float32 logits, in the order of transformers' processors, whose results
+they equal. They cost less, because they read the most probable tokens first and sort the whole vocabulary only if the
+draw needs it. Each token uses one uniform random number, and the candidates are in order of probability, so the
+same number picks a comparable token when the parameters change.
 
-Stages that can change the argmax are in `adjustments`. Those that cut are prefixes of the candidates in order of
-probability: top-k limits how many are looked at, the others are in `TRUNCATIONS`. A stage with its neutral value is
-never called.
+Stages that can change the argmax are in `adjustments`. A stage that truncates keeps a prefix of the candidates in order
+of probability: top-k limits their number, the others are in `TRUNCATIONS`. A stage with its neutral value is never
+called.
 """
 
 from __future__ import annotations
@@ -34,40 +34,41 @@ if TYPE_CHECKING:
     from workbench.engine.kernels.row_reductions import LogitsSummary
 
 COLDEST = 1e-5
-"""Temperatures below this are greedy: in float32 they could only overflow."""
+"""Temperatures below this are greedy: dividing by them would overflow float32."""
 
 Truncation: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.float64], Any], int]"
 
 _FIRST_CANDIDATES = 128
+"""Number of most probable tokens that a draw reads first."""
 
 _FEW = 4
-"""Less than one token of so many is few."""
+"""A grammar allows few tokens if it allows less than one in this many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How one request chooses its tokens; the defaults are greedy without penalty."""
+    """Sampling parameters of one request; the defaults are greedy without penalty."""
 
     temperature: float = 0.0
-    """0 takes the most probable token."""
+    """Divisor of the logits; 0 takes the most probable token."""
     top_k: int = 0
-    """Draw among this many most probable tokens; 0 is all."""
+    """Number of most probable tokens to draw from; 0 is all."""
     top_p: float = 1.0
-    """Draw among the fewest most probable tokens that together reach this share."""
+    """Probability that the most probable tokens to draw from reach together (Holtzman et al. 2020)."""
     min_p: float = 0.0
-    """Of these, draw among those at least this many times as probable as the best (Nguyen et al. 2024)."""
+    """Least probability to draw from, relative to the most probable token's (Nguyen et al. 2024)."""
     repetition_penalty: float = 1.0
-    """Above 1 makes tokens of the prompt and the answer less probable (Keskar et al. 2019)."""
+    """Divisor of the positive logits of tokens that occurred, in prompt or answer (Keskar et al. 2019)."""
     frequency_penalty: float = 0.0
-    """Above 0 makes tokens of the answer less probable, by as much for each time that they occurred."""
+    """Number subtracted from a token's logit for each of its occurrences in the answer."""
     presence_penalty: float = 0.0
-    """The same, once for each token of the answer."""
+    """Number subtracted once from the logits of tokens that occurred in the answer."""
     logit_bias: Mapping[int, float] | None = None
-    """Added to the logits of tokens, by id; ids are within the vocabulary."""
+    """Numbers added to the logits of tokens, by id; ids are within the vocabulary."""
     seed: int | None = None
-    """None draws a fresh one, readable as `Sampler.seed`."""
+    """Seed of the random numbers; None draws one, see `Sampler.seed`."""
     truncations: list[tuple[Truncation, Any]] = field(init=False, repr=False, compare=False)
-    """Those of `TRUNCATIONS` that do something, each with its value."""
+    """Active stages of `TRUNCATIONS`, each with its value."""
 
     def __post_init__(self) -> None:
         active = self.active(changes_argmax=False)
@@ -79,7 +80,7 @@ class Sampling:
         return self.temperature < COLDEST or self.top_k == 1
 
     def active(self, *, changes_argmax: bool) -> list[tuple[StageSpec, Any]]:
-        """Return the stages of one kind, in order, that do something, each with its value."""
+        """Return the stages of one kind that are not neutral, in order, each with its value."""
         chosen = (stage for stage in SAMPLING_STAGES if stage.changes_argmax == changes_argmax)
         values = ((stage, getattr(self, stage.field)) for stage in chosen)
         return [(stage, value) for stage, value in values if value != stage.neutral]
@@ -87,12 +88,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """What a grammar left of a position's tokens."""
+    """The tokens that a grammar allows at one position."""
 
     allowed: Tensor
     """Bool, shape (vocab,)."""
     forced: bool = False
-    """One token is left, by the text that must follow, and nothing was drawn."""
+    """Whether the grammar's text forces the only token left; no random number was drawn for it."""
 
     @classmethod
     def forcing(cls, token_id: int, vocab_size: int) -> Mask:
@@ -102,7 +103,7 @@ class Mask:
 
 
 class Sampler:
-    """The choices of one request: its own random numbers and the tokens that penalties apply to."""
+    """Sampler of one request, with its own random numbers and the tokens that penalties count."""
 
     def __init__(self, sampling: Sampling, prompt_ids: Iterable[int]) -> None:
         self.sampling = sampling
@@ -115,71 +116,71 @@ class Sampler:
     def choose(
         self, logits: Tensor, allowed: Tensor | None = None, summary: LogitsSummary | None = None
     ) -> tuple[int, float | None]:
-        """The next token id, counted as part of the answer, and the random number that chose it (None when greedy)."""
-        token_id, number = self.pick(logits, allowed, summary)
+        """Return the next token id, and count it as part of the answer; arguments and result are those of `pick`."""
+        token_id, uniform = self.pick(logits, allowed, summary)
         self.take(token_id)
-        return token_id, number
+        return token_id, uniform
 
     def pick(
         self, logits: Tensor, allowed: Tensor | None = None, summary: LogitsSummary | None = None
     ) -> tuple[int, float | None]:
-        """The token that would be next and the random number that chose it; it is not counted yet.
+        """Return the next token id and the random number that chose it (None if greedy), without counting the token.
 
         Args:
-            logits: raw float32 logits, shape (vocab,); left as they are.
-            allowed: the tokens to choose among, bool, shape (vocab,); None is all.
-            summary: what is known of the logits.
+            logits: raw float32 logits, shape (vocab,); not modified.
+            allowed: tokens to choose from, bool, shape (vocab,); None is all.
+            summary: summary of the logits, if the step computed one.
 
         Raises:
-            NumericalError: the logits hold NaN, or no token has a probability above 0.
+            NumericalError: the logits have NaN, or no token has a probability above 0.
         """
         if self._history is not None:
             logits, summary = adjusted(logits, self._adjustments, self._history), None
         if self.sampling.greedy and summary is not None and allowed is None:
-            token_id, number = summary.places[0], None
+            token_id, uniform = summary.token_ids[0], None
         elif self.sampling.greedy:
-            token_id, number = argmax(logits, allowed), None
+            token_id, uniform = argmax(logits, allowed), None
         else:
-            number = self._random.random()
-            token_id = draw(logits, self.sampling, number, allowed)
-        return token_id, number
+            uniform = self._random.random()
+            token_id = draw(logits, self.sampling, uniform, allowed)
+        return token_id, uniform
 
     def skip(self) -> float | None:
-        """Use up the random number of a token that is not chosen here (None when greedy)."""
+        """Draw and return the random number of a token that is chosen elsewhere (None if greedy)."""
         return None if self.sampling.greedy else self._random.random()
 
     def take(self, token_id: int) -> None:
-        """Count a token as part of the answer; one that was not chosen here costs no random number."""
+        """Count a token as part of the answer, without drawing a random number."""
         if self._history is not None:
             self._history.add(token_id)
 
 
 def argmax(logits: Tensor, allowed: Tensor | None = None) -> int:
-    """The most probable token of those that are allowed, the first among equals."""
+    """Return the most probable allowed token; among equals the one with the lowest id."""
     left, token_ids = _left(logits, allowed)
-    value, place = (found[0] for found in top_k_values(left, 1))
+    value, index = (found[0] for found in top_k_values(left, 1))
     if allowed is not None and not value > -math.inf:
         raise NumericalError("every token that the grammar allows has probability 0")
-    return int(token_ids[place] if token_ids is not None else place)
+    return int(token_ids[index] if token_ids is not None else index)
 
 
-def draw(logits: Tensor, sampling: Sampling, number: float, allowed: Tensor | None = None) -> int:
-    """The token that the random ``number`` in [0, 1) picks from the masked, tempered, truncated distribution."""
-    token_ids, index, _ = _drawn(logits, sampling, number, allowed)
+def draw(logits: Tensor, sampling: Sampling, uniform: float, allowed: Tensor | None = None) -> int:
+    """Return the token that a random number in [0, 1) picks from the masked, tempered, truncated distribution."""
+    token_ids, index, _ = _drawn(logits, sampling, uniform, allowed)
     return int(token_ids[index])
 
 
 def nucleus(logits: Tensor, sampling: Sampling, allowed: Tensor | None = None) -> Tensor:
-    """Ids of the tokens that top-k and top-p leave to `draw`, best first: the very same ones, also among equals."""
+    """Return the ids of the tokens that `draw` chooses from, most probable first, with ties resolved as it does."""
     token_ids, _, last = _drawn(logits, sampling, 0.0, allowed)
     return torch.from_numpy(token_ids[: last + 1])
 
 
 def _left(logits: Tensor, allowed: Tensor | None) -> tuple[Tensor, NDArray[np.int64] | None]:
-    """The logits to choose among, and whose they are; None where their places say so.
+    """Return the logits to choose from, and their token ids; None if these are their indices.
 
-    Where few are left they stand alone: to look for the largest ones among so many equal to minus infinity would mean
-    to sort them all.
+    If few tokens are allowed, only their logits are returned: finding the largest among many equal to minus infinity
+    would sort them all.
     """
     if allowed is None:
         return logits, None
@@ -190,15 +191,15 @@ def _left(logits: Tensor, allowed: Tensor | None) -> tuple[Tensor, NDArray[np.in
 
 
 def _drawn(
-    logits: Tensor, sampling: Sampling, number: float, allowed: Tensor | None
+    logits: Tensor, sampling: Sampling, uniform: float, allowed: Tensor | None
 ) -> tuple[NDArray[np.int64], int, int]:
-    """Candidates, best first; the place of the drawn one; the last place that top-p keeps, as far as was looked."""
+    """Return the candidates, most probable first, and the indices of the drawn and of the last candidate kept."""
     left, left_ids = _left(logits, allowed)
-    places, index, last = _drawn_places(left, sampling, number)
-    return (places if left_ids is None else left_ids[places]), index, last
+    indices, drawn, last = _drawn_index(left, sampling, uniform)
+    return (indices if left_ids is None else left_ids[indices]), drawn, last
 
 
-def _drawn_places(logits: Tensor, sampling: Sampling, number: float) -> tuple[NDArray[np.int64], int, int]:
+def _drawn_index(logits: Tensor, sampling: Sampling, uniform: float) -> tuple[NDArray[np.int64], int, int]:
     vocab = len(logits)
     whole = softmax_stats(logits, sampling.temperature)
     if not math.isfinite(whole.log_total):
@@ -207,28 +208,28 @@ def _drawn_places(logits: Tensor, sampling: Sampling, number: float) -> tuple[ND
     count = limit if sampling.top_k else min(limit, _FIRST_CANDIDATES)
     while True:
         values, token_ids = top_k_values(logits, count)
-        tempered = (values.astype(np.float64) - whole.top) / sampling.temperature  # the best is 0
+        tempered = (values.astype(np.float64) - whole.top) / sampling.temperature  # the largest is 0
         log_total = whole.log_total if limit == vocab else float(np.logaddexp.reduce(tempered))
-        found = _places(np.exp(tempered - log_total), sampling, number, complete=count == limit)
+        found = _drawn_and_last(np.exp(tempered - log_total), sampling, uniform, complete=count == limit)
         if found is not None:
             return token_ids, *found
         count = min(limit, count * 8)
 
 
-def _places(
-    shares: NDArray[np.float64], sampling: Sampling, number: float, *, complete: bool
+def _drawn_and_last(
+    shares: NDArray[np.float64], sampling: Sampling, uniform: float, *, complete: bool
 ) -> tuple[int, int] | None:
-    """Places of the drawn and of the last kept candidate; None where more candidates are needed to know them."""
+    """Return the indices of the drawn and of the last candidate kept; None if more candidates are needed."""
     count, cumulative = len(shares), shares.cumsum()
     kept = [keeps(shares, cumulative, value) for keeps, value in sampling.truncations]
     if complete or min(kept, default=count + 1) <= count:
         last = min([*kept, count]) - 1
         covered = float(cumulative[last])
-    elif kept or cumulative[-1] <= number:
+    elif kept or cumulative[-1] <= uniform:
         return None
     else:
         last, covered = count - 1, 1.0
-    return min(int(cumulative.searchsorted(number * covered, side="right")), last), last
+    return min(int(cumulative.searchsorted(uniform * covered, side="right")), last), last
 
 
 def _kept_by_top_p(_: NDArray[np.float64], cumulative: NDArray[np.float64], top_p: float) -> int:
@@ -244,5 +245,5 @@ TRUNCATIONS: dict[str, Truncation] = {
     "top_p": _kept_by_top_p,
     "min_p": _kept_by_min_p,
 }
-"""How many candidates a stage keeps, of their shares in order of probability and the sums of these from the first on;
-more than there are where its end lies beyond them."""
+"""Functions that return how many candidates a stage keeps, from their descending probabilities and the cumulative sums
+of these; more than there are if the stage keeps them all and perhaps others."""

@@ -144,13 +144,13 @@ class Engine:
         return self.call(partial(score, self.model.decoder, prompt_ids, continuations, alternatives, images)).result()
 
     def inspect(
-        self, handle: Handle, position: int, sampling: Sampling | None = None, number: float | None = None
+        self, handle: Handle, position: int, sampling: Sampling | None = None, uniform: float | None = None
     ) -> Trace:
         """Return the sampling chain at a generated position, from its kept logits.
 
         Args:
             sampling: parameters instead of the run's own.
-            number: random number in [0, 1) instead of the run's own.
+            uniform: random number in [0, 1) instead of the run's own.
 
         Raises:
             InvalidRequestError: the position was not generated, or its logits are no longer kept.
@@ -158,7 +158,7 @@ class Engine:
         """
         kept, seen_ids = self.kept(handle, position), self.seen_ids(handle, position)
         sampling, answer_ids = sampling or handle.request.sampling, self.answer_ids(handle, position)
-        return self.call(partial(trace_again, kept, sampling, seen_ids, number, answer_ids)).result()
+        return self.call(partial(trace_again, kept, sampling, seen_ids, uniform, answer_ids)).result()
 
     def kept_logits(self, handle: Handle, position: int) -> Tensor:
         """Return the raw logits at a generated position, float32, shape (vocab,); raises as `inspect` does."""

@@ -219,7 +219,7 @@ def test_random_numbers_are_drawn_for_sampled_tokens_alone(engine_of: MakeEngine
     heard.wait()
     numbers = random.Random(5)
     for position, step in enumerate(heard.steps):
-        number = engine.inspect(handle, position).number
+        number = engine.inspect(handle, position).uniform
         assert number == (None if step.stats.forced else numbers.random())
 
 

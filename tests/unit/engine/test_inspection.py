@@ -127,9 +127,9 @@ def test_the_token_at_the_end_of_the_chain_is_the_one_that_is_drawn(
     adjustments = [ADJUSTMENTS[stage.name](value) for stage, value in sampling.active(changes_argmax=True)]
     after = adjusted(logits, adjustments, History(seen))
     if sampling.greedy:
-        assert (found.token_id, found.number) == (int(after.argmax()), None)
+        assert (found.token_id, found.uniform) == (int(after.argmax()), None)
     else:
-        assert (found.token_id, found.number) == (draw(after, sampling, number), number)
+        assert (found.token_id, found.uniform) == (draw(after, sampling, number), number)
 
 
 @settings(max_examples=150)
@@ -227,9 +227,9 @@ def test_the_trace_ends_in_the_token_of_the_run_at_every_position(
     for position, token_id in enumerate(heard.ids):
         found = shared_engine.inspect(handle, position)
         assert found.token_id == token_id
-        assert (found.number is None) is sampling.greedy
-        again = shared_engine.inspect(handle, position, sampling, found.number)
-        assert (again.token_id, again.number) == (token_id, found.number)
+        assert (found.uniform is None) is sampling.greedy
+        again = shared_engine.inspect(handle, position, sampling, found.uniform)
+        assert (again.token_id, again.uniform) == (token_id, found.uniform)
 
 
 @settings(max_examples=20)
@@ -254,14 +254,14 @@ def test_the_recorded_numbers_are_those_of_the_seed(engine_of: MakeEngine) -> No
     engine = engine_of(FakeDecoder())
     handle, heard = run(engine, Sampling(temperature=1.0, seed=42))
     stream = random.Random(42)
-    assert [engine.inspect(handle, at).number for at in range(len(heard.ids))] == [stream.random() for _ in heard.ids]
+    assert [engine.inspect(handle, at).uniform for at in range(len(heard.ids))] == [stream.random() for _ in heard.ids]
 
 
 def test_other_parameters_are_tried_with_the_same_number(engine_of: MakeEngine) -> None:
     engine = engine_of(FakeDecoder())
     handle, heard = run(engine, Sampling(temperature=1.5, seed=1))
     for position in range(len(heard.ids)):
-        number = engine.inspect(handle, position).number
+        number = engine.inspect(handle, position).uniform
         assert number is not None
         logits = engine.kept_logits(handle, position)
         for other in (
@@ -270,24 +270,24 @@ def test_other_parameters_are_tried_with_the_same_number(engine_of: MakeEngine) 
             Sampling(temperature=1, top_p=0.3),
         ):
             found = engine.inspect(handle, position, other)
-            assert (found.number, found.token_id) == (number, draw(logits, other, number))
+            assert (found.uniform, found.token_id) == (number, draw(logits, other, number))
         assert engine.inspect(handle, position, Sampling()).token_id == int(logits.argmax())
-        assert engine.inspect(handle, position, number=0.0).token_id == int(logits.argmax())
+        assert engine.inspect(handle, position, uniform=0.0).token_id == int(logits.argmax())
 
 
 def test_a_greedy_run_can_be_asked_what_sampling_would_have_done(engine_of: MakeEngine) -> None:
     engine = engine_of(FakeDecoder())
     handle, heard = run(engine, Sampling())
-    assert engine.inspect(handle, 0).number is None
+    assert engine.inspect(handle, 0).uniform is None
     found = engine.inspect(handle, 0, Sampling(temperature=3.0), 0.99)
-    assert found.number == 0.99
+    assert found.uniform == 0.99
     assert found.token_id != heard.ids[0]
-    assert engine.inspect(handle, 0, Sampling(temperature=3.0)).number == 0.5
+    assert engine.inspect(handle, 0, Sampling(temperature=3.0)).uniform == 0.5
 
 
 def same(a: Trace, b: Trace) -> bool:
     stages = zip(a.stages, b.stages, strict=True)
-    return (a.token_id, a.number) == (b.token_id, b.number) and all(
+    return (a.token_id, a.uniform) == (b.token_id, b.uniform) and all(
         torch.equal(x.probabilities, y.probabilities) for x, y in stages
     )
 
@@ -376,7 +376,7 @@ def test_penalties_count_what_stood_before_the_position_and_not_what_came_after(
     sampler = Sampler(sampling, handle.request.prompt_ids)
     for position, token_id in enumerate(heard.ids):
         logits = engine.kept_logits(handle, position)
-        assert sampler.choose(logits) == (token_id, engine.inspect(handle, position).number)
+        assert sampler.choose(logits) == (token_id, engine.inspect(handle, position).uniform)
 
 
 def test_a_run_that_ended_at_a_stop_string_can_still_be_looked_at(engine_of: MakeEngine) -> None:

@@ -194,7 +194,7 @@ def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_comput
     for row, summary in zip(logits, summaries, strict=True):
         assert isinstance(summary, rows.LogitsSummary)
         values, places = rows.top_k_values(row, min(rows.SUMMARIZED, vocab))
-        assert (summary.values[: len(values)], summary.places[: len(values)]) == (values.tolist(), places.tolist())
+        assert (summary.values[: len(values)], summary.token_ids[: len(values)]) == (values.tolist(), places.tolist())
         for token_id in range(vocab):
             expected = rows.softmax_stats(row, token_id=token_id) if token_id in places else None
             assert summary.sums(token_id) == expected
@@ -338,7 +338,7 @@ def test_compiled_code_is_kept_under_the_hash_of_all_that_it_was_compiled_from()
     folder = Path(str(step.__file__)).parent
     sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     digest = hashlib.sha256(sources).hexdigest()
-    for entry in (step.step, step.multiply, step.dequantize, rows.best, rows.sums):
+    for entry in (step.step, step.multiply, step.dequantize, rows.largest, rows.sums):
         assert digest in [cell.cell_contents for cell in entry.py_func.__closure__]
         assert (
             digest[:16] in entry._cache._cache_file._index_name

@@ -31,7 +31,7 @@ def fake_trace(
     found = _chain(logits, params or own, (0.5 if drawn is None else drawn) if number is None else number)
     stages = tuple(SamplingStage(s.name, s.probabilities.numpy(), s.kept, s.removed_mass) for s in found.stages)
     known = {item.token_id: item.text for item in token.alternatives} | {token.token_id: token.text}
-    return SamplingTrace(stages, found.number, found.token_id, lambda token_id: known.get(token_id, f" w{token_id}"))
+    return SamplingTrace(stages, found.uniform, found.token_id, lambda token_id: known.get(token_id, f" w{token_id}"))
 
 
 def fake_logprobs(token: TokenRecord) -> NDArray[np.float32]:
@@ -49,8 +49,8 @@ def fake_logprobs(token: TokenRecord) -> NDArray[np.float32]:
 def _drawn_number(logits: torch.Tensor, token_id: int, own: SamplingParams) -> float | None:
     found = _chain(logits, own, 0.5)
     shares = found.stages[-1].probabilities
-    if found.number is None or shares[token_id] == 0:
-        return found.number
+    if found.uniform is None or shares[token_id] == 0:
+        return found.uniform
     before = float(shares[shares > shares[token_id]].sum())
     return before + 0.5 * float(shares[token_id])
 

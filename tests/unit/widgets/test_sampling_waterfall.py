@@ -101,7 +101,7 @@ def test_what_a_grammar_leaves_is_shown_although_the_model_found_it_unlikely() -
     allowed[[70, 80]] = True
     found = engine_trace(logits, Sampling(temperature=1.0), set(), 0.9, Mask(allowed))
     stages = tuple(SamplingStage(s.name, s.probabilities.numpy(), s.kept, s.removed_mass) for s in found.stages)
-    trace = SamplingTrace(stages, found.number, found.token_id, str)
+    trace = SamplingTrace(stages, found.uniform, found.token_id, str)
     drawn = TokenRecord(0, found.token_id, "x", b"x", -9.0, 80, 1.0)
     picture = picture_of(Question(drawn, NEUTRAL, None, None), trace, 0.9, rows=4)
     assert {70, 80} <= {token_id for token_id, _, _ in picture["rows"]}

@@ -27,7 +27,7 @@ class Sums(NamedTuple):
     """The logarithm of the sum of e**((logit - top) / temperature) over all logits."""
     entropy: float
     """Entropy in nats."""
-    asked: float
+    logit: float
     """The logit of the requested token."""
     above: int
     """Number of logits greater than it."""
@@ -41,15 +41,15 @@ class LogitsSummary(NamedTuple):
     """As in `Sums`, at temperature 1."""
     entropy: float
     values: list[float]
-    """The largest logits, as in `top_k_values`; ``places`` are their indices."""
-    places: list[int]
+    """The largest logits, in the order of `top_k_values`, and below their token ids."""
+    token_ids: list[int]
 
     def sums(self, token_id: int) -> Sums | None:
         """Return what `softmax_stats` would return, or None if the token is not among the largest."""
-        if token_id not in self.places:
+        if token_id not in self.token_ids:
             return None
-        asked = self.values[self.places.index(token_id)]
-        return Sums(self.top, self.log_total, self.entropy, asked, self.values.index(asked))
+        logit = self.values[self.token_ids.index(token_id)]
+        return Sums(self.top, self.log_total, self.entropy, logit, self.values.index(logit))
 
 
 class LogitsSummaries(NamedTuple):
@@ -61,7 +61,7 @@ class LogitsSummaries(NamedTuple):
     """float64 (rows, 3): top, logarithm of the total, entropy."""
     values: Any
     """float32 (rows, `SUMMARIZED`)"""
-    places: Any
+    token_ids: Any
     """int64 (rows, `SUMMARIZED`)"""
 
     @classmethod
@@ -74,9 +74,10 @@ class LogitsSummaries(NamedTuple):
         )
 
     def read(self) -> list[LogitsSummary]:
-        rows = zip(self.sums.tolist(), self.values.tolist(), self.places.tolist(), strict=True)
+        rows = zip(self.sums.tolist(), self.values.tolist(), self.token_ids.tolist(), strict=True)
         return [
-            LogitsSummary(top, log_total, entropy, values, places) for (top, log_total, entropy), values, places in rows
+            LogitsSummary(top, log_total, entropy, values, token_ids)
+            for (top, log_total, entropy), values, token_ids in rows
         ]
 
 
@@ -86,9 +87,9 @@ def top_k_values(row: Tensor, count: int) -> tuple[Any, Any]:
     NaN is ignored; if too few values are left, the result is padded with NaN.
     """
     _check(row)
-    values, places = np.empty(count, np.float32), np.empty(count, np.int64)
-    best(row.data_ptr(), len(row), values, places)
-    return values, places
+    values, token_ids = np.empty(count, np.float32), np.empty(count, np.int64)
+    largest(row.data_ptr(), len(row), values, token_ids)
+    return values, token_ids
 
 
 def softmax_stats(row: Tensor, temperature: float = 1.0, token_id: int = 0) -> Sums:
@@ -126,16 +127,16 @@ def _block_maxima(address, size):
 def _candidates(address, size, maxima, limit):
     """Return the values that are at least ``limit``, and their indices."""
     most = BLOCK * (maxima >= limit).sum()
-    values, places, found = np.empty(most, np.float32), np.empty(most, np.int64), 0
+    values, token_ids, found = np.empty(most, np.float32), np.empty(most, np.int64), 0
     for block in range(len(maxima)):
         if maxima[block] < limit:
             continue
         for index in range(block * BLOCK, min((block + 1) * BLOCK, size)):
             value = get(address + 4 * index)
             if value >= limit:
-                values[found], places[found] = value, index
+                values[found], token_ids[found] = value, index
                 found += 1
-    return values[:found], places[:found]
+    return values[:found], token_ids[:found]
 
 
 @compiled
@@ -168,7 +169,7 @@ def sums_of_blocks(blocks, factor):
 
 
 @compiled
-def find_largest(address, size, maxima, values, places):
+def find_largest(address, size, maxima, values, token_ids):
     """Write the ``len(values)`` largest values of a row and their indices, given the maximum of each block."""
     limit, last = np.float32(-np.inf), len(maxima) - len(values)
     if len(values) == 1:
@@ -177,9 +178,9 @@ def find_largest(address, size, maxima, values, places):
         limit = np.partition(maxima, last)[last]
     found, at = _candidates(address, size, maxima, limit)
     order = np.argsort(-found, kind="mergesort")  # a stable sort
-    values[len(found) :], places[len(found) :] = np.nan, 0  # the row has NaN, which was ignored
+    values[len(found) :], token_ids[len(found) :] = np.nan, 0  # the row has NaN, which was ignored
     for rank in range(min(len(values), len(found))):
-        values[rank], places[rank] = found[order[rank]], at[order[rank]]
+        values[rank], token_ids[rank] = found[order[rank]], at[order[rank]]
 
 
 def _check(row: Tensor) -> None:
@@ -192,15 +193,15 @@ def _check(row: Tensor) -> None:
 
 def _entries(sources: str) -> tuple[Any, Any, Any]:
     @entry_point
-    def best(address, size, values, places):
+    def largest(address, size, values, token_ids):
         _ = sources
-        find_largest(address, size, _block_maxima(address, size), values, places)
+        find_largest(address, size, _block_maxima(address, size), values, token_ids)
 
     @entry_point
-    def sums(address, size, factor, asked):
+    def sums(address, size, factor, token_id):
         _ = sources
         top, log_total, entropy = sums_of_blocks(_block_sums(address, size, factor), factor)
-        vectors, limit = size // LANES, get(address + 4 * asked)
+        vectors, limit = size // LANES, get(address + 4 * token_id)
         above = count_above(address, vectors, limit)
         for index in range(vectors * LANES, size):
             above += get(address + 4 * index) > limit
@@ -212,7 +213,7 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         for index in range(len(values)):
             out[index] = values[index] if allowed[index] == wanted else np.float32(-np.inf)
 
-    return best, sums, select
+    return largest, sums, select
 
 
-best, sums, select = _entries(SOURCES)
+largest, sums, select = _entries(SOURCES)

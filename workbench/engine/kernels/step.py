@@ -141,7 +141,7 @@ def _summarize_rows(shape, logits, summaries, thread, threads):
         blocks = summaries.blocks[row]
         summaries.sums[row, 0], summaries.sums[row, 1], summaries.sums[row, 2] = sums_of_blocks(blocks, 1.0)
         start = address(logits) + row * logits.strides[0]
-        find_largest(start, shape.vocab, blocks[0], summaries.values[row], summaries.places[row])
+        find_largest(start, shape.vocab, blocks[0], summaries.values[row], summaries.token_ids[row])
 
 
 def _entries(sources: str) -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""Looking back at a run of the engine: satisfies ``records.Inspector``."""
+"""Inspection of a run of the engine: implementations of ``records.Inspector``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class EngineInspector:
-    """Answers from the logits that the engine kept for one run."""
+    """Inspector that reads the logits which the engine kept for one run."""
 
     def __init__(self, engine: Engine, handle: Handle) -> None:
-        # A finished run lives as long as its notebook; it must not keep a closed model in memory with it.
+        # A finished run lives as long as its notebook; it must not keep a closed model in memory.
         self._weak_engine = weakref.ref(engine)
         self._vocabulary = engine.model.vocabulary
         self._handle = handle
@@ -40,7 +40,7 @@ class EngineInspector:
     ) -> SamplingTrace:
         vocab_size = self._engine.model.decoder.vocab_size
         sampling = None if sampling_params is None else _sampling(sampling_params, vocab_size)
-        return _told(self._engine.inspect(self._handle, position, sampling, number), self.text)
+        return _record(self._engine.inspect(self._handle, position, sampling, number), self.text)
 
     def text(self, token_id: int) -> str:
         return self._vocabulary.text(token_id)
@@ -51,7 +51,7 @@ class EngineInspector:
         allowed = None if kept.mask is None else kept.mask.allowed.numpy()
         is_forced = kept.mask is not None and kept.mask.forced
         answer_ids = tuple(self._engine.answer_ids(self._handle, position))
-        return KeptPosition(kept.logits.numpy(force=True), kept.number, seen_ids, allowed, is_forced, answer_ids)
+        return KeptPosition(kept.logits.numpy(force=True), kept.uniform, seen_ids, allowed, is_forced, answer_ids)
 
     @property
     def _engine(self) -> Engine:
@@ -62,12 +62,12 @@ class EngineInspector:
 
 
 class BranchInspector:
-    """Answers for a run that goes on from another: about the tokens that it kept, as that one does.
+    """Inspector of a run that continues another: that one's inspector answers for the tokens it kept.
 
     Args:
-        own: of the run's own tokens.
-        before: of the kept ones.
-        first: position of the first token of its own.
+        own: inspector of the run's own tokens.
+        before: inspector of the kept tokens.
+        first: position of the first own token.
     """
 
     def __init__(self, own: Inspector, before: Inspector, first: int) -> None:
@@ -91,13 +91,13 @@ class BranchInspector:
 
     def _of(self, position: int) -> Inspector:
         found: Inspector = self
-        while isinstance(found, BranchInspector):  # a loop, for a run may go on from thousands of others
+        while isinstance(found, BranchInspector):  # a loop: a run may continue thousands of others
             found = found.before if position < found.first else found.own
         return found
 
 
 def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:
-    """`EngineInspector.logprobs` of a position that was kept, to the last bit and without an engine."""
+    """Return `EngineInspector.logprobs` of a kept position, bit by bit the same, without an engine."""
     logprobs: NDArray[np.float32] = torch.log_softmax(torch.from_numpy(kept.logits), -1).numpy()
     return logprobs
 
@@ -105,7 +105,7 @@ def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:
 def trace_of(
     kept: KeptPosition, sampling_params: SamplingParams, number: float | None, text: Callable[[int], str]
 ) -> SamplingTrace:
-    """`EngineInspector.trace` of a position that was kept, without an engine.
+    """Return `EngineInspector.trace` of a kept position, without an engine.
 
     Raises:
         InvalidRequestError: the parameters count tokens that the recording, made by an older version, lacks.
@@ -117,7 +117,7 @@ def trace_of(
     mask = None if kept.allowed is None else Mask(torch.from_numpy(kept.allowed), kept.is_forced)
     origin = Kept(torch.from_numpy(kept.logits), kept.number, mask)
     sampling, answer_ids = _sampling(sampling_params, len(kept.logits)), kept.answer_ids or ()
-    return _told(trace_again(origin, sampling, set(kept.seen_ids), number, answer_ids), text)
+    return _record(trace_again(origin, sampling, set(kept.seen_ids), number, answer_ids), text)
 
 
 def _sampling(params: SamplingParams, vocab_size: int) -> Sampling:
@@ -125,8 +125,8 @@ def _sampling(params: SamplingParams, vocab_size: int) -> Sampling:
     return engine_sampling(params, vocab_size)
 
 
-def _told(found: Trace, text: Callable[[int], str]) -> SamplingTrace:
+def _record(found: Trace, text: Callable[[int], str]) -> SamplingTrace:
     stages = tuple(
         SamplingStage(stage.name, stage.probabilities.numpy(), stage.kept, stage.removed_mass) for stage in found.stages
     )
-    return SamplingTrace(stages, found.number, found.token_id, text)
+    return SamplingTrace(stages, found.uniform, found.token_id, text)

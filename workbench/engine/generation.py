@@ -228,7 +228,7 @@ class Generation:
             self.finish("grammar")
         elif self.tokens_left <= 0:
             self.finish("length")
-        hits = [index for index, watch in enumerate(self.request.watches) if watch.sees(stats, text)]
+        hits = [index for index, watch in enumerate(self.request.watches) if watch.matches(stats, text)]
         return hits[0] if hits else None
 
     def _consume(self, grammar: GrammarState, token_id: int) -> None:

@@ -52,7 +52,7 @@ class GenerationRequest:
 class Watch(Protocol):
     """Pause condition, called with every token of one answer in order."""
 
-    def sees(self, stats: TokenStats, text: str) -> bool:
+    def matches(self, stats: TokenStats, text: str) -> bool:
         """Return whether to pause after this token; ``text`` is the whole characters that it completed."""
 
 

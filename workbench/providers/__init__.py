@@ -1,7 +1,7 @@
 """Implementations of the protocol, and the table that finds one by its provider type.
 
-Packages bring providers of their own through the entry-point group ``workbench.providers``, under the provider type as
-the entry point's name.
+Packages add providers through the entry-point group ``workbench.providers``; the entry point's name is the provider
+type.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ PROVIDER_TYPES: dict[str, str] = {
     "remote::tgi": "workbench.providers.openai:TgiProvider",
     "remote::vllm": "workbench.providers.openai:VllmProvider",
 }
-"""Provider type to ``module:class``; imported when a run config names it, so that torch is loaded only where needed."""
+"""``module:class`` of each provider type; imported when a run config names it, so that torch loads only if needed."""
 
 _CONFIGS = {"inline::transformers": "workbench.providers.transformers.config:TransformersConfig"}
-"""Of types whose class brings torch, which a config can be checked without."""
+"""Config classes of the types whose class imports torch, so that a config is checked without it."""
 
 
 def create(provider: Provider) -> InferenceProvider:
-    """The configured instance of a provider, which alone is given the secrets of its config.
+    """Return the configured instance of a provider; only the instance gets the secrets of its config.
 
     Raises:
-        ConfigError: the type is unknown or its config is wrong; the message names the key, and holds no secret.
+        ConfigError: the type is unknown or its config is wrong; the message names the key and contains no secret.
     """
     from workbench.providers.secrets import redacted, revealed
 
@@ -48,12 +48,12 @@ def create(provider: Provider) -> InferenceProvider:
 
 
 def provider_types() -> list[str]:
-    """Every provider type that a run config may name: ours, and those that installed packages bring."""
-    return sorted(PROVIDER_TYPES.keys() | _brought())
+    """Return every provider type that a run config may name: the built-in ones and those of installed packages."""
+    return sorted(PROVIDER_TYPES.keys() | _installed())
 
 
 def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceProvider]:
-    """The class behind a provider type, which is imported; ours come before those of other packages.
+    """Import and return the class of a provider type; built-in types precede those of other packages.
 
     Raises:
         ConfigError: the type is unknown, or its package cannot be imported; the message names ``provider_id``.
@@ -65,10 +65,10 @@ def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceP
     if target := PROVIDER_TYPES.get(provider_type):
         module, _, name = target.partition(":")
         found = getattr(importlib.import_module(module), name)
-    elif entry_point := _brought().get(provider_type):
+    elif entry_point := _installed().get(provider_type):
         try:
             found = entry_point.load()
-        except Exception as error:  # whatever a foreign module may do when it is imported
+        except Exception as error:  # importing a foreign module may raise anything
             raise ConfigError(f"{who}provider_type {provider_type!r} cannot be imported: {error}") from error
     else:
         raise ConfigError(f"{who}unknown provider_type {provider_type!r}; known types: {', '.join(provider_types())}")
@@ -78,7 +78,7 @@ def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceP
 
 
 def config_class(provider_type: str) -> type[ConfigModel]:
-    """What the part of a provider in a run config is read into; raises as `provider_class` does."""
+    """Return the class of a provider's config; raise like `provider_class`."""
     if target := _CONFIGS.get(provider_type):
         module, _, name = target.partition(":")
         found: type[ConfigModel] = getattr(importlib.import_module(module), name)
@@ -86,5 +86,5 @@ def config_class(provider_type: str) -> type[ConfigModel]:
     return provider_class(provider_type).Config
 
 
-def _brought() -> dict[str, EntryPoint]:
+def _installed() -> dict[str, EntryPoint]:
     return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}

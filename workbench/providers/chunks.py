@@ -1,4 +1,4 @@
-"""Emissions as the protocol's chunks, made where an answer leaves the workbench."""
+"""Conversion of emissions to the protocol's chunks, where an answer leaves the workbench."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _EVENT = ChatCompletionResponseEventType
 
 
 class ChunkMaker:
-    """Makes the chunks of one answer: call `chunks` with each emission in order.
+    """Converter of one answer to chunks: call `chunks` with each emission in order.
 
-    A chat begins with a ``start`` event, which comes with the first emission: a request that is refused must not look
-    as if it had begun. One ``progress`` event per emission follows, and ``complete`` for the one with the stop reason.
+    A chat begins with a ``start`` event, which comes with the first emission, so that a refused request has none. One
+    ``progress`` event per emission follows, and ``complete`` for the one with the stop reason.
     """
 
     def __init__(self, *, is_chat: bool, wants_logprobs: bool) -> None:
@@ -35,7 +35,7 @@ class ChunkMaker:
 
     @classmethod
     def of(cls, request: Request) -> ChunkMaker:
-        """Return one for the answer to a request."""
+        """Return a converter for the answer to a request."""
         return cls(is_chat=request.is_chat, wants_logprobs=request.logprobs is not None)
 
     def chunks(self, emission: Emission) -> Iterator[Any]:
@@ -62,7 +62,7 @@ async def protocol_chunks(request: Request, emissions: AsyncIterator[Emission]) 
 
 
 def logprobs_of(emission: Emission) -> list[TokenLogProbs]:
-    """Return the logprobs of an emission's tokens in the protocol's form, after those of the prompt it brings."""
+    """Return the logprobs of an emission in the protocol's form: its prompt tokens, if any, and its tokens."""
     if emission.logprobs is not None:
         return list(emission.logprobs)
     return [token_logprobs(record) for record in (*emission.prompt_tokens, *emission.tokens)]

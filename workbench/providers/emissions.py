@@ -1,4 +1,4 @@
-"""The answer of a provider as emissions, whatever its generator yields, up to the one that has a stop reason."""
+"""Conversion of everything that a provider's generator may yield to emissions."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from workbench.providers.usage import UsageMeter
 from workbench.records import Emission, TokenRecord
 
 
-async def emissions(request: Request, pieces: AsyncIterator[str | Emission]) -> AsyncIterator[Emission]:
-    """Yield the emissions of what `InferenceProvider.generate` yields for a request; only the last has a stop reason.
+async def emissions(request: Request, outputs: AsyncIterator[str | Emission]) -> AsyncIterator[Emission]:
+    """Yield the output of `InferenceProvider.generate` as emissions, up to the first with a stop reason.
 
     Raises:
-        TypeError: the provider yields anything else, or tool calls in a completion.
+        TypeError: the provider yields another type, or tool calls in a completion.
     """
     texts, turn = _Texts(request.sampling_params.max_tokens), _Turn(request)
-    async with closed_after(pieces):
-        async for piece in pieces:
-            emission = texts.emission(piece) if isinstance(piece, str) else _emission(piece)
+    async with closed_after(outputs):
+        async for output in outputs:
+            emission = texts.emission(output) if isinstance(output, str) else _emission(output)
             if emission is None:
                 continue
             yield turn.add(emission)
@@ -42,16 +42,16 @@ async def emissions(request: Request, pieces: AsyncIterator[str | Emission]) -> 
 
 
 class _Texts:
-    """Plain texts as emissions: each counts as one token, whose id, probability and rank are unknown."""
+    """Converter of texts to emissions: each is one token, whose id, probability and rank are unknown."""
 
     def __init__(self, max_tokens: int | None) -> None:
         self._max_tokens = max_tokens or math.inf
-        self._asked_at = time.perf_counter()
+        self._requested_at = time.perf_counter()
         self._meter = UsageMeter()
 
     def emission(self, text: str) -> Emission:
         """Return the emission of one more text; the last one within ``max_tokens`` ends the answer."""
-        elapsed_s = time.perf_counter() - self._asked_at
+        elapsed_s = time.perf_counter() - self._requested_at
         self._meter.count(elapsed_s)
         count = self._meter.generated_tokens
         stop_reason = StopReason.out_of_tokens if count >= self._max_tokens else None
@@ -65,7 +65,7 @@ class _Texts:
 
 
 class _Turn:
-    """An answer so far: a chat that ends its turn with a tool call waits for the result, a stop reason of its own."""
+    """State of an answer: a chat whose turn ends with a tool call gets the stop reason ``end_of_message``."""
 
     def __init__(self, request: Request) -> None:
         self._is_chat = request.is_chat
@@ -91,20 +91,20 @@ def unknown_token(position: int, text: str, elapsed_s: float) -> TokenRecord:
 
 
 def emission_of(chunk: CompletionResponseStreamChunk | ChatCompletionResponseEvent) -> Emission:
-    """Return what a chunk of the protocol carries, or the event of one."""
+    """Return the emission of a completion's chunk or of a chat's event."""
     return Emission(chunk.delta, stop_reason=chunk.stop_reason, logprobs=tuple(chunk.logprobs or ()))
 
 
-def _emission(piece: object) -> Emission | None:
-    if isinstance(piece, Emission):
-        return piece
-    if not isinstance(piece, CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk | ToolCallDelta):
-        raise TypeError(f"generate must yield texts or workbench.records.Emission; got {type(piece)}")
-    message = f"generate should yield workbench.records.Emission; {type(piece).__name__} is accepted for one version"
+def _emission(output: object) -> Emission | None:
+    if isinstance(output, Emission):
+        return output
+    if not isinstance(output, CompletionResponseStreamChunk | ChatCompletionResponseStreamChunk | ToolCallDelta):
+        raise TypeError(f"generate must yield texts or workbench.records.Emission; got {type(output)}")
+    message = f"generate should yield workbench.records.Emission; {type(output).__name__} is accepted for one version"
     warnings.warn(message, DeprecationWarning, stacklevel=2)
-    if isinstance(piece, ToolCallDelta):
-        return Emission(piece)
-    if isinstance(piece, CompletionResponseStreamChunk):
-        return emission_of(piece)
-    is_start = piece.event.event_type is ChatCompletionResponseEventType.start
-    return None if is_start else emission_of(piece.event)
+    if isinstance(output, ToolCallDelta):
+        return Emission(output)
+    if isinstance(output, CompletionResponseStreamChunk):
+        return emission_of(output)
+    is_start = output.event.event_type is ChatCompletionResponseEventType.start
+    return None if is_start else emission_of(output.event)

@@ -1,4 +1,4 @@
-"""Emissions to whole responses: a response that is not streamed is the fold of the stream, so the two cannot differ."""
+"""Folding of emissions to whole responses, so that streamed and whole responses cannot differ."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from workbench.providers.chunks import logprobs_of
 from workbench.providers.requests import Request
 from workbench.records import CallAttempt, Emission
 
-_FACTS = ("stop_reason", "prompt_tokens", "end", "usage", "inspector", "seed", "notes", "call_opening")
-"""Fields of an emission of which the last value counts."""
+_LAST = ("stop_reason", "prompt_tokens", "end", "usage", "inspector", "seed", "notes", "call_opening")
+"""Fields of an emission whose last value counts."""
 
 
 def response(request: Request, emissions: Sequence[Emission]) -> Any:
-    """Return the protocol's response to a request; a stream that was cut off counts as out of tokens."""
+    """Return the protocol's response to a request; an answer without a stop reason is out of tokens."""
     answer = Answer()
     for emission in emissions:
         answer.add(emission.delta)
@@ -38,7 +38,7 @@ def response(request: Request, emissions: Sequence[Emission]) -> Any:
 
 
 def folded(emissions: Sequence[Emission]) -> Emission:
-    """Return all emissions of an answer as one, with all of its tokens and its text, but not its tool calls."""
+    """Return the emissions of an answer as one, with its tokens and text but without its tool calls."""
     answer = Answer()
     for emission in emissions:
         answer.add(emission.delta)
@@ -47,30 +47,30 @@ def folded(emissions: Sequence[Emission]) -> Emission:
         answer.text(ended=True),
         tuple(token for one in emissions for token in one.tokens),
         logprobs=tuple(entry for one in emissions for entry in logprobs_of(one)) if is_explicit else None,
-        **{name: value for one in emissions for name in _FACTS if (value := getattr(one, name)) not in (None, (), "")},
+        **{name: value for one in emissions for name in _LAST if (value := getattr(one, name)) not in (None, (), "")},
     )
 
 
 class Answer:
-    """Text and calls of an answer, added up from the deltas of its stream."""
+    """Text and tool calls of an answer, collected from the deltas of its stream."""
 
     def __init__(self) -> None:
         self.tool_calls: list[ToolCall] = []
-        """Whole calls so far; only ever appended to."""
+        """Complete calls so far; only appended to."""
         self._parts: list[str | CallAttempt] = []
-        self._under_way: list[str] = []
+        self._call_texts: list[str] = []
         self._status: ToolCallParseStatus | None = None
-        """Of the call that is under way."""
+        """Status of the call in progress, if there is one."""
 
     def add(self, delta: str | ToolCallDelta) -> None:
         if isinstance(delta, str):
             self._parts.append(delta)
         elif delta.parse_status in (ToolCallParseStatus.started, ToolCallParseStatus.in_progress):
-            self._under_way.append(str(delta.content))
+            self._call_texts.append(str(delta.content))
             self._status = delta.parse_status
         else:
-            written = "".join(self._under_way)
-            self._under_way.clear()
+            written = "".join(self._call_texts)
+            self._call_texts.clear()
             self._status = None
             if isinstance(delta.content, str):
                 self._parts.append(CallAttempt(delta.parse_status.value, delta.content))
@@ -79,16 +79,16 @@ class Answer:
                 self._parts.append(CallAttempt(delta.parse_status.value, written, delta.content))
 
     def parts(self, *, ended: bool) -> list[str | CallAttempt]:
-        """Plain text and calls as they came; a call that is not whole when all has ended is a failure."""
+        """Return text and calls in order; if the answer has ended, an incomplete call is a failure."""
         if self._status is None:
             return list(self._parts)
         status = ToolCallParseStatus.failure if ended else self._status
-        return [*self._parts, CallAttempt(status.value, "".join(self._under_way))]
+        return [*self._parts, CallAttempt(status.value, "".join(self._call_texts))]
 
     def text(self, *, ended: bool) -> str:
-        """The text outside of calls, and the raw text of broken ones; of an unfinished one too where all has ended."""
-        return "".join(part if isinstance(part, str) else _left_in_text(part) for part in self.parts(ended=ended))
+        """Return the text outside of calls and of failed calls; if the answer has ended, of an incomplete one too."""
+        return "".join(part if isinstance(part, str) else _failed_text(part) for part in self.parts(ended=ended))
 
 
-def _left_in_text(attempt: CallAttempt) -> str:
+def _failed_text(attempt: CallAttempt) -> str:
     return attempt.text if attempt.status == ToolCallParseStatus.failure else ""

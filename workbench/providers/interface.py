@@ -1,8 +1,8 @@
-"""The base class of every provider of inference.
+"""Base class of all inference providers.
 
-A provider declares its ``Config`` and its ``capabilities`` and writes one generator, `InferenceProvider.generate`; all
-methods of the protocol are made from it here: streams, whole responses, chats, batches. ``docs/writing-a-provider.md``
-shows it step by step.
+A provider declares its ``Config`` and ``capabilities`` and implements one generator, `InferenceProvider.generate`. The
+base class implements the protocol with it: streams, whole responses, chats, batches. ``docs/writing-a-provider.md``
+explains it step by step.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
     from workbench.records import Prompt, Score
 
 ModelName: TypeAlias = Annotated[str, Field(min_length=1)]
-"""In a config; the empty one would be the current folder."""
+"""Name of a model in a config; an empty one would mean the current folder."""
 
 
 class ProviderConfig(ConfigModel):
-    """What a run config may say under ``config``; a provider with more to say derives from it."""
+    """Settings under ``config`` in a run config; a provider with more settings derives from it."""
 
     models: list[ModelName] = Field(default_factory=list)
     """Models served from the start."""
 
 
 class InferenceProvider(ProtocolMethods):
-    """One configured instance; it answers requests for the models that it lists, under their plain names.
+    """Configured provider, which answers requests for the models that it lists under their plain names.
 
-    Satisfies ``Inference`` and ``BatchInference``. Requests come from any event loop, several at a time. What the class
-    does not declare in ``capabilities`` the router has refused before.
+    Satisfies ``Inference`` and ``BatchInference``. Requests come from any event loop, several at a time; the router
+    refuses those that need more than the declared ``capabilities``.
 
     Raises:
         ConfigError: the config is wrong; the message names the provider and the key.
     """
 
     Config: ClassVar[type[ConfigModel]] = ProviderConfig
-    """What the provider's part of a run config is read into, as ``self.config``."""
+    """Class that the provider's part of a run config is parsed into, as ``self.config``."""
     capabilities: Capabilities = Capabilities()
-    """Of the class, or assigned in ``__init__`` where they depend on the config."""
+    """Supported request fields and values; assigned in ``__init__`` if they depend on the config."""
     live_listing: ClassVar[bool] = False
-    """Whether what is served changes without us, as on a server: `list_models` is then asked anew for every listing."""
+    """Whether the models can change by themselves, as on a server; every listing then calls `list_models` again."""
 
     def __init__(self, provider: Provider) -> None:
         self.provider_id = provider.provider_id
@@ -81,36 +81,36 @@ class InferenceProvider(ProtocolMethods):
                 raise ConfigError(f"provider {self.provider_id!r}: config.models names {name!r} more than once")
             self.serve(model)
 
-    # ---------------------------------------------------------------------------------------- what a provider does
+    # --------------------------------------------------------------------------------------- implemented by providers
 
     def generate(self, request: Request) -> AsyncIterator[str | Emission]:
-        """The answer to one request, piece by piece; the one method that a provider has to write.
+        """Yield the answer to one request; the only method that a provider must implement, best as an ``async def``.
 
-        It is best an ``async def`` with ``yield``. Yield plain texts, each of which counts as a token and
-        ``max_tokens`` of which are taken; or an `Emission` each, with what is known of its tokens, the last of which
-        has a ``stop_reason``; in chats its ``delta`` may be a ``ToolCallDelta``. Ending without a stop reason is the
-        end of the turn. A reader that leaves closes the generator where it stands: give work up in its ``finally``.
+        Yield texts, each of which counts as one token; the base class stops after ``max_tokens`` of them. Or yield
+        emissions with the records of their tokens; the last one has a ``stop_reason``, and in chats a ``delta`` may be
+        a ``ToolCallDelta``. Ending without a stop reason means the end of the turn. The generator is closed as soon
+        as its reader stops: cancel work in a ``finally``.
 
-        A plain ``def`` that returns such a generator can refuse a request before anything of it is awaited.
+        A plain ``def`` that returns such a generator can refuse a request before anything is awaited.
         """
-        self._lack("chat" if request.is_chat else "completion", request.model)
+        self._refuse("chat" if request.is_chat else "completion", request.model)
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
-        """The answers to several requests under the same parameters; raise here what refuses them all."""
+        """Return the answers to several requests under the same parameters; an error raised here refuses them all."""
         return [self.generate(request) for request in requests]
 
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
-        """One vector for each content, in their order, and the number of tokens read."""
+        """Return one vector for each content, in order, and the number of tokens read."""
         if type(self).embeddings is InferenceProvider.embeddings:
-            self._lack("embeddings", model)
+            self._refuse("embeddings", model)
         warnings.warn("a provider should define embed instead of embeddings", DeprecationWarning, stacklevel=2)
         return Embeddings((await self.embeddings(model, contents)).embeddings)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
-        """How probable each continuation is after the prompt, a text or a conversation."""
-        self._lack("score", model)
+        """Return how probable each continuation is after the prompt, a text or a conversation."""
+        self._refuse("score", model)
 
     async def render(
         self,
@@ -119,32 +119,32 @@ class InferenceProvider(ProtocolMethods):
         tools: list[ToolDefinition] | None = None,
         tool_prompt_format: ToolPromptFormat | None = None,
     ) -> Prompt:
-        """What the model would be given for a text or a conversation, without generating."""
-        self._lack("render", model)
+        """Return the prompt that the model gets for a text or a conversation, without generating."""
+        self._refuse("render", model)
 
-    # ----------------------------------------------------------------------------------------- its models, its life
+    # ------------------------------------------------------------------------------------------- models and lifecycle
 
     def definition(self, name: str) -> ModelDef:
-        """The model that an entry of ``config.models`` means."""
+        """Return the definition of the model that an entry of ``config.models`` names."""
         return ModelDef(identifier=name, llama_model=name)
 
     def serve(self, model: ModelDef) -> None:
-        """Take a model into the table of those that are served."""
+        """Add a model to those that are served."""
         self._served[model.identifier] = model
 
     def get_model(self, identifier: str) -> ModelDef:
-        """Raises `ModelNotFoundError` for a name that is not served."""
+        """Return the definition of a served model; raise `ModelNotFoundError` for any other name."""
         try:
             return self._served[identifier]
         except KeyError:
             raise ModelNotFoundError(identifier, list(self._served)) from None
 
     async def list_models(self) -> list[ModelDef]:
-        """Models that are served now: those of the config, and those that were registered."""
+        """Return the models that are served: those of the config and those that were registered."""
         return list(self._served.values())
 
     async def register_model(self, model: ModelDef) -> None:
-        """Prepare to serve one more model, or raise what is wrong with it."""
+        """Prepare to serve one more model; raise if it cannot be served."""
         if not self.capabilities.register:
             lacking(self, "register", model.identifier)
         if (precision := model.metadata.get("precision")) is not None:
@@ -153,40 +153,40 @@ class InferenceProvider(ProtocolMethods):
         self.serve(model)
 
     async def unregister_model(self, identifier: str) -> None:
-        """Serve the model no longer and give back what it held; its requests on their way may fail.
+        """Stop serving a model and free its memory; its running requests may fail.
 
         Raises:
-            ModelNotFoundError: it was not served.
+            ModelNotFoundError: the model is not served.
         """
         self.get_model(identifier)
         self._served.pop(identifier, None)
 
     def card(self, identifier: str) -> ModelCard:
-        """The facts of one served model, without loading it."""
+        """Return the card of a served model, without loading it."""
         model = self.get_model(identifier)
         return ModelCard(identifier, self.provider_id, self.provider_type, source=model.llama_model)
 
     def kind(self, identifier: str) -> str:
-        """``causal`` for a served model that generates, ``embedding`` for one that embeds; asked for often."""
+        """Return ``causal`` for a served model that generates, ``embedding`` for one that embeds; called often."""
         return self.card(identifier).kind
 
     def capabilities_of(self, identifier: str) -> Capabilities:
-        """What requests may ask of one served model, as far as that is known before it is loaded."""
+        """Return the capabilities of a served model, as far as they are known before it is loaded."""
         self.get_model(identifier)
         return self.capabilities
 
     def load(self, identifier: str) -> None:
-        """Make the model ready for its first request; blocks."""
+        """Load a model before its first request; blocks."""
         self.get_model(identifier)
 
     async def health(self) -> HealthInfo:
-        """``OK``, or in a sentence why requests cannot be answered now; asking loads nothing."""
+        """Return the status ``OK``, or a sentence on why requests cannot be answered; loads nothing."""
         return HealthInfo(status="OK")
 
     def close(self) -> None:
-        """End threads and give memory back. What is in flight fails with `ClosedError`. Closing twice is harmless."""
+        """End threads and free memory. Running requests fail with `ClosedError`. Closing twice is harmless."""
 
-    # ------------------------------------------------------------------------------------- the protocol, made of it
+    # ----------------------------------------------------------------------------------------- the protocol's methods
 
     def stream(self, request: Request) -> AsyncIterator[Emission]:
         """Return the emissions of a request, which may go beyond the protocol: see the last fields of `Request`."""
@@ -197,9 +197,9 @@ class InferenceProvider(ProtocolMethods):
         """Return the answers to several requests of one model under the same parameters, in their order."""
         self.get_model(model)
         answers = zip(requests, await self.generate_batch(requests), strict=True)
-        responses = await gathered([whole_response(request, emissions(request, pieces)) for request, pieces in answers])
+        responses = await gathered([whole_response(request, emissions(request, answer)) for request, answer in answers])
         return [response.completion_message for response in responses]
 
-    def _lack(self, ability: str, model: str) -> NoReturn:
+    def _refuse(self, ability: str, model: str) -> NoReturn:
         self.get_model(model)
         lacking(self, ability, model)

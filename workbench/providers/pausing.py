@@ -1,4 +1,4 @@
-"""Pausing a provider that computes nothing ahead of its reader: it is enough not to read on."""
+"""Pausing of providers that compute nothing ahead of their reader: not reading on is enough."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from workbench.records import Breakpoint, Control, Emission
 
 
 async def pausable(emissions: AsyncIterator[Emission], request: Request) -> AsyncIterator[Emission]:
-    """Yield the emissions of a request, pausing between two of them when asked to and at the request's breakpoints."""
+    """Yield the emissions of a request, pausing between two of them on request and at breakpoints."""
     control = request.control or Control()
     gate = _Gate(control)
-    finders = [(one, _Finder(one)) for one in request.breakpoints]
+    matchers = [(one, _BreakpointMatcher(one)) for one in request.breakpoints]
     control.attach(gate)
     async with closed_after(emissions):
         async for emission in emissions:
             yield emission
             if emission.stop_reason is None:
-                if hits := [one for one, finder in finders if finder.sees(emission)]:
+                if hits := [one for one, matcher in matchers if matcher.matches(emission)]:
                     gate.close(hits[0])
                 await gate.passed()
 
 
 class TextFinder:
-    """Finds a text in a growing one, each time that it is completed."""
+    """Incremental search for a text in the deltas of an answer."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._before = ""
 
     def completes(self, delta: str) -> bool:
-        """Whether what is new ends one more occurrence."""
+        """Return whether ``delta`` completes an occurrence of the text."""
         grown = self._before + delta
-        # Too few characters are kept for one that was whole before.
+        # One character too short for an occurrence, so that none is found twice.
         self._before = grown[max(0, len(grown) - len(self._text) + 1) :]
         return self._text in grown
 
 
 class _Gate:
-    """Closed, it holds back whoever wants to pass."""
+    """Gate between two emissions; `passed` waits while it is closed."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -65,19 +65,19 @@ class _Gate:
     async def passed(self) -> None:
         if self._open.is_set():
             return
-        self._control.tell(paused=True, at=self._at)
+        self._control.report_pause(paused=True, at=self._at)
         await self._open.wait()
-        self._control.tell(paused=False)
+        self._control.report_pause(paused=False)
 
 
-class _Finder:
-    """One breakpoint, looked for in emissions."""
+class _BreakpointMatcher:
+    """Test of emissions against one breakpoint."""
 
     def __init__(self, breakpoint_: Breakpoint) -> None:
         self._breakpoint = breakpoint_
         self._text = TextFinder(breakpoint_.text) if breakpoint_.text else None
 
-    def sees(self, emission: Emission) -> bool:
+    def matches(self, emission: Emission) -> bool:
         delta = emission.delta
         if self._breakpoint.tool_call:
             return isinstance(delta, ToolCallDelta) and delta.parse_status is ToolCallParseStatus.started

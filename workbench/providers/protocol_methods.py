@@ -1,6 +1,6 @@
-"""The protocol's methods, for whatever can answer a `Request`: a provider, or the router in front of all of them.
+"""The protocol's methods, for a class that answers a `Request`: a provider, or the router in front of all of them.
 
-Here the protocol's chunks and responses are made of emissions, for callers in this process.
+They convert emissions to the protocol's chunks and responses, for callers in this process.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _DEFAULT = SamplingParams()
 
 
 class ProtocolMethods(ABC):
-    """``completion``, ``chat_completion``, their batches and ``embeddings``: requests go in, emissions come out."""
+    """Mixin that implements the protocol's methods with `stream`, `answer_batch` and `embed`."""
 
     @abstractmethod
     def get_model(self, identifier: str) -> ModelDef:
-        """Raise `ModelNotFoundError` for a name that is not served."""
+        """Return the definition of a served model; raise `ModelNotFoundError` for any other name."""
 
     @abstractmethod
     def stream(self, request: Request) -> AsyncIterator[Emission]:
@@ -60,7 +60,7 @@ class ProtocolMethods(ABC):
 
     @abstractmethod
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
-        """Return one vector for each content, in their order, and the number of tokens read."""
+        """Return one vector for each content, in order, and the number of tokens read."""
 
     def completion(
         self,
@@ -78,7 +78,7 @@ class ProtocolMethods(ABC):
             logprobs=logprobs,
             response_format=response_format,
         )
-        return self._asked(body, stream=bool(stream))
+        return self._respond(body, stream=bool(stream))
 
     def chat_completion(
         self,
@@ -102,7 +102,7 @@ class ProtocolMethods(ABC):
             logprobs=logprobs,
             response_format=response_format,
         )
-        return self._asked(body, stream=bool(stream))
+        return self._respond(body, stream=bool(stream))
 
     async def batch_completion(
         self,
@@ -157,12 +157,12 @@ class ProtocolMethods(ABC):
         return EmbeddingsResponse(embeddings=(await self.embed(model, contents)).vectors)
 
     def begin(self, body: CompletionRequest | ChatCompletionRequest) -> tuple[Request, AsyncIterator[Emission]]:
-        """Return the request of a body, checked as far as that needs no model, and its emissions."""
+        """Return the request of a body, after the checks that need no model, and its emissions."""
         self.get_model(body.model)
         request = Request.from_body(body)
         return request, self.stream(request)
 
-    def _asked(self, body: CompletionRequest | ChatCompletionRequest, *, stream: bool) -> Any:
+    def _respond(self, body: CompletionRequest | ChatCompletionRequest, *, stream: bool) -> Any:
         request, emissions = self.begin(body)
         return Stream(protocol_chunks(request, emissions)) if stream else whole_response(request, emissions)
 
@@ -173,7 +173,7 @@ async def whole_response(request: Request, emissions: AsyncIterator[Emission]) -
 
 
 async def gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:
-    """Return all responses in order; the first failure cancels the others, so that none computes for nobody."""
+    """Return all responses in order; the first failure cancels the others."""
     tasks = [asyncio.ensure_future(response) for response in responses]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,4 +1,4 @@
-"""One request as a provider gets it, checked as far as that needs no model."""
+"""The internal form of a request, and the checks that need no model."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A text to continue or a conversation to answer, with all that it asks for.
+    """Text to continue or conversation to answer, with its parameters.
 
-    The one form of a request inside: made by `from_body` of what the protocol carries, and turned back by `body`.
+    The only internal form of a request: `from_body` converts the protocol's bodies to it, and `body` converts it back.
     """
 
     model: str
-    """A model of the provider, under its plain name."""
+    """Plain name of a model of the provider."""
     content: InterleavedTextMedia | None = None
-    """What to continue; None for a conversation."""
+    """Content to continue; None for a conversation."""
     messages: Sequence[Message] = ()
-    """What to answer; empty for a text."""
+    """Conversation to answer; empty for a text."""
     sampling_params: SamplingParams = field(default_factory=SamplingParams)
     logprobs: LogProbConfig | None = None
     response_format: ResponseFormat | None = None
@@ -53,25 +53,25 @@ class Request:
     tool_choice: ToolChoice | None = None
     tool_prompt_format: ToolPromptFormat | None = None
     parallel_tool_calls: bool = True
-    """Whether an answer that has to be a call may be several."""
+    """Whether an answer that must be a tool call may contain several."""
     field: str = "content"
-    """Path of the text or of the conversation, for errors: ``messages``, or in a batch ``content_batch[2]``."""
+    """Path of the text or the conversation in errors: ``messages``, or in a batch ``content_batch[2]``."""
     answer_prefix: AnswerPrefix | None = None
-    """Tokens with which the answer begins; given only where the provider declares ``branch``."""
+    """Tokens with which the answer begins; set only for providers that declare ``branch``."""
     breakpoints: tuple[Breakpoint, ...] = ()
-    """Where the answer pauses; given only where the provider declares ``pause``."""
+    """Conditions at which the answer pauses; set only for providers that declare ``pause``."""
     control: Control | None = None
-    """By which the answer is paused and resumed, where the provider can, and to which it reports its progress."""
+    """Connection that pauses and resumes the answer, if the provider can, and receives its progress."""
 
     @classmethod
     def from_body(cls, body: CompletionRequest | ChatCompletionRequest, *, field: str | None = None) -> Request:
-        """Return the request of a body, checked as far as that needs no model; its ``stream`` is not looked at.
+        """Return the request of a body, after the checks that need no model; its ``stream`` is ignored.
 
         Args:
-            field: path of the text or the conversation, for errors; None is its name in the body.
+            field: path of the text or the conversation in errors; None uses its name in the body.
 
         Raises:
-            InvalidRequestError: for the first parameter that is wrong in itself, with its path.
+            InvalidRequestError: a parameter is invalid in itself; the error has the path of the first one.
         """
         if isinstance(body, ChatCompletionRequest):
             field = field or "messages"
@@ -99,7 +99,7 @@ class Request:
         )
 
     def body(self) -> CompletionRequest | ChatCompletionRequest:
-        """Return the body that the protocol carries; what goes beyond the protocol is left out. Nothing is checked."""
+        """Return the protocol's body of the request, unchecked and without the fields beyond the protocol."""
         shared: dict[str, Any] = {
             "model": self.model,
             "sampling_params": self.sampling_params,
@@ -122,7 +122,7 @@ class Request:
 
     @property
     def text(self) -> str:
-        """The text to continue, or that of the last message; an image in it is refused."""
+        """Text to continue, or that of the last message; raises `UnsupportedContentError` if it contains an image."""
         if self.content is not None:
             return plain_text(self.content, self.field)
         return plain_text(self.messages[-1].content, f"{self.field}[{len(self.messages) - 1}].content")
@@ -136,28 +136,28 @@ class Request:
 
 
 def snapshot(request: Request) -> Request:
-    """A copy that no later assignment of its caller reaches; an image's pixels are not copied."""
+    """Return a copy that later assignments by the caller do not change; an image's pixels are not copied."""
     return replace(
         request,
-        content=_as_it_is(request.content),
-        messages=_as_it_is(list(request.messages)),
-        sampling_params=_as_it_is(request.sampling_params),
-        logprobs=_as_it_is(request.logprobs),
-        response_format=_as_it_is(request.response_format),
-        tools=_as_it_is(list(request.tools)),
+        content=_copy(request.content),
+        messages=_copy(list(request.messages)),
+        sampling_params=_copy(request.sampling_params),
+        logprobs=_copy(request.logprobs),
+        response_format=_copy(request.response_format),
+        tools=_copy(list(request.tools)),
     )
 
 
-def _as_it_is(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_copy()
-    return [_as_it_is(item) for item in value] if isinstance(value, list) else value
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def check_tools(
     tools: list[ToolDefinition] | None, tool_choice: ToolChoice | None, tool_prompt_format: ToolPromptFormat | None
 ) -> None:
-    """Raises `InvalidRequestError` for the first that is none of its type; the tools' own fields are not looked at."""
+    """Raise `InvalidRequestError` for the first argument of a wrong type; fields of the tools are not checked."""
     if tools is not None and not isinstance(tools, list | tuple):
         raise InvalidRequestError("tools", tools, "a list of ToolDefinition")
     if tool_choice is not None and tool_choice not in tuple(ToolChoice):
@@ -169,19 +169,19 @@ def check_tools(
 
 
 def check_list(field: str, value: object) -> None:
-    """Raises `InvalidRequestError` for anything but a list with something in it."""
+    """Raise `InvalidRequestError` unless the value is a list of at least one item."""
     if not isinstance(value, list) or not value:
         raise InvalidRequestError(field, value, "a list with at least one text")
 
 
 def texts_of(contents: list[InterleavedTextMedia]) -> list[str]:
-    """The texts to embed; raises `InvalidRequestError` for no list of them, and for what is no text, with its place."""
+    """Return the texts to embed; raise `InvalidRequestError` with the path of the first item that is not a text."""
     check_list("contents", contents)
     return [plain_text(content, f"contents[{index}]") for index, content in enumerate(contents)]
 
 
 def _check_parameters(params: SamplingParams | None, logprobs: LogProbConfig | None) -> None:
-    """Their own checks once more, because fields can be assigned after construction."""
+    """Repeat the checks of both types, because fields can be assigned after construction."""
     if params is not None:
         validate_sampling(params)
     if logprobs is None:

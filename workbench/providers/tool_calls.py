@@ -1,7 +1,7 @@
-"""Tool calls read out of an answer's text.
+"""Extraction of tool calls from an answer's text.
 
-Text that may still begin a call waits until that is decided, and the records of its tokens wait with it: they come with
-the next emission, so that each generated token comes exactly once. Only the last emission may add nothing.
+Text that may begin a call is buffered until that is decided, and so are the records of its tokens: they come with the
+next emission, so that each generated token is emitted exactly once. Only the last emission may be empty.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from workbench.records import Emission, TokenRecord
 async def with_tool_calls(
     emissions: AsyncIterator[Emission], parser: ToolCallParser, *, must_call: bool = False
 ) -> AsyncIterator[Emission]:
-    """Yield the emissions of an answer with the calls that the parser finds in place of their text.
+    """Yield the emissions of an answer, with each tool call in place of its text.
 
     Raises:
-        ToolCallError: ``must_call``, and the answer ended without a complete call; in place of the last emission.
+        ToolCallError: ``must_call``, and no call is complete; raised in place of the last emission.
     """
     calls = 0
     tokens: tuple[TokenRecord, ...] = ()
@@ -39,12 +39,12 @@ async def with_tool_calls(
             if emission.stop_reason is None:
                 continue
             if must_call and not calls:
-                raise ToolCallError(_lack_of_calls(parser, emission.stop_reason))
+                raise ToolCallError(_missing_call(parser, emission.stop_reason))
             yield _with(emission, parser, delta="", tokens=tokens, prompt_tokens=prompt)
 
 
 def _deltas(parser: ToolCallParser, emission: Emission) -> list[str | ToolCallDelta]:
-    """Return what is decided with one more emission."""
+    """Return the deltas that one more emission makes certain."""
     # A tag may be a control token of its own, which is not part of the text.
     tags = "".join(token.text for token in emission.tokens if token.is_special and token.text in parser.tags)
     deltas = parser.feed(f"{emission.delta}{tags}")
@@ -56,8 +56,8 @@ def _with(emission: Emission, parser: ToolCallParser, **changes: Any) -> Emissio
     return replace(emission, notes=emission.notes + faults, call_opening=parser.opening, **changes)
 
 
-def _lack_of_calls(parser: ToolCallParser, stop_reason: StopReason) -> str:
-    """Return why there is no call where one was required, and what to do."""
+def _missing_call(parser: ToolCallParser, stop_reason: StopReason) -> str:
+    """Return why a required call is missing, and what to do."""
     if stop_reason == StopReason.out_of_tokens:
         return (
             "tool_choice is required, but the token limit was reached before a call was complete; "

@@ -1,4 +1,4 @@
-"""Counts and speeds of one run while it goes on."""
+"""Token counts and speeds of a run in progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workbench.records import Usage
 
 @dataclass(slots=True)
 class UsageMeter:
-    """Adds up the tokens of one run; times are seconds since it was asked for."""
+    """Token counts of one run; times are seconds since its request."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -19,7 +19,7 @@ class UsageMeter:
     last_s: float = 0.0
 
     def count(self, elapsed_s: float) -> None:
-        """Count one more token, which came so long after the run was asked for."""
+        """Count one more token, which was generated ``elapsed_s`` seconds after the request."""
         self.generated_tokens += 1
         self.last_s = elapsed_s
         if self.first_s is None:

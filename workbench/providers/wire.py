@@ -1,7 +1,7 @@
-"""Records, emissions and errors as JSON, without loss: what is read back equals what was written.
+"""Lossless conversion of records, emissions and errors to JSON and back.
 
-Records are written field by field, those with their default left out. JSON has no bytes, which are written as
-hexadecimal digits, and neither NaN nor infinity, which are written as ``"nan"``, ``"inf"`` and ``"-inf"``.
+Records are written field by field, without fields that have their default. Bytes are written as hexadecimal digits,
+NaN and infinity as ``"nan"``, ``"inf"`` and ``"-inf"``, because JSON has none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workbench.records import Emission, TokenRecord, Usage
 Json: TypeAlias = Any
 Record = TypeVar("Record")
 
-_DETAIL: dict[str, Any] = {
+_EXTRA_FIELDS: dict[str, Any] = {
     "tokens": tuple[TokenRecord, ...],
     "end": TokenRecord,
     "usage": Usage,
@@ -29,17 +29,17 @@ _DETAIL: dict[str, Any] = {
     "notes": tuple[str, ...],
     "call_opening": str,
 }
-"""Fields of an `Emission` that the protocol's chunks do not have, with their types."""
-_NOTHING: tuple[Json, ...] = (None, [], "")
+"""Fields of an `Emission` beyond the protocol's chunks, with their types."""
+_EMPTY: tuple[Json, ...] = (None, [], "")
 
 
 def to_wire(value: Any) -> Json:
-    """A record, a tuple of records or a plain value as JSON."""
+    """Return a record, a tuple of records or a plain value as JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: to_wire(held)
+            field.name: to_wire(item)
             for field in fields(value)
-            if not _is_default(held := getattr(value, field.name), field.default)
+            if not _is_default(item := getattr(value, field.name), field.default)
         }
     if isinstance(value, (tuple, list)):
         return [to_wire(item) for item in value]
@@ -51,32 +51,32 @@ def to_wire(value: Any) -> Json:
 
 
 def from_wire(kind: type[Record], wire: Json) -> Record:
-    """The record that `to_wire` wrote; raises `KeyError`, `TypeError` or `ValueError` for what none was."""
+    """Return the record that `to_wire` wrote; raise `KeyError`, `TypeError` or `ValueError` for other JSON."""
     return cast("Record", _read(kind, wire))
 
 
-def detail_to_wire(emission: Emission) -> Json:
-    """What an emission says beyond the protocol, but for the inspector, which looks into a model of its process."""
-    return {name: wire for name in _DETAIL if (wire := to_wire(getattr(emission, name))) not in _NOTHING}
+def extras_to_wire(emission: Emission) -> Json:
+    """Return an emission's fields beyond the protocol, except the inspector, which reads a model of this process."""
+    return {name: wire for name in _EXTRA_FIELDS if (wire := to_wire(getattr(emission, name))) not in _EMPTY}
 
 
-def detail_from_wire(wire: Json) -> dict[str, Any]:
-    """The fields of an `Emission` that `detail_to_wire` wrote."""
-    return {name: _read(kind, wire[name]) for name, kind in _DETAIL.items() if wire.get(name) not in _NOTHING}
+def extras_from_wire(wire: Json) -> dict[str, Any]:
+    """Return the fields of an `Emission` that `extras_to_wire` wrote."""
+    return {name: _read(kind, wire[name]) for name, kind in _EXTRA_FIELDS.items() if wire.get(name) not in _EMPTY}
 
 
 def error_to_wire(error: BaseException) -> Json:
-    """Type, message and the facts that an error of ours carries."""
+    """Return the type, message and attributes of an error."""
     facts = {name: value if _is_json(value) else repr(value)[:200] for name, value in error.__dict__.items()}
     return {"type": type(error).__name__, "message": str(error), "facts": facts}
 
 
 def error_from_wire(wire: Json) -> WorkbenchError:
-    """The error again; one that was none of ours is a `GenerationError` that names it."""
+    """Return the error; one of a foreign type becomes a `GenerationError` that names it."""
     kind = getattr(errors, wire["type"], None)
     if not (isinstance(kind, type) and issubclass(kind, WorkbenchError)):
         return GenerationError(f"{wire['type']}: {wire['message']}")
-    # Its own constructor would make the message anew, of arguments that are not all there.
+    # Not its constructor, which would format the message from arguments that are not all stored.
     error = kind.__new__(kind, wire["message"])
     error.__dict__.update(wire["facts"])
     return error
@@ -97,7 +97,7 @@ def _read(hint: Any, wire: Json) -> Any:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    # Without names of the class: `TokenRecord` has a field that is called bytes.
+    # Not with the names of the class: `TokenRecord` has a field named bytes.
     return get_type_hints(kind, vars(sys.modules[kind.__module__]), {})
 
 

@@ -107,7 +107,7 @@ class Control:
         if self.on_progress is not None:
             self.on_progress(progress)
 
-    def tell(self, *, paused: bool, at: Breakpoint | None = None) -> None:
+    def report_pause(self, *, paused: bool, at: Breakpoint | None = None) -> None:
         """Report that the run has paused, after all earlier output, or continues; called by a provider."""
         if self.listener is not None:
             self.listener(paused, at)

@@ -180,7 +180,7 @@ class EveryTenth:
     def __init__(self) -> None:
         self.seen = 0
 
-    def sees(self, stats: TokenStats, text: str) -> bool:
+    def matches(self, stats: TokenStats, text: str) -> bool:
         self.seen += 1
         return self.seen % 10 == 0
 
@@ -202,7 +202,7 @@ def test_after_pauses_it_is_what_it_would_have_been(engine_of: MakeEngine, sampl
 
 
 class _Never:
-    def sees(self, stats: TokenStats, text: str) -> bool:
+    def matches(self, stats: TokenStats, text: str) -> bool:
         return False
 
 

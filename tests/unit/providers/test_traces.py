@@ -37,10 +37,10 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.wire import (
-    detail_from_wire,
-    detail_to_wire,
     error_from_wire,
     error_to_wire,
+    extras_from_wire,
+    extras_to_wire,
     from_wire,
     to_wire,
 )
@@ -108,7 +108,7 @@ def test_a_record_survives_json(record: Any) -> None:
 
 @given(details)
 def test_so_do_the_details_of_an_emission(detail: Emission) -> None:
-    assert same(Emission(**detail_from_wire(json.loads(json.dumps(detail_to_wire(detail), allow_nan=False)))), detail)
+    assert same(Emission(**extras_from_wire(json.loads(json.dumps(extras_to_wire(detail), allow_nan=False)))), detail)
 
 
 def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts() -> None:

@@ -1,4 +1,4 @@
-"""The provider: a text is continued with itself, a conversation is answered with its last message."""
+"""Provider that continues a text with itself and answers a conversation with its last message."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class EchoConfig(ProviderConfig):
 
 
 class EchoProvider(InferenceProvider):
-    """``inline::echo``: repeats its prompt; needs neither weights nor torch, for tests, tutorials and first tries.
+    """``inline::echo``: repeats its prompt without weights or torch, for tests, tutorials and first steps.
 
-    It declares no response formats, no images and no ``repetition_penalty``, so that a refusal can be seen too.
+    It declares no response formats, images or ``repetition_penalty``, so that refusals can be shown too.
     """
 
     Config = EchoConfig
@@ -82,8 +82,8 @@ class EchoProvider(InferenceProvider):
         prompt = _prompt(request.messages if request.is_chat else request.text, request.field)
         if len(prompt) >= self.config.context_length:
             raise ContextLengthError(len(prompt), self.config.context_length, request.field)
-        said = (called_text(tools, request) if tools else None) or request.text
-        emissions = self._emissions(request, prompt, words_of(said))
+        text = (called_text(tools, request) if tools else None) or request.text
+        emissions = self._emissions(request, prompt, words_of(text))
         if not tools:
             return emissions
         ids = call_ids_after([token.token_id for token in prompt])
@@ -95,7 +95,7 @@ class EchoProvider(InferenceProvider):
     async def _emissions(
         self, request: Request, prompt: list[PromptToken], words: list[str]
     ) -> AsyncIterator[Emission]:
-        asked_at, meter = time.perf_counter(), UsageMeter(prompt_tokens=len(prompt))
+        requested_at, meter = time.perf_counter(), UsageMeter(prompt_tokens=len(prompt))
         logprobs = request.logprobs
         alternatives = (logprobs.top_k or 0) if logprobs else 0
         read = prompt if logprobs and logprobs.prompt else []
@@ -107,7 +107,7 @@ class EchoProvider(InferenceProvider):
             await asyncio.sleep(self.config.delay_s)
             if self._closed:
                 raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
-            elapsed_s = time.perf_counter() - asked_at
+            elapsed_s = time.perf_counter() - requested_at
             meter.count(elapsed_s)
             record = token_record(word.word, position, rank=word.rank, alternatives=alternatives, elapsed_s=elapsed_s)
             yield Emission(word.delta, (record,), prompt_tokens=prompt_records, usage=meter.usage())
@@ -123,7 +123,7 @@ class EchoProvider(InferenceProvider):
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
-        """A word is the likeliest where it is what would be echoed, and the second likeliest anywhere else."""
+        """Return scores in which a word has rank 1 where it would be echoed, and rank 2 elsewhere."""
         self.get_model(model)
         check_list("continuations", continuations)
         text = prompt if isinstance(prompt, str) else plain_text(prompt[-1].content, f"prompt[{len(prompt) - 1}]")
@@ -171,7 +171,7 @@ class EchoProvider(InferenceProvider):
 
 
 def _prompt(prompt: str | Sequence[Message], field: str) -> list[PromptToken]:
-    """The words of a text, or of a conversation with a control token in front of each message."""
+    """Return the words of a text, or of a conversation with a control token before each message."""
     if isinstance(prompt, str):
         return [prompt_token(word) for word in words_of(prompt)]
     tokens = []

@@ -1,11 +1,11 @@
-"""The logprobs that servers tell, as token records: nothing is added to what they say but what follows from it.
+"""Conversion of servers' logprobs to token records; a value that a server does not send stays unknown.
 
 ==========  =====================================================================================================
-id          llama.cpp's tokens have one; of vLLM's the sampled ones have (``return_token_ids``); else -1
-bytes       where they are told, else those of the text, in which U+FFFD may stand for a part of a character
-logprob     of the raw distribution, as vLLM, TGI and llama.cpp have it when nobody sets them up otherwise
-rank        the place among the most probable ones, where the list shows it; else 0
-entropy     never told: NaN
+id          of all tokens from llama.cpp, of sampled ones from vLLM (``return_token_ids``); else -1
+bytes       as sent; else those of the text, in which U+FFFD may replace a part of a character
+logprob     of the raw distribution, the default of vLLM, TGI and llama.cpp
+rank        among the most probable tokens, if their list shows it; else 0
+entropy     never sent: NaN
 ==========  =====================================================================================================
 """
 
@@ -21,22 +21,22 @@ from workbench.records import Alternative, TokenRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """How much a request asked to be told of each token."""
+class LogprobOptions:
+    """Logprobs that an answer must contain."""
 
-    logprobs: bool = False
+    enabled: bool = False
     prompt: bool = False
-    """Of the prompt's tokens as well."""
+    """Whether the prompt's tokens need them too."""
     alternatives: int = 0
 
 
-def token_records(choice: Choice, text: str, position: int, elapsed_s: float, told: Told) -> list[TokenRecord]:
-    """Records of the tokens that are new in a choice; one stands for all of them where the server tells of none."""
+def token_records(choice: Choice, text: str, position: int, elapsed_s: float, alternatives: int) -> list[TokenRecord]:
+    """Return the records of a choice's new tokens; without logprobs, one record stands for all of them."""
     ids = choice.token_ids or []
     if choice.logprobs is not None and (entries := list(_entries(choice.logprobs))):
         known = ids if len(ids) == len(entries) else [None] * len(entries)
         return [
-            _record(entry, token_id, position + index, elapsed_s, told.alternatives)
+            _record(entry, token_id, position + index, elapsed_s, alternatives)
             for index, (entry, token_id) in enumerate(zip(entries, known, strict=True))
         ]
     if not text:
@@ -48,7 +48,7 @@ def token_records(choice: Choice, text: str, position: int, elapsed_s: float, to
 def prompt_records(
     positions: list[dict[int, PromptCandidate] | None], prompt_ids: list[int], alternatives: int
 ) -> tuple[TokenRecord, ...]:
-    """Records of a prompt's tokens, as vLLM tells of them; the first has no logprob, so it is left out."""
+    """Return the records of a prompt's tokens from vLLM; the first token has no logprob and is left out."""
     return tuple(
         _prompt_record(candidates, token_id, position, alternatives)
         for position, (candidates, token_id) in enumerate(zip(positions, prompt_ids, strict=True))
@@ -57,7 +57,7 @@ def prompt_records(
 
 
 def _entries(logprobs: Logprobs) -> Iterator[TokenLogprob]:
-    """Both forms as the newer one."""
+    """Normalize legacy logprobs to the current schema."""
     if logprobs.content is not None:
         yield from logprobs.content
     for index, token in enumerate(logprobs.tokens or ()):
@@ -74,7 +74,7 @@ def _record(
     sampled = next((one for one in listed if _is_same(one, entry)), None)
     others = [one for one in listed if one is not sampled]
     above = sum(_value(one) > _value(entry) for one in others)
-    # llama.cpp gives a token the text that its stop strings had held back; the list has the token's own.
+    # llama.cpp adds the text that was buffered for stop strings to a token; the list has the token's own text.
     named = sampled if sampled is not None and entry.id is not None else entry
     return TokenRecord(
         position=position,
@@ -82,7 +82,7 @@ def _record(
         text=named.token,
         bytes=_bytes(named),
         logprob=_value(entry),
-        # The last of a list may be there only because it was sampled, and then its place says nothing.
+        # The last of a list may be there only because it was sampled, so its index gives no rank.
         rank=above + 1 if sampled is not None and (above < len(others) or not others) else 0,
         entropy=math.nan,
         alternatives=tuple(
@@ -96,18 +96,18 @@ def _record(
 def _prompt_record(
     candidates: dict[int, PromptCandidate], token_id: int, position: int, alternatives: int
 ) -> TokenRecord:
-    given = candidates[token_id]
+    candidate = candidates[token_id]
     others = sorted(
         ((one_id, one) for one_id, one in candidates.items() if one_id != token_id), key=lambda pair: -pair[1].logprob
     )
-    text = given.decoded_token or ""
+    text = candidate.decoded_token or ""
     return TokenRecord(
         position=position,
         token_id=token_id,
         text=text,
         bytes=text.encode(errors="replace"),
-        logprob=given.logprob,
-        rank=given.rank or 0,
+        logprob=candidate.logprob,
+        rank=candidate.rank or 0,
         entropy=math.nan,
         alternatives=tuple(
             Alternative(

@@ -1,4 +1,4 @@
-"""The providers: requests written for one server, its answers read, its models asked for."""
+"""Providers for servers with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -59,30 +59,30 @@ class OpenAIProvider(InferenceProvider):
         return self._answer(request, prepare(request, model, self.dialect, self.config))
 
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
-        """One vector for each content, in their order, as the server pools and normalises them."""
+        """Return one vector for each content, in order, pooled and normalized by the server."""
         name = self.get_model(model).llama_model
         texts = texts_of(contents)
         body = {"model": name, "input": texts, "encoding_format": "float"}
-        told = self._failures.checked(Vectors, await self._clients.post("/embeddings", body, harmless=True))
-        by_index = {vector.index: vector.embedding for vector in told.data}
+        answer = self._failures.checked(Vectors, await self._clients.post("/embeddings", body, harmless=True))
+        by_index = {vector.index: vector.embedding for vector in answer.data}
         if sorted(by_index) != list(range(len(texts))):
             raise self._failures.wrong_answer(f"vectors {sorted(by_index)[:8]} for {len(texts)} texts")
         if not all(math.isfinite(value) for vector in by_index.values() for value in vector):
             raise NumericalError(f"{model} computed NaN or infinity for a text")
-        read = told.usage.prompt_tokens if told.usage else 0
+        read = answer.usage.prompt_tokens if answer.usage else 0
         return Embeddings([by_index[index] for index in range(len(texts))], Usage(prompt_tokens=read or 0))
 
     async def list_models(self) -> list[ModelDef]:
-        """The models of the config; where it names none, those that the server lists now."""
+        """Return the models of the config; if it names none, those that the server lists."""
         if not (self.config.models or self.config.embedding_models):
-            self._take_over(await self._listing())
+            self._serve_listed(await self._listing())
         return await super().list_models()
 
     async def register_model(self, model: ModelDef) -> None:
         """Serve one of the server's models under another name.
 
         Raises:
-            InvalidRequestError: the server has no model of the name ``llama_model``.
+            InvalidRequestError: the server has no model named ``llama_model``.
         """
         names = [served.id for served in await self._listing()] + self.config.models
         if model.llama_model not in names:
@@ -101,7 +101,7 @@ class OpenAIProvider(InferenceProvider):
         )
 
     async def health(self) -> HealthInfo:
-        """Whether the server answers, within a few seconds."""
+        """Return whether the server answers within a few seconds."""
         path = self.dialect.health_path
         where = f"{self.config.root_url}{path}" if path and self.config.url.endswith("/v1") else "/models"
         timeout_s = min(_HEALTH_TIMEOUT_S, self.config.timeout_s)
@@ -114,43 +114,43 @@ class OpenAIProvider(InferenceProvider):
     def close(self) -> None:
         self._clients.close()
 
-    async def _answer(self, request: Request, asked: PreparedRequest) -> AsyncIterator[Emission]:
+    async def _answer(self, request: Request, prepared: PreparedRequest) -> AsyncIterator[Emission]:
         from workbench.providers.openai.reading import AnswerReader
 
-        reader = AnswerReader(request, asked, self._failures)
+        reader = AnswerReader(request, prepared, self._failures)
         if request.has_images:
-            body = await asyncio.to_thread(with_messages, asked, request)
+            body = await asyncio.to_thread(with_messages, prepared, request)
         else:
-            body = with_messages(asked, request)
-        async with aclosing(self._events(asked, body)) as events:
+            body = with_messages(prepared, request)
+        async with aclosing(self._events(prepared, body)) as events:
             async for event in events:
-                for emission in reader.feed(self._part(asked, event)):
+                for emission in reader.feed(self._part(prepared, event)):
                     yield emission
                 if reader.ended:
                     break
         for emission in reader.close():
             yield emission
 
-    async def _events(self, asked: PreparedRequest, body: dict[str, Any]) -> AsyncGenerator[object, None]:
-        """The parts of an answer, which may be a single one."""
-        if not asked.streams:
-            yield await self._clients.post(asked.path, body, harmless=False)
+    async def _events(self, prepared: PreparedRequest, body: dict[str, Any]) -> AsyncGenerator[object, None]:
+        """Yield the parts of an answer; an answer that is not streamed is a single part."""
+        if not prepared.streams:
+            yield await self._clients.post(prepared.path, body, harmless=False)
             return
-        is_lines = asked.native is not None and asked.native.is_lines
-        async with aclosing(self._clients.events(asked.path, body, is_lines=is_lines)) as events:
+        is_lines = prepared.native is not None and prepared.native.is_lines
+        async with aclosing(self._clients.events(prepared.path, body, is_lines=is_lines)) as events:
             async for event in events:
                 yield event
 
-    def _part(self, asked: PreparedRequest, event: object) -> Part:
-        if asked.native is None:
+    def _part(self, prepared: PreparedRequest, event: object) -> Part:
+        if prepared.native is None:
             return self._failures.checked(Part, event)
-        return self._failures.checked(asked.native.event, event).part()
+        return self._failures.checked(prepared.native.event, event).part()
 
     async def _listing(self) -> list[ServedModel]:
         return self._failures.checked(Listing, await self._clients.get("/models")).data
 
-    def _take_over(self, models: list[ServedModel]) -> None:
-        """Serve what the server lists, and no longer what it listed before."""
+    def _serve_listed(self, models: list[ServedModel]) -> None:
+        """Serve the models that the server lists, and no others that it listed before."""
         with self._listing_lock:
             names = {model.id for model in models}
             for gone in self._listed - names:

@@ -1,4 +1,4 @@
-"""A server's answer as emissions: text without what stops it, records of tokens, calls, counts."""
+"""Conversion of a server's answer to emissions: text up to a stop string, token records, tool calls and counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.providers.usage import UsageMeter
 from workbench.records import Emission, TokenRecord
 from workbench.stopping import StopMatcher
 
-# A turn that ends in calls is made one that waits for their results in `workbench.providers.emissions`.
+# `workbench.providers.emissions` replaces the stop reason of a turn that ends with a call.
 _STOP_REASONS = {
     "stop": StopReason.end_of_turn,
     "eos": StopReason.end_of_turn,
@@ -32,29 +32,30 @@ _STOP_REASONS = {
 
 
 class AnswerReader:
-    """Reads the answer to one request: `feed` each part, then `close` once."""
+    """Reader of the answer to one request: `feed` each part, then `close` once."""
 
-    def __init__(self, request: Request, asked: PreparedRequest, failures: Failures) -> None:
+    def __init__(self, request: Request, prepared: PreparedRequest, failures: Failures) -> None:
         self.ended = False
-        """A stop string is complete: whatever the server still says is not part of the answer."""
+        """Whether a stop string is complete; everything after it is not part of the answer."""
         self._params = request.sampling_params
-        self._asked = asked
+        self._prepared = prepared
+        self._logprobs = prepared.logprobs
         self._failures = failures
         self._matcher = StopMatcher(request.sampling_params.stop or ())
-        self._held = ""
-        self._shown = 0
-        self._calls = CallReader(asked.tools)
+        self._buffered = ""
+        self._emitted = 0
+        self._calls = CallReader(prepared.tools)
         self._meter = UsageMeter()
-        self._asked_at = time.perf_counter()
+        self._requested_at = time.perf_counter()
         self._records = 0
         self._counted: int | None = None
-        self._told_logprobs = False
+        self._has_logprobs = False
         self._finish_reason: str | None = None
 
     def feed(self, part: Part) -> Iterator[Emission]:
-        """What is certain after one more part."""
+        """Yield the emissions that one more part makes certain."""
         for choice in part.choices[:1]:
-            if self._asked.told.prompt:
+            if self._logprobs.prompt:
                 yield from self._read_prompt(part, choice)
             yield from self._read(choice)
             self._finish_reason = choice.finish_reason or self._finish_reason
@@ -62,37 +63,37 @@ class AnswerReader:
             self._take_counts(part.usage)
 
     def close(self) -> Iterator[Emission]:
-        """The rest, and the emission that ends the answer.
+        """Yield the buffered text and the emission that ends the answer.
 
         Raises:
-            RemoteConnectionError: the server broke off without a reason.
-            RemoteError: its reason is none that an answer may have.
-            ToolCallError: a call had to come, and none did.
+            RemoteConnectionError: the answer ended without a finish reason.
+            RemoteError: the finish reason is unknown.
+            ToolCallError: a required call is missing.
         """
         if self._finish_reason is None and not self.ended:
             raise self._failures.cut_off()
         stop_reason = StopReason.end_of_turn if self.ended else _STOP_REASONS.get(self._finish_reason or "")
         if stop_reason is None:
             raise self._failures.wrong_answer(f"finish_reason {self._finish_reason!r}")
-        if not self.ended and self._held:
-            rest, self._held = self._held, ""
+        if not self.ended and self._buffered:
+            rest, self._buffered = self._buffered, ""
             yield self._emission(rest)
         yield from map(self._emission, self._calls.close())
-        if self._asked.must_call and not self._calls.calls:
-            raise ToolCallError(self._lack_of_calls(stop_reason))
+        if self._prepared.must_call and not self._calls.calls:
+            raise ToolCallError(self._missing_call(stop_reason))
         yield self._emission("", stop_reason=stop_reason)
 
     def _read(self, choice: Choice) -> Iterator[Emission]:
         text = (choice.new.content or "") + (choice.new.refusal or "")
         parts = choice.new.tool_calls or ()
         if text or parts or choice.logprobs:
-            elapsed_s = time.perf_counter() - self._asked_at
-            records = token_records(choice, text, self._records, elapsed_s, self._asked.told)
+            elapsed_s = time.perf_counter() - self._requested_at
+            records = token_records(choice, text, self._records, elapsed_s, self._logprobs.alternatives)
             self._check_logprobs(text, choice)
-            shown = self._until_stop(text)
+            certain = self._until_stop(text)
             self._count(records, elapsed_s)
-            if shown or records:
-                yield self._emission(shown, tuple(records))
+            if certain or records:
+                yield self._emission(certain, tuple(records))
         if not self.ended:
             for part in parts:
                 yield from map(self._emission, self._calls.feed(part))
@@ -101,21 +102,21 @@ class AnswerReader:
         positions = choice.prompt_logprobs or part.prompt_logprobs
         if positions is None or part.prompt_token_ids is None:
             raise UnsupportedFieldError("logprobs.prompt", True, "false: the server sent no prompt logprobs")
-        yield self._emission("", prompt=prompt_records(positions, part.prompt_token_ids, self._asked.told.alternatives))
+        yield self._emission("", prompt=prompt_records(positions, part.prompt_token_ids, self._logprobs.alternatives))
 
     def _until_stop(self, text: str) -> str:
-        """What of the text so far is certain to be part of the answer, and was not shown yet."""
+        """Return the text that is certain to precede every stop string and was not returned before."""
         match = self._matcher.feed(text)
-        self._held += text
+        self._buffered += text
         self.ended = match is not None
-        end = (match.start if match else self._matcher.safe) - self._shown
-        shown, self._held = self._held[:end], self._held[end:]
-        self._shown += len(shown)
-        return shown
+        end = (match.start if match else self._matcher.safe) - self._emitted
+        certain, self._buffered = self._buffered[:end], self._buffered[end:]
+        self._emitted += len(certain)
+        return certain
 
     def _check_logprobs(self, text: str, choice: Choice) -> None:
-        self._told_logprobs = self._told_logprobs or choice.logprobs is not None
-        if self._asked.told.logprobs and text and not self._told_logprobs:
+        self._has_logprobs = self._has_logprobs or choice.logprobs is not None
+        if self._logprobs.enabled and text and not self._has_logprobs:
             raise UnsupportedFieldError("logprobs", "a LogProbConfig", "absent: the server sent none; see config.lacks")
 
     def _emission(
@@ -133,12 +134,12 @@ class AnswerReader:
         for _ in records:
             self._meter.count(elapsed_s)
         self._records += len(records)
-        if not records:  # of a call the tokens are not told
+        if not records:  # servers send no records of a call's tokens
             self._meter.last_s = elapsed_s
             self._meter.first_s = elapsed_s if self._meter.first_s is None else self._meter.first_s
 
     def _take_counts(self, counts: UsageCounts) -> None:
-        """What the server counted is right, whatever could be seen of it; what it leaves out stays as it was."""
+        """Use the server's counts, which include tokens that were not sent; keep the counts that it leaves out."""
         if counts.prompt_tokens is not None:
             self._meter.prompt_tokens = counts.prompt_tokens
         if counts.prompt_tokens_details is not None and counts.prompt_tokens_details.cached_tokens is not None:
@@ -158,10 +159,10 @@ class AnswerReader:
         if self._finish_reason == "content_filter":
             yield "the server's content filter ended the answer"
         missing = (self._counted or 0) - self._records
-        if self._asked.told.logprobs and missing > 1:  # one may be the token that ends the turn
+        if self._logprobs.enabled and missing > 1:  # one may be the token that ends the turn
             yield f"the server sent no logprobs for {missing} of its {self._counted} tokens"
 
-    def _lack_of_calls(self, stop_reason: StopReason) -> str:
+    def _missing_call(self, stop_reason: StopReason) -> str:
         if stop_reason is StopReason.out_of_tokens:
             return (
                 "tool_choice is required, but the token limit was reached before a call was complete; "

@@ -11,7 +11,7 @@ from workbench.prompts.tools.definitions import Toolset
 from workbench.protocol import ToolChoice
 from workbench.providers.openai.config import OpenAIConfig
 from workbench.providers.openai.dialects import Dialect
-from workbench.providers.openai.logprobs import Told
+from workbench.providers.openai.logprobs import LogprobOptions
 from workbench.providers.openai.messages import wire_messages, wire_tools
 from workbench.providers.openai.native import NativeCompletion
 from workbench.providers.requests import Request
@@ -28,7 +28,7 @@ class PreparedRequest:
     """Path relative to the config's URL, or a whole URL."""
     body: dict[str, Any]
     """The request body without the messages."""
-    told: Told
+    logprobs: LogprobOptions
     tools: Toolset
     must_call: bool
     streams: bool = True
@@ -45,11 +45,11 @@ def prepare(request: Request, model: str, dialect: Dialect, config: OpenAIConfig
         UnsupportedFieldError: this kind of server does not support a field in this kind of request.
     """
     tools = Toolset.of(request.tools)
-    told, logprobs = _logprobs(request, dialect, config)
+    options, logprobs = _logprobs(request, dialect, config)
     if dialect.completion is not None and not request.is_chat:
         native, text = dialect.completion, plain_text(request.content or "", request.field)
         body = native.write(request, model, text, logprobs.get("logprobs"))
-        return PreparedRequest(f"{config.root_url}{native.path}", body, told, tools, must_call=False, native=native)
+        return PreparedRequest(f"{config.root_url}{native.path}", body, options, tools, must_call=False, native=native)
     body = {"model": model} | dialect.fields(request) | _limit(request, dialect, config) | logprobs
     if request.sampling_params.stop:
         body["stop"] = list(request.sampling_params.stop)
@@ -62,11 +62,11 @@ def prepare(request: Request, model: str, dialect: Dialect, config: OpenAIConfig
             body["tool_choice"] = "required"
     if not request.is_chat:
         body["prompt"] = plain_text(request.content or "", request.field)
-    streams = not (told.prompt or (tools and told.logprobs and not dialect.streams_logprobs_beside_tools))
+    streams = not (options.prompt or (tools and options.enabled and not dialect.streams_logprobs_beside_tools))
     if streams:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     path = "/chat/completions" if request.is_chat else "/completions"
-    return PreparedRequest(path, body, told, tools, must_call, streams)
+    return PreparedRequest(path, body, options, tools, must_call, streams)
 
 
 def with_messages(prepared: PreparedRequest, request: Request) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def _limit(request: Request, dialect: Dialect, config: OpenAIConfig) -> dict[str
     return {config.max_tokens_field if request.is_chat else "max_tokens": min(limit, _MAX_TOKENS)}
 
 
-def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple[Told, dict[str, Any]]:
+def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple[LogprobOptions, dict[str, Any]]:
     if request.logprobs is None:
-        return Told(), {}
+        return LogprobOptions(), {}
     alternatives = request.logprobs.top_k or 0
     maximum = config.max_logprobs or dialect.max_logprobs
     if not request.is_chat and config.max_logprobs is None and dialect.completion_max_logprobs is not None:
@@ -99,7 +99,7 @@ def _logprobs(request: Request, dialect: Dialect, config: OpenAIConfig) -> tuple
     fields: dict[str, Any] = {"logprobs": True, "top_logprobs": count} if request.is_chat else {"logprobs": count}
     if request.logprobs.prompt:
         fields["prompt_logprobs"] = count
-    return Told(logprobs=True, prompt=request.logprobs.prompt, alternatives=alternatives), fields
+    return LogprobOptions(enabled=True, prompt=request.logprobs.prompt, alternatives=alternatives), fields
 
 
 def _format(request: Request, dialect: Dialect, tools: Toolset) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What runs in an actor: a provider of its own, asked in JSON.
+"""Ray actor with a provider of its own, which is called with JSON.
 
-Every answer is JSON, errors too, so that a type that only this process knows is never sent.
+Every answer is JSON, errors too, so that a type that only this process has is never sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
 
 
 class EngineActor:
-    """Answers for any model whose definition comes with the question, so that it may be started anew at any time."""
+    """Actor whose calls bring the definition of their model, so that it can be restarted at any time."""
 
     def __init__(self, spec: str) -> None:
         provider = Provider.model_validate_json(spec)
@@ -36,19 +36,19 @@ class EngineActor:
         return os.getpid()
 
     async def stream(self, definition: str, request: str) -> AsyncIterator[str]:
-        """The emissions of one answer, one JSON text each."""
+        """Yield the emissions of one answer as JSON texts, and an error as the last one."""
         try:
             await self._serve(definition)
-            asked = request_from_json(request)
-            answer = emissions(asked, self._provider.generate(asked))
+            parsed = request_from_json(request)
+            answer = emissions(parsed, self._provider.generate(parsed))
             async with closed_after(answer):
                 async for emission in answer:
                     yield emission_to_json(emission)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked, with its type
+        except Exception as error:  # noqa: BLE001 - sent to the caller with its type
             yield json.dumps({"error": error_to_wire(error)})
 
     async def call(self, definition: str, method: str, arguments: str) -> str:
-        """The result of one of the methods below, or the error that it ended with."""
+        """Return the result or the error of one of the methods below as JSON."""
         try:
             await self._serve(definition)
             answer = await getattr(self, f"_{method}")(ModelDef.model_validate_json(definition), json.loads(arguments))
@@ -57,7 +57,7 @@ class EngineActor:
         return json.dumps({"result": answer})
 
     async def forget(self, identifier: str) -> None:
-        """Unload a model; one that is not here is forgotten already."""
+        """Unload a model, if it is loaded."""
         try:
             await self._provider.unregister_model(identifier)
         except ModelNotFoundError:
@@ -107,5 +107,5 @@ def _prompt(wire: Json) -> str | list[Message]:
 
 
 def _weights(model: ModelDef) -> tuple[str, Any]:
-    """Where a model's weights come from, and how they are held."""
+    """Return the source and the precision of a model's weights."""
     return model.llama_model, model.metadata.get("precision")

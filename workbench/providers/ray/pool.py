@@ -1,4 +1,4 @@
-"""A pool of actors: requests go to the least busy one, and on to another where one dies."""
+"""Pool of actors: a request goes to the least busy one, and to another one if that dies."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from workbench.providers.ray.config import RayConfig
 from workbench.providers.wire import Json, error_from_wire
 
 _WAIT_S = 0.5
-"""Before the second attempt after the first, and longer each time: a dead actor takes a while to be started anew."""
+"""Wait before the third attempt, and longer before each further one: a dead actor takes a while to restart."""
 _REST_S = 5.0
-"""How long an actor that was lost is asked only where all others were lost too."""
+"""Time for which a lost actor is used only if all others were lost too."""
 _CLOSING_S = 2.0
-"""For requests on their way to notice that their actor was killed."""
+"""Time for running requests to notice that their actor was killed."""
 _CONCURRENT = 1000
-"""Requests that an actor holds at once; its engine has a limit of its own."""
+"""Maximum number of concurrent requests of an actor; its engine has a limit of its own."""
 
 
 class ActorLostError(Exception):
-    """An actor died, or cannot be reached, before its answer was whole."""
+    """Death of an actor, or loss of the connection to it, before its answer was complete."""
 
 
 class Pool:
-    """Starts its actors when the first is needed. Safe from any thread and any event loop."""
+    """Pool that starts its actors at the first request. Safe from any thread and any event loop."""
 
     def __init__(self, spec: Provider, config: RayConfig) -> None:
         self._spec = spec
@@ -48,11 +48,11 @@ class Pool:
 
     @property
     def actors(self) -> list[Any]:
-        """Handles of the actors so far; none before the first request."""
+        """Handles of the started actors; none before the first request."""
         return list(self._actors)
 
     def start(self) -> None:
-        """Blocks for seconds, the first time."""
+        """Start the actors unless they are running; blocks for seconds."""
         with self._lock:
             if self._closed:
                 raise ClosedError(f"provider {self._spec.provider_id} was closed; open a new workbench")
@@ -64,7 +64,7 @@ class Pool:
                 num_cpus=config.cpus_per_actor,
                 num_gpus=config.gpus_per_actor,
                 max_restarts=-1,
-                max_task_retries=0,  # what was told already must not be told again
+                max_task_retries=0,  # a retry would repeat emissions
                 max_concurrency=_CONCURRENT,
             )
             spec = self._spec.model_dump_json()
@@ -72,21 +72,21 @@ class Pool:
             self._busy, self._rests_until = [0] * config.actors, [0.0] * config.actors
 
     async def stream(self, model: ModelDef, request: str) -> AsyncIterator[Json]:
-        """One attempt at an answer: its emissions as JSON.
+        """Yield the emissions of one attempt at an answer as JSON.
 
         Raises:
-            ActorLostError: the actor is gone; what came before it counts.
+            ActorLostError: the actor is gone; the emissions before the error are valid.
         """
         await self._started()
-        with self._one() as actor:
+        with self._least_busy() as actor:
             lines = actor.stream.remote(model.model_dump_json(), request)
             ended = False
             try:
                 async for line in lines:
-                    told = json.loads(await line)
-                    if isinstance(told, dict):
-                        raise error_from_wire(told["error"])
-                    yield told
+                    wire = json.loads(await line)
+                    if isinstance(wire, dict):
+                        raise error_from_wire(wire["error"])
+                    yield wire
                 ended = True
             except self._ray.exceptions.RayError as error:
                 self._check_open()
@@ -96,47 +96,47 @@ class Pool:
                     self._cancel(lines)
 
     async def call(self, model: ModelDef, method: str, arguments: Json) -> Json:
-        """The result of a method that does not stream, from whichever actor gives it."""
+        """Return the result of a method that does not stream, from any actor."""
         await self._started()
 
-        async def ask() -> Json:
-            with self._one() as actor:
+        async def attempt() -> Json:
+            with self._least_busy() as actor:
                 try:
-                    told = await actor.call.remote(model.model_dump_json(), method, json.dumps(arguments))
+                    text = await actor.call.remote(model.model_dump_json(), method, json.dumps(arguments))
                 except self._ray.exceptions.RayError as error:
                     self._check_open()
                     raise ActorLostError(str(error)) from None
-            answer = json.loads(told)
+            answer = json.loads(text)
             if "error" in answer:
                 raise error_from_wire(answer["error"])
             return answer["result"]
 
-        return await self.attempts(ask)
+        return await self.attempts(attempt)
 
-    async def attempts(self, ask: Callable[[], Any]) -> Any:
-        """Ask until an actor lives long enough to answer, as often as the config allows."""
+    async def attempts(self, call: Callable[[], Any]) -> Any:
+        """Return the result of ``call``, which is repeated after a lost actor, as often as the config allows."""
         for attempt in range(self._config.retries + 1):
             try:
-                return await ask()
+                return await call()
             except ActorLostError as error:
                 await self.lost(attempt, error)
         raise AssertionError  # `lost` raised at the last attempt
 
     async def lost(self, attempt: int, error: ActorLostError) -> None:
-        """Wait before the next attempt; raises `RemoteConnectionError` where that was the last."""
+        """Wait before the next attempt; raise `RemoteConnectionError` after the last one."""
         if attempt >= self._config.retries:
             who = f"provider {self._spec.provider_id}"
             raise RemoteConnectionError(f"{who}: one request lost {attempt + 1} actors: {error}") from None
         await asyncio.sleep(_WAIT_S * attempt)
 
     async def forget(self, identifier: str) -> None:
-        """Unload a model everywhere; an actor that is gone has nothing to unload."""
+        """Unload a model in every actor that is alive."""
         await asyncio.gather(*(actor.forget.remote(identifier) for actor in self.actors), return_exceptions=True)
 
     async def alive(self, timeout_s: float = 5.0) -> int:
-        """How many actors answer."""
-        asked = [asyncio.wait_for(_answer(actor), timeout_s) for actor in self.actors]
-        return sum(isinstance(pid, int) for pid in await asyncio.gather(*asked, return_exceptions=True))
+        """Return the number of actors that answer within ``timeout_s``."""
+        pids = [asyncio.wait_for(_answer(actor), timeout_s) for actor in self.actors]
+        return sum(isinstance(pid, int) for pid in await asyncio.gather(*pids, return_exceptions=True))
 
     def close(self) -> None:
         with self._lock:
@@ -149,10 +149,10 @@ class Pool:
             leave()
 
     def load(self, model: ModelDef) -> Json:
-        """Load a model in every actor, and return the card as one has it; blocks."""
+        """Load a model in every actor, and return the card from one of them; blocks."""
         self.start()
-        asked = [actor.call.remote(model.model_dump_json(), "load", "null") for actor in self.actors]
-        answers = [json.loads(told) for told in self._ray.get(asked)]
+        calls = [actor.call.remote(model.model_dump_json(), "load", "null") for actor in self.actors]
+        answers = [json.loads(text) for text in self._ray.get(calls)]
         for answer in answers:
             if "error" in answer:
                 raise error_from_wire(answer["error"])
@@ -163,8 +163,8 @@ class Pool:
             await asyncio.to_thread(self.start)
 
     @contextmanager
-    def _one(self) -> Iterator[Any]:
-        """The least busy actor, in turn where several are; the block raises `ActorLostError` where it is gone."""
+    def _least_busy(self) -> Iterator[Any]:
+        """Yield the least busy actor, round-robin among equals; the block raises `ActorLostError` if it is gone."""
         with self._lock:
             self._check_open()
             index = self._next()

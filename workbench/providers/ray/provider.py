@@ -1,4 +1,4 @@
-"""The provider: what it serves is known here, what is computed is computed by the actors of a pool."""
+"""Provider that has the definitions of its models in this process, and computes in the actors of a pool."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class RayProvider(InferenceProvider):
             raise ConfigError(f"provider {self.provider_id!r}: engine_type must not be {self.provider_type} itself")
         spec = Provider(provider_id=self.provider_id, provider_type=self.config.engine_type, config=self.config.engine)
         self._engine = provider_class(spec.provider_type, self.provider_id)(spec)
-        """The engine's provider in this process: it knows what is served and checks requests, and loads nothing."""
-        # A beginning and a pause belong to one process.
+        """Provider of the engine's type in this process, which defines models and checks requests; it loads nothing."""
+        # Answer prefixes and pauses refer to objects of one process.
         self.capabilities = replace(self._engine.capabilities, branch=False, pause=False)
         self._pool = Pool(spec, self.config)
         self._loaded: dict[str, ModelCard] = {}
@@ -62,11 +62,11 @@ class RayProvider(InferenceProvider):
     # ------------------------------------------------------------------------------------------------- answering
 
     def generate(self, request: Request) -> AsyncIterator[str | Emission]:
-        self._engine.generate(request)  # which computes nothing before it is read, and refuses what it can refuse
-        return self._pieces(self._repeatable(request))
+        self._engine.generate(request)  # for its checks: nothing is computed before it is read
+        return self._emissions(self._repeatable(request))
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
-        """All are checked by one actor before the first is computed, and then spread over the pool."""
+        """Check all requests in one actor before the first is computed, and then spread them over the pool."""
         if not requests:
             return []
         streams = [self.generate(request) for request in requests]
@@ -99,24 +99,24 @@ class RayProvider(InferenceProvider):
     ) -> Prompt:
         self.get_model(model)
         check_tools(tools, None, tool_prompt_format)
-        asked = [_prompt(prompt), to_jsonable_python(tools or []), tool_prompt_format]
-        return from_wire(Prompt, await self._call("render", model, asked))
+        arguments = [_prompt(prompt), to_jsonable_python(tools or []), tool_prompt_format]
+        return from_wire(Prompt, await self._call("render", model, arguments))
 
-    async def _pieces(self, request: Request) -> AsyncIterator[str | Emission]:
-        """The answer, from as many actors as it takes: what one told already, the next one has to tell again."""
-        model, asked = self.get_model(request.model), request_to_json(request)
-        told: list[str] = []
+    async def _emissions(self, request: Request) -> AsyncIterator[str | Emission]:
+        """Yield the answer; after the loss of an actor another one must repeat it, and then continues it."""
+        model, wire_request = self.get_model(request.model), request_to_json(request)
+        emitted: list[str] = []
         for attempt in range(self.config.retries + 1):
-            answer = self._pool.stream(model, asked)
+            answer = self._pool.stream(model, wire_request)
             position = 0
             try:
                 async with closed_after(answer):
                     async for wire in answer:
-                        said = _said(wire)
-                        if position < len(told):
-                            _check_same(told[position], said)
+                        content = _without_times(wire)
+                        if position < len(emitted):
+                            _check_same(emitted[position], content)
                         else:
-                            told.append(said)
+                            emitted.append(content)
                             yield emission_from_wire(wire)
                         position += 1
             except ActorLostError as error:
@@ -125,7 +125,7 @@ class RayProvider(InferenceProvider):
                 return
 
     def _repeatable(self, request: Request) -> Request:
-        """With a seed, where tokens are drawn: another actor may have to draw the same again."""
+        """Return the request with a seed if tokens are drawn, so that another actor can repeat the answer."""
         params = request.sampling_params
         if params.seed is not None or effective_strategy(params) == SamplingStrategy.greedy:
             return request
@@ -147,7 +147,7 @@ class RayProvider(InferenceProvider):
 
     async def register_model(self, model: ModelDef) -> None:
         await self._engine.register_model(model)
-        self._loaded.pop(model.identifier, None)  # registered anew, it may be held in another precision
+        self._loaded.pop(model.identifier, None)  # its precision may differ from before
 
     async def unregister_model(self, identifier: str) -> None:
         await self._engine.unregister_model(identifier)
@@ -155,18 +155,18 @@ class RayProvider(InferenceProvider):
         await self._pool.forget(identifier)
 
     def card(self, identifier: str) -> ModelCard:
-        """As far as it is known here; after `load` as an actor knows it."""
+        """Return the card from this process, or after `load` that of an actor."""
         card = self._loaded.get(identifier) or self._engine.card(identifier)
         return replace(card, provider_id=self.provider_id, provider_type=self.provider_type)
 
     def load(self, identifier: str) -> None:
-        """In every actor of the pool."""
+        """Load a model in every actor of the pool; blocks."""
         model = self.get_model(identifier)
         self._pool.start()
         self._loaded[identifier] = from_wire(ModelCard, self._pool.load(model))
 
     async def health(self) -> HealthInfo:
-        """Before the first request there is nothing that could be ill."""
+        """Return whether all actors answer; before the first request, when none is started, the status is ``OK``."""
         if not self._pool.actors:
             return HealthInfo(status="OK")
         alive = await self._pool.alive()
@@ -178,13 +178,13 @@ class RayProvider(InferenceProvider):
         self._engine.close()
 
 
-def _said(wire: Json) -> str:
-    """What of an emission has to be the same from any actor; times are not."""
+def _without_times(wire: Json) -> str:
+    """Return the fields of an emission that must be equal from any actor."""
     return json.dumps(wire[:2])
 
 
-def _check_same(told: str, said: str) -> None:
-    if told != said:
+def _check_same(expected: str, actual: str) -> None:
+    if expected != actual:
         message = "an actor died, and the one that replaced it gave a different answer"
         raise GenerationError(f"{message}, so the engine is not deterministic; send the request again")
 

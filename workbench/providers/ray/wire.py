@@ -1,4 +1,4 @@
-"""Requests and answers as the JSON that travels between the provider and its actors: nothing of ours is pickled."""
+"""Conversion of requests and answers to the JSON between the provider and its actors; no class is pickled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic_core import to_jsonable_python
 
 from workbench.protocol import ChatCompletionRequest, CompletionRequest, StopReason, TokenLogProbs, ToolCallDelta
 from workbench.providers.requests import Request
-from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
+from workbench.providers.wire import Json, extras_from_wire, extras_to_wire
 from workbench.records import Emission
 
 
@@ -26,14 +26,14 @@ def request_from_json(text: str) -> Request:
 def emission_to_json(emission: Emission) -> str:
     logprobs = emission.logprobs and to_jsonable_python(emission.logprobs)
     delta = to_jsonable_python(emission.delta)
-    return json.dumps([delta, emission.stop_reason, logprobs, detail_to_wire(emission)])
+    return json.dumps([delta, emission.stop_reason, logprobs, extras_to_wire(emission)])
 
 
 def emission_from_wire(wire: Json) -> Emission:
-    delta, stop_reason, logprobs, detail = wire
+    delta, stop_reason, logprobs, extras = wire
     return Emission(
         delta if isinstance(delta, str) else ToolCallDelta.model_validate(delta),
         stop_reason=None if stop_reason is None else StopReason(stop_reason),
         logprobs=None if logprobs is None else tuple(map(TokenLogProbs.model_validate, logprobs)),
-        **detail_from_wire(detail),
+        **extras_from_wire(extras),
     )

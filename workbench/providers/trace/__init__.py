@@ -1,4 +1,4 @@
-"""``inline::trace``: recorded calls, played again without any model. `recording` makes what `provider` plays."""
+"""``inline::trace``: replay of recorded calls without a model. `recording` writes what `provider` replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls as they are recorded: what was asked, what came, and when."""
+"""Recorded calls: requests, results and times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workbench.protocol import (
 from workbench.providers.chunks import ChunkMaker
 from workbench.providers.emissions import emission_of
 from workbench.providers.requests import Request
-from workbench.providers.wire import Json, detail_from_wire, detail_to_wire
+from workbench.providers.wire import Json, extras_from_wire, extras_to_wire
 from workbench.records import Emission
 
 Method = Literal[
@@ -36,27 +36,27 @@ Method = Literal[
 
 @dataclass(slots=True, eq=False)
 class RecordedCall:
-    """One call of a model."""
+    """Recorded call of a model."""
 
     method: Method
     model: str
     request: Json
-    """As protocol JSON, without the model; defaults are written out."""
+    """Request as protocol JSON, without the model but with all defaults."""
     number: int = -1
-    """Of this call in its recording, which looks at its positions name."""
+    """Index of the call in its recording, by which inspections refer to it."""
     at_s: float = 0.0
-    """When it was asked, since the recording began."""
+    """Time of the call, in seconds since the recording began."""
     emissions: list[tuple[float, Emission]] = field(default_factory=list)
-    """Of a stream, each with the seconds since the call."""
+    """Emissions of a stream, each with the seconds since the call."""
     result: Json = None
-    """Of a call that does not stream."""
+    """Result of a call that does not stream."""
     elapsed_s: float = 0.0
-    """Until its end."""
+    """Duration of the call."""
     end: Literal["finished", "failed", "left"] = "left"
-    """``left``: its reader went before the end."""
+    """``left``: the reader stopped before the end."""
     error: Json = None
     refused: bool = False
-    """The error came from the call itself, before anything was awaited."""
+    """Whether the call itself raised the error, before anything was awaited."""
 
     def to_wire(self) -> Json:
         wire = {
@@ -68,7 +68,7 @@ class RecordedCall:
             "elapsed_s": round(self.elapsed_s, 6),
             "end": self.end,
         }
-        if emissions := list(self.emissions):  # of a call under way
+        if emissions := list(self.emissions):  # a call in progress may add more
             maker = ChunkMaker(
                 is_chat=self.method == "chat_completion", wants_logprobs=self.request.get("logprobs") is not None
             )
@@ -83,26 +83,26 @@ class RecordedCall:
 
 
 def request_json(request: Request) -> Json:
-    """All that makes two requests the same."""
-    asked: Json = {name: value for name, value in request.body() if name not in ("model", "stream")}
+    """Return the JSON by which equal requests are found."""
+    wire: Json = {name: value for name, value in request.body() if name not in ("model", "stream")}
     if not request.tools:
-        asked.pop("tool_choice", None)
-        asked.pop("tool_prompt_format", None)
+        wire.pop("tool_choice", None)
+        wire.pop("tool_prompt_format", None)
     if (answer_prefix := request.answer_prefix) is not None:
-        asked["beginning"] = {"kept": len(answer_prefix.kept), "token_ids": list(answer_prefix.token_ids)}
-    return plain_json(asked)
+        wire["beginning"] = {"kept": len(answer_prefix.kept), "token_ids": list(answer_prefix.token_ids)}
+    return plain_json(wire)
 
 
 def batch_json(requests: Sequence[Request]) -> Json:
-    """Of several requests under the same parameters."""
+    """Return `request_json` of several requests under the same parameters, with their contents in a list."""
     batch = [request_json(request) for request in requests]
     kind = "messages" if requests[0].is_chat else "content"
     return {f"{kind}_batch": [one.pop(kind) for one in batch]} | batch[0]
 
 
 def plain_json(value: object) -> Json:
-    """Models of the protocol, lists and dicts of them, as JSON."""
-    # What is no JSON was refused by its provider, and is only shown.
+    """Return models of the protocol, or lists and dicts of them, as JSON."""
+    # The provider refused values that are not JSON; they are only displayed.
     return to_jsonable_python(value, fallback=repr, inf_nan_mode="strings")
 
 
@@ -115,29 +115,29 @@ async def message_emissions(message: CompletionMessage) -> AsyncIterator[Emissio
     yield Emission(stop_reason=message.stop_reason)
 
 
-_LASTING = ("seed", "notes")
-"""What all emissions of a run have in common."""
+_SHARED = ("seed", "notes")
+"""Fields that all emissions of a run usually share."""
 
 
 def _chunks_to_wire(emissions: list[tuple[float, Emission]], maker: ChunkMaker) -> list[Json]:
-    """Time, chunk, detail; what all details of a run have in common is written once, with the first."""
+    """Return a list of time, chunk and extra fields; a shared field is written with the first and where it changes."""
     wire = []
     before: Json = {}
     for elapsed_s, emission in emissions:
         *first, chunk = maker.chunks(emission)
         wire += [[round(elapsed_s, 6), start.model_dump(mode="json"), {}] for start in first]
-        detail = detail_to_wire(emission)
-        lasting = {name: detail.pop(name, []) for name in _LASTING}
-        detail |= {name: value for name, value in lasting.items() if value != before.get(name, [])}
-        before = lasting
-        wire.append([round(elapsed_s, 6), chunk.model_dump(mode="json"), detail])
+        extras = extras_to_wire(emission)
+        shared = {name: extras.pop(name, []) for name in _SHARED}
+        extras |= {name: value for name, value in shared.items() if value != before.get(name, [])}
+        before = shared
+        wire.append([round(elapsed_s, 6), chunk.model_dump(mode="json"), extras])
     return wire
 
 
 def _emissions_from_wire(method: str, wire: Json) -> list[tuple[float, Emission]]:
     emissions = []
-    lasting: Json = {}
-    for elapsed_s, written, detail in wire:
+    shared: Json = {}
+    for elapsed_s, written, extras in wire:
         chunk: Any
         if method == "chat_completion":
             chunk = ChatCompletionResponseStreamChunk.model_validate(written).event
@@ -145,7 +145,7 @@ def _emissions_from_wire(method: str, wire: Json) -> list[tuple[float, Emission]
                 continue
         else:
             chunk = CompletionResponseStreamChunk.model_validate(written)
-        known = lasting | (detail or {})
-        lasting = {name: known[name] for name in _LASTING if name in known}
-        emissions.append((elapsed_s, replace(emission_of(chunk), **detail_from_wire(known))))
+        known = shared | (extras or {})
+        shared = {name: known[name] for name in _SHARED if name in known}
+        emissions.append((elapsed_s, replace(emission_of(chunk), **extras_from_wire(known))))
     return emissions

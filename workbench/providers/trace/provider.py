@@ -1,4 +1,4 @@
-"""The provider: answers as a recording says, in its time or without waiting, and needs no model."""
+"""Provider that replays a recording, at its speed or without delay, and needs no model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition, ToolPromptFormat
 
 _LEFT_WAIT_S = 30.0
-"""How long a call whose reader left waits to be left again."""
+"""Time that a replayed call waits for its reader to stop, as the reader of the recording did."""
 
 
 class TraceConfig(ConfigModel):
@@ -48,9 +48,9 @@ class TraceConfig(ConfigModel):
 
 
 class TraceProvider(InferenceProvider):
-    """``inline::trace``: replays a recording; serves its models under their names and answers what they were asked.
+    """``inline::trace``: replays a recording; serves its models under their names and answers the recorded requests.
 
-    Any other request is a `NotRecordedError` that says what the nearest recorded one has instead.
+    Any other request raises a `NotRecordedError` that shows the difference to the nearest recorded one.
     """
 
     Config = TraceConfig
@@ -64,7 +64,7 @@ class TraceProvider(InferenceProvider):
             raise ConfigError(f"provider {self.provider_id!r}: {error}") from None
         self._recorded = self._playlist.models
         self._closed = False
-        self.capabilities = _together(self._recorded.values(), register=bool(self._playlist.registered))
+        self.capabilities = _union(self._recorded.values(), register=bool(self._playlist.registered))
         for model in self._recorded.values():
             if model.definition.identifier not in self._playlist.registered:
                 self.serve(model.definition)
@@ -80,14 +80,14 @@ class TraceProvider(InferenceProvider):
         return self._played(call, self._playlist.inspector(call, request.sampling_params))
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
-        """As it was recorded; a batch that was not is played as the requests that it is made of."""
+        """Return the recorded answers; a batch that was not recorded is replayed as single requests."""
         if not requests:
             return []
-        is_chat, model, asked = requests[0].is_chat, requests[0].model, batch_json(requests)
+        is_chat, model, request = requests[0].is_chat, requests[0].model, batch_json(requests)
         method: Method = "batch_chat_completion" if is_chat else "batch_completion"
-        if not self._playlist.holds(method, model, asked):
+        if not self._playlist.holds(method, model, request):
             return await super().generate_batch(requests)
-        result = await self._result(method, model, asked)
+        result = await self._result(method, model, request)
         messages = map(CompletionMessage.model_validate, result["completion_message_batch"])
         return [message_emissions(message) for message in messages]
 
@@ -115,14 +115,14 @@ class TraceProvider(InferenceProvider):
         return from_wire(Prompt, await self._result("render", model, request))
 
     async def register_model(self, model: ModelDef) -> None:
-        """Models that were registered while the recording ran can be registered again, and are refused as they were."""
+        """Register a model that was registered during the recording, or raise the recorded error."""
         if not self._playlist.holds("register_model", model.identifier, {}):
             lacking(self, "register", model.identifier)
         await self._result("register_model", model.identifier, {})
         self.serve(self._recorded[model.identifier].definition)
 
     def card(self, identifier: str) -> ModelCard:
-        """As it was when the recording ended; whose provider it is, is told of the one that plays it."""
+        """Return the card as of the end of the recording, with the id and type of this provider."""
         self.get_model(identifier)
         return replace(
             self._recorded[identifier].card,
@@ -144,7 +144,7 @@ class TraceProvider(InferenceProvider):
         if call.error is not None:
             raise error_from_wire(call.error)
         if call.end == "left":
-            await self._be_left(call)
+            await self._wait_for_stop(call)
         return call.result
 
     async def _played(self, call: RecordedCall, inspector: Inspector | None) -> AsyncIterator[Emission]:
@@ -156,15 +156,15 @@ class TraceProvider(InferenceProvider):
         if call.error is not None:
             raise error_from_wire(call.error)
         if call.end == "left":
-            await self._be_left(call)
+            await self._wait_for_stop(call)
 
     async def _until(self, moment_s: float) -> None:
-        """Wait for a moment of the recording, or only let others run where its timing is skipped."""
+        """Wait for a time of the recording; if its timing is skipped, only let other tasks run."""
         await asyncio.sleep(max(0.0, moment_s - time.perf_counter()) if self.config.timing == "kept" else 0)
         self._check_open()
 
-    async def _be_left(self, call: RecordedCall) -> None:
-        """Whoever stopped a run while it was recorded stops it here too, and finds it running."""
+    async def _wait_for_stop(self, call: RecordedCall) -> None:
+        """Wait for the reader to stop, as during the recording; raise `GenerationError` if it reads on."""
         await asyncio.sleep(_LEFT_WAIT_S)
         message = f"the recording of this {call.method} ends here, because the run was stopped"
         raise GenerationError(f"{message}; record it to its end, or stop the run here too")
@@ -174,9 +174,9 @@ class TraceProvider(InferenceProvider):
             raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
 
 
-def _together(models: Iterable[RecordedModel], *, register: bool) -> Capabilities:
-    """What any of the models could do; to pause needs none."""
-    return replace(reduce(_either, (model.capabilities for model in models), _NOTHING), register=register, pause=True)
+def _union(models: Iterable[RecordedModel], *, register: bool) -> Capabilities:
+    """Return the union of the models' capabilities, and pausing, which needs no model."""
+    return replace(reduce(_either, (model.capabilities for model in models), _NONE), register=register, pause=True)
 
 
 def _either(one: Capabilities, other: Capabilities) -> Capabilities:
@@ -186,7 +186,7 @@ def _either(one: Capabilities, other: Capabilities) -> Capabilities:
     return Capabilities(max_top_k=bound, **{name: a | b for name, (a, b) in values.items()})
 
 
-_NOTHING = Capabilities(
+_NONE = Capabilities(
     completion=False,
     chat=False,
     batch=False,

@@ -1,4 +1,4 @@
-"""Recording: a provider in front of another one, which writes down what is asked and what comes."""
+"""Recording of a provider's calls by another provider in front of it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ Result = TypeVar("Result")
 
 
 class Recorder:
-    """Writes calls into a trace from now on, until it is closed.
+    """Writer of calls to a trace, until it is closed.
 
     Raises:
-        InvalidRequestError: ``path`` cannot be written, or is there already and ``overwrite`` is false.
+        InvalidRequestError: ``path`` cannot be written, or exists and ``overwrite`` is false.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -49,24 +49,24 @@ class Recorder:
         self.is_open = True
         self._began_at = time.perf_counter()
         self._cards: dict[str, ModelCard] = {}
-        self._under_way: list[RecordedCall] = []
+        self._in_progress: list[RecordedCall] = []
         self._vocabularies: set[str] = set()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
     def around(self, provider: InferenceProvider, identifier: str, name: str) -> InferenceProvider:
-        """The provider, but what is asked of one of its models is recorded.
+        """Return a provider that records the calls of one of the provider's models.
 
         Args:
-            identifier: of the model, as the provider has it.
-            name: by which the trace will serve it.
+            identifier: name of the model at its provider.
+            name: name of the model in the trace.
         """
         if name not in self._cards:
             self.note(provider, identifier, name)
         return RecordedProvider(provider, self, lambda _: name)
 
     def note(self, provider: InferenceProvider, identifier: str, name: str) -> None:
-        """Write down the facts of a model, unless they are all known: it says more of itself once it is loaded."""
+        """Write the card of a model if it has changed; that of a loaded model is final."""
         if name in self._cards and self._cards[name].loaded:
             return
         card = provider.card(identifier)
@@ -75,27 +75,27 @@ class Recorder:
             definition = provider.get_model(identifier).model_copy(update={"identifier": name})
             self._writer.model(RecordedModel(definition, card, provider.capabilities))
 
-    def begun(self, method: Method, model: str, request: Json) -> RecordedCall:
+    def begin(self, method: Method, model: str, request: Json) -> RecordedCall:
         at_s = time.perf_counter() - self._began_at
         call = RecordedCall(method, model, request, next(self._numbers), at_s=at_s)
         with self._lock:
-            self._under_way.append(call)
+            self._in_progress.append(call)
         return call
 
-    def ended(self, call: RecordedCall) -> None:
+    def end(self, call: RecordedCall) -> None:
         with self._lock:
-            if call not in self._under_way:
+            if call not in self._in_progress:
                 return
-            self._under_way.remove(call)
+            self._in_progress.remove(call)
         call.elapsed_s = time.perf_counter() - self._began_at - call.at_s
         self._writer.call(call)
 
     def look(self, number: int, position: int, kept: KeptPosition) -> None:
-        """Write down a position that somebody looks back at, of the call of that number."""
+        """Write the inspection of a position of call ``number``."""
         self._writer.look(number, position, kept)
 
     def vocabulary(self, model: str, texts: Callable[[], Sequence[str]]) -> None:
-        """Write down the texts of a model's tokens, once."""
+        """Write the texts of a model's tokens, once per model."""
         with self._lock:
             known = model in self._vocabularies
             self._vocabularies.add(model)
@@ -103,10 +103,10 @@ class Recorder:
             self._writer.vocabulary(model, texts())
 
     def close(self) -> None:
-        """Calls that are under way are written as far as they came. Closing twice is harmless."""
+        """Write calls in progress up to their last emission. Closing twice is harmless."""
         self.is_open = False
-        for call in list(self._under_way):
-            self.ended(call)
+        for call in list(self._in_progress):
+            self.end(call)
         self._writer.close()
 
     def __enter__(self) -> Self:
@@ -120,10 +120,10 @@ class Recorder:
 
 
 class RecordedProvider(InferenceProvider):
-    """Another provider; the protocol's calls come from the base class, and go on as streams.
+    """Provider that passes calls on to another one, whole responses as streams, and records them.
 
     Args:
-        name: by which the trace will serve a model, by its identifier.
+        name: maps a model's identifier to its name in the trace.
     """
 
     def __init__(self, inner: InferenceProvider, recorder: Recorder, name: Callable[[str], str]) -> None:
@@ -137,14 +137,14 @@ class RecordedProvider(InferenceProvider):
         return self._inner.get_model(identifier)
 
     def generate(self, request: Request) -> AsyncIterator[Emission]:
-        call = self._recorder.begun(
+        call = self._recorder.begin(
             "chat_completion" if request.is_chat else "completion", self._name(request.model), request_json(request)
         )
         try:
             emissions = self._inner.stream(request)
         except WorkbenchError as error:
             call.end, call.error, call.refused = "failed", error_to_wire(error), True
-            self._recorder.ended(call)
+            self._recorder.end(call)
             raise
         return self._recorded(request.model, call, emissions)
 
@@ -152,14 +152,14 @@ class RecordedProvider(InferenceProvider):
         self, model: str, call: RecordedCall, emissions: AsyncIterator[Emission]
     ) -> AsyncIterator[Emission]:
         began_at = time.perf_counter()
-        look = _Looking(self._recorder, call)
+        inspections = _InspectionRecorder(self._recorder, call)
         try:
             async with closed_after(emissions):
                 async for emission in emissions:
                     call.emissions.append((time.perf_counter() - began_at, emission))
                     if emission.stop_reason is not None:
                         call.end = "finished"
-                    yield look.recorded(emission)
+                    yield inspections.recorded(emission)
         except Exception as error:
             call.end, call.error = "failed", error_to_wire(error)
             raise
@@ -167,7 +167,7 @@ class RecordedProvider(InferenceProvider):
             self._ended(model, call)
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
-        """A batch goes on as a batch, and is recorded as one."""
+        """Pass a batch on as a batch, and record it as one call."""
         if not requests:
             return []
         one = requests[0]
@@ -181,15 +181,15 @@ class RecordedProvider(InferenceProvider):
         return [message_emissions(message) for message in answers]
 
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
-        asking = self._inner.embed(model, contents)
-        return await self._awaited(model, "embeddings", {"contents": contents}, asking, lambda it: it.vectors)
+        answer = self._inner.embed(model, contents)
+        return await self._awaited(model, "embeddings", {"contents": contents}, answer, lambda it: it.vectors)
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         request = {"prompt": prompt, "continuations": continuations, "alternatives": alternatives}
-        asking = self._inner.score(model, prompt, continuations, alternatives)
-        return await self._awaited(model, "score", request, asking, to_wire)
+        answer = self._inner.score(model, prompt, continuations, alternatives)
+        return await self._awaited(model, "score", request, answer, to_wire)
 
     async def render(
         self,
@@ -199,32 +199,32 @@ class RecordedProvider(InferenceProvider):
         tool_prompt_format: ToolPromptFormat | None = None,
     ) -> Prompt:
         request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}
-        asking = self._inner.render(model, prompt, tools, tool_prompt_format)
-        return await self._awaited(model, "render", request, asking, to_wire)
+        answer = self._inner.render(model, prompt, tools, tool_prompt_format)
+        return await self._awaited(model, "render", request, answer, to_wire)
 
     async def _awaited(
-        self, model: str, method: Method, request: Json, asking: Awaitable[Result], written: Callable[[Result], Json]
+        self, model: str, method: Method, request: Json, answer: Awaitable[Result], as_json: Callable[[Result], Json]
     ) -> Result:
-        call = self._recorder.begun(method, self._name(model), plain_json(request))
+        call = self._recorder.begin(method, self._name(model), plain_json(request))
         try:
-            result = await asking
+            result = await answer
         except Exception as error:
             call.end, call.error = "failed", error_to_wire(error)
             raise
         else:
-            call.end, call.result = "finished", written(result)
+            call.end, call.result = "finished", as_json(result)
             return result
         finally:
             self._ended(model, call)
 
     def _ended(self, model: str, call: RecordedCall) -> None:
-        self._recorder.ended(call)
+        self._recorder.end(call)
         with suppress(ModelNotFoundError):  # unregistered meanwhile
-            self._recorder.note(self._inner, model, self._name(model))  # a loaded model says more of itself
+            self._recorder.note(self._inner, model, self._name(model))  # the card of a loaded model is complete
 
 
-class _Looking:
-    """Lets whoever looks back at a call have that recorded too."""
+class _InspectionRecorder:
+    """Wrapper of a call's emissions that records their inspections."""
 
     def __init__(self, recorder: Recorder, call: RecordedCall) -> None:
         self._recorder = recorder
@@ -232,7 +232,7 @@ class _Looking:
         self._inspector: RecordingInspector | None = None
 
     def recorded(self, emission: Emission) -> Emission:
-        """The emission, with an inspector in front of its own."""
+        """Return the emission with an inspector that records in front of its own."""
         if emission.inspector is None:
             return emission
         if self._inspector is None:

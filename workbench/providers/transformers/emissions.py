@@ -1,4 +1,4 @@
-"""Engine events to emissions: the one place where the engine and the protocol meet."""
+"""Conversion of engine events to emissions, the only place where engine and protocol meet."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from workbench.providers.requests import Request
 
 END_OF_MESSAGE = "<|eom_id|>"
-"""The token with which Llama 3 hands a turn over to a tool; other families have none."""
+"""Token with which Llama 3 ends a turn for a tool call; other families have none."""
 
 
 class LateNote(Protocol):
-    """Says what is to be noted of an answer that has ended."""
+    """Function that returns a note on an answer that has ended, or None."""
 
     def __call__(self, text: str, *, is_cut: bool) -> str | None: ...
 
@@ -37,21 +37,22 @@ async def engine_emissions(
     engine: Engine,
     request: GenerationRequest,
     *,
-    asked: Request,
-    asked_at: float,
+    source: Request,
+    requested_at: float,
     notes: tuple[str, ...] = (),
     late_note: LateNote | None = None,
 ) -> AsyncIterator[Emission]:
-    """Run a request; one emission per token, those that it begins with included, then one with the ``stop_reason``.
+    """Yield one emission per token of a request, including those of its answer prefix, then one with a stop reason.
 
     Args:
-        asked: of which the engine's request was made.
-        late_note: says of the whole answer what is to be noted.
+        source: request from which the engine's request was made.
+        requested_at: time of the request on the clock of `time.perf_counter`.
+        late_note: returns a note on the whole answer.
     """
-    queued_after_s = time.perf_counter() - asked_at  # loading the model counts for the first token
+    queued_after_s = time.perf_counter() - requested_at  # loading the model counts for the first token
     arrived: asyncio.Queue[Event] = asyncio.Queue()
     handle = engine.submit(request, partial(delivery_to_running_loop().put, arrived))
-    progress = _Progress(engine, handle, asked, notes, queued_after_s, late_note)
+    progress = _Progress(engine, handle, source, notes, queued_after_s, late_note)
     try:
         while True:
             event = await arrived.get()
@@ -63,58 +64,58 @@ async def engine_emissions(
                 case Step():
                     yield progress.emission(event)
                 case Paused() | Resumed():
-                    progress.tell(event)
+                    progress.report_pause(event)
                 case Finished():
                     yield progress.last(event)
                     return
                 case Failed():
                     raise event.error
     finally:
-        handle.cancel()  # whoever leaves early ends the request within a step
+        handle.cancel()  # a reader that stops early ends the request within a step
 
 
 class _Progress:
-    """One run as far as it has come."""
+    """State of one run."""
 
     def __init__(
         self,
         engine: Engine,
         handle: Handle,
-        asked: Request,
+        source: Request,
         notes: tuple[str, ...],
         queued_after_s: float,
         late_note: LateNote | None,
     ) -> None:
         self._late_note = late_note
         self._text: list[str] = []
-        self._asked = asked
+        self._source = source
         self._notes = notes
         self._queued_after_s = queued_after_s
         self._vocabulary = engine.model.vocabulary
         self._is_greedy = handle.request.sampling.greedy
-        self._beginning = asked.answer_prefix or AnswerPrefix()
+        self._prefix = source.answer_prefix or AnswerPrefix()
         self._inspector: Inspector = EngineInspector(engine, handle)
-        if self._beginning.inspector is not None:
-            self._inspector = BranchInspector(self._inspector, self._beginning.inspector, len(self._beginning.kept))
-        self._meter = UsageMeter(kept_tokens=len(self._beginning.kept))
+        if self._prefix.inspector is not None:
+            self._inspector = BranchInspector(self._inspector, self._prefix.inspector, len(self._prefix.kept))
+        self._meter = UsageMeter(kept_tokens=len(self._prefix.kept))
         self._position = 0
         self._prompt_records: tuple[TokenRecord, ...] = ()
         self._seed: int | None = None
-        if asked.control is not None:
-            asked.control.attach(handle)
-            asked.control.report(None)  # the model is loaded, and the prompt waits for its turn
+        if source.control is not None:
+            source.control.attach(handle)
+            source.control.report(None)  # the model is loaded, and the prompt waits for its turn
 
     def report(self, event: PromptProgress) -> None:
-        if self._asked.control is not None:
-            self._asked.control.report(RunProgress("reading", event.read_tokens, event.prompt_tokens))
+        if self._source.control is not None:
+            self._source.control.report(RunProgress("reading", event.read_tokens, event.prompt_tokens))
 
     def start(self, event: Started) -> None:
         self._meter.prompt_tokens, self._meter.reused_tokens = event.prompt_tokens, event.reused_tokens
         self._seed = None if self._is_greedy else event.seed
-        if self._asked.logprobs is not None and self._asked.logprobs.prompt:
+        if self._source.logprobs is not None and self._source.logprobs.prompt:
             measured = enumerate(event.prompt_stats, start=1)
             records = (token_record(self._vocabulary, stats, index, 0.0) for index, stats in measured)
-            self._prompt_records = tuple(records) or self._beginning.prompt_tokens
+            self._prompt_records = tuple(records) or self._prefix.prompt_tokens
 
     def emission(self, event: Step) -> Emission:
         self._text.append(event.text)
@@ -126,18 +127,18 @@ class _Progress:
             self._notes += (note,) if note else ()
         return self._emission(event.text, stop_reason=_stop_reason(event, self._vocabulary), end=self._end(event))
 
-    def tell(self, event: Paused | Resumed) -> None:
-        if self._asked.control is None:
+    def report_pause(self, event: Paused | Resumed) -> None:
+        if self._source.control is None:
             return
         watch = event.watch if isinstance(event, Paused) else None
-        at = None if watch is None else self._asked.breakpoints[watch]
-        self._asked.control.tell(paused=isinstance(event, Paused), at=at)
+        at = None if watch is None else self._source.breakpoints[watch]
+        self._source.control.report_pause(paused=isinstance(event, Paused), at=at)
 
     def _record(self, event: Step) -> TokenRecord:
         position = self._position
         self._position += 1
-        if position < len(self._beginning.kept):
-            return self._beginning.kept[position]
+        if position < len(self._prefix.kept):
+            return self._prefix.kept[position]
         elapsed_s = self._queued_after_s + event.elapsed_s
         self._meter.count(elapsed_s)
         return token_record(self._vocabulary, event.stats, position, elapsed_s)
@@ -155,7 +156,7 @@ class _Progress:
         stop_reason: StopReason | None = None,
         end: TokenRecord | None = None,
     ) -> Emission:
-        prompt, self._prompt_records = self._prompt_records, ()  # which come once
+        prompt, self._prompt_records = self._prompt_records, ()  # emitted once
         return Emission(
             text,
             tokens,

@@ -193,8 +193,8 @@ def _computed(
     emissions = engine_emissions(
         served.engine,
         asked.engine_request(served, prompt, constraint),
-        asked=asked.request,
-        asked_at=asked_at,
+        source=asked.request,
+        requested_at=asked_at,
         notes=asked.notes(served),
         late_note=asked.late_note,
     )

@@ -29,7 +29,7 @@ class _EntropyWatch:
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
 
-    def sees(self, stats: TokenStats, text: str) -> bool:  # noqa: ARG002 - the engine passes both
+    def matches(self, stats: TokenStats, text: str) -> bool:  # noqa: ARG002 - the engine passes both
         return stats.entropy > self._threshold
 
 
@@ -37,7 +37,7 @@ class _TextWatch:
     def __init__(self, text: str) -> None:
         self._finder = TextFinder(text)
 
-    def sees(self, stats: TokenStats, text: str) -> bool:  # noqa: ARG002
+    def matches(self, stats: TokenStats, text: str) -> bool:  # noqa: ARG002
         return self._finder.completes(text)
 
 
@@ -48,7 +48,7 @@ class _ToolCallWatch:
         self._parser = parser
         self._vocabulary = vocabulary
 
-    def sees(self, stats: TokenStats, text: str) -> bool:
+    def matches(self, stats: TokenStats, text: str) -> bool:
         if stats.token_id in self._vocabulary.special_ids:  # a tag may be a control token, which is no text
             tag = self._vocabulary.text(stats.token_id)
             text = tag if tag in self._parser.tags else text

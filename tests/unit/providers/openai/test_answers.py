@@ -32,7 +32,7 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.openai.failures import Failures
-from workbench.providers.openai.logprobs import Told
+from workbench.providers.openai.logprobs import LogprobOptions
 from workbench.providers.openai.reading import AnswerReader
 from workbench.providers.openai.request_preparation import PreparedRequest
 from workbench.providers.openai.wire import Part
@@ -49,10 +49,10 @@ def call_part(index: int, arguments: str, name: str | None = None, call_id: str 
     return {"tool_calls": [{"index": index, "function": function} | ({"id": call_id} if call_id else {})]}
 
 
-def read(events: list[Any], *, stop: list[str] | None = None, told: Told | None = None) -> list[Any]:
+def read(events: list[Any], *, stop: list[str] | None = None, logprobs: LogprobOptions | None = None) -> list[Any]:
     """The emissions of a completion's events."""
     request = completion_request("small", "x", SamplingParams(stop=stop))
-    asked = PreparedRequest("/completions", {}, told or Told(), Toolset(), must_call=False, streams=True)
+    asked = PreparedRequest("/completions", {}, logprobs or LogprobOptions(), Toolset(), must_call=False, streams=True)
     reader = AnswerReader(request, asked, Failures("the server", None))
     emissions = [emission for event in events for emission in reader.feed(Part.model_validate(event))]
     return [*emissions, *reader.close()]
@@ -280,7 +280,9 @@ def test_a_call_cut_anywhere_is_the_same_call(lengths: list[int], city: str) -> 
     parts.append(call_part(0, text[position:]))
     events = chat_events(call_part(0, "", "get_weather", "call_1"), *parts, finish_reason="tool_calls")
     request = chat_request("small", HELLO, tools=[WEATHER])
-    asked = PreparedRequest("/chat/completions", {}, Told(), Toolset.of([WEATHER]), must_call=True, streams=True)
+    asked = PreparedRequest(
+        "/chat/completions", {}, LogprobOptions(), Toolset.of([WEATHER]), must_call=True, streams=True
+    )
     reader = AnswerReader(request, asked, Failures("the server", None))
     emissions = [emission for event in events for emission in reader.feed(Part.model_validate(event))] + list(
         reader.close()

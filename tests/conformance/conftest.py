@@ -132,7 +132,7 @@ def trace(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Awaita
         others = {name: value for name, value in request.node.callspec.params.items() if name != "served"}
         with Recorder(path) as recorder:
             for known in original.stack.models.registrations():
-                recorder.note(known.provider, known.model.identifier, known.name)
+                recorder.note(known.provider, known.definition.identifier, known.name)
             original.router.recorder = recorder
             await request.function(original, **others)
         original.stack.close()

@@ -80,7 +80,7 @@ def unregister(args: argparse.Namespace) -> int:
 def list_served(args: argparse.Namespace) -> int:
     """Return the models that the run config's providers serve, by the names for requests."""
     with opening.open_workbench(args.config) as bench:
-        served = [{"name": known.name, **known.model.model_dump()} for known in bench.models.registrations()]
+        served = [{"name": known.name, **known.definition.model_dump()} for known in bench.models.registrations()]
     if args.json:
         output.print_json(served)
         return 0

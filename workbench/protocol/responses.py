@@ -1,4 +1,4 @@
-"""Answers of a model: whole, and as the chunks of a stream."""
+"""Answers of a model, whole and as the chunks of a stream."""
 
 from __future__ import annotations
 

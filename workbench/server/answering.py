@@ -1,7 +1,7 @@
-"""Answers on their way to the client: whole or as server-sent events, and ended when the client is gone.
+"""Answers to the client, whole or as server-sent events, which are cancelled when it disconnects.
 
-HTTP servers tell of a client that has left through ``receive`` alone, and only to who listens: each answer here has
-one task that computes and one that listens.
+ASGI servers report a disconnect only as a message of ``receive``, so each answer has one task that computes and one
+that receives.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
-Ask = Callable[[Request], Awaitable[Any]]
-"""Reads a request and begins to answer it: with the awaitable of a value, or an async iterator of events."""
+Respond = Callable[[Request], Awaitable[Any]]
+"""Function that reads a request and returns the awaitable of a value, or an async iterator of events."""
 
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # else a proxy in front may gather events before it hands them on
+    "X-Accel-Buffering": "no",  # else a proxy may buffer events
 }
-_CLIENT_GONE = 499  # what servers write into their logs for it; nobody receives it
+_CLIENT_GONE = 499  # only for logs: the client does not receive it
 
 
-async def answer(request: Request, ask: Ask, last: bytes = b"") -> Response:
-    """The response to a request, whatever becomes of it.
+async def answer(request: Request, respond: Respond, last: bytes = b"") -> Response:
+    """Return the response to a request, also for an error or a disconnect.
 
     Args:
-        last: what ends a stream that went well, after its last event.
+        last: bytes after the last event of a stream without errors.
     """
     try:
-        outcome = await ask(request)
+        outcome = await respond(request)
         if not hasattr(outcome, "__aiter__"):
             value = await _while_connected(request.receive, outcome)
             return Response(to_json(value), media_type="application/json")
-        # The first event is waited for here, so that what is wrong with a request is its status and no event.
+        # Await the first event, so that an invalid request gets a status of its own instead of an event.
         first = await _while_connected(request.receive, anext(outcome, None))
         return EventStream(first, outcome, last)
     except (ClientDisconnect, ClientGone):
@@ -56,7 +56,7 @@ async def answer(request: Request, ask: Ask, last: bytes = b"") -> Response:
 
 
 class EventStream(Response):
-    """Server-sent events. A fault after the first is an event of its own with ``error``, and the last one."""
+    """Response of server-sent events; an error after the first event is the last event, with ``error``."""
 
     def __init__(self, first: Any, rest: AsyncIterator[Any], last: bytes) -> None:
         super().__init__(headers=_STREAM_HEADERS)
@@ -70,53 +70,53 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         last = self._last
         try:
-            async with closed_after(self._rest):  # a stream that is left must stop computing now
-                await _while_connected(receive, self._told(send))
+            async with closed_after(self._rest):  # a disconnect stops the computation
+                await _while_connected(receive, self._send_events(send))
         except ClientGone:
             return
-        except Exception as error:  # noqa: BLE001 (told to the client in its stream)
+        except Exception as error:  # noqa: BLE001 (sent to the client in its stream)
             last = event(error_body(error))
         await send({"type": "http.response.body", "body": last})
 
-    async def _told(self, send: Send) -> None:
+    async def _send_events(self, send: Send) -> None:
         if self._first is not None:
             await send({"type": "http.response.body", "body": event(self._first), "more_body": True})
         async for item in self._rest:
             await send({"type": "http.response.body", "body": event(item), "more_body": True})
 
 
-class ClientGone(Exception):  # noqa: N818 (no fault of anybody's, and never told)
-    """Nobody is there to be answered."""
+class ClientGone(Exception):  # noqa: N818 (not an error, and never reported)
+    """Disconnect of the client before its answer."""
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event, which no client takes for several lines."""
+    """Return a server-sent event on one line, for any definition of a line."""
     return b"data: " + one_line(to_json(value)) + b"\n\n"
 
 
 async def _while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """The outcome of ``work``, which is cancelled when the client leaves; the request was read to its end before.
+    """Return the result of ``work``, which is cancelled if the client disconnects; the body must have been read.
 
     Raises:
-        ClientGone: it left first.
-        ClosedError: the server stops and could not wait any longer.
+        ClientGone: the client disconnected.
+        ClosedError: the server is stopping and cancelled the request.
     """
     task = asyncio.ensure_future(work)
-    left = asyncio.ensure_future(_left(receive))
+    disconnect = asyncio.ensure_future(_disconnect(receive))
     try:
-        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientGone
         return task.result()
     except asyncio.CancelledError:
-        # Nothing but the server cancels a request: when it stops, and its time for what is under way has run out.
+        # Only the server cancels requests: when it stops and their grace period is over.
         raise ClosedError("the server is shutting down; try again when it is back") from None
     finally:
-        left.cancel()
+        disconnect.cancel()
         task.cancel()
-        await asyncio.gather(task, left, return_exceptions=True)
+        await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

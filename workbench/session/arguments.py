@@ -1,4 +1,4 @@
-"""Checks of what a caller passes, made before any work."""
+"""Checks of a caller's arguments, made before any work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def checked_sampling(params: SamplingParams | None) -> SamplingParams:
         raise InvalidRequestError("sampling_params", params, "a SamplingParams")
     if conflict := sampling_conflict(params):
         warnings.warn(conflict, UserWarning, stacklevel=3)
-    return params.model_copy()  # what the caller does with the original later changes no run
+    return params.model_copy()  # later changes to the original do not reach the run
 
 
 def checked_name(model: object) -> str:

@@ -1,4 +1,4 @@
-"""A run as the protocol's chunks, made while it is looped over, from any thread or event loop; and awaited."""
+"""Iteration over the protocol's chunks of a run, from any thread or event loop, and awaiting its response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunStream(Generic[Chunk, Response]):
     error: BaseException | None
     _changed: threading.Condition
     _emissions: list[Emission]
-    """So far; only ever appended to."""
+    """Emissions so far; only appended to."""
 
     @property
     def done(self) -> bool:
@@ -112,7 +112,7 @@ class RunStream(Generic[Chunk, Response]):
             async for _ in Stream(self._read(lambda _: ())):
                 pass
         except asyncio.CancelledError:
-            self.cancel()  # whoever awaited it was cancelled
+            self.cancel()  # the awaiting task was cancelled
             raise
         return self._response()
 
@@ -135,7 +135,7 @@ class Listeners:
         for callback in callbacks or tuple(self._callbacks):
             try:
                 callback(run)
-            except Exception:  # noqa: BLE001 - a broken listener must end neither the run nor whoever subscribes it
+            except Exception:  # noqa: BLE001 - a broken listener must end neither the run nor its caller
                 self._remove(callback)
 
     def _remove(self, callback: Callable[[Any], None]) -> None:

@@ -1,4 +1,4 @@
-"""A running stack for synchronous callers: its models, the calls that need no run, and its recording."""
+"""Blocking calls on a running stack: its models, requests without a run, and recording."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ServedModels:
-    """A started run config behind blocking calls; `Workbench` documents the arguments."""
+    """Started run config with blocking calls; `Workbench` documents the arguments."""
 
     def __init__(
         self, config: RunConfig | dict[str, Any] | str | Path | None = None, *, precision: str | None = None
@@ -95,18 +95,18 @@ class ServedModels:
     def card(self, model: str | None = None) -> ModelCard:
         """Return the card of a model without loading it."""
         found = self.models.find(self._model(model))
-        return found.provider.card(found.model.identifier)
+        return found.provider.card(found.definition.identifier)
 
     def capabilities(self, model: str | None = None) -> Capabilities:
         """Return the request fields and values that a model supports; all others are refused."""
         found = self.models.find(self._model(model))
-        return found.provider.capabilities_of(found.model.identifier)
+        return found.provider.capabilities_of(found.definition.identifier)
 
     def load(self, model: str | None = None) -> ModelCard:
         """Load a model now instead of at its first request; block until it is loaded and return its card."""
         found = self.models.find(self._model(model))
-        found.provider.load(found.model.identifier)
-        return found.provider.card(found.model.identifier)
+        found.provider.load(found.definition.identifier)
+        return found.provider.card(found.definition.identifier)
 
     def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
         """Record every call of this workbench from now on in a trace file, which ``inline::trace`` replays.
@@ -119,11 +119,11 @@ class ServedModels:
         """
         from workbench.providers.trace.recording import Recorder
 
-        if (going_on := self.inference.recorder) is not None and going_on.is_open:
-            raise InvalidRequestError("path", str(path), f"given after the open recording to {going_on.path} is closed")
+        if (current := self.inference.recorder) is not None and current.is_open:
+            raise InvalidRequestError("path", str(path), f"given after the open recording to {current.path} is closed")
         recorder = Recorder(path, overwrite=overwrite)
         for known in self.models.registrations():
-            recorder.note(known.provider, known.model.identifier, known.name)
+            recorder.note(known.provider, known.definition.identifier, known.name)
         self.inference.recorder = recorder
         return recorder
 
@@ -158,8 +158,8 @@ class ServedModels:
         Args:
             tools: definitions or functions, as in `chat_completion`.
         """
-        asked = self.inference.render(self._model(model), prompt, tool_definitions(tools), tool_prompt_format)
-        return self._loop.wait(asked)
+        rendering = self.inference.render(self._model(model), prompt, tool_definitions(tools), tool_prompt_format)
+        return self._loop.wait(rendering)
 
     def close(self) -> None:
         """Cancel running requests, stop all threads and free the models' memory. Closing twice is harmless."""
@@ -181,7 +181,7 @@ class ServedModels:
         if model is not None:
             return model
         for known in self.models.registrations():
-            with suppress(ModelNotFoundError):  # unregistered at this moment
-                if known.provider.kind(known.model.identifier) == kind:
+            with suppress(ModelNotFoundError):  # unregistered meanwhile
+                if known.provider.kind(known.definition.identifier) == kind:
                     return known.name
         raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])

@@ -1,4 +1,4 @@
-"""The notebook's facade: a `Workbench` and the runs it starts; plain calls over the async protocol."""
+"""Blocking API for notebooks and scripts: `Workbench` and the runs that it starts."""
 
 from __future__ import annotations
 
@@ -228,12 +228,12 @@ class Workbench(ServedModels):
             max_rounds: maximum number of rounds in which calls are run and their results go back to the model.
             tool_choice: tool choice of the first answer; after a result it is ``auto``.
 
-        Raises as `chat_completion` does. Exceptions of a function are reported to the model instead.
+        Raises like `chat_completion`. Exceptions of a function are reported to the model instead.
         """
         params, by_name = checked_sampling(sampling_params), function_tools(tools)
         definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
 
-        def ask(messages: list[Message], tool_choice: ToolChoice | None, **_: Any) -> ChatRun:
+        def start_answer(messages: list[Message], tool_choice: ToolChoice | None, **_: Any) -> ChatRun:
             body = ChatCompletionRequest.model_construct(
                 model=name,
                 messages=messages,
@@ -245,7 +245,7 @@ class Workbench(ServedModels):
             )
             return self.start(Request.from_body(body))
 
-        return Loop(ask, by_name, approve, max_rounds).run(checked_list("messages", messages), tool_choice)
+        return Loop(start_answer, by_name, approve, max_rounds).run(checked_list("messages", messages), tool_choice)
 
     def conversation(
         self,
@@ -268,7 +268,7 @@ class Workbench(ServedModels):
         definitions = tool_definitions(tools)
         described = descriptions(Toolset.of(definitions))
 
-        def ask(
+        def start_answer(
             messages: list[Message], tool_choice: ToolChoice | None, *, offers_tools: bool = True, **settings: Any
         ) -> ChatRun:
             return self.chat_completion(
@@ -279,7 +279,7 @@ class Workbench(ServedModels):
                 **settings,
             )
 
-        return Conversation(ask, functions, tool_choice=tool_choice, tools=described)
+        return Conversation(start_answer, functions, tool_choice=tool_choice, tools=described)
 
     # ----------------------------------------------------------------------------------------------- widgets
 

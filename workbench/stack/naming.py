@@ -21,11 +21,6 @@ class Registration(Generic[D, P]):
     name: str
     """Shortest name of this registration: the plain one, unless an earlier provider has it."""
 
-    @property
-    def model(self) -> D:
-        """The definition, in the registry of models."""
-        return self.definition
-
 
 @dataclass(frozen=True, slots=True)
 class Served(Generic[D, P]):

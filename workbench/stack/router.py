@@ -1,6 +1,6 @@
-"""The inference API in front of all providers: it finds who serves the model and hands the call on.
+"""Inference API in front of all providers, which finds the provider of a model and delegates to it.
 
-What the provider does not declare among its capabilities is refused here, by name and before the provider is called.
+A field that the provider does not declare in its capabilities is refused by name, before the provider is called.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
 
 class Router(ProtocolMethods):
-    """Satisfies ``Inference`` and ``BatchInference``; models are asked for by plain or by full name."""
+    """Implementation of ``Inference`` and ``BatchInference``, for models by their plain or full names."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
         self.model_store = self
         self.recorder: Recorder | None = None
-        """Writes down every call while it is open."""
+        """Recorder of every call while it is open."""
 
     def get_model(self, identifier: str) -> ModelDef:
-        return self._registry.find(identifier).model
+        return self._registry.find(identifier).definition
 
     def stream(self, request: Request) -> AsyncIterator[Emission]:
-        """Return the emissions of a request, which may go beyond the protocol; not a part of it."""
+        """Return the emissions of a request, which may go beyond the protocol; not part of the protocol."""
         found = self._find(request.model)
         refuse_undeclared(found.provider, request)
-        return found.provider.stream(replace(request, model=found.model.identifier))
+        return found.provider.stream(replace(request, model=found.definition.identifier))
 
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
-        """Return one vector for each content, in their order, and the number of tokens read."""
+        """Return one vector for each content, in order, and the number of tokens read."""
         found = self._find(model)
         refuse_method(found.provider, "embeddings", model)
-        return await found.provider.embed(found.model.identifier, contents)
+        return await found.provider.embed(found.definition.identifier, contents)
 
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
         """Return the answers to several requests of one model under the same parameters, in their order."""
@@ -58,16 +58,16 @@ class Router(ProtocolMethods):
         refuse_method(found.provider, "batch", model)
         for request in requests:
             refuse_undeclared(found.provider, request)
-        name = found.model.identifier
+        name = found.definition.identifier
         return await found.provider.answer_batch(name, [replace(request, model=name) for request in requests])
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
-        """How probable each continuation is after the prompt; not a part of the protocol."""
+        """Return how probable each continuation is after the prompt; not part of the protocol."""
         found = self._find(model)
         refuse_method(found.provider, "score", model)
-        return await found.provider.score(found.model.identifier, prompt, continuations, alternatives)
+        return await found.provider.score(found.definition.identifier, prompt, continuations, alternatives)
 
     async def render(
         self,
@@ -76,10 +76,10 @@ class Router(ProtocolMethods):
         tools: list[ToolDefinition] | None = None,
         tool_prompt_format: ToolPromptFormat | None = None,
     ) -> Prompt:
-        """What the model would be given, without generating; not a part of the protocol."""
+        """Return the prompt that the model gets, without generating; not part of the protocol."""
         found = self._find(model)
         refuse_method(found.provider, "render", model)
-        return await found.provider.render(found.model.identifier, prompt, tools, tool_prompt_format)
+        return await found.provider.render(found.definition.identifier, prompt, tools, tool_prompt_format)
 
     def _find(self, model: str) -> ModelRegistration:
         if not isinstance(model, str):
@@ -87,4 +87,4 @@ class Router(ProtocolMethods):
         found = self._registry.find(model)
         if self.recorder is None or not self.recorder.is_open:
             return found
-        return replace(found, provider=self.recorder.around(found.provider, found.model.identifier, found.name))
+        return replace(found, provider=self.recorder.around(found.provider, found.definition.identifier, found.name))

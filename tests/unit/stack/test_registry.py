@@ -57,10 +57,10 @@ def test_it_satisfies_the_protocol_and_our_addition(registry: ModelRegistry) -> 
 
 
 def test_the_plain_name_goes_to_whoever_registered_it_first(registry: ModelRegistry) -> None:
-    assert registry.find("same").model.provider_id == "a"
-    assert registry.find("a/same").model.provider_id == "a"
-    assert registry.find("b/same").model.provider_id == "b"
-    assert registry.find("other").model.provider_id == "b"
+    assert registry.find("same").definition.provider_id == "a"
+    assert registry.find("a/same").definition.provider_id == "a"
+    assert registry.find("b/same").definition.provider_id == "b"
+    assert registry.find("other").definition.provider_id == "b"
 
 
 def test_the_list_shows_both(registry: ModelRegistry) -> None:
@@ -76,14 +76,14 @@ def test_both_names_of_every_registration_find_it_whatever_else_is_registered(ke
     providers: Any = {provider_id: FakeProvider() for provider_id in ("a", "b", "ab")}
     models = {key: definition(key[1], key[0]) for key in keys}
     found = served(models, providers)
-    assert [known.model for known in found.registrations] == list(models.values())
+    assert [known.definition for known in found.registrations] == list(models.values())
     for known in found.registrations:
         assert found.by_name[known.name] is known
-        assert found.by_name[f"{known.model.provider_id}/{known.model.identifier}"] is known
+        assert found.by_name[f"{known.definition.provider_id}/{known.definition.identifier}"] is known
     for provider_id, identifier in keys:  # a plain name is its first holder's, unless it is another one's full name
         first = next(key for key in keys if key[1] == identifier)
         full = next((key for key in keys if "/".join(key) == identifier), None)
-        holder = found.by_name[identifier].model
+        holder = found.by_name[identifier].definition
         assert (holder.provider_id, holder.identifier) == (full or first)
         assert provider_id in providers
 
@@ -102,7 +102,7 @@ async def test_any_other_name_is_not_found_and_the_served_ones_are_told(registry
 
 async def test_a_registered_model_is_served_after_its_provider_has_agreed(registry: ModelRegistry) -> None:
     await registry.register_model(definition("new", "b"))
-    assert registry.find("new").model.provider_id == "b"
+    assert registry.find("new").definition.provider_id == "b"
 
 
 async def test_what_the_provider_refuses_is_neither_served_nor_kept(store: RegistrationStore) -> None:
@@ -122,7 +122,7 @@ async def test_registering_the_same_again_changes_nothing(registry: ModelRegistr
 async def test_other_metadata_replaces_what_was_there_in_its_place(registry: ModelRegistry) -> None:
     await registry.register_model(definition("same", "b", note="better"))
     assert listed(registry) == [("a", "same"), ("b", "same"), ("b", "other")]
-    assert registry.find("b/same").model.metadata == {"note": "better"}
+    assert registry.find("b/same").definition.metadata == {"note": "better"}
 
 
 async def test_another_model_under_a_taken_name_is_refused(registry: ModelRegistry) -> None:
@@ -157,11 +157,11 @@ async def test_what_is_no_model_is_refused(registry: ModelRegistry, model: Any) 
 
 
 async def test_an_unregistered_model_leaves_its_name_to_the_next(registry: ModelRegistry) -> None:
-    providers: Any = {known.model.provider_id: known.provider for known in registry.registrations()}
+    providers: Any = {known.definition.provider_id: known.provider for known in registry.registrations()}
     providers["a"].models["same"] = definition("same", "a")
     await registry.unregister_model("same")
     assert listed(registry) == [("b", "same"), ("b", "other")]
-    assert registry.find("same").model.provider_id == "b"
+    assert registry.find("same").definition.provider_id == "b"
     assert [known.name for known in registry.registrations()] == ["same", "other"]
     assert providers["a"].changes == [("unregister", "same")]
 
@@ -186,9 +186,9 @@ async def test_what_was_registered_is_served_after_a_restart_and_what_was_unregi
     after = registry_of(store, a=FakeProvider("own", "last"), b=FakeProvider("own"))
     await after.open()
     assert listed(after) == [("a", "own"), ("a", "last"), ("b", "own"), ("b", "first"), ("b", "last")]
-    restored = after.find("b/last").model
+    restored = after.find("b/last").definition
     assert (restored.llama_model, restored.metadata) == ("last-weights", {"note": "last"})
-    assert after.find("last").model.provider_id == "a", "what the config names keeps its plain name"
+    assert after.find("last").definition.provider_id == "a", "what the config names keeps its plain name"
 
 
 async def test_what_a_provider_lists_by_itself_is_not_kept(store: RegistrationStore) -> None:
@@ -245,7 +245,7 @@ async def test_the_config_wins_over_what_was_registered_under_the_same_name(stor
     after = registry_of(store, a=FakeProvider("new"))
     with pytest.warns(UserWarning, match="does not already use for weights"):
         await after.open()
-    assert after.find("new").model.llama_model == "weights"
+    assert after.find("new").definition.llama_model == "weights"
 
 
 async def test_a_registration_that_cannot_be_kept_is_taken_back(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def test_the_list_is_what_the_server_lists_now_and_aliases_come_back_with_
     await stack.open()
     assert await names(stack) == ["there/small", "there/large", "here/own"]
     await stack.models.register_model(
-        stack.models.find("small").model.model_copy(update={"identifier": "nick", "metadata": {}})
+        stack.models.find("small").definition.model_copy(update={"identifier": "nick", "metadata": {}})
     )
     server.script("/v1/models", listing("small", "new"))
     assert await names(stack) == ["there/small", "here/own", "there/nick", "there/new"]

@@ -1,3 +1,3 @@
-"""The routes of OpenAI's API under ``/v1``, so that its clients work too; the same models behind the same router."""
+"""Routes of OpenAI's API under ``/v1`` for its clients, with the same models and the same router."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The protocol's answers as OpenAI's clients read them."""
+"""Conversion of the protocol's answers to OpenAI's JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Answer:
-    """The frame around everything that is told of one request."""
+    """Envelope of every JSON object in the answer to one request."""
 
     kind: str
     """``chat.completion`` or ``text_completion``."""
@@ -39,7 +39,7 @@ class Answer:
     id: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
     calls: int = 0
-    """Tool calls that were told so far."""
+    """Number of tool calls so far."""
 
     def __post_init__(self) -> None:
         self.id = f"{'chatcmpl' if self.kind == 'chat.completion' else 'cmpl'}-{uuid.uuid4().hex}"
@@ -51,12 +51,13 @@ class Answer:
 
     def chat(self, response: ChatCompletionResponse, usage: Usage | None, top: int) -> Json:
         message = response.completion_message
-        told: Json = {"role": "assistant", "content": message.content}
+        answer: Json = {"role": "assistant", "content": message.content}
         if message.tool_calls:
-            told |= {"content": message.content or None, "tool_calls": [openai_call(one) for one in message.tool_calls]}
+            calls = [openai_call(one) for one in message.tool_calls]
+            answer |= {"content": message.content or None, "tool_calls": calls}
         choice = {
             "index": 0,
-            "message": told,
+            "message": answer,
             "logprobs": _chat_logprobs(response.logprobs, top),
             "finish_reason": _finish_reason(message.stop_reason, calls=len(message.tool_calls)),
         }
@@ -81,14 +82,11 @@ class Answer:
         if isinstance(delta.content, ToolCall):
             self.calls += 1
             return {"tool_calls": [{"index": self.calls - 1, **openai_call(delta.content)}]}
-        # OpenAI streams a call only once it is certain to be one; what turned out to be none is text after all.
+        # OpenAI streams complete calls only; the text of a failed one is content.
         return {"content": delta.content} if delta.parse_status is ToolCallParseStatus.failure else {}
 
     def texts(self, wholes: Sequence[Emission], alternatives: int | None) -> Json:
-        """Args:
-        wholes: the folded answers.
-        alternatives: of each token; None where no logprobs were asked for.
-        """
+        """Return the body of folded answers, with ``alternatives`` per token; None leaves logprobs out."""
         choices = [
             {
                 "index": index,
@@ -103,26 +101,24 @@ class Answer:
         return self._framed(choices, usage=usage_json(*(whole.usage for whole in wholes)))
 
     def text_chunk(self, emission: Emission, logprobs: TextLogprobs | None) -> Json:
-        """Args:
-        logprobs: those of the emissions before, where they were asked for.
-        """
+        """Return the chunk of an emission; ``logprobs`` is the stream's state, or None without logprobs."""
         ended = emission.stop_reason is not None
-        told = _text_logprobs(logprobs, emission, ended=ended) if logprobs else None
+        certain = _text_logprobs(logprobs, emission, ended=ended) if logprobs else None
         choice = {
             "index": 0,
             "text": emission.delta,
-            "logprobs": told if told and told["tokens"] else None,
+            "logprobs": certain if certain and certain["tokens"] else None,
             "finish_reason": _finish_reason(emission.stop_reason) if emission.stop_reason else None,
         }
         return self._framed([choice])
 
     def usage_chunk(self, usage: Usage | None) -> Json:
-        """What ends a stream whose client asked for it."""
+        """Return the last chunk of a stream whose client requests its usage."""
         return self._framed([], usage=usage_json(usage))
 
 
 def usage_json(*usages: Usage | None) -> Json:
-    """Counts of finished answers together; 0 where a provider does not tell."""
+    """Return the sum of the counts of finished answers; unknown counts are 0."""
     known = [usage for usage in usages if usage is not None]
     prompt, generated = sum(one.prompt_tokens for one in known), sum(one.generated_tokens for one in known)
     return {
@@ -134,7 +130,7 @@ def usage_json(*usages: Usage | None) -> Json:
 
 
 def embeddings_json(model: str, embeddings: Embeddings, encoding: str) -> Json:
-    """Vectors in their order, as numbers or as the base64 of little-endian float32."""
+    """Return vectors in order, as numbers or as the base64 of little-endian float32."""
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if encoding == "base64" else vector}
         for index, vector in enumerate(embeddings.vectors)
@@ -157,8 +153,8 @@ def _finish_reason(reason: StopReason, calls: int = 0) -> str:
 def _chat_logprobs(entries: Sequence[TokenLogProbs] | None, top: int) -> Json | None:
     if entries is None:
         return None
-    told = [_token(entry, sampled, top) for entry in entries if (sampled := sampled_of(entry))]
-    return {"content": told, "refusal": None}
+    content = [_token(entry, sampled, top) for entry in entries if (sampled := sampled_of(entry))]
+    return {"content": content, "refusal": None}
 
 
 def _token(entry: TokenLogProbs, sampled: TokenLogProb, top: int) -> Json:

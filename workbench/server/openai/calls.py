@@ -1,4 +1,4 @@
-"""Answers that end with their first tool call, for requests whose ``parallel_tool_calls`` is false."""
+"""Cut of answers after their first tool call, for requests whose ``parallel_tool_calls`` is false."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workbench.records import Emission
 
 
 async def until_first_call(emissions: AsyncIterator[Emission]) -> AsyncIterator[Emission]:
-    """Yield the emissions of a chat up to its first complete call, where the turn ends and nothing more is computed.
+    """Yield the emissions of a chat up to its first complete call, which ends the turn and the computation.
 
-    It is the end that a model makes itself that writes one call alone, so the call is the same as without the cut.
+    A model that makes a single call ends its turn in the same way, and the cut does not change the call.
     """
     async with closed_after(emissions):
         async for emission in emissions:

@@ -1,4 +1,4 @@
-"""What becomes of those fields of OpenAI's requests that are not honoured, said beside each of them."""
+"""Markers of the fields in OpenAI's requests that are ignored or refused, and the requests' base classes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workbench.server.bodies import RequestModel
 
 @dataclass(frozen=True, slots=True)
 class NoEffect:
-    """A field that tells OpenAI something, and changes no answer: it is taken."""
+    """Marker of a field that changes no answer: it is accepted and ignored."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Refused:
-    """A field that would change the answer and cannot be honoured: only values that ask for nothing are taken."""
+    """Marker of an unsupported field that would change the answer: only neutral values are accepted."""
 
     neutral: tuple[object, ...]
 
@@ -33,20 +33,20 @@ class Refused:
 
 
 class OpenAIModel(RequestModel):
-    """A part of OpenAI's requests. The docstring of a field is its row in the documentation."""
+    """Part of OpenAI's requests. The docstring of a field is its row in the documentation."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class OpenAIRequest(OpenAIModel):
-    """A whole request."""
+    """Whole request of OpenAI's API."""
 
     def names(self) -> Mapping[str, str]:
-        """The protocol's paths, as regular expressions, and what OpenAI calls them; the first that fits counts."""
+        """Return OpenAI's field names by regular expressions of the protocol's paths; the first match counts."""
         return {}
 
     def check(self) -> None:
-        """Raise `UnsupportedFieldError` for the first field that cannot be honoured."""
+        """Raise `UnsupportedFieldError` for the first field with an unsupported value."""
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             for mark in field.metadata:
@@ -55,7 +55,7 @@ class OpenAIRequest(OpenAIModel):
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Let errors that are raised inside name the field by which the client knows it."""
+        """Replace the field in errors raised by the block with OpenAI's name for it."""
         try:
             yield
         except InvalidRequestError as error:

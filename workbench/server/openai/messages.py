@@ -1,4 +1,4 @@
-"""OpenAI's messages as the protocol's."""
+"""Conversion of OpenAI's messages to the protocol's."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ OpenAIMessage: TypeAlias = Annotated[
 
 
 def protocol_messages(messages: list[OpenAIMessage]) -> list[Message]:
-    """The conversation in the protocol's types.
+    """Return the conversation in the protocol's types.
 
     Raises:
-        InvalidRequestError: a tool's result answers no call of the turns before it, or a call is no JSON.
+        InvalidRequestError: a tool's result has no call in the turns before it, or a call is not JSON.
     """
     converted: list[Message] = []
-    names: dict[str, str] = {}  # of the tools called so far, by the id of the call
+    names: dict[str, str] = {}  # tool names by the id of the call
     for index, message in enumerate(messages):
         field = f"messages[{index}]"
         match message:
@@ -105,8 +105,8 @@ def protocol_messages(messages: list[OpenAIMessage]) -> list[Message]:
             case OpenAIUser():
                 converted.append(UserMessage(content=_content(message.content)))
             case OpenAIAssistant():
-                converted.append(said := _said(message, field))
-                names |= {call.call_id: str(call.tool_name) for call in said.tool_calls}
+                converted.append(answer := _assistant(message, field))
+                names |= {call.call_id: str(call.tool_name) for call in answer.tool_calls}
             case OpenAIToolResult():
                 if message.tool_call_id not in names:
                     allowed = "the id of a tool call in an earlier assistant message"
@@ -121,7 +121,7 @@ def protocol_messages(messages: list[OpenAIMessage]) -> list[Message]:
     return converted
 
 
-def _said(message: OpenAIAssistant, field: str) -> CompletionMessage:
+def _assistant(message: OpenAIAssistant, field: str) -> CompletionMessage:
     calls = [call.protocol_form(f"{field}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls or ())]
     stop_reason = StopReason.end_of_message if calls else StopReason.end_of_turn
     content = _content(message.content or "")

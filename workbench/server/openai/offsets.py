@@ -1,4 +1,4 @@
-"""Where the tokens of a completion stand in its text, whole or streamed alike."""
+"""Offsets of a completion's tokens in its text, the same for whole and streamed answers."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class TextLogprobs:
-    """The logprobs of one text: `feed` text and tokens as they come, and tell what comes back beside that text.
+    """Logprobs of one text: `feed` text and tokens as they come, and send each result with that text.
 
-    A token is told with the text in which it begins, so one whose bytes are yet no whole character waits, and so does
-    one that may belong to a stop string; those of the stop string that ends the text are not part of it.
+    A token is returned with the text in which it begins. One that ends within a character is buffered, and so is one
+    that may belong to a stop string; the tokens of the stop string that ends the text are left out.
 
     Args:
-        alternatives: of the most probable tokens at each position.
+        alternatives: number of the most probable tokens to return at each position.
     """
 
     alternatives: int
     _utf8: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
-    _read: int = 0
-    """Characters of the tokens so far."""
+    _tokens_length: int = 0
+    """Number of characters in the tokens so far."""
     _begins_with_space: bool = False
-    _told: int = 0
-    """Characters of the text so far."""
+    _text_length: int = 0
+    """Number of characters in the text so far."""
     _has_space: bool = False
-    _waiting: deque[tuple[int, bool, TokenLogProbs]] = field(default_factory=deque)
-    """Where a token begins, and whether it is no part of the text whatever comes."""
+    _buffered: deque[tuple[int, bool, TokenLogProbs]] = field(default_factory=deque)
+    """Offset of each buffered token, whether it has no text at all, and its logprobs."""
 
     def feed(self, text: str, entries: Sequence[TokenLogProbs], records: Sequence[TokenRecord], *, ended: bool) -> Json:
-        """What is certain with more of the text and of its tokens."""
-        if not self._told:
+        """Return the logprobs that more text and more tokens make certain, in OpenAI's JSON."""
+        if not self._text_length:
             self._has_space = text.startswith(" ")
-        self._told += len(text)
+        self._text_length += len(text)
         for at, entry in enumerate(entries):
             self._add(entry, records[at] if len(records) == len(entries) else None)
-        told: list[tuple[int, TokenLogProbs]] = []
-        while self._waiting:
+        certain: list[tuple[int, TokenLogProbs]] = []
+        while self._buffered:
             # SentencePiece models begin their first token with a space that is no part of the text.
-            start = max(0, self._waiting[0][0] - (self._begins_with_space and not self._has_space))
-            is_outside = self._waiting[0][1]
-            if start >= self._told and not ended:
+            start = max(0, self._buffered[0][0] - (self._begins_with_space and not self._has_space))
+            is_outside = self._buffered[0][1]
+            if start >= self._text_length and not ended:
                 break
-            _, _, entry = self._waiting.popleft()
-            if start < self._told or is_outside:
-                told.append((min(start, self._told), entry))
-        return self._json(told)
+            _, _, entry = self._buffered.popleft()
+            if start < self._text_length or is_outside:
+                certain.append((min(start, self._text_length), entry))
+        return self._json(certain)
 
     def _add(self, entry: TokenLogProbs, record: TokenRecord | None) -> None:
         sampled = sampled_of(entry)
@@ -61,24 +61,24 @@ class TextLogprobs:
             added = b"" if record.is_special else record.bytes
         else:
             added = bytes(sampled.bytes) if sampled else b""
-        if sampled is not None:  # else nobody told its logprob
-            self._waiting.append((self._read, not added, entry))
+        if sampled is not None:  # else its logprob is unknown
+            self._buffered.append((self._tokens_length, not added, entry))
         text = self._utf8.decode(added)
-        if not self._read:
+        if not self._tokens_length:
             self._begins_with_space = text.startswith(" ")
-        self._read += len(text)
+        self._tokens_length += len(text)
 
-    def _json(self, told: list[tuple[int, TokenLogProbs]]) -> Json:
-        sampled = [sampled_of(entry) for _, entry in told]
+    def _json(self, certain: list[tuple[int, TokenLogProbs]]) -> Json:
+        sampled = [sampled_of(entry) for _, entry in certain]
         return {
             "tokens": [one.text for one in sampled if one],
             "token_logprobs": [one.logprob for one in sampled if one],
-            "top_logprobs": [self._candidates(entry) for _, entry in told],
-            "text_offset": [start for start, _ in told],
+            "top_logprobs": [self._candidates(entry) for _, entry in certain],
+            "text_offset": [start for start, _ in certain],
         }
 
     def _candidates(self, entry: TokenLogProbs) -> dict[str, float]:
-        """By their texts; of two with one text the likelier, which stands first, keeps it."""
+        """Return logprobs by text; of tokens with equal texts the first, which is the likeliest, counts."""
         by_text: dict[str, float] = {}
         for at, one in enumerate(entry.tokens):
             if at < self.alternatives or one.is_sampled:
@@ -87,5 +87,5 @@ class TextLogprobs:
 
 
 def sampled_of(entry: TokenLogProbs) -> TokenLogProb | None:
-    """Return the token that stands there; None where nobody told its logprob."""
+    """Return the sampled token of a position; None if its logprob is unknown."""
     return next((one for one in entry.tokens if one.is_sampled), None)

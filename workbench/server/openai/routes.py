@@ -34,7 +34,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, PostTypes]:
-    """Serve the stack's models; returns what the POST routes read, by path."""
+    """Add the routes to the app, and return the types of the POST bodies by path."""
     routes = _Routes(stack, limits)
     posts: dict[str, tuple[type[OpenAIRequest], Callable[[Any], Any], str]] = {
         "/v1/chat/completions": (ChatRequest, routes.chat, "Answer a conversation."),
@@ -59,13 +59,13 @@ def add_openai_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str, P
 
 
 def _endpoint(model: type[OpenAIRequest], respond: Callable[[Any], Any], limits: Limits) -> Callable[[Request], Any]:
-    async def ask(request: Request) -> Any:
-        asked = await read_body(request, model, limits.max_body_bytes)
-        with asked.named():
-            return respond(asked)
+    async def read_and_respond(request: Request) -> Any:
+        body = await read_body(request, model, limits.max_body_bytes)
+        with body.named():
+            return respond(body)
 
     async def endpoint(request: Request) -> Response:
-        return await answer(request, ask, _DONE)
+        return await answer(request, read_and_respond, _DONE)
 
     return endpoint
 
@@ -76,82 +76,83 @@ class _Routes:
         self._limits = limits
 
     async def list_models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [_model(one.name, one.model) for one in self._stack.models.registrations()]}
+        served = self._stack.models.registrations()
+        return {"object": "list", "data": [_model(one.name, one.definition) for one in served]}
 
     async def get_model(self, request: Request, model: str) -> Response:
-        async def ask(_: Request) -> Any:
+        async def respond(_: Request) -> Any:
             async def found() -> dict[str, Any]:
-                return _model(model, self._stack.models.find(model).model)
+                return _model(model, self._stack.models.find(model).definition)
 
             return found()
 
-        return await answer(request, ask)
+        return await answer(request, respond)
 
-    def chat(self, asked: ChatRequest) -> Any:
-        asked.check()
+    def chat(self, body: ChatRequest) -> Any:
+        body.check()
         arguments = self._limits.applied(
             {
-                "model": asked.model,
-                "messages": protocol_messages(asked.messages),
-                "sampling_params": asked.sampling(),
-                "tools": asked.tool_definitions(),
-                "tool_choice": asked.protocol_tool_choice(),
-                "stream": bool(asked.stream),
-                "logprobs": asked.logprob_config(),
-                "response_format": asked.response_format.protocol_form() if asked.response_format else None,
+                "model": body.model,
+                "messages": protocol_messages(body.messages),
+                "sampling_params": body.sampling(),
+                "tools": body.tool_definitions(),
+                "tool_choice": body.protocol_tool_choice(),
+                "stream": bool(body.stream),
+                "logprobs": body.logprob_config(),
+                "response_format": body.response_format.protocol_form() if body.response_format else None,
             }
         )
-        answer, top = Answer("chat.completion", asked.model, bool(asked.stream)), asked.top_logprobs or 0
+        answer, top = Answer("chat.completion", body.model, bool(body.stream)), body.top_logprobs or 0
         request, emissions = self._stack.inference.begin(protocol.ChatCompletionRequest.model_construct(**arguments))
-        if asked.has_one_call:
+        if body.has_one_call:
             emissions = until_first_call(emissions)
-        if asked.stream:
+        if body.stream:
             maker = ChunkMaker.of(request)
 
             def events(emission: Emission) -> Iterable[dict[str, Any]]:
                 return (answer.chat_chunk(chunk, top) for chunk in maker.chunks(emission))
 
-            return Stream(_events(emissions, events, answer, asked))
+            return Stream(_events(emissions, events, answer, body))
 
         async def whole() -> dict[str, Any]:
-            with asked.named():
+            with body.named():
                 read = [emission async for emission in emissions]
                 return answer.chat(response(request, read), folded(read).usage, top)
 
         return whole()
 
-    def complete(self, asked: CompletionRequest) -> Any:
-        asked.check()
-        prompts = asked.prompts()
+    def complete(self, body: CompletionRequest) -> Any:
+        body.check()
+        prompts = body.prompts()
         self._limits.applied({"content_batch": prompts})
         arguments = self._limits.applied(
-            {"model": asked.model, "sampling_params": asked.sampling(), "logprobs": asked.logprob_config()}
+            {"model": body.model, "sampling_params": body.sampling(), "logprobs": body.logprob_config()}
         )
 
         def begin(prompt: str) -> AsyncIterator[Emission]:
-            body = protocol.CompletionRequest.model_construct(content=prompt, **arguments)
-            return self._stack.inference.begin(body)[1]
+            request = protocol.CompletionRequest.model_construct(content=prompt, **arguments)
+            return self._stack.inference.begin(request)[1]
 
-        answer = Answer("text_completion", asked.model, bool(asked.stream))
-        if asked.stream:
-            logprobs = None if asked.logprobs is None else TextLogprobs(asked.logprobs)
-            return Stream(_events(begin(prompts[0]), lambda one: [answer.text_chunk(one, logprobs)], answer, asked))
+        answer = Answer("text_completion", body.model, bool(body.stream))
+        if body.stream:
+            logprobs = None if body.logprobs is None else TextLogprobs(body.logprobs)
+            return Stream(_events(begin(prompts[0]), lambda one: [answer.text_chunk(one, logprobs)], answer, body))
 
         async def whole() -> dict[str, Any]:
-            with asked.named():
+            with body.named():
                 wholes = await gathered([_folded(begin(prompt)) for prompt in prompts])
-            return answer.texts(wholes, asked.logprobs)
+            return answer.texts(wholes, body.logprobs)
 
         return whole()
 
-    def embed(self, asked: EmbeddingsRequest) -> Any:
-        asked.check()
-        arguments = self._limits.applied({"model": asked.model, "contents": asked.texts()})
+    def embed(self, body: EmbeddingsRequest) -> Any:
+        body.check()
+        arguments = self._limits.applied({"model": body.model, "contents": body.texts()})
 
         async def whole() -> dict[str, Any]:
-            with asked.named():
+            with body.named():
                 found = await self._stack.inference.embed(**arguments)
-            return embeddings_json(asked.model, found, asked.encoding_format or "float")
+            return embeddings_json(body.model, found, body.encoding_format or "float")
 
         return whole()
 
@@ -164,17 +165,17 @@ async def _events(
     emissions: AsyncIterator[Emission],
     events: Callable[[Emission], Iterable[dict[str, Any]]],
     answer: Answer,
-    asked: GenerationRequest,
+    body: GenerationRequest,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Yield the events of a stream, and at its end the usage if the client asked for it."""
+    """Yield the events of a stream, and at its end the usage if the client requests it."""
     usage = None
-    with asked.named():
+    with body.named():
         async with closed_after(emissions):
             async for emission in emissions:
                 usage = emission.usage or usage
                 for event in events(emission):
                     yield event
-    if asked.wants_usage:
+    if body.wants_usage:
         yield answer.usage_chunk(usage)
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's tools as the protocol's: the JSON schema of the arguments goes along as it came."""
+"""Conversion of OpenAI's tools to the protocol's; the JSON schema of the arguments is passed on unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class OpenAIFunction(RequestModel):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    """A JSON schema of an object."""
+    """JSON schema of an object."""
     strict: bool | None = None
 
 
@@ -74,24 +74,24 @@ class OpenAIToolCall(RequestModel):
 
 
 def openai_call(call: ToolCall) -> dict[str, Any]:
-    """A call of the protocol as OpenAI tells it."""
+    """Return a tool call in OpenAI's JSON."""
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return {"id": call.call_id, "type": "function", "function": {"name": call.tool_name, "arguments": arguments}}
 
 
 def callable_names(choice: NamedTool | AllowedTools, known: set[str]) -> list[str]:
-    """The names of the tools that a choice leaves.
+    """Return the names of the tools that a choice allows.
 
     Raises:
-        InvalidRequestError: one of them is none of the ``known``.
+        InvalidRequestError: a name is not ``known``.
     """
     if isinstance(choice, NamedTool):
         named = {"tool_choice.function.name": choice.function.name}
     else:
-        place = "tool_choice.allowed_tools.tools"
+        field = "tool_choice.allowed_tools.tools"
         if not choice.allowed_tools.tools:
-            raise InvalidRequestError(place, [], "a list of at least one of the request's tools")
-        named = {f"{place}[{i}].function.name": one.function.name for i, one in enumerate(choice.allowed_tools.tools)}
+            raise InvalidRequestError(field, [], "a list of at least one of the request's tools")
+        named = {f"{field}[{i}].function.name": one.function.name for i, one in enumerate(choice.allowed_tools.tools)}
     for field, name in named.items():
         if name not in known:
             raise InvalidRequestError(field, name, "the name of one of the tools")
@@ -99,14 +99,14 @@ def callable_names(choice: NamedTool | AllowedTools, known: set[str]) -> list[st
 
 
 def tool_definition(tool: OpenAITool, field: str) -> ToolDefinition:
-    """The protocol's form of a tool; its schema stays whole.
+    """Return the protocol's form of a tool, with its whole schema.
 
     Raises:
-        InvalidRequestError: its parameters are no schema of an object, or of what cannot be kept.
+        InvalidRequestError: its parameters are not the schema of an object, or have unsupported keywords.
     """
     function = tool.function
     if (kind := (function.parameters or {}).get("type", "object")) != "object":
         raise InvalidRequestError(f"{field}.function.parameters.type", kind, "object")
     schema = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
-    JsonSchema.of(schema, f"{field}.function.parameters")  # refused, if so, under the name that the caller knows
+    JsonSchema.of(schema, f"{field}.function.parameters")  # raises with OpenAI's name of the field
     return ToolDefinition(tool_name=function.name, description=function.description, json_schema=schema)

@@ -90,7 +90,7 @@ class ClientGone(Exception):  # noqa: N818 (not an error, and never reported)
 
 
 def event(value: Any) -> bytes:
-    """Return a server-sent event on one line, for any definition of a line."""
+    """Return a server-sent event, escaped so that every client reads it as one line."""
     return b"data: " + one_line(to_json(value)) + b"\n\n"
 
 

@@ -41,7 +41,7 @@ class Router(ProtocolMethods):
         return self._registry.find(identifier).definition
 
     def stream(self, request: Request) -> AsyncIterator[Emission]:
-        """Return the emissions of a request, which may go beyond the protocol; not part of the protocol."""
+        """Return the emissions of a request; not part of the protocol."""
         found = self._find(request.model)
         refuse_undeclared(found.provider, request)
         return found.provider.stream(replace(request, model=found.definition.identifier))

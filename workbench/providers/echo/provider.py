@@ -38,7 +38,7 @@ class EchoConfig(ProviderConfig):
     embedding_models: list[ModelName] = Field(default_factory=lambda: ["echo-embedding"])
     """Models that only make embeddings."""
     context_length: int = Field(default=8192, ge=1)
-    """Most words of prompt and answer together."""
+    """Maximum number of words in prompt and answer together."""
     delay_s: float = Field(default=0.0, ge=0, le=60)
     """Pause before each word, in seconds."""
 

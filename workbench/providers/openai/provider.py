@@ -150,7 +150,7 @@ class OpenAIProvider(InferenceProvider):
         return self._failures.checked(Listing, await self._clients.get("/models")).data
 
     def _serve_listed(self, models: list[ServedModel]) -> None:
-        """Serve the models that the server lists, and no others that it listed before."""
+        """Serve the models that the server lists; stop serving those that it no longer lists."""
         with self._listing_lock:
             names = {model.id for model in models}
             for gone in self._listed - names:

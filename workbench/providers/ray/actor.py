@@ -77,7 +77,7 @@ class EngineActor:
                 await self._provider.register_model(model)
 
     async def _check(self, _: ModelDef, arguments: Json) -> Json:
-        """Refuse a batch for its first bad item, before anything is computed."""
+        """Raise for the first invalid request of a batch, before anything is computed."""
         for stream in await self._provider.generate_batch([request_from_json(text) for text in arguments]):
             async with closed_after(stream):
                 pass

@@ -42,7 +42,7 @@ class TraceConfig(ConfigModel):
     """The ``config`` of an ``inline::trace`` provider in a run config."""
 
     path: str = Field(min_length=1)
-    """A trace file written by `Workbench.record`."""
+    """Trace file written by `Workbench.record`."""
     timing: Literal["kept", "skipped"] = "kept"
     """``kept`` replays tokens at their recorded speed, ``skipped`` without delay."""
 

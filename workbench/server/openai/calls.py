@@ -13,7 +13,7 @@ from workbench.records import Emission
 async def until_first_call(emissions: AsyncIterator[Emission]) -> AsyncIterator[Emission]:
     """Yield the emissions of a chat up to its first complete call, which ends the turn and the computation.
 
-    A model that makes a single call ends its turn in the same way, and the cut does not change the call.
+    The result equals that of a model that ends its turn after a single call.
     """
     async with closed_after(emissions):
         async for emission in emissions:

@@ -55,7 +55,7 @@ class OpenAIRequest(OpenAIModel):
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Replace the field in errors raised by the block with OpenAI's name for it."""
+        """Replace the field of errors raised in the block by OpenAI's name for it."""
         try:
             yield
         except InvalidRequestError as error:

@@ -1,4 +1,4 @@
-"""The routes under ``/v1``."""
+"""Routes of OpenAI's API under ``/v1``."""
 
 from __future__ import annotations
 

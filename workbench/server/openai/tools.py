@@ -20,7 +20,7 @@ class OpenAIFunction(RequestModel):
 
 
 class OpenAITool(RequestModel):
-    """A function that the model may call."""
+    """Function that the model may call."""
 
     type: Literal["function"]
     function: OpenAIFunction
@@ -52,7 +52,7 @@ class AllowedTools(RequestModel):
 class CalledFunction(RequestModel):
     name: str
     arguments: str
-    """JSON."""
+    """Arguments as a JSON object in a string."""
 
 
 class OpenAIToolCall(RequestModel):

@@ -171,22 +171,22 @@ async def test_a_streamed_chat_is_one_start_progress_and_one_complete(served: Se
 async def test_the_records_of_the_tokens_are_the_text(served: Served) -> None:
     watched = observed(served)
     whole = await completed(watched, "naïve 😀 한국어 " * 4)
-    detail = watched.router.detail
-    said = b"".join(token.bytes for token in detail.tokens if not token.is_special).decode(errors="replace")
+    folded = watched.router.folded
+    said = b"".join(token.bytes for token in folded.tokens if not token.is_special).decode(errors="replace")
     assert said.strip() == whole.completion_message.content.strip()
-    assert [token.position for token in detail.tokens] == list(range(len(detail.tokens)))
-    assert all(token.elapsed_s >= 0 for token in detail.tokens)
-    assert detail.usage is not None
-    assert detail.usage.generated_tokens == len(detail.tokens) > 0
+    assert [token.position for token in folded.tokens] == list(range(len(folded.tokens)))
+    assert all(token.elapsed_s >= 0 for token in folded.tokens)
+    assert folded.usage is not None
+    assert folded.usage.generated_tokens == len(folded.tokens) > 0
 
 
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_no_more_tokens_come_than_were_asked_for(served: Served, limit: int) -> None:
     watched = observed(served)
     whole = await completed(watched, asked=params(limit))
-    detail = watched.router.detail
-    assert len(detail.tokens) <= limit
-    assert (len(detail.tokens) == limit) == (whole.completion_message.stop_reason == StopReason.out_of_tokens)
+    folded = watched.router.folded
+    assert len(folded.tokens) <= limit
+    assert (len(folded.tokens) == limit) == (whole.completion_message.stop_reason == StopReason.out_of_tokens)
 
 
 async def test_a_batch_is_its_requests_alone_in_order(served: Served) -> None:
@@ -316,9 +316,9 @@ async def test_logprobs_come_with_every_token_or_are_refused(served: Served, top
         return
     watched = observed(served)
     whole = await ask(watched, logprobs=LogProbConfig(top_k=top_k))
-    detail = watched.router.detail
-    assert len(whole.logprobs) == len(detail.tokens) > 0
-    for entry, record in zip(whole.logprobs, detail.tokens, strict=True):
+    folded = watched.router.folded
+    assert len(whole.logprobs) == len(folded.tokens) > 0
+    for entry, record in zip(whole.logprobs, folded.tokens, strict=True):
         (sampled,) = [token for token in entry.tokens if token.is_sampled]
         assert (sampled.token_id, sampled.text) == (record.token_id, record.text)
         assert sampled.logprob == record.logprob <= 0
@@ -348,10 +348,10 @@ async def test_logprobs_of_the_prompt_come_first_or_are_refused(served: Served) 
         await refused(asking, "logprobs.prompt" if served.can.logprobs else "logprobs")
         return
     whole = await asking
-    detail = watched.router.detail
-    assert len(whole.logprobs) == len(detail.prompt_tokens) + len(detail.tokens)
-    assert "".join(token.text for token in detail.prompt_tokens) in PROMPT
-    assert len(detail.prompt_tokens) > 3
+    folded = watched.router.folded
+    assert len(whole.logprobs) == len(folded.prompt_tokens) + len(folded.tokens)
+    assert "".join(token.text for token in folded.prompt_tokens) in PROMPT
+    assert len(folded.prompt_tokens) > 3
 
 
 def _ids(entry: Any) -> list[tuple[int, bool]]:
@@ -481,7 +481,7 @@ async def test_a_prompt_is_rendered_or_refused(served: Served) -> None:
     assert prompt.text == PROMPT
     watched = observed(served)
     await completed(watched, asked=params(1))
-    usage = watched.router.detail.usage
+    usage = watched.router.folded.usage
     assert usage is not None
     assert usage.prompt_tokens == len(prompt.tokens)
     assert any(token.is_control for token in (await served.router.render(served.model, CHAT)).tokens)

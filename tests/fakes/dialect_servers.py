@@ -90,12 +90,12 @@ class DialectServer:
             )
         is_chat = asked.path.endswith("/chat/completions")
         try:
-            answer, detail = asyncio.run(self._answer(body, is_chat=is_chat))
+            answer, folded = asyncio.run(self._answer(body, is_chat=is_chat))
         except WorkbenchError as error:
             return Reply({"error": {"message": str(error), "type": "BadRequestError", "code": 400}}, 400)
         if body.get("stream"):
-            return self._streamed(answer, detail, body, is_chat=is_chat)
-        return self._whole(answer, detail, body)
+            return self._streamed(answer, folded, body, is_chat=is_chat)
+        return self._whole(answer, folded, body)
 
     async def _answer(self, body: dict[str, Any], *, is_chat: bool) -> tuple[Any, Emission]:
         """The response, and all that is known of it."""
@@ -103,13 +103,13 @@ class DialectServer:
         params, logprobs = _params(body), _logprobs(body)
         wanted = _response_format(body)
         if not is_chat:
-            return await brain.completion(self.model, body["prompt"], params, False, logprobs, wanted), brain.detail
+            return await brain.completion(self.model, body["prompt"], params, False, logprobs, wanted), brain.folded
         choice = ToolChoice(body.get("tool_choice", "auto"))
         tools = [_tool(tool["function"]) for tool in body.get("tools", ())]
         answer = await brain.chat_completion(
             self.model, _messages(body["messages"]), params, tools, choice, logprobs=logprobs, response_format=wanted
         )
-        return answer, brain.detail
+        return answer, brain.folded
 
     def tgi_stream(self, asked: Asked) -> Stream:
         """``/generate_stream``."""
@@ -119,16 +119,16 @@ class DialectServer:
         body = {"temperature": 0} | given | {"prompt": asked.body["inputs"], "max_tokens": given.get("max_new_tokens")}
         body |= {"response_format": given["grammar"]} if "grammar" in given else {}
         body |= {} if count is None else {"logprobs": count}
-        answer, detail = asyncio.run(self._answer(body, is_chat=False))
+        answer, folded = asyncio.run(self._answer(body, is_chat=False))
         events: list[dict[str, Any]] = []
-        for record in detail.tokens:
+        for record in folded.tokens:
             listed: list[TokenRecord | Alternative] = [record, *record.alternatives]
             listed = sorted(listed, key=lambda one: -one.logprob)[:count]
             top = [{"id": one.token_id, "text": one.text, "logprob": one.logprob, "special": False} for one in listed]
             token = {"id": record.token_id, "text": record.text, "logprob": record.logprob, "special": False}
             events.append({"index": len(events), "token": token, "top_tokens": top, "details": None})
         reason = {"length": "length", "stop": "stop_sequence"}[_reason(answer.completion_message)]
-        usage = detail.usage
+        usage = folded.usage
         assert usage is not None
         events[-1]["details"] = {
             "finish_reason": reason, "generated_tokens": usage.generated_tokens, "input_length": usage.prompt_tokens
@@ -144,22 +144,22 @@ class DialectServer:
             body["response_format"] = {"type": "json", "value": asked.body["format"]}
         if asked.body.get("logprobs"):
             body["logprobs"] = asked.body["top_logprobs"]
-        answer, detail = asyncio.run(self._answer(body, is_chat=False))
+        answer, folded = asyncio.run(self._answer(body, is_chat=False))
         lines: list[dict[str, Any]] = []
-        for record, text in zip(detail.tokens, _shown(detail.tokens, answer.completion_message.content), strict=True):
+        for record, text in zip(folded.tokens, _shown(folded.tokens, answer.completion_message.content), strict=True):
             lines.append({"response": text, "done": False})
             if "logprobs" in body:
                 lines[-1]["logprobs"] = self._told(record, body, is_chat=True)["content"]
-        usage = _usage(detail)
+        usage = _usage(folded)
         counts = {"prompt_eval_count": usage["prompt_tokens"], "eval_count": usage["completion_tokens"]}
         lines.append({"response": "", "done": True, "done_reason": _reason(answer.completion_message)} | counts)
         return Stream([f"{json.dumps(line)}\n" for line in lines], "closed")
 
-    def _streamed(self, answer: Any, detail: Emission, body: dict[str, Any], *, is_chat: bool) -> Stream:
+    def _streamed(self, answer: Any, folded: Emission, body: dict[str, Any], *, is_chat: bool) -> Stream:
         message = answer.completion_message
         told = "logprobs" in body
         choices: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}] if is_chat else []
-        records = () if message.tool_calls else detail.tokens
+        records = () if message.tool_calls else folded.tokens
         for record, text in zip(records, _shown(records, message.content), strict=True):
             choice: dict[str, Any] = {"delta": {"content": text}} if is_chat else {"text": text}
             if told:
@@ -170,23 +170,23 @@ class DialectServer:
         choices += [{"delta": {"tool_calls": [part]}} for part in _call_parts(message)]
         choices.append({("delta" if is_chat else "text"): {} if is_chat else "", "finish_reason": _reason(message)})
         events = [{"choices": [{"index": 0, **choice}]} for choice in choices]
-        return Stream([*events, {"choices": [], "usage": _usage(detail)}])
+        return Stream([*events, {"choices": [], "usage": _usage(folded)}])
 
-    def _whole(self, answer: Any, detail: Emission, body: dict[str, Any]) -> Reply:
+    def _whole(self, answer: Any, folded: Emission, body: dict[str, Any]) -> Reply:
         """Of a completion alone, which is asked for whole where it is about the prompt."""
         message = answer.completion_message
-        parts = [self._told(record, body, is_chat=False) for record in detail.tokens]
+        parts = [self._told(record, body, is_chat=False) for record in folded.tokens]
         logprobs = {name: [one for part in parts for one in part[name]] for name in (parts[0] if parts else ())}
         choice = {
             "index": 0,
             "text": message.content,
             "finish_reason": _reason(message),
-            "token_ids": [record.token_id for record in detail.tokens],
+            "token_ids": [record.token_id for record in folded.tokens],
             "logprobs": logprobs,
-            "prompt_logprobs": [None, *map(_prompt_position, detail.prompt_tokens)],
+            "prompt_logprobs": [None, *map(_prompt_position, folded.prompt_tokens)],
         }
-        ids = [-7, *(record.token_id for record in detail.prompt_tokens)]
-        return Reply({"choices": [choice], "prompt_token_ids": ids, "usage": _usage(detail)})
+        ids = [-7, *(record.token_id for record in folded.prompt_tokens)]
+        return Reply({"choices": [choice], "prompt_token_ids": ids, "usage": _usage(folded)})
 
     def _told(self, record: TokenRecord, body: dict[str, Any], *, is_chat: bool) -> dict[str, Any]:
         count = body.get("top_logprobs", body["logprobs"])
@@ -305,8 +305,8 @@ def _reason(message: CompletionMessage) -> str:
     return "length" if message.stop_reason is StopReason.out_of_tokens else "stop"
 
 
-def _usage(detail: Any) -> dict[str, Any]:
-    return {"prompt_tokens": detail.usage.prompt_tokens, "completion_tokens": detail.usage.generated_tokens}
+def _usage(folded: Any) -> dict[str, Any]:
+    return {"prompt_tokens": folded.usage.prompt_tokens, "completion_tokens": folded.usage.generated_tokens}
 
 
 def _prompt_position(record: TokenRecord) -> dict[str, Any]:

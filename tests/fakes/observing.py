@@ -21,7 +21,7 @@ class Observed(ProtocolMethods):
         """Those of the last answer."""
 
     @property
-    def detail(self) -> Emission:
+    def folded(self) -> Emission:
         """The last answer, whole or streamed, as one emission."""
         return folded(self.emissions)
 

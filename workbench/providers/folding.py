@@ -86,7 +86,7 @@ class Answer:
         return [*self._parts, CallAttempt(status.value, "".join(self._call_texts))]
 
     def text(self, *, ended: bool) -> str:
-        """Return the text without calls, but with the raw text of failed ones and, if ``ended``, of an incomplete one."""
+        """Return the text without calls, except the raw text of failed ones and, if ``ended``, of an incomplete one."""
         return "".join(part if isinstance(part, str) else _failed_text(part) for part in self.parts(ended=ended))
 
 

@@ -66,7 +66,7 @@ async def test_a_text_is_continued_with_itself_and_a_chat_answered_with_its_last
 async def test_each_word_is_a_token_whose_probability_is_a_half() -> None:
     observed = Observed(echo())
     await observed.completion("echo", "to be", logprobs=LogProbConfig(top_k=3))
-    facts: Any = observed.detail
+    facts: Any = observed.folded
     assert [token.text for token in facts.tokens] == ["to", " be"]
     for token in facts.tokens:
         assert (token.rank, token.probability) == (1, pytest.approx(0.5))
@@ -83,7 +83,7 @@ async def test_a_sample_follows_the_probabilities_and_its_seed() -> None:
     provider, text = Observed(echo()), "word " * 4000
     params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=1.0, top_p=1.0, seed=7)
     whole = await provider.completion("echo", text, params)
-    counts = Counter(token.rank for token in provider.detail.tokens)
+    counts = Counter(token.rank for token in provider.folded.tokens)
     for rank in (1, 2, 3):
         assert counts[rank] / 4000 == pytest.approx(2**-rank, abs=0.05)
     again = await provider.completion("echo", text, params)
@@ -104,7 +104,7 @@ async def test_what_is_cut_is_never_said(params: dict[str, Any], ranks: set[int]
     sampling = SamplingParams(temperature=1.0, seed=1, **params)
     observed = Observed(echo())
     await observed.completion("echo", "word " * 500, sampling)
-    assert {token.rank for token in observed.detail.tokens} == ranks
+    assert {token.rank for token in observed.folded.tokens} == ranks
 
 
 @pytest.mark.parametrize(

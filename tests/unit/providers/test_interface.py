@@ -80,14 +80,14 @@ async def test_texts_are_an_answer_that_ends_the_turn() -> None:
 async def test_each_text_counts_as_a_token_of_which_no_more_is_known() -> None:
     observed = Observed(Yielding("one ", "two"))
     await observed.completion("m", "x")
-    detail = observed.detail
-    assert detail.usage is not None
-    assert detail.usage.generated_tokens == 2
-    assert [(token.position, token.text, token.bytes) for token in detail.tokens] == [
+    folded = observed.folded
+    assert folded.usage is not None
+    assert folded.usage.generated_tokens == 2
+    assert [(token.position, token.text, token.bytes) for token in folded.tokens] == [
         (0, "one ", b"one "),
         (1, "two", b"two"),
     ]
-    assert all(math.isnan(token.logprob) and token.rank == 0 and token.token_id == -1 for token in detail.tokens)
+    assert all(math.isnan(token.logprob) and token.rank == 0 and token.token_id == -1 for token in folded.tokens)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ async def test_answers_are_those_of_the_engine_alone_with_all_their_details(pool
     asked: Any = ("echo", "to be or not", SamplingParams(max_tokens=3), False, LogProbConfig(top_k=3, prompt=True))
     there, here = Observed(provider), Observed(alone)
     assert await there.completion(*asked) == await here.completion(*asked)
-    one, other = there.detail, here.detail
+    one, other = there.folded, here.folded
     assert [token.alternatives for token in one.tokens] == [token.alternatives for token in other.tokens]
     assert one.prompt_tokens == other.prompt_tokens
     assert (await provider.embed("echo", ["a", "b", "c"])) == (await alone.embed("echo", ["a", "b", "c"]))
@@ -202,7 +202,7 @@ async def test_a_stream_goes_on_where_a_killed_actor_left_it_even_without_a_seed
     busy = provider._pool._busy.index(1)
     os.kill((await asyncio.to_thread(pids, provider))[busy], signal.SIGKILL)
     chunks += [chunk async for chunk in stream]
-    tokens = observed.detail.tokens
+    tokens = observed.folded.tokens
     assert [token.position for token in tokens] == list(range(len(words_of(WORDS))))
     assert "".join(chunk.delta for chunk in chunks) == "".join(token.text for token in tokens)
     assert "".join(token.text for token in tokens).replace("~", "").split() == ["word"] * 30

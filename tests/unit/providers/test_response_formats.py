@@ -79,8 +79,8 @@ async def test_a_streamed_answer_is_the_whole_one_and_both_fit(
         assert whole.completion_message.stop_reason == parts[-1].stop_reason
         assert whole.completion_message.stop_reason != StopReason.out_of_tokens
         assert [entry for part in parts for entry in part.logprobs or ()] == whole.logprobs
-        assert b"".join(token.bytes for token in observed.detail.tokens).decode() == text
-        assert len(observed.detail.tokens) == len(whole.logprobs)
+        assert b"".join(token.bytes for token in observed.folded.tokens).decode() == text
+        assert len(observed.folded.tokens) == len(whole.logprobs)
 
 
 async def test_batches_fit_and_keep_their_order(provider: Any) -> None:
@@ -106,14 +106,14 @@ async def test_an_answer_that_was_cut_off_says_so(provider: Any) -> None:
 async def test_a_run_notes_that_it_is_cut_and_what_only_the_whole_answer_tells(provider: Any) -> None:
     observed = Observed(provider)
     await observed.completion("random", "x", params(max_tokens=12), response_format=JSON)
-    assert "the answer is cut" in " ".join(observed.detail.notes)
+    assert "the answer is cut" in " ".join(observed.folded.notes)
     await observed.completion("random", "x", params(), response_format=JSON)
-    assert observed.detail.notes == ()
+    assert observed.folded.notes == ()
     unique = {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True, "minItems": 40}
     repeated = await observed.completion(
         "random", "x", params(max_tokens=300), response_format=JsonSchemaResponseFormat(json_schema=unique)
     )
-    notes = " ".join(observed.detail.notes)
+    notes = " ".join(observed.folded.notes)
     assert "'uniqueItems' is checked once the answer is complete" in notes
     fits = jsonschema.Draft202012Validator(unique).is_valid(json.loads(repeated.completion_message.content))
     assert ("does not fit" in notes) is not fits
@@ -122,19 +122,19 @@ async def test_a_run_notes_that_it_is_cut_and_what_only_the_whole_answer_tells(p
 async def test_a_token_tells_what_the_format_took_away_and_its_logprob_stays_raw(provider: Any) -> None:
     observed = Observed(provider)
     whole = await observed.completion("random", "x", params(3), logprobs=LogProbConfig(), response_format=JSON)
-    detail = observed.detail
+    folded = observed.folded
     await observed.completion("random", "x", params(3), logprobs=LogProbConfig())
-    free_detail = observed.detail
-    assert detail.inspector is not None
-    assert [token.text for token in detail.tokens if token.is_forced][:10] == list('{"name": "')
-    for token, entry in zip(detail.tokens, whole.logprobs, strict=True):
-        trace = detail.inspector.trace(token.position, None, None)
+    free_folded = observed.folded
+    assert folded.inspector is not None
+    assert [token.text for token in folded.tokens if token.is_forced][:10] == list('{"name": "')
+    for token, entry in zip(folded.tokens, whole.logprobs, strict=True):
+        trace = folded.inspector.trace(token.position, None, None)
         raw, grammar = trace.stages[:2]
         assert (raw.name, grammar.name) == ("raw", "grammar")
         assert token.removed_mass == pytest.approx(grammar.removed_mass, abs=1e-5)
         assert token.probability == pytest.approx(float(raw.probabilities[token.token_id]), rel=1e-4)
         assert entry.logprobs_by_token[token.text] == token.logprob
-    assert {(token.removed_mass, token.is_forced) for token in free_detail.tokens} == {(0.0, False)}
+    assert {(token.removed_mass, token.is_forced) for token in free_folded.tokens} == {(0.0, False)}
 
 
 async def test_what_the_caller_does_to_the_schema_later_changes_nothing(provider: Any) -> None:

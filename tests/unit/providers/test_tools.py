@@ -177,7 +177,7 @@ async def test_a_format_that_the_models_own_way_wins_over_is_noted(provider: Tra
     ):
         observed = Observed(provider)
         await observed.chat_completion(model, ASK, params, [WEATHER], tool_prompt_format=tool_format)
-        assert any("tool_call_tag" in note for note in observed.detail.notes) is said
+        assert any("tool_call_tag" in note for note in observed.folded.notes) is said
 
 
 async def test_a_batch_with_tools_answers_in_order_and_refuses_a_bad_item_by_its_index(

@@ -76,7 +76,7 @@ usages = st.builds(
     st.none() | st.floats(0, 100),
     st.none() | st.floats(0, 1e6),
 )
-details = st.builds(
+emissions_with_extras = st.builds(
     Emission,
     tokens=st.lists(tokens, max_size=3).map(tuple),
     end=st.none() | tokens,
@@ -106,9 +106,10 @@ def test_a_record_survives_json(record: Any) -> None:
     assert same(from_wire(type(record), json.loads(json.dumps(to_wire(record), allow_nan=False))), record)
 
 
-@given(details)
-def test_so_do_the_details_of_an_emission(detail: Emission) -> None:
-    assert same(Emission(**extras_from_wire(json.loads(json.dumps(extras_to_wire(detail), allow_nan=False)))), detail)
+@given(emissions_with_extras)
+def test_so_do_the_fields_of_an_emission_beyond_the_protocol(emission: Emission) -> None:
+    wire = json.loads(json.dumps(extras_to_wire(emission), allow_nan=False))
+    assert same(Emission(**extras_from_wire(wire)), emission)
 
 
 def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts() -> None:

@@ -83,17 +83,17 @@ async def test_a_streamed_answer_is_the_whole_one(
     for index in range(prompts):
         asked = params(stop=["e", "ab"] if index % 3 == 0 else None)
         whole = await observed.completion("random", f"prompt {index}", asked, False, logprobs)
-        whole_detail = observed.detail
+        whole_folded = observed.folded
         chunks = [chunk async for chunk in observed.completion("random", f"prompt {index}", asked, True, logprobs)]
-        tokens = observed.detail.tokens
+        tokens = observed.folded.tokens
         assert "".join(chunk.delta for chunk in chunks) == whole.completion_message.content
         assert [chunk.stop_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
         assert chunks[-1].stop_reason == whole.completion_message.stop_reason
         entries = [entry for chunk in chunks for entry in chunk.logprobs or ()]
         assert entries == (whole.logprobs or [])
-        assert [token.token_id for token in tokens] == [token.token_id for token in whole_detail.tokens]
+        assert [token.token_id for token in tokens] == [token.token_id for token in whole_folded.tokens]
         if logprobs is not None:
-            assert len(entries) == len(tokens) == len(whole_detail.tokens)
+            assert len(entries) == len(tokens) == len(whole_folded.tokens)
 
 
 async def test_a_chat_stream_is_one_start_progress_and_one_complete(provider: TransformersProvider) -> None:
@@ -117,7 +117,7 @@ async def test_each_entry_holds_the_sampled_token_and_the_alternatives_asked_for
 ) -> None:
     observed = Observed(provider)
     whole = await observed.completion("random", "x", params(), logprobs=LogProbConfig(top_k=7))
-    for entry, record in zip(whole.logprobs or (), observed.detail.tokens, strict=True):
+    for entry, record in zip(whole.logprobs or (), observed.folded.tokens, strict=True):
         (sampled,) = [token for token in entry.tokens if token.is_sampled]
         assert (sampled.token_id, sampled.logprob) == (record.token_id, record.logprob)
         assert len(entry.tokens) == 8
@@ -136,10 +136,10 @@ async def test_without_logprobs_there_are_none_but_records_all_the_same(provider
     observed = Observed(provider)
     whole = await observed.completion("random", "x", params())
     assert whole.logprobs is None
-    detail = observed.detail
-    assert detail.usage is not None
-    assert len(detail.tokens) == detail.usage.generated_tokens > 0
-    assert detail.usage.prompt_tokens == 1
+    folded = observed.folded
+    assert folded.usage is not None
+    assert len(folded.tokens) == folded.usage.generated_tokens > 0
+    assert folded.usage.prompt_tokens == 1
 
 
 async def test_a_text_that_ends_inside_a_character_is_whole_in_the_stream(saying: Any) -> None:
@@ -170,7 +170,7 @@ async def test_the_end_token_is_measured_as_the_others_are_and_is_none_of_them(s
     provider, asked = saying("said"), LogProbConfig(top_k=3)
     observed = [Observed(provider) for _ in range(4)]
     await asyncio.gather(*(one.completion("script", SCRIPT_PROMPT, logprobs=asked) for one in observed))
-    end, *others = (one.detail.end for one in observed)
+    end, *others = (one.folded.end for one in observed)
     assert end is not None
     assert (end.position, end.token_id, end.text, end.is_special) == (4, EOS, "<|endoftext|>", True)
     assert (end.rank, len(end.alternatives)) == (1, 3)
@@ -194,7 +194,7 @@ async def test_what_no_end_token_has_ended_has_none(saying: Any, text: str, aske
     observed = Observed(saying(text))
     await observed.completion("script", SCRIPT_PROMPT, asked)
     assert observed.emissions
-    assert observed.detail.end is None
+    assert observed.folded.end is None
 
 
 async def test_an_end_token_as_the_first_gives_an_empty_answer(saying: Any) -> None:

@@ -72,7 +72,7 @@ async def test_the_servers_counts_are_the_usage(server: ScriptedServer, make: Ma
     server.script("/v1/chat/completions", Stream(chat_events("Hi", " there", usage=usage)))
     observed = Observed(make())
     await observed.chat_completion("small", HELLO)
-    counted = observed.detail.usage
+    counted = observed.folded.usage
     assert counted is not None
     assert (counted.prompt_tokens, counted.reused_tokens, counted.generated_tokens) == (7, 4, 5)
 
@@ -164,7 +164,7 @@ async def test_logprobs_of_chats_become_records_best_first(server: ScriptedServe
     server.script("/v1/chat/completions", Stream([event, *chat_events()]))
     observed = Observed(make())
     response = await observed.chat_completion("small", HELLO, logprobs=LogProbConfig(top_k=1))
-    (record,) = observed.detail.tokens
+    (record,) = observed.folded.tokens
     assert (record.text, record.bytes, record.logprob, record.rank, record.token_id) == ("Hi", b"Hi", -0.5, 1, -1)
     assert math.isnan(record.entropy)
     assert [(other.text, other.rank) for other in record.alternatives] == [("Ho", 2)]
@@ -184,7 +184,7 @@ async def test_logprobs_of_completions_in_the_older_form_become_the_same(
     server.script("/v1/completions", Stream([event, *completion_events()]))
     observed = Observed(make())
     response = await observed.completion("small", "x", logprobs=LogProbConfig(top_k=1))
-    tokens: Any = observed.detail.tokens
+    tokens: Any = observed.folded.tokens
     first, second = tokens
     assert [(one.text, one.rank) for one in (first, *first.alternatives)] == [("Hi", 1), ("Ho", 2)]
     # The second was not among the most probable ones, so nobody knows its rank, and the list is not shortened by it.
@@ -206,7 +206,7 @@ async def test_llama_cpp_tells_ids_and_the_text_that_a_token_really_has(
     )
     observed = Observed(make("llama_cpp"))
     await observed.completion("small", "x", logprobs=LogProbConfig())
-    (record,) = observed.detail.tokens
+    (record,) = observed.folded.tokens
     assert (record.token_id, record.text, record.bytes, record.rank) == (5, " but", b" but", 1)
 
 
@@ -232,11 +232,11 @@ async def test_vllm_tells_ids_and_logprobs_of_the_prompt(server: ScriptedServer,
     response = await observed.completion(
         "small", "x", SamplingParams(max_tokens=1), logprobs=LogProbConfig(top_k=1, prompt=True)
     )
-    detail = observed.detail
-    (given_token,) = detail.prompt_tokens
+    folded = observed.folded
+    (given_token,) = folded.prompt_tokens
     assert (given_token.token_id, given_token.rank, given_token.position, given_token.text) == (9, 7, 1, " b")
     assert [other.token_id for other in given_token.alternatives] == [3]
-    assert [record.token_id for record in detail.tokens] == [11]
+    assert [record.token_id for record in folded.tokens] == [11]
     assert len(response.logprobs) == 2
     body = server.bodies("/v1/completions")[0]
     assert (body["prompt_logprobs"], body["return_token_ids"], body.get("stream")) == (2, True, None)
@@ -257,15 +257,15 @@ async def test_tokens_of_which_no_logprob_was_told_are_counted_in_a_note(
     server.script("/v1/chat/completions", Stream([entry, *chat_events(usage={"completion_tokens": 4})]))
     observed = Observed(make())
     await observed.chat_completion("small", HELLO, logprobs=LogProbConfig())
-    assert observed.detail.notes == ("the server sent no logprobs for 3 of its 4 tokens",)
+    assert observed.folded.notes == ("the server sent no logprobs for 3 of its 4 tokens",)
 
 
 async def test_no_limit_of_ours_and_an_answer_out_of_tokens_is_told(server: ScriptedServer, make: MakeProvider) -> None:
     server.script("/v1/completions", Stream(completion_events("Once", finish_reason="length")))
     observed = Observed(make())
     await observed.completion("small", "x")
-    detail = observed.detail
-    assert "the server's own limit" in detail.notes[0]
+    folded = observed.folded
+    assert "the server's own limit" in folded.notes[0]
 
 
 # --------------------------------------------------------------------------------------------------------------- calls
@@ -333,8 +333,8 @@ async def test_a_call_that_cannot_be_one_stays_as_text_and_is_none(
     assert response.completion_message.tool_calls == []
     assert response.completion_message.content == name + arguments
     assert response.completion_message.stop_reason is StopReason.end_of_turn
-    detail = observed.detail
-    assert "could not be read" in detail.notes[0]
+    folded = observed.folded
+    assert "could not be read" in folded.notes[0]
 
 
 async def test_a_call_that_had_to_come_and_did_not_is_an_error(server: ScriptedServer, make: MakeProvider) -> None:

@@ -132,6 +132,6 @@ async def test_a_count_of_zero_is_a_count_and_none_is_none(
     server.script("/v1/completions", Stream(events))
     observed = Observed(make())
     await observed.completion("small", "x")
-    usage = observed.detail.usage
+    usage = observed.folded.usage
     assert usage is not None
     assert (usage.prompt_tokens, usage.reused_tokens, usage.generated_tokens) == wanted

@@ -1,7 +1,7 @@
-"""What a provider can do, and the refusal by name of what it cannot.
+"""Abilities that providers declare, and checks that refuse requests for others by the name of the field.
 
-A field that a provider would drop changes the answer without a word, so the router asks here before it hands a request
-on, and a provider need not look for fields that it did not declare.
+A field that a provider ignores changes the answer silently. The router therefore checks a request before it forwards
+it, and a provider need not check for fields that it did not declare.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What requests may ask of a provider; all else is refused by the name of the field.
+    """Fields and methods that a provider supports; a request for any other is refused by the name of the field.
 
-    ``sampling_params.max_tokens`` is for every provider to honour, and no ability of its own.
+    ``sampling_params.max_tokens`` is no ability: every provider must support it.
     """
 
     completion: bool = True
-    """Texts are continued."""
+    """Whether the provider continues texts."""
     chat: bool = True
-    """Conversations are answered."""
+    """Whether it answers conversations."""
     batch: bool = True
-    """Several texts or conversations in one call."""
+    """Whether one call may have several texts or conversations."""
     embeddings: bool = False
     images: bool = False
-    """Messages may hold images; a model that reads none refuses them itself."""
+    """Whether messages may contain images; a model without vision still refuses them."""
 
     strategies: frozenset[SamplingStrategy] = frozenset({SamplingStrategy.greedy})
     repetition_penalty: bool = False
@@ -54,72 +54,72 @@ class Capabilities:
 
     logprobs: bool = False
     max_top_k: int | None = None
-    """Most alternatives that ``logprobs.top_k`` may ask for; None sets no bound."""
+    """Maximum of ``logprobs.top_k``; None for no limit."""
     prompt_logprobs: bool = False
 
     tools: bool = False
     required_tool_choice: bool = False
-    """``tool_choice=required`` is guaranteed, not only asked for."""
+    """Whether ``tool_choice=required`` guarantees a call instead of only requesting one."""
     tool_prompt_formats: frozenset[ToolPromptFormat] = frozenset({ToolPromptFormat.json})
     response_formats: frozenset[str] = frozenset()
-    """Of ``json_schema``, ``regex`` and ``grammar``."""
+    """Supported types of response format, among ``json_schema``, ``regex`` and ``grammar``."""
 
     score: bool = False
-    """Given continuations are scored."""
+    """Whether the provider returns the logprobs of given continuations."""
     render: bool = False
-    """A prompt is shown as the model would get it."""
+    """Whether it returns the prompt that the model would receive."""
     register: bool = False
-    """Models are taken at run time."""
+    """Whether models can be registered at run time."""
 
     branch: bool = False
-    """Answers may begin with given tokens."""
+    """Whether answers may begin with given tokens."""
     pause: bool = False
-    """Answers pause where they are asked to and at breakpoints, and go on as if they had not. For a provider that
-    computes nothing ahead of its reader, `pausing.pausable` does it."""
+    """Whether answers can be paused, on request and at breakpoints, without changing them. `pausing.pausable` adds this
+    to a provider that computes nothing ahead of its reader."""
 
 
-class Declaring(Protocol):
-    """What a provider says of itself: who it is, and what it can do."""
+class DeclaresCapabilities(Protocol):
+    """Identity and capabilities of a provider."""
 
     provider_id: str
     provider_type: str
     capabilities: Capabilities
 
 
-def refuse_undeclared(provider: Declaring, request: Request) -> None:
-    """Compare a request with what the provider declares.
+def refuse_undeclared(provider: DeclaresCapabilities, request: Request) -> None:
+    """Check that a provider has declared every ability that a request uses.
 
     Raises:
-        UnsupportedFieldError: for the first field that the provider cannot honour.
-        UnsupportedContentError: the request holds an image, and the provider reads none.
+        UnsupportedFieldError: a field needs an undeclared ability; the error names the first one.
+        UnsupportedContentError: the request contains an image, and the provider supports none.
     """
     refuse_method(provider, "chat" if request.is_chat else "completion", request.model)
     if request.answer_prefix is not None:
         refuse_method(provider, "branch", request.model)
     if request.breakpoints:
         refuse_method(provider, "pause", request.model)
-    who = name_of(provider)
-    for field, given, allowed in _undeclared(provider.capabilities, request):
-        raise UnsupportedFieldError(field, given, f"{allowed}: {who} does not support it")
+    name = display_name(provider)
+    for field, value, allowed in _undeclared(provider.capabilities, request):
+        raise UnsupportedFieldError(field, value, f"{allowed}: {name} does not support it")
     if request.has_images and not provider.capabilities.images:
-        raise UnsupportedContentError(request.field, "an image", f"text: {who} cannot read images")
+        raise UnsupportedContentError(request.field, "an image", f"text: {name} cannot read images")
 
 
-def refuse_method(provider: Declaring, ability: str, model: str) -> None:
-    """Raise `UnsupportedFieldError` where a whole method, named as in `Capabilities`, is not there."""
+def refuse_method(provider: DeclaresCapabilities, ability: str, model: str) -> None:
+    """Raise `UnsupportedFieldError` unless the provider has a method, named as in `Capabilities`."""
     if not getattr(provider.capabilities, ability):
-        lacking(provider, ability, model)
+        raise_unsupported(provider, ability, model)
 
 
-def lacking(provider: Declaring, ability: str, model: str) -> NoReturn:
-    """What to say of a method that a provider does not have."""
+def raise_unsupported(provider: DeclaresCapabilities, ability: str, model: str) -> NoReturn:
+    """Raise the `UnsupportedFieldError` for a method that a provider does not have."""
     offered = [name for name in _METHODS if getattr(provider.capabilities, name)]
-    allowed = f"one whose provider offers {ability}; {name_of(provider)} offers {', '.join(offered) or 'nothing'}"
+    allowed = f"one whose provider offers {ability}; {display_name(provider)} offers {', '.join(offered) or 'nothing'}"
     raise UnsupportedFieldError("model", model, allowed)
 
 
-def name_of(provider: Declaring) -> str:
-    """An instance and its type, for messages."""
+def display_name(provider: DeclaresCapabilities) -> str:
+    """Return a provider's id and type, for error messages."""
     return f"provider {provider.provider_id} ({provider.provider_type})"
 
 
@@ -127,7 +127,7 @@ _METHODS = ("completion", "chat", "batch", "embeddings", "score", "render", "reg
 
 
 def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any, str]]:
-    """Field, value, and what would be allowed there, of all that goes beyond ``can``."""
+    """Yield the field, its value and the allowed values for each ability that a request uses and ``can`` lacks."""
     params, absent = request.sampling_params, "absent"
     if effective_strategy(params) not in can.strategies:
         yield "sampling_params.strategy", params.strategy.value, _one_of(sorted(can.strategies))

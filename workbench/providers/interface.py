@@ -20,7 +20,7 @@ from workbench.protocol import (
     ModelDef,
     ToolPromptFormat,
 )
-from workbench.providers.capabilities import Capabilities, lacking
+from workbench.providers.capabilities import Capabilities, raise_unsupported
 from workbench.providers.emissions import emissions
 from workbench.providers.protocol_methods import ProtocolMethods, gathered, whole_response
 from workbench.providers.requests import Request
@@ -146,7 +146,7 @@ class InferenceProvider(ProtocolMethods):
     async def register_model(self, model: ModelDef) -> None:
         """Prepare to serve one more model; raise if it cannot be served."""
         if not self.capabilities.register:
-            lacking(self, "register", model.identifier)
+            raise_unsupported(self, "register", model.identifier)
         if (precision := model.metadata.get("precision")) is not None:
             allowed = f"left out: {self.provider_type} does not load the weights itself"
             raise UnsupportedFieldError("metadata.precision", precision, allowed)
@@ -202,4 +202,4 @@ class InferenceProvider(ProtocolMethods):
 
     def _refuse(self, ability: str, model: str) -> NoReturn:
         self.get_model(model)
-        lacking(self, ability, model)
+        raise_unsupported(self, ability, model)

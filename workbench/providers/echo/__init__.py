@@ -1,4 +1,4 @@
-"""``inline::echo``: a provider without a model, which says again what it was asked."""
+"""``inline::echo``: a provider without a model, which returns the text that it receives."""
 
 from __future__ import annotations
 

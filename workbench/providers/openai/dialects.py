@@ -1,22 +1,22 @@
-"""What each kind of server takes beyond OpenAI's own fields, and what it therefore can honour.
+"""Capabilities and request fields of each kind of server that implements OpenAI's API.
 
 ===========  =====================================================================================================
 openai       greedy and ``top_p``, frequency and presence penalty, logit bias; a JSON schema in chats; logprobs of up to
              20 tokens in chats, 5 in completions
-vllm         every strategy, penalty and format, logit bias, ``min_p`` (which it applies before ``top_p``), logprobs of
-             the prompt, ids of sampled tokens
+vllm         every strategy, penalty and format, logit bias, ``min_p`` (applied before ``top_p``), logprobs of the
+             prompt, ids of sampled tokens
 tgi          as openai without penalties and bias, with regular expressions, and with formats in completions; logprobs
              of up to 5 tokens
 ollama       as openai without penalties and bias, with formats in completions, and without forced calls
 llama_cpp    every strategy, the repetition penalty, ``min_p``, logit bias, a JSON schema, and the id of every token
-             that it tells of; forced calls it has not, for any length of prose may come before one
+             reported; no forced calls, because text of any length may precede a call
 ===========  =====================================================================================================
 
-Frequency and presence penalty count the tokens of the answer. llama.cpp counts the prompt's too, Ollama the latest of
-both, and TGI has another formula: these refuse them.
+Frequency and presence penalty count the tokens of the answer. llama.cpp also counts those of the prompt, Ollama the
+latest tokens of both, and TGI has another formula: for these servers, the penalties are refused.
 
-A server's defaults (vLLM takes them from the model's folder, llama.cpp cuts by ``min_p``) would change the answer, so
-each of these parameters is sent, also where it is switched off.
+A server's defaults (vLLM reads them from the model's folder, llama.cpp truncates by ``min_p``) would change the answer,
+so each of these parameters is sent, even if it is off.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ _GREEDY_AND_TOP_P = frozenset({SamplingStrategy.greedy, SamplingStrategy.top_p})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One kind of server."""
+    """Request fields and limits of one kind of server."""
 
     capabilities: Capabilities
     max_logprobs: int
-    """Most probable tokens that may be asked for at a position."""
+    """Maximum number of most probable tokens per position."""
     completion_max_logprobs: int | None = None
-    """The same in completions, where it differs."""
+    """The same for completions; None for the same maximum as in chats."""
     health_path: str | None = None
-    """Below the URL without its ``/v1``; None asks for the models instead."""
+    """Path of the health check, relative to the URL without ``/v1``; None lists the models instead."""
     completion_limit: Fields
-    """What a completion says where it has no ``max_tokens``."""
+    """Fields of a completion without ``max_tokens`` that remove the server's own limit."""
     sampling: Callable[[Request, EffectiveSampling], Fields]
     response_format: Callable[[Request], Fields | None]
-    """The fields of a format; None where the kind of request cannot have it."""
+    """Function that returns the fields of a format; None if this kind of request does not support it."""
     extra: Fields
-    """Sent with every request."""
+    """Fields that are sent with every request."""
     streams_logprobs_beside_tools: bool = True
     completion: native.NativeCompletion | None = None
-    """Of the server's own API, where that of OpenAI would not do."""
+    """Completion in the server's own API; None to use that of OpenAI."""
 
     def fields(self, request: Request) -> Fields:
-        """Sampling in this server's words, with what it is always sent."""
+        """Return the sampling fields of a request, with the fields that are always sent."""
         return self.extra | self.sampling(request, effective_sampling(request.sampling_params))
 
 
@@ -72,7 +72,7 @@ def _openai_sampling(request: Request, effective: EffectiveSampling) -> Fields:
 
 
 def _vllm_sampling(request: Request, effective: EffectiveSampling) -> Fields:
-    # -1 is off in every version, 0 in the newer ones alone.
+    # -1 is off in every version, 0 only in newer ones.
     return _openai_sampling(request, effective) | {
         "top_k": effective.top_k or -1,
         "min_p": effective.min_p,
@@ -82,7 +82,7 @@ def _vllm_sampling(request: Request, effective: EffectiveSampling) -> Fields:
 
 def _tgi_sampling(request: Request, effective: EffectiveSampling) -> Fields:
     fields = _openai_sampling(request, effective)
-    if fields["top_p"] >= 1:  # refused, though it means nothing is cut
+    if fields["top_p"] >= 1:  # TGI refuses 1, although it removes no token
         del fields["top_p"]
     return fields
 
@@ -93,12 +93,12 @@ def _llama_cpp_sampling(request: Request, effective: EffectiveSampling) -> Field
         "top_k": effective.top_k,
         "min_p": effective.min_p,
         "repeat_penalty": effective.repetition_penalty,
-        "repeat_last_n": _LONGEST_CONTEXT,  # by itself it would look back on 64 tokens
+        "repeat_last_n": _LONGEST_CONTEXT,  # the default is the last 64 tokens
     }
-    if effective.logit_bias:  # as a list, which older versions take too
+    if effective.logit_bias:  # as a list, which older versions accept too
         fields["logit_bias"] = [[token_id, bias] for token_id, bias in effective.logit_bias.items()]
     if "seed" in fields:
-        fields["seed"] %= 2**32 - 1  # it keeps 32 bits, the highest of which stand for a random one
+        fields["seed"] %= 2**32 - 1  # llama.cpp keeps 32 bits; the largest value requests a random seed
     return fields
 
 
@@ -106,25 +106,25 @@ def _openai_format(request: Request) -> Fields | None:
     if not request.is_chat:
         return None
     schema: Any = request.response_format
-    told = {"name": "answer", "schema": schema.json_schema, "strict": True}
-    return {"response_format": {"type": "json_schema", "json_schema": told}}
+    json_schema = {"name": "answer", "schema": schema.json_schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
 
 def _vllm_format(request: Request) -> Fields | None:
-    wanted: Any = request.response_format
-    match wanted.type:
+    response_format: Any = request.response_format
+    match response_format.type:
         case "json_schema":
-            return {"structured_outputs": {"json": wanted.json_schema}}
+            return {"structured_outputs": {"json": response_format.json_schema}}
         case "regex":
-            return {"structured_outputs": {"regex": wanted.regex}}
-    return {"structured_outputs": {"grammar": wanted.grammar}}
+            return {"structured_outputs": {"regex": response_format.regex}}
+    return {"structured_outputs": {"grammar": response_format.grammar}}
 
 
 def _tgi_format(request: Request) -> Fields:
-    wanted: Any = request.response_format
-    if wanted.type == "regex":
-        return {"response_format": {"type": "regex", "value": wanted.regex}}
-    return {"response_format": {"type": "json", "value": wanted.json_schema}}
+    response_format: Any = request.response_format
+    if response_format.type == "regex":
+        return {"response_format": {"type": "regex", "value": response_format.regex}}
+    return {"response_format": {"type": "json", "value": response_format.json_schema}}
 
 
 def _llama_cpp_format(request: Request) -> Fields | None:
@@ -167,7 +167,7 @@ VLLM = Dialect(
     ),
     max_logprobs=20,
     health_path="/health",
-    completion_limit={"max_tokens": None},  # left out, it is 16
+    completion_limit={"max_tokens": None},  # the default is 16
     sampling=_vllm_sampling,
     response_format=_vllm_format,
     extra={"return_token_ids": True},
@@ -198,7 +198,7 @@ LLAMA_CPP = Dialect(
         repetition_penalty=True,
         min_p=True,
         logit_bias=True,
-        required_tool_choice=False,  # its grammar lets any length of prose come before the call
+        required_tool_choice=False,  # its grammar allows text of any length before the call
     ),
     max_logprobs=100,
     health_path="/health",

@@ -1,7 +1,7 @@
-"""Completions in the own API of servers whose OpenAI-like one cannot continue a text as it stands.
+"""Completions in the native API of servers whose OpenAI-compatible one cannot continue a text unchanged.
 
-TGI's tells no logprobs there and takes no format; Ollama's puts the text into the model's chat template. What either
-answers in its own API is brought into the form of the other one here, so that it is read in one place.
+TGI's OpenAI-compatible API returns no logprobs for completions and accepts no format; Ollama's inserts the text into
+the model's chat template. Native events are converted to the form of OpenAI's API, so that one reader handles both.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from workbench.providers.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class NativeCompletion:
-    """How one kind of server is asked to continue a text, and how its answer is read."""
+    """Path, request body and events of one server's native completion."""
 
     path: str
-    """Below the URL without its ``/v1``."""
-    write: Callable[[Request, str, str, int | None], dict[str, Any]]
-    """The body of a request, of the model's name, the text, and how many of the most probable tokens are told."""
+    """Path relative to the URL without ``/v1``."""
+    body: Callable[[Request, str, str, int | None], dict[str, Any]]
+    """Function of the request, model name, text and number of top tokens (or None) that returns the request body."""
     event: type[Event]
     is_lines: bool = False
-    """The stream is a JSON object a line, not server-sent events."""
+    """Whether the stream has one JSON object per line instead of server-sent events."""
 
 
 class Event(Answer):
-    """One event of such a stream."""
+    """One event of a native stream."""
 
     def part(self) -> Part:
-        """The same in the form of OpenAI's API."""
+        """Return the event in the form of OpenAI's API."""
         raise NotImplementedError
 
 
@@ -50,7 +50,7 @@ def _tgi_body(request: Request, _: str, text: str, count: int | None) -> dict[st
     parameters: dict[str, Any] = {"details": True, "do_sample": effective.temperature > 0}
     if effective.temperature > 0:
         parameters["temperature"] = effective.temperature
-    if effective.top_p < 1:  # 1 is refused, though it means that nothing is cut
+    if effective.top_p < 1:  # TGI refuses 1, although it removes no token
         parameters["top_p"] = effective.top_p
     if params.max_tokens:
         parameters["max_new_tokens"] = params.max_tokens
@@ -60,10 +60,10 @@ def _tgi_body(request: Request, _: str, text: str, count: int | None) -> dict[st
         parameters["stop"] = list(params.stop)
     if count is not None:
         parameters["top_n_tokens"] = count
-    wanted: Any = request.response_format
-    if wanted is not None:
-        is_regex = wanted.type == "regex"
-        value = wanted.regex if is_regex else wanted.json_schema
+    response_format: Any = request.response_format
+    if response_format is not None:
+        is_regex = response_format.type == "regex"
+        value = response_format.regex if is_regex else response_format.json_schema
         parameters["grammar"] = {"type": "regex" if is_regex else "json", "value": value}
     return {"inputs": text, "parameters": parameters, "stream": True}
 
@@ -91,10 +91,10 @@ class TgiEvent(Event):
         if details is not None:
             counts = UsageCounts(prompt_tokens=details.input_length, completion_tokens=details.generated_tokens)
         choice = Choice(finish_reason=details.finish_reason if details else None)
-        if not self.token.special:  # what ends the turn is part of neither text nor logprobs
+        if not self.token.special:  # an end token is part of neither text nor logprobs
             top = [Candidate(token=one.text, logprob=one.logprob, id=one.id) for one in self.top_tokens or ()]
-            told = TokenLogprob(token=self.token.text, logprob=self.token.logprob, id=self.token.id, top_logprobs=top)
-            choice = choice.model_copy(update={"text": self.token.text, "logprobs": Logprobs(content=[told])})
+            record = TokenLogprob(token=self.token.text, logprob=self.token.logprob, id=self.token.id, top_logprobs=top)
+            choice = choice.model_copy(update={"text": self.token.text, "logprobs": Logprobs(content=[record])})
         return Part(choices=[choice], usage=counts)
 
 
@@ -115,8 +115,8 @@ def _ollama_body(request: Request, model: str, text: str, count: int | None) -> 
     body: dict[str, Any] = {"model": model, "prompt": text, "raw": True, "stream": True, "options": options}
     if count is not None:
         body |= {"logprobs": True, "top_logprobs": count}
-    wanted: Any = request.response_format
-    return body if wanted is None else body | {"format": wanted.json_schema}
+    response_format: Any = request.response_format
+    return body if response_format is None else body | {"format": response_format.json_schema}
 
 
 class OllamaEvent(Event):

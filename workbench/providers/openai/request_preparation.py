@@ -48,7 +48,7 @@ def prepare(request: Request, model: str, dialect: Dialect, config: OpenAIConfig
     options, logprobs = _logprobs(request, dialect, config)
     if dialect.completion is not None and not request.is_chat:
         native, text = dialect.completion, plain_text(request.content or "", request.field)
-        body = native.write(request, model, text, logprobs.get("logprobs"))
+        body = native.body(request, model, text, logprobs.get("logprobs"))
         return PreparedRequest(f"{config.root_url}{native.path}", body, options, tools, must_call=False, native=native)
     body = {"model": model} | dialect.fields(request) | _limit(request, dialect, config) | logprobs
     if request.sampling_params.stop:

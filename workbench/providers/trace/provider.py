@@ -13,7 +13,7 @@ from pydantic import Field
 
 from workbench.errors import ClosedError, ConfigError, GenerationError
 from workbench.protocol import CompletionMessage, ConfigModel, ModelDef
-from workbench.providers.capabilities import Capabilities, lacking
+from workbench.providers.capabilities import Capabilities, raise_unsupported
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pausing import pausable
 from workbench.providers.requests import Request, check_list
@@ -117,7 +117,7 @@ class TraceProvider(InferenceProvider):
     async def register_model(self, model: ModelDef) -> None:
         """Register a model that was registered during the recording, or raise the recorded error."""
         if not self._playlist.holds("register_model", model.identifier, {}):
-            lacking(self, "register", model.identifier)
+            raise_unsupported(self, "register", model.identifier)
         await self._result("register_model", model.identifier, {})
         self.serve(self._recorded[model.identifier].definition)
 

@@ -1,6 +1,6 @@
 """``inline::transformers``: models of Hugging Face transformers, run by the engine in this process.
 
-The provider brings torch, and is loaded when it is asked for: its config can be read without.
+The provider imports torch, so it is loaded on first access: its config can be read without torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformersProvider"]
 
-if not TYPE_CHECKING:  # type checkers would take any misspelt name for this function's
+if not TYPE_CHECKING:  # type checkers would accept any misspelled name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

@@ -1,4 +1,4 @@
-"""The provider: finds a request's model, and turns the engine's events into emissions."""
+"""The provider: looks up a request's model, and converts the engine's events to emissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workbench.providers.transformers import cards
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.providers.transformers.emissions import engine_emissions
 from workbench.providers.transformers.rendering import rendered
-from workbench.providers.transformers.request_preparation import PreparedRequest, checked
+from workbench.providers.transformers.request_preparation import PreparedRequest, prepare
 from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from workbench.records import ModelCard, Prompt
 
 _MAX_IMAGE_BYTES = 2**30
-"""Of the images of a batch, as the model reads them, all of which are there before the first is computed."""
+"""Maximum size of a batch's preprocessed images, which all are in memory before the first is computed."""
 
 
 class TransformersProvider(InferenceProvider):
@@ -75,7 +75,7 @@ class TransformersProvider(InferenceProvider):
         before = self._served.get(model.identifier)
         self.serve(model)
         if before is not None and self.config.precision_of(before) != self.config.precision_of(model):
-            await asyncio.to_thread(self._models.unload, model.identifier)  # the next request loads it anew
+            await asyncio.to_thread(self._models.unload, model.identifier)  # the next request loads it again
 
     async def unregister_model(self, identifier: str) -> None:
         await super().unregister_model(identifier)
@@ -102,32 +102,32 @@ class TransformersProvider(InferenceProvider):
         self._models.close()
 
     def generate(self, request: Request) -> AsyncIterator[Emission]:
-        return self._emissions(checked(request))
+        return self._emissions(prepare(request))
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
-        """All prompts are encoded and checked before the first is computed, so one bad item refuses the batch."""
+        """Encode and check all prompts before the first is computed, so that one bad item refuses the batch."""
         if not requests:
             return []
-        batch = [checked(request) for request in requests]
+        batch = [prepare(request) for request in requests]
         served = await self._ready(requests[0].model)
-        prompts = await asyncio.to_thread(_held_together, (one.prompt(served.encoder) for one in batch), requests)
+        prompts = await asyncio.to_thread(_encode_batch, (one.prompt(served.encoder) for one in batch), requests)
         for request, prompt in zip(requests, prompts, strict=True):
             served.engine.check(prompt.token_ids, request.field)
         constraint = await asyncio.to_thread(batch[0].constraint, served)
-        asked_at = time.perf_counter()
-        return [_computed(served, *one, constraint, asked_at) for one in zip(batch, prompts, strict=True)]
+        requested_at = time.perf_counter()
+        return [_answer_emissions(served, *one, constraint, requested_at) for one in zip(batch, prompts, strict=True)]
 
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
-        """One vector per content, in order.
+        """Return one vector per content, in order.
 
-        A sentence model pools as its folder says and cuts longer texts off at its limit; the empty text has a vector
-        too. A causal model gives the mean of its last hidden states, after the final norm, at unit length; it refuses
-        an empty text, and one that does not fit its context.
+        A sentence model pools as its folder specifies and truncates longer texts at its limit; the empty text has a
+        vector too. A causal model returns the mean of its last hidden states, after the final norm, scaled to unit
+        length; it refuses an empty text, and one that does not fit its context.
         """
         self.get_model(model)
         texts = texts_of(contents)
-        vectors, read = await asyncio.to_thread(self._models.embed, model, texts)
-        return Embeddings(vectors, Usage(prompt_tokens=read))
+        vectors, token_count = await asyncio.to_thread(self._models.embed, model, texts)
+        return Embeddings(vectors, Usage(prompt_tokens=token_count))
 
     async def score(
         self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
@@ -156,14 +156,14 @@ class TransformersProvider(InferenceProvider):
         served = await self._ready(model)
         return await asyncio.to_thread(rendered, served, prompt, use)
 
-    async def _emissions(self, asked: PreparedRequest) -> AsyncIterator[Emission]:
-        asked_at = time.perf_counter()
-        self._report_loading(asked.request)
-        served = await self._ready(asked.request.model)
-        prompt = await asyncio.to_thread(asked.prompt, served.encoder)  # images take their time
-        served.engine.check(prompt.token_ids, asked.request.field)
-        constraint = await asyncio.to_thread(asked.constraint, served)
-        emissions = _computed(served, asked, prompt, constraint, asked_at)
+    async def _emissions(self, prepared: PreparedRequest) -> AsyncIterator[Emission]:
+        requested_at = time.perf_counter()
+        self._report_loading(prepared.request)
+        served = await self._ready(prepared.request.model)
+        prompt = await asyncio.to_thread(prepared.prompt, served.encoder)  # in a thread, because images take long
+        served.engine.check(prompt.token_ids, prepared.request.field)
+        constraint = await asyncio.to_thread(prepared.constraint, served)
+        emissions = _answer_emissions(served, prepared, prompt, constraint, requested_at)
         async with closed_after(emissions):
             async for emission in emissions:
                 yield emission
@@ -181,35 +181,39 @@ class TransformersProvider(InferenceProvider):
 
 
 def identifier_of(source: str) -> str:
-    """The name under which a source is served: a folder's own name, else the source as it stands."""
+    """Return the name under which a source is served: that of its folder, or else the source itself."""
     path = typed_path(source, "models")
     return path.resolve().name if path.is_dir() else source
 
 
-def _computed(
-    served: CausalModel, asked: PreparedRequest, prompt: EncodedPrompt, constraint: Constraint | None, asked_at: float
+def _answer_emissions(
+    served: CausalModel,
+    prepared: PreparedRequest,
+    prompt: EncodedPrompt,
+    constraint: Constraint | None,
+    requested_at: float,
 ) -> AsyncIterator[Emission]:
-    """The stream, which begins to compute when it is first read."""
+    """Return the emissions of an answer; computation starts when the first is read."""
     emissions = engine_emissions(
         served.engine,
-        asked.engine_request(served, prompt, constraint),
-        source=asked.request,
-        requested_at=asked_at,
-        notes=asked.notes(served),
-        late_note=asked.late_note,
+        prepared.engine_request(served, prompt, constraint),
+        source=prepared.request,
+        requested_at=requested_at,
+        notes=prepared.notes(served),
+        late_note=prepared.late_note,
     )
-    parser = asked.use.parser(served.encoder, prompt) if asked.request.is_chat else None
-    return emissions if parser is None else with_tool_calls(emissions, parser, must_call=asked.use.must_call)
+    parser = prepared.use.parser(served.encoder, prompt) if prepared.request.is_chat else None
+    return emissions if parser is None else with_tool_calls(emissions, parser, must_call=prepared.use.must_call)
 
 
-def _held_together(prompts: Iterator[EncodedPrompt], requests: Sequence[Request]) -> list[EncodedPrompt]:
-    """All prompts of a batch, whose images are held until each is computed."""
-    made: list[EncodedPrompt] = []
-    held = 0
+def _encode_batch(prompts: Iterator[EncodedPrompt], requests: Sequence[Request]) -> list[EncodedPrompt]:
+    """Return all prompts of a batch; raise `InvalidRequestError` if their images exceed the limit."""
+    encoded: list[EncodedPrompt] = []
+    image_bytes = 0
     for prompt in prompts:
-        held += sum(placed.image.nbytes for placed in prompt.images)
-        if held > _MAX_IMAGE_BYTES:
+        image_bytes += sum(placed.image.nbytes for placed in prompt.images)
+        if image_bytes > _MAX_IMAGE_BYTES:
             allowed = f"a batch with at most {_MAX_IMAGE_BYTES // 2**20} MiB of preprocessed images"
-            raise InvalidRequestError(requests[len(made)].field, f"{held / 2**20:.0f} MiB so far", allowed)
-        made.append(prompt)
-    return made
+            raise InvalidRequestError(requests[len(encoded)].field, f"{image_bytes / 2**20:.0f} MiB so far", allowed)
+        encoded.append(prompt)
+    return encoded

@@ -1,4 +1,4 @@
-"""What a request asks for, checked before any work, and then as the engine takes it."""
+"""Request preparation: checks before any work, then conversion to a request of the engine."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from workbench.records import AnswerPrefix
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """A request with its tools and its format as they were understood."""
+    """A checked request, with its tools and its response format resolved."""
 
     request: Request
     grammar: AnswerGrammar | None
-    """Of its ``response_format``."""
+    """Grammar of ``response_format``; None if the request has none."""
     use: ToolUse
 
     def prompt(self, encoder: PromptEncoder) -> EncodedPrompt:
@@ -37,12 +37,12 @@ class PreparedRequest:
         return self.use.prompt(encoder, list(request.messages), request.field)
 
     def constraint(self, served: CausalModel) -> Constraint | None:
-        """What the answer has to keep to, compiled for the model; blocks for as long as that takes."""
+        """Return the constraint on the answer, compiled for the model; blocks during compilation."""
         grammar = self.answer_grammar(served)
         return served.grammars.compile(grammar.grammar, grammar.field) if grammar else None
 
     def answer_grammar(self, served: CausalModel) -> AnswerGrammar | None:
-        """What the answer has to keep to."""
+        """Return the grammar of the response format, or else of the tool calls; None if there is neither."""
         return self.grammar or self.use.grammar(served.encoder)
 
     def engine_request(
@@ -58,7 +58,7 @@ class PreparedRequest:
             max_tokens=params.max_tokens or 0,
             stop_strings=tuple(params.stop or ()),
             alternatives=(logprobs.top_k or 0) if logprobs else 0,
-            # What another run has measured is not measured again.
+            # The prefix of another run includes its prompt logprobs.
             prompt_logprobs=bool(logprobs and logprobs.prompt and not answer_prefix.prompt_tokens),
             constraint=constraint,
             kept=tuple(map(token_stats, answer_prefix.kept)),
@@ -70,20 +70,24 @@ class PreparedRequest:
         )
 
     def notes(self, served: CausalModel) -> tuple[str, ...]:
-        """What a caller should know of how the request was understood."""
+        """Return notes for the caller about the interpretation of the request."""
         conflict = sampling_conflict(self.request.sampling_params)
-        said = self.grammar.notes if self.grammar else ()
-        return (*([conflict] if conflict else []), *said, *self.use.notes(served.encoder))
+        grammar_notes = self.grammar.notes if self.grammar else ()
+        return (*([conflict] if conflict else []), *grammar_notes, *self.use.notes(served.encoder))
 
     def late_note(self, text: str, *, is_cut: bool) -> str | None:
-        """What a caller should know of an answer that has ended."""
+        """Return a note about an answer that has ended; None if there is nothing to report."""
         if self.grammar is not None:
             return self.grammar.late_note(text, is_cut=is_cut)
         return cut_note("tools") if is_cut and self.use.must_call else None
 
 
-def checked(request: Request) -> PreparedRequest:
-    """Refuses what is wrong or not to be had, before anything is loaded or computed."""
+def prepare(request: Request) -> PreparedRequest:
+    """Check a request before anything is loaded or computed.
+
+    Raises:
+        InvalidRequestError, UnsupportedFieldError: a field is invalid or contradicts another.
+    """
     use = checked_tools(
         request.tools, request.tool_choice, request.tool_prompt_format, parallel=request.parallel_tool_calls
     )
@@ -97,7 +101,7 @@ def checked(request: Request) -> PreparedRequest:
 
 
 def _check_same_tokens(answer_prefix: AnswerPrefix, vocabulary: Vocabulary) -> None:
-    """The name of a model may have been given to another one since the tokens were generated."""
+    """Raise unless the kept tokens are the vocabulary's: another model may since have taken the name."""
     for token in answer_prefix.kept:
         if vocabulary.bytes(token.token_id) != token.bytes:
             allowed = "that of a run of the model that is now served under this name"

@@ -1,4 +1,4 @@
-"""The protocol's sampling parameters as the engine takes them."""
+"""Conversion of the protocol's sampling parameters to the engine's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from workbench.sampling_stages import SAMPLING_STAGES
 
 
 def engine_sampling(params: SamplingParams, vocab_size: int | None = None) -> Sampling:
-    """Return what the strategy leaves of the parameters; those that it does not use are neutral.
+    """Return the engine's parameters; those that the strategy does not use are neutral.
 
     Raises:
-        InvalidRequestError: ``logit_bias`` has an id that is none of ``vocab_size``.
+        InvalidRequestError: ``logit_bias`` has an id of ``vocab_size`` or above.
     """
     effective = effective_sampling(params)
     outside = next((one for one in effective.logit_bias or () if vocab_size is not None and one >= vocab_size), None)

@@ -1,4 +1,4 @@
-"""What a folder's ``generation_config.json`` advises about sampling: told and offered, and never applied by itself."""
+"""Sampling parameters that a folder's ``generation_config.json`` recommends; they are never applied automatically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
 from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, SAMPLING_STAGES
 
-_TAKEN = tuple(one.field for one in PARAMETERS if one is not MAX_TOKENS)
+_SUPPORTED = tuple(one.field for one in PARAMETERS if one is not MAX_TOKENS)
 _NEUTRAL: dict[str, Any] = {
     "encoder_repetition_penalty": 1.0,
     "length_penalty": 1.0,
@@ -21,7 +21,7 @@ _NEUTRAL: dict[str, Any] = {
     "eta_cutoff": 0.0,
     "diversity_penalty": 0.0,
 }
-_OTHERS = (
+_UNSUPPORTED = (
     *_NEUTRAL,
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -38,49 +38,51 @@ _OTHERS = (
     "sequence_bias",
     "suppress_tokens",
 )
-"""Settings that change what transformers generates, and that no request here has."""
+"""Settings that affect generation in transformers; a note lists those without a request field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """The advice in our own words."""
+    """Recommended sampling parameters of a model."""
 
     params: dict[str, Any]
-    """As `SamplingParams` takes them."""
+    """Arguments of `SamplingParams`."""
     notes: tuple[str, ...]
-    """What is left out of them."""
+    """Notes for the reader, including the settings that ``params`` omits."""
 
 
 def read_advice(folder: Path) -> Advice:
-    """Read a folder's advice; empty where it gives none."""
+    """Return a folder's recommendations, empty if it has none."""
     path = folder / GENERATION
-    advised = read_json(path) if path.exists() else {}
-    given = {name: advised[name] for name in _TAKEN if advised.get(name) is not None}
+    config = read_json(path) if path.exists() else {}
+    params = {name: config[name] for name in _SUPPORTED if config.get(name) is not None}
     try:
-        SamplingParams(**given)
+        SamplingParams(**params)
     except InvalidRequestError as error:
         return Advice({}, (f"the sampling settings of generation_config.json are not valid: {error}",))
     notes = []
-    if not advised.get("do_sample"):
+    if not config.get("do_sample"):
         greedy = {stage.field: stage.neutral for stage in SAMPLING_STAGES if stage.changes_argmax}
-        given = {name: value for name, value in given.items() if value != greedy.get(name, value)}
-    elif given.get("top_p", 1) < 1 or not given.get("top_k"):
-        if given.pop("top_k", 0):
+        params = {name: value for name, value in params.items() if value != greedy.get(name, value)}
+    elif params.get("top_p", 1) < 1 or not params.get("top_k"):
+        if params.pop("top_k", 0):
             notes.append(
-                f"top_k {advised['top_k']} of generation_config.json is left out: a strategy takes top_p or top_k"
+                f"top_k {config['top_k']} of generation_config.json is left out: a strategy takes top_p or top_k"
             )
-        given = {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0} | given
+        params = {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0} | params
     else:
-        given.pop("top_p", None)
-        given = {"strategy": "top_k", "temperature": 1.0} | given
-    others = [
-        name for name in _OTHERS if name not in _TAKEN and advised.get(name) not in (None, [], 0, _NEUTRAL.get(name))
+        params.pop("top_p", None)
+        params = {"strategy": "top_k", "temperature": 1.0} | params
+    unsupported = [
+        name
+        for name in _UNSUPPORTED
+        if name not in _SUPPORTED and config.get(name) not in (None, [], 0, _NEUTRAL.get(name))
     ]
-    if others:
-        notes.append(f"generation_config.json also sets {', '.join(others)}: not supported")
-    if given:
-        told = ", ".join(f"{name} {value}" for name, value in given.items())
+    if unsupported:
+        notes.append(f"generation_config.json also sets {', '.join(unsupported)}: not supported")
+    if params:
+        listed = ", ".join(f"{name} {value}" for name, value in params.items())
         notes.insert(
-            0, f"generation_config.json recommends {told}: available as sampling_defaults, not applied automatically"
+            0, f"generation_config.json recommends {listed}: available as sampling_defaults, not applied automatically"
         )
-    return Advice(given, tuple(notes))
+    return Advice(params, tuple(notes))

@@ -1,15 +1,14 @@
-"""The stages of sampling, in the order in which they are applied: one table that everything about sampling reads.
+"""The table of the sampling stages, in the order in which they are applied.
 
-A row holds what the protocol, the command line, the widgets, the servers and the documentation say of a stage. The
-function that applies it is in `workbench.engine.adjustments` or `workbench.engine.sampling`, under the row's name.
+The protocol, the command line, the widgets, the servers and the documentation read the rows. The function that applies
+a stage is in `workbench.engine.adjustments` or `workbench.engine.sampling`, under the row's name.
 
-The stages that can change which token is the most probable come first, and greedy requests use them too. A grammar's
-mask follows, so that truncation chooses among the tokens that are allowed. The other stages shape the draw: greedy
-requests skip them.
+The stages that can change the argmax come first, and greedy requests use them too. A grammar's mask follows, so that
+truncation chooses among the tokens that are allowed. Greedy requests skip the stages after it.
 
 A new stage is a row here, the function that applies it, and a field of `protocol.SamplingParams`, of
 `protocol.EffectiveSampling`, of `engine.sampling.Sampling` and of `providers.capabilities.Capabilities`; a test
-compares them. What a remote server calls it is in `providers.openai.dialects`.
+compares them. Its name in the API of a remote server is in `providers.openai.dialects`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_TEMPERATURE = 1e6
-"""Above it float32 sampling is uniform for any logits, so a larger value can only be a slip."""
+"""Largest temperature: above it, float32 sampling is uniform for any logits, so a larger value must be a mistake."""
 
 STRATEGIES = ("greedy", "top_p", "top_k")
 """Values of `protocol.SamplingStrategy`."""
@@ -29,12 +28,12 @@ STRATEGIES = ("greedy", "top_p", "top_k")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Numbers that a parameter may have; never a bool, NaN or infinity."""
+    """Range of a numeric parameter; it excludes bools, NaN and infinity."""
 
     low: float
     high: float | None = None
     above_low: bool = False
-    """``low`` itself is not allowed."""
+    """Whether ``low`` itself is excluded."""
     is_whole: bool = False
 
     def __contains__(self, value: object) -> bool:
@@ -43,13 +42,13 @@ class Range:
         number: Any = value
         if not self.is_whole and not _is_finite(number):
             return False
-        is_enough = number > self.low if self.above_low else number >= self.low
-        return bool(is_enough and (self.high is None or number <= self.high))
+        is_above = number > self.low if self.above_low else number >= self.low
+        return bool(is_above and (self.high is None or number <= self.high))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeByToken(Range):
-    """Maps of token ids to a number of the range each; an id may be text, as in JSON."""
+    """Range of a map from token ids to numbers; an id may be a string, as in JSON."""
 
     max_entries: int
 
@@ -61,26 +60,26 @@ class RangeByToken(Range):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter of a request: its field, its range, and how it is shown."""
+    """A parameter of a request: its field, its range and its description."""
 
     field: str
     """Name in `protocol.SamplingParams` and, with dashes, on the command line."""
     label: str
     help: str
-    """What it does, in the widgets."""
+    """Description in the widgets."""
     option: str
-    """The same on the command line, where ``metavar`` stands for the value."""
+    """Description on the command line, where ``metavar`` represents the value."""
     metavar: str
     range: Range
     allowed: str
-    """The range in an error's words; notes are in parentheses."""
+    """Range in the words of an error message, with notes in parentheses."""
     neutral: Any
-    """The value that changes nothing."""
+    """Value that has no effect."""
     step: float = 1
-    """By which the arrow keys change it."""
+    """Change by an arrow key in the widgets."""
     decimals: int = 0
     slider: tuple[float, float] | None = None
-    """Ends of its slider; None for a field alone."""
+    """Ends of the slider; None for a text field only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,34 +91,34 @@ class StageSpec(Parameter):
     title: str
     """Heading in the waterfall, before the value."""
     changes_argmax: bool = False
-    """It can change which token is the most probable, so greedy requests use it too."""
+    """Whether the stage can change the argmax, so that greedy requests use it too."""
     cuts: bool = False
-    """It takes tokens out."""
+    """Whether the stage removes tokens."""
     strategy: str | None = None
-    """The only strategy that uses it."""
+    """The only strategy that uses the stage; None for no restriction."""
     addition: str = ""
-    """What it adds to the original protocol; empty for the protocol's own fields."""
+    """Purpose of a field that the original protocol lacks; empty for the protocol's own fields."""
 
     @property
     def used_by(self) -> tuple[str, ...]:
-        """Strategies that use it."""
+        """Strategies that use the stage."""
         if self.strategy is not None:
             return (self.strategy,)
         return STRATEGIES if self.changes_argmax else STRATEGIES[1:]
 
     @property
     def is_ability(self) -> bool:
-        """Whether providers declare it by itself in `Capabilities`; the others belong to their strategies."""
+        """Whether `Capabilities` has a field for the stage; strategies imply the others."""
         return self.strategy is None and self.field != "temperature"
 
     @property
     def declared(self) -> str:
-        """Type and default of an addition, as Python spells them."""
+        """Type and default of the field in Python syntax, for additions."""
         kind = "dict[int, float]" if isinstance(self.range, RangeByToken) else "float"
         return f"{kind} | None = {self.neutral}"
 
     def words(self, value: Any) -> str:
-        """Return a value as it follows the title or the label."""
+        """Return a value as text to append to the title or the label."""
         if isinstance(self.range, RangeByToken):
             return f"for {len(value)} token{'' if len(value) == 1 else 's'}"
         return str(value) if self.range.is_whole else f"{value:g}"
@@ -280,7 +279,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         key=lambda stage: isinstance(stage.range, RangeByToken),
     ),
 )
-"""The order of forms and option lists: what shapes the draw, the length, what changes the logits."""
+"""Parameters in the order of forms and option lists: stages of the draw, length, stages that change the argmax."""
 
 
 def _is_token_id(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Sampling options of the command line, in the protocol's names, and the SamplingParams they stand for."""
+"""Sampling options of the command line, under the protocol's names, and their conversion to SamplingParams."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workbench.sampling_stages import MAX_TOKENS, PARAMETERS, STRATEGIES, Parame
 if TYPE_CHECKING:
     from workbench.protocol import SamplingParams
 
-# Options of SamplingParams that are handed on as they are; the protocol checks their ranges.
+# Options that are passed on unchanged; SamplingParams checks their ranges.
 _FIELDS = ("strategy", *(one.field for one in PARAMETERS), "seed", "stop")
-_SHAPES_THE_DRAW = [one.field for one in PARAMETERS if isinstance(one, StageSpec) and not one.changes_argmax]
+_DRAW_FIELDS = [one.field for one in PARAMETERS if isinstance(one, StageSpec) and not one.changes_argmax]
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
-    """All options of SamplingParams; ``max_tokens`` is this command's default."""
-    *others, last = (_option(field) for field in _SHAPES_THE_DRAW if field != "top_k")
+    """Add an option for each field of SamplingParams; ``max_tokens`` is this command's default."""
+    *others, last = (_option(field) for field in _DRAW_FIELDS if field != "top_k")
     group = parser.add_argument_group(
         "sampling",
         f"Decoding is greedy by default. Without --strategy, {', '.join(others)} or {last} implies top_p,\n"
@@ -51,7 +51,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
-    """What the options say; raises InvalidRequestError that names the option."""
+    """Return the parameters of the parsed options; raise `InvalidRequestError`, which names the option."""
     from workbench.protocol import SamplingParams
 
     try:
@@ -61,7 +61,7 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 
 
 def given_fields(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of SamplingParams that were given, with what they imply."""
+    """Return the fields of SamplingParams that were given or are implied."""
     fields = {name: getattr(args, name) for name in _FIELDS if getattr(args, name) is not None}
     if "logit_bias" in fields:
         fields["logit_bias"] = dict(fields["logit_bias"])
@@ -78,7 +78,7 @@ def _implied_strategy(fields: dict[str, Any]) -> str:
         return "top_k"
     if fields.get("temperature") == 0 and "top_p" not in fields:
         return "greedy"
-    return "top_p" if fields.keys() & set(_SHAPES_THE_DRAW) else "greedy"
+    return "top_p" if fields.keys() & set(_DRAW_FIELDS) else "greedy"
 
 
 def _option(field: str) -> str:

@@ -1,4 +1,4 @@
-"""How the next token is chosen: the parameters, their ranges, and what a strategy makes of them.
+"""Sampling parameters: their fields, their ranges, and the fields that each strategy uses.
 
 Constructing ``SamplingParams`` checks its ranges, those of `workbench.sampling_stages` among them. Providers call
 ``validate_sampling`` once more before any compute, because fields can be assigned after construction.
@@ -19,12 +19,12 @@ from workbench.protocol.base import ProtocolModel
 from workbench.sampling_stages import PARAMETERS, SAMPLING_STAGES
 
 MIN_SAMPLING_TEMPERATURE = 1e-5
-"""Below it the best token is certain, and dividing float32 logits could overflow: it counts as 0."""
+"""Lowest temperature that samples. Below it the argmax is certain, and dividing float32 logits could overflow."""
 MAX_SEED = 2**63 - 1
-"""Fits the signed 64-bit seeds of every backend."""
+"""Largest seed: the signed 64-bit maximum, which every backend accepts."""
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
-"""Characters of one stop string; a stream holds back as many until it knows that they are not one."""
+"""Maximum number of characters of a stop string; a stream buffers as many, since they may become one."""
 
 
 class SamplingStrategy(StrEnum):
@@ -44,7 +44,7 @@ class SamplingParams(ProtocolModel):
 
     strategy: SamplingStrategy = SamplingStrategy.greedy
     temperature: float | None = 0.0
-    """Divides the logits, from 0 to 1e6; below 1e-5 is greedy. Ignored by the strategy ``greedy``."""
+    """Divisor of the logits, from 0 to 1e6; below 1e-5 is greedy. Ignored by the strategy ``greedy``."""
     top_p: float | None = 0.95
     """Probability mass to sample from, above 0 and at most 1 (off). Used only by the strategy ``top_p``."""
     top_k: int | None = 0
@@ -59,13 +59,13 @@ class SamplingParams(ProtocolModel):
     """Stop strings, before the first of which generation ends; at most 16, of 1 to 256 characters each."""
 
     min_p: float | None = Field(default=0.0, exclude_if=lambda min_p: not min_p)
-    """Removes tokens less probable than this share of the most probable one, from 0 (off) to 1. Used by the strategies
-    that sample, after ``top_k`` and ``top_p``."""
+    """Lowest probability relative to that of the most probable token, from 0 (off) to 1; tokens below it are removed.
+    Used by the strategies that sample, after ``top_k`` and ``top_p``."""
     frequency_penalty: float | None = Field(default=0.0, exclude_if=lambda penalty: not penalty)
-    """Subtracted from a token's logit for each time that the answer already contains it, from -2 to 2; 0 is off. The
+    """Penalty subtracted from a token's logit for each earlier occurrence in the answer, from -2 to 2; 0 is off. The
     prompt does not count, as in OpenAI's formula and in vLLM. Used by every strategy."""
     presence_penalty: float | None = Field(default=0.0, exclude_if=lambda penalty: not penalty)
-    """Subtracted once from the logit of each token that the answer already contains; otherwise the same."""
+    """Penalty subtracted once from the logit of each token that the answer already contains, from -2 to 2; 0 is off."""
 
     logit_bias: dict[int, float] | None = Field(default=None, exclude_if=lambda bias: not bias)
     """Numbers from -100 to 100 that are added to the logits of tokens, by id, before everything else; at most 300. Used
@@ -78,11 +78,11 @@ class SamplingParams(ProtocolModel):
         if name == "strategy":
             return value
         _check(name, value, name)
-        if value is None and cls.model_fields[name].exclude_if:  # an addition has one value that is not written
+        if value is None and cls.model_fields[name].exclude_if:  # an addition omits only its default from JSON
             return cls.model_fields[name].default
         if isinstance(value, Mapping):
             return _by_token_id(value)
-        if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not take for an int
+        if isinstance(value, numbers.Integral):  # such as a NumPy integer, which pydantic does not accept as an int
             return int(value)
         if isinstance(value, numbers.Real):
             return float(value)
@@ -103,19 +103,15 @@ class EffectiveSampling:
 
     strategy: SamplingStrategy
     temperature: float
-    """0 for greedy, otherwise above 0."""
+    """Divisor of the logits: 0 for greedy, otherwise above 0."""
     top_p: float
-    """1 is off."""
+    """Probability mass to sample from; 1 is off."""
     top_k: int
-    """0 is off; not yet clipped to the vocabulary."""
+    """Number of tokens to sample from, not clipped to the vocabulary; 0 is off."""
     repetition_penalty: float = 1.0
-    """1 is off."""
     min_p: float = 0.0
-    """0 is off."""
     frequency_penalty: float = 0.0
-    """0 is off."""
     presence_penalty: float = 0.0
-    """0 is off."""
     logit_bias: dict[int, float] | None = None
 
 
@@ -179,7 +175,7 @@ def _is_stop_list(value: object) -> bool:
 
 
 def _is_stop_string(value: object) -> bool:
-    # A lone surrogate is no character: it can neither be generated nor written as JSON.
+    # A lone surrogate is not a character: it can neither be generated nor encoded as JSON.
     if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
         return False
     return 0 < len(value) <= MAX_STOP_LENGTH

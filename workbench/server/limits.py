@@ -1,4 +1,4 @@
-"""What a server allows a request: checked before anything is allocated or computed for it."""
+"""Limits on the requests of a server, checked before anything is allocated or computed for them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Limits:
     """Limits of one server. Other parts of a request, such as stop strings, are limited by the protocol."""
 
     max_body_bytes: int = 8 * 2**20
-    """Largest request body; images in it are a third larger than as files."""
+    """Maximum size of a request body; base64 makes images a third larger than their files."""
     max_batch: int = 64
-    """Most items in one batch."""
+    """Maximum number of items in a batch."""
     max_tokens: int | None = None
-    """Most tokens to generate per item; None allows as many as fit in the model's context."""
+    """Maximum number of tokens to generate per item; None for the model's context length."""
     max_logprobs: int = 100
-    """Most alternatives at each position."""
+    """Maximum number of alternatives per position."""
     max_concurrent: int = 128
-    """Most requests handled at once."""
+    """Maximum number of concurrent requests."""
 
     def applied(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a protocol method within the limits: no ``max_tokens`` becomes the largest one allowed.
+        """Check a protocol method's arguments and return them; without ``max_tokens``, the limit is inserted.
 
         Raises:
-            InvalidRequestError: one of them asks for more than the server gives.
+            InvalidRequestError: an argument exceeds a limit.
         """
         for name in _BATCHES:
             self._check_batch(name, arguments.get(name, ()))
@@ -64,22 +64,22 @@ class Limits:
 
 
 class LimitConcurrency:
-    """Middleware: refuses requests that compute where as many as are allowed are being answered."""
+    """Middleware that refuses POST requests above the limit of concurrent ones."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
-        self._inside = 0
+        self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":  # the others only look something up
+        if scope["type"] != "http" or scope["method"] != "POST":  # the others compute nothing
             await self._app(scope, receive, send)
-        elif self._inside >= self._limits.max_concurrent:
-            busy = BusyError(f"the server is already handling {self._inside} requests; try again later")
+        elif self._active >= self._limits.max_concurrent:
+            busy = BusyError(f"the server is already handling {self._active} requests; try again later")
             await error_response(busy)(scope, receive, send)
         else:
-            self._inside += 1
+            self._active += 1
             try:
                 await self._app(scope, receive, send)
             finally:
-                self._inside -= 1
+                self._active -= 1

@@ -1,7 +1,7 @@
-"""Bodies of OpenAI's requests, and the protocol's parameters that they amount to.
+"""Bodies of OpenAI's requests, and their conversion to the protocol's parameters.
 
-A field that would change the answer and cannot be honoured is refused by name; one that only tells OpenAI about the
-caller is taken and has no effect. The table of `docs/serving.md` is made of the fields here.
+An unsupported field that would change the answer is refused by name; one that only describes the caller is accepted
+and has no effect. The table in `docs/serving.md` is generated from the fields here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workbench.server.openai.messages import OpenAIMessage
 from workbench.server.openai.tools import AllowedTools, NamedTool, OpenAITool, callable_names, tool_definition
 
 _COMPLETION_MAX_TOKENS = 16
-"""OpenAI's default where a text is continued; a conversation has none."""
+"""OpenAI's default for completions; chats have none."""
 
 
 class StreamOptions(OpenAIModel):
@@ -45,22 +45,22 @@ class GenerationRequest(OpenAIRequest):
     model: str
     """The name of a served model."""
     temperature: float | None = 1.0
-    """0 is greedy; null is 1."""
+    """Divisor of the logits; 0 is greedy, null is 1."""
     top_p: float | None = 1.0
-    """0 is greedy; null is 1."""
+    """Probability mass to sample from; 0 is greedy, null is 1."""
     top_k: int | None = None
-    """Extension of most servers with this API, in place of `top_p`; 0 is off."""
+    """Number of tokens to sample from, instead of `top_p`; 0 is off. An extension of most servers with this API."""
     repetition_penalty: float | None = None
-    """Extension: above 0; 1 is off."""
+    """Penalty for repeated tokens, above 0; 1 is off. An extension."""
     min_p: float | None = None
-    """Extension: from 0, which is off, to 1."""
+    """Lowest probability relative to the most probable token, from 0 (off) to 1. An extension."""
     seed: Annotated[int | None, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] = None
-    """The same seed gives the same answer. A negative seed counts from the end of the protocol's range: -1 is the seed
-    2<sup>63</sup> - 1."""
+    """Random seed: the same seed gives the same answer. A negative seed counts from the end of the protocol's range: -1
+    is the seed 2<sup>63</sup> - 1."""
     stop: str | list[str] | None = None
     """One stop string or up to 16, of 1 to 256 characters each; null and an empty list are none."""
     max_tokens: Annotated[int | None, Field(ge=1)] = None
-    """1 or above. The default is as many as fit for a conversation, and 16 for a completion."""
+    """Maximum number of tokens, 1 or above. The default is as many as fit for a chat, and 16 for a completion."""
     stream: bool | None = False
     """Whether to stream the answer as server-sent events."""
     stream_options: StreamOptions | None = None
@@ -68,11 +68,11 @@ class GenerationRequest(OpenAIRequest):
     true."""
     n: Annotated[int | None, Field(ge=1), Refused(1)] = 1
     frequency_penalty: float | None = 0.0
-    """From -2 to 2; counts the tokens of the answer, not those of the prompt."""
+    """Penalty per occurrence of a token in the answer, without the prompt, from -2 to 2."""
     presence_penalty: float | None = 0.0
-    """From -2 to 2; counts the tokens of the answer, not those of the prompt."""
+    """Penalty for any occurrence of a token in the answer, without the prompt, from -2 to 2."""
     logit_bias: dict[str, float] | None = None
-    """At most 300 token ids with a number from -100 to 100 each."""
+    """Numbers from -100 to 100 that are added to logits, by token id; at most 300."""
     user: Annotated[str | None, NoEffect()] = None
 
     def names(self) -> Mapping[str, str]:
@@ -141,7 +141,8 @@ class ChatRequest(GenerationRequest):
     logprobs: bool | None = False
     """Whether to return the logprob of each token of the answer."""
     top_logprobs: Annotated[int | None, Field(ge=0)] = None
-    """0 to 100, if the server and the model's provider allow as many; above 0 only if `logprobs` is true."""
+    """Number of most probable tokens to return, 0 to 100, if the server and the model's provider allow as many; above 0
+    only if `logprobs` is true."""
     tools: list[OpenAITool] | None = None
     """Functions; tools of the type `custom` are refused."""
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
@@ -197,13 +198,13 @@ class ChatRequest(GenerationRequest):
         return bool(self.tools) and self.parallel_tool_calls is False
 
     def tool_definitions(self) -> list[ToolDefinition] | None:
-        """Those that may be called."""
+        """Return the tools that may be called; None if there are none."""
         if not self.tools or self.tool_choice == "none":
             return None
         tools = [tool_definition(tool, f"tools[{index}]") for index, tool in enumerate(self.tools)]
         if not isinstance(self.tool_choice, NamedTool | AllowedTools):
             return tools
-        Toolset.of(tools)  # as long as each has its place in the whole list, for errors
+        Toolset.of(tools)  # before the selection, so that errors have the index in the request
         names = callable_names(self.tool_choice, {str(tool.tool_name) for tool in tools})
         return [tool for tool in tools if tool.tool_name in names]
 
@@ -263,10 +264,10 @@ class EmbeddingsRequest(OpenAIRequest):
         return _texts("input", self.input)
 
 
-def _texts(field: str, given: str | list[str] | list[int] | list[list[int]]) -> list[str]:
-    texts = [given] if isinstance(given, str) else [item for item in given if isinstance(item, str)]
-    if not texts and not given:
-        raise InvalidRequestError(field, given, "a text, or a list of at least one text")
-    if not isinstance(given, str) and len(texts) != len(given):
-        raise UnsupportedFieldError(field, given, "text: token ids are not supported")
+def _texts(field: str, value: str | list[str] | list[int] | list[list[int]]) -> list[str]:
+    texts = [value] if isinstance(value, str) else [item for item in value if isinstance(item, str)]
+    if not texts and not value:
+        raise InvalidRequestError(field, value, "a text, or a list of at least one text")
+    if not isinstance(value, str) and len(texts) != len(value):
+        raise UnsupportedFieldError(field, value, "text: token ids are not supported")
     return texts

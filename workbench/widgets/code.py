@@ -1,4 +1,4 @@
-"""A run as the Python that makes it, for "Copy as code"; it runs as it is pasted."""
+"""Python code that reproduces a run, for "Copy as code"; it runs without changes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from workbench.protocol import LogProbConfig, SamplingParams
 from workbench.records import Breakpoint
 from workbench.widgets.contract import RunLike
 
-_OPENING = """import workbench as wb
+_PREAMBLE = """import workbench as wb
 
 bench = wb.Workbench()  # or the workbench that is open
 """
 
 
 def sampling_code(params: SamplingParams, *, prefix: str = "wb.") -> str:
-    """The constructor call, with the fields that differ from their defaults."""
+    """Return the constructor call, with the fields that differ from their defaults."""
     defaults = {name: field.default for name, field in SamplingParams.model_fields.items()}
-    given = {name: getattr(params, name) for name in defaults}
-    arguments = [f"{name}={_literal(value)}" for name, value in given.items() if value not in (defaults[name], [])]
+    values = {name: getattr(params, name) for name in defaults}
+    arguments = [f"{name}={_literal(value)}" for name, value in values.items() if value not in (defaults[name], [])]
     return f"{prefix}SamplingParams({', '.join(arguments)})"
 
 
@@ -52,15 +52,15 @@ def call_code(
     if breakpoints:
         arguments.append(f"breakpoints=[{', '.join(map(_breakpoint_code, breakpoints))}]")
     wait = "run.wait_for_pause()  # then run.resume()" if breakpoints else "run.result()"
-    return f"{_OPENING}run = {_call(method, arguments)}\n{wait}"
+    return f"{_PREAMBLE}run = {_call(method, arguments)}\n{wait}"
 
 
 def read_code(texts: Sequence[str], *, model: str | None, alternatives: int) -> str:
-    """Return the code that shows how surprising texts are; arguments as in `call_code`."""
+    """Return the code that reads texts and measures their surprisal; arguments as in `call_code`."""
     arguments = [*map(_literal, texts)]
     if model is not None:
         arguments.append(f"model={_literal(model)}")
-    return _OPENING + _call("read", [*arguments, f"alternatives={alternatives}"])
+    return _PREAMBLE + _call("read", [*arguments, f"alternatives={alternatives}"])
 
 
 def compare_code(
@@ -71,11 +71,11 @@ def compare_code(
     mode: str,
     alternatives: int,
 ) -> str:
-    """Return the code that compares; one model and one set of parameters for each side."""
+    """Return the code of a comparison; one model and one set of parameters for each side."""
     sides = ", ".join(map(_literal, models)), ", ".join(map(sampling_code, params))
-    asked = [_literal(prompt)] if prompt.strip() else []
-    arguments = [*asked, f"models=[{sides[0]}]", f"sampling_params=[{sides[1]}]", f"mode={_literal(mode)}"]
-    return _OPENING + _call("compare", [*arguments, f"alternatives={alternatives}"])
+    content = [_literal(prompt)] if prompt.strip() else []
+    arguments = [*content, f"models=[{sides[0]}]", f"sampling_params=[{sides[1]}]", f"mode={_literal(mode)}"]
+    return _PREAMBLE + _call("compare", [*arguments, f"alternatives={alternatives}"])
 
 
 def _call(method: str, arguments: Sequence[str]) -> str:
@@ -84,7 +84,7 @@ def _call(method: str, arguments: Sequence[str]) -> str:
 
 
 def branch_code(run: RunLike, *, logprobs: LogProbConfig) -> str:
-    """Return the code of a branch: of the run that it began with, and of each branch on the way to it.
+    """Return the code of a branch: that of its first ancestor, then each branch down to it.
 
     Args:
         run: a branch of a user's turn or of a text to continue.
@@ -105,7 +105,7 @@ def branch_code(run: RunLike, *, logprobs: LogProbConfig) -> str:
 
 
 def _seeded(run: RunLike) -> SamplingParams:
-    """A run's parameters with the seed that was drawn for it."""
+    """Return a run's parameters with the seed that it used."""
     params = run.sampling_params
     return params if run.seed is None else params.model_copy(update={"seed": run.seed})
 
@@ -115,12 +115,12 @@ def _logprobs_code(logprobs: LogProbConfig) -> str:
 
 
 def _breakpoint_code(one: Breakpoint) -> str:
-    given = {item.name: getattr(one, item.name) for item in fields(one) if getattr(one, item.name) != item.default}
-    return f"wb.Breakpoint({', '.join(f'{name}={_literal(value)}' for name, value in given.items())})"
+    values = {item.name: getattr(one, item.name) for item in fields(one) if getattr(one, item.name) != item.default}
+    return f"wb.Breakpoint({', '.join(f'{name}={_literal(value)}' for name, value in values.items())})"
 
 
 def _literal(value: Any) -> str:
-    """A Python literal on one line; text in double quotes, with other scripts left readable."""
+    """Return a Python literal on one line; text is double-quoted, and non-ASCII characters are not escaped."""
     if isinstance(value, str):
         return _text(str(value))
     if isinstance(value, list):
@@ -129,7 +129,7 @@ def _literal(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    # JSON's escapes are Python's too. Characters that no editor shows are written out.
+    # JSON's escapes are valid in Python too. Characters that editors do not show are escaped.
     written = json.dumps(text, ensure_ascii=False)
     return "".join(char if char.isprintable() else _escape(char) for char in written)
 

@@ -1,4 +1,4 @@
-"""Functions and base classes for widgets that are composed of other widgets."""
+"""Functions and base classes for widgets that contain other widgets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import LogProbConfig, SamplingParams
 from workbench.widgets.base import Part, WorkbenchWidget
 
-Made = TypeVar("Made", bound=WorkbenchWidget)
+Child = TypeVar("Child", bound=WorkbenchWidget)
 
 _OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[WorkbenchWidget]]] = weakref.WeakKeyDictionary()
 
@@ -45,14 +45,14 @@ class ModelAndSampling(Picking):
         self.controls.value = params
 
 
-def close_on_error(made: ExitStack, part: Made) -> Made:
-    """Return a part that is closed with the stack, so that an error in a later one leaves none open."""
-    made.callback(part.close)
+def close_on_error(stack: ExitStack, part: Child) -> Child:
+    """Close a part with the stack and return it, so that an error in a later part leaves none open."""
+    stack.callback(part.close)
     return part
 
 
 def logprobs_with(alternatives: int) -> LogProbConfig:
-    """Return the config for a number of alternatives; an error names the widget's own argument."""
+    """Return the config for a number of alternatives; an error names the widget's argument."""
     try:
         return LogProbConfig(top_k=alternatives)
     except InvalidRequestError as error:
@@ -60,12 +60,12 @@ def logprobs_with(alternatives: int) -> LogProbConfig:
 
 
 def replace_open_widget(session: Any, opened: WorkbenchWidget, arguments: object = "") -> None:
-    """Close the widget that was opened on the session with the same class and arguments before.
+    """Close the widget of the same class and arguments that was opened on the session earlier.
 
-    Without this, every widget of a cell that is run again would stay in memory.
+    Otherwise every execution of a cell would leave a widget in memory.
 
     Args:
-        arguments: arguments of the widget; widgets with others stay open.
+        arguments: arguments of the widget; widgets with other arguments stay open.
     """
     by_name = _OPEN.setdefault(session, {})
     name = f"{type(opened).__name__} {arguments!r}"  # not the class, because anywidget creates one for each widget

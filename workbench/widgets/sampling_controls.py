@@ -1,4 +1,4 @@
-"""The sampling parameters as controls: ``controls.value`` is what a run takes, and setting it moves the sliders."""
+"""Controls for the sampling parameters: ``controls.value`` has those of the next run; setting it moves the sliders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Precise": {"strategy": "greedy", **_OFF},
     "Balanced": {"strategy": "top_p", "temperature": 0.7, "top_p": 0.95, **_OFF},
     "Creative": {"strategy": "top_p", "temperature": 1.1, "top_p": 0.98, **_OFF},
-    # What the model itself says: nothing cut, nothing sharpened.
+    # The model's own distribution, neither truncated nor sharpened.
     "Neutral": {"strategy": "top_p", "temperature": 1.0, "top_p": 1.0, "top_k": 0, **_OFF},
 }
 
@@ -99,10 +99,10 @@ class SamplingControls(WorkbenchWidget):
             try:
                 value = _value(change.new)
             except (InvalidRequestError, KeyError, TypeError, ValueError):
-                # The page checks first, so this is a page of another version: the last good value stays.
+                # The page checks first, so this one has another version: keep the last valid value.
                 self.params = change.old
                 return
-            # A value that was set says the same in other words (greedy with a temperature): leave it as it was said.
+            # An equivalent value (greedy with a temperature) may have been set: do not replace it.
             if _positions(self.value, change.new) != change.new:
                 self.value = value
 
@@ -114,20 +114,20 @@ def wire_field(one: Parameter) -> dict[str, Any]:
         "name": one.field,
         "label": one.label,
         "help": one.help,
-        "allowed": re.sub(r" \([^)]*\)|finite ", "", one.allowed),  # without notes for readers of an error
+        "allowed": re.sub(r" \([^)]*\)|finite ", "", one.allowed),  # the notes are for error messages only
         "range": asdict(one.range),
         "step": one.step,
         "decimals": one.decimals,
         "slider": one.slider,
         "usedBy": STRATEGIES if stage is None else stage.used_by,
         "neutral": one.neutral,
-        # Others have words of their own in a summary.
+        # The other fields have phrases of their own in a summary.
         "inSummary": stage is not None and stage.is_ability,
     }
 
 
 def _positions(value: SamplingParams, before: dict[str, Any]) -> dict[str, Any]:
-    """Where the controls stand for a value; what greedy leaves open stays where it was before."""
+    """Return the state of the controls for a value; a temperature that greedy does not define stays as before."""
     numbers = {one.field: _or_default(value, one.field) for one in _NUMBERS}
     if value.strategy == SamplingStrategy.greedy and not value.temperature:
         numbers["temperature"] = before.get("temperature", numbers["temperature"])
@@ -144,7 +144,7 @@ def _value(params: dict[str, Any]) -> SamplingParams:
     strategy = SamplingStrategy(params["strategy"])
     numbers = {one.field: params[one.field] for one in PARAMETERS}
     if strategy == SamplingStrategy.greedy:
-        # Greedy with a temperature is a contradiction that a run warns of; here it is only a slider at rest.
+        # A run warns of greedy with a temperature; here the temperature is only the position of a disabled slider.
         numbers["temperature"] = 0.0
     seed = params["seed"]
     return SamplingParams(
@@ -153,5 +153,5 @@ def _value(params: dict[str, Any]) -> SamplingParams:
 
 
 def _or_default(value: SamplingParams, name: str) -> Any:
-    given = getattr(value, name)
-    return SamplingParams.model_fields[name].default if given is None else given
+    current = getattr(value, name)
+    return SamplingParams.model_fields[name].default if current is None else current

@@ -1,8 +1,8 @@
-"""The waterfall: the stages of the sampling chain through which the selected token was drawn.
+"""The waterfall: the stages of the sampling chain by which the selected token was drawn.
 
 It applies the settings of sampling controls to the random number that the run drew, so that a change shows its effect
-on the same draw. The model computes nothing again: the run's logits are still in memory. A thread reads them, because
-the model's own thread may be busy with a long prompt; it sends at most twenty updates a second, the newest last.
+on the same draw. The model is not run again: the run's logits are still in memory. A separate thread reads them,
+because the model's thread may be busy with a long prompt; it sends at most twenty updates per second.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
 from workbench.widgets.wire.run import error_text, steps_of
-from workbench.widgets.wire.waterfall import Question, name_of, picture_of, refusal
+from workbench.widgets.wire.waterfall import Redraw, error_picture, name_of, picture_of
 
 if TYPE_CHECKING:
     from workbench.records import SamplingTrace
 
-_NOTHING_KEPT = "How this token was chosen is not known: only models in this process keep their logits."
+_NO_INSPECTOR = "How this token was chosen is not known: only models in this process keep their logits."
 _NO_LOGITS = (
     "The logits of {name} are not available: a model keeps those of recent tokens, a trace those that were inspected."
 )
 
 
 class SamplingWaterfall(WorkbenchWidget):
-    """How the selected token was chosen, step by step through the sampling chain.
+    """The stages of the sampling chain for the selected token, and the draw that chose it.
 
     Args:
         run: the run to show, with a feed of its own.
@@ -78,14 +78,14 @@ class SamplingWaterfall(WorkbenchWidget):
         self._controls = controls
         self._trace: SamplingTrace | None = None
         self._subject: tuple[RunLike, int] | None = None
-        self._asked: Question | None = None
+        self._pending_redraw: Redraw | None = None
         self._thread: threading.Thread | None = None
-        self._drawn: tuple[tuple[RunLike, int], float | None] | None = None
+        self._cached_uniform: tuple[tuple[RunLike, int], float | None] | None = None
         super().__init__(feed=RunFeed(run) if feed is None else feed, has_controls=controls is not None)
         self.sampling_params = None if controls is None else controls.value
         if controls is not None:
             controls.observe(self._follow, "value")
-        self.observe(self._ask, ["sampling_params", "number"])
+        self.observe(self._request_update, ["sampling_params", "number"])
         self.feed.observe(self._select, ["selected", "snapshot"])
         if position is not None:
             self.feed.selected = position
@@ -106,7 +106,7 @@ class SamplingWaterfall(WorkbenchWidget):
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
-        return self._asked is None
+        return self._pending_redraw is None
 
     def static_html(self) -> str:
         return twins.waterfall_html(self.picture)
@@ -125,7 +125,7 @@ class SamplingWaterfall(WorkbenchWidget):
         return number
 
     def _release(self) -> None:
-        self._asked = None
+        self._pending_redraw = None
         self.feed.unobserve(self._select, ["selected", "snapshot"])
         if self._controls is not None:
             self._controls.unobserve(self._follow, "value")
@@ -144,57 +144,63 @@ class SamplingWaterfall(WorkbenchWidget):
                 return
             self._subject = subject
             self.number = None  # a random number belongs to one position
-            self._ask()
+            self._request_update()
 
-    def _ask(self, _change: Any = None) -> None:
+    def _request_update(self, _change: Any = None) -> None:
         """Request an update; earlier requests that were not started are dropped."""
         with LOCK:
             if self._subject is None or self.closed:
-                self._asked, self._trace, self.picture = None, None, {}
+                self._pending_redraw, self._trace, self.picture = None, None, {}
                 return
             run, position = self._subject
             if not self.picture:
                 is_end = position == len(run.tokens)
-                self.picture = refusal(position, "Reading the run's logits …", is_end=is_end)
-            self._asked = Question(steps_of(run)[position], run.sampling_params, self.sampling_params, self.number)
+                self.picture = error_picture(position, "Reading the run's logits …", is_end=is_end)
+            self._pending_redraw = Redraw(
+                steps_of(run)[position], run.sampling_params, self.sampling_params, self.number
+            )
             if self._thread is None:
-                self._thread = threading.Thread(target=self._answer, name=f"workbench-{run.id}-draw", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._publish_updates, name=f"workbench-{run.id}-draw", daemon=True
+                )
                 self._thread.start()
 
-    def _answer(self) -> None:
+    def _publish_updates(self) -> None:
         while True:
             with LOCK:
-                question, subject = self._asked, self._subject
-                if question is None or subject is None:
+                redraw, subject = self._pending_redraw, self._subject
+                if redraw is None or subject is None:
                     self._thread = None
                     return
-            trace, picture = self._look(subject, question)
+            trace, picture = self._trace_and_picture(subject, redraw)
             with LOCK:
                 # While a slider moves, every result is slightly outdated, but it is shown.
                 if self._subject == subject and not self.closed:
                     self._trace, self.picture = trace, picture
-                if self._asked is question:
-                    self._asked = None
+                if self._pending_redraw is redraw:
+                    self._pending_redraw = None
             time.sleep(1 / MESSAGES_PER_S)
 
-    def _look(self, subject: tuple[RunLike, int], question: Question) -> tuple[SamplingTrace | None, dict[str, Any]]:
+    def _trace_and_picture(
+        self, subject: tuple[RunLike, int], redraw: Redraw
+    ) -> tuple[SamplingTrace | None, dict[str, Any]]:
         run, position = subject
         is_end = position == len(run.tokens)
         try:
-            trace = run.sampling_trace(position, question.params, question.number)
-            return trace, picture_of(question, trace, self._drawn_number(subject), rows=self._rows, is_end=is_end)
+            trace = run.sampling_trace(position, redraw.params, redraw.uniform)
+            return trace, picture_of(redraw, trace, self._drawn_uniform(subject), rows=self._rows, is_end=is_end)
         except UnsupportedFieldError:
-            words = _NOTHING_KEPT
-        except Exception as problem:  # noqa: BLE001 - any error is shown in the page
-            words = f"How this token was chosen cannot be shown: {error_text(problem).rstrip('.')}."
-            # The error counts positions from 0, as Python does; a reader counts tokens from 1.
+            message = _NO_INSPECTOR
+        except Exception as problem:  # noqa: BLE001 - any error is shown in the widget
+            message = f"How this token was chosen cannot be shown: {error_text(problem).rstrip('.')}."
+            # Positions in the error count from 0, as in Python; tokens in the widget count from 1.
             if isinstance(problem, InvalidRequestError) and problem.field == "position":
-                words = _NO_LOGITS.format(name=name_of(position, is_end=is_end))
-        return None, refusal(position, words, is_end=is_end)
+                message = _NO_LOGITS.format(name=name_of(position, is_end=is_end))
+        return None, error_picture(position, message, is_end=is_end)
 
-    def _drawn_number(self, subject: tuple[RunLike, int]) -> float | None:
-        """Return the random number that the run drew at the position; None if it drew none."""
-        if self._drawn is None or self._drawn[0] != subject:
+    def _drawn_uniform(self, subject: tuple[RunLike, int]) -> float | None:
+        """Return the run's random number at a position, from a cache of the latest one; None if it drew none."""
+        if self._cached_uniform is None or self._cached_uniform[0] != subject:
             run, position = subject
-            self._drawn = subject, run.sampling_trace(position).number
-        return self._drawn[1]
+            self._cached_uniform = subject, run.sampling_trace(position).number
+        return self._cached_uniform[1]

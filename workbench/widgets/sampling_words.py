@@ -10,7 +10,7 @@ from workbench.sampling_stages import PARAMETERS, StageSpec
 
 
 def sampling_phrases(params: SamplingParams) -> list[str]:
-    """Return a phrase for each setting of a run; ``effective_sampling`` decides which fields count."""
+    """Return a phrase for each setting that ``effective_sampling`` reports as used."""
     effective = effective_sampling(params)
     strategy = {
         SamplingStrategy.greedy: "greedy",

@@ -23,7 +23,7 @@ from workbench.records import Alternative, SamplingStage, SamplingTrace, TokenRe
 from workbench.widgets import SamplingControls, SamplingWaterfall, playground
 from workbench.widgets.format import percent, percent_of, visible
 from workbench.widgets.wire.run import wire_alternative, wire_token
-from workbench.widgets.wire.waterfall import Question, picture_of
+from workbench.widgets.wire.waterfall import Redraw, picture_of
 
 PATIENCE_S = 60
 TOP_P = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9)
@@ -52,7 +52,7 @@ def settled(waterfall: SamplingWaterfall) -> dict[str, Any]:
 def test_a_picture_is_its_trace(params: SamplingParams, number: float, position: int, rows: int) -> None:
     run = finished()
     trace = run.sampling_trace(position, params, number)
-    picture = picture_of(Question(run.tokens[position], TOP_P, params, number), trace, None, rows=rows)
+    picture = picture_of(Redraw(run.tokens[position], TOP_P, params, number), trace, None, rows=rows)
     shown = {token_id: shares for token_id, _, shares in picture["rows"]}
     assert {trace.token_id, run.tokens[position].token_id} <= set(shown)
     assert len(shown) in range(min(rows, 2), max(rows, 2) + 1)
@@ -76,7 +76,7 @@ def test_a_probability_reads_the_same_in_every_view() -> None:
     run = finished()
     for record in run.tokens:
         trace = run.sampling_trace(record.position)
-        picture = picture_of(Question(record, TOP_P, None, None), trace, None, rows=8)
+        picture = picture_of(Redraw(record, TOP_P, None, None), trace, None, rows=8)
         raw = {token_id: percent(shares[0]) for token_id, _, shares in picture["rows"]}
         known: list[TokenRecord | Alternative] = [record, *record.alternatives]
         exact = {one.token_id: percent_of(one.logprob) for one in known}
@@ -87,7 +87,7 @@ def test_a_probability_reads_the_same_in_every_view() -> None:
 def test_the_axis_lines_the_candidates_up_as_the_draw_does() -> None:
     run = finished()
     trace = run.sampling_trace(AT)
-    picture = picture_of(Question(run.tokens[AT], TOP_P, None, None), trace, trace.number, rows=8)
+    picture = picture_of(Redraw(run.tokens[AT], TOP_P, None, None), trace, trace.number, rows=8)
     at = 0.0
     for token_id, _, share in picture["axis"]:
         assert run.sampling_trace(AT, None, at + share / 2).token_id == token_id
@@ -103,7 +103,7 @@ def test_what_a_grammar_leaves_is_shown_although_the_model_found_it_unlikely() -
     stages = tuple(SamplingStage(s.name, s.probabilities.numpy(), s.kept, s.removed_mass) for s in found.stages)
     trace = SamplingTrace(stages, found.uniform, found.token_id, str)
     drawn = TokenRecord(0, found.token_id, "x", b"x", -9.0, 80, 1.0)
-    picture = picture_of(Question(drawn, NEUTRAL, None, None), trace, 0.9, rows=4)
+    picture = picture_of(Redraw(drawn, NEUTRAL, None, None), trace, 0.9, rows=4)
     assert {70, 80} <= {token_id for token_id, _, _ in picture["rows"]}
     assert [stage["title"] for stage in picture["stages"]] == ["Raw", "Grammar", "Temperature 1"]
     assert picture["stages"][1]["removed"] > 0.9
@@ -113,9 +113,7 @@ def test_half_a_character_is_told_apart_by_its_bytes_or_its_id() -> None:
     run = finished(records=[token(0, "\ufffd", raw=b"\xe2\x82"), token(1, "b")])
     trace = run.sampling_trace(0)
     other = SamplingTrace(trace.stages, trace.number, trace.token_id, lambda _: "\ufffd")
-    labels = {
-        name for _, name, _ in picture_of(Question(run.tokens[0], TOP_P, None, None), other, None, rows=9)["rows"]
-    }
+    labels = {name for _, name, _ in picture_of(Redraw(run.tokens[0], TOP_P, None, None), other, None, rows=9)["rows"]}
     assert "⟨E2 82⟩" in labels
     assert any(name.startswith("⟨id ") for name in labels)
     assert "\ufffd" not in labels

@@ -1,5 +1,5 @@
-// How the next token is chosen. A control that the strategy ignores is disabled and says why; a value that is out of
-// range is explained beside its field, and the last good one stays in force.
+// The sampling controls. One that the strategy ignores is disabled, and its help text gives the reason; an invalid
+// value is explained beside its field, and the last valid one still applies.
 
 import { h, segments, uniqueId } from "./dom.js";
 import { openRoot } from "./root.js";
@@ -27,7 +27,7 @@ import { samplingHead } from "./sampling_head.js";
  * @property {string} code  the Python expression for the params
  * @property {Field[]} fields
  * @property {Limits} limits
- * @property {boolean} expanded  false: the settings in one line
+ * @property {boolean} expanded  whether the controls are shown instead of a summary
  *
  * @typedef {AnyModel<State>} Model
  */
@@ -75,7 +75,7 @@ function render({ model, el, signal }) {
 }
 
 /**
- * A label, its fields, a help text, and a place for what is wrong.
+ * Return the elements that all controls have: a label, a help text and an error message.
  * @param {string} label @param {string} help
  */
 function control(label, help) {
@@ -160,7 +160,7 @@ function numberControl(field, onChange) {
       const value = params[field.name];
       const isNew = value !== good;
       good = value;
-      // What is being typed is left alone while it means the same ("0." on the way to "0.5").
+      // Do not replace text that has the same value while the user types ("0." on the way to "0.5").
       if (isNew || input.value === "") {
         if (numberIn(input.value) !== value) input.value = written(value, field);
         setError(input, "");
@@ -199,7 +199,7 @@ function biasControl(field, onChange) {
     /** @param {Params} params */
     show(params) {
       const next = biasWritten(params[field.name]);
-      // What is being typed is left alone while it means the same.
+      // Do not replace text that has the same value while the user types.
       if (next !== good && biasWritten(biasIn(input.value, field) ?? {}) !== next) input.value = next;
       if (next !== good) setError(input, "");
       good = next;

@@ -1,9 +1,9 @@
-// The fields of the sampling controls: how what is typed becomes a value and back, and whether it is allowed.
+// Fields of the sampling controls: parsing, formatting and checking of their values.
 
 /**
  * @typedef {"greedy" | "top_p" | "top_k"} Strategy
  *
- * @typedef {object} BaseParams  protocol.SamplingParams; `seed` travels as text, because it may exceed 2**53
+ * @typedef {object} BaseParams  protocol.SamplingParams; `seed` is a string, because it may exceed 2**53
  * @property {Strategy} strategy
  * @property {string | null} seed
  * @property {string[]} stop
@@ -19,7 +19,7 @@
  * @property {number | null} high  null: no limit
  * @property {boolean} above_low  whether `low` itself is not allowed
  * @property {boolean} is_whole
- * @property {number} [max_entries]  of a `Bias`, whose numbers are in the range
+ * @property {number} [max_entries]  only for a `Bias`, whose numbers are in the range
  *
  * @typedef {object} Field  a row of Python's table of sampling stages
  * @property {string} name
@@ -31,7 +31,7 @@
  * @property {number} decimals
  * @property {[number, number] | null} slider
  * @property {Strategy[]} usedBy
- * @property {number | null} neutral  the value that changes nothing; null: an empty `Bias`
+ * @property {number | null} neutral  the value that has no effect; null: an empty `Bias`
  * @property {boolean} inSummary  whether a summary names it by its label
  */
 
@@ -48,7 +48,7 @@ export function isAllowed(value, { range: { low, high, above_low, is_whole } }) 
   return isEnough && (high === null || value <= high) && (!is_whole || Number.isSafeInteger(value));
 }
 
-/** @param {string} text @returns {number | null} null where it is no number; a comma may be the decimal point */
+/** @param {string} text @returns {number | null} null if it is not a number; a comma may be the decimal point */
 export function numberIn(text) {
   const plain = text.trim().replace(",", ".");
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain) && Number.isFinite(Number(plain)) ? Number(plain) : null;
@@ -66,7 +66,7 @@ export function rounded(value, decimals = 2) {
 }
 
 /**
- * A seed as it travels, null for none, undefined where the text is no seed.
+ * Return the seed in the text as a string, null for none, undefined if it is invalid.
  * @param {string} text @param {Limits} limits
  */
 export function seedIn(text, limits) {
@@ -76,13 +76,13 @@ export function seedIn(text, limits) {
   return String(BigInt(digits));
 }
 
-/** The stop string that was typed: \n and \t stand for what cannot be. @param {string} typed */
+/** Return the stop string of a typed text, with the escapes \n and \t replaced. @param {string} typed */
 export function stopIn(typed) {
   return typed.replace(/\\n/g, "\n").replace(/\\t/g, "\t");
 }
 
 /**
- * What is wrong with one more stop string, "" if nothing is.
+ * Return the error message for one more stop string, "" if it is valid.
  * @param {string} text @param {string[]} stops @param {Limits} limits
  */
 export function stopError(text, stops, { stop_length, most_stops }) {
@@ -92,7 +92,7 @@ export function stopError(text, stops, { stop_length, most_stops }) {
 }
 
 /**
- * The bias that is written, {} for none, undefined where the text is no bias or has an id twice: "50: -100, 7: 2.5".
+ * Parse a bias such as "50: -100, 7: 2.5": {} for none, undefined if it is invalid or has an id twice.
  * @param {string} text @param {Pick<Field, "range">} field
  * @returns {Bias | undefined}
  */
@@ -108,21 +108,21 @@ export function biasIn(text, { range }) {
   return Object.keys(bias).length === pairs.length ? bias : undefined;
 }
 
-/** A bias as it is read back. @param {Bias} bias */
+/** Return a bias as text that `biasIn` parses. @param {Bias} bias */
 export function biasWritten(bias) {
   return Object.entries(bias)
     .map(([id, value]) => `${id}: ${value}`)
     .join(", ");
 }
 
-/** @param {any} value @param {Pick<Field, "neutral" | "range">} field  "" where it changes nothing */
+/** @param {any} value @param {Pick<Field, "neutral" | "range">} field  "" if it has no effect */
 function valueInWords(value, { neutral, range }) {
   if (range.max_entries === undefined) return value === neutral ? "" : String(value);
   const count = Object.keys(value).length;
   return count === 0 ? "" : `for ${count} token${count === 1 ? "" : "s"}`;
 }
 
-/** The settings of the next run, in one line. @param {Params} params @param {Field[]} fields */
+/** Return the settings of the next run in one line. @param {Params} params @param {Field[]} fields */
 export function settingsInWords(params, fields) {
   const { strategy, temperature, top_p, top_k, max_tokens, seed, stop } = params;
   const drawn = { greedy: "greedy", top_p: `top-p ${top_p}`, top_k: `top-k ${top_k}` }[strategy];
@@ -141,7 +141,7 @@ export function settingsInWords(params, fields) {
 }
 
 /**
- * Name of the preset that the parameters are, "" if they are none.
+ * Return the name of the preset with these parameters, "" if there is none.
  * @param {Record<string, Partial<Params>>} presets @param {Params} params
  */
 export function presetOf(presets, params) {

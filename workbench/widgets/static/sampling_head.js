@@ -8,7 +8,7 @@ import { presetOf, settingsInWords } from "./sampling_fields.js";
  * @import { Params } from "./sampling_fields.js"
  */
 
-/** @param {Model} model @param {HTMLElement} body  what is folded away */
+/** @param {Model} model @param {HTMLElement} body  the controls that are hidden */
 export function samplingHead(model, body) {
   const copy = copyButton("Copy as code", () => model.get("code"));
   const fold = foldButton(model, [body, copy]);
@@ -24,7 +24,7 @@ export function samplingHead(model, body) {
 }
 
 /**
- * The button that shows or hides the controls, and the summary of their settings while they are hidden.
+ * Return the button that shows or hides the controls, and the summary of their settings while they are hidden.
  * @param {Model} model @param {[HTMLElement, HTMLElement]} folded
  */
 function foldButton(model, folded) {

@@ -14,7 +14,7 @@ import { openRoot } from "./root.js";
  * @property {number} removed  probability mass that the stage removed
  * @property {boolean} cuts  whether a share of 0 means that this stage removed the token
  *
- * @typedef {object} Picture  empty where no token is selected; only `position`, `name` and `error` where there is no trace
+ * @typedef {object} Picture  empty if no token is selected; only `position`, `name` and `error` if there is no trace
  * @property {number} position
  * @property {string} name  name of the token in the title
  * @property {string} [error]
@@ -145,7 +145,7 @@ function cell(text, length, kind) {
 }
 
 /**
- * The remaining candidates end to end, with the random number as a line that can be moved.
+ * Return the cumulative axis: the remaining candidates side by side, and a movable line at the random number.
  * @param {AnyModel<State>} model
  */
 function cumulativeAxis(model) {
@@ -219,7 +219,7 @@ function axisStretches(picture) {
     return stretch(share, isChosen ? "wb-fall-stretch wb-fall-hit" : "wb-fall-stretch", visible(label));
   });
   if (covered < 0.999) drawn.push(stretch(1 - covered, "wb-fall-stretch wb-fall-tail", "the rest"));
-  // A token too improbable for a visible width is still marked.
+  // Mark the chosen token even if its interval is too narrow to see.
   if (!picture.axis.some(([id]) => id === picture.chosen[0])) {
     const hit = h("span", { class: "wb-fall-sliver" });
     hit.style.left = `${100 * start}%`;

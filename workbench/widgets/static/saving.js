@@ -1,7 +1,7 @@
-// The widget state that JupyterLab saves with a notebook: that of the widgets that its cells show.
+// Corrects the widget state that JupyterLab saves with a notebook to that of the widgets that its cells show.
 //
-// By itself it saves every live model, shown or not, and drops those that were read from the notebook, so that opening
-// and saving a notebook would lose them. This also holds for Notebook 7.
+// JupyterLab itself saves every live model, shown or not, and drops those that were read from the notebook, so that
+// opening and saving a notebook would lose them. Notebook 7 has the same widget manager.
 
 /**
  * @typedef {{model_name: string, model_module: string, model_module_version: string, state: Record<string, unknown>}} Saved

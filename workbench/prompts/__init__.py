@@ -1,1 +1,1 @@
-"""From messages to the tokens that a model reads. Needs a tokenizer, and neither torch nor the engine."""
+"""Conversion of messages to a model's prompt tokens; needs a tokenizer, but neither torch nor the engine."""

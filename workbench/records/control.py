@@ -40,13 +40,13 @@ class Breakpoint:
 class AnswerPrefix:
     """Tokens with which an answer begins instead of sampled ones.
 
-    Each of them uses up the random number of its position, so that the rest is drawn as if it had been sampled.
+    Each consumes the random number of its position, so that later tokens are drawn as if these had been sampled.
     """
 
     kept: tuple[TokenRecord, ...] = ()
-    """Tokens of another run, which are not measured again."""
+    """Records of another run's tokens, which are reused without computing them again."""
     given_ids: tuple[int, ...] = ()
-    """Tokens that follow them instead of sampled ones."""
+    """Ids of forced tokens after the kept ones."""
     prompt_tokens: tuple[TokenRecord, ...] = ()
     """Records of the prompt, if the other run had them."""
     inspector: Inspector | None = None
@@ -58,7 +58,7 @@ class AnswerPrefix:
 
 
 class Pausable(Protocol):
-    """Interface to pause and resume what computes a run; thread-safe, and effective within a step."""
+    """Interface to pause and resume the computation of a run; thread-safe, and effective within a step."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -67,7 +67,7 @@ class Pausable(Protocol):
 class Control:
     """Connection of a run and its provider: forwards pause and resume, and reports pauses and progress.
 
-    Thread-safe. A pause before the provider attaches takes effect then.
+    Thread-safe. A pause before the provider attaches takes effect when it attaches.
 
     Args:
         can_pause: whether the provider can pause the run.
@@ -76,12 +76,12 @@ class Control:
     def __init__(self, *, can_pause: bool = True) -> None:
         self.can_pause = can_pause
         self.on_progress: Callable[[RunProgress | None], None] | None = None
-        """Called with the progress of the run until its first token."""
+        """Callback for the progress of the run until its first token."""
         self._lock = threading.Lock()
         self._pause_requested = False
         self._pausable: Pausable | None = None
         self.listener: Callable[[bool, Breakpoint | None], None] | None = None
-        """Called with whether the run is paused, and at which breakpoint."""
+        """Callback for pauses, with whether the run is paused and at which breakpoint."""
 
     def pause(self) -> None:
         with self._lock:
@@ -96,7 +96,7 @@ class Control:
                 self._pausable.resume()
 
     def attach(self, pausable: Pausable) -> None:
-        """Connect what computes the run; called by a provider when it starts."""
+        """Connect the computation of the run; called by a provider when it starts."""
         with self._lock:
             self._pausable = pausable
             if self._pause_requested:
@@ -108,7 +108,7 @@ class Control:
             self.on_progress(progress)
 
     def report_pause(self, *, paused: bool, at: Breakpoint | None = None) -> None:
-        """Report that the run has paused, after all earlier output, or continues; called by a provider."""
+        """Report that the run has paused, after all earlier output, or that it continues; called by a provider."""
         if self.listener is not None:
             self.listener(paused, at)
 

@@ -1,6 +1,6 @@
-"""What a provider yields while it answers, and what it returns for embeddings.
+"""Results of providers: the emissions of an answer, and embeddings.
 
-These are the values inside the workbench; the protocol's chunks and responses are made of them where they leave it.
+They are internal: the session and the server convert them to the protocol's chunks and responses.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 class Emission:
     """One step of an answer: what it adds to the text or to a tool call, and the records of its tokens.
 
-    The fields after ``logprobs`` describe the whole answer so far; one that is None or empty says nothing about it.
+    The fields after ``logprobs`` describe the whole answer so far; None or an empty value leaves it unchanged.
     """
 
     delta: str | ToolCallDelta = ""
-    """Text in whole characters, or the news of a tool call, which only a chat has."""
+    """Text in whole characters, or in a chat the change of a tool call."""
     tokens: tuple[TokenRecord, ...] = ()
-    """Records of the tokens that are new since the emission before."""
+    """Records of the tokens generated since the previous emission."""
     stop_reason: StopReason | None = None
-    """Why generation stopped; it ends the answer."""
+    """Reason why generation stopped; None before the end."""
     logprobs: tuple[TokenLogProbs, ...] | None = None
-    """The protocol's logprobs, from a source without records; None makes them of the records, where requested."""
+    """The protocol's logprobs, from a source without records; None derives them from the records, if requested."""
     prompt_tokens: tuple[TokenRecord, ...] = ()
-    """Records of the prompt's tokens, if requested; given once, with the first emission that has any."""
+    """Records of the prompt's tokens, if requested; only one emission has them."""
     end: TokenRecord | None = None
     """End token that the model chose. It is not in ``tokens``."""
     usage: Usage | None = None
@@ -41,10 +41,10 @@ class Emission:
     notes: tuple[str, ...] = ()
     """Notes for the caller, such as a sampling parameter that had no effect."""
     call_opening: str = ""
-    """Text that a tool call begins with in the syntax that is parsed; empty without tools."""
+    """Text that begins a tool call in the syntax that is parsed; empty without tools."""
 
     def __getstate__(self) -> list[Any]:
-        """Return all fields but the inspector, which refers to a model of this process: for pickles and copies."""
+        """Return all fields without the inspector, which refers to a model of this process."""
         return [None if one.name == "inspector" else getattr(self, one.name) for one in fields(self)]
 
 

@@ -1,6 +1,6 @@
 """Records of runs and models beyond the protocol's wire format: tokens, usage, prompts, scores and model cards.
 
-They are plain frozen dataclasses, made by providers and shown by widgets and the command line.
+They are frozen dataclasses; providers create them, and widgets and the command line show them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TokenRecord:
     entropy: float
     """Entropy of the raw distribution at this position in nats; NaN if a remote server does not report it."""
     alternatives: tuple[Alternative, ...] = ()
-    """The most probable other tokens, best first; as many as were requested."""
+    """The most probable other tokens in descending order, as many as were requested."""
     elapsed_s: float = 0.0
     """Seconds from the start of the request until the token was sampled."""
     is_special: bool = False
@@ -93,13 +93,14 @@ class CallStep:
     start_probability: float
     """Raw probability that a call begins here; NaN inside a call and where it is unknown."""
     is_exact: bool
-    """Whether that covers the whole vocabulary; otherwise it is a lower bound from the recorded alternatives."""
+    """Whether ``start_probability`` covers the whole vocabulary instead of only the recorded alternatives."""
     parse_state: str
     """``text`` outside calls; in a call ``started`` at its first token, then ``in_progress``, and ``success`` or
     ``failure`` at its last token."""
     removed_mass: float
-    """As in `TokenRecord`, like ``is_forced``."""
+    """Raw probability of the tokens that the response format does not allow here."""
     is_forced: bool
+    """Whether the response format allowed only this token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class RunProgress:
     stage: Literal["loading", "reading"]
     """``loading`` (of the model, in bytes of memory) or ``reading`` (of the prompt, in tokens)."""
     done: int | None = None
-    """None if it is not counted."""
+    """Bytes or tokens so far; None if they are not counted."""
     total: int | None = None
 
 
@@ -139,7 +140,7 @@ class PromptToken:
     """The token decoded alone; bytes of an incomplete character become U+FFFD."""
     bytes: bytes
     is_control: bool
-    """Whether the template or the tokenizer added it; look-alikes in a message are not control tokens."""
+    """Whether the template or the tokenizer added it; the same text in a message is not a control token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class Prompt:
     """SHA-256 of the chat template; None for a completion."""
 
     def __repr__(self) -> str:
-        """Return counts, then the text with control tokens in double brackets, so that look-alikes stand out."""
+        """Return counts, then the text with control tokens in double brackets, so that they differ from equal text."""
         control = sum(token.is_control for token in self.tokens)
         facts = [f"{len(self.tokens)} tokens", f"{control} of them control tokens"]
         facts += [f"tools as {self.tool_syntax}"] if self.tool_syntax else []
@@ -216,18 +217,18 @@ class SamplingStage:
     """Distribution after one step of the sampling chain."""
 
     name: str
-    """``raw``, ``grammar``, or that of a stage in `workbench.sampling_stages`."""
+    """Name of a stage in `workbench.sampling_stages`, or ``raw`` or ``grammar``."""
     probabilities: NDArray[np.float64]
     """Probabilities by token id, shape (vocab,); 0 for tokens that were removed."""
     kept: int
-    """Number of tokens that are still possible."""
+    """Number of tokens with a probability above 0."""
     removed_mass: float
     """Probability, before this stage, of the tokens that it removed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SamplingTrace:
-    """How a token was chosen, or would have been chosen with other parameters."""
+    """Record of the choice of a token, with the run's parameters or others."""
 
     stages: tuple[SamplingStage, ...]
     number: float | None
@@ -239,20 +240,20 @@ class SamplingTrace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptPosition:
-    """Everything that a generated token was chosen from, so that the choice can be repeated without the model."""
+    """Inputs of the choice of a generated token, which repeat the choice without the model."""
 
     logits: NDArray[np.float32]
     """Raw logits, shape (vocab,)."""
     number: float | None
     """Random number of the draw; None if none was drawn."""
     seen_ids: tuple[int, ...] = ()
-    """Tokens of the prompt and the text before, which the repetition penalty applies to."""
+    """Ids of earlier tokens of prompt and answer, to which the repetition penalty applies."""
     allowed: NDArray[np.bool_] | None = None
-    """Tokens that the grammar allows, shape (vocab,); None without a grammar."""
+    """Mask of the tokens that the grammar allows, shape (vocab,); None without a grammar."""
     is_forced: bool = False
     """Whether the grammar left no choice."""
     answer_ids: tuple[int, ...] | None = ()
-    """Tokens of the answer before, in order, which the frequency and presence penalties count; None if unknown."""
+    """Ids of the answer's earlier tokens, in order, for the frequency and presence penalties; None if unknown."""
 
 
 class Inspector(Protocol):
@@ -273,7 +274,7 @@ class Inspector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Probability of a given continuation."""
+    """Probability of a continuation of a prompt."""
 
     text: str
     tokens: tuple[TokenRecord, ...]

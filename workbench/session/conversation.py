@@ -1,8 +1,8 @@
 """The agent loop: a model calls tools, approved calls are run, and their results go back to the model.
 
-`Conversation` has the steps of the loop, which the chat widget takes at the clicks of a person and `Loop` one after the
-other. A function runs on the thread that calls `Conversation.result`; with `Loop` that is the caller's own, where an
-interrupt reaches it. The engine and the protocol never run a tool.
+`Conversation` has the steps of the loop: the chat widget takes one per click, `Loop` all in sequence. Functions run on
+the thread that calls `Conversation.result`. With `Loop` this is the caller's thread, so that an interrupt stops them.
+The engine and the protocol never run a tool.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ MAX_ERROR_CHARACTERS = 1_000
 _DECLINED = "The user did not approve this call."
 
 Approve: TypeAlias = Callable[[ToolCall], bool] | bool | None
-"""Called before every tool call; True runs all calls, False none, and None returns the first calls to the caller."""
+"""Predicate that approves a tool call; True runs all calls, False none, None returns the first calls to the caller."""
 
 ChatRun: TypeAlias = Run[ChatCompletionResponseStreamChunk, ChatCompletionResponse]
 
 CallOutcome: TypeAlias = Literal["ran", "declined", "failed", "stopped"]
-"""How a call ended: with a result, not approved, with an error of its function, or stopped before either."""
+"""Outcome of a call: it returned a result, was not approved, raised an error, or was stopped before either."""
 
 AnswerChoice: TypeAlias = ToolChoice | Literal["none"] | None
-"""A tool choice of the protocol, or ``none``: the answers are made without tools."""
+"""A tool choice of the protocol, or ``none`` for answers without tools."""
 
 
 class StartAnswer(Protocol):
-    """A function that starts the model's answer to messages; ``settings`` are those of one answer, such as its model.
+    """A function that starts the model's answer to messages; ``settings`` apply to this answer, such as its model.
 
-    With ``offers_tools=False`` among them the answer is made without tools.
+    The setting ``offers_tools=False`` excludes tools from the request.
     """
 
     def __call__(self, messages: list[Message], tool_choice: ToolChoice | None, **settings: Any) -> ChatRun: ...
@@ -64,11 +64,11 @@ class ConversationResult:
     """Result of `Workbench.converse`."""
 
     messages: list[Message]
-    """Conversation: the given messages, the model's answers and the results of the calls that were run."""
+    """Messages of the caller, answers of the model and results of the calls that were run, in order."""
     runs: list[ChatRun] = field(repr=False)
     """Runs, one for each answer of the model."""
     ended: Literal["answered", "unapproved", "max_rounds"]
-    """Why the loop ended: the model answered without a tool call, its calls were not approved because ``approve`` is
+    """Reason for the end: the model answered without a tool call, its calls were not approved because ``approve`` is
     None, or it made calls after the last round."""
 
     @property
@@ -89,7 +89,7 @@ class _Result(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Last turns of a conversation, which `Conversation.restore` puts back."""
+    """Last turns of a conversation, which `Conversation.restore` appends again."""
 
     turns: list[Message]
     outcomes: dict[int, CallOutcome]
@@ -152,7 +152,7 @@ class Conversation:
 
     @property
     def outcomes(self) -> dict[int, CallOutcome]:
-        """How the calls ended, by the index of their results in ``turns``."""
+        """Outcomes of the calls, by the index of their results in ``turns``."""
         outcomes = (self._results[index].outcome for index in sorted(self._results))
         return {**self._outcomes, **dict(enumerate(outcomes, len(self._turns)))}
 
@@ -162,7 +162,7 @@ class Conversation:
         return {index: call for index, call in enumerate(self._calls) if index not in self._results}
 
     def say(self, text: str) -> None:
-        """Add a user message. It replaces one without an answer, and calls that are still open are declined."""
+        """Add a user message, which replaces one without an answer; decline calls that are still open."""
         for index in self.open_calls:
             self.decline(index)
         self._fold()
@@ -181,7 +181,7 @@ class Conversation:
         return Tail(self.turns[turn:], {index: outcome for index, outcome in self.outcomes.items() if index >= turn})
 
     def restore(self, tail: Tail) -> None:
-        """Put removed turns back at the end."""
+        """Append removed turns again."""
         self._fold()
         self._turns += tail.turns
         self._outcomes |= tail.outcomes
@@ -216,7 +216,7 @@ class Conversation:
         """Run a call on this thread and return its result or exception; `set_result` accepts both."""
         try:
             return _result_message(call, _as_content(self._functions[str(call.tool_name)](call.arguments)))
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises goes to the model, which may correct its call
+        except Exception as error:  # noqa: BLE001 - any error goes to the model, which may correct its call
             return error
 
     def set_result(

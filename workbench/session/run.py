@@ -1,4 +1,4 @@
-"""A run: one completion or chat answer on its way, readable from the first token on."""
+"""A run: one completion or chat answer in progress, readable from the first token on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
     """
 
     reads = False
-    """Whether ``tokens`` are those of a given text instead of an answer; see `Workbench.reading`."""
+    """Whether ``tokens`` are those of a text that was read instead of an answer; see `Workbench.reading`."""
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         self.progress: RunProgress | None = None
         """Progress before the first token; None after it, while the run is queued, or if the provider reports none."""
         self.breakpoint: Breakpoint | None = None
-        """Breakpoint at which the run is paused now."""
+        """Breakpoint at which the run is paused; None while it is not paused at one."""
         self.inspector: Inspector | None = None
-        """Answers for single positions, where the model runs in this process."""
+        """Access to the run's past positions; None if the model does not run in this process."""
         self.call_opening = ""
         """First characters of a tool call in the model's text; empty if the run has no tools whose calls are parsed."""
         self._answer = Answer()
@@ -99,10 +99,10 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         self._changed = threading.Condition()
         self._listeners = Listeners()
         if request.control is not None:
-            request.control.listener = self._pause_told
-            request.control.on_progress = self._take_progress
+            request.control.listener = self._set_paused
+            request.control.on_progress = self._set_progress
         self._future: Future[None] = host.spawn(self._consume(emissions))
-        self._future.add_done_callback(self._settle)
+        self._future.add_done_callback(self._finish)
 
     @property
     def text(self) -> str:
@@ -121,7 +121,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
 
     @property
     def parts(self) -> list[str | CallAttempt]:
-        """Text and tool calls of the answer so far, in order, with the text in pieces as it arrived."""
+        """Text and tool calls of the answer so far, in order, with the text split as it was emitted."""
         with self._changed:
             return self._answer.parts(ended=self.done)
 
@@ -212,10 +212,10 @@ class Run(RunInspection, RunStream[Chunk, Response]):
 
     def resume(self) -> None:
         """Resume a paused run; has no effect on others. Raises as `pause` does."""
-        brake = self._pausable()
+        control = self._pausable()
         if self.state == "paused":
-            self._pause_told(False, None)  # at once, so that the next pause can be waited for
-        brake.resume()
+            self._set_paused(False, None)  # at once, so that `wait_for_pause` waits for the next pause
+        control.resume()
 
     def branch(
         self, position: int, token_id: int | None = None, *, sampling_params: SamplingParams | None = None
@@ -232,7 +232,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             InvalidRequestError: the run has fewer tokens so far.
             UnsupportedFieldError: the model's provider cannot branch.
         """
-        return self._asked(branched(self, position, token_id, sampling_params), self, int(position))
+        return self._start(branched(self, position, token_id, sampling_params), self, int(position))
 
     def extend(self, max_tokens: int | None = None) -> Self:
         """Start a new run that continues where this one was cancelled, failed or ran out of tokens.
@@ -245,17 +245,17 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             InvalidRequestError: the run has not ended, or its answer is complete.
             UnsupportedFieldError: the model's provider cannot branch.
         """
-        return self._asked(extended(self, max_tokens), self, len(self.tokens))
+        return self._start(extended(self, max_tokens), self, len(self.tokens))
 
     def again(self, seed: int | None = None) -> Self:
         """Start the same request again with ``seed``, or a new random seed; a branch keeps the same tokens."""
-        return self._asked(repeated(self, seed), self.parent, self.branched_at)
+        return self._start(repeated(self, seed), self.parent, self.branched_at)
 
     def _response(self) -> Response:
         folded: Response = response(self.request, self._emissions)
         return folded
 
-    def _asked(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
+    def _start(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
         run: Self = self._host.start(request, parent, branched_at)
         return run
 
@@ -285,7 +285,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
 
     def _add(self, emission: Emission) -> None:
         with self._changed:
-            if self.done:  # cancelled while this one was under way: what has ended changes no more
+            if self.done:  # emitted after the run was cancelled
                 return
             self._answer.add(emission.delta)
             self._emissions.append(emission)
@@ -302,13 +302,13 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             self._changed.notify_all()
         self._listeners.call(self)
 
-    def _settle(self, future: Future[None]) -> None:
+    def _finish(self, future: Future[None]) -> None:
         try:
             future.result()
             self._set_state("finished")
         except (CancelledError, asyncio.CancelledError):
             self._set_state("cancelled")
-        except BaseException as error:  # noqa: BLE001 - kept for whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             self.error = error
             self._set_state("failed")
 
@@ -321,20 +321,20 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             self._changed.notify_all()
         self._listeners.call(self)
 
-    def _pause_told(self, is_paused: bool, at: Breakpoint | None) -> None:
+    def _set_paused(self, is_paused: bool, at: Breakpoint | None) -> None:
         with self._changed:
             if not self.done:
                 self.state, self.breakpoint = "paused" if is_paused else "running", at
             self._changed.notify_all()
         self._listeners.call(self)
 
-    def _take_progress(self, progress: RunProgress | None) -> None:
+    def _set_progress(self, progress: RunProgress | None) -> None:
         with self._changed:
             self.progress = None if self.tokens or self.done else progress
         self._listeners.call(self)
 
     def __reduce__(self) -> NoReturn:
-        """Copying and pickling end here: a copy would be a run that nobody feeds."""
+        """Raise `TypeError`: a copied or unpickled run would receive no emissions."""
         raise TypeError(f"{self.id} cannot be copied or pickled; its result() and its tokens can")
 
     def __repr__(self) -> str:

@@ -46,14 +46,15 @@ class RunInspection:
         inspector = _inspector(self, position)
         logprobs = inspector.logprobs(position)
         token_ids = (-logprobs).argsort(kind="stable")
-        best_first = logprobs[token_ids]
+        descending = logprobs[token_ids]
         return pd.DataFrame(
             {
                 "token_id": token_ids,
                 "text": [inspector.text(token_id) for token_id in token_ids.tolist()],
-                "logprob": best_first,
-                "probability": np.exp(best_first),
-                "rank": np.searchsorted(-best_first, -best_first) + 1,  # equals share the better rank, as in `tokens`
+                "logprob": descending,
+                "probability": np.exp(descending),
+                "rank": np.searchsorted(-descending, -descending)
+                + 1,  # equal values share the better rank, as in `tokens`
             }
         )
 
@@ -67,12 +68,12 @@ class RunInspection:
     def call_steps(self: RunLike) -> list[CallStep]:
         """Return the tool-call facts of every token: how probable a call was, its parse state, what a schema removed.
 
-        The probability is a lower bound at positions whose logits are gone before they were read.
+        The probability is a lower bound at positions whose logits were discarded before they were read.
 
         Raises:
             InvalidRequestError: the run has no tools whose calls are parsed from the model's text.
         """
-        parts = self.parts  # before the tokens, which may be newer then and never older
+        parts = self.parts  # read before the tokens, which then include all that the parts contain
         return call_steps(list(self.tokens), parts, self.call_openers, self.inspector)
 
     def call_frame(self: RunLike) -> pd.DataFrame:
@@ -92,7 +93,7 @@ class RunInspection:
             sampling_params: parameters to apply instead of the run's, with the same random number.
             number: random number to use instead of the one that was drawn, from 0 to below 1.
 
-        Raises as `distribution` does. The run itself does not change.
+        Raises as `distribution` does.
         """
         if number is not None and not _is_fraction(number):
             raise InvalidRequestError("number", number, "a number from 0 to below 1")

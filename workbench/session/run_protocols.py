@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RunLike(ReadableRun, Protocol):
-    """A run as capsules, branches and inspection read it; `workbench.session.run.Run` documents each attribute."""
+    """Interface of runs for capsules, branches and inspection; `workbench.session.run.Run` documents its attributes."""
 
     @property
     def request(self) -> Request: ...
@@ -29,13 +29,13 @@ class RunLike(ReadableRun, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunHost:
-    """What a run needs from its workbench."""
+    """Functions of the workbench that a run calls."""
 
     spawn: Callable[[Coroutine[Any, Any, None]], Future[None]]
-    """Schedules a coroutine on the workbench's event loop."""
+    """Function that schedules a coroutine on the workbench's event loop."""
     start: Callable[..., Any]
-    """Starts another run of the same kind; see `Workbench.start`."""
+    """Function that starts another run of the same kind; see `Workbench.start`."""
     render: Callable[[Request], Prompt]
-    """Returns the prompt of a request, as its model receives it."""
+    """Function that returns the prompt of a request, as its model receives it."""
     card: Callable[[str], ModelCard]
-    """Returns the facts of a model, without loading it."""
+    """Function that returns the card of a model, without loading it."""

@@ -78,7 +78,7 @@ class SamplingWaterfall(WorkbenchWidget):
         self._controls = controls
         self._trace: SamplingTrace | None = None
         self._subject: tuple[RunLike, int] | None = None
-        self._pending_redraw: Redraw | None = None
+        self._redraw: Redraw | None = None
         self._thread: threading.Thread | None = None
         self._cached_uniform: tuple[tuple[RunLike, int], float | None] | None = None
         super().__init__(feed=RunFeed(run) if feed is None else feed, has_controls=controls is not None)
@@ -106,7 +106,7 @@ class SamplingWaterfall(WorkbenchWidget):
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
-        return self._pending_redraw is None
+        return self._redraw is None
 
     def static_html(self) -> str:
         return twins.waterfall_html(self.picture)
@@ -125,7 +125,7 @@ class SamplingWaterfall(WorkbenchWidget):
         return number
 
     def _release(self) -> None:
-        self._pending_redraw = None
+        self._redraw = None
         self.feed.unobserve(self._select, ["selected", "snapshot"])
         if self._controls is not None:
             self._controls.unobserve(self._follow, "value")
@@ -150,40 +150,34 @@ class SamplingWaterfall(WorkbenchWidget):
         """Request an update; earlier requests that were not started are dropped."""
         with LOCK:
             if self._subject is None or self.closed:
-                self._pending_redraw, self._trace, self.picture = None, None, {}
+                self._redraw, self._trace, self.picture = None, None, {}
                 return
             run, position = self._subject
             if not self.picture:
                 is_end = position == len(run.tokens)
                 self.picture = error_picture(position, "Reading the run's logits …", is_end=is_end)
-            self._pending_redraw = Redraw(
-                steps_of(run)[position], run.sampling_params, self.sampling_params, self.number
-            )
+            self._redraw = Redraw(steps_of(run)[position], run.sampling_params, self.sampling_params, self.number)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._publish_updates, name=f"workbench-{run.id}-draw", daemon=True
-                )
+                self._thread = threading.Thread(target=self._compute, name=f"workbench-{run.id}-draw", daemon=True)
                 self._thread.start()
 
-    def _publish_updates(self) -> None:
+    def _compute(self) -> None:
         while True:
             with LOCK:
-                redraw, subject = self._pending_redraw, self._subject
+                redraw, subject = self._redraw, self._subject
                 if redraw is None or subject is None:
                     self._thread = None
                     return
-            trace, picture = self._trace_and_picture(subject, redraw)
+            trace, picture = self._traced(subject, redraw)
             with LOCK:
                 # While a slider moves, every result is slightly outdated, but it is shown.
                 if self._subject == subject and not self.closed:
                     self._trace, self.picture = trace, picture
-                if self._pending_redraw is redraw:
-                    self._pending_redraw = None
+                if self._redraw is redraw:
+                    self._redraw = None
             time.sleep(1 / MESSAGES_PER_S)
 
-    def _trace_and_picture(
-        self, subject: tuple[RunLike, int], redraw: Redraw
-    ) -> tuple[SamplingTrace | None, dict[str, Any]]:
+    def _traced(self, subject: tuple[RunLike, int], redraw: Redraw) -> tuple[SamplingTrace | None, dict[str, Any]]:
         run, position = subject
         is_end = position == len(run.tokens)
         try:

@@ -32,13 +32,12 @@ _UNSUPPORTED = (
     "guidance_scale",
     "min_length",
     "min_new_tokens",
-    "min_p",
     "no_repeat_ngram_size",
     "penalty_alpha",
     "sequence_bias",
     "suppress_tokens",
 )
-"""Settings that affect generation in transformers; a note lists those without a request field."""
+"""Settings that change what transformers generates, and that no field of a request has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,7 @@ def read_advice(folder: Path) -> Advice:
     else:
         params.pop("top_p", None)
         params = {"strategy": "top_k", "temperature": 1.0} | params
-    unsupported = [
-        name
-        for name in _UNSUPPORTED
-        if name not in _SUPPORTED and config.get(name) not in (None, [], 0, _NEUTRAL.get(name))
-    ]
+    unsupported = [name for name in _UNSUPPORTED if config.get(name) not in (None, [], 0, _NEUTRAL.get(name))]
     if unsupported:
         notes.append(f"generation_config.json also sets {', '.join(unsupported)}: not supported")
     if params:

@@ -17,8 +17,12 @@ from workbench.providers.ray.cluster import join, leave
 from workbench.providers.ray.config import RayConfig
 from workbench.providers.wire import Json, error_from_wire
 
-_WAIT_S = 0.5
-"""Wait before the third attempt, and longer before each further one: a dead actor takes a while to restart."""
+_RESTART_S = 60.0
+"""Time for a dead actor to restart, which on a busy machine takes Ray many seconds."""
+_POLL_S = 0.5
+"""Time between two questions whether an actor answers; during a restart, Ray refuses them."""
+_ANSWER_S = 2.0
+"""Time for its answer."""
 _REST_S = 5.0
 """Time for which a lost actor is used only if all others were lost too."""
 _CLOSING_S = 2.0
@@ -123,11 +127,15 @@ class Pool:
         raise AssertionError  # `lost` raised at the last attempt
 
     async def lost(self, attempt: int, error: ActorLostError) -> None:
-        """Wait before the next attempt; raise `RemoteConnectionError` after the last one."""
-        if attempt >= self._config.retries:
-            who = f"provider {self._spec.provider_id}"
-            raise RemoteConnectionError(f"{who}: one request lost {attempt + 1} actors: {error}") from None
-        await asyncio.sleep(_WAIT_S * attempt)
+        """Wait until an actor answers; raise `RemoteConnectionError` after the last attempt, or if none restarts."""
+        give_up_at = time.monotonic() + _RESTART_S
+        while attempt < self._config.retries and time.monotonic() < give_up_at:
+            if await self.alive(_ANSWER_S):
+                return
+            self._check_open()
+            await asyncio.sleep(_POLL_S)
+        who = f"provider {self._spec.provider_id}"
+        raise RemoteConnectionError(f"{who}: one request lost {attempt + 1} actors: {error}") from None
 
     async def forget(self, identifier: str) -> None:
         """Unload a model in every actor that is alive."""

@@ -23,7 +23,7 @@ def _change_cuts(**neutral: Any) -> None:
     """Of drawing and of looking back alike."""
     change(
         "workbench.engine.sampling",
-        "_drawn_places",
+        "_drawn_index",
         lambda original: lambda logits, asked, number: original(logits, replace(asked, **neutral), number),
     )
 

@@ -171,4 +171,4 @@ def _written(body: Sequence[Symbol], lengths: dict[str, float]) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # llguidance reads no raw DEL

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from typing import Any
 
 import pytest
@@ -107,3 +109,12 @@ def test_what_cannot_be_kept_is_refused_by_name(root: Any, told: str) -> None:
     with pytest.raises(InvalidRequestError, match=told) as caught:
         JsonSchema.of(root, FIELD)
     assert caught.value.field == FIELD
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x22, 0x2F, 0x5C, *range(0x7E, 0xA2), 0x2028, 0xFEFF, 0xFFFF, 0x10FFFF])
+def test_any_character_may_be_a_value_and_the_name_of_a_property(code: int) -> None:
+    text = chr(code)
+    schema = JsonSchema.of({"type": "object", "properties": {text: {"const": text}}, "required": [text]}, FIELD)
+    assert allows(schema, json.dumps({text: text}, ensure_ascii=False))
+    by_pattern = JsonSchema.of({"type": "string", "pattern": f"^{re.escape(text)}$"}, FIELD)
+    assert any(allows(by_pattern, json.dumps(text, ensure_ascii=is_ascii)) for is_ascii in (False, True))

@@ -212,7 +212,6 @@ SAMPLING_STAGES = (
         range=Range(low=0, is_whole=True),
         allowed="a whole number, 0 (off) or above",
         neutral=0,
-        step=1,
         cuts=True,
         strategy="top_k",
     ),

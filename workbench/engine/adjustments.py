@@ -25,11 +25,6 @@ def adjusted(logits: Tensor, adjustments: Iterable[Adjustment], history: History
     return torch.from_numpy(row)
 
 
-def apply_repetition_penalty(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
-    """Return the logits with those of ``token_ids`` divided by the penalty if positive and multiplied if negative."""
-    return adjusted(logits, [_repetition_penalty(penalty)], History(token_ids.tolist()))
-
-
 class TokenCounts:
     """Counts of tokens, readable as arrays at a cost that does not grow with the text."""
 
@@ -81,6 +76,8 @@ def _logit_bias(bias: Mapping[int, float]) -> Adjustment:
 
 
 def _repetition_penalty(penalty: float) -> Adjustment:
+    """Return the adjustment that divides positive logits of tokens that occurred, and multiplies negative ones."""
+
     def adjust(row: NDArray[np.float32], history: History) -> None:
         token_ids, _ = history.seen.arrays()
         chosen = row[token_ids]

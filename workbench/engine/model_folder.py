@@ -71,14 +71,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_json_list(path: Path) -> list[Any]:
-    """Return a JSON list of a model folder; raise `ModelFormatError`, which names the file, if there is none."""
-    content = _read(path)
-    if not isinstance(content, list):
-        raise ModelFormatError(f"{path} must hold a JSON list")
-    return content
-
-
 def _read(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from workbench.errors import UnsupportedContentError, UnsupportedFieldError
 from workbench.protocol import (
+    EffectiveSampling,
     LogProbConfig,
-    SamplingParams,
     SamplingStrategy,
     ToolChoice,
     ToolPromptFormat,
     effective_sampling,
-    effective_strategy,
 )
 from workbench.sampling_stages import SAMPLING_STAGES
 
@@ -129,9 +128,10 @@ _METHODS = ("completion", "chat", "batch", "embeddings", "score", "render", "reg
 def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any, str]]:
     """Yield the field, its value and the allowed values for each ability that a request uses and ``can`` lacks."""
     params, absent = request.sampling_params, "absent"
-    if effective_strategy(params) not in can.strategies:
+    effective = effective_sampling(params)
+    if effective.strategy not in can.strategies:
         yield "sampling_params.strategy", params.strategy.value, _one_of(sorted(can.strategies))
-    yield from _undeclared_stages(can, params)
+    yield from _undeclared_stages(can, effective)
     if params.seed is not None and not can.seed:
         yield "sampling_params.seed", params.seed, absent
     if params.stop and not can.stop:
@@ -146,8 +146,7 @@ def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any,
         yield "response_format", request.response_format, allowed
 
 
-def _undeclared_stages(can: Capabilities, params: SamplingParams) -> Iterator[tuple[str, Any, str]]:
-    effective = effective_sampling(params)
+def _undeclared_stages(can: Capabilities, effective: EffectiveSampling) -> Iterator[tuple[str, Any, str]]:
     for stage in SAMPLING_STAGES:
         value = getattr(effective, stage.field)
         if stage.is_ability and value != stage.neutral and not getattr(can, stage.field):

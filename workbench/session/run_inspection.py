@@ -87,7 +87,7 @@ class RunInspection:
     def sampling_trace(
         self: RunLike, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
     ) -> SamplingTrace:
-        """Return how the token at a position was chosen: raw, penalty, grammar, temperature, top_k, top_p, draw.
+        """Return how the token at a position was chosen: the distribution after each stage of sampling, and the draw.
 
         Args:
             sampling_params: parameters to apply instead of the run's, with the same random number.

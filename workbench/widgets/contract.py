@@ -23,8 +23,6 @@ from workbench.records import (
     RunProgress,
 )
 
-RUNNING_STATES = ("queued", "running", "paused")
-
 
 class RunLike(Compared, Protocol):
     """A run that a widget also controls; every attribute may be read from any thread."""

@@ -23,7 +23,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted, apply_repetition_penalty
+from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted
 from workbench.engine.kernels.row_reductions import LogitsSummary, masked, top_k_values
 from workbench.engine.sampling import COLDEST, Sampler, Sampling, argmax, draw, nucleus
 from workbench.errors import InvalidRequestError, NumericalError
@@ -220,7 +220,7 @@ def test_the_penalty_is_that_of_transformers(values: list[float], seen: list[int
     oracle: Any = RepetitionPenaltyLogitsProcessor(penalty)
     expected = oracle(torch.tensor([seen]), logits.clone().unsqueeze(0))[0]
     before = logits.clone()
-    torch.testing.assert_close(apply_repetition_penalty(logits, torch.tensor(sorted(set(seen))), penalty), expected)
+    torch.testing.assert_close(adjusted(logits, [ADJUSTMENTS["penalty"](penalty)], History(seen)), expected)
     assert torch.equal(logits, before), "the raw logits stay as they are, for the logprobs are theirs"
 
 

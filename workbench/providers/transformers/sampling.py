@@ -15,8 +15,8 @@ def engine_sampling(params: SamplingParams, vocab_size: int | None = None) -> Sa
         InvalidRequestError: ``logit_bias`` has an id of ``vocab_size`` or above.
     """
     effective = effective_sampling(params)
-    outside = next((one for one in effective.logit_bias or () if vocab_size is not None and one >= vocab_size), None)
-    if vocab_size is not None and outside is not None:
-        allowed = f"a map of the model's token ids, from 0 to {vocab_size - 1}"
-        raise InvalidRequestError("sampling_params.logit_bias", f"token id {outside}", allowed)
+    for token_id in effective.logit_bias or ():
+        if vocab_size is not None and token_id >= vocab_size:
+            allowed = f"a map of the model's token ids, from 0 to {vocab_size - 1}"
+            raise InvalidRequestError("sampling_params.logit_bias", f"token id {token_id}", allowed)
     return Sampling(**{stage.field: getattr(effective, stage.field) for stage in SAMPLING_STAGES}, seed=params.seed)

@@ -5,15 +5,15 @@
     response = await inference.completion(model, content)
     async for chunk in inference.completion(model, content, stream=True): ...
 
-The overloads are for type checkers; the annotation at run time is the original protocol's, which names the response
-and the chunk. An implementation may repeat the overloads, or annotate its result as ``Any``.
+The overloads are for type checkers, and take all options by keyword; the annotation at run time is the original
+protocol's, which names the response and the chunk. An implementation may annotate its result as ``Any``.
 ``response_format`` is an addition, last in each signature.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import Literal, Protocol, overload, runtime_checkable
+from typing import Literal, Protocol, TypedDict, Unpack, overload, runtime_checkable
 
 from workbench.protocol.content import InterleavedTextMedia
 from workbench.protocol.logprobs import LogProbConfig
@@ -37,6 +37,22 @@ from workbench.protocol.webmethod import webmethod
 _DEFAULT = SamplingParams()
 
 
+class CompletionOptions(TypedDict, total=False):
+    """Optional arguments of ``completion`` besides ``stream``."""
+
+    sampling_params: SamplingParams | None
+    logprobs: LogProbConfig | None
+    response_format: ResponseFormat | None
+
+
+class ChatCompletionOptions(CompletionOptions, total=False):
+    """Optional arguments of ``chat_completion`` besides ``stream``."""
+
+    tools: list[ToolDefinition] | None
+    tool_choice: ToolChoice | None
+    tool_prompt_format: ToolPromptFormat | None
+
+
 @runtime_checkable
 class Inference(Protocol):
     """Completion, chat and embeddings with the models in ``model_store``.
@@ -52,34 +68,19 @@ class Inference(Protocol):
         self,
         model: str,
         content: InterleavedTextMedia,
-        sampling_params: SamplingParams | None = ...,
+        *,
         stream: Literal[False] | None = ...,
-        logprobs: LogProbConfig | None = ...,
-        response_format: ResponseFormat | None = ...,
+        **options: Unpack[CompletionOptions],
     ) -> Awaitable[CompletionResponse]: ...
 
     @overload
     def completion(
-        self,
-        model: str,
-        content: InterleavedTextMedia,
-        sampling_params: SamplingParams | None = ...,
-        *,
-        stream: Literal[True],
-        logprobs: LogProbConfig | None = ...,
-        response_format: ResponseFormat | None = ...,
+        self, model: str, content: InterleavedTextMedia, *, stream: Literal[True], **options: Unpack[CompletionOptions]
     ) -> AsyncIterator[CompletionResponseStreamChunk]: ...
 
     @overload
     def completion(
-        self,
-        model: str,
-        content: InterleavedTextMedia,
-        sampling_params: SamplingParams | None = ...,
-        *,
-        stream: bool | None,
-        logprobs: LogProbConfig | None = ...,
-        response_format: ResponseFormat | None = ...,
+        self, model: str, content: InterleavedTextMedia, *, stream: bool | None, **options: Unpack[CompletionOptions]
     ) -> Awaitable[CompletionResponse] | AsyncIterator[CompletionResponseStreamChunk]: ...
 
     @webmethod(route="/inference/completion", method="POST")  # type: ignore[misc]
@@ -100,43 +101,19 @@ class Inference(Protocol):
         self,
         model: str,
         messages: list[Message],
-        sampling_params: SamplingParams | None = ...,
-        tools: list[ToolDefinition] | None = ...,
-        tool_choice: ToolChoice | None = ...,
-        tool_prompt_format: ToolPromptFormat | None = ...,
+        *,
         stream: Literal[False] | None = ...,
-        logprobs: LogProbConfig | None = ...,
-        response_format: ResponseFormat | None = ...,
+        **options: Unpack[ChatCompletionOptions],
     ) -> Awaitable[ChatCompletionResponse]: ...
 
     @overload
     def chat_completion(
-        self,
-        model: str,
-        messages: list[Message],
-        sampling_params: SamplingParams | None = ...,
-        tools: list[ToolDefinition] | None = ...,
-        tool_choice: ToolChoice | None = ...,
-        tool_prompt_format: ToolPromptFormat | None = ...,
-        *,
-        stream: Literal[True],
-        logprobs: LogProbConfig | None = ...,
-        response_format: ResponseFormat | None = ...,
+        self, model: str, messages: list[Message], *, stream: Literal[True], **options: Unpack[ChatCompletionOptions]
     ) -> AsyncIterator[ChatCompletionResponseStreamChunk]: ...
 
     @overload
     def chat_completion(
-        self,
-        model: str,
-        messages: list[Message],
-        sampling_params: SamplingParams | None = ...,
-        tools: list[ToolDefinition] | None = ...,
-        tool_choice: ToolChoice | None = ...,
-        tool_prompt_format: ToolPromptFormat | None = ...,
-        *,
-        stream: bool | None,
-        logprobs: LogProbConfig | None = ...,
-        response_format: ResponseFormat | None = ...,
+        self, model: str, messages: list[Message], *, stream: bool | None, **options: Unpack[ChatCompletionOptions]
     ) -> Awaitable[ChatCompletionResponse] | AsyncIterator[ChatCompletionResponseStreamChunk]: ...
 
     @webmethod(route="/inference/chat_completion", method="POST")  # type: ignore[misc]

@@ -6,20 +6,23 @@ They convert emissions to the protocol's chunks and responses, for callers in th
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import (
+    BatchChatCompletionRequest,
     BatchChatCompletionResponse,
+    BatchCompletionRequest,
     BatchCompletionResponse,
+    BatchInference,
     ChatCompletionRequest,
     CompletionRequest,
     EmbeddingsResponse,
-    SamplingParams,
-    ToolChoice,
-    ToolPromptFormat,
+    Inference,
 )
 from workbench.providers.chunks import protocol_chunks
 from workbench.providers.folding import response
@@ -27,20 +30,30 @@ from workbench.providers.requests import Request
 from workbench.providers.streams import Stream
 
 if TYPE_CHECKING:
-    from workbench.protocol import (
-        CompletionMessage,
-        InterleavedTextMedia,
-        LogProbConfig,
-        Message,
-        ModelDef,
-        ResponseFormat,
-        ToolDefinition,
-    )
+    from workbench.protocol import CompletionMessage, InterleavedTextMedia, ModelDef
+    from workbench.protocol.base import ProtocolModel
     from workbench.records import Embeddings, Emission
 
 Response = TypeVar("Response")
 
-_DEFAULT = SamplingParams()
+
+def _takes_arguments_of(
+    declared: Callable[..., Any], body_type: type[ProtocolModel]
+) -> Callable[[Callable[[Any, Any], Response]], Callable[..., Response]]:
+    """Give a method that takes a body the signature of a method of the protocol: its arguments become the body."""
+    signature = inspect.signature(declared)
+
+    def replace_signature(method: Callable[[Any, Any], Response]) -> Callable[..., Response]:
+        @functools.wraps(declared)
+        def call(*arguments: Any, **keywords: Any) -> Response:
+            bound = signature.bind(*arguments, **keywords)
+            bound.apply_defaults()
+            this = bound.arguments.pop("self")
+            return method(this, body_type.model_construct(**bound.arguments))
+
+        return call
+
+    return replace_signature
 
 
 class ProtocolMethods(ABC):
@@ -62,96 +75,23 @@ class ProtocolMethods(ABC):
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         """Return one vector for each content, in order, and the number of tokens read."""
 
-    def completion(
-        self,
-        model: str,
-        content: InterleavedTextMedia,
-        sampling_params: SamplingParams | None = _DEFAULT,
-        stream: bool | None = False,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Any:
-        body = CompletionRequest.model_construct(
-            model=model,
-            content=content,
-            sampling_params=sampling_params,
-            logprobs=logprobs,
-            response_format=response_format,
-        )
-        return self._respond(body, stream=bool(stream))
+    @_takes_arguments_of(Inference.completion, CompletionRequest)
+    def completion(self, body: CompletionRequest) -> Any:
+        return self._respond(body)
 
-    def chat_completion(
-        self,
-        model: str,
-        messages: list[Message],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        stream: bool | None = False,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Any:
-        body = ChatCompletionRequest.model_construct(
-            model=model,
-            messages=messages,
-            sampling_params=sampling_params,
-            tools=tools,
-            tool_choice=tool_choice,
-            tool_prompt_format=tool_prompt_format,
-            logprobs=logprobs,
-            response_format=response_format,
-        )
-        return self._respond(body, stream=bool(stream))
+    @_takes_arguments_of(Inference.chat_completion, ChatCompletionRequest)
+    def chat_completion(self, body: ChatCompletionRequest) -> Any:
+        return self._respond(body)
 
-    async def batch_completion(
-        self,
-        model: str,
-        content_batch: list[InterleavedTextMedia],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> BatchCompletionResponse:
-        self.get_model(model)
-        _check_batch("content_batch", content_batch, logprobs)
-        shared: dict[str, Any] = {"sampling_params": sampling_params, "response_format": response_format}
-        requests = [
-            Request.from_body(
-                CompletionRequest.model_construct(model=model, content=content, **shared),
-                field=f"content_batch[{index}]",
-            )
-            for index, content in enumerate(content_batch)
-        ]
-        return BatchCompletionResponse(completion_message_batch=await self.answer_batch(model, requests))
+    @_takes_arguments_of(BatchInference.batch_completion, BatchCompletionRequest)
+    async def batch_completion(self, body: BatchCompletionRequest) -> BatchCompletionResponse:
+        answers = await self._answer_all(body, CompletionRequest, "content")
+        return BatchCompletionResponse(completion_message_batch=answers)
 
-    async def batch_chat_completion(
-        self,
-        model: str,
-        messages_batch: list[list[Message]],
-        sampling_params: SamplingParams | None = _DEFAULT,
-        tools: list[ToolDefinition] | None = None,
-        tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        logprobs: LogProbConfig | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> BatchChatCompletionResponse:
-        self.get_model(model)
-        _check_batch("messages_batch", messages_batch, logprobs)
-        shared: dict[str, Any] = {
-            "sampling_params": sampling_params,
-            "tools": tools,
-            "tool_choice": tool_choice,
-            "tool_prompt_format": tool_prompt_format,
-            "response_format": response_format,
-        }
-        requests = [
-            Request.from_body(
-                ChatCompletionRequest.model_construct(model=model, messages=messages, **shared),
-                field=f"messages_batch[{index}]",
-            )
-            for index, messages in enumerate(messages_batch)
-        ]
-        return BatchChatCompletionResponse(completion_message_batch=await self.answer_batch(model, requests))
+    @_takes_arguments_of(BatchInference.batch_chat_completion, BatchChatCompletionRequest)
+    async def batch_chat_completion(self, body: BatchChatCompletionRequest) -> BatchChatCompletionResponse:
+        answers = await self._answer_all(body, ChatCompletionRequest, "messages")
+        return BatchChatCompletionResponse(completion_message_batch=answers)
 
     async def embeddings(self, model: str, contents: list[InterleavedTextMedia]) -> EmbeddingsResponse:
         return EmbeddingsResponse(embeddings=(await self.embed(model, contents)).vectors)
@@ -162,9 +102,25 @@ class ProtocolMethods(ABC):
         request = Request.from_body(body)
         return request, self.stream(request)
 
-    def _respond(self, body: CompletionRequest | ChatCompletionRequest, *, stream: bool) -> Any:
+    def _respond(self, body: CompletionRequest | ChatCompletionRequest) -> Any:
         request, emissions = self.begin(body)
-        return Stream(protocol_chunks(request, emissions)) if stream else whole_response(request, emissions)
+        return Stream(protocol_chunks(request, emissions)) if body.stream else whole_response(request, emissions)
+
+    async def _answer_all(
+        self, batch: ProtocolModel, body_type: type[CompletionRequest | ChatCompletionRequest], field: str
+    ) -> list[CompletionMessage]:
+        """Answer each item of the batch's field ``{field}_batch`` as a body of its own, with the shared parameters."""
+        shared, field_batch = dict(batch), f"{field}_batch"
+        model, items, logprobs = shared["model"], shared.pop(field_batch), shared["logprobs"]
+        self.get_model(model)
+        if not isinstance(items, list | tuple):
+            raise InvalidRequestError(field_batch, items, "a list")
+        if logprobs is not None:
+            allowed = "absent: batch responses have no logprobs; send the requests one by one"
+            raise UnsupportedFieldError("logprobs", logprobs, allowed)
+        bodies = [body_type.model_construct(**shared, **{field: item}) for item in items]
+        requests = [Request.from_body(body, field=f"{field_batch}[{index}]") for index, body in enumerate(bodies)]
+        return await self.answer_batch(model, requests)
 
 
 async def whole_response(request: Request, emissions: AsyncIterator[Emission]) -> Any:
@@ -180,11 +136,3 @@ async def gathered(responses: Sequence[Awaitable[Response]]) -> list[Response]:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _check_batch(field: str, batch: object, logprobs: LogProbConfig | None) -> None:
-    if not isinstance(batch, list | tuple):
-        raise InvalidRequestError(field, batch, "a list")
-    if logprobs is not None:
-        allowed = "absent: batch responses have no logprobs; send the requests one by one"
-        raise UnsupportedFieldError("logprobs", logprobs, allowed)

@@ -16,7 +16,7 @@ from workbench.protocol import SamplingParams, ToolChoice, ToolDefinition
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.chat_moves import TOOL_CHOICES, ChatMoves
-from workbench.widgets.composing import close_on_error, logprobs_with, replace_open_widget
+from workbench.widgets.composing import close_on_error, logprobs_with, replace_open_widget, takes_arguments_of
 from workbench.widgets.contract import SessionLike
 from workbench.widgets.html.chat import chat_html
 from workbench.widgets.model_picker import ModelPicker
@@ -159,28 +159,11 @@ class ChatView(ChatMoves):
         self.say(message.get("text", ""), turn=message.get("turn"))
 
 
-def chat(
-    session: SessionLike,
-    *,
-    system: str | None = None,
-    tools: Tools | None = None,
-    tool_choice: AnswerChoice = ToolChoice.auto,
-    model: str | None = None,
-    sampling_params: SamplingParams | None = None,
-    alternatives: int = ALTERNATIVES,
-) -> ChatView:
+@takes_arguments_of(ChatView)
+def chat(session: SessionLike, **arguments: Any) -> ChatView:
     """Open a chat on a session and close an earlier one with the same arguments; see `ChatView` for the arguments."""
-    opened = ChatView(
-        session,
-        system=system,
-        tools=tools,
-        tool_choice=tool_choice,
-        model=model,
-        sampling_params=sampling_params,
-        alternatives=alternatives,
-    )
-    names = [
-        getattr(tool, "__name__", str(tool)) for tool in tools or ()
-    ]  # a function that is defined again is another object
-    replace_open_widget(session, opened, (system, names, tool_choice, model, sampling_params, alternatives))
+    opened = ChatView(session, **arguments)
+    tools = arguments.pop("tools", None) or ()
+    names = [getattr(tool, "__name__", str(tool)) for tool in tools]  # a redefined function is another object
+    replace_open_widget(session, opened, (names, arguments))
     return opened

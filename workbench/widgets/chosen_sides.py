@@ -11,7 +11,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
 from workbench.widgets.base import LOCK, Parts, WorkbenchWidget
-from workbench.widgets.compare_sides import choice_of, choosable, served_as
+from workbench.widgets.compare_sides import Side, choice_of, choosable, served_as
 from workbench.widgets.contract import SessionLike
 from workbench.widgets.sampling_controls import SamplingControls
 
@@ -23,7 +23,7 @@ class ChosenSides(WorkbenchWidget):
     """A widget whose sides are chosen in the page.
 
     Args:
-        models, sampling_params: initial model and parameters of each side.
+        sides: initial model and parameters of each side.
 
     Raises:
         ModelNotFoundError: a model is not served.
@@ -37,17 +37,11 @@ class ChosenSides(WorkbenchWidget):
     ).tag(sync=True)
     controls = Parts("The sampling controls of each side in the next run.")
 
-    def __init__(
-        self,
-        session: SessionLike,
-        models: Sequence[str | None],
-        sampling_params: Sequence[SamplingParams],
-        **state: Any,
-    ) -> None:
+    def __init__(self, session: SessionLike, sides: Sequence[Side], **state: Any) -> None:
         self._session = session
         served = choosable(session)
-        choices = [choice_of(session, served, model) for model in models]
-        controls = [self._made(params) for params in sampling_params]
+        choices = [choice_of(session, served, model) for model, _ in sides]
+        controls = [self._made(params) for _, params in sides]
         try:
             super().__init__(models=served, choices=choices, controls=controls, **state)
         except Exception:

@@ -12,14 +12,16 @@ from workbench.widgets.model_picker import served_cards
 from workbench.widgets.precisions import precision_choices
 from workbench.widgets.wire.comparison import LETTERS
 
+Side = tuple[str | None, SamplingParams]
+"""A model and its parameters; None is the session's default model."""
 Models = Sequence[str | None] | str | None
 Params = Sequence[SamplingParams] | SamplingParams | None
 
 DEFAULT = SamplingParams(max_tokens=128)
 
 
-def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None], list[SamplingParams]]:
-    """Return one model and one set of parameters for each side.
+def sides_of(models: Models, sampling_params: Params) -> list[Side]:
+    """Return the sides of a comparison.
 
     Raises:
         InvalidRequestError: there are too few or too many, or one of them is invalid.
@@ -42,7 +44,7 @@ def sides_of(models: Models, sampling_params: Params) -> tuple[list[str | None],
         counts = f"{len(names)} and {len(params)}"
         raise InvalidRequestError("models, sampling_params", counts, "equal in number, or one of either for all sides")
     names, params = list(names) * (count // len(names)), list(params) * (count // len(params))
-    return names, [one.model_copy() for one in params]
+    return [(name, one.model_copy()) for name, one in zip(names, params, strict=True)]
 
 
 def seeded(params: SamplingParams, seed: int) -> SamplingParams:

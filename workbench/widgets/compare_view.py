@@ -17,7 +17,7 @@ from workbench.widgets.chosen_sides import ChosenSides
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.code import compare_code
 from workbench.widgets.compare_sides import Models, Params, seeded, sides_of, titles
-from workbench.widgets.composing import logprobs_with, replace_open_widget
+from workbench.widgets.composing import logprobs_with, replace_open_widget, takes_arguments_of
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html.comparison import compare_html
 from workbench.widgets.run_feed import RunFeed
@@ -36,7 +36,7 @@ class CompareView(ChosenSides):
 
     Args:
         session: a `Workbench`.
-        prompt: the text of the prompt box.
+        prompt: the text of the prompt box; None leaves it empty.
         models: identifiers, one for all sides or one for each.
         sampling_params: one for all sides or one for each. Sides that sample without a seed share one, so that they
             differ only in what is compared: 1 in the first run, 2 in the second.
@@ -71,7 +71,7 @@ class CompareView(ChosenSides):
     def __init__(
         self,
         session: SessionLike,
-        prompt: str = "",
+        prompt: str | None = None,
         *,
         models: Models = None,
         sampling_params: Params = None,
@@ -85,7 +85,8 @@ class CompareView(ChosenSides):
         self._comparison: Comparison | None = None
         self._sent: list[int] = []
         self._wait: Callable[[float | None], None] = lambda _timeout_s: None
-        super().__init__(session, *sides_of(models, sampling_params), prompt=prompt, differences=dict(_NOTHING))
+        sides = sides_of(models, sampling_params)
+        super().__init__(session, sides, prompt=prompt or "", differences=dict(_NOTHING))
         self.observe(self._show_next, "prompt")
         self._show_next()
         self.on_msg(self._answer)
@@ -274,30 +275,21 @@ class CompareView(ChosenSides):
         return None
 
 
-def compare(
-    session: SessionLike,
-    prompt: str | None = None,
-    *,
-    models: Models = None,
-    sampling_params: Params = None,
-    mode: str = "chat",
-    alternatives: int = ALTERNATIVES,
-) -> CompareView:
+@takes_arguments_of(CompareView)
+def compare(session: SessionLike, prompt: str | None = None, **arguments: Any) -> CompareView:
     """Run one prompt on several models or settings, side by side; see `CompareView` for the arguments.
 
     Without a prompt nothing runs yet: choose prompt and sides in the page, which starts with two sides of the first
     model. An earlier view with the same arguments is closed.
     """
-    if prompt is None and models is None and sampling_params is None:
-        models = [None, None]
-    opened = CompareView(
-        session, prompt or "", models=models, sampling_params=sampling_params, mode=mode, alternatives=alternatives
-    )
+    if prompt is None and not arguments.keys() & {"models", "sampling_params"}:
+        arguments["models"] = [None, None]
+    opened = CompareView(session, prompt, **arguments)
     if prompt is not None:
         try:
             opened.start()
         except Exception:
             opened.close()
             raise
-    replace_open_widget(session, opened, (prompt, models, sampling_params, mode, alternatives))
+    replace_open_widget(session, opened, (prompt, arguments))
     return opened

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import LogProbConfig, SamplingParams
 from workbench.widgets.base import Part, WorkbenchWidget
 
+Arguments = ParamSpec("Arguments")
 Child = TypeVar("Child", bound=WorkbenchWidget)
 
 _OPEN: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[WorkbenchWidget]]] = weakref.WeakKeyDictionary()
@@ -57,6 +60,19 @@ def logprobs_with(alternatives: int) -> LogProbConfig:
         return LogProbConfig(top_k=alternatives)
     except InvalidRequestError as error:
         raise InvalidRequestError("alternatives", alternatives, error.allowed) from None
+
+
+def takes_arguments_of(
+    view: Callable[Arguments, Child],
+) -> Callable[[Callable[..., Child]], Callable[Arguments, Child]]:
+    """Give a function that opens a view the signature of the view's class, for type checkers and for help texts."""
+    _self, *parameters = inspect.signature(view.__init__).parameters.values()
+
+    def replace_signature(function: Callable[..., Child]) -> Callable[Arguments, Child]:
+        function.__signature__ = inspect.signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return replace_signature
 
 
 def replace_open_widget(session: Any, opened: WorkbenchWidget, arguments: object = "") -> None:

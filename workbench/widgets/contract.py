@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from workbench.analysis.comparison import Compared
 from workbench.protocol import (
@@ -48,9 +48,7 @@ class RunLike(Compared, Protocol):
     def cancel(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
-    def branch(
-        self, position: int, token_id: int | None = None, *, sampling_params: SamplingParams | None = None
-    ) -> RunLike: ...
+    def branch(self, position: int, token_id: int | None = None) -> RunLike: ...
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
 
@@ -104,28 +102,21 @@ class Abilities(Protocol):
     def prompt_logprobs(self) -> bool: ...
 
 
+class RunSettings(TypedDict, total=False):
+    """Optional arguments of the session's methods that start a run."""
+
+    model: str | None
+    sampling_params: SamplingParams | None
+    logprobs: LogProbConfig | None
+    breakpoints: Sequence[Breakpoint]
+
+
 class SessionLike(Protocol):
     """The part of `Workbench` that widgets call; methods do not block unless they say so."""
 
-    def completion(
-        self,
-        content: str,
-        *,
-        model: str | None = None,
-        sampling_params: SamplingParams | None = None,
-        logprobs: LogProbConfig | None = None,
-        breakpoints: Sequence[Breakpoint] = (),
-    ) -> RunLike: ...
+    def completion(self, content: str, **settings: Unpack[RunSettings]) -> RunLike: ...
 
-    def chat_completion(
-        self,
-        messages: list[Message],
-        *,
-        model: str | None = None,
-        sampling_params: SamplingParams | None = None,
-        logprobs: LogProbConfig | None = None,
-        breakpoints: Sequence[Breakpoint] = (),
-    ) -> RunLike: ...
+    def chat_completion(self, messages: list[Message], **settings: Unpack[RunSettings]) -> RunLike: ...
 
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> RunLike: ...
 

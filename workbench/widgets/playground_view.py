@@ -13,7 +13,13 @@ from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.code import branch_code, call_code
-from workbench.widgets.composing import ModelAndSampling, close_on_error, logprobs_with, replace_open_widget
+from workbench.widgets.composing import (
+    ModelAndSampling,
+    close_on_error,
+    logprobs_with,
+    replace_open_widget,
+    takes_arguments_of,
+)
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html import twins
 from workbench.widgets.model_picker import ModelPicker
@@ -31,10 +37,18 @@ DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
 class Playground(ModelAndSampling):
-    """A prompt, its runs and all views of them in one widget; see `playground` for the arguments.
+    """A prompt, its runs and all views of them in one widget.
 
     Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``
     and ``prompt_view``.
+
+    Args:
+        session: a ``Workbench``.
+        prompt: the text of the prompt box.
+        mode: ``chat`` sends the prompt as a user message, ``completion`` continues it as plain text.
+        model: identifier of the initial model; None takes the first one served.
+        sampling_params: initial settings; None is top-p sampling with temperature 0.7.
+        alternatives: number of alternatives to record at each position.
     """
 
     _esm = module_source("playground")
@@ -210,27 +224,9 @@ class Playground(ModelAndSampling):
                 self.stream.refresh()
 
 
-def playground(
-    session: SessionLike,
-    *,
-    prompt: str = DEFAULT_PROMPT,
-    mode: str = "chat",
-    model: str | None = None,
-    sampling_params: SamplingParams | None = None,
-    alternatives: int = ALTERNATIVES,
-) -> Playground:
-    """Open a playground on a session and close an earlier one.
-
-    Args:
-        session: a ``Workbench``.
-        prompt: the text of the prompt box.
-        mode: ``chat`` sends the prompt as a user message, ``completion`` continues it as plain text.
-        model: identifier of the initial model; None takes the first one served.
-        sampling_params: initial settings; None is top-p sampling with temperature 0.7.
-        alternatives: number of alternatives to record at each position.
-    """
-    opened = Playground(
-        session, prompt=prompt, mode=mode, model=model, sampling_params=sampling_params, alternatives=alternatives
-    )
+@takes_arguments_of(Playground)
+def playground(session: SessionLike, **arguments: Any) -> Playground:
+    """Open a playground on a session and close an earlier one; see `Playground` for the arguments."""
+    opened = Playground(session, **arguments)
     replace_open_widget(session, opened)
     return opened

@@ -11,7 +11,7 @@ from workbench.errors import ClosedError, InvalidRequestError
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, Parts
 from workbench.widgets.code import read_code
-from workbench.widgets.composing import Picking, close_on_error, logprobs_with, replace_open_widget
+from workbench.widgets.composing import Picking, close_on_error, logprobs_with, replace_open_widget, takes_arguments_of
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html.twins import read_html
 from workbench.widgets.model_picker import ModelPicker
@@ -181,24 +181,18 @@ class ReadView(Picking):
         return None
 
 
-def read(
-    session: SessionLike,
-    text: str = "",
-    other: str = "",
-    *,
-    model: str | None = None,
-    alternatives: int = ALTERNATIVES,
-) -> ReadView:
+@takes_arguments_of(ReadView)
+def read(session: SessionLike, text: str = "", other: str = "", **arguments: Any) -> ReadView:
     """Show how surprising each token of one or two texts is to a model; without a text, paste one in the page.
 
     An earlier view with the same arguments is closed. See `ReadView` for the arguments.
     """
-    opened = ReadView(session, text, other, model=model, alternatives=alternatives)
+    opened = ReadView(session, text, other, **arguments)
     if text or other:
         try:
             opened.start()
         except Exception:
             opened.close()
             raise
-    replace_open_widget(session, opened, (text, other, model, alternatives))
+    replace_open_widget(session, opened, (text, other, arguments))
     return opened

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
+from workbench.providers.inspectors import ForwardingInspector
 from workbench.providers.wire import Json
 from workbench.records import Inspector, KeptPosition, SamplingTrace
 
@@ -32,7 +33,7 @@ class InspectionWriter(Protocol):
         """Write the texts of a model's tokens by id; ``texts`` is called for the first inspection only."""
 
 
-class RecordingInspector:
+class RecordingInspector(ForwardingInspector):
     """An inspector that writes down each position that it inspects."""
 
     def __init__(self, inner: Inspector, writer: InspectionWriter, model: str, call_number: int) -> None:
@@ -42,38 +43,30 @@ class RecordingInspector:
         self._call_number = call_number
         self._written: set[int] = set()
 
-    def logprobs(self, position: int) -> NDArray[np.float32]:
-        self._write(position)
-        return self._inner.logprobs(position)
-
-    def trace(self, position: int, sampling_params: SamplingParams | None, number: float | None) -> SamplingTrace:
-        self._write(position)
-        return self._inner.trace(position, sampling_params, number)
+    def inspector_at(self, position: int) -> Inspector:
+        if position not in self._written:
+            kept = self._inner.kept(position)
+            self._written.add(position)
+            self._writer.look(self._call_number, position, kept)
+            self._writer.vocabulary(self._model, lambda: list(map(self._inner.text, range(len(kept.logits)))))
+        return self._inner
 
     def text(self, token_id: int) -> str:
         return self._inner.text(token_id)
 
-    def kept(self, position: int) -> KeptPosition:
-        self._write(position)
-        return self._inner.kept(position)
-
-    def _write(self, position: int) -> None:
-        if position in self._written:
-            return
-        kept = self._inner.kept(position)
-        self._written.add(position)
-        self._writer.look(self._call_number, position, kept)
-        self._writer.vocabulary(self._model, lambda: list(map(self._inner.text, range(len(kept.logits)))))
-
 
 class PlayedInspector:
-    """Inspector of the recorded positions of one call."""
+    """Inspector of the recorded positions of one call.
 
-    def __init__(self, inspections: Mapping[int, Json], vocabulary: Json, sampling_params: SamplingParams) -> None:
+    Args:
+        request: recorded request, whose sampling parameters are those of the run.
+    """
+
+    def __init__(self, inspections: Mapping[int, Json], vocabulary: Json, request: Json) -> None:
         self._inspections = inspections
         self._vocabulary = vocabulary
         self._texts: list[str] | None = None
-        self._sampling_params = sampling_params
+        self._sampling_params = SamplingParams.model_validate(request["sampling_params"])
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         from workbench.providers.transformers.inspecting import logprobs_of

@@ -8,7 +8,6 @@ import threading
 from collections import defaultdict
 
 from workbench.errors import NotRecordedError
-from workbench.protocol import SamplingParams
 from workbench.providers.trace.calls import Method, RecordedCall
 from workbench.providers.trace.file import Trace
 from workbench.providers.trace.inspections import PlayedInspector
@@ -54,10 +53,10 @@ class Playlist:
             self._played[key] += 1
         return calls[min(played, len(calls) - 1)]
 
-    def inspector(self, call: RecordedCall, sampling_params: SamplingParams) -> PlayedInspector | None:
+    def inspector(self, call: RecordedCall) -> PlayedInspector | None:
         """Return an inspector of the call's recorded positions; None if there are none."""
         found = self._inspections.get(call.number)
-        return PlayedInspector(found, self._vocabularies.get(call.model), sampling_params) if found else None
+        return PlayedInspector(found, self._vocabularies.get(call.model), call.request) if found else None
 
     def _unknown(self, method: Method, model: str, request: Json) -> NotRecordedError:
         recorded = [calls[0] for calls in self._calls.values() if calls[0].model == model]

@@ -77,7 +77,7 @@ class TraceProvider(InferenceProvider):
         call = self._take(method, request.model, request_json(request))
         if call.refused:
             raise error_from_wire(call.error)
-        return self._played(call, self._playlist.inspector(call, request.sampling_params))
+        return self._played(call, self._playlist.inspector(call))
 
     async def generate_batch(self, requests: Sequence[Request]) -> list[AsyncIterator[str | Emission]]:
         """Return the recorded answers; a batch that was not recorded is replayed as single requests."""

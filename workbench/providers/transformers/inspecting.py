@@ -14,6 +14,7 @@ from workbench.engine.sampling import Mask, Sampling
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import SamplingParams, validate_sampling
+from workbench.providers.inspectors import ForwardingInspector
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.records import Inspector, KeptPosition, SamplingStage, SamplingTrace
 
@@ -61,7 +62,7 @@ class EngineInspector:
         return engine
 
 
-class BranchInspector:
+class BranchInspector(ForwardingInspector):
     """Inspector of a run that continues another: that one's inspector answers for the tokens it kept.
 
     Args:
@@ -75,25 +76,14 @@ class BranchInspector:
         self.before = before
         self.first = first
 
-    def logprobs(self, position: int) -> NDArray[np.float32]:
-        return self._of(position).logprobs(position)
-
-    def trace(
-        self, position: int, sampling_params: SamplingParams | None = None, number: float | None = None
-    ) -> SamplingTrace:
-        return self._of(position).trace(position, sampling_params, number)
-
-    def text(self, token_id: int) -> str:
-        return self.own.text(token_id)
-
-    def kept(self, position: int) -> KeptPosition:
-        return self._of(position).kept(position)
-
-    def _of(self, position: int) -> Inspector:
+    def inspector_at(self, position: int) -> Inspector:
         found: Inspector = self
         while isinstance(found, BranchInspector):  # a loop: a run may continue thousands of others
             found = found.before if position < found.first else found.own
         return found
+
+    def text(self, token_id: int) -> str:
+        return self.own.text(token_id)
 
 
 def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import InvalidRequestError
@@ -13,6 +15,18 @@ def typed_path(path: str | Path, field: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InvalidRequestError(field, str(path), "a path whose ~ names a user of this machine") from None
+
+
+@contextmanager
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Raise `InvalidRequestError` for ``path`` if the file that is written in the block exists or is not writable."""
+    try:
+        yield
+    except FileExistsError:
+        allowed = "a file that does not exist yet; overwrite=True replaces this one"
+        raise InvalidRequestError("path", str(path), allowed) from None
+    except OSError as error:
+        raise InvalidRequestError("path", str(path), f"a writable file ({reason(error)})") from None
 
 
 def reason(error: Exception) -> str:

@@ -86,10 +86,10 @@ class Parameter:
 class StageSpec(Parameter):
     """One stage of sampling."""
 
-    name: str
-    """Name in a sampling trace."""
-    title: str
-    """Heading in the waterfall, before the value."""
+    trace_name: str = ""
+    """Name in a sampling trace; empty for that of the field."""
+    heading: str = ""
+    """Heading in the waterfall, before the value; empty for the label."""
     changes_argmax: bool = False
     """Whether the stage can change the argmax, so that greedy requests use it too."""
     cuts: bool = False
@@ -98,6 +98,14 @@ class StageSpec(Parameter):
     """The only strategy that uses the stage; None for no restriction."""
     addition: str = ""
     """Purpose of a field that the original protocol lacks; empty for the protocol's own fields."""
+
+    @property
+    def name(self) -> str:
+        return self.trace_name or self.field
+
+    @property
+    def title(self) -> str:
+        return self.heading or self.label
 
     @property
     def used_by(self) -> tuple[str, ...]:
@@ -126,10 +134,8 @@ class StageSpec(Parameter):
 
 SAMPLING_STAGES = (
     StageSpec(
-        name="logit_bias",
         field="logit_bias",
         label="Logit bias",
-        title="Logit bias",
         help="Adds a number to the logits of tokens, by id: -100 all but bans a token, 100 all but forces it.",
         option="add BIAS, from -100 to 100, to the logit of a token; can be repeated",
         metavar="ID:BIAS",
@@ -140,10 +146,10 @@ SAMPLING_STAGES = (
         addition="bias by token id",
     ),
     StageSpec(
-        name="penalty",
         field="repetition_penalty",
+        trace_name="penalty",
         label="Repetition penalty",
-        title="Penalty",
+        heading="Penalty",
         help="Above 1, tokens that have already occurred become less likely. 1 is off.",
         option="above 1, repeated tokens become less likely (default: 1)",
         metavar="R",
@@ -155,10 +161,8 @@ SAMPLING_STAGES = (
         changes_argmax=True,
     ),
     StageSpec(
-        name="frequency_penalty",
         field="frequency_penalty",
         label="Frequency penalty",
-        title="Frequency penalty",
         help="Lowers a token's logit by this for each time that the answer already contains it. 0 is off.",
         option="lower a token's logit by F for each time that the answer contains it (default: 0)",
         metavar="F",
@@ -171,10 +175,8 @@ SAMPLING_STAGES = (
         addition="penalty by count",
     ),
     StageSpec(
-        name="presence_penalty",
         field="presence_penalty",
         label="Presence penalty",
-        title="Presence penalty",
         help="Lowers a token's logit by this once the answer contains it. 0 is off.",
         option="lower a token's logit by F once the answer contains it (default: 0)",
         metavar="F",
@@ -187,10 +189,8 @@ SAMPLING_STAGES = (
         addition="penalty by occurrence",
     ),
     StageSpec(
-        name="temperature",
         field="temperature",
         label="Temperature",
-        title="Temperature",
         help="Divides the logits: below 1 the likely tokens gain, above 1 the unlikely ones. 0 is greedy.",
         option="sampling temperature; 0 is greedy",
         metavar="T",
@@ -202,10 +202,8 @@ SAMPLING_STAGES = (
         slider=(0, 2),
     ),
     StageSpec(
-        name="top_k",
         field="top_k",
         label="Top-k",
-        title="Top-k",
         help="Keeps this many of the most probable tokens. 0 keeps all.",
         option="sample from the K most probable tokens; 0: from all",
         metavar="K",
@@ -216,10 +214,8 @@ SAMPLING_STAGES = (
         strategy="top_k",
     ),
     StageSpec(
-        name="top_p",
         field="top_p",
         label="Top-p",
-        title="Top-p",
         help="Keeps the most probable tokens that together reach this probability. 1 keeps all.",
         option="sample from the most probable tokens whose probabilities add up to P",
         metavar="P",
@@ -233,10 +229,8 @@ SAMPLING_STAGES = (
         strategy="top_p",
     ),
     StageSpec(
-        name="min_p",
         field="min_p",
         label="Min-p",
-        title="Min-p",
         help="Removes tokens less probable than this share of the most probable one. 0 keeps all.",
         option="sample only from tokens at least P times as probable as the most probable one; 0: from all",
         metavar="P",

@@ -11,11 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.module_host import ModuleHost
 from tests.unit.widgets.fake_session import FakeRun, FakeSession
 from workbench.protocol import SamplingParams, SamplingStrategy
-from workbench.widgets import (
-    ModelPicker,
-    SamplingControls,
-    playground,
-)
+from workbench.widgets import ModelPicker, SamplingControls, playground
 
 
 def finished(run: FakeRun) -> FakeRun:

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -42,15 +43,18 @@ def test_a_renamed_name_works_and_names_the_new_one() -> None:
 
 
 def test_type_checkers_see_exactly_the_public_names() -> None:
-    imported = {
-        alias.asname or alias.name
+    imports = [
+        node
         for statement in ast.walk(ast.parse(SOURCE.read_text(encoding="utf-8")))
         if isinstance(statement, ast.If)
         for node in statement.body
         if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert imported | {"__version__"} == set(workbench.__all__)
+    ]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names} - {"*"}
+    whole = [import_module(str(node.module)) for node in imports if node.names[0].name == "*"]
+    found = {name for name in workbench.__all__ if any(hasattr(module, name) for module in whole)}
+    assert not imported & found
+    assert imported | found | {"__version__"} == set(workbench.__all__)
 
 
 def test_every_type_of_the_protocol_is_public() -> None:

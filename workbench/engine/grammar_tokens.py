@@ -19,19 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-def grammar_tokenizer(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> LLTokenizer:
-    """Return the vocabulary for compiling grammars, in some tenths of a second.
+def grammar_vocabulary(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> tuple[LLTokenizer, Endings]:
+    """Return the vocabulary for compiling grammars, in some tenths of a second, and the search for their endings.
 
     Args:
         tokenizer: the Rust tokenizer of a Hugging Face one; it is not changed.
         vocab_size: width of the model's logits.
         end_ids: tokens that end a text, allowed when the grammar allows the end.
     """
-    return grammar_vocabulary(tokenizer, vocab_size, end_ids)[0]
-
-
-def grammar_vocabulary(tokenizer: Tokenizer, vocab_size: int, end_ids: Collection[int]) -> tuple[LLTokenizer, Endings]:
-    """Return that of `grammar_tokenizer`, and the search for endings in its grammars."""
     ends = sorted(token_id for token_id in end_ids if token_id < vocab_size)
     wrapped = _TextTokenizer(tokenizer, vocab_size, ends)
     llg_tokenizer = LLTokenizer(TokenizerWrapper(wrapped), eos_token=ends or None)

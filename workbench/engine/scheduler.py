@@ -23,13 +23,7 @@ from workbench.engine.logprobs import TokenStats
 from workbench.engine.requests import Event, GenerationRequest, Handle
 from workbench.engine.sampling import Sampling
 from workbench.engine.scoring import score
-from workbench.errors import (
-    BusyError,
-    ClosedError,
-    ContextLengthError,
-    InvalidRequestError,
-    UnsupportedFieldError,
-)
+from workbench.errors import BusyError, ClosedError, ContextLengthError, InvalidRequestError, UnsupportedFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,13 +154,9 @@ class Engine:
         sampling, answer_ids = sampling or handle.request.sampling, self.answer_ids(handle, position)
         return self.call(partial(trace_again, kept, sampling, seen_ids, uniform, answer_ids)).result()
 
-    def kept_logits(self, handle: Handle, position: int) -> Tensor:
-        """Return the raw logits at a generated position, float32, shape (vocab,); raises as `inspect` does."""
-        return self.kept(handle, position).logits
-
     def kept_logprobs(self, handle: Handle, position: int) -> Tensor:
         """Return the raw logprobs at a generated position, float32, shape (vocab,); raises as `inspect` does."""
-        return self.call(partial(torch.log_softmax, self.kept_logits(handle, position), -1)).result()
+        return self.call(partial(torch.log_softmax, self.kept(handle, position).logits, -1)).result()
 
     def seen_ids(self, handle: Handle, position: int) -> set[int]:
         """Return the tokens of the prompt and of the answer before a generated position."""

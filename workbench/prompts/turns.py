@@ -12,14 +12,7 @@ from workbench.prompts.texts import plain_json, plain_text, valid_unicode
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.rendering import AFTER_RESULTS, Call, calls_text, instructions, result_text
 from workbench.prompts.tools.syntaxes import SYNTAXES, ToolSyntax
-from workbench.protocol import (
-    CompletionMessage,
-    ImageMedia,
-    SystemMessage,
-    ToolCall,
-    ToolResponseMessage,
-    UserMessage,
-)
+from workbench.protocol import CompletionMessage, ImageMedia, SystemMessage, ToolCall, ToolResponseMessage, UserMessage
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message

@@ -50,37 +50,12 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING
 
-from workbench.protocol.additions import (
-    ADDITIONS,
-    Addition,
-    additions_table,
-)
-from workbench.protocol.base import (
-    ConfigModel,
-    ProtocolModel,
-)
-from workbench.protocol.content import (
-    URL,
-    ImageMedia,
-    InterleavedTextMedia,
-)
-from workbench.protocol.inference import (
-    BatchInference,
-    Inference,
-)
-from workbench.protocol.inspect import (
-    HealthInfo,
-    Inspect,
-    ProviderHealth,
-    ProviderInfo,
-    RouteInfo,
-)
-from workbench.protocol.logprobs import (
-    LOGPROB_FLOOR,
-    LogProbConfig,
-    TokenLogProb,
-    TokenLogProbs,
-)
+from workbench.protocol.additions import ADDITIONS, Addition, additions_table
+from workbench.protocol.base import ConfigModel, ProtocolModel
+from workbench.protocol.content import URL, ImageMedia, InterleavedTextMedia
+from workbench.protocol.inference import BatchInference, Inference
+from workbench.protocol.inspect import HealthInfo, Inspect, ProviderHealth, ProviderInfo, RouteInfo
+from workbench.protocol.logprobs import LOGPROB_FLOOR, LogProbConfig, TokenLogProb, TokenLogProbs
 from workbench.protocol.messages import (
     CompletionMessage,
     Message,
@@ -106,10 +81,7 @@ from workbench.protocol.quantization import (
     QuantizationConfig,
     QuantizationType,
 )
-from workbench.protocol.refusal import (
-    config_error,
-    invalid_request,
-)
+from workbench.protocol.refusal import config_error, invalid_request
 from workbench.protocol.requests import (
     BatchChatCompletionRequest,
     BatchCompletionRequest,
@@ -135,11 +107,7 @@ from workbench.protocol.responses import (
     ToolCallDelta,
     ToolCallParseStatus,
 )
-from workbench.protocol.run_config import (
-    Provider,
-    RunConfig,
-    StackRunConfig,
-)
+from workbench.protocol.run_config import Provider, RunConfig, StackRunConfig
 from workbench.protocol.sampling import (
     MAX_SEED,
     MAX_STOP_LENGTH,
@@ -163,12 +131,7 @@ from workbench.protocol.tools import (
     ToolPromptFormat,
     ToolResponse,
 )
-from workbench.protocol.webmethod import (
-    Route,
-    WebMethod,
-    routes_of,
-    webmethod,
-)
+from workbench.protocol.webmethod import Route, WebMethod, routes_of, webmethod
 from workbench.sampling_stages import MAX_TEMPERATURE
 
 __all__ = [

@@ -14,28 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias
 from pydantic import Field
 
 from workbench.errors import ConfigError, ModelNotFoundError, UnsupportedFieldError
-from workbench.protocol import (
-    ConfigModel,
-    HealthInfo,
-    ModelDef,
-    ToolPromptFormat,
-)
+from workbench.protocol import ConfigModel, HealthInfo, ModelDef, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities, raise_unsupported
 from workbench.providers.emissions import emissions
 from workbench.providers.protocol_methods import ProtocolMethods, gathered, whole_response
-from workbench.providers.requests import Request
+from workbench.providers.requests import PromptInput, Request, Tools
 from workbench.providers.streams import Stream
 from workbench.records import Embeddings, Emission, ModelCard
 
 if TYPE_CHECKING:
-    from workbench.protocol import (
-        CompletionMessage,
-        InterleavedTextMedia,
-        Message,
-        ModelStore,
-        Provider,
-        ToolDefinition,
-    )
+    from workbench.protocol import CompletionMessage, InterleavedTextMedia, ModelStore, Provider
     from workbench.records import Prompt, Score
 
 ModelName: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -107,17 +95,13 @@ class InferenceProvider(ProtocolMethods):
         return Embeddings((await self.embeddings(model, contents)).embeddings)
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         """Return how probable each continuation is after the prompt, a text or a conversation."""
         self._refuse("score", model)
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         """Return the prompt that the model gets for a text or a conversation, without generating."""
         self._refuse("render", model)

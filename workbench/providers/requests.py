@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel
 
@@ -31,6 +31,10 @@ from workbench.protocol.sampling import is_count
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Message
     from workbench.records import AnswerPrefix, Breakpoint, Control
+
+PromptInput: TypeAlias = "str | list[Message]"
+"""A text or a conversation."""
+Tools: TypeAlias = "list[ToolDefinition] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,7 @@ def _copy(value: Any) -> Any:
     return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
-def check_tools(
-    tools: list[ToolDefinition] | None, tool_choice: ToolChoice | None, tool_prompt_format: ToolPromptFormat | None
-) -> None:
+def check_tools(tools: Tools, tool_choice: ToolChoice | None, tool_prompt_format: ToolPromptFormat | None) -> None:
     """Raise `InvalidRequestError` for the first argument of a wrong type; fields of the tools are not checked."""
     if tools is not None and not isinstance(tools, list | tuple):
         raise InvalidRequestError("tools", tools, "a list of ToolDefinition")

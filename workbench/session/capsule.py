@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from workbench import catalog
 from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
 from workbench.machine import processor, processor_features, thread_count
-from workbench.paths import reason, typed_path
+from workbench.paths import reason, typed_path, write_errors
 from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
 from workbench.protocol.base import ProtocolModel
 
@@ -141,15 +141,8 @@ class Capsule(_Part):
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the capsule to a file. Raise `InvalidRequestError` if the file exists or cannot be written."""
         target = typed_path(path, "path")
-        try:
-            with target.open("w" if overwrite else "x", encoding="utf-8") as file:
-                file.write(self.to_json() + "\n")
-        except FileExistsError:
-            allowed = "a file that does not exist yet; overwrite=True replaces this one"
-            raise InvalidRequestError("path", str(path), allowed) from None
-        except OSError as error:
-            allowed = f"a writable file ({reason(error)})"
-            raise InvalidRequestError("path", str(path), allowed) from None
+        with write_errors(path), target.open("w" if overwrite else "x", encoding="utf-8") as file:
+            file.write(self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | Path, *, allow_changed: bool = False) -> Self:

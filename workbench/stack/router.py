@@ -10,16 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError
-from workbench.protocol import (
-    CompletionMessage,
-    Message,
-    ModelDef,
-    ToolDefinition,
-    ToolPromptFormat,
-)
+from workbench.protocol import CompletionMessage, ModelDef, ToolPromptFormat
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
 from workbench.providers.protocol_methods import ProtocolMethods
-from workbench.providers.requests import Request
+from workbench.providers.requests import PromptInput, Request, Tools
 from workbench.records import Embeddings, Emission, Prompt, Score
 
 if TYPE_CHECKING:
@@ -62,7 +56,7 @@ class Router(ProtocolMethods):
         return await found.provider.answer_batch(name, [replace(request, model=name) for request in requests])
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         """Return how probable each continuation is after the prompt; not part of the protocol."""
         found = self._find(model)
@@ -70,11 +64,7 @@ class Router(ProtocolMethods):
         return await found.provider.score(found.definition.identifier, prompt, continuations, alternatives)
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         """Return the prompt that the model gets, without generating; not part of the protocol."""
         found = self._find(model)

@@ -29,6 +29,13 @@ class Watched(Protocol):
     def subscribe(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
 
 
+def has_ended(thread: threading.Thread | None, timeout_s: float | None) -> bool:
+    """Wait until a thread has ended, if there is one; return False on a timeout."""
+    if thread is not None:
+        thread.join(timeout_s)
+    return thread is None or not thread.is_alive()
+
+
 def pump(
     run: Watched,
     publish: Callable[[], None],

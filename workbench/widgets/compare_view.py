@@ -17,7 +17,7 @@ from workbench.widgets.chosen_sides import ChosenSides
 from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.code import compare_code
 from workbench.widgets.compare_sides import Models, Params, seeded, sides_of, titles
-from workbench.widgets.composing import logprobs_with, replace_open_widget, takes_arguments_of
+from workbench.widgets.composing import close_on_error, logprobs_with, replace_open_widget, takes_arguments_of
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html.comparison import compare_html
 from workbench.widgets.run_feed import RunFeed
@@ -286,10 +286,8 @@ def compare(session: SessionLike, prompt: str | None = None, **arguments: Any) -
         arguments["models"] = [None, None]
     opened = CompareView(session, prompt, **arguments)
     if prompt is not None:
-        try:
-            opened.start()
-        except Exception:
-            opened.close()
-            raise
+        with ExitStack() as made:
+            close_on_error(made, opened).start()
+            made.pop_all()
     replace_open_widget(session, opened, (prompt, arguments))
     return opened

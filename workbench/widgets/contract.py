@@ -16,12 +16,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import (
-    Breakpoint,
-    CallAttempt,
-    ModelCard,
-    RunProgress,
-)
+from workbench.records import Breakpoint, CallAttempt, ModelCard, RunProgress
 
 
 class RunLike(Compared, Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 import traitlets
 
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.coalescing import has_ended
 from workbench.widgets.contract import RunLike
 from workbench.widgets.run_feed import RunFeed
 
@@ -35,10 +36,7 @@ class Lens(WorkbenchWidget):
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the run has ended and all of it is shown; return False on a timeout."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
-        return thread is None or not thread.is_alive()
+        return has_ended(self._thread, timeout_s)
 
     def _read(self, run: RunLike) -> None:
         """Inspect a run and show the result while it is `_in_view`; called on a thread of its own."""

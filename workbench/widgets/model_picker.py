@@ -17,6 +17,7 @@ from workbench.errors import BusyError, InvalidRequestError, ModelNotFoundError
 from workbench.records import ModelCard
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget
+from workbench.widgets.coalescing import has_ended
 from workbench.widgets.contract import ServedModel, SessionLike
 from workbench.widgets.html import twins
 from workbench.widgets.precisions import precision_choices
@@ -107,10 +108,7 @@ class ModelPicker(WorkbenchWidget):
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the last request from the page is finished; return False on a timeout."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
-        return thread is None or not thread.is_alive()
+        return has_ended(self._thread, timeout_s)
 
     def static_html(self) -> str:
         return twins.card_html(self.card)

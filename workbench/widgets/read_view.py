@@ -189,10 +189,8 @@ def read(session: SessionLike, text: str = "", other: str = "", **arguments: Any
     """
     opened = ReadView(session, text, other, **arguments)
     if text or other:
-        try:
-            opened.start()
-        except Exception:
-            opened.close()
-            raise
+        with ExitStack() as made:
+            close_on_error(made, opened).start()
+            made.pop_all()
     replace_open_widget(session, opened, (text, other, arguments))
     return opened

@@ -9,13 +9,7 @@ from typing import Any
 import traitlets
 
 from workbench.errors import InvalidRequestError
-from workbench.protocol import (
-    MAX_SEED,
-    MAX_STOP_LENGTH,
-    MAX_STOP_STRINGS,
-    SamplingParams,
-    SamplingStrategy,
-)
+from workbench.protocol import MAX_SEED, MAX_STOP_LENGTH, MAX_STOP_STRINGS, SamplingParams, SamplingStrategy
 from workbench.sampling_stages import PARAMETERS, STRATEGIES, Parameter, RangeByToken, StageSpec
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, WorkbenchWidget

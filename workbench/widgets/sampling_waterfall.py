@@ -18,7 +18,7 @@ from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
-from workbench.widgets.coalescing import MESSAGES_PER_S
+from workbench.widgets.coalescing import MESSAGES_PER_S, has_ended
 from workbench.widgets.contract import RunLike
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
@@ -103,9 +103,7 @@ class SamplingWaterfall(WorkbenchWidget):
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the latest selection and settings are shown; return False on a timeout."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
+        has_ended(self._thread, timeout_s)
         return self._redraw is None
 
     def static_html(self) -> str:

@@ -15,7 +15,7 @@ from tests.fakes.models import SPECIALS, FakeDecoder, byte_tokenizer, fake_model
 from tests.tiny_models import UNICODE_CORPUS, make_tokenizer
 from workbench.engine import constraints
 from workbench.engine.constraints import KEPT_GRAMMARS, Grammar, Grammars, JsonSchemaGrammar, LarkGrammar, RegexGrammar
-from workbench.engine.grammar_tokens import grammar_tokenizer
+from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
 
@@ -313,7 +313,7 @@ def test_any_text_is_cut_into_tokens_of_that_text_and_no_control_token(
     tokenizers_by_kind: dict[str, Any], kind: str, text: str
 ) -> None:
     tokenizer = tokenizers_by_kind[kind].backend_tokenizer
-    made = grammar_tokenizer(tokenizer, tokenizer.get_vocab_size(), [0])
+    made, _ = grammar_vocabulary(tokenizer, tokenizer.get_vocab_size(), [0])
     token_ids = made.tokenize_str(text)
     assert made.decode_bytes(token_ids).decode() == text
     assert not [token_id for token_id in token_ids if made.is_special_token(token_id)]
@@ -321,7 +321,7 @@ def test_any_text_is_cut_into_tokens_of_that_text_and_no_control_token(
 
 def test_a_text_is_cut_as_the_models_own_tokenizer_cuts_it(tokenizers_by_kind: dict[str, Any]) -> None:
     tokenizer = tokenizers_by_kind["byte-level"]
-    made = grammar_tokenizer(tokenizer.backend_tokenizer, len(tokenizer), [0])
+    made, _ = grammar_vocabulary(tokenizer.backend_tokenizer, len(tokenizer), [0])
     for text in UNICODE_CORPUS:
         assert made.tokenize_str(text) == tokenizer(text, add_special_tokens=False).input_ids
 
@@ -330,7 +330,7 @@ def test_a_tokenizer_that_changes_its_input_still_gives_the_text() -> None:
     tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate("abcAB ")}, merges=[]))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
-    made = grammar_tokenizer(tokenizer, 6, [])
+    made, _ = grammar_vocabulary(tokenizer, 6, [])
     assert made.tokenize_str("aB A") == [0, 4, 5, 3]
 
 

@@ -239,7 +239,7 @@ def test_the_kept_distribution_is_the_one_that_was_recorded(
 ) -> None:
     handle, heard = run(shared_engine, sampling, seed)
     for position, step in enumerate(heard.steps):
-        logprobs = shared_engine.kept_logits(handle, position).double().log_softmax(-1)
+        logprobs = shared_engine.kept(handle, position).logits.double().log_softmax(-1)
         assert float(logprobs.exp().sum()) == pytest.approx(1, abs=1e-9)
         stats = step.stats
         assert float(logprobs[stats.token_id]) == pytest.approx(stats.logprob, abs=1e-5)
@@ -263,7 +263,7 @@ def test_other_parameters_are_tried_with_the_same_number(engine_of: MakeEngine) 
     for position in range(len(heard.ids)):
         number = engine.inspect(handle, position).uniform
         assert number is not None
-        logits = engine.kept_logits(handle, position)
+        logits = engine.kept(handle, position).logits
         for other in (
             Sampling(temperature=0.5),
             Sampling(temperature=1.5, top_k=3),
@@ -305,7 +305,7 @@ def test_looking_changes_nothing_of_what_comes_after() -> None:
                 for position in range(len(heard.ids)):
                     first = engine.inspect(handle, position)
                     engine.inspect(handle, position, Sampling(temperature=2.0, top_k=3), 0.1)
-                    engine.kept_logits(handle, position)
+                    engine.kept(handle, position)
                     assert same(first, engine.inspect(handle, position))
     assert answers[0] == answers[1]
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -364,7 +364,7 @@ def test_old_positions_are_dropped_with_an_error_that_says_what_is_left(engine_o
 def test_a_position_that_was_not_generated_is_refused(engine_of: MakeEngine, position: Any) -> None:
     engine = engine_of(FakeDecoder())
     handle, _ = run(engine, Sampling())
-    for look in (engine.inspect, engine.kept_logits):
+    for look in (engine.inspect, engine.kept):
         with pytest.raises(InvalidRequestError, match=r"position.*from 0 to 9"):
             look(handle, position)
 
@@ -375,7 +375,7 @@ def test_penalties_count_what_stood_before_the_position_and_not_what_came_after(
     handle, heard = run(engine, sampling, max_tokens=15)
     sampler = Sampler(sampling, handle.request.prompt_ids)
     for position, token_id in enumerate(heard.ids):
-        logits = engine.kept_logits(handle, position)
+        logits = engine.kept(handle, position).logits
         assert sampler.choose(logits) == (token_id, engine.inspect(handle, position).uniform)
 
 

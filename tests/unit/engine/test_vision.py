@@ -107,7 +107,7 @@ def first_logits(engine: Engine, request: GenerationRequest) -> torch.Tensor:
     """The logits that a request's first token is chosen from, shape (vocab,)."""
     handle, heard = submit(engine, replace(request, max_tokens=1, stop_ids=frozenset()))
     heard.wait()
-    return engine.kept_logits(handle, 0)
+    return engine.kept(handle, 0).logits
 
 
 def _placeholder(model: LoadedModel) -> str:
@@ -191,7 +191,7 @@ def test_a_talk_that_goes_on_about_an_image_reads_it_once_and_says_what_a_cold_r
         (handle, again), (other, anew) = submit(warm, request), submit(cold, request)
         assert again.wait().ids == anew.wait().ids
         assert again.started.reused_tokens >= (request.images[-2].end if turn else 0)
-        assert torch.allclose(warm.kept_logits(handle, 0), cold.kept_logits(other, 0), atol=5e-5)
+        assert torch.allclose(warm.kept(handle, 0).logits, cold.kept(other, 0).logits, atol=5e-5)
 
 
 def test_many_requests_at_once_get_what_each_gets_alone(one_of_each_kind: LoadedModel, engine_of: MakeEngine) -> None:

@@ -205,7 +205,7 @@ def test_old_positions_go_and_the_error_says_which_are_left(bench: Workbench, mo
     count = budget // (VOCAB * 4)
     engine = next(iter(_engines(bench)))
     handle = run.inspector._handle
-    logits = engine.kept_logits(handle, 0)
+    logits = engine.kept(handle, 0).logits
     for position in range(1, count + 5):
         engine._kept.add(handle.number, position, logits, None)
     for look in (run.distribution, run.sampling_trace, run.sampling_frame):

@@ -12,12 +12,7 @@ import torch
 import transformers
 
 from tests.tiny_models import UNICODE_CORPUS, save_model, sentencepiece_tokenizer
-from workbench.errors import (
-    ContextLengthError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    UnsupportedContentError,
-)
+from workbench.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, UnsupportedContentError
 from workbench.protocol import SamplingParams, SystemMessage, UserMessage
 from workbench.providers.transformers import TransformersProvider
 from workbench.records import Score

@@ -17,12 +17,7 @@ from tests.fakes.models import EOM, EOS, IM_END, VOCAB, FakeDecoder, Gate, rando
 from tests.fakes.observing import Observed
 from tests.fakes.serving import FakeModels
 from tests.fakes.tasks import other_tasks_ended
-from workbench.errors import (
-    ClosedError,
-    ContextLengthError,
-    InvalidRequestError,
-    ModelNotFoundError,
-)
+from workbench.errors import ClosedError, ContextLengthError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import (
     ChatCompletionResponseEventType,
     LogProbConfig,

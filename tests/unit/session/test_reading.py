@@ -13,12 +13,7 @@ from tests.fakes.hostile_texts import hostile_texts
 from tests.fakes.models import EOS
 from tests.fakes.serving import FakeModels
 from workbench import Reading, Workbench
-from workbench.errors import (
-    ContextLengthError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    UnsupportedFieldError,
-)
+from workbench.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import LogProbConfig, SamplingParams
 
 TEXT = "Once upon a time, naïve 😀."

@@ -20,14 +20,14 @@ from workbench.providers.echo.planning import planned
 from workbench.providers.echo.words import embedding, prompt_token, token_record, words_of
 from workbench.providers.interface import InferenceProvider, ModelName, ProviderConfig
 from workbench.providers.pausing import pausable
-from workbench.providers.requests import Request, check_list, texts_of
+from workbench.providers.requests import PromptInput, Request, Tools, check_list, texts_of
 from workbench.providers.streams import Stream
 from workbench.providers.tool_calls import with_tool_calls
 from workbench.providers.usage import UsageMeter
 from workbench.records import Embeddings, Emission, ModelCard, Prompt, PromptToken, Score, Usage
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition
+    from workbench.protocol import InterleavedTextMedia, Message, Provider
 
 
 class EchoConfig(ProviderConfig):
@@ -121,7 +121,7 @@ class EchoProvider(InferenceProvider):
         return Embeddings([embedding(text) for text in texts], Usage(prompt_tokens=read))
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         """Return scores in which a word has rank 1 where it would be echoed, and rank 2 elsewhere."""
         self.get_model(model)
@@ -142,11 +142,7 @@ class EchoProvider(InferenceProvider):
         return scores
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         self.get_model(model)
         tokens = tuple(_prompt(prompt, "prompt"))

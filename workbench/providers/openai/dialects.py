@@ -22,7 +22,7 @@ so each of these parameters is sent, even if it is off.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from workbench.protocol import SamplingStrategy, effective_sampling
@@ -35,33 +35,6 @@ Fields: TypeAlias = dict[str, Any]
 
 _LONGEST_CONTEXT = 2**17
 _GREEDY_AND_TOP_P = frozenset({SamplingStrategy.greedy, SamplingStrategy.top_p})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """Request fields and limits of one kind of server."""
-
-    capabilities: Capabilities
-    max_logprobs: int
-    """Maximum number of most probable tokens per position."""
-    completion_max_logprobs: int | None = None
-    """The same for completions; None for the same maximum as in chats."""
-    health_path: str | None = None
-    """Path of the health check, relative to the URL without ``/v1``; None lists the models instead."""
-    completion_limit: Fields
-    """Fields of a completion without ``max_tokens`` that remove the server's own limit."""
-    sampling: Callable[[Request, EffectiveSampling], Fields]
-    response_format: Callable[[Request], Fields | None]
-    """Function that returns the fields of a format; None if this kind of request does not support it."""
-    extra: Fields
-    """Fields that are sent with every request."""
-    streams_logprobs_beside_tools: bool = True
-    completion: native.NativeCompletion | None = None
-    """Completion in the server's own API; None to use that of OpenAI."""
-
-    def fields(self, request: Request) -> Fields:
-        """Return the sampling fields of a request, with the fields that are always sent."""
-        return self.extra | self.sampling(request, effective_sampling(request.sampling_params))
 
 
 def _openai_sampling(request: Request, effective: EffectiveSampling) -> Fields:
@@ -132,6 +105,33 @@ def _llama_cpp_format(request: Request) -> Fields | None:
     return _openai_format(request) if request.is_chat else {"json_schema": schema.json_schema}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """Request fields and limits of one kind of server."""
+
+    capabilities: Capabilities
+    max_logprobs: int
+    """Maximum number of most probable tokens per position."""
+    completion_max_logprobs: int | None = None
+    """The same for completions; None for the same maximum as in chats."""
+    health_path: str | None = None
+    """Path of the health check, relative to the URL without ``/v1``; None lists the models instead."""
+    completion_limit: Fields = field(default_factory=dict)
+    """Fields of a completion without ``max_tokens`` that remove the server's own limit."""
+    sampling: Callable[[Request, EffectiveSampling], Fields] = _openai_sampling
+    response_format: Callable[[Request], Fields | None] = _openai_format
+    """Function that returns the fields of a format; None if this kind of request does not support it."""
+    extra: Fields = field(default_factory=dict)
+    """Fields that are sent with every request."""
+    streams_logprobs_beside_tools: bool = True
+    completion: native.NativeCompletion | None = None
+    """Completion in the server's own API; None to use that of OpenAI."""
+
+    def fields(self, request: Request) -> Fields:
+        """Return the sampling fields of a request, with the fields that are always sent."""
+        return self.extra | self.sampling(request, effective_sampling(request.sampling_params))
+
+
 _STANDARD = Capabilities(
     embeddings=True,
     images=True,
@@ -151,10 +151,6 @@ OPENAI = Dialect(
     capabilities=_OPENAI_CAPABILITIES,
     max_logprobs=20,
     completion_max_logprobs=5,
-    completion_limit={},
-    sampling=_openai_sampling,
-    response_format=_openai_format,
-    extra={},
 )
 VLLM = Dialect(
     capabilities=replace(
@@ -177,19 +173,13 @@ TGI = Dialect(
     max_logprobs=5,
     completion=native.TGI,
     health_path="/health",
-    completion_limit={},
     sampling=_tgi_sampling,
     response_format=_tgi_format,
-    extra={},
 )
 OLLAMA = Dialect(
     capabilities=replace(_STANDARD, required_tool_choice=False),
     max_logprobs=20,
     completion=native.OLLAMA,
-    completion_limit={},
-    sampling=_openai_sampling,
-    response_format=_openai_format,
-    extra={},
 )
 LLAMA_CPP = Dialect(
     capabilities=replace(
@@ -205,6 +195,5 @@ LLAMA_CPP = Dialect(
     completion_limit={"max_tokens": -1},
     sampling=_llama_cpp_sampling,
     response_format=_llama_cpp_format,
-    extra={},
     streams_logprobs_beside_tools=False,
 )

@@ -13,26 +13,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 
 from workbench.errors import ConfigError, GenerationError, InvalidRequestError
-from workbench.protocol import (
-    MAX_SEED,
-    HealthInfo,
-    ModelDef,
-    Provider,
-    SamplingStrategy,
-    effective_strategy,
-)
+from workbench.protocol import MAX_SEED, HealthInfo, ModelDef, Provider, SamplingStrategy, effective_strategy
 from workbench.providers import provider_class
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.ray.config import RayConfig
 from workbench.providers.ray.pool import ActorLostError, Pool
 from workbench.providers.ray.wire import emission_from_wire, request_to_json
-from workbench.providers.requests import Request, check_list, check_tools, texts_of
+from workbench.providers.requests import PromptInput, Request, Tools, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
 from workbench.providers.wire import Json, from_wire
 from workbench.records import Embeddings, Emission, ModelCard, Prompt, Score, Usage
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
+    from workbench.protocol import InterleavedTextMedia, ToolPromptFormat
 
 
 class RayProvider(InferenceProvider):
@@ -83,7 +76,7 @@ class RayProvider(InferenceProvider):
         return Embeddings([vector for vectors, _ in answers for vector in vectors], usage)
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         self.get_model(model)
         check_list("continuations", continuations)
@@ -91,11 +84,7 @@ class RayProvider(InferenceProvider):
         return [from_wire(Score, score) for score in scores]
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         self.get_model(model)
         check_tools(tools, None, tool_prompt_format)

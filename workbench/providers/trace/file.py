@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench._version import __version__
-from workbench.errors import ConfigError, InvalidRequestError
-from workbench.paths import reason, typed_path
+from workbench.errors import ConfigError
+from workbench.paths import reason, typed_path, write_errors
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.json_lines import one_line
@@ -79,15 +79,9 @@ class TraceWriter:
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path = typed_path(path, "path")
         self._lock = threading.Lock()
-        try:
+        with write_errors(path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w" if overwrite else "x", encoding="utf-8")
-        except FileExistsError:
-            allowed = "a file that does not exist yet; overwrite=True replaces this one"
-            raise InvalidRequestError("path", str(path), allowed) from None
-        except OSError as error:
-            allowed = f"a file that can be written ({reason(error)})"
-            raise InvalidRequestError("path", str(path), allowed) from None
         self._write({"format": FORMAT, "version": VERSION, "workbench": __version__})
 
     def model(self, model: RecordedModel) -> None:

@@ -16,7 +16,7 @@ from workbench.protocol import CompletionMessage, ConfigModel, ModelDef
 from workbench.providers.capabilities import Capabilities, raise_unsupported
 from workbench.providers.interface import InferenceProvider
 from workbench.providers.pausing import pausable
-from workbench.providers.requests import Request, check_list
+from workbench.providers.requests import PromptInput, Request, Tools, check_list
 from workbench.providers.streams import Stream
 from workbench.providers.trace.calls import (
     Method,
@@ -32,7 +32,7 @@ from workbench.providers.wire import Json, error_from_wire, from_wire
 from workbench.records import Embeddings, Emission, Inspector, ModelCard, Prompt, Score
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition, ToolPromptFormat
+    from workbench.protocol import InterleavedTextMedia, Provider, ToolPromptFormat
 
 _LEFT_WAIT_S = 30.0
 """Time that a replayed call waits for its reader to stop, as the reader of the recording did."""
@@ -97,18 +97,14 @@ class TraceProvider(InferenceProvider):
         return Embeddings(await self._result("embeddings", model, {"contents": contents}))
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         self.get_model(model)
         request = {"prompt": prompt, "continuations": continuations, "alternatives": alternatives}
         return [from_wire(Score, score) for score in await self._result("score", model, request)]
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         self.get_model(model)
         request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from workbench.errors import ModelNotFoundError, WorkbenchError
 from workbench.protocol import ModelDef, Provider
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.requests import Request
+from workbench.providers.requests import PromptInput, Request, Tools
 from workbench.providers.streams import closed_after
 from workbench.providers.trace.calls import (
     Method,
@@ -30,7 +30,7 @@ from workbench.providers.wire import Json, error_to_wire, to_wire
 from workbench.records import Embeddings, Emission
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, Message, ToolDefinition, ToolPromptFormat
+    from workbench.protocol import InterleavedTextMedia, ToolPromptFormat
     from workbench.records import KeptPosition, ModelCard, Prompt, Score
 
 Result = TypeVar("Result")
@@ -185,18 +185,14 @@ class RecordedProvider(InferenceProvider):
         return await self._awaited(model, "embeddings", {"contents": contents}, answer, lambda it: it.vectors)
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         request = {"prompt": prompt, "continuations": continuations, "alternatives": alternatives}
         answer = self._inner.score(model, prompt, continuations, alternatives)
         return await self._awaited(model, "score", request, answer, to_wire)
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         request = {"prompt": prompt, "tools": tools or [], "tool_prompt_format": tool_prompt_format}
         answer = self._inner.render(model, prompt, tools, tool_prompt_format)

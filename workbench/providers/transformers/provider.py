@@ -16,7 +16,7 @@ from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.protocol.sampling import is_count
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.interface import InferenceProvider
-from workbench.providers.requests import Request, check_list, check_tools, texts_of
+from workbench.providers.requests import PromptInput, Request, Tools, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
 from workbench.providers.tool_calls import with_tool_calls
 from workbench.providers.transformers import cards
@@ -31,7 +31,7 @@ from workbench.records import Embeddings, Emission, RunProgress, Score, Usage
 from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, Message, Provider, ToolDefinition
+    from workbench.protocol import InterleavedTextMedia, Provider
     from workbench.records import ModelCard, Prompt
 
 _MAX_IMAGE_BYTES = 2**30
@@ -130,7 +130,7 @@ class TransformersProvider(InferenceProvider):
         return Embeddings(vectors, Usage(prompt_tokens=token_count))
 
     async def score(
-        self, model: str, prompt: str | list[Message], continuations: list[str], alternatives: int = 0
+        self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
     ) -> list[Score]:
         self.get_model(model)
         if not isinstance(prompt, str | list):
@@ -142,11 +142,7 @@ class TransformersProvider(InferenceProvider):
         return await asyncio.to_thread(scored, served, prompt, continuations, alternatives)
 
     async def render(
-        self,
-        model: str,
-        prompt: str | list[Message],
-        tools: list[ToolDefinition] | None = None,
-        tool_prompt_format: ToolPromptFormat | None = None,
+        self, model: str, prompt: PromptInput, tools: Tools = None, tool_prompt_format: ToolPromptFormat | None = None
     ) -> Prompt:
         self.get_model(model)
         if not isinstance(prompt, str | list):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from workbench.errors import InvalidRequestError
-from workbench.protocol import Message
+from workbench.providers.requests import PromptInput
 from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tool_use import ToolUse
 from workbench.records import Prompt, PromptToken
 
 
-def rendered(served: CausalModel, prompt: str | list[Message], use: ToolUse) -> Prompt:
+def rendered(served: CausalModel, prompt: PromptInput, use: ToolUse) -> Prompt:
     """Render a text or a conversation into the prompt that the model would receive."""
     encoder, model = served.encoder, served.engine.model
     if isinstance(prompt, str):

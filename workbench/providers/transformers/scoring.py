@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from workbench.protocol import Message
+from workbench.providers.requests import PromptInput
 from workbench.providers.transformers.served import CausalModel
 from workbench.providers.transformers.tokens import token_record
 from workbench.records import Score
 
 
-def scored(
-    served: CausalModel, prompt: str | list[Message], continuations: list[str], alternatives: int
-) -> list[Score]:
+def scored(served: CausalModel, prompt: PromptInput, continuations: list[str], alternatives: int) -> list[Score]:
     """Return one score per continuation of a text or a conversation, in order. Blocks."""
     encoder, vocabulary = served.encoder, served.engine.model.vocabulary
     if isinstance(prompt, str):

@@ -177,68 +177,64 @@ function numberControl(field, onChange) {
 
 /** @param {Field} field @param {(value: Record<string, number>) => void} onChange */
 function biasControl(field, onChange) {
-  const { root, message, attributes, setError } = control(field.label, `${field.help} Such as 50: -100, 7: 2.5.`);
-  const input = h("input", {
-    ...attributes,
-    type: "text",
-    class: "wb-field wb-stop-text wb-bias",
-    placeholder: "id: number, …",
-    autocomplete: "off",
+  return textControl({
+    ...field,
+    help: `${field.help} Such as 50: -100, 7: 2.5.`,
+    input: { class: "wb-field wb-stop-text wb-bias", placeholder: "id: number, …" },
+    parse: (text) => biasIn(text, field),
+    write: (params) => biasWritten(params[field.name]),
+    explain: (good) => `Enter ${field.allowed}, such as 50: -100, 7: 2.5. Keeping ${good || "none"}.`,
+    onChange,
   });
-  root.append(input, message);
-  let good = "";
-  input.addEventListener("input", () => {
-    const bias = biasIn(input.value, field);
-    if (bias !== undefined) {
-      setError(input, "");
-      onChange(bias);
-    } else setError(input, `Enter ${field.allowed}, such as 50: -100, 7: 2.5. Keeping ${good || "none"}.`);
-  });
-  return {
-    root,
-    /** @param {Params} params */
-    show(params) {
-      const next = biasWritten(params[field.name]);
-      // Do not replace text that has the same value while the user types.
-      if (next !== good && biasWritten(biasIn(input.value, field) ?? {}) !== next) input.value = next;
-      if (next !== good) setError(input, "");
-      good = next;
-    },
-  };
 }
 
 /** @param {Limits} limits @param {(part: Partial<Params>) => void} change */
 function seedControl(limits, change) {
-  const { root, message, attributes, setError } = control(
-    "Seed",
-    "The same request with the same seed gives the same tokens. Empty: a random seed for each run.",
-  );
-  const input = h("input", {
-    ...attributes,
-    type: "text",
-    inputmode: "numeric",
-    class: "wb-field wb-amount",
-    placeholder: "random",
-    autocomplete: "off",
+  return textControl({
+    name: "seed",
+    label: "Seed",
+    help: "The same request with the same seed gives the same tokens. Empty: a random seed for each run.",
+    input: { class: "wb-field wb-amount", placeholder: "random", inputmode: "numeric" },
+    parse: (text) => seedIn(text, limits),
+    write: (params) => params.seed ?? "",
+    explain: (good) => `Enter a whole number, 0 or above, or leave it empty. Keeping ${good || "it empty"}.`,
+    onChange: (seed) => change({ seed }),
   });
+}
+
+/**
+ * Return the control of a value that is written as text.
+ * @template Value
+ * @param {object} options
+ * @param {string} options.name  name of the parameter
+ * @param {string} options.label
+ * @param {string} options.help
+ * @param {Record<string, string>} options.input  attributes of the text field
+ * @param {(text: string) => Value | undefined} options.parse  returns undefined for an invalid text
+ * @param {(params: Params) => string} options.write
+ * @param {(good: string) => string} options.explain  returns the error message
+ * @param {(value: Value) => void} options.onChange
+ */
+function textControl({ name, label, help, input: look, parse, write, explain, onChange }) {
+  const { root, message, attributes, setError } = control(label, help);
+  const input = h("input", { ...attributes, ...look, type: "text", autocomplete: "off" });
   root.append(input, message);
   let good = "";
   input.addEventListener("input", () => {
-    const typed = seedIn(input.value, limits);
-    if (typed !== undefined) {
-      setError(input, "");
-      change({ seed: typed });
-    } else setError(input, `Enter a whole number, 0 or above, or leave it empty. Keeping ${good || "it empty"}.`);
+    const value = parse(input.value);
+    setError(input, value === undefined ? explain(good) : "");
+    if (value !== undefined) onChange(value);
   });
   return {
     root,
     /** @param {Params} params */
     show(params) {
-      const next = params.seed ?? "";
-      if (next !== good || (input.value === "" && next !== "")) {
-        if (input.value.trim() !== next) input.value = next;
-        setError(input, "");
-      }
+      const next = write(params);
+      if (next === good) return;
+      // Do not replace text that has the same value while the user types.
+      const typed = parse(input.value);
+      if (typed === undefined || write({ ...params, [name]: typed }) !== next) input.value = next;
+      setError(input, "");
       good = next;
     },
   };

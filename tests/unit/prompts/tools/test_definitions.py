@@ -12,12 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import InvalidRequestError
-from workbench.prompts.tools.definitions import (
-    MAX_DESCRIPTION_CHARACTERS,
-    MAX_PARAMETERS,
-    MAX_TOOLS,
-    Toolset,
-)
+from workbench.prompts.tools.definitions import MAX_DESCRIPTION_CHARACTERS, MAX_PARAMETERS, MAX_TOOLS, Toolset
 from workbench.prompts.tools.param_types import MAX_SCHEMA_CHARACTERS
 from workbench.protocol import BuiltinTool, ToolDefinition, ToolParamDefinition
 

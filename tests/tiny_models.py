@@ -185,13 +185,7 @@ def save_model(folder: Path, family: str, tokenizer: Any | None = None, *, end_i
 
 
 def save_config(
-    folder: Path,
-    config: Any,
-    tokenizer: Any,
-    *,
-    seed: int = 0,
-    end_ids: int | list[int] = 0,
-    vectors: float = 0.0,
+    folder: Path, config: Any, tokenizer: Any, *, seed: int = 0, end_ids: int | list[int] = 0, vectors: float = 0.0
 ) -> Path:
     """Write a random model of a config with a tokenizer, and return the folder.
 

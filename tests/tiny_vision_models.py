@@ -143,10 +143,7 @@ def _idefics3(name: str, processor: str) -> Callable[[], Made]:
     def make() -> Made:
         tokenizer, id_of = _tokenizer(*IDEFICS_TOKENS)
         config = getattr(transformers, f"{name}Config")(
-            vision_config=VISION,
-            text_config=_llama(tokenizer),
-            image_token_id=id_of("<image>"),
-            scale_factor=2,
+            vision_config=VISION, text_config=_llama(tokenizer), image_token_id=id_of("<image>"), scale_factor=2
         )
         images = _pillow(name.lower(), f"{name}ImageProcessorPil")(
             size={"longest_edge": 56}, max_image_size={"longest_edge": 28}
@@ -166,9 +163,7 @@ def _qwen(name: str, **vision: Any) -> Callable[[], Made]:
             text["head_dim"] = 16
         sizes = {"depth": 2, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
         config = getattr(transformers, f"{name}Config")(
-            text_config=text,
-            vision_config=sizes | vision,
-            **{key: id_of(token) for key, token in QWEN_TOKENS.items()},
+            text_config=text, vision_config=sizes | vision, **{key: id_of(token) for key, token in QWEN_TOKENS.items()}
         )
         images = _pillow("qwen2_vl", "Qwen2VLImageProcessorPil")(
             min_pixels=64, max_pixels=1024, patch_size=4, merge_size=2, temporal_patch_size=2

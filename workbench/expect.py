@@ -30,12 +30,7 @@ __all__ = ["divergence", "logprob", "prob", "rank", "same_tokens"]
 
 
 def prob(
-    run: Answer,
-    token: str | int,
-    *,
-    position: int = 0,
-    at_least: float | None = None,
-    at_most: float | None = None,
+    run: Answer, token: str | int, *, position: int = 0, at_least: float | None = None, at_most: float | None = None
 ) -> float:
     """Check that a token's probability, under the raw softmax, is within bounds, and return it."""
     _check_bounds({"at_least": at_least, "at_most": at_most}, 1.0, "a probability, from 0 to 1")
@@ -47,12 +42,7 @@ def prob(
 
 
 def rank(
-    run: Answer,
-    token: str | int,
-    *,
-    position: int = 0,
-    at_least: int | None = None,
-    at_most: int | None = None,
+    run: Answer, token: str | int, *, position: int = 0, at_least: int | None = None, at_most: int | None = None
 ) -> int:
     """Check that a token's rank in the vocabulary (1 is the most probable) is within bounds, and return it."""
     bounds = {"at_least": at_least, "at_most": at_most}

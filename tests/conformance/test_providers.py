@@ -365,11 +365,7 @@ def _ids(entry: Any) -> list[tuple[int, bool]]:
 async def test_a_required_call_comes_in_every_format_or_is_refused(
     served: Served, prompt_format: ToolPromptFormat
 ) -> None:
-    more: dict[str, Any] = {
-        "tools": [WEATHER],
-        "tool_choice": ToolChoice.required,
-        "tool_prompt_format": prompt_format,
-    }
+    more: dict[str, Any] = {"tools": [WEATHER], "tool_choice": ToolChoice.required, "tool_prompt_format": prompt_format}
     asked = params(400, seed=1, strategy="top_p", temperature=1.0) if served.can.seed else params(400)
     if not served.can.tools:
         await refused(chatted(served, asked=asked, **more), "tools")

@@ -40,11 +40,7 @@ AFTER_FIRST = Breakpoint(entropy_above=0.0)
 MOST = 6
 FEW = SamplingParams(strategy=SamplingStrategy.greedy, max_tokens=MOST)
 ENDED = ("finished", "cancelled", "failed")
-FOLLOWERS = {
-    "queued": {"running", "paused", *ENDED},
-    "running": {"paused", *ENDED},
-    "paused": {"running", *ENDED},
-}
+FOLLOWERS = {"queued": {"running", "paused", *ENDED}, "running": {"paused", *ENDED}, "paused": {"running", *ENDED}}
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,7 @@ GENERATING: dict[str, Values] = {
     "frequency_penalty": values(0, None, -2, 2, 0.5, refused=(-2.1, 2.1, "1", True), model="random"),
     "presence_penalty": values(0, None, -2, 2, 0.5, refused=(-2.1, 2.1, "1", True), model="random"),
     "logit_bias": values(
-        {},
-        {"7": -100, "8": 1},
-        None,
-        refused=({"x": 1}, {"7": 101}, {"7": "1"}, {"1000000": 1}, []),
-        model="random",
+        {}, {"7": -100, "8": 1}, None, refused=({"x": 1}, {"7": 101}, {"7": "1"}, {"1000000": 1}, []), model="random"
     ),
     "user": values("", "somebody", foreign=(None,)),
 }
@@ -175,10 +171,7 @@ IMAGE_PART = {"type": "image_url", "image_url": {"url": PNG}}
 BREAKPOINT = values({"mode": "explicit"}, foreign=(None,))
 PLACES: dict[str, Place] = {
     "chat": Place(
-        (
-            chat_create_params.CompletionCreateParamsNonStreaming,
-            chat_create_params.CompletionCreateParamsStreaming,
-        ),
+        (chat_create_params.CompletionCreateParamsNonStreaming, chat_create_params.CompletionCreateParamsStreaming),
         "",
         lambda name, value: {"messages": HI, name: value},
         CHAT | {"stream": values(False, None, refused=(1,))},

@@ -134,9 +134,7 @@ CHATML = ("<|im_start|>", "<|im_end|>")
 FAMILIES = {
     "plain": Family(PLAIN, CHATML, ("\n\n", "  ")),
     "tagged": Family(
-        TAGGED,
-        CHATML,
-        ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"),
+        TAGGED, CHATML, ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
     ),
     "no system": Family(NO_SYSTEM, ("<start_of_turn>", "<end_of_turn>")),
     "headers": Family(HEADERS, ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),

@@ -72,16 +72,10 @@ def forced(engine: Engine, token_ids: list[int]) -> Tensor:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "precision,divergence,agreement",
-    [("bf16", 3e-4, 0.98), ("int8", 3e-3, 0.96), ("int4", 2e-4, 0.99)],
+    "precision,divergence,agreement", [("bf16", 3e-4, 0.98), ("int8", 3e-3, 0.96), ("int4", 2e-4, 0.99)]
 )
 def test_few_bits_stay_near_float32_over_the_models_own_text(
-    engine_in: EngineIn,
-    own_text: list[int],
-    exact: Tensor,
-    precision: Precision,
-    divergence: float,
-    agreement: float,
+    engine_in: EngineIn, own_text: list[int], exact: Tensor, precision: Precision, divergence: float, agreement: float
 ) -> None:
     """The file's weights have 4 bits in groups, so int4 holds the very same; int8, one scale a row, rounds anew."""
     found = forced(engine_in(precision), own_text)

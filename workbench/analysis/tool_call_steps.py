@@ -24,10 +24,7 @@ TEXT = "text"
 
 
 def call_steps(
-    tokens: Sequence[TokenRecord],
-    parts: Sequence[str | CallAttempt],
-    openers: Openers,
-    inspector: Inspector | None,
+    tokens: Sequence[TokenRecord], parts: Sequence[str | CallAttempt], openers: Openers, inspector: Inspector | None
 ) -> list[CallStep]:
     """Return one step for each token.
 

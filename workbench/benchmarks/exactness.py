@@ -95,9 +95,5 @@ def _summary(name: str, tally: _Tally) -> Exactness:
     count = len(tally.divergences)
     spread = statistics.stdev(tally.divergences) if count > 1 else float("nan")
     return Exactness(
-        name,
-        count,
-        statistics.fmean(tally.divergences),
-        spread / count**0.5,
-        sum(tally.agreements) / count,
+        name, count, statistics.fmean(tally.divergences), spread / count**0.5, sum(tally.agreements) / count
     )

@@ -56,11 +56,7 @@ _CLOSING = b'}]"'
 _FREE = 64
 """Number of allowed bytes above which the state is within a string, which a quote ends."""
 _BEYOND_ASCII = 128
-_RANGES = (
-    range(ord("a"), ord("z") + 1),
-    range(ord("A"), ord("Z") + 1),
-    range(_BEYOND_ASCII, 248),
-)
+_RANGES = (range(ord("a"), ord("z") + 1), range(ord("A"), ord("Z") + 1), range(_BEYOND_ASCII, 248))
 """Bytes that a grammar that allows all of them rarely distinguishes: two of each are tried."""
 _LAST = b",-\\ {["
 """Bytes that open or continue something are tried last."""

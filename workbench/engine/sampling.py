@@ -241,9 +241,6 @@ def _kept_by_min_p(shares: NDArray[np.float64], _: NDArray[np.float64], min_p: f
     return kept if kept < len(shares) else kept + 1
 
 
-TRUNCATIONS: dict[str, Truncation] = {
-    "top_p": _kept_by_top_p,
-    "min_p": _kept_by_min_p,
-}
+TRUNCATIONS: dict[str, Truncation] = {"top_p": _kept_by_top_p, "min_p": _kept_by_min_p}
 """Functions that return how many candidates a stage keeps, from their descending probabilities and the cumulative sums
 of these; more than there are if the stage keeps them all and perhaps others."""

@@ -62,11 +62,7 @@ def _numbered(value: Any, leaves: list[str]) -> Any:
 
 
 def to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: Any = None,
-    separators: Any = None,
-    sort_keys: bool = False,
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> Any:
     """Return the value as JSON in the form that templates expect: without Jinja's escapes for HTML."""
     options = {"ensure_ascii": ensure_ascii, "indent": bare(indent), "separators": bare(separators)}

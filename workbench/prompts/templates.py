@@ -55,11 +55,7 @@ class ChatTemplate:
     """
 
     def __init__(
-        self,
-        sources: Mapping[str, str],
-        special_tokens: Mapping[str, str],
-        control_tokens: ControlTokens,
-        name: str,
+        self, sources: Mapping[str, str], special_tokens: Mapping[str, str], control_tokens: ControlTokens, name: str
     ) -> None:
         self.sources = sources
         """The templates by name."""

@@ -59,10 +59,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
     # The original's default is the type ``list`` itself, which is a mistake.
     Addition(
-        "default",
-        "BatchInference.batch_chat_completion.tools",
-        "list[ToolDefinition] | None = None",
-        "corrected",
+        "default", "BatchInference.batch_chat_completion.tools", "list[ToolDefinition] | None = None", "corrected"
     ),
 )
 

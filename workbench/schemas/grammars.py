@@ -87,10 +87,7 @@ class Rules:
             follows = f"and(bit_clear({index}), bit_count_lt({bits}, {most}))"
             bodies.append(f"{_quoted(text)} {rest}_::set_bit({index}) %if {follows}")
         later = [bodies[0], *(f'", " {body}' for body in bodies[1:])]
-        self._lists[first] = (
-            f"{rest}::_: " + "\n  | ".join(bodies),
-            f"{rest}_::_: " + "\n  | ".join(later),
-        )
+        self._lists[first] = (f"{rest}::_: " + "\n  | ".join(bodies), f"{rest}_::_: " + "\n  | ".join(later))
         return Rule(first)
 
     def lark(self, start: Sequence[Symbol]) -> str | None:

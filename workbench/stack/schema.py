@@ -25,11 +25,7 @@ def run_config_schema() -> dict[str, Any]:
     by_api: dict[str, Any] = {api: (list[instance], []) for api in PROVIDER_APIS}
     apis: type[BaseModel] = create_model("Providers", __base__=ConfigModel, **by_api)
     api: Any = Literal[tuple(SERVED_APIS)]
-    fields: dict[str, Any] = {
-        "version": (Literal[VERSION], VERSION),
-        "apis": (list[api], []),
-        "providers": (apis, ...),
-    }
+    fields: dict[str, Any] = {"version": (Literal[VERSION], VERSION), "apis": (list[api], []), "providers": (apis, ...)}
     whole: type[BaseModel] = create_model("RunConfig", __base__=RunConfig, __doc__=RunConfig.__doc__, **fields)
     schema = whole.model_json_schema()
     schema["required"] = ["providers"]  # `load_run_config` has defaults for the rest

@@ -64,12 +64,7 @@ def read_code(texts: Sequence[str], *, model: str | None, alternatives: int) -> 
 
 
 def compare_code(
-    prompt: str,
-    *,
-    models: Sequence[str],
-    params: Sequence[SamplingParams],
-    mode: str,
-    alternatives: int,
+    prompt: str, *, models: Sequence[str], params: Sequence[SamplingParams], mode: str, alternatives: int
 ) -> str:
     """Return the code of a comparison; one model and one set of parameters for each side."""
     sides = ", ".join(map(_literal, models)), ", ".join(map(sampling_code, params))

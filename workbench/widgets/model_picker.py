@@ -55,11 +55,7 @@ class ModelPicker(WorkbenchWidget):
         self._thread: threading.Thread | None = None
         cards = served_cards(session, kind)
         providers = [
-            {
-                "provider_id": one.provider_id,
-                "provider_type": one.provider_type,
-                "precisions": precision_choices(one),
-            }
+            {"provider_id": one.provider_id, "provider_type": one.provider_type, "precisions": precision_choices(one)}
             for one in session.config.providers.get("inference", ())
         ]
         super().__init__(cards=cards, value=_chosen(cards, value), providers=providers, registration=dict(_QUIET))

@@ -15,9 +15,7 @@ def precision_choices(provider: Provider) -> list[dict[str, str]]:
         engine_type = provider.config.get("engine_type", "inline::transformers")
         return precision_choices(
             Provider(
-                provider_id=provider.provider_id,
-                provider_type=engine_type,
-                config=provider.config.get("engine", {}),
+                provider_id=provider.provider_id, provider_type=engine_type, config=provider.config.get("engine", {})
             )
         )
     if provider.provider_type != "inline::transformers":

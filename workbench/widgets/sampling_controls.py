@@ -60,11 +60,7 @@ class SamplingControls(WorkbenchWidget):
             code=sampling_code(value),
             expanded=expanded,
             fields=[wire_field(one) for one in PARAMETERS],
-            limits={
-                "most_stops": MAX_STOP_STRINGS,
-                "stop_length": MAX_STOP_LENGTH,
-                "largest_seed": str(MAX_SEED),
-            },
+            limits={"most_stops": MAX_STOP_STRINGS, "stop_length": MAX_STOP_LENGTH, "largest_seed": str(MAX_SEED)},
         )
         self.observe(self._move, "value")
         self.observe(self._read, "params")

@@ -60,11 +60,7 @@ class TokenTable(WorkbenchWidget):
     def rows(self) -> list[int]:
         """Positions of the rows shown, from top to bottom."""
         return rows(
-            self.feed.steps,
-            sort_by=self.sort_by,
-            descending=self.descending,
-            query=self.query,
-            unit=self.feed.unit,
+            self.feed.steps, sort_by=self.sort_by, descending=self.descending, query=self.query, unit=self.feed.unit
         )
 
     def to_frame(self) -> pd.DataFrame:

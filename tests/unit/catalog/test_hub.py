@@ -195,12 +195,7 @@ def test_what_is_not_on_this_machine_is_told_with_the_reason(
     ],
 )
 def test_each_refusal_of_the_hub_has_its_type_and_advice(
-    ask: Ask,
-    serve: Callable[[type[BaseHTTPRequestHandler]], str],
-    status: int,
-    code: str,
-    kind: str,
-    advice: str,
+    ask: Ask, serve: Callable[[type[BaseHTTPRequestHandler]], str], status: int, code: str, kind: str, advice: str
 ) -> None:
     answer = ask(endpoint=serve(refusing(status, code)))
     assert answer.startswith(f"{kind} ")

@@ -160,8 +160,7 @@ def test_an_answer_that_is_whole_with_its_last_token_is_not_cut_off(engine_of: M
 
 
 @pytest.mark.parametrize(
-    "stop,text",
-    [("age", '{"name": "xxxxxxxxxxxx", "'), ('"tags": ', '{"name": "xxxxxxxxxxxx", "age": 7, '), ("{", "")],
+    "stop,text", [("age", '{"name": "xxxxxxxxxxxx", "'), ('"tags": ', '{"name": "xxxxxxxxxxxx", "age": 7, '), ("{", "")]
 )
 def test_stop_strings_end_the_answer_also_within_forced_text(engine_of: MakeEngine, stop: str, text: str) -> None:
     """And what is kept of the sequence for the next request must be right, though more had been read."""

@@ -76,8 +76,7 @@ GENERAL: dict[str, Callable[[], Any]] = {
     "mistral-window": lambda: shaped(Mistral, sliding_window=24),
     "qwen2-window": lambda: shaped(Qwen2, use_sliding_window=True, sliding_window=24, max_window_layers=1),
     "partial-rotary": lambda: shaped(
-        Llama,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+        Llama, rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
     ),
     "dynamic-rope": lambda: shaped(Llama, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}),
     "yarn-rope": lambda: shaped(

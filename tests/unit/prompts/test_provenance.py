@@ -79,13 +79,7 @@ EXPRESSIONS = (
         "(x | wordcount) ~ y",
         "x.find('<') ~ x.count('α')",
     ),
-    *(
-        "x | pprint",
-        "x | urlencode | length",
-        "x | striptags",
-        "('a\t' ~ x).expandtabs(4)",
-        "x.encode() | length",
-    ),
+    *("x | pprint", "x | urlencode | length", "x | striptags", "('a\t' ~ x).expandtabs(4)", "x.encode() | length"),
     *(
         "dict(a=x).a ~ dict(a=y)['a']",
         "namespace(a=x).a",
@@ -93,11 +87,7 @@ EXPRESSIONS = (
         "(x ~ 'ab').casefold()",
     ),
     *("[[x, 'a'], [y, 'b']] | map('join', '+') | join('/')", "x | map('upper') | join('-')", "x.isupper() ~ (x > 'a')"),
-    *(
-        "('ab' ~ x).translate({97: 'cc'})",
-        "x | string | trim",
-        "x | slice(2) | map('join') | join('|')",
-    ),
+    *("('ab' ~ x).translate({97: 'cc'})", "x | string | trim", "x | slice(2) | map('join') | join('|')"),
 )
 STATEMENTS = (
     "{% set b %}a{{ x }}b{% endset %}{{ b.split('<') | last }}",

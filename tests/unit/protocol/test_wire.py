@@ -134,12 +134,7 @@ def test_additions_are_written_where_they_are_used() -> None:
 def test_optional_fields_of_the_original_stay_on_the_wire_as_null() -> None:
     message = CompletionMessage(content="a", stop_reason=StopReason.end_of_turn)
     assert ChatCompletionResponse(completion_message=message).model_dump(mode="json") == {
-        "completion_message": {
-            "role": "assistant",
-            "content": "a",
-            "stop_reason": "end_of_turn",
-            "tool_calls": [],
-        },
+        "completion_message": {"role": "assistant", "content": "a", "stop_reason": "end_of_turn", "tool_calls": []},
         "logprobs": None,
     }
 

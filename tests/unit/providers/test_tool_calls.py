@@ -180,11 +180,7 @@ async def test_a_tag_that_is_a_control_token_counts_as_text() -> None:
     pieces = ["<s>", "[TOOL_CALLS]", ' [{"name"', ': "now"}]']
     tagged = stream(pieces, special=("<s>", "[TOOL_CALLS]"))
     read = [emission async for emission in answer(tagged, ToolSyntax.mistral)]
-    assert kinds(read) == [
-        "started",
-        "in_progress",
-        "success",
-    ]
+    assert kinds(read) == ["started", "in_progress", "success"]
 
 
 @pytest.mark.parametrize(

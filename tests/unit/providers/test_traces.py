@@ -69,12 +69,7 @@ tokens = st.builds(
     is_forced=st.booleans(),
 )
 usages = st.builds(
-    Usage,
-    st.integers(0),
-    st.integers(0),
-    st.integers(0),
-    st.none() | st.floats(0, 100),
-    st.none() | st.floats(0, 1e6),
+    Usage, st.integers(0), st.integers(0), st.integers(0), st.none() | st.floats(0, 100), st.none() | st.floats(0, 1e6)
 )
 emissions_with_extras = st.builds(
     Emission,

@@ -151,8 +151,7 @@ async def test_a_text_that_ends_inside_a_character_is_whole_in_the_stream(saying
 
 
 @pytest.mark.parametrize(
-    "end,reason",
-    [(EOS, StopReason.end_of_turn), (IM_END, StopReason.end_of_turn), (EOM, StopReason.end_of_message)],
+    "end,reason", [(EOS, StopReason.end_of_turn), (IM_END, StopReason.end_of_turn), (EOM, StopReason.end_of_message)]
 )
 async def test_end_tokens_are_told_apart_and_stay_out_of_the_answer(saying: Any, end: int, reason: StopReason) -> None:
     whole = await saying("said", end).completion("script", SCRIPT_PROMPT, logprobs=LogProbConfig())

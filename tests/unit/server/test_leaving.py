@@ -127,9 +127,7 @@ def test_a_server_that_stops_lets_answers_end_or_ends_them_with_an_error(fake_mo
             assert events("".join(response.iter_text()))[-1]["stop_reason"] == "out_of_tokens"
 
 
-def test_when_its_time_has_run_out_a_stopping_server_says_so(
-    slow: tuple[Served, FakeModels, FakeDecoder],
-) -> None:
+def test_when_its_time_has_run_out_a_stopping_server_says_so(slow: tuple[Served, FakeModels, FakeDecoder]) -> None:
     served, _, _ = slow
     client = served.client()
     with client.stream("POST", "/inference/completion", json=ENDLESS | {"stream": True}) as response:

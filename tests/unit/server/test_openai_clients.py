@@ -124,12 +124,7 @@ def test_models_are_listed_and_found(api: openai.OpenAI) -> None:
 def test_a_chat_is_answered_whole_and_streamed_alike(api: openai.OpenAI) -> None:
     whole = api.chat.completions.create(model="random", messages=HI, max_tokens=9, temperature=0)
     stream = api.chat.completions.create(
-        model="random",
-        messages=HI,
-        max_tokens=9,
-        temperature=0,
-        stream=True,
-        stream_options={"include_usage": True},
+        model="random", messages=HI, max_tokens=9, temperature=0, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)

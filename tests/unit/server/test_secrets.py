@@ -20,12 +20,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "provider_id": "gone",
         "provider_type": "remote::vllm",
         # Nobody listens at port 1, so every question to it fails, with the token at hand.
-        "config": {
-            "url": "http://127.0.0.1:1/v1",
-            "api_token": "${env.CANARY}",
-            "models": ["far"],
-            "max_retries": 0,
-        },
+        "config": {"url": "http://127.0.0.1:1/v1", "api_token": "${env.CANARY}", "models": ["far"], "max_retries": 0},
     }
     return {"providers": {"inference": [*ECHO["providers"]["inference"], remote]}}
 

@@ -176,8 +176,7 @@ def test_tokens_of_a_model_that_has_the_name_no_more_are_refused(bench: Workbenc
     run = ended(bench.completion("x", sampling_params=SAMPLED))
     object.__setattr__(run.tokens[1], "bytes", b"of another vocabulary")
     with pytest.raises(
-        InvalidRequestError,
-        match="position must be that of a run of the model that is now served under this name",
+        InvalidRequestError, match="position must be that of a run of the model that is now served under this name"
     ):
         run.branch(3).result(PATIENCE_S)
 

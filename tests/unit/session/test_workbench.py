@@ -293,9 +293,7 @@ def test_bad_logprobs_are_refused_by_name_before_anything_is_loaded(
     assert fake_models.loads == []
 
 
-def test_prompt_logprobs_are_one_fewer_than_its_tokens_and_the_same_with_a_warm_cache(
-    fake_models: FakeModels,
-) -> None:
+def test_prompt_logprobs_are_one_fewer_than_its_tokens_and_the_same_with_a_warm_cache(fake_models: FakeModels) -> None:
     fake_models.add("random")
     asked = LogProbConfig(top_k=2, prompt=True)
     params = SamplingParams(max_tokens=3)

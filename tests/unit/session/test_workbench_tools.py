@@ -157,13 +157,7 @@ def test_a_batch_keeps_its_order_and_has_the_calls_of_each(saying: Any) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        [],
-        [5],
-        [UserMessage(content="x" * 5000)],
-        [SystemMessage(content="\ud800")],
-        5,
-    ],
+    [[], [5], [UserMessage(content="x" * 5000)], [SystemMessage(content="\ud800")], 5],
     ids=["empty", "no message", "too long", "half a character", "no list"],
 )
 def test_one_bad_conversation_refuses_the_batch_by_its_index_before_anything_is_computed(

@@ -318,11 +318,7 @@ class FakeRun(RunInspection):
             raise UnsupportedFieldError("model", self.model, "one whose provider offers pause")
 
     def _new(
-        self,
-        records: Sequence[TokenRecord],
-        params: SamplingParams,
-        parent: FakeRun | None,
-        branched_at: int | None,
+        self, records: Sequence[TokenRecord], params: SamplingParams, parent: FakeRun | None, branched_at: int | None
     ) -> FakeRun:
         run = FakeRun(
             f"run-{next(_NUMBERS)}",

@@ -174,10 +174,7 @@ def test_what_is_chosen_in_the_page_is_asked_at_the_next_start_and_said_from_the
     page.send(view, {"kind": "run", "id": 1, "prompt": "Hello"})
     assert [call["model"] for call in session.calls[2:]] == [MODELS[1]] * 2
     assert [call["sampling_params"].max_tokens for call in session.calls[2:]] == [128, 7]
-    assert [side["settings"] for side in view.sides] == [
-        "float32 · up to 128 tokens",
-        "float32 · up to 7 tokens",
-    ]
+    assert [side["settings"] for side in view.sides] == ["float32 · up to 128 tokens", "float32 · up to 7 tokens"]
     view.close()
 
 

@@ -204,12 +204,7 @@ def test_nothing_is_sent_after_close(page: Page) -> None:
 def test_a_selection_may_be_a_number_a_list_or_an_index_of_a_frame(page: Page) -> None:
     feed = RunFeed()
     frame = pd.DataFrame({"rank": [1, 5, 1, 9]})
-    for given, expected in [
-        (3, (3,)),
-        ([2, 1], (2, 1)),
-        (None, ()),
-        (frame.index[frame["rank"] > 1], (1, 3)),
-    ]:
+    for given, expected in [(3, (3,)), ([2, 1], (2, 1)), (None, ()), (frame.index[frame["rank"] > 1], (1, 3))]:
         feed.selected = given
         assert feed.selected == expected
     for wrong in ("5", -1, [1.5, "x"], object()):

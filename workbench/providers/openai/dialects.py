@@ -147,11 +147,7 @@ _STANDARD = Capabilities(
 
 _OPENAI_CAPABILITIES = replace(_STANDARD, frequency_penalty=True, presence_penalty=True, logit_bias=True)
 
-OPENAI = Dialect(
-    capabilities=_OPENAI_CAPABILITIES,
-    max_logprobs=20,
-    completion_max_logprobs=5,
-)
+OPENAI = Dialect(capabilities=_OPENAI_CAPABILITIES, max_logprobs=20, completion_max_logprobs=5)
 VLLM = Dialect(
     capabilities=replace(
         _OPENAI_CAPABILITIES,
@@ -176,11 +172,7 @@ TGI = Dialect(
     sampling=_tgi_sampling,
     response_format=_tgi_format,
 )
-OLLAMA = Dialect(
-    capabilities=replace(_STANDARD, required_tool_choice=False),
-    max_logprobs=20,
-    completion=native.OLLAMA,
-)
+OLLAMA = Dialect(capabilities=replace(_STANDARD, required_tool_choice=False), max_logprobs=20, completion=native.OLLAMA)
 LLAMA_CPP = Dialect(
     capabilities=replace(
         _STANDARD,

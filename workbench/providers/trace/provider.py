@@ -183,10 +183,5 @@ def _either(one: Capabilities, other: Capabilities) -> Capabilities:
 
 
 _NONE = Capabilities(
-    completion=False,
-    chat=False,
-    batch=False,
-    max_top_k=0,
-    strategies=frozenset(),
-    tool_prompt_formats=frozenset(),
+    completion=False, chat=False, batch=False, max_top_k=0, strategies=frozenset(), tool_prompt_formats=frozenset()
 )

@@ -174,9 +174,7 @@ class ServedModels:
         encoder = self._encoder(loaded)
         loaded = replace(loaded, eos_ids=loaded.eos_ids | turn_ends(encoder))
         engine = Engine(
-            loaded,
-            prefix_cache_bytes=self._config.prefix_cache_mb * 2**20,
-            max_active=self._config.max_active,
+            loaded, prefix_cache_bytes=self._config.prefix_cache_mb * 2**20, max_active=self._config.max_active
         )
         return CausalModel(engine, encoder, Grammars(loaded))
 

@@ -10,12 +10,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.html import twins
 from workbench.widgets.html.twins import document, line, prompt_block, shown
 
-_PARSE_WORDS = {
-    "started": "started",
-    "in_progress": "in progress",
-    "success": "parsed",
-    "failure": "not parsed",
-}
+_PARSE_WORDS = {"started": "started", "in_progress": "in progress", "success": "parsed", "failure": "not parsed"}
 _STATE_WORDS = {
     "waiting": "waiting for you",
     "running": "running",

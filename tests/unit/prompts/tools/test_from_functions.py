@@ -75,11 +75,7 @@ def every(
     return dict(locals())
 
 
-PLACE = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "zip": {"type": "integer"}},
-    "required": ["name"],
-}
+PLACE = {"type": "object", "properties": {"name": {"type": "string"}, "zip": {"type": "integer"}}, "required": ["name"]}
 SCHEMAS: dict[str, dict[str, Any]] = {
     "text": {"type": "string"},
     "count": {"type": "integer"},
@@ -307,10 +303,7 @@ def test_whatever_pydantic_describes_keeps_all_that_it_says(function: Callable[.
 
 @pytest.mark.parametrize(
     "refused",
-    [
-        *(no_annotation, variadic, keywords, positional, unknown, recursive, function),
-        instance,
-    ],
+    [*(no_annotation, variadic, keywords, positional, unknown, recursive, function), instance],
     ids=lambda function: str(function.__name__),
 )
 def test_a_parameter_that_cannot_be_described_is_refused_by_name(refused: Callable[..., Any]) -> None:

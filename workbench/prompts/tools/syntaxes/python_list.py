@@ -21,10 +21,7 @@ SYNTAX = CallSyntax(
     probe="[ probe_tool( probe_key=",
     first="[",
     opening=Pattern("[", *_CALL),
-    certain=(
-        Pattern("[", *_CALL, SPACE, ")"),
-        Pattern("[", *_CALL, SPACE, ARGUMENT, SPACE, "=", _NO_SECOND_EQUALS),
-    ),
+    certain=(Pattern("[", *_CALL, SPACE, ")"), Pattern("[", *_CALL, SPACE, ARGUMENT, SPACE, "=", _NO_SECOND_EQUALS)),
     lists="always",
     next_opening=Pattern(SPACE, ",", *_CALL),
 )

@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -149,6 +149,20 @@ def members(protocol: type) -> dict[str, Any]:
     return found
 
 
+def parameters(declared: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a method of a protocol; `Unpack` of a typed dict stands for optional keywords of its names."""
+    _self, *found = inspect.signature(declared).parameters.values()
+    named = {}
+    for one in found:
+        typed_dicts = get_args(get_type_hints(declared)[one.name]) if one.kind is one.VAR_KEYWORD else ()
+        for settings in typed_dicts:
+            assert not settings.__required_keys__
+            named |= {key: inspect.Parameter(key, one.KEYWORD_ONLY) for key in settings.__optional_keys__}
+        if not typed_dicts:
+            named[one.name] = one
+    return named
+
+
 def check_shape(protocol: type, one: object) -> None:
     """Every member is there, and every call that the protocol allows is accepted."""
     for name, declared in members(protocol).items():
@@ -157,7 +171,7 @@ def check_shape(protocol: type, one: object) -> None:
             continue
         own = inspect.signature(getattr(one, name)).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
-        asked = dict(list(inspect.signature(declared).parameters.items())[1:])
+        asked = parameters(declared)
         for parameter in asked.values():
             if parameter.name not in own:
                 assert takes_any, f"{name}({parameter.name})"

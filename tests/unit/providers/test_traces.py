@@ -450,7 +450,7 @@ def test_what_is_no_trace_is_refused_by_name(path: Path, content: bytes | None, 
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_recorded(echo: Workbench, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="a file that can be written"):
+    with pytest.raises(InvalidRequestError, match="a writable file"):
         echo.record(tmp_path, overwrite=True)
     assert echo.inference.recorder is None
 

@@ -45,8 +45,9 @@ lab: setup ## set up, then open JupyterLab in notebooks/
 test: $(STAMPS)/test chromium models lint test-js ## set up, then run all gates, tests and notebooks; ARGS go to pytest
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
+check: export FEWER_INPUTS := 1
 check: lint test-js ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
-	@FEWER_INPUTS=1 $(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
+	@$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
 
 lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import directions of Python and JavaScript
 	@$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests.budget import budget
 from tests.grouping import arrange, share_cores
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ os.environ["WORKBENCH_STATE"] = str(STATE)
 os.environ.pop("WORKBENCH_CONFIG", None)
 
 # A busy machine makes any example slow: what a test may take in all is bounded by its timeout alone.
-hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=budget(100))
 hypothesis.settings.load_profile("suite")
 
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))

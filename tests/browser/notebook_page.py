@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +132,13 @@ class NotebookPage:
         )
         assert reply.get("status") == "ok", reply
         return str(reply["data"]["text/plain"])
+
+    def expect_python(self, expression: str, value: str) -> None:
+        """Wait until the repr of an expression is this one: the page may send what it shows after a reply is due."""
+        deadline = time.monotonic() + 60
+        while (found := self.python(expression)) != value:
+            assert time.monotonic() < deadline, f"{expression} is {found} instead of {value}"
+            self.page.wait_for_timeout(20)
 
     def python_text(self, expression: str) -> str:
         """A string in the notebook's kernel."""

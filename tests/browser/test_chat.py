@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.module_host import ModuleHost
 from tests.browser.notebook_page import NotebookPage
-from tests.unit.widgets.fake_session import FakeRun, FakeSession
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from workbench.protocol import ToolCall, ToolDefinition
 from workbench.widgets import ChatView
 
@@ -471,14 +471,14 @@ def test_in_jupyterlab_answers_are_formatted_have_versions_and_survive_a_reload(
     expect(previous).to_be_enabled()  # the answer has ended
     previous.press("Enter")
     expect(versions).to_contain_text("1 of 2")
-    assert notebook.python("view.run.id") == "'run-1'"
+    notebook.expect_python("view.run.id", "'run-1'")
     box.get_by_role("button", name="Settings").press("Enter")
     box.get_by_role("button", name="Parameters of get_weather").press("Enter")
     box.get_by_role("radio", name="Auto").press("ArrowRight")
     expect(box.get_by_role("radio", name="Required")).to_be_checked()
     box.get_by_role("separator").press("PageDown")
     expect(box.get_by_role("separator")).to_be_focused()
-    assert notebook.python("view.tool_choice, view.height > 0") == "('required', True)"
+    notebook.expect_python("view.tool_choice, view.height > 0", "('required', True)")
     notebook.python("None", before="view.height = 640")
     notebook.check_in_every_theme(".wb-chat", screenshots / "chat-reading")
     notebook.save()
@@ -506,9 +506,9 @@ def test_in_jupyterlab_a_call_is_approved_and_another_declined(
         box.get_by_role("button", name=f"{decision} the call").click()
         expect(box).to_have_attribute("data-wb-state", "idle")
     roles = "[message.role for message in view.messages]"
-    assert notebook.python(roles).count("ipython") == 2
+    wait_until(lambda: notebook.python(roles).count("ipython") == 2)
     told = "[message.content for message in view.messages if message.role == 'ipython']"
-    assert notebook.python(told) == "['Rome is warm for 2 days.', 'The user did not approve this call.']"
+    notebook.expect_python(told, "['Rome is warm for 2 days.', 'The user did not approve this call.']")
     box.get_by_role("radio", name="Tokens").last.check()
     box.locator(".wb-token").nth(25).click()
     expect(box.locator(".wb-alternative")).to_have_count(6)

@@ -199,7 +199,7 @@ def test_in_jupyterlab_the_divergence_is_marked_in_every_theme_and_after_a_reloa
     expect(box).to_have_attribute("data-wb-divergence", notebook.python("view.divergence"))
     box.get_by_role("button", name="Show first difference").click()
     expect(box.locator(".wb-compare-picked")).to_have_count(2)
-    assert notebook.python("view.position") == str(PARTED)
+    notebook.expect_python("view.position", str(PARTED))
     box.get_by_role("button", name="Code", exact=True).click()
     expect(box.locator(".wb-code code")).to_contain_text("bench.compare(")
     box.get_by_role("group", name="Side A").get_by_role("button", name="Sampling").click()
@@ -211,7 +211,7 @@ def test_in_jupyterlab_the_divergence_is_marked_in_every_theme_and_after_a_reloa
     box.get_by_label("Prompt", exact=True).press("Control+Enter")
     expect(box).to_have_attribute("data-wb-state", "running")
     page.wait_for_selector(".wb-compare[data-wb-state='done']")
-    assert notebook.python("session.runs[-1].prompt[0].content") == "'And the lakes?'"
+    notebook.expect_python("session.runs[-1].prompt[0].content", "'And the lakes?'")
     said = str(box.locator(".wb-compare-said").text_content())
     notebook.save()
     notebook.open()

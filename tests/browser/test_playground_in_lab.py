@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.notebook_page import FAKE_PLAYGROUND, THEMES, NotebookPage
-from tests.unit.widgets.fake_session import wait_until
 
 Open = Callable[..., NotebookPage]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_playground.ipynb"
@@ -51,7 +50,7 @@ def test_run_streams_an_answer_and_fills_the_token_table(notebook: NotebookPage,
     expect(notebook.playground.locator(".wb-instead code").first).to_be_visible()
     notebook.playground.locator(".wb-token[data-wb-position='25']").click()
     expect(notebook.playground.locator(".wb-sampled ~ *, * ~ .wb-sampled").first).to_be_visible()
-    assert notebook.python("[token.position for token in pg.selected_tokens]") == "[25]"
+    notebook.expect_python("[token.position for token in pg.selected_tokens]", "[25]")
     notebook.screenshot(screenshots / "finished-light.png")
 
 
@@ -62,7 +61,7 @@ def test_stop_stops_the_run(notebook: NotebookPage, screenshots: Path) -> None:
     notebook.playground.locator(".wb-token").nth(2).wait_for()
     notebook.playground.locator(".wb-stop").click()
     notebook.wait_for("cancelled")
-    assert notebook.python("pg.run.state") == "'cancelled'"
+    notebook.expect_python("pg.run.state", "'cancelled'")
     expect(notebook.playground.locator(".wb-metrics")).to_contain_text("stopped by you")
     notebook.screenshot(screenshots / "stopped-light.png")
 
@@ -76,30 +75,30 @@ def test_what_was_stopped_is_continued_and_said_anew_and_every_answer_is_in_the_
     box.locator(".wb-token").nth(8).wait_for()
     box.get_by_role("button", name="Pause", exact=True).click()
     notebook.wait_for("paused")
-    assert notebook.python("pg.run.state") == "'paused'"
+    notebook.expect_python("pg.run.state", "'paused'")
     notebook.screenshot(screenshots / "paused-light.png")
     box.locator(".wb-stop").click()
     notebook.wait_for("cancelled")
     notebook.python("setattr(session, '_tokens_per_s', 200)")
     with another_run(notebook):
         box.get_by_role("button", name="Continue").click()
-    assert notebook.python("len(pg.run.tokens), pg.run.branched_at > 8") == "(44, True)"
+    notebook.expect_python("len(pg.run.tokens), pg.run.branched_at > 8", "(44, True)")
     with another_run(notebook):
         box.get_by_role("button", name="Regenerate").click()
-    assert notebook.python("len(pg.feed.runs), pg.run.text == session.runs[1].text") == "(3, True)"
+    notebook.expect_python("len(pg.feed.runs), pg.run.text == session.runs[1].text", "(3, True)")
     # The same words are one branch; another token in the place of one of them makes the second.
     box.locator(".wb-token[data-wb-position='25']").click()
     box.locator(".wb-sampled").wait_for()
     with another_run(notebook):
         box.locator(".wb-alternative:not(.wb-sampled)").first.click()
-    assert notebook.python("pg.run.branched_at, pg.run.tokens[25].text == pg.feed.runs[0].text") == "(25, False)"
+    notebook.expect_python("pg.run.branched_at, pg.run.tokens[25].text == pg.feed.runs[0].text", "(25, False)")
     box.get_by_role("tab", name="Tree (2)").click()
     expect(box.locator(".wb-branch")).to_have_count(2)
     notebook.screenshot(screenshots / "tree-light.png")
     assert notebook.serious_findings(".wb-playground") == []
     box.locator(".wb-branch").first.click()
     expect(box.locator(".wb-branch-shown .wb-branch-name")).to_have_text("1")
-    wait_until(lambda: notebook.python("pg.run is pg.feed.runs[2]") == "True")
+    notebook.expect_python("pg.run is pg.feed.runs[2]", "True")
 
 
 def test_sorting_filtering_and_selecting_rows_reach_python(notebook: NotebookPage) -> None:
@@ -115,7 +114,7 @@ def test_sorting_filtering_and_selecting_rows_reach_python(notebook: NotebookPag
         notebook.python(f"bool({frame}['rank'].min() > 1), {frame}['entropy'].is_monotonic_decreasing")
         == "(True, True)"
     )
-    wait_until(lambda: notebook.python(f"pg.selected == ({frame}.index[0],)") == "True")
+    notebook.expect_python(f"pg.selected == ({frame}.index[0],)", "True")
 
 
 def test_a_change_of_theme_leaves_the_rows_of_the_table_where_they_are(notebook: NotebookPage) -> None:
@@ -148,14 +147,14 @@ def test_the_prompt_is_run_by_keyboard_and_a_slider_changes_the_next_run(noteboo
     prompt.fill("Hello")
     prompt.press("Control+Enter")
     notebook.wait_for("finished")
-    assert notebook.python("pg.run.prompt[0].content, pg.run.sampling_params.temperature") == "('Hello', 1.25)"
+    notebook.expect_python("pg.run.prompt[0].content, pg.run.sampling_params.temperature", "('Hello', 1.25)")
 
 
 def test_a_change_of_model_is_asked_for_in_the_next_run(notebook: NotebookPage) -> None:
     notebook.playground.get_by_label("Model", exact=True).select_option("exact/smollm2-135m-instruct")
     notebook.playground.locator(".wb-run").click()
     notebook.wait_for("finished")
-    assert notebook.python("pg.model, pg.run.model") == "('exact/smollm2-135m-instruct', 'exact/smollm2-135m-instruct')"
+    notebook.expect_python("pg.model, pg.run.model", "('exact/smollm2-135m-instruct', 'exact/smollm2-135m-instruct')")
 
 
 def test_two_views_of_one_playground_agree(open_notebook: Open) -> None:

@@ -122,7 +122,7 @@ def test_in_jupyterlab_it_reads_well_in_every_theme(
     box.screenshot(path=screenshots / "game-open.png")
     box.get_by_role("button", name="Bet").click()
     page.wait_for_selector(".wb-game[data-wb-state='told']")
-    assert notebook.python("game.rounds[0].bet[2]") == "0.6"
+    notebook.expect_python("game.rounds[0].bet[2]", "0.6")
     notebook.check_in_every_theme(".wb-game", screenshots / "game")
     page.set_viewport_size({"width": 480, "height": 1400})
     box.screenshot(path=screenshots / "game-narrow.png")

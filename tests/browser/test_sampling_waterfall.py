@@ -223,11 +223,11 @@ def test_in_jupyterlab_the_waterfall_follows_the_sliders_with_the_same_draw(
     box.get_by_role("textbox", name="Temperature").fill("0.4")
     expect(box.locator(".wb-fall-stage").nth(1)).to_have_text("Temperature 0.4")
     expect(box.locator(".wb-fall-said")).to_contain_text("With these settings, the same random number")
-    assert notebook.python("pg.waterfall.trace.number") == number
+    notebook.expect_python("pg.waterfall.trace.number", number)
     notebook.check_in_every_theme(".wb-waterfall", screenshots / "waterfall")
     box.get_by_role("slider", name="Random number").press("Home")
     expect(box.locator(".wb-fall-said")).to_contain_text("The random number 0.0000 picks “")
-    assert notebook.python("pg.waterfall.number") == "0.0"
+    notebook.expect_python("pg.waterfall.number", "0.0")
     notebook.save()
     notebook.open()
     notebook.wait_for("finished")

@@ -218,7 +218,7 @@ def test_a_widget_that_no_cell_shows_is_not_saved(open_notebook: Open) -> None:
     hidden = "from workbench.widgets import RunFeed, TokenTable\nother = TokenTable(feed=RunFeed(), height=321)"
     notebook = open_notebook(PLAYGROUND, hidden)
     notebook.run_again()
-    assert notebook.python("other.height") == "321"
+    notebook.expect_python("other.height", "321")
     notebook.save()
     assert len(states(notebook)) > 5
     assert not [state for state in states(notebook) if state.get("height") == 321]

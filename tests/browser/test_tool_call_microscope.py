@@ -125,7 +125,7 @@ def test_in_jupyterlab_it_passes_axe_in_every_theme_and_shows_the_run_after_a_re
     expect(scope.locator("tbody tr")).to_have_count(11, timeout=60_000)
     scope.get_by_role("group", name="Tokens of the run").press("Home")
     expect(scope.locator(".wb-scope-said")).to_contain_text("Token 1, Let, text")
-    assert notebook.python("scope.feed.selected") == "(0,)"
+    notebook.expect_python("scope.feed.selected", "(0,)")
     notebook.check_in_every_theme(".wb-scope", screenshots / "microscope")
     notebook.save()
     notebook.open()

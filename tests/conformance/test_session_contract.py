@@ -152,7 +152,7 @@ def members(protocol: type) -> dict[str, Any]:
 def parameters(declared: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a method of a protocol; `Unpack` of a typed dict stands for optional keywords of its names."""
     _self, *found = inspect.signature(declared).parameters.values()
-    named = {}
+    named: dict[str, inspect.Parameter] = {}
     for one in found:
         typed_dicts = get_args(get_type_hints(declared)[one.name]) if one.kind is one.VAR_KEYWORD else ()
         for settings in typed_dicts:

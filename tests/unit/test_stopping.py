@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from workbench.stopping import StopMatch, StopMatcher
 
 ALPHABET = "abc "
@@ -39,7 +40,7 @@ def feed_all(stops: Sequence[str], pieces: Sequence[str]) -> tuple[StopMatch | N
     return None, matcher, safe
 
 
-@settings(max_examples=400)
+@settings(max_examples=budget(400))
 @given(text=TEXTS, stops=STOPS, cuts=st.lists(st.integers(0, 100), max_size=12))
 def test_any_split_finds_what_looking_everywhere_finds(text: str, stops: list[str], cuts: list[int]) -> None:
     match, _, safe = feed_all(stops, pieces_of(text, cuts))
@@ -50,7 +51,7 @@ def test_any_split_finds_what_looking_everywhere_finds(text: str, stops: list[st
         assert text.startswith(match.stop, match.start)
 
 
-@settings(max_examples=200)
+@settings(max_examples=budget(200))
 @given(text=TEXTS, stops=STOPS)
 def test_no_more_is_held_back_than_could_become_a_stop_string(text: str, stops: list[str]) -> None:
     match, matcher, _ = feed_all(stops, list(text))

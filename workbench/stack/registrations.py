@@ -106,7 +106,6 @@ class RegistrationStore:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # One connection a call: a connection shared by threads or inherited by a fork would need a lock of ours.
             with closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")  # a reader never waits for a writer
                 # Take the writer's lock at once: a reader that became a writer later could not wait for another one.
                 connection.execute("BEGIN IMMEDIATE")
                 self._prepare(connection)

@@ -438,7 +438,7 @@ def test_the_next_request_of_the_same_grammar_is_served_after_one_failed(engine_
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=budget(8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_looking_back_shows_what_the_grammar_took_away(engine_of: MakeEngine, seed: int) -> None:
     engine = engine_of()
     sampling = Sampling(temperature=0.8, top_p=0.9, repetition_penalty=1.2, seed=seed)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
+from tests.budget import budget
 from tests.tiny_models import UNICODE_CORPUS, bpe_tokenizer, sentencepiece_tokenizer
 from workbench.engine.detokenizer import REPLACEMENT, Detokenizer, Vocabulary
 
@@ -40,14 +41,14 @@ def check_law(vocabulary: Vocabulary, ids: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=400)
+@settings(max_examples=budget(400))
 @given(data=st.data())
 def test_any_ids_stream_to_the_whole_decode(kind: str, data: st.DataObject) -> None:
     ids = data.draw(st.lists(st.integers(0, len(tokenizer_of(kind)) - 1), max_size=24))
     check_law(vocabulary_of(kind), ids)
 
 
-@settings(max_examples=400)
+@settings(max_examples=budget(400))
 @given(data=st.binary(max_size=16), prose=st.text(alphabet="a é€", max_size=3))
 def test_any_bytes_of_a_byte_fallback_stream_to_the_whole_decode(data: bytes, prose: str) -> None:
     """Runs of byte tokens: whether a run is text is known only at its end, for one bad byte spoils all of it."""

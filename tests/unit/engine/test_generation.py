@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.fakes.listening import Heard
 from tests.fakes.models import EOS, IM_END, byte_tokenizer
 from tests.unit.test_stopping import first_stop
@@ -77,7 +78,7 @@ def chunks_of(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-@settings(max_examples=400)
+@settings(max_examples=budget(400))
 @given(text=CHARACTERS, tail=st.binary(max_size=3), stops=STOPS, cuts=st.lists(st.integers(0, 1000), max_size=20))
 def test_streamed_text_is_the_whole_text_up_to_the_first_stop(
     text: str, tail: bytes, stops: list[str], cuts: list[int]
@@ -94,7 +95,7 @@ def test_streamed_text_is_the_whole_text_up_to_the_first_stop(
         assert len(heard.ids) == len(chunks)
 
 
-@settings(max_examples=200)
+@settings(max_examples=budget(200))
 @given(text=CHARACTERS, stops=STOPS, cuts=st.lists(st.integers(0, 1000), max_size=20))
 def test_nothing_of_a_stop_string_is_shown_and_nothing_else_waits(text: str, stops: list[str], cuts: list[int]) -> None:
     chunks = chunks_of(text.encode(), cuts)

@@ -22,6 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from tests.budget import budget
 from tests.fakes.listening import Heard, generate, submit, told
 from tests.fakes.models import VOCAB, FakeDecoder
 from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted
@@ -88,7 +89,7 @@ def of_transformers(logits: Tensor, sampling: Sampling, seen: set[int], answer: 
     return {name: stage[0].softmax(-1) for name, stage in stages.items()}
 
 
-@settings(max_examples=200)
+@settings(max_examples=budget(200))
 @given(
     seed=st.integers(0, 10**6),
     sampling=samplings,
@@ -117,7 +118,7 @@ def test_every_stage_is_that_of_transformers_and_says_what_it_cut(
     assert float(found.stages[-1].probabilities[found.token_id]) > 0, "what was drawn was possible"
 
 
-@settings(max_examples=200)
+@settings(max_examples=budget(200))
 @given(seed=st.integers(0, 10**6), sampling=samplings, number=numbers, seen=st.sets(st.integers(0, 59), min_size=1))
 def test_the_token_at_the_end_of_the_chain_is_the_one_that_is_drawn(
     seed: int, sampling: Sampling, number: float, seen: set[int]
@@ -132,7 +133,7 @@ def test_the_token_at_the_end_of_the_chain_is_the_one_that_is_drawn(
         assert (found.token_id, found.uniform) == (draw(after, sampling, number), number)
 
 
-@settings(max_examples=150)
+@settings(max_examples=budget(150))
 @given(
     values=st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=2, max_size=300),
     top_k=st.integers(0, 12),
@@ -218,7 +219,7 @@ def shared_engine(tiny_llama: LoadedModel) -> Any:
     engine.close()
 
 
-@settings(max_examples=40)
+@settings(max_examples=budget(40))
 @given(sampling=samplings, seed=st.integers(0, 100))
 def test_the_trace_ends_in_the_token_of_the_run_at_every_position(
     shared_engine: Engine, sampling: Sampling, seed: int
@@ -232,7 +233,7 @@ def test_the_trace_ends_in_the_token_of_the_run_at_every_position(
         assert (again.token_id, again.uniform) == (token_id, found.uniform)
 
 
-@settings(max_examples=20)
+@settings(max_examples=budget(20))
 @given(sampling=samplings, seed=st.integers(0, 100))
 def test_the_kept_distribution_is_the_one_that_was_recorded(
     shared_engine: Engine, sampling: Sampling, seed: int

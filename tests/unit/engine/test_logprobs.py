@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.budget import budget
 from workbench.engine.logprobs import measure
 
 FLOAT32 = 2.0**-22
@@ -20,7 +21,7 @@ def logits_of(seed: int, rows: int, vocab: int, spread: float = 4.0) -> Tensor:
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-@settings(max_examples=100)
+@settings(max_examples=budget(100))
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 5), vocab=st.integers(1, 60), spread=st.floats(0.1, 30))
 def test_values_are_those_of_a_float64_softmax(seed: int, rows: int, vocab: int, spread: float) -> None:
     logits = logits_of(seed, rows, vocab, spread)
@@ -39,7 +40,7 @@ def test_values_are_those_of_a_float64_softmax(seed: int, rows: int, vocab: int,
             assert candidate.rank == 1 + int((logits[row] > logits[row, candidate.token_id]).sum())
 
 
-@settings(max_examples=100)
+@settings(max_examples=budget(100))
 @given(seed=st.integers(0, 10**6), chosen=st.integers(0, 29), count=st.integers(1, 15))
 def test_asking_for_more_alternatives_changes_none(seed: int, chosen: int, count: int) -> None:
     logits = logits_of(seed, 1, 30)

@@ -23,6 +23,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from tests.budget import budget
 from workbench.engine.adjustments import ADJUSTMENTS, History, adjusted
 from workbench.engine.kernels.row_reductions import LogitsSummary, masked, top_k_values
 from workbench.engine.sampling import COLDEST, Sampler, Sampling, argmax, draw, nucleus
@@ -78,7 +79,7 @@ def distinct_logits(size: int, seed: int, spread: float = 2.0) -> Tensor:
     return torch.randperm(size, generator=generator).float() * (spread / size) + torch.randn(1, generator=generator)
 
 
-@settings(max_examples=60)
+@settings(max_examples=budget(60))
 @given(
     seed=st.integers(0, 10**6),
     size=st.integers(2, 40),
@@ -116,7 +117,7 @@ def test_many_candidates_are_looked_at_where_the_draw_needs_them(top_k: int, top
             assert draw(logits, sampling, number) == int(expected.indices[place])
 
 
-@settings(max_examples=60)
+@settings(max_examples=budget(60))
 @given(values=st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=12), top_k=st.integers(0, 12))
 def test_equal_logits_have_equal_shares(values: list[float], top_k: int) -> None:
     logits = torch.tensor(values)
@@ -209,7 +210,7 @@ def test_what_is_no_distribution_is_a_numerical_error(logits: list[float], sampl
         draw(torch.tensor(logits), Sampling(temperature=1.0, **sampling), 0.5)
 
 
-@settings(max_examples=100)
+@settings(max_examples=budget(100))
 @given(
     values=st.lists(st.sampled_from([-3.5, -1.0, 0.0, 0.25, 4.0, -math.inf]), min_size=4, max_size=12),
     seen=st.lists(st.integers(0, 3), min_size=1, max_size=6),
@@ -240,7 +241,7 @@ def test_the_penalty_follows_prompt_and_answer() -> None:
 BIAS = st.dictionaries(st.integers(0, 3), st.floats(-100, 100, width=32), min_size=1)
 
 
-@settings(max_examples=150)
+@settings(max_examples=budget(150))
 @given(
     values=st.lists(st.floats(-30, 30, width=32) | st.just(-math.inf), min_size=4, max_size=12),
     seen=st.lists(st.integers(0, 3), min_size=1, max_size=6),
@@ -281,7 +282,7 @@ def test_a_bias_bans_or_forces_a_token_and_a_mask_still_decides(temperature: flo
 PENALTY = st.sampled_from([-2.0, -0.3, 0.0, 0.1, 0.7, 2.0])
 
 
-@settings(max_examples=150)
+@settings(max_examples=budget(150))
 @given(
     values=st.lists(st.floats(-30, 30, width=32) | st.just(-math.inf), min_size=4, max_size=12),
     prompt=st.lists(st.integers(0, 3), min_size=1, max_size=6),
@@ -405,7 +406,7 @@ def test_the_numbers_used_are_uniform() -> None:
     assert frequencies(ids, 3) == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
-@settings(max_examples=300)
+@settings(max_examples=budget(300))
 @given(
     seed=st.integers(0, 10**6),
     vocab=st.integers(1, 600),

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.budget import budget
 from tests.fakes.listening import generate
 from tests.fakes.models import fake_model
 from tests.json_schemas import Schema, json_schemas
@@ -79,7 +80,7 @@ def outcome(engine: Engine, schema: Schema, read: JsonSchema, constraint: Constr
 
 def test_an_answer_fits_its_schema_or_the_run_says_otherwise(engine_of: MakeEngine) -> None:
     engine, counts = engine_of(), Counter[str]()
-    for seed, schema in enumerate(json_schemas(500 if IS_FULL else 80)):
+    for seed, schema in enumerate(json_schemas(500 if IS_FULL else budget(80))):
         found = compiled(schema)
         if isinstance(found, InvalidRequestError):
             counts["refused"] += 1
@@ -131,7 +132,7 @@ def calls_in(text: str, tools: Toolset, syntax: ToolSyntax) -> list[ToolCall]:
 @pytest.mark.parametrize("syntax", ToolSyntax)
 def test_the_arguments_of_a_forced_call_fit_their_schema(engine_of: MakeEngine, syntax: ToolSyntax) -> None:
     engine = engine_of()
-    for seed, schema in enumerate(json_schemas(100 if IS_FULL else 15, seed=2)):
+    for seed, schema in enumerate(json_schemas(100 if IS_FULL else budget(15), seed=2)):
         arguments: dict[str, Any] = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
         arguments |= {"$defs": schema["$defs"]}
         try:

@@ -18,6 +18,7 @@ from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Pooling
 from torch import Tensor, nn
 
+from tests.budget import budget
 from tests.sentence_models import Judge, save_base, save_pipeline
 from workbench.engine import unpadded
 from workbench.engine.embeddings import EmbeddingModel, check_sentence_model, is_sentence_model
@@ -162,7 +163,7 @@ def test_the_default_prompt_stands_before_each_text(
     texts=st.lists(st.text(max_size=40), min_size=1, max_size=5),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=budget(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_pipeline_is_that_of_sentence_transformers(
     base_of: Callable[..., Path],
     tmp_path: Path,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.budget import budget
 from workbench.engine.weights import BLOCKS_FILE, GROUP, Blocks, WeightFiles
 
 
@@ -21,7 +22,7 @@ def matrix(rows: int, groups: int, seed: int, scale: float = 1.0) -> Tensor:
     return torch.randn(rows, groups * GROUP, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-@settings(max_examples=80)
+@settings(max_examples=budget(80))
 @given(
     rows=st.integers(1, 5),
     groups=st.integers(1, 4),
@@ -41,7 +42,7 @@ def test_no_weight_moves_by_more_than_half_a_step_of_its_group(rows: int, groups
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=30)
+@settings(max_examples=budget(30))
 def test_what_has_sixteen_even_levels_survives_exactly(seed: int) -> None:
     """Levels that float32 holds exactly, such as a file's own: quantizing them once more changes nothing."""
     generator = torch.Generator().manual_seed(seed)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tests.budget import budget
 from workbench.prompts.jinja_environment import environment, known
 from workbench.prompts.provenance import LOST, TEMPLATE, Traced, marks_of, message_index, message_mark
 
@@ -126,7 +127,7 @@ def traced(template: str, **texts: str) -> tuple[str, str] | None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@settings(max_examples=12, derandomize=True)
+@settings(max_examples=budget(12), derandomize=True)
 @given(x=TEXTS, y=TEXTS)
 def test_a_text_is_the_one_that_jinja_makes_and_each_letters_origin_is_known(template: str, x: str, y: str) -> None:
     made = traced(template, x=x, y=y)

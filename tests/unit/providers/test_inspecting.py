@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.fakes.models import VOCAB, FakeDecoder, scripted_speech
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
@@ -98,7 +99,7 @@ def test_equals_share_the_better_rank_in_both(fake_models: FakeModels) -> None:
 # ----------------------------------------------------------------------------------------------------------- traces
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=budget(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(params=parameters, penalty=st.sampled_from([1.0, 1.5]), seed=st.integers(0, 1000))
 def test_the_trace_ends_in_the_runs_own_token(
     bench: Workbench, params: dict[str, Any], penalty: float, seed: int

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.budget import budget
 from tests.fakes.models import IM_END, FakeDecoder, scripted_speech
 from tests.fakes.observing import Observed
 from tests.fakes.serving import FakeModels
@@ -79,7 +80,7 @@ def check(call: ToolCall) -> None:
 async def test_a_required_call_comes_from_a_model_that_knows_nothing(
     provider: TransformersProvider, model: str, tool_prompt_format: ToolPromptFormat | None
 ) -> None:
-    for seed in range(3):
+    for seed in range(budget(3)):
         message = await answer(provider, model, seed, tool_prompt_format=tool_prompt_format)
         assert message.tool_calls
         assert message.stop_reason is StopReason.end_of_message

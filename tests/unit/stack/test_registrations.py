@@ -7,13 +7,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from workbench.errors import StateError
 from workbench.stack.registrations import RegistrationStore, StoredRegistration, state_dir
 
@@ -36,7 +39,7 @@ def row(provider_id: str, identifier: str, llama_model: str = "weights") -> Stor
     return StoredRegistration("model", provider_id, "inline::fake", identifier, {"llama_model": llama_model})
 
 
-@settings(max_examples=30)
+@settings(max_examples=budget(30))
 @given(rows=st.lists(stored, max_size=4, unique_by=lambda row: (row.kind, row.provider_id, row.identifier)))
 def test_what_is_put_is_found_in_order_and_what_is_removed_is_not(
     tmp_path_factory: pytest.TempPathFactory, rows: list[StoredRegistration]
@@ -239,3 +242,21 @@ def test_many_processes_that_open_an_old_file_at_once_migrate_it_once(store: Reg
         process.stdin.flush()
     assert [process.communicate() for process in processes] == [("['x', 'y', 'z']\n", "")] * 3
     assert store.rows("model") == MIGRATED
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_the_first_use_of_a_file_by_several_at_once_fails_for_none(tmp_path: Path, is_old: bool) -> None:
+    for number in range(100):
+        store = RegistrationStore(tmp_path / str(number) / "registrations.sqlite")
+        if is_old:
+            write_version_1(store.path)
+        barrier = Barrier(4)
+
+        def put(index: int, store: RegistrationStore = store, barrier: Barrier = barrier) -> None:
+            barrier.wait()
+            store.put(row("new", str(index)))
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(put, range(4)))
+        added = store.rows("model")[len(MIGRATED) * is_old :]
+        assert sorted(each.identifier for each in added) == ["0", "1", "2", "3"]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.fakes.providers import FakeProvider
 from workbench.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError, StateError, WorkbenchError
 from workbench.protocol import ModelDef, ModelDefWithProvider, Models, ModelUnregistration
@@ -363,7 +364,7 @@ def test_a_thousand_changes_from_eight_threads_leave_memory_store_and_provider_a
     async def change(worker: int) -> None:
         """Own names come and go in a known order; every name of the shared ones is fought over."""
         mine = kept[worker] = set()
-        for step in range(125):
+        for step in range(budget(125)):
             name, shared = f"mine-{worker}-{step % 20}", f"shared-{step % 5}"
             if name in mine:
                 await registry.unregister_model(name)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
+from tests.budget import budget
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError
@@ -36,7 +37,7 @@ PARAMS = st.builds(
 
 
 @given(PARAMS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=budget(50))
 def test_setting_the_value_moves_the_controls_and_keeps_the_value(page: Page, params: SamplingParams) -> None:
     controls = SamplingControls()
     controls.value = params
@@ -47,7 +48,7 @@ def test_setting_the_value_moves_the_controls_and_keeps_the_value(page: Page, pa
 
 
 @given(PARAMS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=budget(50))
 def test_what_the_page_sets_samples_as_what_it_shows(page: Page, params: SamplingParams) -> None:
     shown = SamplingControls(params)
     controls = SamplingControls()

@@ -11,6 +11,7 @@ import traitlets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, token
 from tests.unit.widgets.html.test_twins import Reader
 from tests.unit.widgets.recorded_page import Page
@@ -48,7 +49,7 @@ def settled(waterfall: SamplingWaterfall) -> dict[str, Any]:
 
 
 @given(params=PARAMS, number=st.floats(0, 1, exclude_max=True), position=st.integers(0, 43), rows=st.integers(1, 20))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=budget(60))
 def test_a_picture_is_its_trace(params: SamplingParams, number: float, position: int, rows: int) -> None:
     run = finished()
     trace = run.sampling_trace(position, params, number)

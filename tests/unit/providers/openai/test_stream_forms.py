@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.fakes.observing import Observed
 from tests.fakes.scripted_server import ScriptedServer, Stream, completion_events
 from tests.unit.providers.openai.conftest import MakeProvider
@@ -45,7 +46,7 @@ async def told(make: MakeProvider, dialect: str = "openai") -> str:
     return str(message.content)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=budget(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.sampled_from(f"ab{SEPARATORS}ö🌍")), cuts=st.lists(st.integers(0, 1000), max_size=5))
 @pytest.mark.parametrize("kind", ["events", "lines"])
 async def test_a_text_comes_through_whatever_it_holds_and_wherever_packets_end(

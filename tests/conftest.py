@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -37,6 +38,12 @@ hypothesis.settings.register_profile("suite", deadline=None, max_examples=budget
 hypothesis.settings.load_profile("suite")
 
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare later garbage collections, of which the tests request hundreds, the modules that are loaded by now."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # groups are read by the hook of pytest-xdist

@@ -1,10 +1,14 @@
 // What anywidget gives to a module, in one page without Jupyter: models, views, and widgets that refer to each other.
 
+/** What all models have sent, in that order. */
+const outbox = [];
+
 class FakeModel {
-  constructor(state) {
+  constructor(ref, state) {
+    this.ref = ref;
     this.state = state;
     this.changed = {};
-    this.outbox = [];
+    this.isWaiting = false;
     this.listeners = new Map();
   }
   get(name) {
@@ -16,12 +20,19 @@ class FakeModel {
     this.changed[name] = value;
     this.emit(`change:${name}`);
   }
+  /** Send what has changed, but as ipywidgets does: not while the kernel has not answered the update before. */
   save_changes() {
-    if (Object.keys(this.changed).length) this.outbox.push(["state", this.changed]);
+    if (this.isWaiting || !Object.keys(this.changed).length) return;
+    outbox.push([this.ref, "state", this.changed]);
     this.changed = {};
+    this.isWaiting = true;
+  }
+  answered() {
+    this.isWaiting = false;
+    this.save_changes();
   }
   send(content) {
-    this.outbox.push(["send", content]);
+    outbox.push([this.ref, "send", content]);
   }
   on(event, listener) {
     this.listeners.set(event, [...(this.listeners.get(event) ?? []), listener]);
@@ -58,6 +69,7 @@ const host = {
 };
 
 window.wb = {
+  outbox,
   views: [],
   model: (ref) => widgets.get(ref).model,
   /** Make a widget model from the text of its module, as anywidget does. */
@@ -68,7 +80,7 @@ window.wb = {
     const style = document.createElement("style");
     style.textContent = css;
     document.head.append(style);
-    const model = new FakeModel(state);
+    const model = new FakeModel(ref, state);
     const exports = await module.initialize?.({ model, signal: new AbortController().signal });
     widgets.set(ref, { module, model, exports });
   },

@@ -33,13 +33,14 @@ class ModuleHost:
     def carry(self) -> None:
         """Deliver what either side has sent, and let the page draw it."""
         has_news = False
-        for widget in [one for one in self._widgets.values() if not one.closed]:
-            for kind, content in self.browser.evaluate("(ref) => wb.model(ref).outbox.splice(0)", _ref(widget)):
-                has_news = True
-                if kind == "send":
-                    self._wire.send(widget, content)
-                else:
-                    self._wire.set(widget, **content)
+        while sent := self.browser.evaluate("() => wb.outbox.splice(0)"):
+            has_news = True
+            for ref, kind, content in sent:
+                widget = self._widgets[ref.removeprefix("anywidget:")]
+                if not widget.closed:
+                    (self._wire.send(widget, content) if kind == "send" else self._wire.set(widget, **content))
+                if kind == "state":
+                    self.browser.evaluate("(ref) => wb.model(ref).answered()", ref)
         for widget in list(self._widgets.values()):
             self._open_parts(widget)  # some of them may be new
         fresh = self._wire.messages[self._carried :]

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
 
-import { requester } from "../../workbench/widgets/static/asking.js";
+import { requester, setter } from "../../workbench/widgets/static/asking.js";
 import { FakeModel, stillWindow } from "./fake_page.js";
 
 function asked() {
@@ -56,4 +56,29 @@ test("a widget that was read from a notebook asks nobody and says what to do", (
   mock.timers.tick(5000);
   assert.deepEqual(shown, [null, "Saved view. Run the cell to continue."]);
   assert.deepEqual(fake.take(), []);
+});
+
+test("what was set in any widget goes ahead of the next request, once and as the page shows it", () => {
+  const { fake, ask } = asked();
+  const part = new FakeModel({ params: 0, seed: 0 });
+  const controller = new AbortController();
+  const set = setter(part.model, "params", controller.signal);
+  ask({ kind: "stop" });
+  set(1);
+  set(2);
+  assert.deepEqual([part.take(), part.saves], [[], 2]);
+  part.set("params", 3); // by Python
+  fake.take();
+  fake.send = (content) => fake.sent.push(...part.take(), content);
+  ask({ kind: "run" });
+  ask({ kind: "stop" });
+  assert.deepEqual(fake.take(), [
+    { kind: "state", state: { params: 3 } },
+    { id: 2, kind: "run" },
+    { id: 3, kind: "stop" },
+  ]);
+  set(4);
+  controller.abort();
+  ask({ kind: "run" });
+  assert.deepEqual(part.take(), []);
 });

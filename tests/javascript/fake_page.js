@@ -67,6 +67,7 @@ export function stillWindow() {
   mock.timers.enable({ apis: ["setTimeout"] });
   Object.assign(globalThis, {
     window: globalThis,
+    document: new EventTarget(),
     requestAnimationFrame: (/** @type {() => void} */ draw) => setTimeout(draw, 16),
     cancelAnimationFrame: clearTimeout,
   });

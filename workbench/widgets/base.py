@@ -105,6 +105,12 @@ class WorkbenchWidget(anywidget.AnyWidget):
         # subshell; a kernel without this attribute never moves them.
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = None  # noqa: SLF001
+        self.on_msg(self._set_from_page)
+
+    def _set_from_page(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        """Set the traits of a ``state`` message, which static/asking.js sends ahead of a request."""
+        if isinstance(message, dict) and message.get("kind") == "state":
+            self.set_state(message["state"])
 
     def _release(self) -> None:
         """Close the parts that belong to this widget alone; called once, by ``close``."""

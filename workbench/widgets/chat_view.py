@@ -133,7 +133,7 @@ class ChatView(ChatMoves):
 
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
         actions: dict[Any, Callable[[dict[str, Any]], Any]] = {
-            "say": self._say_from_page,
+            "say": lambda m: self.say(m.get("text", ""), turn=m.get("turn")),
             "stop": lambda _: self.stop(),
             "regenerate": lambda _: self.regenerate(),
             "version": lambda m: self.choose_version(m["version"], turn=m["turn"]),
@@ -151,12 +151,6 @@ class ChatView(ChatMoves):
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
-
-    def _say_from_page(self, message: dict[str, Any]) -> None:
-        """Send with the system prompt at the click, because the update of the trait may arrive later."""
-        if isinstance(message.get("system"), str):
-            self.system = message["system"]
-        self.say(message.get("text", ""), turn=message.get("turn"))
 
 
 @takes_arguments_of(ChatView)

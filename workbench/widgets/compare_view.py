@@ -268,8 +268,7 @@ class CompareView(ChosenSides):
             elif message["kind"] == "remove":
                 self.remove_side(message.get("side", -1))
             else:
-                prompt = message.get("prompt")
-                self.start(prompt if isinstance(prompt, str) else None)
+                self.start()
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             return error_text(problem)
         return None

@@ -173,9 +173,7 @@ class ReadView(Picking):
             if message["kind"] == "stop":
                 self.stop()
             else:
-                # The message has the texts at the click, because the updates of the traits may arrive later.
-                given = (message.get(name) for name in ("text", "other"))
-                self.start(*(text if isinstance(text, str) else None for text in given))
+                self.start()
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             return error_text(problem)
         return None

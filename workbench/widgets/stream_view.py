@@ -230,11 +230,7 @@ class StreamView(WorkbenchWidget):
             return
         error: str | None = None
         try:
-            if kind == "run":
-                self._take(message)
-                self.start()
-            else:
-                getattr(self, kind)()
+            getattr(self, "start" if kind == "run" else kind)()
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
@@ -242,14 +238,6 @@ class StreamView(WorkbenchWidget):
     @traitlets.validate("pauses")
     def _are_breakpoints(self, proposal: Any) -> dict[str, Any]:
         return to_form(from_form(proposal["value"]))
-
-    def _take(self, message: dict[str, Any]) -> None:
-        """Start a run of the text at the click, because the update of the trait may arrive later."""
-        prompt, mode = message.get("prompt"), message.get("mode")
-        if isinstance(prompt, str):
-            self.prompt = prompt
-        if mode in MODES:
-            self.mode = mode
 
 
 def _default_settings() -> dict[str, Any]:

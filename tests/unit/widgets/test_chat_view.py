@@ -580,7 +580,8 @@ def test_tools_are_listed_with_their_descriptions_and_schemas() -> None:
 
 def test_the_page_says_decides_and_shows(page: Page) -> None:
     view = chatting(asking("get_weather"))
-    page.send(view, {"kind": "say", "id": 1, "text": "How is Rome?", "system": "Be kind.", "turn": None})
+    page.send(view, {"kind": "state", "state": {"system": "Be kind."}})
+    page.send(view, {"kind": "say", "id": 1, "text": "How is Rome?", "turn": None})
     assert view.wait(PATIENCE_S)
     page.send(view, {"kind": "decide", "id": 2, "place": 0, "approved": True})
     assert view.wait(PATIENCE_S)

@@ -171,7 +171,8 @@ def test_what_is_chosen_in_the_page_is_asked_at_the_next_start_and_said_from_the
     page.set(view.controls[1], params=view.controls[1].params | {"max_tokens": 7})
     assert (view.sides, view.code) == (told, code)
     view.stop()
-    page.send(view, {"kind": "run", "id": 1, "prompt": "Hello"})
+    page.set(view, prompt="Hello")
+    page.send(view, {"kind": "run", "id": 1})
     assert [call["model"] for call in session.calls[2:]] == [MODELS[1]] * 2
     assert [call["sampling_params"].max_tokens for call in session.calls[2:]] == [128, 7]
     assert [side["settings"] for side in view.sides] == ["float32 · up to 128 tokens", "float32 · up to 7 tokens"]
@@ -197,7 +198,7 @@ def test_sides_are_added_up_to_four_and_removed_down_to_two(page: Page) -> None:
         page.send(view, {"kind": "add", "id": 1})
     assert page.customs(view, "reply")[-1]["error"] == "At most four sides."
     assert [choice["model"] for choice in view.choices] == [MODELS[0], *[MODELS[1]] * 3]
-    page.send(view, {"kind": "run", "id": 2, "prompt": "Hi"})
+    page.send(view, {"kind": "run", "id": 2})
     assert [side["letter"] for side in ended(view).sides] == list("ABCD")
     assert [call["sampling_params"].strategy for call in session.calls[2:]] == ["greedy", "top_p", "top_p", "top_p"]
     assert len(view.feeds) == len(view.runs) == 4
@@ -226,7 +227,7 @@ def test_a_choice_is_sent_for_its_side_and_a_list_that_fits_no_sides_is_refused(
 
 
 def ended_after(view: CompareView, page: Page) -> bool:
-    page.send(view, {"kind": "run", "id": 9, "prompt": "Hi"})
+    page.send(view, {"kind": "run", "id": 9})
     return len(ended(view).runs) == 3
 
 
@@ -276,7 +277,7 @@ def test_a_precision_that_cannot_be_had_is_said_and_starts_nothing(page: Page) -
     session = Full()
     view = CompareView(session, "Hi", models=[MODELS[0]] * 2)
     page.set(view, choices=[{"model": MODELS[0], "precision": name} for name in ("", "float32")])
-    page.send(view, {"kind": "run", "id": 1, "prompt": "Hi"})
+    page.send(view, {"kind": "run", "id": 1})
     assert page.customs(view, "reply")[-1]["error"] == "float32 needs 38,000 MiB; choose int8 or int4"
     assert (session.calls, view.runs) == ([], ())
 
@@ -300,7 +301,8 @@ def test_without_arguments_nothing_is_asked_and_all_is_chosen_in_the_page(page: 
     view = compare(session)
     assert (session.calls, view.prompt, len(view.choices)) == ([], "", 2)
     page.set(view, choices=[{"model": model, "precision": ""} for model in MODELS])
-    page.send(view, {"kind": "run", "id": 1, "prompt": "Hello"})
+    page.set(view, prompt="Hello")
+    page.send(view, {"kind": "run", "id": 1})
     assert [call["model"] for call in session.calls] == MODELS
     ended(view)
 
@@ -344,9 +346,11 @@ def test_run_and_stop_in_the_page_are_run_and_stop(page: Page) -> None:
     page.send(view, {"kind": "stop", "id": 1})
     ended(view)
     assert [run.state for run in view.runs] == ["cancelled", "cancelled"]
-    page.send(view, {"kind": "run", "id": 2, "prompt": "two"})
+    page.set(view, prompt="two")
+    page.send(view, {"kind": "run", "id": 2})
     assert [call["prompt"][0].content for call in session.calls] == ["one", "one", "two", "two"]
-    page.send(view, {"kind": "run", "id": 3, "prompt": " "})
+    page.set(view, prompt=" ")
+    page.send(view, {"kind": "run", "id": 3})
     first, second, third = page.customs(view, "reply")
     assert (first["error"], second["error"]) == (None, None)
     assert third["error"] == "Write a prompt first."

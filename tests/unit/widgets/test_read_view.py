@@ -47,11 +47,13 @@ def test_two_texts_are_read_by_one_model_and_shown_side_by_side(page: Page) -> N
 def test_read_in_the_page_takes_the_texts_as_they_stand_there(page: Page) -> None:
     session = FakeSession(tokens_per_s=5000)
     view = ReadView(session)
-    page.send(view, {"kind": "run", "id": 1, "text": ONE, "other": OTHER})
+    page.send(view, {"kind": "state", "state": {"text": ONE, "other": OTHER}})
+    page.send(view, {"kind": "run", "id": 1})
     assert page.customs(view, "reply") == [{"kind": "reply", "id": 1, "error": None}]
     assert [run.text for run in ended(view).runs] == [ONE, OTHER]
     assert (view.text, view.other) == (ONE, OTHER)
-    page.send(view, {"kind": "run", "id": 2, "text": "", "other": OTHER})
+    page.send(view, {"kind": "state", "state": {"text": ""}})
+    page.send(view, {"kind": "run", "id": 2})
     assert page.customs(view, "reply")[-1]["error"] == "Paste a text first."
     assert len(view.runs) == 2
 

@@ -83,6 +83,8 @@ def test_a_change_from_the_page_is_not_sent_back(page: Page) -> None:
     controls = SamplingControls()
     page.set(controls, params={**controls.params, "temperature": 1.3})
     assert controls.value.temperature == 1.3
+    page.send(controls, {"kind": "state", "state": {"params": {**controls.params, "temperature": 1.4}}})
+    assert controls.value.temperature == 1.4
     assert page.writes(controls, "params") == []
 
 

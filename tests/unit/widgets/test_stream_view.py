@@ -33,15 +33,16 @@ def test_completion_mode_continues_the_text_as_it_is(page: Page) -> None:
 def test_run_in_the_page_takes_the_text_as_it_stands_there(page: Page) -> None:
     session = FakeSession(tokens_per_s=5000)
     view = StreamView(session)
-    page.send(view, {"kind": "run", "id": 1, "prompt": "typed just now", "mode": "completion"})
+    page.send(view, {"kind": "state", "state": {"prompt": "typed just now", "mode": "completion"}})
+    page.send(view, {"kind": "run", "id": 1})
     assert page.customs(view, "reply") == [{"kind": "reply", "id": 1, "error": None}]
     assert (session.calls[-1]["method"], view.prompt, view.mode) == ("completion", "typed just now", "completion")
     session.runs[-1].wait(60)
 
 
 def test_what_goes_wrong_at_the_start_is_answered_in_words(page: Page) -> None:
-    view = StreamView(FakeSession())
-    page.send(view, {"kind": "run", "id": 4, "prompt": "  ", "mode": "chat"})
+    view = StreamView(FakeSession(), prompt="  ")
+    page.send(view, {"kind": "run", "id": 4})
     (reply,) = page.customs(view, "reply")
     assert reply["id"] == 4
     assert reply["error"] == "Write a prompt first."

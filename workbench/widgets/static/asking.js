@@ -1,4 +1,5 @@
 // Messages to the kernel with a reply: `{kind, id, ...}` is answered by `{kind: "reply", id, error}`, `error` text or null.
+// Ahead of each, every widget with a trait that was set in the page since the last one sends `{kind: "state", state}`.
 
 import { onKernelGone } from "./kernel_life.js";
 import { SAVED, isSaved } from "./saved_view.js";
@@ -12,6 +13,7 @@ import { SAVED, isSaved } from "./saved_view.js";
  */
 
 const PATIENCE_MS = 1500;
+const BEFORE_REQUEST = "workbench-before-request";
 
 /**
  * @param {Wire} model @param {AbortSignal} signal
@@ -41,6 +43,25 @@ export function requester(model, signal, show) {
       () => show("The kernel is busy: this takes effect when the running cell ends."),
       PATIENCE_MS,
     );
+    document.dispatchEvent(new Event(BEFORE_REQUEST));
     model.send({ id, ...action });
+  };
+}
+
+/**
+ * Return a function that sets a trait on which a request of this or of another widget may depend.
+ *
+ * ipywidgets holds back an update until the kernel has answered the previous one, but not a message. Without a message
+ * that repeats the value shown, the next request would start with an earlier value.
+ * @template {Record<string, any>} State @template {keyof State & string} Name
+ * @param {AnyModel<State>} model @param {Name} name @param {AbortSignal} signal
+ * @returns {(value: State[Name]) => void}
+ */
+export function setter(model, name, signal) {
+  const resend = () => model.send({ kind: "state", state: { [name]: model.get(name) } });
+  return (value) => {
+    model.set(name, value);
+    model.save_changes();
+    document.addEventListener(BEFORE_REQUEST, resend, { once: true, signal });
   };
 }

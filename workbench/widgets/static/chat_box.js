@@ -9,7 +9,7 @@ import { sendKeys, traitBox } from "./prompt_box.js";
  * @import { Ask } from "./asking.js"
  * @import { ChatState, Turn } from "./chat_words.js"
  *
- * @typedef {AnyModel<{turns: Turn[], state: ChatState, system: string, draft: string}>} Model
+ * @typedef {AnyModel<{turns: Turn[], state: ChatState, draft: string}>} Model
  */
 
 /**
@@ -36,7 +36,7 @@ export function messageBox(model, request, signal, showProblem) {
     if (isMissed) return showProblem("Write a message first.");
     flush();
     sent = box.value;
-    request({ kind: "say", text: box.value, system: model.get("system"), turn: null });
+    request({ kind: "say", text: box.value, turn: null });
   };
   const stop = () => isBusy() && request({ kind: "stop" });
   const emptyOnceSaid = () => {

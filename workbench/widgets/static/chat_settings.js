@@ -1,5 +1,6 @@
 // The settings of a chat: a line that summarizes them, and a panel with model, sampling, system prompt and tools.
 
+import { setter } from "./asking.js";
 import { disclosure } from "./disclosure.js";
 import { h, segments } from "./dom.js";
 import { traitBox } from "./prompt_box.js";
@@ -32,7 +33,7 @@ export function chatSettings(model, signal, buttons) {
     slots.picker,
     slots.controls,
     systemPrompt(model, signal),
-    toolSettings(model),
+    toolSettings(model, signal),
   );
   const disclose = disclosure(panel, { text: "Settings" });
   const show = () => {
@@ -58,15 +59,12 @@ function systemPrompt(model, signal) {
   return h("div", { class: "wb-bar" }, label, box);
 }
 
-/** The tool choice, and a list of the tools as they are described to the model. @param {AnyModel<Settings>} model */
-function toolSettings(model) {
+/** The tool choice, and a list of the tools as they are described to the model. @param {AnyModel<Settings>} model @param {AbortSignal} signal */
+function toolSettings(model, signal) {
   const choice = segments({
     label: "Tool choice",
     options: CHOICES,
-    onChange: (value) => {
-      model.set("tool_choice", value);
-      model.save_changes();
-    },
+    onChange: setter(model, "tool_choice", signal),
   });
   const list = h("ul", { class: "wb-tools", "aria-label": "Tools" });
   const head = h(

@@ -17,7 +17,7 @@ import { PLAIN_LOOK, tokenText } from "./token_text.js";
  * @import { Store } from "./run_feed.js"
  *
  * @typedef {object} Context
- * @property {AnyModel<{turns: Turn[], state: ChatState, system: string, detail: Detail, view: View}>} model
+ * @property {AnyModel<{turns: Turn[], state: ChatState, detail: Detail, view: View}>} model
  * @property {Store} store  store of the feed, which has the tokens of one answer
  * @property {Ask} request
  * @property {AbortSignal} signal
@@ -199,10 +199,10 @@ function userTurn(turn, isEdited, edit, context) {
  * An editor for an earlier message; sending it removes later messages.
  * @param {UserTurn} turn @param {() => void} cancel @param {Context} context
  */
-function editor(turn, cancel, { model, request }) {
+function editor(turn, cancel, { request }) {
   const { box, label } = labelledBox("Edit the message", { class: "wb-chat-text wb-chat-editor" });
   box.value = turn.text;
-  const send = () => request({ kind: "say", text: box.value, system: model.get("system"), turn: turn.turn });
+  const send = () => request({ kind: "say", text: box.value, turn: turn.turn });
   sendKeys(box, box, send, cancel);
   const sendButton = h("button", {
     type: "button",

@@ -35,7 +35,7 @@ import { openRoot } from "./root.js";
  * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel, each answered by `{kind: "reply", id, error}` with `error` text or null:
- * `{kind: "say", id, text, system, turn}` (`turn` null, or the index of the message to replace), `{kind: "stop", id}`,
+ * `{kind: "say", id, text, turn}` (`turn` null, or the index of the message to replace), `{kind: "stop", id}`,
  * `{kind: "decide", id, place, approved, result}`, `{kind: "show", id, run}`, `{kind: "regenerate", id}`,
  * `{kind: "version", id, version, turn}`, `{kind: "new", id}` and `{kind: "undo", id}`.
  */

@@ -38,7 +38,7 @@ import { unitChoice } from "./unit_choice.js";
  *
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "run", id, prompt}`, `{kind: "stop", id}`, `{kind: "add", id}`,
+ * Messages to the kernel: `{kind: "run", id}`, `{kind: "stop", id}`, `{kind: "add", id}`,
  * `{kind: "remove", id, side}` and `{kind: "choose", id, side, model, precision}`, answered by `{kind: "reply", id, error}`;
  * `{kind: "look", id}`, answered by `{kind: "whole", id, differences}`. From the kernel: `{kind: "differences", number, pairs}`.
  */
@@ -113,7 +113,7 @@ function fillForm(model, host, form, signal) {
     spellcheck: "false",
     placeholder: "One prompt for all sides",
   });
-  const runs = runForm(model, form, { prompt }, "Run", signal);
+  const runs = runForm(model, form, [prompt], "Run", signal);
   form.append(
     prompt.label,
     prompt.box,

@@ -1,6 +1,6 @@
 // The model picker: a select, a line of facts, a card with all facts, and a form that registers another model.
 
-import { requester } from "./asking.js";
+import { requester, setter } from "./asking.js";
 import { disclosure } from "./disclosure.js";
 import { h } from "./dom.js";
 import { errorLine } from "./error_line.js";
@@ -70,10 +70,8 @@ function render({ model, el, signal }) {
     removal.reset();
     el.setAttribute("data-wb-value", value ?? "");
   };
-  select.addEventListener("change", () => {
-    model.set("value", select.value);
-    model.save_changes();
-  });
+  const choose = setter(model, "value", signal);
+  select.addEventListener("change", () => choose(select.value));
   model.on("change:cards", show);
   model.on("change:value", show);
   show();

@@ -1,5 +1,6 @@
 // The breakpoints of the next run: after an uncertain token, after a text, or at the start of a tool call.
 
+import { setter } from "./asking.js";
 import { disclosure } from "./disclosure.js";
 import { h, uniqueId } from "./dom.js";
 import { inUnit, information } from "./format.js";
@@ -64,10 +65,8 @@ export function pauseForm(model, store, signal) {
     reason.textContent = mistake || model.get("no_pause");
     reason.hidden = !reason.textContent;
   };
-  const change = (/** @type {Partial<Pauses>} */ part) => {
-    model.set("pauses", { ...model.get("pauses"), ...part });
-    model.save_changes();
-  };
+  const set = setter(model, "pauses", signal);
+  const change = (/** @type {Partial<Pauses>} */ part) => set({ ...model.get("pauses"), ...part });
   entropy.addEventListener("change", () => {
     const typed = entropy.value.trim().replace(",", ".");
     const isGood = typed === "" || (Number.isFinite(Number(typed)) && Number(typed) >= 0);

@@ -1,6 +1,7 @@
 // The box in which a person writes a prompt, a message or any other text: a text area with its label, the trait that
 // holds its text, and its keys.
 
+import { setter } from "./asking.js";
 import { h, uniqueId } from "./dom.js";
 
 /**
@@ -30,13 +31,12 @@ export function labelledBox(text, { class: kindOfBox, ...attributes }, kind = "w
  */
 export function traitBox(model, name, signal, { text, kind, ...attributes }) {
   const { box, label } = labelledBox(text, attributes, kind);
+  const set = setter(model, name, signal);
   let timer = 0;
   const flush = () => {
     window.clearTimeout(timer);
     timer = 0;
-    if (model.get(name) === box.value) return;
-    model.set(name, box.value);
-    model.save_changes();
+    if (model.get(name) !== box.value) set(box.value);
   };
   const show = () => {
     const isTyped = timer !== 0; // an update from Python does not replace what is being typed

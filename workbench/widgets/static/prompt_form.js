@@ -1,6 +1,6 @@
 // The prompt with the buttons that run, stop and continue, and the choice of how it is sent.
 
-import { requester } from "./asking.js";
+import { requester, setter } from "./asking.js";
 import { h, segments } from "./dom.js";
 import { errorLine } from "./error_line.js";
 import { pauseForm } from "./pause_form.js";
@@ -27,7 +27,7 @@ export function promptForm(model, store, signal) {
     if (store.state === "paused") ask({ kind: "resume" });
     if (store.active || !canRun) return;
     prompt.flush();
-    ask({ kind: "run", prompt: prompt.box.value, mode: model.get("mode") });
+    ask({ kind: "run" });
   };
   const stop = () => store.active && ask({ kind: "stop" });
   const showError = () => {
@@ -51,7 +51,7 @@ export function promptForm(model, store, signal) {
       canRun && againButton(store, signal, () => ask({ kind: "again" })),
       h("span", { class: "wb-spacer" }),
       canRun && pauses.button,
-      canRun && modeChoice(model, prompt.box),
+      canRun && modeChoice(model, prompt.box, signal),
     ),
     canRun && pauses.root,
     canRun && noChatLine(model),
@@ -125,18 +125,15 @@ function againButton(store, signal, again) {
   return button;
 }
 
-/** @param {Model} model @param {HTMLElement} prompt */
-function modeChoice(model, prompt) {
+/** @param {Model} model @param {HTMLElement} prompt @param {AbortSignal} signal */
+function modeChoice(model, prompt, signal) {
   const mode = segments({
     label: "How the prompt is sent",
     options: [
       { value: "chat", text: "Chat", title: "Sent as a user message in the model's chat template" },
       { value: "completion", text: "Completion", title: "Sent as plain text, which the model continues" },
     ],
-    onChange: (value) => {
-      model.set("mode", value);
-      model.save_changes();
-    },
+    onChange: setter(model, "mode", signal),
   });
   const show = () => {
     mode.set(model.get("mode"));

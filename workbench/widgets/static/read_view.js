@@ -27,8 +27,7 @@ import { tokenText } from "./token_text.js";
  *
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "run", id, text, other}` and `{kind: "stop", id}`, answered by
- * `{kind: "reply", id, error}`.
+ * Messages to the kernel: `{kind: "run", id}` and `{kind: "stop", id}`, answered by `{kind: "reply", id, error}`.
  */
 
 /** @param {RenderProps<State>} context */
@@ -96,7 +95,7 @@ function readForm(model, stores, signal) {
   const first = textBox(model, "text", "Text", "Paste a text to see how surprising each token is", signal);
   const second = textBox(model, "other", "Second text", "Paste another text to compare with the first", signal);
   const form = h("div", { class: "wb-read-form" });
-  const runs = runForm(model, form, { text: first, other: second }, "Read", signal);
+  const runs = runForm(model, form, [first, second], "Read", signal);
   runs.follow(stores, signal);
   const more = h("button", {
     type: "button",

@@ -8,8 +8,6 @@ import { runKeys } from "./prompt_box.js";
 /**
  * @import { Wire } from "./asking.js"
  * @import { Store } from "./run_feed.js"
- *
- * @typedef {{box: HTMLTextAreaElement, flush: () => void}} Box
  */
 
 /** @param {Store[]} stores */
@@ -18,8 +16,8 @@ function anyActive(stores) {
 }
 
 /**
- * The buttons, the keys, the error line and the requests of a form. Run sends the texts of the boxes by their names.
- * @param {Wire} model @param {HTMLElement} form @param {Record<string, Box>} boxes @param {string} name  of the Run button
+ * The buttons, the keys, the error line and the requests of a form.
+ * @param {Wire} model @param {HTMLElement} form @param {{flush: () => void}[]} boxes @param {string} name  of the Run button
  * @param {AbortSignal} signal
  */
 export function runForm(model, form, boxes, name, signal) {
@@ -28,9 +26,8 @@ export function runForm(model, form, boxes, name, signal) {
   /** @type {Store[]} */ let stores = [];
   const run = () => {
     if (anyActive(stores)) return;
-    for (const { flush } of Object.values(boxes)) flush();
-    const texts = Object.entries(boxes).map(([field, { box }]) => [field, box.value]);
-    ask({ kind: "run", ...Object.fromEntries(texts) });
+    for (const { flush } of boxes) flush();
+    ask({ kind: "run" });
   };
   const stop = () => anyActive(stores) && ask({ kind: "stop" });
   const runButton = h(

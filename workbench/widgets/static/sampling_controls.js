@@ -1,6 +1,7 @@
 // The sampling controls. One that the strategy ignores is disabled, and its help text gives the reason; an invalid
 // value is explained beside its field, and the last valid one still applies.
 
+import { setter } from "./asking.js";
 import { h, segments, uniqueId } from "./dom.js";
 import { openRoot } from "./root.js";
 import {
@@ -37,10 +38,8 @@ const STRATEGY_NAMES = { greedy: "greedy", top_p: "top-p", top_k: "top-k" };
 /** @param {RenderProps<State>} context */
 function render({ model, el, signal }) {
   openRoot({ model, el, signal }, "wb-controls");
-  const change = (/** @type {Partial<Params>} */ part) => {
-    model.set("params", { ...model.get("params"), ...part });
-    model.save_changes();
-  };
+  const set = setter(model, "params", signal);
+  const change = (/** @type {Partial<Params>} */ part) => set({ ...model.get("params"), ...part });
   const strategy = segments({
     label: "Strategy",
     options: STRATEGIES,
@@ -60,7 +59,7 @@ function render({ model, el, signal }) {
     seed.root,
     stop.root,
   );
-  const head = samplingHead(model, body);
+  const head = samplingHead(model, body, change);
   el.append(head.root, body);
   const show = () => {
     const params = model.get("params");

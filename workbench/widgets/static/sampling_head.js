@@ -8,11 +8,14 @@ import { presetOf, settingsInWords } from "./sampling_fields.js";
  * @import { Params } from "./sampling_fields.js"
  */
 
-/** @param {Model} model @param {HTMLElement} body  the controls that are hidden */
-export function samplingHead(model, body) {
+/**
+ * @param {Model} model @param {HTMLElement} body  the controls that are hidden
+ * @param {(part: Partial<Params>) => void} change
+ */
+export function samplingHead(model, body, change) {
   const copy = copyButton("Copy as code", () => model.get("code"));
   const fold = foldButton(model, [body, copy]);
-  const preset = presetControl(model);
+  const preset = presetControl(model, change);
   return {
     root: h("div", { class: "wb-bar" }, fold.root, fold.settings, h("span", { class: "wb-spacer" }), preset.root, copy),
     /** @param {Params} params */
@@ -59,18 +62,15 @@ function foldButton(model, folded) {
   };
 }
 
-/** @param {Model} model */
-function presetControl(model) {
+/** @param {Model} model @param {(part: Partial<Params>) => void} change */
+function presetControl(model, change) {
   const select = h("select", { class: "wb-field wb-ghost wb-preset", "aria-label": "Preset" });
   const presets = model.get("presets");
   select.append(
     h("option", { value: "", text: "Preset", disabled: true }),
     ...Object.keys(presets).map((name) => h("option", { value: name, text: name })),
   );
-  select.addEventListener("change", () => {
-    model.set("params", { ...model.get("params"), ...presets[select.value] });
-    model.save_changes();
-  });
+  select.addEventListener("change", () => change(presets[select.value]));
   return {
     root: select,
     /** @param {Params} params */

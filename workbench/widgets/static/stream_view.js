@@ -28,8 +28,8 @@ import { tokenText } from "./token_text.js";
  *
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "run", id, prompt, mode}`, and `{kind, id}` with stop, pause, resume, extend or again;
- * each is answered by `{kind: "reply", id, error}` with `error` text or null.
+ * Messages to the kernel: `{kind, id}` with run, stop, pause, resume, extend or again; each is answered by
+ * `{kind: "reply", id, error}` with `error` text or null.
  */
 
 /** Surprisal at which the color has its full strength. */

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
+from tests.budget import some
 from workbench.errors import InvalidRequestError
 from workbench.schemas.schema import JsonSchema
 
@@ -107,7 +108,9 @@ def test_what_cannot_be_kept_is_refused_by_name(root: Any, told: str) -> None:
     assert caught.value.field == FIELD
 
 
-@pytest.mark.parametrize("code", [*range(0x20), 0x22, 0x2F, 0x5C, *range(0x7E, 0xA2), 0x2028, 0xFEFF, 0xFFFF, 0x10FFFF])
+@pytest.mark.parametrize(
+    "code", some([*range(0x20), 0x22, 0x2F, 0x5C, *range(0x7E, 0xA2), 0x2028, 0xFEFF, 0xFFFF, 0x10FFFF])
+)
 def test_any_character_may_be_a_value_and_the_name_of_a_property(code: int) -> None:
     text = chr(code)
     schema = JsonSchema.of({"type": "object", "properties": {text: {"const": text}}, "required": [text]}, FIELD)

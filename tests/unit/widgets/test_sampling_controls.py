@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import workbench as wb
-from tests.budget import budget
+from tests.budget import budget, some
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError
@@ -136,7 +136,7 @@ def test_the_code_makes_the_same_parameters(params: SamplingParams) -> None:
     assert eval(sampling_code(params), {"wb": wb}) == params
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", some(PAYLOADS))
 def test_the_code_is_one_line_whatever_a_stop_string_holds(payload: str) -> None:
     params = SamplingParams(stop=[payload])
     code = sampling_code(params)

@@ -19,7 +19,7 @@ PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 # Tests that share what takes long to start are a group, and stay together; see tests/grouping.py.
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 QUICK := not (bench or browser or kernel or model or ray or server)
 
 # The suite starts hundreds of processes; without byte code each of them compiles the workbench anew.
@@ -45,11 +45,11 @@ lab: setup ## set up, then open JupyterLab in notebooks/
 test: $(STAMPS)/test chromium models lint test-js ## set up, then run all gates, tests and notebooks; ARGS go to pytest
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
-# Its tests wait for processes and clocks more than the others do, so two cores have work for a third process.
-check: WORKERS := 3
 check: export FEWER_INPUTS := 1
-check: lint test-js ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
-	@$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS)
+check: lint ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
+	@$(NPM) test & node=$$!; \
+	$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS); \
+	wait $$node
 
 lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import directions of Python and JavaScript
 	@$(BIN)/ruff format --check .

@@ -246,7 +246,7 @@ def test_many_processes_that_open_an_old_file_at_once_migrate_it_once(store: Reg
 
 @pytest.mark.parametrize("is_old", [True, False])
 def test_the_first_use_of_a_file_by_several_at_once_fails_for_none(tmp_path: Path, is_old: bool) -> None:
-    for number in range(100):
+    for number in range(budget(100)):
         store = RegistrationStore(tmp_path / str(number) / "registrations.sqlite")
         if is_old:
             write_version_1(store.path)

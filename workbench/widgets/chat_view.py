@@ -157,7 +157,7 @@ class ChatView(ChatMoves):
 def chat(session: SessionLike, **arguments: Any) -> ChatView:
     """Open a chat on a session and close an earlier one with the same arguments; see `ChatView` for the arguments."""
     opened = ChatView(session, **arguments)
-    tools = arguments.pop("tools", None) or ()
+    tools = arguments.pop("tools") or ()
     names = [getattr(tool, "__name__", str(tool)) for tool in tools]  # a redefined function is another object
     replace_open_widget(session, opened, (names, arguments))
     return opened

@@ -281,7 +281,7 @@ def compare(session: SessionLike, prompt: str | None = None, **arguments: Any) -
     Without a prompt nothing runs yet: choose prompt and sides in the page, which starts with two sides of the first
     model. An earlier view with the same arguments is closed.
     """
-    if prompt is None and not arguments.keys() & {"models", "sampling_params"}:
+    if prompt is None and arguments["models"] is None and arguments["sampling_params"] is None:
         arguments["models"] = [None, None]
     opened = CompareView(session, prompt, **arguments)
     if prompt is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import weakref
 from collections.abc import Callable
@@ -65,12 +66,19 @@ def logprobs_with(alternatives: int) -> LogProbConfig:
 def takes_arguments_of(
     view: Callable[Arguments, Child],
 ) -> Callable[[Callable[..., Child]], Callable[Arguments, Child]]:
-    """Give a function that opens a view the signature of the view's class, for type checkers and for help texts."""
+    """Give a function that opens a view the signature of the view's class; it gets all arguments, defaults included."""
     _self, *parameters = inspect.signature(view.__init__).parameters.values()
+    signature = inspect.Signature(parameters)
 
     def replace_signature(function: Callable[..., Child]) -> Callable[Arguments, Child]:
-        function.__signature__ = inspect.signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
-        return function
+        @functools.wraps(function)
+        def call(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Child:
+            bound = signature.bind(*arguments, **keywords)
+            bound.apply_defaults()
+            return function(*bound.args, **bound.kwargs)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call
 
     return replace_signature
 

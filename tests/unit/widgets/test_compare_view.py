@@ -437,3 +437,13 @@ def test_a_cell_that_is_run_again_leaves_no_more_live_models_than_once(page: Pag
     with pytest.raises(ClosedError):
         last.start()
     assert repr(last) == "CompareView(sides=2, divergence=None)"
+
+
+def test_a_default_that_is_given_is_no_other_comparison() -> None:
+    session = FakeSession()
+    first = compare(session)
+    second = compare(session, models=None, mode="chat")
+    assert first.closed
+    third = compare(session, mode="chat", models=None, sampling_params=None)
+    assert second.closed
+    third.close()

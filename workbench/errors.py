@@ -10,7 +10,9 @@
     │   └── NotRecordedError                  a request that is not in the trace
     ├── ConfigError (ValueError)              a run config is invalid
     ├── ResourceNotFoundError (LookupError)   no provider serves a resource of that name
-    │   └── ModelNotFoundError                no provider serves a model of that name
+    │   ├── ModelNotFoundError                no provider serves a model of that name
+    │   ├── ShieldNotFoundError               no provider runs a shield of that name
+    │   └── MemoryBankNotFoundError           no provider stores a memory bank of that name
     ├── ModelLoadError                        a model folder cannot be loaded
     │   ├── ModelFormatError                  no config, an unknown architecture, damaged or missing files
     │   ├── UnprovenModelError                decode steps differ from the forward over the whole text
@@ -27,6 +29,7 @@
     │   ├── NumericalError                    the model computed NaN, or no token can be sampled
     │   ├── ToolCallError                     a required tool call was not generated
     │   └── OutOfMemoryError                  memory ran out during a step
+    ├── ShieldError                           a shield could not judge a message
     ├── TemplateProcessError                  the process that renders chat templates failed
     ├── StateError                            stored state, such as registrations, cannot be read or written
     ├── RemoteError                           a remote server failed, or refused the token
@@ -130,6 +133,18 @@ class ModelNotFoundError(ResourceNotFoundError):
     kind = "model"
 
 
+class ShieldNotFoundError(ResourceNotFoundError):
+    """No provider runs a shield of that name."""
+
+    kind = "shield"
+
+
+class MemoryBankNotFoundError(ResourceNotFoundError):
+    """No provider stores a memory bank of that name."""
+
+    kind = "memory bank"
+
+
 class ModelLoadError(WorkbenchError):
     """A model folder cannot be loaded."""
 
@@ -192,6 +207,10 @@ class ToolCallError(GenerationError):
 
 class OutOfMemoryError(GenerationError):
     """Memory ran out during a step; the run's memory was freed."""
+
+
+class ShieldError(WorkbenchError):
+    """A shield could not judge a message, for example because its model gave no verdict; never read it as safe."""
 
 
 class TemplateProcessError(WorkbenchError):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -22,14 +23,6 @@ from workbench import protocol
 from workbench.protocol import ADDITIONS, Addition
 
 FACTS = Path(__file__).with_name("facts.json")
-# Parts of the contract that have no implementation yet. What is in the package already is compared all the same.
-LATER = {
-    *("Safety", "SafetyViolation", "RunShieldResponse", "ViolationLevel"),
-    *("Shields", "ShieldStore", "ShieldDef", "ShieldDefWithProvider", "ShieldType"),
-    *("Memory", "MemoryBankDocument", "Chunk", "QueryDocumentsResponse"),
-    *("MemoryBanks", "MemoryBankStore", "MemoryBankType", "CommonDef"),
-    *("VectorMemoryBankDef", "KeyValueMemoryBankDef", "KeywordMemoryBankDef", "GraphMemoryBankDef"),
-}
 
 
 @dataclass(frozen=True)
@@ -45,38 +38,28 @@ class Difference:
 class Report:
     undocumented: list[Difference]
     documented: list[Difference]
-    later: list[Difference]
 
     def __str__(self) -> str:
         lines = [
             f"{label:12}  {item.kind:9}  {item.path}: expected {item.expected}, found {item.found}"
-            for label, group in (
-                ("documented", self.documented),
-                ("later", self.later),
-                ("UNDOCUMENTED", self.undocumented),
-            )
+            for label, group in (("documented", self.documented), ("UNDOCUMENTED", self.undocumented))
             for item in group
         ]
         return "\n".join([*lines, self.summary])
 
     @property
     def summary(self) -> str:
-        return (
-            f"{len(self.undocumented)} undocumented differences "
-            f"({len(self.documented)} documented, {len(self.later)} types for later)"
-        )
+        return f"{len(self.undocumented)} undocumented differences ({len(self.documented)} documented)"
 
 
 def report(expected: Contract, found: Contract, additions: Iterable[Addition] = ADDITIONS) -> Report:
     """All differences, sorted by whether they are allowed; an addition that is not there is a difference too."""
     open_additions = {_key_of(addition) for addition in additions}
-    result = Report([], [], [])
+    result = Report([], [])
     for difference in differences(expected, found):
         if _key(difference) in open_additions:
             open_additions.remove(_key(difference))
             result.documented.append(difference)
-        elif difference.kind == "missing" and difference.path in LATER:
-            result.later.append(difference)
         else:
             result.undocumented.append(difference)
     for kind, path, declared in sorted(open_additions):
@@ -95,7 +78,9 @@ def _key_of(addition: Addition) -> tuple[str, str, str]:
     if not addition.declared:
         return addition.kind, addition.path, ""
     annotation, _, default = addition.declared.partition(" = ")
-    spelling = of_annotation(eval(annotation, dict(vars(protocol))))  # our own text, in the names of the package
+    spelling = of_annotation(
+        eval(annotation, {**vars(protocol), "Any": Any})
+    )  # our own text, in the names of the package
     return (
         addition.kind,
         addition.path,

@@ -1,4 +1,4 @@
-"""The protocol: the types and methods of the Llama Stack's inference API in its October 2024 form.
+"""The protocol: the types and methods of the Llama Stack's inference, safety and memory APIs of October 2024.
 
 Names, fields, defaults, enum values, parameter order and routes are exactly those of the protocol. The additions
 are optional and omitted from ``model_dump()`` and ``model_dump_json()`` if they are not used, so that requests and
@@ -32,14 +32,20 @@ answers without them have the original wire format:
     QuantizationType.int4                                 value                                  4-bit integer weights
     Int8QuantizationConfig                                model                                  config of int8
     Int4QuantizationConfig                                model                                  config of int4
-    ModelsProtocolPrivate                                 protocol                               provider side of Models
+    ModelsProtocolPrivate                                 protocol                               a provider's models
     ModelUnregistration                                   protocol                               unregisters a model
+    ShieldsProtocolPrivate                                protocol                               a provider's shields
+    ShieldUnregistration                                  protocol                               unregisters a shield
+    MemoryBanksProtocolPrivate                            protocol                               a provider's banks
+    MemoryBankUnregistration                              protocol                               unregisters a bank
+    Chunk.metadata                                        dict[str, Any] = {}                    document's metadata
     ProviderHealth                                        protocol                               health of each provider
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None     corrected
+    Safety.run_shield.params                              dict[str, Any] | None = None           corrected
 
 Validation is stricter than in the original: unknown fields are refused, numbers are strict and never NaN or infinite,
 and every error is an ``InvalidRequestError`` (a ``ConfigError`` in a run config) that names the field and what is
-allowed. Safety, Shields, Memory and MemoryBanks are not implemented yet.
+allowed.
 
 Importing this package loads pydantic and Pillow, but nothing heavier.
 """
@@ -56,6 +62,24 @@ from workbench.protocol.content import URL, ImageMedia, InterleavedTextMedia
 from workbench.protocol.inference import BatchInference, Inference
 from workbench.protocol.inspect import HealthInfo, Inspect, ProviderHealth, ProviderInfo, RouteInfo
 from workbench.protocol.logprobs import LOGPROB_FLOOR, LogProbConfig, TokenLogProb, TokenLogProbs
+from workbench.protocol.memory import (
+    Chunk,
+    CommonDef,
+    GraphMemoryBankDef,
+    KeyValueMemoryBankDef,
+    KeywordMemoryBankDef,
+    Memory,
+    MemoryBankDef,
+    MemoryBankDocument,
+    MemoryBanks,
+    MemoryBanksProtocolPrivate,
+    MemoryBankStore,
+    MemoryBankType,
+    MemoryBankUnregistration,
+    QueryDocumentsResponse,
+    VectorMemoryBankDef,
+    memory_bank,
+)
 from workbench.protocol.messages import (
     CompletionMessage,
     Message,
@@ -108,6 +132,19 @@ from workbench.protocol.responses import (
     ToolCallParseStatus,
 )
 from workbench.protocol.run_config import Provider, RunConfig, StackRunConfig
+from workbench.protocol.safety import (
+    RunShieldResponse,
+    Safety,
+    SafetyViolation,
+    ShieldDef,
+    ShieldDefWithProvider,
+    Shields,
+    ShieldsProtocolPrivate,
+    ShieldStore,
+    ShieldType,
+    ShieldUnregistration,
+    ViolationLevel,
+)
 from workbench.protocol.sampling import (
     MAX_SEED,
     MAX_STOP_LENGTH,
@@ -156,6 +193,8 @@ __all__ = [
     "ChatCompletionResponseEvent",
     "ChatCompletionResponseEventType",
     "ChatCompletionResponseStreamChunk",
+    "Chunk",
+    "CommonDef",
     "CompletionMessage",
     "CompletionRequest",
     "CompletionResponse",
@@ -165,6 +204,7 @@ __all__ = [
     "EmbeddingsResponse",
     "Fp8QuantizationConfig",
     "GrammarResponseFormat",
+    "GraphMemoryBankDef",
     "HealthInfo",
     "ImageMedia",
     "Inference",
@@ -173,7 +213,17 @@ __all__ = [
     "Int8QuantizationConfig",
     "InterleavedTextMedia",
     "JsonSchemaResponseFormat",
+    "KeyValueMemoryBankDef",
+    "KeywordMemoryBankDef",
     "LogProbConfig",
+    "Memory",
+    "MemoryBankDef",
+    "MemoryBankDocument",
+    "MemoryBankStore",
+    "MemoryBankType",
+    "MemoryBankUnregistration",
+    "MemoryBanks",
+    "MemoryBanksProtocolPrivate",
     "Message",
     "ModelDef",
     "ModelDefWithProvider",
@@ -187,14 +237,25 @@ __all__ = [
     "ProviderInfo",
     "QuantizationConfig",
     "QuantizationType",
+    "QueryDocumentsResponse",
     "RegexResponseFormat",
     "ResponseFormat",
     "Role",
     "Route",
     "RouteInfo",
     "RunConfig",
+    "RunShieldResponse",
+    "Safety",
+    "SafetyViolation",
     "SamplingParams",
     "SamplingStrategy",
+    "ShieldDef",
+    "ShieldDefWithProvider",
+    "ShieldStore",
+    "ShieldType",
+    "ShieldUnregistration",
+    "Shields",
+    "ShieldsProtocolPrivate",
     "StackRunConfig",
     "StopReason",
     "SystemMessage",
@@ -211,12 +272,15 @@ __all__ = [
     "ToolResponse",
     "ToolResponseMessage",
     "UserMessage",
+    "VectorMemoryBankDef",
+    "ViolationLevel",
     "WebMethod",
     "additions_table",
     "config_error",
     "effective_sampling",
     "effective_strategy",
     "invalid_request",
+    "memory_bank",
     "routes_of",
     "sampling_conflict",
     "validate_sampling",

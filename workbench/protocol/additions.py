@@ -54,13 +54,19 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),
     Addition("model", "Int4QuantizationConfig", "", "config of int4"),
-    Addition("protocol", "ModelsProtocolPrivate", "", "provider side of Models"),
+    Addition("protocol", "ModelsProtocolPrivate", "", "a provider's models"),
     Addition("protocol", "ModelUnregistration", "", "unregisters a model"),
+    Addition("protocol", "ShieldsProtocolPrivate", "", "a provider's shields"),
+    Addition("protocol", "ShieldUnregistration", "", "unregisters a shield"),
+    Addition("protocol", "MemoryBanksProtocolPrivate", "", "a provider's banks"),
+    Addition("protocol", "MemoryBankUnregistration", "", "unregisters a bank"),
+    Addition("field", "Chunk.metadata", "dict[str, Any] = {}", "document's metadata"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
-    # The original's default is the type ``list`` itself, which is a mistake.
+    # The originals' defaults are mistakes: the type ``list`` itself, and None for a parameter that must be a dict.
     Addition(
         "default", "BatchInference.batch_chat_completion.tools", "list[ToolDefinition] | None = None", "corrected"
     ),
+    Addition("type", "Safety.run_shield.params", "dict[str, Any] | None = None", "corrected"),
 )
 
 

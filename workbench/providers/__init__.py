@@ -1,22 +1,28 @@
-"""Implementations of the protocol, and the table that finds one by its provider type.
+"""Implementations of the protocol, and the tables that find one by its API and provider type.
 
-Packages add providers through the entry-point group ``workbench.providers``; the entry point's name is the provider
-type.
+Packages add providers through the entry-point groups ``workbench.providers`` (for inference),
+``workbench.safety_providers`` and ``workbench.memory_providers``; the entry point's name is the provider type.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from workbench.protocol import ConfigModel, Provider
+    from workbench.providers.configured import ConfiguredProvider
     from workbench.providers.interface import InferenceProvider
+    from workbench.providers.memory.interface import MemoryProvider
+    from workbench.providers.model_access import ModelAccess
+    from workbench.providers.safety.interface import SafetyProvider
 
-ENTRY_POINT_GROUP = "workbench.providers"
+    P = TypeVar("P", bound=ConfiguredProvider)
 
 PROVIDER_TYPES: dict[str, str] = {
     "inline::echo": "workbench.providers.echo:EchoProvider",
@@ -29,62 +35,110 @@ PROVIDER_TYPES: dict[str, str] = {
     "remote::tgi": "workbench.providers.openai:TgiProvider",
     "remote::vllm": "workbench.providers.openai:VllmProvider",
 }
-"""``module:class`` of each provider type; imported when a run config names it, so that torch loads only if needed."""
+"""``module:class`` of each type for inference; imported when a run config names it, so torch loads only if needed."""
+
+SAFETY_PROVIDER_TYPES: dict[str, str] = {}
+MEMORY_PROVIDER_TYPES: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """Provider types of one API."""
+
+    types: dict[str, str]
+    base: str
+    """``module:class`` that the types derive from."""
+    entry_points: str
+    """Entry-point group of other packages' types."""
+
+
+_APIS = {
+    "inference": _Api(PROVIDER_TYPES, "workbench.providers.interface:InferenceProvider", "workbench.providers"),
+    "safety": _Api(
+        SAFETY_PROVIDER_TYPES, "workbench.providers.safety.interface:SafetyProvider", "workbench.safety_providers"
+    ),
+    "memory": _Api(
+        MEMORY_PROVIDER_TYPES, "workbench.providers.memory.interface:MemoryProvider", "workbench.memory_providers"
+    ),
+}
 
 _CONFIGS = {"inline::transformers": "workbench.providers.transformers.config:TransformersConfig"}
 """Config classes of the types whose class imports torch, so that a config is checked without it."""
 
 
 def create(provider: Provider) -> InferenceProvider:
-    """Return the configured instance of a provider; only the instance gets the secrets of its config.
+    """Return the configured instance of an inference provider; only the instance gets the secrets of its config.
 
     Raises:
         ConfigError: the type is unknown or its config is wrong; the message names the key and contains no secret.
     """
-    from workbench.providers.secrets import redacted, revealed
-
-    made = provider_class(provider.provider_type, provider.provider_id)
-    return redacted(provider, lambda: made(revealed(provider)))
+    return _created(provider, provider_class(provider.provider_type, provider.provider_id))
 
 
-def provider_types() -> list[str]:
-    """Return every provider type that a run config may name: the built-in ones and those of installed packages."""
-    return sorted(PROVIDER_TYPES.keys() | _installed())
+def create_safety(provider: Provider, models: ModelAccess) -> SafetyProvider:
+    """Return the configured instance of a safety provider, which judges with these models; raise like `create`."""
+    made: type[SafetyProvider] = class_of("safety", provider.provider_type, provider.provider_id)
+    return _created(provider, made, models)
+
+
+def create_memory(provider: Provider, models: ModelAccess) -> MemoryProvider:
+    """Return the configured instance of a memory provider, which embeds with these models; raise like `create`."""
+    made: type[MemoryProvider] = class_of("memory", provider.provider_type, provider.provider_id)
+    return _created(provider, made, models)
+
+
+def provider_types(api: str = "inference") -> list[str]:
+    """Return every provider type that a run config may name for an API, including those of installed packages."""
+    return sorted(_APIS[api].types.keys() | _installed(api))
 
 
 def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceProvider]:
+    """Import and return the class of an inference provider; raise like `class_of`."""
+    found: type[InferenceProvider] = class_of("inference", provider_type, provider_id)
+    return found
+
+
+def class_of(api: str, provider_type: str, provider_id: str = "") -> type[Any]:
     """Import and return the class of a provider type; built-in types precede those of other packages.
 
     Raises:
         ConfigError: the type is unknown, or its package cannot be imported; the message names ``provider_id``.
     """
-    from workbench.providers.interface import InferenceProvider
-
     who = f"provider {provider_id!r}: " if provider_id else ""
     found: object
-    if target := PROVIDER_TYPES.get(provider_type):
-        module, _, name = target.partition(":")
-        found = getattr(importlib.import_module(module), name)
-    elif entry_point := _installed().get(provider_type):
+    if target := _APIS[api].types.get(provider_type):
+        found = _imported(target)
+    elif entry_point := _installed(api).get(provider_type):
         try:
             found = entry_point.load()
         except Exception as error:  # importing a foreign module may raise anything
             raise ConfigError(f"{who}provider_type {provider_type!r} cannot be imported: {error}") from error
     else:
-        raise ConfigError(f"{who}unknown provider_type {provider_type!r}; known types: {', '.join(provider_types())}")
-    if not (isinstance(found, type) and issubclass(found, InferenceProvider)):
-        raise ConfigError(f"{who}provider_type {provider_type!r} is not a subclass of InferenceProvider: {found!r}")
+        types = ", ".join(provider_types(api))
+        raise ConfigError(f"{who}unknown provider_type {provider_type!r}; known types: {types}")
+    base = _imported(_APIS[api].base)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{who}provider_type {provider_type!r} is not a subclass of {base.__name__}: {found!r}")
     return found
 
 
-def config_class(provider_type: str) -> type[ConfigModel]:
-    """Return the class of a provider's config; raise like `provider_class`."""
-    if target := _CONFIGS.get(provider_type):
-        module, _, name = target.partition(":")
-        found: type[ConfigModel] = getattr(importlib.import_module(module), name)
-        return found
-    return provider_class(provider_type).Config
+def config_class(provider_type: str, api: str = "inference") -> type[ConfigModel]:
+    """Return the class of a provider's config; raise like `class_of`."""
+    target = _CONFIGS.get(provider_type)
+    found: type[ConfigModel] = _imported(target) if target else class_of(api, provider_type).Config
+    return found
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
+def _created(provider: Provider, made: Callable[..., P], *models: ModelAccess) -> P:
+    from workbench.providers.secrets import redacted, revealed
+
+    return redacted(provider, lambda: made(revealed(provider), *models))
+
+
+def _imported(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _installed(api: str) -> dict[str, EntryPoint]:
+    return {entry_point.name: entry_point for entry_point in entry_points(group=_APIS[api].entry_points)}

@@ -63,6 +63,8 @@ class Capabilities:
     response_formats: frozenset[str] = frozenset()
     """Supported types of response format, among ``json_schema``, ``regex`` and ``grammar``."""
 
+    token_spans: bool = False
+    """Whether the provider returns where the tokens of a text are, for its sentence models."""
     score: bool = False
     """Whether the provider returns the logprobs of given continuations."""
     render: bool = False
@@ -77,11 +79,16 @@ class Capabilities:
     to a provider that computes nothing ahead of its reader."""
 
 
-class DeclaresCapabilities(Protocol):
-    """Identity and capabilities of a provider."""
+class Identified(Protocol):
+    """Identity of a provider."""
 
     provider_id: str
     provider_type: str
+
+
+class DeclaresCapabilities(Identified, Protocol):
+    """Identity and capabilities of a provider."""
+
     capabilities: Capabilities
 
 
@@ -117,12 +124,23 @@ def raise_unsupported(provider: DeclaresCapabilities, ability: str, model: str) 
     raise UnsupportedFieldError("model", model, allowed)
 
 
-def display_name(provider: DeclaresCapabilities) -> str:
+def display_name(provider: Identified) -> str:
     """Return a provider's id and type, for error messages."""
     return f"provider {provider.provider_id} ({provider.provider_type})"
 
 
-_METHODS = ("completion", "chat", "batch", "embeddings", "score", "render", "register", "branch", "pause")
+_METHODS = (
+    "completion",
+    "chat",
+    "batch",
+    "embeddings",
+    "token_spans",
+    "score",
+    "render",
+    "register",
+    "branch",
+    "pause",
+)
 
 
 def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any, str]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, NoReturn, TypeAlias
 
 from pydantic import Field
 
 from workbench.errors import ConfigError, ModelNotFoundError, UnsupportedFieldError
-from workbench.protocol import ConfigModel, HealthInfo, ModelDef, ToolPromptFormat
+from workbench.protocol import ConfigModel, ModelDef, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities, raise_unsupported
+from workbench.providers.configured import ConfiguredProvider
 from workbench.providers.emissions import emissions
 from workbench.providers.protocol_methods import ProtocolMethods, gathered, whole_response
 from workbench.providers.requests import PromptInput, Request, Tools
@@ -24,7 +25,7 @@ from workbench.records import Embeddings, Emission, ModelCard
 
 if TYPE_CHECKING:
     from workbench.protocol import CompletionMessage, InterleavedTextMedia, ModelStore, Provider
-    from workbench.records import Prompt, Score
+    from workbench.records import Prompt, Score, TokenSpans
 
 ModelName: TypeAlias = Annotated[str, Field(min_length=1)]
 """Name of a model in a config; an empty one would mean the current folder."""
@@ -37,7 +38,7 @@ class ProviderConfig(ConfigModel):
     """Models served from the start."""
 
 
-class InferenceProvider(ProtocolMethods):
+class InferenceProvider(ConfiguredProvider, ProtocolMethods):
     """Configured provider, which answers requests for the models that it lists under their plain names.
 
     Satisfies ``Inference`` and ``BatchInference``. Requests come from any event loop, several at a time; the router
@@ -48,20 +49,12 @@ class InferenceProvider(ProtocolMethods):
     """
 
     Config: ClassVar[type[ConfigModel]] = ProviderConfig
-    """Class that the provider's part of a run config is parsed into, as ``self.config``."""
     capabilities: Capabilities = Capabilities()
     """Supported request fields and values; assigned in ``__init__`` if they depend on the config."""
-    live_listing: ClassVar[bool] = False
-    """Whether the models can change by themselves, as on a server; every listing then calls `list_models` again."""
 
     def __init__(self, provider: Provider) -> None:
-        self.provider_id = provider.provider_id
-        self.provider_type = provider.provider_type
+        super().__init__(provider)
         self.model_store: ModelStore = self
-        try:
-            self.config: Any = self.Config.model_validate(provider.config)
-        except ConfigError as error:
-            raise ConfigError(f"provider {provider.provider_id!r}: {error}") from None
         self._served: dict[str, ModelDef] = {}
         for name in getattr(self.config, "models", ()):
             model = self.definition(name)
@@ -93,6 +86,10 @@ class InferenceProvider(ProtocolMethods):
             self._refuse("embeddings", model)
         warnings.warn("a provider should define embed instead of embeddings", DeprecationWarning, stacklevel=2)
         return Embeddings((await self.embeddings(model, contents)).embeddings)
+
+    async def token_spans(self, model: str, text: str) -> TokenSpans:
+        """Return where the tokens of a text are, as a sentence model reads it."""
+        self._refuse("token_spans", model)
 
     async def score(
         self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0
@@ -162,13 +159,6 @@ class InferenceProvider(ProtocolMethods):
     def load(self, identifier: str) -> None:
         """Load a model before its first request; blocks."""
         self.get_model(identifier)
-
-    async def health(self) -> HealthInfo:
-        """Return the status ``OK``, or a sentence on why requests cannot be answered; loads nothing."""
-        return HealthInfo(status="OK")
-
-    def close(self) -> None:
-        """End threads and free memory. Running requests fail with `ClosedError`. Closing twice is harmless."""
 
     # ----------------------------------------------------------------------------------------- the protocol's methods
 

@@ -6,7 +6,7 @@ They are plain dataclasses: providers make them, the session stores them, widget
 from __future__ import annotations
 
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
-from workbench.records.emission import Embeddings, Emission
+from workbench.records.emission import Embeddings, Emission, TokenSpans
 from workbench.records.logprobs import token_logprobs
 from workbench.records.runs import ReadableRun, RunState
 from workbench.records.tokens import (
@@ -48,6 +48,7 @@ __all__ = [
     "SamplingTrace",
     "Score",
     "TokenRecord",
+    "TokenSpans",
     "Usage",
     "token_logprobs",
 ]

@@ -56,3 +56,13 @@ class Embeddings:
     """One vector per content in the order of the request, shape ``(contents, dimensions)``."""
     usage: Usage = field(default_factory=Usage)
     """Number of tokens that were read; 0 if it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpans:
+    """Places of a text's tokens, as a sentence model reads it."""
+
+    spans: tuple[tuple[int, int], ...]
+    """First character of each token and the one after its last, in order; without special tokens."""
+    max_tokens: int | None
+    """Most tokens of a text that the model reads at once, without special tokens; None for no limit."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.errors import InvalidRequestError
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.protocol import (
     EmbeddingsResponse,
@@ -43,6 +42,14 @@ class ServedModels:
         """Implementation of the protocols ``Inference`` and ``BatchInference`` (async)."""
         self.models = self._stack.models
         """Implementation of the protocol ``Models`` (async)."""
+        self.safety = self._stack.safety
+        """Implementation of the protocol ``Safety`` (async)."""
+        self.shields = self._stack.shields
+        """Implementation of the protocol ``Shields`` (async)."""
+        self.memory = self._stack.memory
+        """Implementation of the protocol ``Memory`` (async)."""
+        self.memory_banks = self._stack.memory_banks
+        """Implementation of the protocol ``MemoryBanks`` (async)."""
         self.inspect = self._stack.inspect
         """Implementation of the protocol ``Inspect`` (async)."""
 
@@ -99,8 +106,7 @@ class ServedModels:
 
     def capabilities(self, model: str | None = None) -> Capabilities:
         """Return the request fields and values that a model supports; all others are refused."""
-        found = self.models.find(self._model(model))
-        return found.provider.capabilities_of(found.definition.identifier)
+        return self.inference.capabilities_of(self._model(model))
 
     def load(self, model: str | None = None) -> ModelCard:
         """Load a model now instead of at its first request; block until it is loaded and return its card."""
@@ -180,8 +186,4 @@ class ServedModels:
     def _model(self, model: str | None, kind: str = "causal") -> str:
         if model is not None:
             return model
-        for known in self.models.registrations():
-            with suppress(ModelNotFoundError):  # unregistered meanwhile
-                if known.provider.kind(known.definition.identifier) == kind:
-                    return known.name
-        raise ModelNotFoundError(f"(any {kind} model)", [known.identifier for known in self.list_models()])
+        return self.inference.default_model(kind)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from workbench.protocol import BatchInference, Inference, Inspect, Models, ModelUnregistration, ProviderHealth
+from workbench.protocol import (
+    BatchInference,
+    Inference,
+    Inspect,
+    Memory,
+    MemoryBanks,
+    MemoryBankUnregistration,
+    Models,
+    ModelUnregistration,
+    ProviderHealth,
+    Safety,
+    Shields,
+    ShieldUnregistration,
+)
 
 SERVED_APIS: dict[str, tuple[type, ...]] = {
     "inference": (Inference, BatchInference),
     "models": (Models, ModelUnregistration),
+    "safety": (Safety,),
+    "shields": (Shields, ShieldUnregistration),
+    "memory": (Memory,),
+    "memory_banks": (MemoryBanks, MemoryBankUnregistration),
     "inspect": (Inspect, ProviderHealth),
 }
 """APIs that ``apis`` of a run config may name, with their protocols."""
 
-PROVIDER_APIS = ("inference",)
+PROVIDER_APIS = ("inference", "safety", "memory")
 """APIs that ``providers`` of a run config may name; the stack itself implements the others."""

@@ -28,7 +28,7 @@ def checked(config: RunConfig) -> RunConfig:
         instances[api] = []
         for index, provider in enumerate(providers_of_api):
             try:
-                instances[api].append(_checked_instance(provider))
+                instances[api].append(_checked_instance(provider, api))
             except ConfigError as error:
                 problems += [f"providers.{api}[{index}].{line}" for line in str(error).splitlines()]
     if problems:
@@ -53,16 +53,16 @@ def _duplicate_ids(config: RunConfig) -> Iterator[str]:
                 yield f"{path} must be unique; got {provider.provider_id!r}, which {first} already has"
 
 
-def _checked_instance(provider: Provider) -> Provider:
+def _checked_instance(provider: Provider, api: str) -> Provider:
     """Return one instance with its secrets hidden; the paths in a `ConfigError` are relative to the instance."""
     name = provider.provider_id
     if not (name and name.isprintable() and name == name.strip() and "/" not in name):
         raise ConfigError(
             f"provider_id must be non-empty and printable, with no slash and no space at its ends; got {name!r}"
         )
-    if provider.provider_type not in (types := providers.provider_types()):
+    if provider.provider_type not in (types := providers.provider_types(api)):
         raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")
-    config_type = providers.config_class(provider.provider_type)
+    config_type = providers.config_class(provider.provider_type, api)
     safe = hidden(provider, config_type)
     redacted(safe, lambda: _check_config(revealed(safe), config_type))
     return safe

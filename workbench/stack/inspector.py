@@ -9,7 +9,7 @@ from workbench.errors import WorkbenchError
 from workbench.protocol import HealthInfo, ProviderInfo, RouteInfo, RunConfig, routes_of
 
 if TYPE_CHECKING:
-    from workbench.providers.interface import InferenceProvider
+    from workbench.providers.configured import ConfiguredProvider
 
 _HEALTH_TIMEOUT_S = 5.0
 
@@ -22,7 +22,7 @@ class Inspector:
     def __init__(
         self,
         config: RunConfig,
-        providers: dict[str, InferenceProvider],
+        providers: dict[str, ConfiguredProvider],
         apis: dict[str, tuple[type, ...]],
         timeout_s: float = _HEALTH_TIMEOUT_S,
     ) -> None:
@@ -64,7 +64,7 @@ class Inspector:
         healths = await asyncio.gather(*map(self._health_of, self._providers.values()))
         return dict(zip(self._providers, healths, strict=True))
 
-    async def _health_of(self, provider: InferenceProvider) -> HealthInfo:
+    async def _health_of(self, provider: ConfiguredProvider) -> HealthInfo:
         try:
             return await asyncio.wait_for(provider.health(), self._timeout_s)
         except TimeoutError:

@@ -6,18 +6,20 @@ A field that the provider does not declare in its capabilities is refused by nam
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidRequestError
+from workbench.errors import InvalidRequestError, ModelNotFoundError
 from workbench.protocol import CompletionMessage, ModelDef, ToolPromptFormat
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
 from workbench.providers.protocol_methods import ProtocolMethods
 from workbench.providers.requests import PromptInput, Request, Tools
-from workbench.records import Embeddings, Emission, Prompt, Score
+from workbench.records import Embeddings, Emission, Prompt, Score, TokenSpans
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia
+    from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.stack.models import ModelRegistration, ModelRegistry
 
@@ -34,6 +36,23 @@ class Router(ProtocolMethods):
     def get_model(self, identifier: str) -> ModelDef:
         return self._registry.find(identifier).definition
 
+    def default_model(self, kind: str) -> str:
+        """Return the name of the first served model of a kind, ``causal`` or ``embedding``; not part of the protocol.
+
+        Raises:
+            ModelNotFoundError: no served model is of that kind.
+        """
+        for known in self._registry.registrations():
+            with suppress(ModelNotFoundError):  # unregistered meanwhile
+                if known.provider.kind(known.definition.identifier) == kind:
+                    return known.name
+        raise ModelNotFoundError(f"(any {kind} model)", [model.identifier for model in self._registry.definitions()])
+
+    def capabilities_of(self, model: str) -> Capabilities:
+        """Return the capabilities of a model, as far as they are known before it is loaded."""
+        found = self._registry.find(model)
+        return found.provider.capabilities_of(found.definition.identifier)
+
     def stream(self, request: Request) -> AsyncIterator[Emission]:
         """Return the emissions of a request; not part of the protocol."""
         found = self._find(request.model)
@@ -45,6 +64,12 @@ class Router(ProtocolMethods):
         found = self._find(model)
         refuse_method(found.provider, "embeddings", model)
         return await found.provider.embed(found.definition.identifier, contents)
+
+    async def token_spans(self, model: str, text: str) -> TokenSpans:
+        """Return where the tokens of a text are, as a sentence model reads it; not part of the protocol."""
+        found = self._find(model)
+        refuse_method(found.provider, "token_spans", model)
+        return await found.provider.token_spans(found.definition.identifier, text)
 
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
         """Return the answers to several requests of one model under the same parameters, in their order."""

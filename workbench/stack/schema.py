@@ -20,9 +20,8 @@ _REFERENCE = {"type": "string", "pattern": ENVIRONMENT.pattern}
 
 def run_config_schema() -> dict[str, Any]:
     """Return the schema of what `load_run_config` accepts, with the options of every installed provider type."""
-    instances = [_instance(provider_type) for provider_type in providers.provider_types()]
-    instance: Any = Annotated[reduce(or_, instances), Field(discriminator="provider_type")]
-    by_api: dict[str, Any] = {api: (list[instance], []) for api in PROVIDER_APIS}
+    instances = {api: [_instance(name, api) for name in providers.provider_types(api)] for api in PROVIDER_APIS}
+    by_api: dict[str, Any] = {api: (list[_any_of(models)], []) for api, models in instances.items()}  # type: ignore[misc]
     apis: type[BaseModel] = create_model("Providers", __base__=ConfigModel, **by_api)
     api: Any = Literal[tuple(SERVED_APIS)]
     fields: dict[str, Any] = {"version": (Literal[VERSION], VERSION), "apis": (list[api], []), "providers": (apis, ...)}
@@ -30,15 +29,22 @@ def run_config_schema() -> dict[str, Any]:
     schema = whole.model_json_schema()
     schema["required"] = ["providers"]  # `load_run_config` has defaults for the rest
     for definition in schema["$defs"].values():
-        if definition["title"] not in {apis.__name__, *(model.__name__ for model in instances)}:
+        if definition["title"] not in {
+            apis.__name__,
+            *(model.__name__ for models in instances.values() for model in models),
+        }:
             _allow_references(definition)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _instance(provider_type: str) -> type[Provider]:
+def _any_of(models: list[type[Provider]]) -> Any:
+    return Annotated[reduce(or_, models), Field(discriminator="provider_type")] if len(models) > 1 else models[0]
+
+
+def _instance(provider_type: str, api: str) -> type[Provider]:
     """Return `Provider` with the config of one type, or with any config if the type's packages are not installed."""
     try:
-        config: Any = providers.provider_class(provider_type).Config
+        config: Any = providers.class_of(api, provider_type).Config
     except ConfigError:
         config = dict[str, Any]
     fields: dict[str, Any] = {"provider_type": (Literal[provider_type], ...), "config": (config, ...)}

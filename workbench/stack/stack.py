@@ -1,4 +1,4 @@
-"""Running stack: the providers of a run config behind one router, one registry and one inspector."""
+"""Running stack: the providers of a run config behind a router and a registry for each API, and one inspector."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import providers
 from workbench.protocol import RunConfig
 from workbench.providers.trace.folder import create
 from workbench.stack.apis import SERVED_APIS
 from workbench.stack.inspector import Inspector
+from workbench.stack.memory_banks import MemoryBankRegistry, MemoryRouter
 from workbench.stack.models import ModelRegistry
 from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
 from workbench.stack.router import Router
 from workbench.stack.run_config import load_run_config
+from workbench.stack.shields import SafetyRouter, ShieldRegistry
 
 if TYPE_CHECKING:
+    from workbench.providers.configured import ConfiguredProvider
     from workbench.providers.interface import InferenceProvider
+    from workbench.providers.memory.interface import MemoryProvider
+    from workbench.providers.safety.interface import SafetyProvider
 
 __all__ = ["SERVED_APIS", "Stack"]
 
@@ -39,20 +45,42 @@ class Stack:
         self.apis = {api: SERVED_APIS[api] for api in SERVED_APIS if api in (self.config.apis or SERVED_APIS)}
         """Protocols to serve, by API; all of them unless the config selects some."""
         self.providers: dict[str, InferenceProvider] = {}
+        self.safety_providers: dict[str, SafetyProvider] = {}
+        self.memory_providers: dict[str, MemoryProvider] = {}
+        store = RegistrationStore(state_dir() / FILE_NAME)
+        self.models = ModelRegistry(self.providers, store)
+        self.inference = Router(self.models)
         try:
-            for instance in self.config.providers.get("inference", []):
-                self.providers[instance.provider_id] = create(instance)
+            self._create_providers()
         except BaseException:
             self.close()
             raise
-        self.models = ModelRegistry(self.providers, RegistrationStore(state_dir() / FILE_NAME))
-        self.inference = Router(self.models)
-        self.inspect = Inspector(self.config, self.providers, self.apis)
+        self.shields = ShieldRegistry(self.safety_providers, store)
+        self.safety = SafetyRouter(self.shields)
+        self.memory_banks = MemoryBankRegistry(self.memory_providers, store)
+        self.memory = MemoryRouter(self.memory_banks)
+        self.inspect = Inspector(self.config, self.all_providers, self.apis)
+
+    def _create_providers(self) -> None:
+        instances = self.config.providers
+        for instance in instances.get("inference", []):
+            self.providers[instance.provider_id] = create(instance)
+        for instance in instances.get("safety", []):
+            self.safety_providers[instance.provider_id] = providers.create_safety(instance, self.inference)
+        for instance in instances.get("memory", []):
+            self.memory_providers[instance.provider_id] = providers.create_memory(instance, self.inference)
+
+    @property
+    def all_providers(self) -> dict[str, ConfiguredProvider]:
+        """Providers of all APIs by their ids, which are unique in a run config."""
+        return {**self.providers, **self.safety_providers, **self.memory_providers}
 
     async def open(self) -> None:
-        """List the models of every provider, and restore earlier registrations."""
+        """List the resources of every provider, and restore earlier registrations."""
         await self.models.open()
+        await self.shields.open()
+        await self.memory_banks.open()
 
     def close(self) -> None:
-        for provider in self.providers.values():
+        for provider in self.all_providers.values():
             provider.close()

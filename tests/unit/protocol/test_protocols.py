@@ -113,9 +113,9 @@ def test_a_class_that_inherits_a_route_may_move_it() -> None:
 
 
 def test_no_two_methods_share_a_route() -> None:
-    protocols = [protocol.Inference, protocol.BatchInference, protocol.Models, protocol.Inspect]
+    protocols = [item for item in vars(protocol).values() if getattr(item, "_is_protocol", False)]
     routes = [route.route for owner in protocols for route in routes_of(owner)]
-    assert len(routes) == len(set(routes)) == 11
+    assert len(routes) == len(set(routes)) == 24
 
 
 def test_the_public_names_are_exactly_those_of_all() -> None:
@@ -126,7 +126,7 @@ def test_the_public_names_are_exactly_those_of_all() -> None:
 
 def test_an_enum_member_is_named_as_its_value() -> None:
     enums = [item for item in vars(protocol).values() if isinstance(item, type) and issubclass(item, Enum)]
-    assert len(enums) == 9
+    assert len(enums) == 12
     for enum in enums:
         assert [member.name for member in enum] == [member.value for member in enum]
 

@@ -1,0 +1,1 @@
+"""Memory banks: providers of the API ``memory``."""

@@ -1,0 +1,118 @@
+"""Base class of all memory providers, and the abilities that they declare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import InvalidRequestError, MemoryBankNotFoundError, UnsupportedFieldError
+from workbench.protocol import MemoryBankType
+from workbench.providers.capabilities import display_name
+from workbench.providers.configured import ConfiguredProvider
+
+if TYPE_CHECKING:
+    from workbench.protocol import (
+        InterleavedTextMedia,
+        MemoryBankDef,
+        MemoryBankDocument,
+        MemoryBankStore,
+        Provider,
+        QueryDocumentsResponse,
+    )
+    from workbench.providers.model_access import ModelAccess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryCapabilities:
+    """Banks and parameters that a memory provider supports; any others are refused by the name of the field."""
+
+    bank_types: frozenset[MemoryBankType] = frozenset({MemoryBankType.vector})
+    ttl: bool = False
+    """Whether documents can expire."""
+    modes: frozenset[str] = frozenset({"vector"})
+    """Modes of searching a vector bank, among ``vector``, ``keyword`` and ``hybrid``."""
+    filter: bool = False
+    """Whether queries can be restricted by ``params.filter``."""
+
+
+class MemoryProvider(ConfiguredProvider):
+    """Configured provider, which stores the banks that it lists under their plain names. Satisfies ``Memory``.
+
+    Requests come from any event loop, several at a time; none may block it.
+
+    Args:
+        models: served models that it may embed with.
+
+    Raises:
+        ConfigError: the config is wrong; the message names the provider and the key.
+    """
+
+    capabilities: MemoryCapabilities = MemoryCapabilities()
+
+    def __init__(self, provider: Provider, models: ModelAccess) -> None:
+        super().__init__(provider)
+        self.models = models
+        self.memory_bank_store: MemoryBankStore = self
+
+    # --------------------------------------------------------------------------------------- implemented by providers
+
+    def get_memory_bank(self, bank_id: str) -> MemoryBankDef | None:
+        """Return the bank of that name, or None."""
+        raise NotImplementedError
+
+    async def list_memory_banks(self) -> list[MemoryBankDef]:
+        """Return the banks that are stored."""
+        raise NotImplementedError
+
+    async def register_memory_bank(self, memory_bank: MemoryBankDef) -> None:
+        """Store one more bank, empty unless it is stored already; raise `InvalidRequestError` if it cannot be."""
+        raise NotImplementedError
+
+    async def unregister_memory_bank(self, identifier: str) -> None:
+        """Delete a bank with its documents; raise `MemoryBankNotFoundError` if it is not stored."""
+        raise NotImplementedError
+
+    async def insert_documents(
+        self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
+    ) -> None:
+        """Insert documents, all or none; one of the same id is replaced."""
+        raise NotImplementedError
+
+    async def query_documents(
+        self, bank_id: str, query: InterleavedTextMedia, params: dict[str, Any] | None = None
+    ) -> QueryDocumentsResponse:
+        """Return the chunks that match the query best, the best first."""
+        raise NotImplementedError
+
+    async def list_documents(self, bank_id: str) -> list[str]:
+        """Return the ids of the documents in a bank, in order; not part of the protocol."""
+        raise NotImplementedError
+
+    async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:
+        """Delete documents from a bank, all or none; not part of the protocol."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------------------------------- shared checks
+
+    def bank(self, bank_id: str) -> MemoryBankDef:
+        """Return the bank of that name; raise `MemoryBankNotFoundError` for any other."""
+        found = self.get_memory_bank(bank_id)
+        if found is None:
+            raise MemoryBankNotFoundError(bank_id, [])
+        return found
+
+    def check_type(self, memory_bank: MemoryBankDef) -> None:
+        """Raise `UnsupportedFieldError` for a type of bank that this provider does not store."""
+        if memory_bank.type not in self.capabilities.bank_types:
+            types = " or ".join(sorted(self.capabilities.bank_types))
+            allowed = f"{types}: {display_name(self)} stores no others"
+            raise UnsupportedFieldError("memory_bank.type", memory_bank.type, allowed)
+
+
+def checked_ttl(ttl_seconds: object) -> int | None:
+    """Return a time to live in seconds; raise `InvalidRequestError` unless it is None or a number above 0."""
+    if ttl_seconds is None:
+        return None
+    if not isinstance(ttl_seconds, int) or isinstance(ttl_seconds, bool) or ttl_seconds < 1:
+        raise InvalidRequestError("ttl_seconds", ttl_seconds, "a whole number of seconds, 1 or above, or absent")
+    return ttl_seconds

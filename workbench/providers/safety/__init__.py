@@ -1,0 +1,1 @@
+"""Shields: providers of the API ``safety``."""

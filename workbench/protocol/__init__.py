@@ -38,6 +38,13 @@ answers without them have the original wire format:
     ShieldUnregistration                                  protocol                               unregisters a shield
     MemoryBanksProtocolPrivate                            protocol                               a provider's banks
     MemoryBankUnregistration                              protocol                               unregisters a bank
+    Inference.chat_completion.retrieval                   RetrievalConfig | None = None          answer with chunks
+    ChatCompletionRequest.retrieval                       RetrievalConfig | None = None          answer with chunks
+    ChatCompletionResponse.retrieval                      RetrievedChunks | None = None          chunks in the prompt
+    ChatCompletionResponseEvent.retrieval                 RetrievedChunks | None = None          chunks in the prompt
+    RetrievalConfig                                       model                                  bank to query
+    RetrievedChunks                                       model                                  chunks in the prompt
+    TokenAttribution                                      model                                  effect of each chunk
     Chunk.metadata                                        dict[str, Any] = {}                    document's metadata
     ProviderHealth                                        protocol                               health of each provider
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None     corrected
@@ -131,6 +138,7 @@ from workbench.protocol.responses import (
     ToolCallDelta,
     ToolCallParseStatus,
 )
+from workbench.protocol.retrieval import RetrievalConfig, RetrievedChunks, TokenAttribution
 from workbench.protocol.run_config import Provider, RunConfig, StackRunConfig
 from workbench.protocol.safety import (
     RunShieldResponse,
@@ -240,6 +248,8 @@ __all__ = [
     "QueryDocumentsResponse",
     "RegexResponseFormat",
     "ResponseFormat",
+    "RetrievalConfig",
+    "RetrievedChunks",
     "Role",
     "Route",
     "RouteInfo",
@@ -259,6 +269,7 @@ __all__ = [
     "StackRunConfig",
     "StopReason",
     "SystemMessage",
+    "TokenAttribution",
     "TokenLogProb",
     "TokenLogProbs",
     "ToolArgument",

@@ -29,6 +29,8 @@ _STAGES = (
     if stage.addition
 )
 _FORMAT = "ResponseFormat | None = None"
+_RETRIEVAL = "RetrievalConfig | None = None"
+_RETRIEVED = "RetrievedChunks | None = None"
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "SamplingParams.seed", "int | None = None", "reproducible sampling"),
@@ -60,6 +62,13 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("protocol", "ShieldUnregistration", "", "unregisters a shield"),
     Addition("protocol", "MemoryBanksProtocolPrivate", "", "a provider's banks"),
     Addition("protocol", "MemoryBankUnregistration", "", "unregisters a bank"),
+    Addition("parameter", "Inference.chat_completion.retrieval", _RETRIEVAL, "answer with chunks"),
+    Addition("field", "ChatCompletionRequest.retrieval", _RETRIEVAL, "answer with chunks"),
+    Addition("field", "ChatCompletionResponse.retrieval", _RETRIEVED, "chunks in the prompt"),
+    Addition("field", "ChatCompletionResponseEvent.retrieval", _RETRIEVED, "chunks in the prompt"),
+    Addition("model", "RetrievalConfig", "", "bank to query"),
+    Addition("model", "RetrievedChunks", "", "chunks in the prompt"),
+    Addition("model", "TokenAttribution", "", "effect of each chunk"),
     Addition("field", "Chunk.metadata", "dict[str, Any] = {}", "document's metadata"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
     # The originals' defaults are mistakes: the type ``list`` itself, and None for a parameter that must be a dict.

@@ -7,7 +7,7 @@
 
 The overloads are for type checkers, and take all options by keyword; the annotation at run time is the original
 protocol's, which names the response and the chunk. An implementation may annotate its result as ``Any``.
-``response_format`` is an addition, last in each signature.
+``response_format`` and ``retrieval`` are additions, last in each signature.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from workbench.protocol.responses import (
     CompletionResponseStreamChunk,
     EmbeddingsResponse,
 )
+from workbench.protocol.retrieval import RetrievalConfig
 from workbench.protocol.sampling import SamplingParams
 from workbench.protocol.tools import ToolChoice, ToolDefinition, ToolPromptFormat
 from workbench.protocol.webmethod import webmethod
@@ -51,6 +52,7 @@ class ChatCompletionOptions(CompletionOptions, total=False):
     tools: list[ToolDefinition] | None
     tool_choice: ToolChoice | None
     tool_prompt_format: ToolPromptFormat | None
+    retrieval: RetrievalConfig | None
 
 
 @runtime_checkable
@@ -128,6 +130,7 @@ class Inference(Protocol):
         stream: bool | None = False,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        retrieval: RetrievalConfig | None = None,
     ) -> ChatCompletionResponse | ChatCompletionResponseStreamChunk:
         """Answer a conversation. A stream has one ``start``, any number of ``progress`` and one ``complete`` event."""
         ...

@@ -1,6 +1,6 @@
 """Bodies of the inference requests; their fields are the parameters of the methods in ``inference``.
 
-``response_format`` is an addition; it is omitted from JSON if it is not set.
+``response_format`` and ``retrieval`` are additions; they are omitted from JSON if they are not set.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from workbench.protocol.content import InterleavedTextMedia
 from workbench.protocol.logprobs import LogProbConfig
 from workbench.protocol.messages import Message
 from workbench.protocol.response_format import ResponseFormat
+from workbench.protocol.retrieval import RetrievalConfig
 from workbench.protocol.sampling import SamplingParams
 from workbench.protocol.tools import ToolChoice, ToolDefinition, ToolPromptFormat
 
@@ -43,6 +44,7 @@ class ChatCompletionRequest(ProtocolModel):
     stream: bool | None = Field(default=False, strict=True)
     logprobs: LogProbConfig | None = None
     response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)
+    retrieval: RetrievalConfig | None = Field(default=None, exclude_if=_is_none)
 
 
 class BatchCompletionRequest(ProtocolModel):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from workbench.protocol.base import ProtocolModel
 from workbench.protocol.logprobs import TokenLogProbs
 from workbench.protocol.messages import CompletionMessage, StopReason
+from workbench.protocol.retrieval import RetrievedChunks
 from workbench.protocol.tools import ToolCall
 
 
@@ -41,6 +44,8 @@ class ChatCompletionResponseEvent(ProtocolModel):
     delta: str | ToolCallDelta
     logprobs: list[TokenLogProbs] | None = None
     stop_reason: StopReason | None = None
+    retrieval: RetrievedChunks | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Chunks in the prompt, in the first event after ``start`` and, if there is attribution, in the last."""
 
 
 class CompletionResponse(ProtocolModel):
@@ -63,6 +68,8 @@ class ChatCompletionResponse(ProtocolModel):
 
     completion_message: CompletionMessage
     logprobs: list[TokenLogProbs] | None = None
+    retrieval: RetrievedChunks | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Chunks in the prompt, if retrieval was requested."""
 
 
 class ChatCompletionResponseStreamChunk(ProtocolModel):

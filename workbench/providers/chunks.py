@@ -72,6 +72,10 @@ def _chat_chunk(
     event_type: ChatCompletionResponseEventType, emission: Emission, logprobs: list[TokenLogProbs] | None
 ) -> ChatCompletionResponseStreamChunk:
     event = ChatCompletionResponseEvent(
-        event_type=event_type, delta=emission.delta, logprobs=logprobs, stop_reason=emission.stop_reason
+        event_type=event_type,
+        delta=emission.delta,
+        logprobs=logprobs,
+        stop_reason=emission.stop_reason,
+        retrieval=emission.retrieved,
     )
     return ChatCompletionResponseStreamChunk(event=event)

@@ -18,7 +18,7 @@ from workbench.providers.chunks import logprobs_of
 from workbench.providers.requests import Request
 from workbench.records import CallAttempt, Emission
 
-_LAST = ("stop_reason", "prompt_tokens", "end", "usage", "inspector", "seed", "notes", "call_opening")
+_LAST = ("stop_reason", "prompt_tokens", "end", "usage", "inspector", "seed", "notes", "retrieved", "call_opening")
 """Fields of an emission whose last value counts."""
 
 
@@ -33,8 +33,10 @@ def response(request: Request, emissions: Sequence[Emission]) -> Any:
         tool_calls=answer.tool_calls,
     )
     logprobs = None if request.logprobs is None else [entry for one in emissions for entry in logprobs_of(one)]
-    kind: Any = ChatCompletionResponse if request.is_chat else CompletionResponse
-    return kind(completion_message=message, logprobs=logprobs)
+    if not request.is_chat:
+        return CompletionResponse(completion_message=message, logprobs=logprobs)
+    retrieved = next((one.retrieved for one in reversed(emissions) if one.retrieved), None)
+    return ChatCompletionResponse(completion_message=message, logprobs=logprobs, retrieval=retrieved)
 
 
 def folded(emissions: Sequence[Emission]) -> Emission:

@@ -165,6 +165,8 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
     def stream(self, request: Request) -> AsyncIterator[Emission]:
         """Return the emissions of a request, which may go beyond the protocol: see the last fields of `Request`."""
         self.get_model(request.model)
+        if request.retrieval is not None:
+            raise UnsupportedFieldError("retrieval", request.retrieval.bank_id, "absent: only a stack has memory banks")
         return Stream(emissions(request, self.generate(request)))
 
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:

@@ -17,6 +17,8 @@ from workbench.protocol import (
     ImageMedia,
     LogProbConfig,
     ResponseFormat,
+    RetrievalConfig,
+    RetrievedChunks,
     SamplingParams,
     SystemMessage,
     ToolChoice,
@@ -58,6 +60,10 @@ class Request:
     tool_prompt_format: ToolPromptFormat | None = None
     parallel_tool_calls: bool = True
     """Whether an answer that must be a tool call may contain several."""
+    retrieval: RetrievalConfig | None = None
+    """Bank to query before answering; the router replaces it by ``retrieved``."""
+    retrieved: RetrievedChunks | None = None
+    """Chunks in the context of the last message."""
     field: str = "content"
     """Path of the text or the conversation in errors: ``messages``, or in a batch ``content_batch[2]``."""
     answer_prefix: AnswerPrefix | None = None
@@ -99,6 +105,7 @@ class Request:
             tools=body.tools or (),
             tool_choice=body.tool_choice,
             tool_prompt_format=body.tool_prompt_format,
+            retrieval=checked_retrieval(body.retrieval, body.messages, field),
             **shared,
         )
 
@@ -117,6 +124,7 @@ class Request:
             tools=list(self.tools),
             tool_choice=self.tool_choice,
             tool_prompt_format=self.tool_prompt_format,
+            retrieval=self.retrieval,
             **shared,
         )
 
@@ -168,6 +176,22 @@ def check_tools(tools: Tools, tool_choice: ToolChoice | None, tool_prompt_format
         raise InvalidRequestError("tool_prompt_format", tool_prompt_format, f"one of {', '.join(ToolPromptFormat)}")
     if tool_choice == ToolChoice.required and not tools:
         raise InvalidRequestError("tools", tools, "a list of at least one tool, because tool_choice is required")
+
+
+def checked_retrieval(
+    retrieval: RetrievalConfig | None, messages: Sequence[Message], field: str
+) -> RetrievalConfig | None:
+    """Return the retrieval of a chat; raise `InvalidRequestError` unless its last message can get a context."""
+    if retrieval is None:
+        return None
+    if not isinstance(retrieval, RetrievalConfig):
+        raise InvalidRequestError("retrieval", retrieval, "a RetrievalConfig")
+    last, path = messages[-1], f"{field}[{len(messages) - 1}]"
+    if not isinstance(last, UserMessage):
+        raise InvalidRequestError(path, last.role, "a user's message, because retrieval answers it")
+    if last.context is not None:
+        raise InvalidRequestError(f"{path}.context", last.context, "absent, because retrieval fills it")
+    return retrieval
 
 
 def check_list(field: str, value: object) -> None:

@@ -5,6 +5,7 @@ They are plain dataclasses: providers make them, the session stores them, widget
 
 from __future__ import annotations
 
+from workbench.records.attribution import Attribution
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
 from workbench.records.emission import Embeddings, Emission, TokenSpans
 from workbench.records.logprobs import token_logprobs
@@ -29,6 +30,7 @@ from workbench.records.tokens import (
 __all__ = [
     "Alternative",
     "AnswerPrefix",
+    "Attribution",
     "Breakpoint",
     "CallAttempt",
     "CallStep",

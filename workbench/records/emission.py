@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.records.tokens import Inspector, TokenRecord, Usage
 
 if TYPE_CHECKING:
-    from workbench.protocol import StopReason, TokenLogProbs, ToolCallDelta
+    from workbench.protocol import RetrievedChunks, StopReason, TokenLogProbs, ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Emission:
     """Seed of the sampling, also if the provider chose it; None if nothing is sampled or it is unknown."""
     notes: tuple[str, ...] = ()
     """Notes for the caller, such as a sampling parameter that had no effect."""
+    retrieved: RetrievedChunks | None = None
+    """Chunks in the prompt, if it was made with some: in the first emission, and with attribution in the last."""
     call_opening: str = ""
     """Text that begins a tool call in the syntax that is parsed; empty without tools."""
 

@@ -21,7 +21,7 @@ from workbench import catalog
 from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
 from workbench.machine import processor, processor_features, thread_count
 from workbench.paths import reason, typed_path, write_errors
-from workbench.protocol import ChatCompletionRequest, CompletionRequest, SamplingParams, StopReason
+from workbench.protocol import ChatCompletionRequest, CompletionRequest, RetrievedChunks, SamplingParams, StopReason
 from workbench.protocol.base import ProtocolModel
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class Capsule(_Part):
     given: Annotated[int, Field(ge=0, strict=True)] = Field(default=0, exclude_if=lambda given: not given)
     """Number of leading tokens that were not generated: those kept from the run it branched from, and the one that
     was appended to them."""
+    retrieved: RetrievedChunks | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Chunks in the context of the last message."""
     ended: Literal["finished", "cancelled", "failed"]
     stop_reason: StopReason | None
 
@@ -207,6 +209,7 @@ def capsule_of(run: RunLike, card: Callable[[str], ModelCard]) -> Capsule:
             for token in run.tokens
         ],
         given=min(len(prefix_ids), len(run.tokens)),
+        retrieved=run.request.retrieved,
         ended=run.state,  # type: ignore[arg-type] # a run that is done has one of these
         stop_reason=run.stop_reason,
     )

@@ -186,6 +186,7 @@ def _check_seed(capsule: Capsule) -> None:
 def _started(capsule: Capsule, bench: Workbench, model: str | None) -> Run[Any, Any]:
     body = capsule.request.model_copy(update={"sampling_params": capsule.sampling_params})
     request = Request.from_body(body if model is None else body.model_copy(update={"model": model}))
+    request = replace(request, retrieved=capsule.retrieved)
     if capsule.given:
         request = replace(request, answer_prefix=AnswerPrefix(given_ids=tuple(capsule.token_ids[: capsule.given])))
     return bench.start(request)

@@ -95,7 +95,8 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         self._answer = Answer()
         self._emissions: list[Emission] = []
         self._capsule: Capsule | None = None
-        self._host = host
+        self.host = host
+        """Functions of the workbench that started the run."""
         self._changed = threading.Condition()
         self._listeners = Listeners()
         if request.control is not None:
@@ -174,7 +175,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             UnsupportedFieldError: the model's provider cannot render prompts.
             ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
         """
-        return self._host.render(self.request)
+        return self.host.render(self.request)
 
     @property
     def capsule(self) -> Capsule:
@@ -187,7 +188,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
             ModelNotFoundError, ClosedError: the model is no longer served, or the workbench is closed.
         """
         if self._capsule is None:
-            self._capsule = capsule_of(self, self._host.card)
+            self._capsule = capsule_of(self, self.host.card)
         return self._capsule
 
     def cancel(self) -> None:
@@ -256,7 +257,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         return folded
 
     def _start(self, request: Request, parent: Run[Any, Any] | None, branched_at: int | None) -> Self:
-        run: Self = self._host.start(request, parent, branched_at)
+        run: Self = self.host.start(request, parent, branched_at)
         return run
 
     def _pausable(self) -> Control:

@@ -10,13 +10,14 @@ from workbench.analysis.tool_call_steps import call_steps
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
-from workbench.records import CallStep, Inspector, SamplingTrace
+from workbench.records import Attribution, CallStep, Inspector, SamplingTrace
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
+    from workbench.protocol import Chunk
     from workbench.session.run_protocols import RunLike
 
 
@@ -83,6 +84,24 @@ class RunInspection:
         columns = [field.name for field in fields(CallStep)]
         rows = [{name: getattr(step, name) for name in columns} for step in self.call_steps()]
         return pd.DataFrame(rows, columns=pd.Index(columns))
+
+    @property
+    def chunks(self: RunLike) -> list[Chunk]:
+        """Chunks in the prompt, in its order; empty unless the run is an answer of `Workbench.ask`."""
+        return self.request.retrieved.chunks if self.request.retrieved else []
+
+    def attribution(self: RunLike) -> Attribution:
+        """Return how much each chunk in the prompt raised the log probability of each token of the answer.
+
+        Every chunk costs about one more answer. Blocks.
+
+        Raises:
+            InvalidRequestError: the run has not ended, or has no chunks.
+            UnsupportedFieldError: the model's provider cannot answer with given tokens.
+        """
+        if not self.done:
+            raise InvalidRequestError("attribution", self.state, "used after the run has ended: wait for its result()")
+        return self.host.attribute(self.request, list(self.tokens))
 
     def sampling_trace(
         self: RunLike, position: int, sampling_params: SamplingParams | None = None, number: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis.tool_call_steps import Openers
     from workbench.providers.requests import Request
-    from workbench.records import Inspector, ModelCard, Prompt
+    from workbench.records import Attribution, Inspector, ModelCard, Prompt, TokenRecord
 
 
 class RunLike(ReadableRun, Protocol):
@@ -25,6 +25,8 @@ class RunLike(ReadableRun, Protocol):
     def inspector(self) -> Inspector | None: ...
     @property
     def call_openers(self) -> Openers: ...
+    @property
+    def host(self) -> RunHost: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,5 @@ class RunHost:
     """Function that returns the prompt of a request, as its model receives it."""
     card: Callable[[str], ModelCard]
     """Function that returns the card of a model, without loading it."""
+    attribute: Callable[[Request, Sequence[TokenRecord]], Attribution]
+    """Function that measures what the chunks in a request's prompt did to the tokens of its answer."""

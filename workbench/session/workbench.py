@@ -23,10 +23,12 @@ from workbench.protocol import (
     LogProbConfig,
     Message,
     ResponseFormat,
+    RetrievalConfig,
     RunConfig,
     SamplingParams,
     ToolChoice,
     ToolPromptFormat,
+    UserMessage,
 )
 from workbench.providers.capabilities import refuse_method
 from workbench.providers.requests import Request, snapshot
@@ -45,15 +47,15 @@ from workbench.session.reading import Reading, reading_emissions, reading_reques
 from workbench.session.run import Run
 from workbench.session.run_protocols import RunHost
 from workbench.session.served_models import ServedModels
+from workbench.session.views import Views
 
 if TYPE_CHECKING:
-    from workbench.records import Prompt
-    from workbench.widgets import ChatView, CompareView, Playground, ReadView
+    from workbench.records import Attribution, Prompt, TokenRecord
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
 
 
-class Workbench(ServedModels):
+class Workbench(ServedModels, Views):
     """Models to use from a notebook or a script.
 
     Args:
@@ -134,6 +136,36 @@ class Workbench(ServedModels):
             response_format=response_format,
         )
         return self.start(replace(Request.from_body(body), breakpoints=checked_breakpoints(breakpoints)))
+
+    def ask(
+        self,
+        question: str,
+        bank: str,
+        *,
+        model: str | None = None,
+        sampling_params: SamplingParams | None = None,
+        logprobs: LogProbConfig | None = None,
+        **params: Any,
+    ) -> ChatRun:
+        """Answer a question with the chunks that a memory bank has on it, and return the run.
+
+        ``run.chunks`` are the chunks in the prompt; ``run.attribution()`` measures what each did to each token.
+
+        Args:
+            bank: name of a memory bank.
+            params: parameters of the query: see `query`.
+
+        Raises:
+            MemoryBankNotFoundError, InvalidRequestError: before the run starts.
+        """
+        body = ChatCompletionRequest.model_construct(
+            model=self._model(model),
+            messages=[UserMessage(content=question)],
+            sampling_params=checked_sampling(sampling_params),
+            logprobs=logprobs,
+            retrieval=RetrievalConfig(bank_id=bank, params=params),
+        )
+        return self.start(self._loop.wait(self.inference.with_chunks(Request.from_body(body))))
 
     def start(
         self, request: Request, parent: Run[Any, Any] | None = None, branched_at: int | None = None
@@ -281,43 +313,11 @@ class Workbench(ServedModels):
 
         return Conversation(start_answer, functions, tool_choice=tool_choice, tools=described)
 
-    # ----------------------------------------------------------------------------------------------- widgets
-
-    def playground(self, **options: Any) -> Playground:
-        """Return the playground widget for this workbench."""
-        from workbench import widgets
-
-        return widgets.playground(self, **options)
-
-    def read(self, text: str = "", other: str = "", **options: Any) -> ReadView:
-        """Return a widget that shows the surprisal of each token of a text, or of two texts side by side.
-
-        Args:
-            options: ``model``, ``alternatives``: see `widgets.ReadView`. `reading` does the same without a widget.
-        """
-        from workbench import widgets
-
-        return widgets.read(self, text, other, **options)
-
-    def compare(self, prompt: str | None = None, **options: Any) -> CompareView:
-        """Return a widget that compares the answers of several models or sampling settings side by side.
-
-        Args:
-            prompt: prompt for all sides; None lets the reader enter it and choose the sides in the widget.
-            options: ``models``, ``sampling_params``, ``mode``, ``alternatives``: see `widgets.CompareView`.
-        """
-        from workbench import widgets
-
-        return widgets.compare(self, prompt, **options)
-
-    def chat(self, **options: Any) -> ChatView:
-        """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""
-        from workbench import widgets
-
-        return widgets.chat(self, **options)
-
     def _host(self, start: Callable[..., Any]) -> RunHost:
-        return RunHost(self._loop.start, start, self._render, self.card)
+        return RunHost(self._loop.start, start, self._render, self.card, self._attribute)
+
+    def _attribute(self, request: Request, tokens: Sequence[TokenRecord]) -> Attribution:
+        return self._loop.wait(self.inference.attribution(request, tokens))
 
     def _render(self, request: Request) -> Prompt:
         if not request.is_chat:

@@ -16,7 +16,13 @@ from workbench.stack.registry import Registry
 from workbench.stack.resources import ResourceKind
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, QueryDocumentsResponse
+    from workbench.protocol import (
+        InterleavedTextMedia,
+        MemoryBankDef,
+        MemoryBankDocument,
+        MemoryBankStore,
+        QueryDocumentsResponse,
+    )
     from workbench.providers.memory.interface import MemoryProvider
     from workbench.stack.naming import Registration
     from workbench.stack.registrations import RegistrationStore
@@ -74,7 +80,7 @@ class MemoryRouter:
 
     def __init__(self, registry: MemoryBankRegistry) -> None:
         self._registry = registry
-        self.memory_bank_store = self
+        self.memory_bank_store: MemoryBankStore = self
 
     def get_memory_bank(self, bank_id: str) -> MemoryBankDef | None:
         return self._registry.get(bank_id)

@@ -10,15 +10,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.errors import InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import CompletionMessage, ModelDef, ToolPromptFormat
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
 from workbench.providers.protocol_methods import ProtocolMethods
 from workbench.providers.requests import PromptInput, Request, Tools
-from workbench.records import Embeddings, Emission, Prompt, Score, TokenSpans
+from workbench.providers.streams import Stream
+from workbench.records import Attribution, Embeddings, Emission, Prompt, Score, TokenRecord, TokenSpans
+from workbench.stack.retrieval import answered, attribution, with_chunks
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia
+    from workbench.protocol import InterleavedTextMedia, Memory
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.stack.models import ModelRegistration, ModelRegistry
@@ -30,6 +32,8 @@ class Router(ProtocolMethods):
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
         self.model_store = self
+        self.memory: Memory | None = None
+        """Banks for requests with retrieval."""
         self.recorder: Recorder | None = None
         """Recorder of every call while it is open."""
 
@@ -55,9 +59,30 @@ class Router(ProtocolMethods):
 
     def stream(self, request: Request) -> AsyncIterator[Emission]:
         """Return the emissions of a request; not part of the protocol."""
+        if request.retrieval is None:
+            return self._stream(request)
+        if request.retrieval.attribution:
+            refuse_method(self._find(request.model).provider, "branch", request.model)
+        return Stream(answered(self._stream, request, self._memory()))
+
+    def _stream(self, request: Request) -> AsyncIterator[Emission]:
         found = self._find(request.model)
         refuse_undeclared(found.provider, request)
         return found.provider.stream(replace(request, model=found.definition.identifier))
+
+    async def with_chunks(self, request: Request) -> Request:
+        """Return a request with the chunks that it retrieves in its prompt; not part of the protocol."""
+        return await with_chunks(request, self._memory())
+
+    async def attribution(self, request: Request, tokens: Sequence[TokenRecord]) -> Attribution:
+        """Return what each chunk of a request did to the tokens of its answer; not part of the protocol."""
+        refuse_method(self._find(request.model).provider, "branch", request.model)
+        return await attribution(self._stream, request, tokens)
+
+    def _memory(self) -> Memory:
+        if self.memory is None:
+            raise UnsupportedFieldError("retrieval", "a bank", "absent: this router has no memory")
+        return self.memory
 
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         """Return one vector for each content, in order, and the number of tokens read."""

@@ -11,7 +11,7 @@ from workbench.stack.registry import Registry
 from workbench.stack.resources import ResourceKind
 
 if TYPE_CHECKING:
-    from workbench.protocol import Message, RunShieldResponse
+    from workbench.protocol import Message, RunShieldResponse, ShieldStore
     from workbench.providers.safety.interface import SafetyProvider
     from workbench.stack.registrations import RegistrationStore
 
@@ -61,7 +61,7 @@ class SafetyRouter:
 
     def __init__(self, registry: ShieldRegistry) -> None:
         self._registry = registry
-        self.shield_store = self
+        self.shield_store: ShieldStore = self
 
     def get_shield(self, identifier: str) -> ShieldDef:
         return self._registry.find(identifier).definition

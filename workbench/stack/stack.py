@@ -59,6 +59,7 @@ class Stack:
         self.safety = SafetyRouter(self.shields)
         self.memory_banks = MemoryBankRegistry(self.memory_providers, store)
         self.memory = MemoryRouter(self.memory_banks)
+        self.inference.memory = self.memory
         self.inspect = Inspector(self.config, self.all_providers, self.apis)
 
     def _create_providers(self) -> None:

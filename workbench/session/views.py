@@ -1,0 +1,46 @@
+"""Widgets for a workbench, which get the workbench as their session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.widgets import ChatView, CompareView, Playground, ReadView
+    from workbench.widgets.contract import SessionLike
+
+
+class Views:
+    """Methods of a workbench that return a widget."""
+
+    def playground(self: SessionLike, **options: Any) -> Playground:
+        """Return the playground widget for this workbench."""
+        from workbench import widgets
+
+        return widgets.playground(self, **options)
+
+    def read(self: SessionLike, text: str = "", other: str = "", **options: Any) -> ReadView:
+        """Return a widget that shows the surprisal of each token of a text, or of two texts side by side.
+
+        Args:
+            options: ``model``, ``alternatives``: see `widgets.ReadView`. `reading` does the same without a widget.
+        """
+        from workbench import widgets
+
+        return widgets.read(self, text, other, **options)
+
+    def compare(self: SessionLike, prompt: str | None = None, **options: Any) -> CompareView:
+        """Return a widget that compares the answers of several models or sampling settings side by side.
+
+        Args:
+            prompt: prompt for all sides; None lets the reader enter it and choose the sides in the widget.
+            options: ``models``, ``sampling_params``, ``mode``, ``alternatives``: see `widgets.CompareView`.
+        """
+        from workbench import widgets
+
+        return widgets.compare(self, prompt, **options)
+
+    def chat(self: SessionLike, **options: Any) -> ChatView:
+        """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""
+        from workbench import widgets
+
+        return widgets.chat(self, **options)

@@ -28,7 +28,8 @@
     ├── GenerationError                       a run failed after it had started
     │   ├── NumericalError                    the model computed NaN, or no token can be sampled
     │   ├── ToolCallError                     a required tool call was not generated
-    │   └── OutOfMemoryError                  memory ran out during a step
+    │   ├── OutOfMemoryError                  memory ran out during a step
+    │   └── ShieldViolationError              a shield refused the prompt or a sentence of the answer
     ├── ShieldError                           a shield could not judge a message
     ├── TemplateProcessError                  the process that renders chat templates failed
     ├── StateError                            stored state, such as registrations, cannot be read or written
@@ -45,7 +46,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class WorkbenchError(Exception):
@@ -207,6 +208,25 @@ class ToolCallError(GenerationError):
 
 class OutOfMemoryError(GenerationError):
     """Memory ran out during a step; the run's memory was freed."""
+
+
+class ShieldViolationError(GenerationError):
+    """A shield refused the prompt, before anything was computed, or a sentence of the answer, which was withheld.
+
+    Args:
+        shield: name of the shield, as the request gave it.
+        violation: finding of the shield, a `SafetyViolation` of the level ``error``.
+        where: ``prompt`` or ``answer``.
+    """
+
+    def __init__(self, shield: str, violation: Any, where: Literal["prompt", "answer"]) -> None:
+        self.shield = shield
+        self.violation = violation
+        self.where: Literal["prompt", "answer"] = where
+        thing, rest = ("message", "Nothing was generated") if where == "prompt" else ("answer", "The rest was withheld")
+        self.in_form = f"Shield {shield} refused this {thing}: {violation.summary}. {rest}."
+        kept = "nothing was generated" if where == "prompt" else "the text from the refused sentence on was withheld"
+        super().__init__(f"shield {shield!r} refused the {where}: {violation.summary}; {kept}")
 
 
 class ShieldError(WorkbenchError):

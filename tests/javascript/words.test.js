@@ -145,6 +145,7 @@ function answer(facts = {}) {
     tokens_per_s: 20.4,
     notes: [],
     error: null,
+    refused_by: null,
     calls: [],
     ...facts,
   };
@@ -154,6 +155,8 @@ test("an answer is told by its length, its speed and what cut it short", () => {
   assert.equal(answerFacts(answer()), "12 tokens · 20 tokens/s");
   assert.equal(answerFacts(answer({ stop_reason: "out_of_tokens", tokens_per_s: null })), "12 tokens · length limit");
   assert.equal(answerFacts(answer({ state: "cancelled" })), "12 tokens · 20 tokens/s · stopped by you");
+  const refused = answer({ state: "failed", refused_by: "content_guard" });
+  assert.equal(answerFacts(refused), "12 tokens · 20 tokens/s · refused by content_guard");
   assert.equal(answerFacts(answer({ state: "running" })), "");
 });
 
@@ -172,6 +175,8 @@ test("a chat says who is to move", () => {
   assert.equal(chatInWords("deciding", [asked, answer({ calls })]), "The model wants to call get. Approve or decline.");
   assert.equal(chatInWords("idle", [asked, answer()]), "Answer finished, 12 tokens.");
   assert.equal(chatInWords("idle", [asked, answer({ state: "failed" })]), "The answer failed, 12 tokens.");
+  const refused = answer({ state: "failed", refused_by: "content_guard" });
+  assert.equal(chatInWords("idle", [asked, refused]), "Refused by the shield content_guard, 12 tokens.");
   assert.equal(chatInWords("idle", [answer(), asked]), "");
   assert.deepEqual([lastAsked([asked, answer()]), lastAsked([answer()])], [asked, undefined]);
   assert.deepEqual(/** @type {const} */ (["idle", "answering", "deciding", "calling"]).map(isWorking), [

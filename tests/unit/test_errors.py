@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from workbench import errors
-from workbench.errors import ContextLengthError, InvalidRequestError, ResourceNotFoundError, WorkbenchError
+from workbench.errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    ResourceNotFoundError,
+    ShieldViolationError,
+    WorkbenchError,
+)
+from workbench.protocol import SafetyViolation, ViolationLevel
 
 
 def kinds(base: type[WorkbenchError]) -> Iterator[type[WorkbenchError]]:
@@ -23,6 +30,9 @@ def made(kind: type[WorkbenchError]) -> WorkbenchError:
         return kind(9000, 8192)
     if issubclass(kind, InvalidRequestError):
         return kind("sampling_params.top_p", [7.0], "at most 1")
+    if issubclass(kind, ShieldViolationError):
+        found = SafetyViolation(violation_level=ViolationLevel.error, metadata={"category": "S1", "probability": 0.9})
+        return kind("content_guard", found, "answer")
     if issubclass(kind, ResourceNotFoundError):
         return kind("nope", ["b", "a"])
     return kind("what happened, and what to do")

@@ -44,12 +44,20 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench chat --system "Answer in one sentence." --temperature 0.7
             printf 'Hi\\nAnd in French?\\n' | workbench chat
             workbench chat --tools tools.json --tool-choice required
+            workbench chat --shield content_guard
             """,
         notes=f"When input is piped, each line is one turn. Commands in the chat:\n\n{_HELP}",
     )
     opening.add_model_options(parser)
     add_sampling_options(parser, max_tokens=512)
     parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument(
+        "--shield",
+        metavar="NAME",
+        action="append",
+        dest="shields",
+        help="shield that checks each message and each sentence of an answer; may be repeated",
+    )
     group = parser.add_argument_group("tools", "Tool calls are shown but not run; enter their results with /result.")
     group.add_argument(
         "--tools", metavar="FILE", type=Path, help="JSON file with a list of the protocol's tool definitions"
@@ -68,8 +76,12 @@ def run(args: argparse.Namespace) -> int:
     params, tools = sampling_params(args), read_tools(args.tools) if args.tools else None
     bench, model = opening.open_from(args)
     with bench:
-        bench.load(model)  # a mistake in it is reported before the first line is typed
-        return Repl(Conversation(bench, model, params, args.system, tools, ToolChoice(args.tool_choice))).run()
+        # Mistakes in the names are reported before the first line is typed.
+        bench.load(model)
+        for name in args.shields or ():
+            bench.safety.get_shield(name)
+        choice = ToolChoice(args.tool_choice)
+        return Repl(Conversation(bench, model, params, args.system, tools, choice, args.shields)).run()
 
 
 def read_tools(path: Path) -> list[ToolDefinition]:

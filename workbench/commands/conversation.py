@@ -34,6 +34,7 @@ class Conversation:
         system: str | None = None,
         tools: list[ToolDefinition] | None = None,
         tool_choice: ToolChoice | None = None,
+        shields: list[str] | None = None,
     ) -> None:
         self.params = params
         self.system = system
@@ -43,6 +44,7 @@ class Conversation:
         self._model = model
         self._tools = tools
         self._tool_choice = tool_choice
+        self._shields = shields
         self._turns: list[Message] = []
 
     @property
@@ -87,6 +89,7 @@ class Conversation:
             tools=self._tools,
             # After a result the choice is auto, because a model that must call again could never answer.
             tool_choice=ToolChoice.auto if turn.role == "ipython" else self._tool_choice,
+            shields=self._shields,
         )
         complete = _stream(run, write)
         message: CompletionMessage = run.result().completion_message

@@ -23,6 +23,8 @@ answers without them have the original wire format:
     ChatCompletionRequest.response_format                 ResponseFormat | None = None           structured output
     BatchCompletionRequest.response_format                ResponseFormat | None = None           structured output
     BatchChatCompletionRequest.response_format            ResponseFormat | None = None           structured output
+    Inference.chat_completion.shields                     list[str] | None = None                shields of a chat
+    ChatCompletionRequest.shields                         list[str] | None = None                shields of a chat
     JsonSchemaResponseFormat                              model                                  JSON schema
     RegexResponseFormat                                   model                                  regular expression
     GrammarResponseFormat                                 model                                  Lark grammar

@@ -31,6 +31,7 @@ _STAGES = (
 _FORMAT = "ResponseFormat | None = None"
 _RETRIEVAL = "RetrievalConfig | None = None"
 _RETRIEVED = "RetrievedChunks | None = None"
+_SHIELDS = "list[str] | None = None"
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "SamplingParams.seed", "int | None = None", "reproducible sampling"),
@@ -47,6 +48,8 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "ChatCompletionRequest.response_format", _FORMAT, "structured output"),
     Addition("field", "BatchCompletionRequest.response_format", _FORMAT, "structured output"),
     Addition("field", "BatchChatCompletionRequest.response_format", _FORMAT, "structured output"),
+    Addition("parameter", "Inference.chat_completion.shields", _SHIELDS, "shields of a chat"),
+    Addition("field", "ChatCompletionRequest.shields", _SHIELDS, "shields of a chat"),
     Addition("model", "JsonSchemaResponseFormat", "", "JSON schema"),
     Addition("model", "RegexResponseFormat", "", "regular expression"),
     Addition("model", "GrammarResponseFormat", "", "Lark grammar"),

@@ -7,7 +7,7 @@
 
 The overloads are for type checkers, and take all options by keyword; the annotation at run time is the original
 protocol's, which names the response and the chunk. An implementation may annotate its result as ``Any``.
-``response_format`` and ``retrieval`` are additions, last in each signature.
+``response_format``, ``retrieval`` and ``shields`` are additions, last in each signature.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class ChatCompletionOptions(CompletionOptions, total=False):
     tool_choice: ToolChoice | None
     tool_prompt_format: ToolPromptFormat | None
     retrieval: RetrievalConfig | None
+    shields: list[str] | None
 
 
 @runtime_checkable
@@ -131,8 +132,13 @@ class Inference(Protocol):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
         retrieval: RetrievalConfig | None = None,
+        shields: list[str] | None = None,
     ) -> ChatCompletionResponse | ChatCompletionResponseStreamChunk:
-        """Answer a conversation. A stream has one ``start``, any number of ``progress`` and one ``complete`` event."""
+        """Answer a conversation. A stream has one ``start``, any number of ``progress`` and one ``complete`` event.
+
+        Each of the ``shields`` checks the prompt before any compute, and every sentence of the answer before it is
+        sent. A violation of the level ``error`` raises ``ShieldViolationError``, also in the middle of a stream.
+        """
         ...
 
     @webmethod(route="/inference/embeddings", method="POST")

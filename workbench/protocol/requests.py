@@ -1,6 +1,6 @@
 """Bodies of the inference requests; their fields are the parameters of the methods in ``inference``.
 
-``response_format`` and ``retrieval`` are additions; they are omitted from JSON if they are not set.
+``response_format``, ``retrieval`` and ``shields`` are additions; they are omitted from JSON if they are not set.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class ChatCompletionRequest(ProtocolModel):
     logprobs: LogProbConfig | None = None
     response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)
     retrieval: RetrievalConfig | None = Field(default=None, exclude_if=_is_none)
+    shields: list[str] | None = Field(default=None, exclude_if=_is_none)
+    """Names of shields that check the prompt and, sentence by sentence, the answer; None for none."""
 
 
 class BatchCompletionRequest(ProtocolModel):

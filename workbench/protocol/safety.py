@@ -38,6 +38,14 @@ class SafetyViolation(ProtocolModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     """What was found: for example the category, its probability, and the threshold."""
 
+    @property
+    def summary(self) -> str:
+        """Category and probability in words, as far as the metadata has them, or else the message for the author."""
+        category, name, probability = map(self.metadata.get, ("category", "name", "probability"))
+        words = [] if category is None else [f"category {category}" + (f" ({name})" if name else "")]
+        words += [f"probability {probability:.2f}"] if isinstance(probability, int | float) else []
+        return ", ".join(words) or self.user_message or f"violation of level {self.violation_level}"
+
 
 class RunShieldResponse(ProtocolModel):
     """Result of a shield; without a violation, it found nothing."""

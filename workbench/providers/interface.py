@@ -167,11 +167,14 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
         self.get_model(request.model)
         if request.retrieval is not None:
             raise UnsupportedFieldError("retrieval", request.retrieval.bank_id, "absent: only a stack has memory banks")
+        _refuse_shields(request)
         return Stream(emissions(request, self.generate(request)))
 
     async def answer_batch(self, model: str, requests: Sequence[Request]) -> list[CompletionMessage]:
         """Return the answers to several requests of one model under the same parameters, in their order."""
         self.get_model(model)
+        for request in requests:
+            _refuse_shields(request)
         answers = zip(requests, await self.generate_batch(requests), strict=True)
         responses = await gathered([whole_response(request, emissions(request, answer)) for request, answer in answers])
         return [response.completion_message for response in responses]
@@ -179,3 +182,10 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
     def _refuse(self, ability: str, model: str) -> NoReturn:
         self.get_model(model)
         raise_unsupported(self, ability, model)
+
+
+def _refuse_shields(request: Request) -> None:
+    """Raise `UnsupportedFieldError` if a request has shields, which an answer of a provider alone would not pass."""
+    if request.shields:
+        allowed = "absent: a provider runs no shields; send the request to the stack's inference, one request at a time"
+        raise UnsupportedFieldError("shields", list(request.shields), allowed)

@@ -64,6 +64,8 @@ class Request:
     """Bank to query before answering; the router replaces it by ``retrieved``."""
     retrieved: RetrievedChunks | None = None
     """Chunks in the context of the last message."""
+    shields: tuple[str, ...] = ()
+    """Shields that check the conversation and the answer. The router runs them; providers refuse them."""
     field: str = "content"
     """Path of the text or the conversation in errors: ``messages``, or in a batch ``content_batch[2]``."""
     answer_prefix: AnswerPrefix | None = None
@@ -106,6 +108,7 @@ class Request:
             tool_choice=body.tool_choice,
             tool_prompt_format=body.tool_prompt_format,
             retrieval=checked_retrieval(body.retrieval, body.messages, field),
+            shields=_checked_shields(body.shields),
             **shared,
         )
 
@@ -125,6 +128,7 @@ class Request:
             tool_choice=self.tool_choice,
             tool_prompt_format=self.tool_prompt_format,
             retrieval=self.retrieval,
+            shields=list(self.shields) or None,
             **shared,
         )
 
@@ -216,6 +220,15 @@ def _check_parameters(params: SamplingParams | None, logprobs: LogProbConfig | N
         raise InvalidRequestError("logprobs", logprobs, "a LogProbConfig")
     if logprobs.top_k is not None and not is_count(logprobs.top_k):
         raise InvalidRequestError("logprobs.top_k", logprobs.top_k, "a whole number, 0 or above")
+
+
+def _checked_shields(shields: object) -> tuple[str, ...]:
+    """Return the names without repetitions."""
+    if shields is None:
+        return ()
+    if not isinstance(shields, list | tuple) or not all(isinstance(name, str) and name for name in shields):
+        raise InvalidRequestError("shields", shields, "a list of names of served shields, or None")
+    return tuple(dict.fromkeys(shields))
 
 
 def _check_messages(messages: object, field: str) -> None:

@@ -18,10 +18,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from workbench import catalog
-from workbench.errors import InvalidRequestError, NotRecordedError, UnsupportedFieldError, WorkbenchError
+from workbench.errors import (
+    InvalidRequestError,
+    NotRecordedError,
+    ShieldViolationError,
+    UnsupportedFieldError,
+    WorkbenchError,
+)
 from workbench.machine import processor, processor_features, thread_count
 from workbench.paths import reason, typed_path, write_errors
-from workbench.protocol import ChatCompletionRequest, CompletionRequest, RetrievedChunks, SamplingParams, StopReason
+from workbench.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    RetrievedChunks,
+    SafetyViolation,
+    SamplingParams,
+    StopReason,
+)
 from workbench.protocol.base import ProtocolModel
 
 if TYPE_CHECKING:
@@ -86,6 +99,14 @@ class CapsuleMachine(_Part):
     """Versions of Python and of the packages that compute."""
 
 
+class CapsuleViolation(_Part):
+    """Refusal of the prompt or the answer by a shield."""
+
+    shield: str
+    where: Literal["prompt", "answer"]
+    violation: SafetyViolation
+
+
 class Capsule(_Part):
     """Everything that a run depended on, and its result. `Run.capsule` makes it and `workbench.replay` repeats it."""
 
@@ -106,6 +127,8 @@ class Capsule(_Part):
     """Chunks in the context of the last message."""
     ended: Literal["finished", "cancelled", "failed"]
     stop_reason: StopReason | None
+    violation: CapsuleViolation | None = Field(default=None, exclude_if=lambda violation: violation is None)
+    """Refusal that ended the run; ``tokens`` are those before the refused sentence."""
 
     @property
     def token_ids(self) -> list[int]:
@@ -212,7 +235,14 @@ def capsule_of(run: RunLike, card: Callable[[str], ModelCard]) -> Capsule:
         retrieved=run.request.retrieved,
         ended=run.state,  # type: ignore[arg-type] # a run that is done has one of these
         stop_reason=run.stop_reason,
+        violation=_violation(run.error),
     )
+
+
+def _violation(error: BaseException | None) -> CapsuleViolation | None:
+    if not isinstance(error, ShieldViolationError):
+        return None
+    return CapsuleViolation(shield=error.shield, where=error.where, violation=error.violation)
 
 
 def _prompt(run: RunLike) -> Prompt | None:

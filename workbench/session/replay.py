@@ -32,6 +32,7 @@ _REASONS = {
     "machine.processor": "other kernels may round differently",
     "machine.features": "other kernels are used, which round differently",
     "machine.versions": "it may compute differently",
+    "violation": "the shield, or the model that it judges with, has changed",
 }
 """Reasons why an answer may differ, by the field that has changed."""
 
@@ -208,7 +209,16 @@ def _circumstances(capsule: Capsule) -> list[tuple[str, dict[str, Any]]]:
     """Return the conditions that an answer may depend on besides the request, as tables by name."""
     parts = {"model": capsule.model, "machine": capsule.machine}
     plain = {f"{part}.{name}": value for part, record in parts.items() for name, value in record}
+    plain["violation"] = _refusal(capsule)
     return [(name, value if isinstance(value, dict) else {"": value}) for name, value in plain.items()]
+
+
+def _refusal(capsule: Capsule) -> str | None:
+    """Return who refused what, in words; not the probability, which may be rounded differently."""
+    if (refused := capsule.violation) is None:
+        return None
+    category = refused.violation.metadata.get("category")
+    return f"{refused.shield} refused the {refused.where}" + ("" if category is None else f" ({category})")
 
 
 def _at(items: list[Any], position: int | None) -> Any:

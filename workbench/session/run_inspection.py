@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from workbench.analysis.tool_call_steps import call_steps
-from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.errors import InvalidRequestError, ShieldViolationError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
 from workbench.records import Attribution, CallStep, Inspector, SamplingTrace
@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from workbench.protocol import Chunk
+    from workbench.protocol import Chunk, SafetyViolation
     from workbench.session.run_protocols import RunLike
 
 
 class RunInspection:
     """Methods that read any `RunLike` and do not change it."""
+
+    @property
+    def violation(self: RunLike) -> SafetyViolation | None:
+        """Finding of the shield that refused the prompt or the answer; None if none did. ``error`` names the shield.
+
+        The metadata has the category and its probability, as far as the shield reports them.
+        """
+        return self.error.violation if isinstance(self.error, ShieldViolationError) else None
 
     def to_frame(self: RunLike) -> pd.DataFrame:
         """Return a table with one row per token: position, token_id, text, logprob, probability, rank, entropy."""

@@ -116,6 +116,7 @@ class Workbench(ServedModels, Views):
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        shields: list[str] | None = None,
         breakpoints: Sequence[Breakpoint] = (),
     ) -> ChatRun:
         """Answer a conversation and return the run at once. The parameters are those of the protocol.
@@ -123,7 +124,11 @@ class Workbench(ServedModels, Views):
         Args:
             tools: tool definitions, or functions, which are described by their signatures and docstrings. They are
                 not called; ``run.tool_calls`` has the calls that the model makes.
+            shields: names of shields that check the prompt before any compute, and each sentence of the answer before
+                it is part of the run. If one refuses a sentence, the run fails there; ``run.violation`` says why.
             breakpoints: conditions at which the run pauses.
+
+        Raises as `completion` does, and `ShieldNotFoundError`.
         """
         body = ChatCompletionRequest.model_construct(
             sampling_params=checked_sampling(sampling_params),
@@ -134,6 +139,7 @@ class Workbench(ServedModels, Views):
             model=self._model(model),
             logprobs=logprobs,
             response_format=response_format,
+            shields=shields,
         )
         return self.start(replace(Request.from_body(body), breakpoints=checked_breakpoints(breakpoints)))
 
@@ -249,6 +255,7 @@ class Workbench(ServedModels, Views):
         tool_choice: ToolChoice | None = ToolChoice.auto,
         tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
         logprobs: LogProbConfig | None = None,
+        shields: list[str] | None = None,
     ) -> ConversationResult:
         """Answer a conversation with the help of functions. Block until the answer; an interrupt stops the work.
 
@@ -259,6 +266,7 @@ class Workbench(ServedModels, Views):
                 calls without running them.
             max_rounds: maximum number of rounds in which calls are run and their results go back to the model.
             tool_choice: tool choice of the first answer; after a result it is ``auto``.
+            shields: shields of every answer; results of functions are checked like messages of the user.
 
         Raises like `chat_completion`. Exceptions of a function are reported to the model instead.
         """
@@ -274,6 +282,7 @@ class Workbench(ServedModels, Views):
                 tool_choice=tool_choice,
                 tool_prompt_format=tool_prompt_format,
                 logprobs=logprobs,
+                shields=shields,
             )
             return self.start(Request.from_body(body))
 

@@ -95,6 +95,7 @@ async def _logprobs(answer: Answer, request: Request, tokens: Sequence[TokenReco
         logprobs=None,
         response_format=None,
         answer_prefix=AnswerPrefix(given_ids=tuple(token.token_id for token in tokens)),
+        shields=(),  # they have passed these tokens
         breakpoints=(),
         control=None,
     )

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
+from workbench.errors import InvalidRequestError, ModelNotFoundError, ShieldNotFoundError, UnsupportedFieldError
 from workbench.protocol import CompletionMessage, ModelDef, ToolPromptFormat
 from workbench.providers.capabilities import refuse_method, refuse_undeclared
 from workbench.providers.protocol_methods import ProtocolMethods
 from workbench.providers.requests import PromptInput, Request, Tools
 from workbench.providers.streams import Stream
 from workbench.records import Attribution, Embeddings, Emission, Prompt, Score, TokenRecord, TokenSpans
+from workbench.stack.guarding import Guard, guarded
 from workbench.stack.retrieval import answered, attribution, with_chunks
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.stack.models import ModelRegistration, ModelRegistry
+    from workbench.stack.shields import SafetyRouter
 
 
 class Router(ProtocolMethods):
@@ -34,6 +37,8 @@ class Router(ProtocolMethods):
         self.model_store = self
         self.memory: Memory | None = None
         """Banks for requests with retrieval."""
+        self.safety: SafetyRouter | None = None
+        """Router of the shields that requests may name; None if none are served."""
         self.recorder: Recorder | None = None
         """Recorder of every call while it is open."""
 
@@ -58,17 +63,22 @@ class Router(ProtocolMethods):
         return found.provider.capabilities_of(found.definition.identifier)
 
     def stream(self, request: Request) -> AsyncIterator[Emission]:
-        """Return the emissions of a request; not part of the protocol."""
+        """Return the emissions of a request, as far as its shields pass them; not part of the protocol."""
         if request.retrieval is None:
             return self._stream(request)
         if request.retrieval.attribution:
             refuse_method(self._find(request.model).provider, "branch", request.model)
+        self._guard(request)  # unknown shields are refused before the bank is queried
         return Stream(answered(self._stream, request, self._memory()))
 
     def _stream(self, request: Request) -> AsyncIterator[Emission]:
         found = self._find(request.model)
         refuse_undeclared(found.provider, request)
-        return found.provider.stream(replace(request, model=found.definition.identifier))
+        guard = self._guard(request)
+        unguarded = replace(request, model=found.definition.identifier, shields=())
+        if guard is None:
+            return found.provider.stream(unguarded)
+        return Stream(guarded(guard, partial(found.provider.stream, unguarded)))
 
     async def with_chunks(self, request: Request) -> Request:
         """Return a request with the chunks that it retrieves in its prompt; not part of the protocol."""
@@ -120,6 +130,16 @@ class Router(ProtocolMethods):
         found = self._find(model)
         refuse_method(found.provider, "render", model)
         return await found.provider.render(found.definition.identifier, prompt, tools, tool_prompt_format)
+
+    def _guard(self, request: Request) -> Guard | None:
+        """Return the guard of a request, or None if it names no shields."""
+        if not request.shields:
+            return None
+        if self.safety is None:
+            raise ShieldNotFoundError(request.shields[0], ())
+        for name in request.shields:
+            self.safety.get_shield(name)
+        return Guard(self.safety, request.shields, request.messages)
 
     def _find(self, model: str) -> ModelRegistration:
         if not isinstance(model, str):

@@ -56,7 +56,7 @@ class Stack:
             self.close()
             raise
         self.shields = ShieldRegistry(self.safety_providers, store)
-        self.safety = SafetyRouter(self.shields)
+        self.safety = self.inference.safety = SafetyRouter(self.shields)
         self.memory_banks = MemoryBankRegistry(self.memory_providers, store)
         self.memory = MemoryRouter(self.memory_banks)
         self.inference.memory = self.memory

@@ -51,6 +51,9 @@ class ChatMoves(ModelAndSampling):
         "auto",
         help="Whether the first answer to a message may (auto), must (required) or cannot (none) call a tool.",
     ).tag(sync=True)
+    shields: traitlets.List[str] = traitlets.List(
+        traitlets.Unicode(), help="Names of the shields that check each message and each sentence of an answer."
+    ).tag(sync=True)
     context = traitlets.Dict(
         help="Tokens used so far, `used`, and the model's context length, `length`, None if unknown."
     ).tag(sync=True)
@@ -251,7 +254,10 @@ class ChatMoves(ModelAndSampling):
     def _start_answer(self) -> RunLike:
         self._conversation.system, self._conversation.tool_choice = self.system or None, self.tool_choice
         run: RunLike = self._conversation.start_answer(
-            model=self.model, sampling_params=self.sampling_params, logprobs=self._logprobs
+            model=self.model,
+            sampling_params=self.sampling_params,
+            logprobs=self._logprobs,
+            shields=list(self.shields) or None,
         )
         self._transcript.cleared = None
         self._transcript.pending = run

@@ -48,6 +48,7 @@ class ChatView(ChatMoves):
         model: identifier of the initial model; None takes the first one served.
         sampling_params: initial settings; None is top-p sampling with temperature 0.7.
         alternatives: number of alternatives to record at each position.
+        shields: names of shields that check each message and each sentence of an answer.
     """
 
     _esm = module_source("chat_view")
@@ -83,11 +84,14 @@ class ChatView(ChatMoves):
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
         alternatives: int = ALTERNATIVES,
+        shields: Sequence[str] | None = None,
     ) -> None:
         if system is not None and not isinstance(system, str):
             raise InvalidRequestError("system", system, "a string or None")
         if tool_choice is not None and tool_choice not in TOOL_CHOICES:
             raise InvalidRequestError("tool_choice", tool_choice, f"one of {', '.join(TOOL_CHOICES)}")
+        if shields is not None and not _is_names(shields):
+            raise InvalidRequestError("shields", shields, "a list of names of served shields, or None")
         logprobs = logprobs_with(alternatives)
         conversation = session.conversation(tools=tools, tool_choice=tool_choice)
         with ExitStack() as made:
@@ -104,6 +108,7 @@ class ChatView(ChatMoves):
                 system=system or "",
                 tools=[tool_wire(tool) for tool in conversation.tools],
                 tool_choice=str(tool_choice or "auto"),
+                shields=list(shields or ()),
             )
             made.pop_all()
         self.observe(self._open_detail, "detail")
@@ -151,6 +156,10 @@ class ChatView(ChatMoves):
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
 
 
 @takes_arguments_of(ChatView)

@@ -106,12 +106,18 @@ class RunSettings(TypedDict, total=False):
     breakpoints: Sequence[Breakpoint]
 
 
+class ChatSettings(RunSettings, total=False):
+    """Optional arguments of the session's method that answers a conversation."""
+
+    shields: list[str] | None
+
+
 class SessionLike(Protocol):
     """The part of `Workbench` that widgets call; methods do not block unless they say so."""
 
     def completion(self, content: str, **settings: Unpack[RunSettings]) -> RunLike: ...
 
-    def chat_completion(self, messages: list[Message], **settings: Unpack[RunSettings]) -> RunLike: ...
+    def chat_completion(self, messages: list[Message], **settings: Unpack[ChatSettings]) -> RunLike: ...
 
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> RunLike: ...
 

@@ -504,8 +504,11 @@ class FakeSession:
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
         breakpoints: Sequence[Breakpoint] = (),
+        shields: list[str] | None = None,
     ) -> FakeRun:
-        return self._run("chat_completion", messages, model, sampling_params, logprobs, breakpoints)
+        run = self._run("chat_completion", messages, model, sampling_params, logprobs, breakpoints)
+        self.calls[-1] |= {"shields": shields} if shields else {}
+        return run
 
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> FakeRun:
         """Its words are its tokens, of which the first has no probability; none comes where the session fails."""

@@ -10,7 +10,7 @@ import { traitBox } from "./prompt_box.js";
  *
  * @typedef {{name: string, description: string, parameters: string}} Tool  `parameters`: a JSON schema as text
  * @typedef {"auto" | "required" | "none"} ToolChoice
- * @typedef {{system: string, tools: Tool[], tool_choice: ToolChoice}} Settings
+ * @typedef {{system: string, tools: Tool[], tool_choice: ToolChoice, shields: string[]}} Settings
  */
 
 /** @type {{value: ToolChoice, text: string, title: string}[]} */
@@ -40,9 +40,11 @@ export function chatSettings(model, signal, buttons) {
     const tools = model.get("tools").length;
     const facts = ["System: ", h("b", { text: model.get("system") || "none" })];
     if (tools) facts.push(" · Tools: ", h("b", { text: model.get("tool_choice") === "none" ? "off" : String(tools) }));
+    const shields = model.get("shields") ?? []; // absent from views that were saved before there were shields
+    if (shields.length) facts.push(" · Shields: ", h("b", { text: shields.join(", ") }));
     summary.replaceChildren(...facts);
   };
-  for (const name of ["system", "tools", "tool_choice"]) model.on(`change:${name}`, show);
+  for (const name of ["system", "tools", "tool_choice", "shields"]) model.on(`change:${name}`, show);
   show();
   const bar = h("div", { class: "wb-bar wb-chat-bar" }, summary, h("span", { class: "wb-spacer" }), buttons, disclose);
   return { slots, panel, bar };

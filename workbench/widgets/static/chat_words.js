@@ -24,6 +24,7 @@ import { fixed, tokenCount } from "./format.js";
  * @property {number | null} tokens_per_s
  * @property {string[]} notes
  * @property {string | null} error
+ * @property {string | null} refused_by  the shield that refused the message or the answer
  * @property {Call[]} calls
  * @property {[number, number] | null} version  number and count, at the last answer to a message with several versions
  *
@@ -53,9 +54,10 @@ export function lastAsked(turns) {
 }
 
 /** Return the length and the speed of an answer, and why it ended. @param {AnswerTurn} turn */
-export function answerFacts({ state, stop_reason, generated, tokens_per_s }) {
+export function answerFacts({ state, stop_reason, generated, tokens_per_s, refused_by }) {
   if (state === "queued" || state === "running") return "";
-  const end = state === "finished" ? CUT_WORDS[stop_reason ?? ""] : BROKEN_WORDS[state];
+  const broken = refused_by ? `refused by ${refused_by}` : BROKEN_WORDS[state];
+  const end = state === "finished" ? CUT_WORDS[stop_reason ?? ""] : broken;
   const speed = tokens_per_s === null ? null : `${fixed(tokens_per_s, 0)} tokens/s`;
   return [tokenCount(generated), speed, end].filter(Boolean).join(" · ");
 }
@@ -68,7 +70,9 @@ export function chatInWords(state, turns) {
   if (state === "answering") return "The model is answering.";
   if (state === "deciding") return `The model wants to call ${open.join(", ")}. Approve or decline.`;
   if (state === "calling") return "The function is running.";
-  return answer ? `${SPOKEN_ENDS[answer.state] ?? ""}, ${tokenCount(answer.generated)}.` : "";
+  if (!answer) return "";
+  const end = answer.refused_by ? `Refused by the shield ${answer.refused_by}` : SPOKEN_ENDS[answer.state];
+  return `${end ?? ""}, ${tokenCount(answer.generated)}.`;
 }
 
 /** Return whether an answer is drawn as tokens instead of formatted text. @param {View} view @param {boolean} isWritten */

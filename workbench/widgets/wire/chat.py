@@ -1,9 +1,10 @@
 """The wire form of a conversation, for the browser and the static twin: one dictionary per turn.
 
 A user message is ``{role: "user", turn, text}``, where ``turn`` is its index among the turns. An answer is ``{role:
-"assistant", turn, run, model, state, stop_reason, text, generated, tokens_per_s, notes, error, calls, version}``, where
-``turn`` is the index of the user message that it answers; the run feed has text and calls of an answer in progress.
-``version`` is ``[number, count]`` at the last answer to a message with several versions, else null.
+"assistant", turn, run, model, state, stop_reason, text, generated, tokens_per_s, notes, error, refused_by, calls,
+version}``, where ``turn`` is the index of the user message that it answers; the run feed has text and calls of an
+answer in progress. ``refused_by`` is the shield that refused the message or the answer, else null. ``version`` is
+``[number, count]`` at the last answer to a message with several versions, else null.
 
 A call is ``{status, text, name, arguments, place, state, can_run, result}``. ``status`` is its parse status in the
 protocol's words, ``place`` its index among the answer's calls. ``state`` is ``waiting`` (for a decision), ``running``,
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from workbench.errors import ShieldViolationError
 from workbench.protocol import CompletionMessage, InterleavedTextMedia, Message, ToolResponseMessage, UserMessage
 from workbench.records import CallAttempt
 from workbench.widgets.chat_transcript import Transcript
@@ -107,6 +109,7 @@ def _facts(run: RunLike) -> Turn:
         "tokens_per_s": number(run.usage.decode_tokens_per_s, digits=1),
         "notes": list(run.notes),
         "error": error_text(run.error) if has_failed and run.error else None,
+        "refused_by": run.error.shield if isinstance(run.error, ShieldViolationError) else None,
     }
 
 

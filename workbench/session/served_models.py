@@ -118,7 +118,8 @@ class ServedModels:
         """Record every call of this workbench from now on in a trace file, which ``inline::trace`` replays.
 
         A call is written when it ends. Close the recorder that is returned, or use it in a ``with`` statement.
-        Missing parent folders are created.
+        Missing parent folders are created. A trace has what the models computed, so it may contain text that a shield
+        withheld; a replay runs the shields again.
 
         Raises:
             InvalidRequestError: the file exists and ``overwrite`` is false, or another recording is still open.
@@ -131,6 +132,8 @@ class ServedModels:
         for known in self.models.registrations():
             recorder.note(known.provider, known.definition.identifier, known.name)
         self.inference.recorder = recorder
+        for provider in self._stack.safety_providers.values():
+            provider.forget()
         return recorder
 
     def embeddings(self, contents: list[InterleavedTextMedia], *, model: str | None = None) -> EmbeddingsResponse:

@@ -88,7 +88,7 @@ async def guarded(guard: Guard, generate: Callable[[], AsyncIterator[Emission]])
     if refusal is not None:
         for passed in withheld.before_refusal(guard.notes):
             yield passed
-        raise refusal
+        raise refusal.with_traceback(None)  # its frames refer to the refused sentence
 
 
 async def _refusal(guard: Guard, withheld: WithheldEmissions, sentences: Sequence[Sentence]) -> WorkbenchError | None:

@@ -116,7 +116,9 @@ class ChatView(ChatMoves):
 
     def static_html(self) -> str:
         with LOCK:
-            return chat_html(self.system, turns_wire(self._transcript), self._transcript.runs)
+            transcript = self._transcript
+            runs = transcript.runs if transcript.pending is None else [*transcript.runs, transcript.pending]
+            return chat_html(self.system, turns_wire(transcript), runs)
 
     def __repr__(self) -> str:
         return f"ChatView(model={self.model!r}, messages={len(self.messages)}, state={self.state!r})"

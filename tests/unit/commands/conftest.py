@@ -10,6 +10,7 @@ import pytest
 
 from workbench.cli import main
 from workbench.commands import opening
+from workbench.errors import ShieldNotFoundError
 from workbench.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseEvent,
@@ -110,6 +111,8 @@ class FakeWorkbench:
     sampling_params: SamplingParams | None = None
     logprobs: LogProbConfig | None = None
     tools: list[ToolDefinition] | None = None
+    shields: list[str] | None = None
+    served_shields: tuple[str, ...] = ()
     tool_choices: list[ToolChoice | None] = field(default_factory=list)
     response_format: ResponseFormat | None = None
     loaded: list[str | None] = field(default_factory=list)
@@ -149,14 +152,24 @@ class FakeWorkbench:
         sampling_params: SamplingParams | None = None,
         tools: list[ToolDefinition] | None = None,
         tool_choice: ToolChoice | None = None,
+        shields: list[str] | None = None,
     ) -> FakeRun:
         self.conversations.append(messages)
+        self.shields = shields
         self.model, self.sampling_params = model, sampling_params
         self.tools = tools
         self.tool_choices.append(tool_choice)
         run = self.runs.pop(0)
         run.is_chat = True
         return run
+
+    @property
+    def safety(self) -> Self:
+        return self
+
+    def get_shield(self, name: str) -> None:
+        if name not in self.served_shields:
+            raise ShieldNotFoundError(name, self.served_shields)
 
     def __enter__(self) -> Self:
         self.opened += 1

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workbench.errors import NumericalError, UnknownModelError
-from workbench.protocol import ToolCall, ToolCallDelta, ToolCallParseStatus
+from workbench.errors import NumericalError, ShieldViolationError, UnknownModelError
+from workbench.protocol import SafetyViolation, ToolCall, ToolCallDelta, ToolCallParseStatus, ViolationLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,3 +285,32 @@ def test_a_second_control_c_keeps_the_session_too(
     outcome = cli("chat")
     assert outcome.code == 0
     assert turns(bench)[1] == [("user", "Go on")]
+
+
+def test_shields_check_every_turn(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.served_shields = ("content_guard", "words")
+    bench.says("Hello")
+    outcome = chat("Hi", options=("--shield", "content_guard", "--shield", "words"))
+    assert outcome.code == 0
+    assert bench.shields == ["content_guard", "words"]
+
+
+def test_a_refused_answer_ends_with_the_shields_name_and_is_no_turn(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.served_shields = ("words",)
+    facts = {"category": "S9", "probability": 0.93}
+    violation = SafetyViolation(violation_level=ViolationLevel.error, metadata=facts)
+    bench.says("I am fine.", error=ShieldViolationError("words", violation, "answer"))
+    bench.says("Yes")
+    outcome = chat("Hi", "Again", options=("--shield", "words"))
+    assert outcome.code == 1
+    assert "shield 'words' refused the answer: category S9, probability 0.93" in outcome.err
+    assert outcome.out == "I am fine.Yes\n"
+    assert turns(bench)[1] == [("user", "Again")]
+
+
+def test_an_unknown_shield_is_refused_before_the_first_line(chat: Chat, bench: FakeWorkbench) -> None:
+    bench.served_shields = ("words",)
+    outcome = chat("Hi", options=("--shield", "nope"))
+    assert outcome.code == 2
+    assert "no shield 'nope' is served; served shields: words" in outcome.err
+    assert bench.conversations == []

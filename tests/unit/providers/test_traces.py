@@ -31,10 +31,12 @@ from workbench.errors import (
 from workbench.protocol import (
     LogProbConfig,
     RegexResponseFormat,
+    SafetyViolation,
     SamplingParams,
     SamplingStrategy,
     ToolDefinition,
     UserMessage,
+    ViolationLevel,
 )
 from workbench.providers.wire import (
     error_from_wire,
@@ -113,6 +115,7 @@ def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts(
         errors.InvalidRequestError("field", object(), "anything"),
         errors.ModelNotFoundError("x", ["y"]),
         errors.ResourceNotFoundError("x", ["y"]),
+        errors.ShieldViolationError("x", SafetyViolation(violation_level=ViolationLevel.error), "prompt"),
         *(kind("said") for kind in vars(errors).values() if _is_plain(kind)),
     ]
     assert len(made) > 15
@@ -127,7 +130,8 @@ def test_every_kind_of_error_comes_back_with_its_type_its_message_and_its_facts(
 
 def _is_plain(kind: Any) -> bool:
     is_error = isinstance(kind, type) and issubclass(kind, WorkbenchError)
-    return is_error and not issubclass(kind, InvalidRequestError | errors.ResourceNotFoundError)
+    has_facts = InvalidRequestError | errors.ResourceNotFoundError | errors.ShieldViolationError
+    return is_error and not issubclass(kind, has_facts)
 
 
 # ------------------------------------------------------------------------------------------------ through the facade

@@ -12,9 +12,10 @@ from ipywidgets.widgets import widget as ipywidget
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
-from workbench.errors import BusyError, ClosedError, InvalidRequestError
+from workbench.errors import BusyError, ClosedError, InvalidRequestError, ShieldViolationError
 from workbench.protocol import (
     CompletionMessage,
+    SafetyViolation,
     SamplingParams,
     SystemMessage,
     ToolCall,
@@ -22,6 +23,7 @@ from workbench.protocol import (
     ToolDefinition,
     ToolResponseMessage,
     UserMessage,
+    ViolationLevel,
 )
 from workbench.records import CallAttempt
 from workbench.session.conversation import Conversation, function_tools
@@ -694,3 +696,54 @@ def test_the_conversation_is_the_sessions_own() -> None:
     view = said(chatting())
     assert isinstance(view._conversation, Conversation)
     assert view._conversation.turns[0] == UserMessage(content="How is Rome?")
+
+
+# ---------------------------------------------------------------------------------------------------------- shields
+
+
+def refusal(where: Any) -> ShieldViolationError:
+    facts = {"category": "S9", "name": "Weapons <b>", "probability": 0.93}
+    return ShieldViolationError("words", SafetyViolation(violation_level=ViolationLevel.error, metadata=facts), where)
+
+
+def test_every_answer_is_made_with_the_shields_that_stand_now() -> None:
+    session = FakeSession(["Fine"], tokens_per_s=5000)
+    view = said(ChatView(session, shields=["words", "more"]))
+    view.shields = ["words"]
+    said(view)
+    view.shields = []
+    said(view)
+    assert [call.get("shields") for call in session.calls] == [["words", "more"], ["words"], None]
+
+
+@pytest.mark.parametrize("shields", ["words", [""], [1], 3])
+def test_shields_that_are_no_list_of_names_are_refused(shields: Any) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        ChatView(FakeSession(), shields=shields)
+    assert raised.value.field == "shields"
+
+
+@pytest.mark.parametrize(
+    "where, told",
+    [
+        ("prompt", "Shield words refused this message: category S9 (Weapons <b>), probability 0.93. Nothing was"),
+        ("answer", "Shield words refused this answer: category S9 (Weapons <b>), probability 0.93. The rest was"),
+    ],
+)
+def test_a_refusal_is_told_with_shield_category_and_probability(where: Any, told: str) -> None:
+    session = FakeSession(["I", " am", " fine."], tokens_per_s=5000, error=refusal(where))
+    view = said(ChatView(session, shields=["words"]))
+    turn = view.turns[-1]
+    assert turn["error"].startswith(told)
+    assert (turn["state"], turn["refused_by"]) == ("failed", "words")
+    assert [message.role for message in view.messages] == ["user"]
+    twin = view.static_html()
+    assert "refused this" in twin
+    assert "Weapons &lt;b&gt;" in twin
+    assert "I am fine." in twin, "what passed is shown in the twin as it is in the page"
+    said(view, "Another question")
+    assert [message.content for message in view.messages] == ["Another question"]
+
+
+def test_an_answer_without_refusals_is_refused_by_nobody() -> None:
+    assert said(chatting()).turns[-1]["refused_by"] is None

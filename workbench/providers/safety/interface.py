@@ -91,6 +91,9 @@ class SafetyProvider(ConfiguredProvider):
         """
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Drop what is kept of earlier calls of models, so that a recording that begins now has them all."""
+
     # ---------------------------------------------------------------------------------------------------- the protocol
 
     async def run_shield(

@@ -26,7 +26,7 @@ def chat_html(system: str, turns: Sequence[dict[str, Any]], runs: Sequence[RunLi
 
     Args:
         turns: return value of `workbench.widgets.wire.chat.turns_wire`.
-        runs: runs of the answers among them, in order.
+        runs: runs of the answers among them.
     """
     by_id = {run.id: run for run in runs}
     parts = [_said("System", system)] if system else []

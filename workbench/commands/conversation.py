@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidRequestError
+from workbench.errors import InvalidRequestError, WorkbenchError
 from workbench.paths import reason
 
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ def _stream(run: ChatRun, write: Callable[[str], None]) -> bool:
     except KeyboardInterrupt:
         run.cancel()
         return False
+    except WorkbenchError:
+        if run.text:
+            write("\n")  # the message begins on a line of its own
+        raise
     return True
 
 

@@ -304,7 +304,7 @@ def test_a_refused_answer_ends_with_the_shields_name_and_is_no_turn(chat: Chat, 
     outcome = chat("Hi", "Again", options=("--shield", "words"))
     assert outcome.code == 1
     assert "shield 'words' refused the answer: category S9, probability 0.93" in outcome.err
-    assert outcome.out == "I am fine.Yes\n"
+    assert outcome.out == "I am fine.\nYes\n"
     assert turns(bench)[1] == [("user", "Again")]
 
 

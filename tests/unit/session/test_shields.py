@@ -313,6 +313,16 @@ def test_a_call_is_refused_by_its_arguments_and_not_run(guarded: Guarded) -> Non
     assert FORBIDDEN not in repr(run._emissions)
 
 
+def test_a_recording_begins_without_what_shields_kept(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[Path] = []
+    recording = tmp_path / "trace.jsonl"
+    monkeypatch.setattr(guarded.shield, "forget", lambda: forgotten.append(recording))
+    with guarded.workbench.record(recording):
+        assert forgotten == [recording]
+
+
 def test_sampled_answers_replay_with_their_seed(guarded: Guarded) -> None:
     run = guarded.chat(sampling_params=SamplingParams(strategy="top_p", temperature=0.7, top_p=0.9))
     assert run.wait(PATIENCE_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.scripted_streams import ScriptedStream, cut, scripted_token
 from tests.fakes.shields import FORBIDDEN, WordShields, at_once
+from tests.fakes.tasks import other_tasks_ended
 from workbench.errors import ShieldError, ShieldViolationError, WorkbenchError
 from workbench.protocol import (
     CompletionMessage,
@@ -406,6 +408,19 @@ def test_a_reader_that_leaves_closes_the_models_generator(how: str) -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
+        assert stream.closed_after == 5
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_dropped_closes_the_models_generator() -> None:
+    async def main() -> None:
+        stream = ScriptedStream(cut("One. Two. Three.", range(16)))
+        emissions = Stream(guarded(Guard(Words(), ("words",), QUESTION), stream))
+        await anext(emissions)
+        del emissions
+        gc.collect()
+        await other_tasks_ended()
         assert stream.closed_after == 5
 
     asyncio.run(main())

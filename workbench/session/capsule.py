@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from workbench import catalog
 from workbench.errors import (
@@ -27,15 +27,8 @@ from workbench.errors import (
 )
 from workbench.machine import processor, processor_features, thread_count
 from workbench.paths import reason, typed_path, write_errors
-from workbench.protocol import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    RetrievedChunks,
-    SafetyViolation,
-    SamplingParams,
-    StopReason,
-)
-from workbench.protocol.base import ProtocolModel
+from workbench.protocol import ChatCompletionRequest, CompletionRequest, RetrievedChunks, SamplingParams, StopReason
+from workbench.session.capsule_parts import CapsuleMachine, CapsuleModel, CapsulePart, CapsuleToken, CapsuleViolation
 
 if TYPE_CHECKING:
     from workbench.records import ModelCard, Prompt
@@ -57,57 +50,7 @@ _Request: TypeAlias = Annotated[
 ]
 
 
-class _Part(ProtocolModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class CapsuleToken(_Part):
-    """One generated token."""
-
-    token_id: int = Field(ge=-1, strict=True)
-    """-1 if a remote server did not report it."""
-    text: str
-    """The token decoded alone."""
-    logprob: float | None
-    """Log probability under the softmax of the raw logits; None if a remote server did not report it."""
-
-
-class CapsuleModel(_Part):
-    """The model that answered, as far as its provider reports."""
-
-    provider_type: str
-    source: str
-    """Catalog name or hub id; for a local folder, only its name."""
-    precision: str | None
-    device: str | None
-    decoder: str | None = Field(default=None, exclude_if=lambda decoder: decoder is None)
-    """``fused`` or ``general``, as on its card; None in capsules of version 0.1.0 and for models elsewhere."""
-    template_sha256: str | None
-    """SHA-256 of the chat template; None for a completion."""
-    files: dict[str, str]
-    """SHA-256 of the model's files by name; empty if the model does not run in this process."""
-
-
-class CapsuleMachine(_Part):
-    """The machine that computed the run."""
-
-    threads: int
-    processor: str
-    features: list[str]
-    """CPU instruction sets that affect matrix products."""
-    versions: dict[str, str]
-    """Versions of Python and of the packages that compute."""
-
-
-class CapsuleViolation(_Part):
-    """Refusal of the prompt or the answer by a shield."""
-
-    shield: str
-    where: Literal["prompt", "answer"]
-    violation: SafetyViolation
-
-
-class Capsule(_Part):
+class Capsule(CapsulePart):
     """Everything that a run depended on, and its result. `Run.capsule` makes it and `workbench.replay` repeats it."""
 
     format: Literal["workbench-capsule"] = FORMAT

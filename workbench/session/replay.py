@@ -14,7 +14,8 @@ from workbench.protocol import SamplingStrategy
 from workbench.protocol.sampling import effective_strategy
 from workbench.providers.requests import Request
 from workbench.records import AnswerPrefix
-from workbench.session.capsule import Capsule, CapsuleToken
+from workbench.session.capsule import Capsule
+from workbench.session.capsule_parts import CapsuleToken
 
 if TYPE_CHECKING:
     from workbench.session.run import Run

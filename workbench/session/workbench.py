@@ -127,8 +127,6 @@ class Workbench(ServedModels, Views):
             shields: names of shields that check the prompt before any compute, and each sentence of the answer before
                 it is part of the run. If one refuses a sentence, the run fails there; ``run.violation`` says why.
             breakpoints: conditions at which the run pauses.
-
-        Raises as `completion` does, and `ShieldNotFoundError`.
         """
         body = ChatCompletionRequest.model_construct(
             sampling_params=checked_sampling(sampling_params),
@@ -151,6 +149,7 @@ class Workbench(ServedModels, Views):
         model: str | None = None,
         sampling_params: SamplingParams | None = None,
         logprobs: LogProbConfig | None = None,
+        shields: list[str] | None = None,
         **params: Any,
     ) -> ChatRun:
         """Answer a question with the chunks that a memory bank has on it, and return the run.
@@ -159,6 +158,7 @@ class Workbench(ServedModels, Views):
 
         Args:
             bank: name of a memory bank.
+            shields: shields as for `chat_completion`; they check the chunks with the question.
             params: parameters of the query: see `query`.
 
         Raises:
@@ -170,6 +170,7 @@ class Workbench(ServedModels, Views):
             sampling_params=checked_sampling(sampling_params),
             logprobs=logprobs,
             retrieval=RetrievalConfig(bank_id=bank, params=params),
+            shields=shields,
         )
         return self.start(self._loop.wait(self.inference.with_chunks(Request.from_body(body))))
 

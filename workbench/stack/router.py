@@ -82,6 +82,7 @@ class Router(ProtocolMethods):
 
     async def with_chunks(self, request: Request) -> Request:
         """Return a request with the chunks that it retrieves in its prompt; not part of the protocol."""
+        self._guard(request)
         return await with_chunks(request, self._memory())
 
     async def attribution(self, request: Request, tokens: Sequence[TokenRecord]) -> Attribution:
@@ -132,7 +133,7 @@ class Router(ProtocolMethods):
         return await found.provider.render(found.definition.identifier, prompt, tools, tool_prompt_format)
 
     def _guard(self, request: Request) -> Guard | None:
-        """Return the guard of a request, or None if it names no shields."""
+        """Return the guard of a request, or None if it names no shields; raise `ShieldNotFoundError` for others."""
         if not request.shields:
             return None
         if self.safety is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -50,13 +51,15 @@ class WithheldEmissions:
         self._call_size = 0
         self._end = self._passed = 0
         self._text_bytes = self._token_bytes = 0
+        # Bytes that are no characters count as in the text, where each becomes U+FFFD.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._has_ended = False
 
     def add(self, emission: Emission) -> list[Sentence]:
         """Withhold an emission and return the sentences that it completes."""
         sentences = [*self._completed(emission.delta)]
         self._count_tokens(emission)
-        ahead = max(0, self._token_bytes - self._text_bytes)
+        ahead = max(0, self._token_bytes + len(self._decoder.getstate()[0]) - self._text_bytes)
         self._queue.append(_Withheld(emission, self._end, self._end + ahead))
         return sentences if emission.stop_reason is None else sentences + self.end()
 
@@ -134,11 +137,12 @@ class WithheldEmissions:
         self._call, self._call_size = None, 0
 
     def _count_tokens(self, emission: Emission) -> None:
-        added = b"".join(token.bytes for token in emission.tokens if not token.is_special)
+        added = self._decoder.decode(b"".join(token.bytes for token in emission.tokens if not token.is_special))
+        delta = emission.delta
         # The first token of SentencePiece models begins with a space that is not part of the text.
-        if not self._token_bytes and added.startswith(b" ") and not str(emission.delta).startswith(" "):
-            added = added[1:]
-        self._token_bytes += len(added)
+        if not self._token_bytes and isinstance(delta, str) and delta and not delta.startswith(" "):
+            added = added.removeprefix(" ")
+        self._token_bytes += len(_encoded(added))
 
 
 def _with_notes(emission: Emission, notes: tuple[str, ...]) -> Emission:

@@ -33,6 +33,7 @@ from workbench.providers.requests import Request
 from workbench.providers.streams import Stream
 from workbench.records import Emission
 from workbench.stack.guarding import Guard, guarded
+from workbench.stack.withholding import WithheldEmissions
 
 QUESTION: list[Message] = [UserMessage(content="What is it?")]
 WORDS = ["Well", "it", "is", "3.14", "e.g.", "fine", "für", "日本", "🙂", FORBIDDEN, "doubtful", "unclear"]
@@ -208,6 +209,25 @@ def test_usage_counts_what_was_computed() -> None:
     usage = folded(answer.emissions).usage
     assert usage is not None
     assert usage.generated_tokens == len(f"Fine. It is {FORBIDDEN}.\n") > len(answer.token_bytes)
+
+
+def test_a_token_ahead_of_its_text_is_withheld_after_bytes_that_are_no_characters() -> None:
+    bad = [Emission("\ufffd", (scripted_token(i, b"\xff"),)) for i in range(9)]
+    ahead = Emission("\n", (scripted_token(9, f"\n{FORBIDDEN}".encode()),))
+    stream = ScriptedStream([*bad, ahead, Emission(FORBIDDEN, stop_reason=StopReason.end_of_turn)])
+    answer = heard(stream)
+    assert answer.text == "\ufffd" * 9 + "\n"
+    assert answer.token_bytes == b"\xff" * 9
+    assert FORBIDDEN not in repr(answer.emissions)
+
+
+def test_the_space_before_a_text_does_not_hold_a_sentence_back() -> None:
+    emissions = [Emission("One.", (scripted_token(0, b" One."),)), Emission(" T", (scripted_token(1, b" T"),))]
+    withheld = WithheldEmissions()
+    for emission in emissions:
+        for sentence in withheld.add(emission):
+            withheld.let_pass(sentence)
+    assert list(withheld.passed(())) == emissions[:1]
 
 
 @pytest.mark.parametrize("where", ["first", "second"])

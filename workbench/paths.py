@@ -1,7 +1,8 @@
-"""Paths that users type, and reasons for file errors."""
+"""Paths that users type, the folder of saved state, and reasons for file errors."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,15 @@ def typed_path(path: str | Path, field: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InvalidRequestError(field, str(path), "a path whose ~ names a user of this machine") from None
+
+
+def state_dir() -> Path:
+    """Return ``WORKBENCH_STATE``, else the platform's state folder of this user; it may not exist yet."""
+    if chosen := os.environ.get("WORKBENCH_STATE"):
+        return typed_path(chosen, "WORKBENCH_STATE").absolute()
+    from platformdirs import user_state_path
+
+    return user_state_path("inference-workbench", appauthor=False)
 
 
 @contextmanager

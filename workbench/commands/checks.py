@@ -114,8 +114,8 @@ def disk() -> Finding:
 def settings() -> Iterator[Finding]:
     """Return the settings of the environment: the run config, and the folders that are written to."""
     from workbench.catalog import cache_dir
+    from workbench.paths import state_dir
     from workbench.stack import load_run_config
-    from workbench.stack.registrations import state_dir
 
     if chosen := os.environ.get("WORKBENCH_CONFIG"):
         yield _checked("WORKBENCH_CONFIG", chosen, load_run_config, "fix or unset it")

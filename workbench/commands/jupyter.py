@@ -77,7 +77,7 @@ def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> l
 
     An option of the user replaces the one of the same name here, because JupyterLab accepts each only once.
     """
-    from workbench.stack.registrations import state_dir
+    from workbench.paths import state_dir
 
     options = list(args.lab_options)
     served = _served(options) or root

@@ -65,8 +65,9 @@ def _is_served(args: argparse.Namespace) -> bool:
 
 def _registered() -> set[str]:
     """Return the names of registered models, with and without their providers."""
+    from workbench.paths import state_dir
     from workbench.stack.models import MODEL
-    from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
+    from workbench.stack.registrations import FILE_NAME, RegistrationStore
 
     try:
         rows = RegistrationStore(state_dir() / FILE_NAME).rows(MODEL.name)

@@ -119,6 +119,28 @@ class EmbeddingModel:
                 raise InvalidRequestError(f"contents[{index}]", f"token id {most}", allowed)
         return inputs
 
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return first character and end of each token of a text, in order; without the prompt and special tokens."""
+        with self._lock:
+            # The default would log a warning for each text beyond the limit.
+            encoded = self.tokenizer(
+                text,
+                add_special_tokens=False,
+                truncation=False,
+                padding=False,
+                return_offsets_mapping=True,
+                verbose=False,
+            )
+        return [(start, end) for start, end in encoded["offset_mapping"]]
+
+    @property
+    def max_text_tokens(self) -> int | None:
+        """Most tokens of a text that are not truncated, without the prompt and special tokens; None without a limit."""
+        if self.max_tokens is None:
+            return None
+        (around,) = self._tokenize([self._prompt])
+        return max(0, self.max_tokens - len(around["input_ids"]))
+
     def embed_encoded(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         """Return one vector per encoded text."""
         with self._lock:

@@ -6,7 +6,7 @@ applied), on white where the image is transparent, and the first frame of an ani
 ==============  ====================================================================================================
 ``data:`` URL   always allowed: ``data:image/png;base64,...`` with bytes of the type that the URL names
 ``file:`` URL   allowed for files under ``ImageSources.root`` once every link is followed; off without a root
-``http(s):``    allowed for the hosts of ``ImageSources.web``, see `image_fetching`; off without it
+``http(s):``    allowed for the hosts of ``ImageSources.web``; off without it
 ==============  ====================================================================================================
 """
 
@@ -15,22 +15,18 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import os
 import re
-import stat
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from workbench.errors import InvalidRequestError, UnsupportedContentError
 from workbench.protocol import URL
+from workbench.urls.sources import UrlSources
 
 if TYPE_CHECKING:
-    from workbench.prompts.image_fetching import WebImages
     from workbench.protocol import ImageMedia
 
 MAX_IMAGES = 16
@@ -44,18 +40,17 @@ MEDIA_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "
 """Supported media types and Pillow's names of their formats; no other decoder of Pillow is ever called."""
 
 _FORMATS = "an undamaged PNG, JPEG, WebP or GIF image"
-_FILE_URL = re.compile(r"file://(?:localhost)?(?P<path>/[^?#\x00-\x20\x7f]*)", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+);base64,(?P<data>[A-Za-z0-9+/]*={0,2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSources:
+class ImageSources(UrlSources):
     """Allowed sources of images besides ``data:`` URLs and decoded images."""
 
-    root: Path | None = None
-    """The folder whose files ``file:`` URLs may name."""
-    web: WebImages | None = None
-    """The client for ``http:`` and ``https:`` URLs."""
+    noun: ClassVar[str] = "an image"
+    example: ClassVar[str] = "name.png"
+    setting: ClassVar[str] = "image_root"
+    always: ClassVar[str] = "a data: URL or a decoded image"
 
 
 def open_image(media: ImageMedia, field: str, sources: ImageSources) -> Image.Image:
@@ -71,20 +66,10 @@ def open_image(media: ImageMedia, field: str, sources: ImageSources) -> Image.Im
         return _decoded(image, field)
     if not isinstance(image, URL):
         raise InvalidRequestError(field, image, "an image or a URL")
-    scheme = image.uri.partition(":")[0].lower()
-    match scheme:
-        case "data":
-            media_type, data = _data_of(image.uri, field)
-            return decode(data, field, only=MEDIA_TYPES[media_type])
-        case "file":
-            return decode(_file_of(image.uri, field, sources.root), field)
-        case "http" | "https" if sources.web is not None:
-            return decode(sources.web.fetch(image.uri, field, MAX_BYTES), field)
-        case "http" | "https":
-            raise UnsupportedContentError(
-                field, f"an {scheme}: URL", "a data: URL or a decoded image: fetching from the web is switched off"
-            )
-    raise UnsupportedContentError(field, image.uri, "a data: URL or a decoded image")
+    if image.uri.partition(":")[0].lower() == "data":
+        media_type, data = _data_of(image.uri, field)
+        return decode(data, field, only=MEDIA_TYPES[media_type])
+    return decode(sources.read(image.uri, field, MAX_BYTES).data, field)
 
 
 def decode(data: bytes, field: str, *, only: str | None = None) -> Image.Image:
@@ -110,8 +95,7 @@ def decode(data: bytes, field: str, *, only: str | None = None) -> Image.Image:
 
 def check_bytes(count: int, field: str) -> None:
     """Raise `InvalidRequestError` for more encoded bytes than `MAX_BYTES`."""
-    if count > MAX_BYTES:
-        raise InvalidRequestError(field, f"{count / 10**6:.1f} MB", f"an image of at most {MAX_BYTES // 10**6} MB")
+    ImageSources.check_size(count, field, MAX_BYTES)
 
 
 def _check_size(size: tuple[int, int], field: str) -> None:
@@ -175,46 +159,3 @@ def _data_of(uri: str, field: str) -> tuple[str, bytes]:
         return media_type, base64.b64decode(match["data"], validate=True)
     except binascii.Error:
         raise InvalidRequestError(field, uri, "a data: URL with complete, padded base64") from None
-
-
-def _file_of(uri: str, field: str, root: Path | None) -> bytes:
-    """Return the bytes of a ``file:`` URL's file, which must lie under ``root`` once every link is followed."""
-    if root is None:
-        allowed = "a data: URL or a decoded image: reading files is switched off"
-        raise UnsupportedContentError(field, "a file: URL", allowed)
-    match = _FILE_URL.fullmatch(uri)
-    path = unquote_to_bytes(match["path"]) if match else b""
-    if not path.startswith(b"/") or path.startswith(b"//") or b"\0" in path:
-        raise InvalidRequestError(field, uri, "a file: URL of the form file:///folder/name.png")
-    real_root, real_path = os.path.realpath(os.fsencode(root)), os.path.realpath(path)
-    if os.path.commonpath([real_root, real_path]) != real_root:
-        # The same message whether the file exists or not: a caller must learn nothing about files outside the root.
-        raise InvalidRequestError(field, uri, "a file inside the folder that the run config sets as image_root")
-    try:
-        descriptor = _open_beneath(real_root, os.path.relpath(real_path, real_root))
-    except OSError:
-        raise InvalidRequestError(field, uri, "a file that can be read") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidRequestError(field, uri, "a regular file")
-        check_bytes(status.st_size, field)
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES + 1)  # one more, to detect a file that grows meanwhile
-    finally:
-        os.close(descriptor)
-
-
-def _open_beneath(root: bytes, path: bytes) -> int:
-    """Open a file for reading, folder by folder from ``root``: links created since the check are not followed."""
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    *parents, name = path.split(b"/")
-    try:
-        for parent in parents:
-            below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            os.close(folder)
-            folder = below
-        # Without O_NONBLOCK a pipe would block until another process writes to it.
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    finally:
-        os.close(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import StateError
-from workbench.paths import typed_path
 
 FILE_NAME = "registrations.sqlite3"
 
@@ -43,15 +41,6 @@ ON CONFLICT (kind, provider_id, identifier) DO UPDATE SET
 """
 _ROWS = "SELECT provider_id, provider_type, identifier, definition FROM resources WHERE kind = ? ORDER BY sequence"
 _REMOVE = "DELETE FROM resources WHERE kind = ? AND provider_id = ? AND identifier = ?"
-
-
-def state_dir() -> Path:
-    """Return ``WORKBENCH_STATE``, else the platform's state folder of this user; it may not exist yet."""
-    if chosen := os.environ.get("WORKBENCH_STATE"):
-        return typed_path(chosen, "WORKBENCH_STATE").absolute()
-    from platformdirs import user_state_path
-
-    return user_state_path("inference-workbench", appauthor=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import providers
+from workbench.paths import state_dir
 from workbench.protocol import RunConfig
 from workbench.providers.trace.folder import create
 from workbench.stack.apis import SERVED_APIS
 from workbench.stack.inspector import Inspector
 from workbench.stack.memory_banks import MemoryBankRegistry, MemoryRouter
 from workbench.stack.models import ModelRegistry
-from workbench.stack.registrations import FILE_NAME, RegistrationStore, state_dir
+from workbench.stack.registrations import FILE_NAME, RegistrationStore
 from workbench.stack.router import Router
 from workbench.stack.run_config import load_run_config
 from workbench.stack.shields import SafetyRouter, ShieldRegistry

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from tests.budget import budget
 from workbench.errors import StateError
-from workbench.stack.registrations import RegistrationStore, StoredRegistration, state_dir
+from workbench.paths import state_dir
+from workbench.stack.registrations import RegistrationStore, StoredRegistration
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

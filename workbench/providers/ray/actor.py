@@ -90,6 +90,9 @@ class EngineActor:
         found = await self._provider.embed(model.identifier, arguments)
         return [found.vectors, found.usage.prompt_tokens]
 
+    async def _token_spans(self, model: ModelDef, text: Json) -> Json:
+        return to_wire(await self._provider.token_spans(model.identifier, text))
+
     async def _score(self, model: ModelDef, arguments: Json) -> Json:
         prompt, continuations, alternatives = arguments
         return to_wire(await self._provider.score(model.identifier, _prompt(prompt), continuations, alternatives))

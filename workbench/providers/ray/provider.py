@@ -22,7 +22,7 @@ from workbench.providers.ray.wire import emission_from_wire, request_to_json
 from workbench.providers.requests import PromptInput, Request, Tools, check_list, check_tools, texts_of
 from workbench.providers.streams import closed_after
 from workbench.providers.wire import Json, from_wire
-from workbench.records import Embeddings, Emission, ModelCard, Prompt, Score, Usage
+from workbench.records import Embeddings, Emission, ModelCard, Prompt, Score, TokenSpans, Usage
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, ToolPromptFormat
@@ -74,6 +74,10 @@ class RayProvider(InferenceProvider):
         answers = await asyncio.gather(*(self._call("embed", model, part) for part in parts))
         usage = Usage(prompt_tokens=sum(read for _, read in answers))
         return Embeddings([vector for vectors, _ in answers for vector in vectors], usage)
+
+    async def token_spans(self, model: str, text: str) -> TokenSpans:
+        self.get_model(model)
+        return from_wire(TokenSpans, await self._call("token_spans", model, text))
 
     async def score(
         self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0

@@ -28,6 +28,7 @@ Method = Literal[
     "batch_completion",
     "batch_chat_completion",
     "embeddings",
+    "token_spans",
     "score",
     "render",
     "register_model",

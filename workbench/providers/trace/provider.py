@@ -29,7 +29,7 @@ from workbench.providers.trace.calls import (
 from workbench.providers.trace.file import RecordedModel, read_trace
 from workbench.providers.trace.playing import Playlist
 from workbench.providers.wire import Json, error_from_wire, from_wire
-from workbench.records import Embeddings, Emission, Inspector, ModelCard, Prompt, Score
+from workbench.records import Embeddings, Emission, Inspector, ModelCard, Prompt, Score, TokenSpans
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, Provider, ToolPromptFormat
@@ -95,6 +95,10 @@ class TraceProvider(InferenceProvider):
         self.get_model(model)
         check_list("contents", contents)
         return Embeddings(await self._result("embeddings", model, {"contents": contents}))
+
+    async def token_spans(self, model: str, text: str) -> TokenSpans:
+        self.get_model(model)
+        return from_wire(TokenSpans, await self._result("token_spans", model, {"text": text}))
 
     async def score(
         self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0

@@ -31,7 +31,7 @@ from workbench.records import Embeddings, Emission
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, ToolPromptFormat
-    from workbench.records import KeptPosition, ModelCard, Prompt, Score
+    from workbench.records import KeptPosition, ModelCard, Prompt, Score, TokenSpans
 
 Result = TypeVar("Result")
 
@@ -183,6 +183,9 @@ class RecordedProvider(InferenceProvider):
     async def embed(self, model: str, contents: list[InterleavedTextMedia]) -> Embeddings:
         answer = self._inner.embed(model, contents)
         return await self._awaited(model, "embeddings", {"contents": contents}, answer, lambda it: it.vectors)
+
+    async def token_spans(self, model: str, text: str) -> TokenSpans:
+        return await self._awaited(model, "token_spans", {"text": text}, self._inner.token_spans(model, text), to_wire)
 
     async def score(
         self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -12,16 +11,15 @@ from workbench import catalog
 from workbench.engine.kv_cache import PREFIX_CACHE_BYTES
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
-from workbench.prompts.image_fetching import WebImages
 from workbench.prompts.images import ImageSources
 from workbench.protocol import ModelDef, QuantizationConfig
 from workbench.protocol.quantization import PRECISIONS
 from workbench.providers.interface import ModelName, ProviderConfig
+from workbench.urls.sources import checked_hosts, checked_networks, checked_root
+from workbench.urls.web import WebClient
 
 if TYPE_CHECKING:
     from workbench.engine.precision import Precision
-
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9]\d{0,4})?", re.ASCII)
 
 
 class TransformersConfig(ProviderConfig):
@@ -68,30 +66,20 @@ class TransformersConfig(ProviderConfig):
         networks = tuple(map(ip_network, self.image_networks))
         return ImageSources(
             root=typed_path(self.image_root, "image_root") if self.image_root else None,
-            web=WebImages(frozenset(self.image_hosts), networks) if self.image_hosts else None,
+            web=WebClient(frozenset(self.image_hosts), networks) if self.image_hosts else None,
         )
 
     @field_validator("image_root")
     @classmethod
     def _folder(cls, value: str | None) -> str | None:
-        if value is not None and not (value and typed_path(value, "image_root").is_dir()):
-            raise InvalidRequestError("image_root", value, "an existing folder")
-        return value
+        return checked_root(value, "image_root")
 
     @field_validator("image_hosts")
     @classmethod
     def _hosts(cls, value: list[str]) -> list[str]:
-        hosts = [host.lower() for host in value]
-        if any(not _HOST.fullmatch(host) for host in hosts):
-            raise InvalidRequestError("image_hosts", value, "hosts as name or name:port, without a scheme or a path")
-        return hosts
+        return checked_hosts(value, "image_hosts")
 
     @field_validator("image_networks")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
-        try:
-            for network in value:
-                ip_network(network)
-        except ValueError as error:
-            raise InvalidRequestError("image_networks", value, f"networks such as 10.1.0.0/16 ({error})") from None
-        return value
+        return checked_networks(value, "image_networks")

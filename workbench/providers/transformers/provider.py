@@ -12,6 +12,7 @@ from workbench.engine.constraints import Constraint
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
 from workbench.prompts.control_tokens import EncodedPrompt
+from workbench.prompts.texts import valid_unicode
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.protocol.sampling import is_count
 from workbench.providers.capabilities import Capabilities
@@ -25,9 +26,9 @@ from workbench.providers.transformers.emissions import engine_emissions
 from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.request_preparation import PreparedRequest, prepare
 from workbench.providers.transformers.scoring import scored
-from workbench.providers.transformers.served import CausalModel, ServedModels
+from workbench.providers.transformers.served import SENTENCE_MODEL, CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
-from workbench.records import Embeddings, Emission, RunProgress, Score, Usage
+from workbench.records import Embeddings, Emission, RunProgress, Score, TokenSpans, Usage
 from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class TransformersProvider(InferenceProvider):
         required_tool_choice=True,
         tool_prompt_formats=frozenset(ToolPromptFormat),
         response_formats=frozenset({"json_schema", "regex", "grammar"}),
+        token_spans=True,
         score=True,
         render=True,
         register=True,
@@ -128,6 +130,15 @@ class TransformersProvider(InferenceProvider):
         texts = texts_of(contents)
         vectors, token_count = await asyncio.to_thread(self._models.embed, model, texts)
         return Embeddings(vectors, Usage(prompt_tokens=token_count))
+
+    async def token_spans(self, model: str, text: str) -> TokenSpans:
+        """Return where the tokens of a text are; a causal model is refused, before it is loaded."""
+        if self.kind(model) != "embedding":
+            raise InvalidRequestError("model", model, SENTENCE_MODEL)
+        if not isinstance(text, str):
+            raise InvalidRequestError("text", text, "a text")
+        valid_unicode(text, "text")
+        return await asyncio.to_thread(self._models.token_spans, model, text)
 
     async def score(
         self, model: str, prompt: PromptInput, continuations: list[str], alternatives: int = 0

@@ -20,7 +20,10 @@ from workbench.protocol import ModelDef
 from workbench.providers.transformers.cards import PROOFS, proof_facts, template_facts
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.providers.transformers.turn_ends import turn_ends
-from workbench.records import ModelCard
+from workbench.records import ModelCard, TokenSpans
+
+SENTENCE_MODEL = "a sentence model, which makes embeddings; this one generates text"
+"""Description of the models that have token spans, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,13 @@ class ServedModels:
         if not all(math.isfinite(sum(vector)) for vector in vectors):
             raise NumericalError(f"{identifier} computed NaN for a text; its weights are damaged or overflow")
         return vectors, token_count
+
+    def token_spans(self, identifier: str, text: str) -> TokenSpans:
+        """Return where the tokens of a text are; raise `InvalidRequestError` for a causal model."""
+        model = self.ready(identifier)
+        if not isinstance(model, SentenceModel):
+            raise InvalidRequestError("model", identifier, SENTENCE_MODEL)
+        return TokenSpans(tuple(model.model.token_spans(text)), model.model.max_text_tokens)
 
     def close(self) -> None:
         with self._closing:

@@ -1,4 +1,4 @@
-"""Fetching of images from the web, if it is switched on: from listed hosts, and never from the local network.
+"""Fetching from the web, if it is switched on: from listed hosts, and never from the local network.
 
 A URL in a request lets a client send requests from this machine (server-side request forgery). So the host must be
 listed, its addresses are resolved once and the connection goes to the address that was checked, each redirect is
@@ -38,20 +38,33 @@ class _RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class WebImages:
-    """Client that fetches images from listed hosts.
+class Fetched:
+    """Bytes of a URL, and what is known about their type."""
+
+    data: bytes
+    content_type: str | None = None
+    """Media type with its parameters, as the server sent it; None if it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebClient:
+    """Client that fetches from listed hosts.
 
     Args:
         hosts: ``name`` or ``name:port``; the default port is that of the scheme. An empty set allows nothing.
         networks: networks that are not public, such as ``10.1.0.0/16``, in which listed hosts may lie.
         timeout_s: limit from the first connection to the last byte, redirects included.
+        accept: media types to request.
+        setting: key of the run config that lists the hosts, for messages.
     """
 
     hosts: frozenset[str]
     networks: tuple[Network, ...] = ()
     timeout_s: float = 10.0
+    accept: str = "image/*"
+    setting: str = "image_hosts"
 
-    def fetch(self, url: str, field: str, max_bytes: int) -> bytes:
+    def fetch(self, url: str, field: str, max_bytes: int) -> Fetched:
         """Return the body of the URL, at most ``max_bytes + 1`` bytes of it.
 
         Raises:
@@ -62,27 +75,27 @@ class WebImages:
         hop = url
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                body, location = self._fetch_once(hop, deadline, max_bytes)
-                if location is None:
-                    return body
-                hop = _redirect_target(hop, location)
+                fetched = self._fetch_once(hop, deadline, max_bytes)
+                if isinstance(fetched, Fetched):
+                    return fetched
+                hop = _redirect_target(hop, fetched)
         except _RefusedError:
-            allowed = f"a URL of a host listed as image_hosts in the run config ({', '.join(sorted(self.hosts))})"
+            allowed = f"a URL of a host listed as {self.setting} in the run config ({', '.join(sorted(self.hosts))})"
             raise UnsupportedContentError(field, url, allowed) from None
         except (OSError, http.client.HTTPException, ValueError):
             # Without the cause: "refused" against "timed out" would reveal which ports are open.
             raise InvalidRequestError(field, url, "a URL that can be fetched") from None
         raise InvalidRequestError(field, url, f"a URL that redirects at most {MAX_REDIRECTS} times")
 
-    def _fetch_once(self, url: str, deadline: float, max_bytes: int) -> tuple[bytes, str | None]:
-        """Return the body of a URL's response, or the location that it redirects to."""
+    def _fetch_once(self, url: str, deadline: float, max_bytes: int) -> Fetched | str:
+        """Return the response of a URL, or the location that it redirects to."""
         scheme, host, port, target = self._checked(url)
         connection = _PinnedConnection(scheme, host, port, self._resolved(host, port), deadline)
         with connection.until_deadline():
-            connection.request("GET", target, headers={"Accept": "image/*", "Accept-Encoding": "identity"})
+            connection.request("GET", target, headers={"Accept": self.accept, "Accept-Encoding": "identity"})
             with connection.getresponse() as response:
                 if response.status in _REDIRECTS:
-                    return b"", response.getheader("Location") or ""
+                    return response.getheader("Location") or ""
                 if response.status != http.client.OK:
                     raise OSError
                 body = bytearray()
@@ -90,7 +103,7 @@ class WebImages:
                     body += chunk
             if time.monotonic() >= deadline:
                 raise TimeoutError
-            return bytes(body), None
+            return Fetched(bytes(body), response.getheader("Content-Type"))
 
     def _checked(self, url: str) -> tuple[str, str, int, str]:
         """Return scheme, host, port and request target of a URL; raise `_RefusedError` unless its host is listed."""

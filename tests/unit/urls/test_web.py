@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from workbench.errors import InvalidRequestError, UnsupportedContentError
-from workbench.prompts import image_fetching
-from workbench.prompts.image_fetching import WebImages
+from workbench.urls import web as web_module
+from workbench.urls.web import WebClient
 
 FIELD = "messages[0].content[0].image"
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -114,7 +114,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return resolve
 
 
-def refusal(web: WebImages, url: str, max_bytes: int = 1000) -> str:
+def refusal(web: WebClient, url: str, max_bytes: int = 1000) -> str:
     with pytest.raises(InvalidRequestError) as caught:
         web.fetch(url, FIELD, max_bytes)
     error = caught.value
@@ -126,8 +126,8 @@ def refusal(web: WebImages, url: str, max_bytes: int = 1000) -> str:
 
 def test_a_listed_host_is_fetched_from(site: Site) -> None:
     site.answers["/a.png?size=2"] = (200, {}, b"body")
-    web = WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S)
-    assert web.fetch(f"http://{site.host}/a.png?size=2", FIELD, 1000) == b"body"
+    web = WebClient(frozenset({site.host}), LOOPBACK, PATIENCE_S)
+    assert web.fetch(f"http://{site.host}/a.png?size=2", FIELD, 1000).data == b"body"
     assert site.asked == [("/a.png?size=2", site.host)]
 
 
@@ -158,7 +158,7 @@ def test_a_listed_host_is_fetched_from(site: Site) -> None:
 )
 def test_no_other_host_port_or_form_is_even_looked_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("looked up"))
-    for web in (WebImages(frozenset({"images.example"})), WebImages(frozenset())):
+    for web in (WebClient(frozenset({"images.example"})), WebClient(frozenset())):
         assert "a URL of a host listed as image_hosts in the run config" in refusal(web, url)
 
 
@@ -189,21 +189,21 @@ def test_no_other_host_port_or_form_is_even_looked_up(url: str, monkeypatch: pyt
 )
 def test_an_address_that_is_not_public_is_refused_and_not_named(address: str, names: Any) -> None:
     names(images_example=address)
-    said = refusal(WebImages(frozenset({"images.example"})), "http://images.example/a.png")
+    said = refusal(WebClient(frozenset({"images.example"})), "http://images.example/a.png")
     assert "listed as image_hosts" in said
     assert address.partition("%")[0] not in said.replace("images.example", "")
 
 
 def test_one_address_that_is_not_public_among_others_is_enough_to_refuse(names: Any) -> None:
     names(images_example=["93.184.216.34", "127.0.0.1"])
-    assert "image_hosts" in refusal(WebImages(frozenset({"images.example"})), "http://images.example/")
+    assert "image_hosts" in refusal(WebClient(frozenset({"images.example"})), "http://images.example/")
 
 
 def test_a_name_is_looked_up_once_and_the_connection_goes_where_the_check_looked(site: Site, names: Any) -> None:
     looked_up = names(images_example="127.0.0.1")
     site.answers["/a.png"] = (200, {}, b"body")
-    web = WebImages(frozenset({f"images.example:{site.port}"}), LOOPBACK, PATIENCE_S)
-    assert web.fetch(f"http://Images.Example.:{site.port}/a.png", FIELD, 1000) == b"body"
+    web = WebClient(frozenset({f"images.example:{site.port}"}), LOOPBACK, PATIENCE_S)
+    assert web.fetch(f"http://Images.Example.:{site.port}/a.png", FIELD, 1000).data == b"body"
     assert looked_up == ["images.example"]
     assert site.asked == [("/a.png", f"images.example:{site.port}")]
 
@@ -213,7 +213,8 @@ def test_a_redirect_is_followed_where_a_request_might_have_gone_itself(site: Sit
     site.answers["/a"] = (status, {"Location": "/b"}, b"")
     site.answers["/b"] = (200, {}, b"there")
     assert (
-        WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S).fetch(f"http://{site.host}/a", FIELD, 1000) == b"there"
+        WebClient(frozenset({site.host}), LOOPBACK, PATIENCE_S).fetch(f"http://{site.host}/a", FIELD, 1000).data
+        == b"there"
     )
 
 
@@ -223,7 +224,7 @@ def test_a_redirect_is_followed_where_a_request_might_have_gone_itself(site: Sit
 )
 def test_a_redirect_elsewhere_is_refused_and_its_target_not_named(site: Site, location: str) -> None:
     site.answers["/a"] = (302, {"Location": location}, b"")
-    said = refusal(WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a")
+    said = refusal(WebClient(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a")
     assert "listed as image_hosts" in said
     assert "169.254" not in said
     assert site.asked == [("/a", site.host)]
@@ -232,33 +233,33 @@ def test_a_redirect_elsewhere_is_refused_and_its_target_not_named(site: Site, lo
 def test_a_redirect_to_a_name_that_has_become_private_is_refused(site: Site, names: Any) -> None:
     names(inner_example="10.0.0.7")
     site.answers["/a"] = (302, {"Location": "http://inner.example/"}, b"")
-    web = WebImages(frozenset({site.host, "inner.example"}), LOOPBACK, PATIENCE_S)
+    web = WebClient(frozenset({site.host, "inner.example"}), LOOPBACK, PATIENCE_S)
     assert "10.0.0.7" not in refusal(web, f"http://{site.host}/a")
 
 
 def test_no_redirect_leads_from_https_to_http() -> None:
-    with pytest.raises(image_fetching._RefusedError):
-        image_fetching._redirect_target("https://images.example/a", "http://images.example/b")
-    assert image_fetching._redirect_target("https://images.example/a", "/b") == "https://images.example/b"
+    with pytest.raises(web_module._RefusedError):
+        web_module._redirect_target("https://images.example/a", "http://images.example/b")
+    assert web_module._redirect_target("https://images.example/a", "/b") == "https://images.example/b"
 
 
 def test_redirects_in_a_circle_end(site: Site) -> None:
     site.answers["/a"] = (302, {"Location": "/a"}, b"")
     assert "redirects at most 3 times" in refusal(
-        WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a"
+        WebClient(frozenset({site.host}), LOOPBACK, PATIENCE_S), f"http://{site.host}/a"
     )
     assert len(site.asked) == 4
 
 
 def test_of_a_large_body_no_more_than_the_limit_is_read(site: Site) -> None:
     site.answers["/a"] = (200, {}, bytes(10**6))
-    body = WebImages(frozenset({site.host}), LOOPBACK, PATIENCE_S).fetch(f"http://{site.host}/a", FIELD, 1000)
+    body = WebClient(frozenset({site.host}), LOOPBACK, PATIENCE_S).fetch(f"http://{site.host}/a", FIELD, 1000).data
     assert len(body) == 1001, "one more, by which the caller sees that it was too much"
 
 
 @pytest.mark.parametrize("path", ["/drip-head", "/drip-body"])
 def test_a_server_that_drips_is_cut_off(site: Site, path: str) -> None:
-    web = WebImages(frozenset({site.host}), LOOPBACK, timeout_s=0.3)
+    web = WebClient(frozenset({site.host}), LOOPBACK, timeout_s=0.3)
     started = time.monotonic()
     assert "that can be fetched" in refusal(web, f"http://{site.host}{path}", max_bytes=10**6)
     assert time.monotonic() - started < 60, "it never ends by itself"
@@ -274,7 +275,7 @@ def test_whatever_fails_is_told_in_the_same_words(site: Site, names: Any, monkey
     def no_such_name(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")
 
-    web = WebImages(hosts, LOOPBACK, PATIENCE_S)
+    web = WebClient(hosts, LOOPBACK, PATIENCE_S)
     said = [refusal(web, url) for url in (f"http://{site.host}/missing", f"http://127.0.0.1:{closed_port}/")]
     said.append(refusal(web, f"https://{site.host}/"))  # no TLS there
     monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
@@ -294,7 +295,7 @@ def test_a_certificate_must_be_of_the_name_that_was_asked_for(monkeypatch: pytes
     monkeypatch.setattr(ssl, "create_default_context", Context)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        web = WebImages(frozenset({f"localhost:{port}"}), (*LOOPBACK, ip_network("::1/128")))
+        web = WebClient(frozenset({f"localhost:{port}"}), (*LOOPBACK, ip_network("::1/128")))
         with pytest.raises(InvalidRequestError):
             web.fetch(f"https://localhost:{port}/", FIELD, 1000)
     assert asked in (["localhost"], []), "no host of IPv6 alone listens here"
@@ -302,4 +303,4 @@ def test_a_certificate_must_be_of_the_name_that_was_asked_for(monkeypatch: pytes
 
 def test_off_means_off_even_for_a_listed_network() -> None:
     with pytest.raises(UnsupportedContentError):
-        WebImages(frozenset(), LOOPBACK).fetch("http://127.0.0.1/", FIELD, 10)
+        WebClient(frozenset(), LOOPBACK).fetch("http://127.0.0.1/", FIELD, 10)

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -133,7 +133,7 @@ class EmbeddingModel:
             )
         return [(start, end) for start, end in encoded["offset_mapping"]]
 
-    @property
+    @cached_property
     def max_text_tokens(self) -> int | None:
         """Most tokens of a text that are not truncated, without the prompt and special tokens; None without a limit."""
         if self.max_tokens is None:

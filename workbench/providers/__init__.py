@@ -38,7 +38,7 @@ PROVIDER_TYPES: dict[str, str] = {
 """``module:class`` of each type for inference; imported when a run config names it, so torch loads only if needed."""
 
 SAFETY_PROVIDER_TYPES: dict[str, str] = {}
-MEMORY_PROVIDER_TYPES: dict[str, str] = {}
+MEMORY_PROVIDER_TYPES: dict[str, str] = {"inline::sqlite": "workbench.providers.memory.sqlite:SqliteProvider"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def default_run_config(precision: str = "int4") -> RunConfig:
                             "catalog_quantization": None if precision == "float32" else {"type": precision},
                         },
                     }
-                ]
+                ],
+                "memory": [{"provider_id": "memory", "provider_type": "inline::sqlite", "config": {}}],
             },
         }
     )

@@ -1,0 +1,189 @@
+"""The provider: checks requests, embeds, and lets its store and searches run in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+
+from workbench.errors import ClosedError, InvalidRequestError, MemoryBankNotFoundError
+from workbench.paths import state_dir, typed_path
+from workbench.protocol import MemoryBankType, QueryDocumentsResponse, VectorMemoryBankDef
+from workbench.providers.memory.documents import joined_text
+from workbench.providers.memory.interface import MemoryCapabilities, MemoryProvider, checked_ttl
+from workbench.providers.memory.sqlite.banks import BankStore, check_same
+from workbench.providers.memory.sqlite.config import SqliteConfig
+from workbench.providers.memory.sqlite.database import Database
+from workbench.providers.memory.sqlite.params import VectorParams, checked_params
+from workbench.providers.memory.sqlite.preparing import Preparation, checked_documents, default_overlap
+from workbench.providers.memory.sqlite.searching import Search, run_search
+from workbench.providers.memory.sqlite.vectors import Matrix, VectorCache
+
+if TYPE_CHECKING:
+    from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, Provider
+    from workbench.providers.memory.sqlite.params import QueryParams
+    from workbench.providers.model_access import ModelAccess
+    from workbench.records import TokenSpans
+
+Result = TypeVar("Result")
+
+
+class SqliteProvider(MemoryProvider):
+    """``inline::sqlite``: banks of all types in one file, which several processes may use at once.
+
+    Vectors are searched exactly. What blocks runs in threads, and texts are embedded before the file is written.
+    """
+
+    Config = SqliteConfig
+    config: SqliteConfig
+    capabilities = MemoryCapabilities(
+        bank_types=frozenset(MemoryBankType), ttl=True, modes=frozenset({"vector", "keyword", "hybrid"}), filter=True
+    )
+    live_listing = True  # other processes may change the file
+
+    def __init__(self, provider: Provider, models: ModelAccess) -> None:
+        super().__init__(provider, models)
+        named = self.config.path
+        path = typed_path(named, "path").absolute() if named else state_dir() / _file_name(self.provider_id)
+        self._store = BankStore(Database(path), self.provider_id)
+        self._cache = VectorCache(self.config.cache_mb * 2**20)
+        self._closed = False
+        self.clock: Callable[[], float] = time.time
+        """Clock that documents expire by, in seconds since 1970."""
+
+    # -------------------------------------------------------------------------------------------------------- banks
+
+    def get_memory_bank(self, bank_id: str) -> MemoryBankDef | None:
+        """Return the bank of that name, or None; reads the file."""
+        try:
+            return self._store.bank(bank_id).definition
+        except MemoryBankNotFoundError:
+            return None
+
+    async def list_memory_banks(self) -> list[MemoryBankDef]:
+        return await self._in_thread(self._store.banks)
+
+    async def register_memory_bank(self, memory_bank: MemoryBankDef) -> None:
+        """Store an empty bank; a bank of the same definition is left as it is, and loads no model."""
+        self.check_type(memory_bank)
+        known = await self._in_thread(self.get_memory_bank, memory_bank.identifier)
+        if known is not None:
+            check_same(known, memory_bank)
+            return
+        if isinstance(memory_bank, VectorMemoryBankDef):
+            await self._check_chunks(memory_bank)
+        await self._in_thread(self._store.create, memory_bank)
+
+    async def unregister_memory_bank(self, identifier: str) -> None:
+        await self._in_thread(self._store.drop, identifier)
+
+    # ---------------------------------------------------------------------------------------------------- documents
+
+    async def insert_documents(
+        self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
+    ) -> None:
+        """Insert documents, all or none; one of the same id is replaced, and an empty list does nothing.
+
+        Cancelling leaves nothing, unless the documents were stored already.
+        """
+        bank = await self._in_thread(self._store.bank, bank_id)
+        lifetime_s = checked_ttl(ttl_seconds)
+        checked = checked_documents(documents, bank.definition)
+        if not checked:
+            return
+        preparation = Preparation(bank.definition, self.models, self.config)
+        prepared = await preparation.prepare(checked)
+        now, cancelled = self.clock(), threading.Event()
+        try:
+            await self._in_thread(
+                self._store.insert,
+                bank,
+                prepared,
+                now=now,
+                expires_at=None if lifetime_s is None else now + lifetime_s,
+                dimensions=preparation.dimensions,
+                cancelled=cancelled,
+            )
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def query_documents(
+        self, bank_id: str, query: InterleavedTextMedia, params: dict[str, Any] | None = None
+    ) -> QueryDocumentsResponse:
+        bank = await self._in_thread(self._store.bank, bank_id)
+        checked = checked_params(bank.definition.type, params)
+        text = joined_text(query, "query")
+        if not text.strip():
+            raise InvalidRequestError("query", text, "a text that is not blank")
+        vector = None
+        if isinstance(bank.definition, VectorMemoryBankDef):
+            assert isinstance(checked, VectorParams)
+            if checked.mode != "keyword":
+                vector = await self._embedded(bank.definition, text)
+        return await self._in_thread(self._search, bank_id, checked, text, vector)
+
+    async def list_documents(self, bank_id: str) -> list[str]:
+        return await self._in_thread(self._store.document_ids, bank_id, self.clock())
+
+    async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:
+        _check_ids(document_ids)
+        await self._in_thread(self._store.delete, bank_id, document_ids, self.clock())
+
+    def close(self) -> None:
+        self._closed = True
+        self._cache.clear()
+
+    # ----------------------------------------------------------------------------------------------------- internal
+
+    async def _in_thread(self, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
+        if self._closed:
+            raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
+        return await asyncio.to_thread(function, *args, **options)
+
+    def _search(self, bank_id: str, params: QueryParams, text: str, vector: Matrix | None) -> QueryDocumentsResponse:
+        with self._store.database.reading() as connection:
+            bank = self._store.find(connection, bank_id)
+            return run_search(Search(connection, bank, params, self.clock()), self._cache, text, vector)
+
+    async def _embedded(self, bank: VectorMemoryBankDef, text: str) -> Matrix:
+        """Return the vector of a query; raise `InvalidRequestError` if the model would read only its beginning."""
+        spans = await self.models.token_spans(bank.embedding_model, text)
+        if spans.max_tokens is not None and len(spans.spans) > spans.max_tokens:
+            allowed = f"at most {spans.max_tokens} tokens of {bank.embedding_model}, or searched with mode keyword"
+            raise InvalidRequestError("query", f"{len(spans.spans)} tokens", allowed)
+        found = await self.models.embed(bank.embedding_model, [text])
+        return np.asarray(found.vectors[0], dtype=np.float32)
+
+    async def _check_chunks(self, bank: VectorMemoryBankDef) -> None:
+        """Raise `InvalidRequestError` unless the model can read the bank's chunks; loads the model."""
+        size, overlap = bank.chunk_size_in_tokens, bank.overlap_size_in_tokens
+        if size < 1:
+            raise InvalidRequestError("memory_bank.chunk_size_in_tokens", size, "1 or above")
+        if not 0 <= default_overlap(bank) < size:
+            allowed = f"0 or above and less than chunk_size_in_tokens, {size}"
+            raise InvalidRequestError("memory_bank.overlap_size_in_tokens", overlap, allowed)
+        spans = await self._spans_of_nothing(bank.embedding_model)
+        if spans.max_tokens is not None and size > spans.max_tokens:
+            allowed = f"at most {spans.max_tokens}, beyond which {bank.embedding_model} does not read"
+            raise InvalidRequestError("memory_bank.chunk_size_in_tokens", size, allowed)
+
+    async def _spans_of_nothing(self, model: str) -> TokenSpans:
+        try:
+            return await self.models.token_spans(model, "")
+        except InvalidRequestError as error:
+            raise type(error)("memory_bank.embedding_model", error.given, error.allowed) from None
+
+
+def _check_ids(document_ids: object) -> None:
+    if not isinstance(document_ids, list) or not all(isinstance(one, str) for one in document_ids):
+        raise InvalidRequestError("document_ids", document_ids, "a list of document ids")
+
+
+def _file_name(provider_id: str) -> str:
+    return f"memory-{quote(provider_id, safe=' ')}.sqlite3"

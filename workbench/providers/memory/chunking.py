@@ -9,6 +9,7 @@ split one; a chunk never does. The chunks without their overlaps, joined, are th
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Chunker:
         found: list[TextChunk] = []
         start = done = 0
         while done < len(text):
-            part = _Window(text[start : start + window], await self._spans_of(text[start : start + window]))
+            part = await self._window(text[start : start + window])
             is_last = start + window >= len(text)
             chunks = [chunk async for chunk in self._cut(part, done - start, field) if is_last or chunk.end < part.end]
             if not chunks:  # the window ends inside its first chunk
@@ -68,6 +69,9 @@ class Chunker:
             done = found[-1].end
             start += self._next_start(part, chunks[-1])
         return found
+
+    async def _window(self, text: str) -> _Window:
+        return await asyncio.to_thread(_Window, text, await self._spans_of(text))
 
     async def _cut(self, part: _Window, done: int, field: str) -> AsyncIterator[TextChunk]:
         """Yield the chunks of a window from its beginning; the first one ends behind ``done``."""

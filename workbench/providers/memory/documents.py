@@ -32,7 +32,7 @@ _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yam
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _PDF = "application/pdf"
 _DEFAULT = "text/plain"
-_MEDIA_TYPE = re.compile(r"\s*(?P<type>[\w.+-]+/[\w.+-]+)\s*(?P<parameters>;[^\x00-\x1f]*)?", re.ASCII)
+_MEDIA_TYPE = re.compile(r" *(?P<type>[\w.+-]+/[\w.+-]+) *(?P<parameters>;[^\x00-\x1f]*)?", re.ASCII)
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?(?P<name>[\w.:+-]+)", re.ASCII | re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(?P<type>[^,]*?)(?P<base64>;base64)?,(?P<data>.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 
@@ -105,9 +105,7 @@ def _text_of_text(text: str, named: MediaType | None, field: str, max_bytes: int
 def _text_of_url(uri: str, named: MediaType | None, field: str, sources: DocumentSources, max_bytes: int) -> str:
     path = f"{field}.content"
     if uri[:5].lower() == "data:":
-        sources.check_size(len(uri) * 3 // 4 if ";base64," in uri[:200] else len(uri) // 3, path, max_bytes)
-        fetched = _data_of(uri, path)
-        sources.check_size(len(fetched.data), path, max_bytes)
+        fetched = _data_of(uri, path, max_bytes)
     else:
         fetched = sources.read(uri, path, max_bytes)
     media_type = named or _declared_type(fetched, uri, path)
@@ -120,16 +118,19 @@ def _text_of_url(uri: str, named: MediaType | None, field: str, sources: Documen
     return _decoded(fetched.data, media_type, path)
 
 
-def _data_of(uri: str, field: str) -> Fetched:
+def _data_of(uri: str, field: str, max_bytes: int) -> Fetched:
     match = _DATA_URL.fullmatch(uri)
     if match is None:
         raise InvalidRequestError(field, uri, "a data: URL of the form data:text/plain;base64,...")
+    least = len(match["data"]) * 3 // 4 - 2 if match["base64"] else len(match["data"]) // 3
+    DocumentSources.check_size(least, field, max_bytes)
     data = unquote_to_bytes(match["data"])
     if match["base64"]:
         try:
             data = base64.b64decode(data, validate=True)
         except binascii.Error:
             raise InvalidRequestError(field, uri, "a data: URL with complete, padded base64") from None
+    DocumentSources.check_size(len(data), field, max_bytes)
     return Fetched(data, match["type"] or None)
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from workbench.providers.model_access import ModelAccess
 
 
+_MAX_TTL_S = 100 * 365 * 24 * 3600
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryCapabilities:
     """Banks and parameters that a memory provider supports; any others are refused by the name of the field."""
@@ -110,9 +113,10 @@ class MemoryProvider(ConfiguredProvider):
 
 
 def checked_ttl(ttl_seconds: object) -> int | None:
-    """Return a time to live in seconds; raise `InvalidRequestError` unless it is None or a number above 0."""
+    """Return a time to live; raise `InvalidRequestError` unless it is None or from one second to a hundred years."""
     if ttl_seconds is None:
         return None
-    if not isinstance(ttl_seconds, int) or isinstance(ttl_seconds, bool) or ttl_seconds < 1:
-        raise InvalidRequestError("ttl_seconds", ttl_seconds, "a whole number of seconds, 1 or above, or absent")
+    if not isinstance(ttl_seconds, int) or isinstance(ttl_seconds, bool) or not 1 <= ttl_seconds <= _MAX_TTL_S:
+        allowed = f"a whole number of seconds from 1 to {_MAX_TTL_S:,}, or absent"
+        raise InvalidRequestError("ttl_seconds", ttl_seconds, allowed)
     return ttl_seconds

@@ -133,7 +133,7 @@ class TransformersProvider(InferenceProvider):
 
     async def token_spans(self, model: str, text: str) -> TokenSpans:
         """Return where the tokens of a text are; a causal model is refused, before it is loaded."""
-        if self.kind(model) != "embedding":
+        if self._models.loaded(model) is None and self.kind(model) != "embedding":
             raise InvalidRequestError("model", model, SENTENCE_MODEL)
         if not isinstance(text, str):
             raise InvalidRequestError("text", text, "a text")

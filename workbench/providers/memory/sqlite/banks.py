@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ClosedError, InvalidRequestError, MemoryBankNotFoundError
+from workbench.errors import InvalidRequestError, MemoryBankNotFoundError
 from workbench.protocol import memory_bank
 from workbench.providers.memory.sqlite.database import Database, create_words, words_table
 
@@ -49,6 +49,10 @@ class NewDocument:
     document_id: str
     metadata: dict[str, Any]
     chunks: list[NewChunk]
+
+
+class _CancelledError(Exception):
+    """The request was cancelled, so that nothing reads this error; it only ends the transaction."""
 
 
 class BankStore:
@@ -124,11 +128,9 @@ class BankStore:
             ids = [document.document_id for document in documents]
             _delete(connection, bank, _numbers(connection, bank, ids))
             for document in documents:
-                if cancelled.is_set():
-                    raise ClosedError("the insertion was cancelled")
+                _check_wanted(cancelled)
                 _insert(connection, bank, document, expires_at)
-            if cancelled.is_set():
-                raise ClosedError("the insertion was cancelled")
+            _check_wanted(cancelled)
 
     def delete(self, identifier: str, document_ids: Sequence[str], now: float) -> None:
         """Delete documents, all or none; raise `InvalidRequestError` for an id that is not in the bank."""
@@ -183,6 +185,11 @@ def check_dimensions(bank: StoredBank, dimensions: int) -> None:
             f"now it makes {dimensions}. Fill a new bank"
         )
         raise InvalidRequestError("bank_id", bank.definition.identifier, allowed)
+
+
+def _check_wanted(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise _CancelledError
 
 
 def _insert(connection: sqlite3.Connection, bank: StoredBank, document: NewDocument, expires_at: float | None) -> None:

@@ -24,6 +24,8 @@ class SqliteConfig(ConfigModel):
     """Most text in the documents of one call, all of which are in memory at once."""
     cache_mb: int = Field(default=1024, ge=0)
     """Memory in MiB for the vectors of banks that were searched; those of the last searched bank are always kept."""
+    index_above: int = Field(default=200_000, ge=0)
+    """Chunks of a bank above which it is searched by an index, if ``faiss`` is installed: faster, but not exact."""
 
     document_root: str | None = None
     """Folder from which documents may be read by ``file:`` URL; None reads no files."""

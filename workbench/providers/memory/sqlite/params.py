@@ -22,7 +22,7 @@ class QueryParams(ProtocolModel):
     score_threshold: float | None = None
     """Lowest score of the chunks to return."""
     filter: dict[str, Any] | None = None
-    """Values that the metadata of a document must have; of a list, any one of its values."""
+    """Values that the metadata of a document must have; of a list, any one of its values. Null is a missing value."""
 
     def accepts(self, metadata: Mapping[str, Any]) -> bool:
         """Return whether the filter accepts a document."""

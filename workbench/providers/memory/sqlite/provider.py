@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from workbench.errors import ClosedError, InvalidRequestError, MemoryBankNotFoundError
+from workbench.errors import ClosedError, InvalidRequestError, MemoryBankNotFoundError, WorkbenchError
 from workbench.paths import state_dir, typed_path
-from workbench.protocol import MemoryBankType, QueryDocumentsResponse, VectorMemoryBankDef
+from workbench.protocol import HealthInfo, MemoryBankType, QueryDocumentsResponse, VectorMemoryBankDef
 from workbench.providers.memory.documents import joined_text
 from workbench.providers.memory.interface import MemoryCapabilities, MemoryProvider, checked_ttl
 from workbench.providers.memory.sqlite.banks import BankStore, check_same
@@ -36,7 +36,8 @@ Result = TypeVar("Result")
 class SqliteProvider(MemoryProvider):
     """``inline::sqlite``: banks of all types in one file, which several processes may use at once.
 
-    Vectors are searched exactly. What blocks runs in threads, and texts are embedded before the file is written.
+    Vectors are searched exactly, unless there are very many of them. Blocking work runs in threads, and texts are
+    embedded before the file is written.
     """
 
     Config = SqliteConfig
@@ -51,7 +52,7 @@ class SqliteProvider(MemoryProvider):
         named = self.config.path
         path = typed_path(named, "path").absolute() if named else state_dir() / _file_name(self.provider_id)
         self._store = BankStore(Database(path), self.provider_id)
-        self._cache = VectorCache(self.config.cache_mb * 2**20)
+        self._cache = VectorCache(self.config.cache_mb * 2**20, self.config.index_above)
         self._closed = False
         self.clock: Callable[[], float] = time.time
         """Clock that documents expire by, in seconds since 1970."""
@@ -82,6 +83,14 @@ class SqliteProvider(MemoryProvider):
     async def unregister_memory_bank(self, identifier: str) -> None:
         await self._in_thread(self._store.drop, identifier)
 
+    async def health(self) -> HealthInfo:
+        """Return ``OK`` if the file can be read or does not exist yet."""
+        try:
+            await self._in_thread(self._store.banks)
+        except WorkbenchError as error:
+            return HealthInfo(status=str(error))
+        return HealthInfo(status="OK")
+
     # ---------------------------------------------------------------------------------------------------- documents
 
     async def insert_documents(
@@ -93,7 +102,7 @@ class SqliteProvider(MemoryProvider):
         """
         bank = await self._in_thread(self._store.bank, bank_id)
         lifetime_s = checked_ttl(ttl_seconds)
-        checked = checked_documents(documents, bank.definition)
+        checked = await self._in_thread(checked_documents, documents, bank.definition)
         if not checked:
             return
         preparation = Preparation(bank.definition, self.models, self.config)

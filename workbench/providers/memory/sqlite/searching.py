@@ -69,11 +69,11 @@ class Search:
 
     def by_id(self, query: str, *, prefix: bool) -> Hits:
         """Return the documents of that id, or whose ids begin with it, in the order of the ids."""
-        same = "substr(d.document_id, 1, length(?)) = ?" if prefix else "d.document_id >= ? AND d.document_id = ?"
+        same = "substr(d.document_id, 1, length(:query)) = :query" if prefix else "d.document_id = :query"
         rows = self.connection.execute(
-            "SELECT c.chunk, d.metadata FROM documents d JOIN chunks c USING (document) "
-            f"WHERE d.bank = ? AND {same} AND {_ALIVE} ORDER BY d.document_id",
-            (self.bank.bank, query, query, self.now),
+            "SELECT c.chunk, d.metadata FROM documents d JOIN chunks c USING (document) WHERE d.bank = :bank AND "
+            f"{same} AND (d.expires_at IS NULL OR d.expires_at > :now) ORDER BY d.document_id",
+            {"bank": self.bank.bank, "query": query, "now": self.now},
         )
         return [(chunk, 1.0) for chunk, metadata in rows if self._accepts(metadata)]
 

@@ -18,11 +18,14 @@ SOURCE = Path(workbench.__file__)
 # Machinery of the protocol package, which callers of the workbench have no use for.
 NOT_FOR_CALLERS = {
     "Addition",
+    "CommonDef",
     "ConfigModel",
     "EffectiveSampling",
+    "MemoryBanksProtocolPrivate",
     "ModelsProtocolPrivate",
     "ProtocolModel",
     "Route",
+    "ShieldsProtocolPrivate",
     "WebMethod",
 }
 

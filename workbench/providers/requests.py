@@ -87,10 +87,10 @@ class Request:
         """
         if isinstance(body, ChatCompletionRequest):
             field = field or "messages"
-            _check_messages(body.messages, field)
+            check_messages(body.messages, field)
         else:
             field = field or "content"
-            _check_content(body.content, field)
+            check_content(body.content, field)
         _check_parameters(body.sampling_params, body.logprobs)
         shared: dict[str, Any] = {
             "model": body.model,
@@ -204,6 +204,12 @@ def check_list(field: str, value: object) -> None:
         raise InvalidRequestError(field, value, "a list with at least one text")
 
 
+def check_params(params: object) -> None:
+    """Raise `InvalidRequestError` unless the parameters of a shield or a query are absent or a mapping by name."""
+    if params is not None and not (isinstance(params, dict) and all(isinstance(name, str) for name in params)):
+        raise InvalidRequestError("params", params, "a mapping of parameters by name, or absent")
+
+
 def texts_of(contents: list[InterleavedTextMedia]) -> list[str]:
     """Return the texts to embed; raise `InvalidRequestError` with the path of the first item that is not a text."""
     check_list("contents", contents)
@@ -231,16 +237,18 @@ def _checked_shields(shields: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(shields))
 
 
-def _check_messages(messages: object, field: str) -> None:
+def check_messages(messages: object, field: str) -> None:
+    """Raise `InvalidRequestError` unless the value is a list of at least one message."""
     if not isinstance(messages, list | tuple) or not messages:
         raise InvalidRequestError(field, messages, "a list of at least one message")
     for index, message in enumerate(messages):
         if not isinstance(message, UserMessage | SystemMessage | CompletionMessage | ToolResponseMessage):
             raise InvalidRequestError(f"{field}[{index}]", message, "a user, system, assistant or ipython message")
-        _check_content(message.content, f"{field}[{index}].content")
+        check_content(message.content, f"{field}[{index}].content")
 
 
-def _check_content(content: object, field: str) -> None:
+def check_content(content: object, field: str) -> None:
+    """Raise `InvalidRequestError` unless the value is a text, an image, or a list of them."""
     for part in content if isinstance(content, list) else [content]:
         if not isinstance(part, str | ImageMedia):
             raise InvalidRequestError(field, part, "a text, an image, or a list of them")

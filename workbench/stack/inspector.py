@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
@@ -17,12 +18,18 @@ OK = "OK"
 
 
 class Inspector:
-    """Implementation of ``Inspect`` and ``ProviderHealth``."""
+    """Implementation of ``Inspect`` and ``ProviderHealth``.
+
+    Args:
+        providers: the running providers of each API, by their ids.
+        apis: the protocols that are served, by API.
+        timeout_s: limit for each provider's report of its health.
+    """
 
     def __init__(
         self,
         config: RunConfig,
-        providers: dict[str, ConfiguredProvider],
+        providers: Mapping[str, Mapping[str, ConfiguredProvider]],
         apis: dict[str, tuple[type, ...]],
         timeout_s: float = _HEALTH_TIMEOUT_S,
     ) -> None:
@@ -53,16 +60,21 @@ class Inspector:
         }
 
     async def health(self) -> HealthInfo:
-        """Return ``OK`` if any provider accepts requests, otherwise the reasons of all providers."""
+        """Return ``OK`` if each API has a provider that accepts requests, otherwise the reasons of the others."""
         statuses = {name: info.status for name, info in (await self.provider_health()).items()}
-        if not statuses or OK in statuses.values():
-            return HealthInfo(status=OK)
-        return HealthInfo(status="; ".join(f"{name}: {status}" for name, status in statuses.items()))
+        failing = [
+            f"{name}: {statuses[name]}"
+            for providers in self._providers.values()
+            if OK not in [statuses[name] for name in providers]
+            for name in providers
+        ]
+        return HealthInfo(status="; ".join(failing) or OK)
 
     async def provider_health(self) -> dict[str, HealthInfo]:
         """Return the health of every provider; all are queried at once, each with the same timeout."""
-        healths = await asyncio.gather(*map(self._health_of, self._providers.values()))
-        return dict(zip(self._providers, healths, strict=True))
+        running = {name: one for providers in self._providers.values() for name, one in providers.items()}
+        healths = await asyncio.gather(*map(self._health_of, running.values()))
+        return dict(zip(running, healths, strict=True))
 
     async def _health_of(self, provider: ConfiguredProvider) -> HealthInfo:
         try:

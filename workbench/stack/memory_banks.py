@@ -9,20 +9,17 @@ from workbench.protocol import (
     GraphMemoryBankDef,
     KeyValueMemoryBankDef,
     KeywordMemoryBankDef,
+    MemoryBankDocument,
     VectorMemoryBankDef,
     memory_bank,
 )
+from workbench.providers.memory.interface import checked_ttl
+from workbench.providers.requests import check_content, check_params
 from workbench.stack.registry import Registry
 from workbench.stack.resources import ResourceKind
 
 if TYPE_CHECKING:
-    from workbench.protocol import (
-        InterleavedTextMedia,
-        MemoryBankDef,
-        MemoryBankDocument,
-        MemoryBankStore,
-        QueryDocumentsResponse,
-    )
+    from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankStore, QueryDocumentsResponse
     from workbench.providers.memory.interface import MemoryProvider
     from workbench.stack.naming import Registration
     from workbench.stack.registrations import RegistrationStore
@@ -38,6 +35,7 @@ def _described(bank: MemoryBankDef) -> str:
 
 MEMORY_BANK: ResourceKind[MemoryBankDef, MemoryProvider] = ResourceKind(
     name="memory_bank",
+    api="memory",
     command="memory",
     definitions=(VectorMemoryBankDef, KeyValueMemoryBankDef, KeywordMemoryBankDef, GraphMemoryBankDef),
     parse=memory_bank,
@@ -88,15 +86,30 @@ class MemoryRouter:
     async def insert_documents(
         self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
     ) -> None:
-        """Insert documents, all or none; one of the same id is replaced."""
+        """Insert documents, all or none; one of the same id is replaced.
+
+        Raises:
+            MemoryBankNotFoundError: no provider stores the bank; the message lists those that are served.
+            InvalidRequestError: a document or the time to live is not allowed; nothing was inserted.
+            StateError: the bank cannot be written; nothing was inserted.
+        """
         found = self._find(bank_id)
+        _check_items("documents", documents, MemoryBankDocument, "a MemoryBankDocument")
+        checked_ttl(ttl_seconds)
         await found.provider.insert_documents(found.definition.identifier, documents, ttl_seconds)
 
     async def query_documents(
         self, bank_id: str, query: InterleavedTextMedia, params: dict[str, Any] | None = None
     ) -> QueryDocumentsResponse:
-        """Return the chunks that match the query best, the best first."""
+        """Return the chunks that match the query best, the best first.
+
+        Raises:
+            MemoryBankNotFoundError: no provider stores the bank; the message lists those that are served.
+            InvalidRequestError: the query or a parameter is not allowed.
+        """
         found = self._find(bank_id)
+        check_content(query, "query")
+        check_params(params)
         return await found.provider.query_documents(found.definition.identifier, query, params)
 
     async def list_documents(self, bank_id: str) -> list[str]:
@@ -107,9 +120,19 @@ class MemoryRouter:
     async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:
         """Delete documents from a bank, all or none; not part of the protocol."""
         found = self._find(bank_id)
+        _check_items("document_ids", document_ids, str, "the id of a document")
         await found.provider.delete_documents(found.definition.identifier, document_ids)
 
     def _find(self, bank_id: str) -> Registration[MemoryBankDef, MemoryProvider]:
         if not isinstance(bank_id, str):
             raise InvalidRequestError("bank_id", bank_id, "the name of a served memory bank")
         return self._registry.find(bank_id)
+
+
+def _check_items(field: str, items: object, kind: type, allowed: str) -> None:
+    """Raise `InvalidRequestError` unless the value is a list whose items are of that type."""
+    if not isinstance(items, list):
+        raise InvalidRequestError(field, items, f"a list; each item is {allowed}")
+    for index, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise InvalidRequestError(f"{field}[{index}]", item, allowed)

@@ -25,6 +25,7 @@ def _without_provider(model: ModelDefWithProvider) -> ModelDef:
 
 MODEL: ResourceKind[ModelDefWithProvider, InferenceProvider] = ResourceKind(
     name="model",
+    api="inference",
     command="models",
     definitions=(ModelDefWithProvider,),
     parse=ModelDefWithProvider.model_validate,

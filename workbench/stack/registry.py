@@ -250,7 +250,7 @@ class Registry(Generic[D, P]):
             raise InvalidRequestError("identifier", name, allowed)
         provider = self._providers.get(definition.provider_id)
         if provider is None:
-            allowed = f"one of the configured providers: {', '.join(self._providers)}"
+            allowed = f"one of the configured {self._kind.api} providers: {', '.join(self._providers) or 'none'}"
             raise InvalidRequestError("provider_id", definition.provider_id, allowed)
         for field, value in definition:
             try:

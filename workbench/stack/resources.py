@@ -41,6 +41,8 @@ class ResourceKind(Generic[D, P]):
 
     name: str
     """Key of the kind in the store, and name of the parameter that takes a definition."""
+    api: str
+    """API of the providers that serve it, as in a run config."""
     command: str
     """Command of the CLI that has the subcommand ``unregister`` for this kind."""
     definitions: tuple[type[D], ...]

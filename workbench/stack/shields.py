@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError, ShieldNotFoundError
 from workbench.protocol import ShieldDef, ShieldDefWithProvider
-from workbench.providers.requests import check_list
+from workbench.providers.requests import check_messages, check_params
 from workbench.stack.registry import Registry
 from workbench.stack.resources import ResourceKind
 
@@ -22,6 +22,7 @@ def _without_provider(shield: ShieldDefWithProvider) -> ShieldDef:
 
 SHIELD: ResourceKind[ShieldDefWithProvider, SafetyProvider] = ResourceKind(
     name="shield",
+    api="safety",
     command="shields",
     definitions=(ShieldDefWithProvider,),
     parse=ShieldDefWithProvider.model_validate,
@@ -69,11 +70,16 @@ class SafetyRouter:
     async def run_shield(
         self, shield_type: str, messages: list[Message], params: dict[str, Any] | None = None
     ) -> RunShieldResponse:
-        """Check messages with the shield of that name; ``params`` replace those of its definition."""
+        """Check messages with the shield of that name; ``params`` replace those of its definition.
+
+        Raises:
+            ShieldNotFoundError: no provider runs it; the message lists the shields that are served.
+            InvalidRequestError: a message or a parameter is not allowed.
+            ShieldError: the shield has no verdict.
+        """
         if not isinstance(shield_type, str):
             raise InvalidRequestError("shield_type", shield_type, "the name of a served shield")
-        check_list("messages", messages)
-        if not messages:
-            raise InvalidRequestError("messages", messages, "a list of at least one message")
         found = self._registry.find(shield_type)
+        check_messages(messages, "messages")
+        check_params(params)
         return await found.provider.run_shield(found.definition.identifier, messages, params)

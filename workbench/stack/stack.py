@@ -61,7 +61,7 @@ class Stack:
         self.memory_banks = MemoryBankRegistry(self.memory_providers, store)
         self.memory = MemoryRouter(self.memory_banks)
         self.inference.memory = self.memory
-        self.inspect = Inspector(self.config, self.all_providers, self.apis)
+        self.inspect = Inspector(self.config, self.providers_by_api, self.apis)
 
     def _create_providers(self) -> None:
         instances = self.config.providers
@@ -73,9 +73,9 @@ class Stack:
             self.memory_providers[instance.provider_id] = providers.create_memory(instance, self.inference)
 
     @property
-    def all_providers(self) -> dict[str, ConfiguredProvider]:
-        """Providers of all APIs by their ids, which are unique in a run config."""
-        return {**self.providers, **self.safety_providers, **self.memory_providers}
+    def providers_by_api(self) -> Mapping[str, Mapping[str, ConfiguredProvider]]:
+        """Running providers of each API, by their ids; an id is unique among all APIs."""
+        return {"inference": self.providers, "safety": self.safety_providers, "memory": self.memory_providers}
 
     async def open(self) -> None:
         """List the resources of every provider, and restore earlier registrations."""
@@ -84,5 +84,6 @@ class Stack:
         await self.memory_banks.open()
 
     def close(self) -> None:
-        for provider in self.all_providers.values():
-            provider.close()
+        for running in self.providers_by_api.values():
+            for provider in running.values():
+                provider.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.resources import DictionaryMemory, config_of, memory, safety, serve_fakes
 from workbench.errors import WorkbenchError
 from workbench.protocol import HealthInfo, Inspect, ProviderHealth, routes_of
 from workbench.stack import Stack
@@ -39,7 +40,7 @@ class Patient:
 
 def inspector_of(stack: Stack, **patients: str | Exception | None) -> Inspector:
     providers: Any = {name: Patient(status) for name, status in patients.items()}
-    return Inspector(stack.config, providers, stack.apis, timeout_s=0.05)
+    return Inspector(stack.config, {"inference": providers}, stack.apis, timeout_s=0.05)
 
 
 async def test_it_satisfies_the_protocol_and_our_addition(stack: Stack) -> None:
@@ -58,6 +59,30 @@ async def test_every_marked_route_is_listed_with_the_types_that_answer_it(stack:
     }
     assert {tuple(route.provider_types) for route in listed["inference"]} == {("inline::echo",)}
     assert "/models/unregister" in [route.route for route in listed["models"]]
+
+
+async def test_the_providers_of_all_apis_are_listed_with_their_routes_and_health(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serve_fakes(monkeypatch)
+    stack = Stack(config_of([echo("a")], [safety("guard", "own"), safety("other")], [memory("notes")]))
+    types = {"a": "inline::echo", "guard": "inline::word_shield", "other": "inline::word_shield"}
+    types["notes"] = "inline::dictionary"
+    listed = await stack.inspect.list_providers()
+    assert {name: info.provider_type for name, info in listed.items()} == types
+    routes = await stack.inspect.list_routes()
+    answering = {api: {tuple(route.provider_types) for route in routes[api]} for api in routes}
+    assert answering["safety"] == {("inline::word_shield",)}
+    assert answering["memory"] == {("inline::dictionary",)}
+    assert answering["shields"] == answering["memory_banks"] == {()}, "the stack itself answers them"
+    assert [route.route for route in routes["memory"]] == ["/memory/insert", "/memory/query"]
+
+    async def full(_: DictionaryMemory) -> HealthInfo:
+        return HealthInfo(status="the disk is full")
+
+    monkeypatch.setattr(DictionaryMemory, "health", full)
+    health = {name: info.status for name, info in (await stack.inspect.provider_health()).items()}
+    assert health == {"a": "OK", "guard": "OK", "other": "OK", "notes": "the disk is full"}
 
 
 async def test_routes_that_the_config_does_not_serve_are_not_listed() -> None:
@@ -83,6 +108,15 @@ async def test_the_stack_is_well_while_one_provider_is_and_each_is_told_apart(st
         "broken": "ValueError",
         "slow": "no answer within 0.05 s",
     }
+
+
+async def test_a_stack_is_well_if_each_api_has_a_provider_that_is(stack: Stack) -> None:
+    well, sick, failing = Patient("OK"), Patient("the disk is full"), Patient("no route")
+    providers: Any = {"inference": {"a": sick, "b": well}, "safety": {}, "memory": {"c": sick, "d": failing}}
+    inspector = Inspector(stack.config, providers, stack.apis)
+    assert (await inspector.health()).status == "c: the disk is full; d: no route"
+    providers["memory"]["e"] = well
+    assert (await inspector.health()).status == "OK"
 
 
 async def test_a_stack_of_sick_providers_says_why(stack: Stack) -> None:

@@ -72,6 +72,7 @@ def parse(fields: dict[str, object]) -> NotePad:
 
 NOTE_PAD: ResourceKind[NotePad, Stationer] = ResourceKind(
     name="note_pad",
+    api="stationery",
     command="pads",
     definitions=(Paper, Slate),
     parse=parse,

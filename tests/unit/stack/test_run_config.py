@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.fakes import resources
 from workbench.errors import ConfigError
 from workbench.protocol import RunConfig
 from workbench.stack import Stack, default_run_config, load_run_config
+from workbench.stack.apis import SERVED_APIS
 
 
 def config_of(*instances: dict[str, Any], **heading: Any) -> dict[str, Any]:
@@ -117,8 +119,11 @@ KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
     "config,said",
     [
         (config_of(version="1"), "version must be '2'; got '1'"),
-        (config_of(apis=["models", "safety"]), "apis[1] must be one of inference, models, inspect; got 'safety'"),
-        ({"providers": {"safety": []}}, "providers.safety must be left out; allowed: inference"),
+        (
+            config_of(apis=["models", "agents"]),
+            "apis[1] must be one of inference, models, safety, shields, memory, memory_banks, inspect; got 'agents'",
+        ),
+        ({"providers": {"agents": []}}, "providers.agents must be left out; allowed: inference, safety, memory"),
         (
             config_of({**echo(), "provider_typ": "x"}),
             (
@@ -184,10 +189,69 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "instances,said",
+    [
+        (
+            {"safety": [{**resources.safety(), "provider_type": "inline::echo"}]},
+            "providers.safety[0].provider_type must be one of inline::",
+        ),
+        (
+            {"memory": [resources.memory(), {**resources.memory("b"), "provider_type": resources.SAFETY_TYPE}]},
+            "providers.memory[1].provider_type must be one of inline::",
+        ),
+        (
+            {"inference": [{**echo(), "provider_type": resources.MEMORY_TYPE}]},
+            "providers.inference[0].provider_type must be one of inline::echo, ",
+        ),
+        (
+            {"safety": [resources.safety(shield=[])]},
+            (
+                "providers.safety[0].config.shield must be left out: WordShieldConfig has no such field"
+                " (did you mean shields?"
+            ),
+        ),
+        ({"safety": [resources.safety("guard", "")]}, "providers.safety[0].config.shields[0].identifier must be "),
+        ({"memory": [resources.memory(banks=7)]}, "providers.memory[0].config.banks must be a valid list; got 7"),
+        (
+            {"inference": [echo("same")], "memory": [resources.memory("same")]},
+            (
+                "providers.memory[0].provider_id must be unique; got 'same', which"
+                " providers.inference[0].provider_id already has"
+            ),
+        ),
+    ],
+)
+def test_a_wrong_key_of_a_safety_or_memory_provider_is_told_by_its_path(
+    instances: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources.serve_fakes(monkeypatch)
+    with pytest.raises(ConfigError) as caught:
+        load_run_config({"providers": instances})
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "shields,said",
+    [
+        ([{"identifier": "a", "type": "other"}], "config.shields[0].type must be one of word, llama_guard"),
+        ([{"identifier": "a", "params": {"wrong": 1}}], "config.shields[0].params.wrong must be left out"),
+        ([{"identifier": "a"}, {"identifier": "a"}], "config.shields names 'a' more than once"),
+    ],
+)
+def test_a_shield_that_its_provider_cannot_run_is_told_by_its_path(
+    shields: list[dict[str, Any]], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources.serve_fakes(monkeypatch)
+    with pytest.raises(ConfigError) as caught:
+        Stack(resources.config_of(safety=[resources.safety(shields=shields)]))
+    assert str(caught.value).startswith(f"provider 'guard': {said}")
+
+
 def test_only_the_apis_that_a_config_chooses_are_served() -> None:
     stack = Stack(config_of(echo(), apis=["inference", "inspect"]))
     assert list(stack.apis) == ["inference", "inspect"]
-    assert list(Stack(config_of(echo())).apis) == ["inference", "models", "inspect"]
+    assert list(Stack(config_of(echo())).apis) == list(SERVED_APIS)
 
 
 # ------------------------------------------------------------------------------------------------------ the environment

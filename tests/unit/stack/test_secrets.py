@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.fakes import resources
 from workbench import Workbench, providers
 from workbench.errors import ConfigError, InvalidRequestError
 from workbench.stack import Stack, load_run_config
@@ -109,6 +110,26 @@ def test_no_error_tells_a_secret(
             Stack(source)
         assert CANARY not in "".join(traceback.format_exception(caught.value))
         assert CANARY not in repr(caught.value.__dict__)
+
+
+@pytest.mark.parametrize("api", ["safety", "memory"])
+def test_a_secret_of_a_safety_or_memory_provider_is_hidden_too(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources.serve_fakes(monkeypatch)
+    made = {"safety": resources.safety, "memory": resources.memory}[api]
+
+    def config_of(**config: Any) -> dict[str, Any]:
+        return resources.config_of(**{api: [made("a", "own", **config)]})
+
+    with Workbench(config_of(api_token=CANARY)) as bench:
+        (instance,) = bench.config.providers[api]
+        ways = [repr(bench.config), bench.config.model_dump_json(), repr(instance.config), repr(bench.__dict__)]
+        running: Any = bench._stack.providers_by_api[api]["a"]
+        assert CANARY not in "\n".join([*ways, repr(running.config), repr(running.__dict__)])
+        assert running.config.api_token.get_secret_value() == CANARY
+    for wrong in ({"api_tokn": CANARY}, {"api_token": [CANARY]}, {"api_token": CANARY, "surprise": 1}):
+        with pytest.raises(ConfigError) as caught:
+            Stack(config_of(**wrong))
+        assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
 def test_what_was_hidden_when_it_was_written_is_not_taken_for_the_secret() -> None:

@@ -25,7 +25,7 @@ from workbench.protocol import (
     ViolationLevel,
     memory_bank,
 )
-from workbench.providers.memory.interface import MemoryCapabilities, MemoryProvider, checked_ttl
+from workbench.providers.memory.interface import InsertProgress, MemoryCapabilities, MemoryProvider, checked_ttl
 from workbench.providers.safety.interface import SafetyConfig, SafetyProvider, ShieldParams
 
 SAFETY_TYPE = "inline::word_shield"
@@ -96,7 +96,12 @@ class DictionaryMemory(MemoryProvider):
         del self.banks[identifier], self.documents[identifier]
 
     async def insert_documents(
-        self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
+        self,
+        bank_id: str,
+        documents: list[MemoryBankDocument],
+        ttl_seconds: int | None = None,
+        *,
+        progress: InsertProgress | None = None,
     ) -> None:
         bank = self.documents[bank_id]
         checked_ttl(ttl_seconds)
@@ -104,6 +109,9 @@ class DictionaryMemory(MemoryProvider):
             if isinstance(document.content, URL):
                 raise InvalidRequestError(f"documents[{index}].content", document.content.uri, "a text")
         self.calls.append((len(documents), ttl_seconds))
+        for done in range(len(documents)):
+            if progress is not None:
+                progress(done + 1, len(documents))
         bank.update({document.document_id: document for document in documents})
 
     async def query_documents(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.commands import opening, output
-from workbench.commands.parsing import add_command
+from workbench.commands.parsing import add_command, json_object
 
 if TYPE_CHECKING:
     from workbench.commands.parsing import Subparsers
@@ -31,7 +30,7 @@ def add_register(actions: Subparsers) -> None:
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="catalog name, local folder or hub id")
     parser.add_argument("--provider", metavar="ID", help="provider in the run config (default: the first one)")
     parser.add_argument("--precision", choices=opening.PRECISIONS, help=opening.PRECISION_HELP)
-    parser.add_argument("--metadata", metavar="JSON", type=_mapping, help="JSON object to store with the model")
+    parser.add_argument("--metadata", metavar="JSON", type=json_object, help="JSON object to store with the model")
     add_config_option(parser)
 
 
@@ -87,13 +86,3 @@ def list_served(args: argparse.Namespace) -> int:
     rows = [(facts["name"], facts["provider_id"], facts["llama_model"]) for facts in served]
     print(output.table(("NAME", "PROVIDER", "SOURCE"), rows))
     return 0
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError('must be a JSON object such as \'{"note": "mine"}\'')
-    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InvalidRequestError
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
@@ -14,11 +14,9 @@ from workbench.protocol import (
     LogProbConfig,
     Message,
     ModelDefWithProvider,
-    RunConfig,
     ToolPromptFormat,
 )
-from workbench.session.event_loop_thread import BackgroundLoop
-from workbench.stack import Stack
+from workbench.session.resources import Resources
 from workbench.stack.models import model_from
 
 if TYPE_CHECKING:
@@ -27,31 +25,8 @@ if TYPE_CHECKING:
     from workbench.records import ModelCard, Prompt, Score
 
 
-class ServedModels:
-    """Started run config with blocking calls; `Workbench` documents the arguments."""
-
-    def __init__(
-        self, config: RunConfig | dict[str, Any] | str | Path | None = None, *, precision: str | None = None
-    ) -> None:
-        self._stack = Stack(config, precision)
-        self.config = self._stack.config
-        """Run config, with each ``${env.NAME}`` as written; it contains no readable secrets."""
-        self._loop = BackgroundLoop("workbench")
-        self._loop.wait(self._stack.open())
-        self.inference = self._stack.inference
-        """Implementation of the protocols ``Inference`` and ``BatchInference`` (async)."""
-        self.models = self._stack.models
-        """Implementation of the protocol ``Models`` (async)."""
-        self.safety = self._stack.safety
-        """Implementation of the protocol ``Safety`` (async)."""
-        self.shields = self._stack.shields
-        """Implementation of the protocol ``Shields`` (async)."""
-        self.memory = self._stack.memory
-        """Implementation of the protocol ``Memory`` (async)."""
-        self.memory_banks = self._stack.memory_banks
-        """Implementation of the protocol ``MemoryBanks`` (async)."""
-        self.inspect = self._stack.inspect
-        """Implementation of the protocol ``Inspect`` (async)."""
+class ServedModels(Resources):
+    """Models of a started run config."""
 
     def list_models(self) -> list[ModelDefWithProvider]:
         """Return the models that are served, in order of registration, as last reported by remote servers.
@@ -169,19 +144,6 @@ class ServedModels:
         """
         rendering = self.inference.render(self._model(model), prompt, tool_definitions(tools), tool_prompt_format)
         return self._loop.wait(rendering)
-
-    def close(self) -> None:
-        """Cancel running requests, stop all threads and free the models' memory. Closing twice is harmless."""
-        self._loop.close()
-        self._stack.close()
-        if self.inference.recorder is not None:
-            self.inference.recorder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Workbench {self.config.image_name}: {', '.join(model.identifier for model in self.list_models())}>"

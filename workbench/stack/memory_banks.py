@@ -20,7 +20,7 @@ from workbench.stack.resources import ResourceKind
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankStore, QueryDocumentsResponse
-    from workbench.providers.memory.interface import MemoryProvider
+    from workbench.providers.memory.interface import InsertProgress, MemoryProvider
     from workbench.stack.naming import Registration
     from workbench.stack.registrations import RegistrationStore
 
@@ -84,9 +84,17 @@ class MemoryRouter:
         return self._registry.get(bank_id)
 
     async def insert_documents(
-        self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
+        self,
+        bank_id: str,
+        documents: list[MemoryBankDocument],
+        ttl_seconds: int | None = None,
+        *,
+        progress: InsertProgress | None = None,
     ) -> None:
         """Insert documents, all or none; one of the same id is replaced.
+
+        Args:
+            progress: callback for how far it is; not part of the protocol.
 
         Raises:
             MemoryBankNotFoundError: no provider stores the bank; the message lists those that are served.
@@ -96,7 +104,7 @@ class MemoryRouter:
         found = self._find(bank_id)
         _check_items("documents", documents, MemoryBankDocument, "a MemoryBankDocument")
         checked_ttl(ttl_seconds)
-        await found.provider.insert_documents(found.definition.identifier, documents, ttl_seconds)
+        await found.provider.insert_documents(found.definition.identifier, documents, ttl_seconds, progress=progress)
 
     async def query_documents(
         self, bank_id: str, query: InterleavedTextMedia, params: dict[str, Any] | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workbench.errors import InvalidRequestError, MemoryBankNotFoundError, UnsupportedFieldError
 from workbench.protocol import MemoryBankType
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 
 _MAX_TTL_S = 100 * 365 * 24 * 3600
+InsertProgress: TypeAlias = Callable[[int, int], None]
+"""Callback for the progress of an insertion: the number of chunks that are ready, and of all chunks of the call.
+
+It is called on any thread, and must be quick.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +82,18 @@ class MemoryProvider(ConfiguredProvider):
         raise NotImplementedError
 
     async def insert_documents(
-        self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
+        self,
+        bank_id: str,
+        documents: list[MemoryBankDocument],
+        ttl_seconds: int | None = None,
+        *,
+        progress: InsertProgress | None = None,
     ) -> None:
-        """Insert documents, all or none; one of the same id is replaced."""
+        """Insert documents, all or none; one of the same id is replaced.
+
+        Args:
+            progress: callback for how far it is; not part of the protocol.
+        """
         raise NotImplementedError
 
     async def query_documents(

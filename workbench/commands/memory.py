@@ -113,9 +113,7 @@ def _add_insert(actions: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="file, folder or pattern; - reads a text from standard input"
     )
-    parser.add_argument(
-        "--ttl", metavar="SECONDS", type=int, help="time after which the documents are no longer found"
-    )
+    parser.add_argument("--ttl", metavar="SECONDS", type=int, help="time after which the documents are no longer found")
     parser.add_argument("--metadata", metavar="JSON", type=json_object, help="JSON object to store with the documents")
     parser.add_argument("--json", action="store_true", help="print the ids of the documents as JSON")
     return parser
@@ -146,7 +144,7 @@ def _add_query(actions: Subparsers) -> argparse.ArgumentParser:
         help="only documents with this value in their metadata; the same key again allows another value",
     )
     parser.add_argument("--mode", choices=("vector", "keyword", "hybrid"), help="search of a vector bank")
-    parser.add_argument("--prefix", action="store_true", default=None, help="find ids that begin so, in a keyvalue bank")
+    parser.add_argument("--prefix", action="store_true", default=None, help="find ids that begin so in a keyvalue bank")
     parser.add_argument("--hops", metavar="N", type=int, help="number of links to follow in a graph bank")
     parser.add_argument("--json", action="store_true", help="print the chunks and scores as JSON")
     return parser

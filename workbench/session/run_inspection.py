@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from workbench.protocol import Chunk, SafetyViolation
-    from workbench.session.run_protocols import RunLike
+    from workbench.session.run_protocols import HostedRun, RunLike
 
 
 class RunInspection:
@@ -98,7 +98,7 @@ class RunInspection:
         """Chunks in the prompt, in its order; empty unless the run is an answer of `Workbench.ask`."""
         return self.request.retrieved.chunks if self.request.retrieved else []
 
-    def attribution(self: RunLike) -> Attribution:
+    def attribution(self: HostedRun) -> Attribution:
         """Return how much each chunk in the prompt raised the log probability of each token of the answer.
 
         Every chunk costs about one more answer. Blocks.

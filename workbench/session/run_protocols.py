@@ -27,6 +27,11 @@ class RunLike(ReadableRun, Protocol):
     def inspector(self) -> Inspector | None: ...
     @property
     def call_openers(self) -> Openers: ...
+
+
+class HostedRun(RunLike, Protocol):
+    """A run that can call the workbench which started it."""
+
     @property
     def host(self) -> RunHost: ...
 

@@ -71,10 +71,14 @@ def test_leaving_out_a_chunk_keeps_the_numbers_of_the_others(bench: Workbench, m
     run = bench.ask("Which?", "notes", sampling_params=ONE)
     run.result(60)
     asked: list[Any] = []
-    stream = type(bench.inference)._stream
-    monkeypatch.setattr(
-        type(bench.inference), "_stream", lambda self, request: asked.append(request) or stream(self, request)
-    )
+    router = type(bench.inference)
+    stream = router._stream
+
+    def recorded(self: Any, request: Any) -> Any:
+        asked.append(request)
+        return stream(self, request)
+
+    monkeypatch.setattr(router, "_stream", recorded)
     attribution = run.attribution()
     numbers = [[part for part in ("[1]", "[2]", "[3]") if part in one.messages[-1].context] for one in asked]
     assert numbers == [["[2]", "[3]"], ["[1]", "[3]"], ["[1]", "[2]"]]
@@ -121,7 +125,8 @@ def test_only_a_user_s_message_without_a_context_can_be_answered_with_chunks(
     with pytest.raises(InvalidRequestError) as refused:
         asyncio.run(bench.inference.chat_completion("model", messages, retrieval=config))
     assert (refused.value.field, refused.value.allowed) == (field, allowed)
-    assert bench.inference.memory.queries == []
+    memory: Any = bench.inference.memory
+    assert memory.queries == []
 
 
 def test_what_is_no_retrieval_is_refused_by_name(bench: Workbench) -> None:

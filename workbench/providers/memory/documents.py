@@ -104,10 +104,7 @@ def _text_of_text(text: str, named: MediaType | None, field: str, max_bytes: int
 
 def _text_of_url(uri: str, named: MediaType | None, field: str, sources: DocumentSources, max_bytes: int) -> str:
     path = f"{field}.content"
-    if uri[:5].lower() == "data:":
-        fetched = _data_of(uri, path, max_bytes)
-    else:
-        fetched = sources.read(uri, path, max_bytes)
+    fetched = _data_of(uri, path, max_bytes) if uri[:5].lower() == "data:" else sources.read(uri, path, max_bytes)
     media_type = named or _declared_type(fetched, uri, path)
     if media_type.name == _PDF:
         return _pdf_text(fetched.data, path)

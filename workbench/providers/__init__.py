@@ -37,7 +37,9 @@ PROVIDER_TYPES: dict[str, str] = {
 }
 """``module:class`` of each type for inference; imported when a run config names it, so torch loads only if needed."""
 
-SAFETY_PROVIDER_TYPES: dict[str, str] = {}
+SAFETY_PROVIDER_TYPES: dict[str, str] = {
+    "inline::content_guard": "workbench.providers.safety.content_guard:ContentGuardProvider",
+}
 MEMORY_PROVIDER_TYPES: dict[str, str] = {"inline::sqlite": "workbench.providers.memory.sqlite:SqliteProvider"}
 
 

@@ -38,6 +38,13 @@ def default_run_config(precision: str = "int4") -> RunConfig:
                     }
                 ],
                 "memory": [{"provider_id": "memory", "provider_type": "inline::sqlite", "config": {}}],
+                "safety": [
+                    {
+                        "provider_id": "guard",
+                        "provider_type": "inline::content_guard",
+                        "config": {"shields": [{"identifier": "content_guard"}]},
+                    }
+                ],
             },
         }
     )

@@ -13,8 +13,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.sentence_parts import LIST
 
+CLASSIFIER = "ForSequenceClassification"
+"""End of the architecture of a text classifier."""
+
 _OTHER_TASKS = (
-    *("ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+    *("ForMaskedLM", "ForPreTraining", CLASSIFIER, "ForTokenClassification", "ForQuestionAnswering"),
     *("ForMultipleChoice", "ForNextSentencePrediction"),
 )
 
@@ -24,7 +27,27 @@ PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
 
 def check_folder(folder: Path) -> None:
-    """Raise if a folder cannot or must not be loaded; reads file names, configs and the weights' headers only."""
+    """Raise if a folder is not a causal or a sentence model, or cannot or must not be loaded.
+
+    Reads file names, configs and the weights' headers only.
+    """
+    config = _check_settings(folder)
+    if not (folder / LIST).exists():
+        _refuse_encoder(folder, config)
+    _check_weights(folder)
+
+
+def check_classifier_folder(folder: Path) -> None:
+    """Raise if a folder is not a text classifier, or cannot or must not be loaded; reads as little as `check_folder`."""
+    config = _check_settings(folder)
+    name = str(next(iter(config.get("architectures") or ()), "model without an architecture"))
+    if not name.endswith(CLASSIFIER):
+        raise ModelFormatError(f"{folder} holds a {name}; a text classifier (...{CLASSIFIER}) is needed")
+    _check_weights(folder)
+
+
+def _check_settings(folder: Path) -> dict[str, Any]:
+    """Return the config of a folder after the checks of all its settings."""
     if not folder.is_dir():
         raise ModelFormatError(
             f"{folder} is not a folder; give a folder in Hugging Face layout that contains config.json"
@@ -37,8 +60,10 @@ def check_folder(folder: Path) -> None:
         raise ModelFormatError(
             f"{folder} holds an encoder-decoder model; only causal (decoder-only) models are supported"
         )
-    if not (folder / LIST).exists():
-        _refuse_encoder(folder, config)
+    return config
+
+
+def _check_weights(folder: Path) -> None:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)

@@ -38,7 +38,10 @@ PROVIDER_TYPES: dict[str, str] = {
 """``module:class`` of each type for inference; imported when a run config names it, so torch loads only if needed."""
 
 SAFETY_PROVIDER_TYPES: dict[str, str] = {
+    "inline::code_scanner": "workbench.providers.safety.code_scanner:CodeScannerProvider",
     "inline::content_guard": "workbench.providers.safety.content_guard:ContentGuardProvider",
+    "inline::llama_guard": "workbench.providers.safety.llama_guard:LlamaGuardProvider",
+    "inline::prompt_guard": "workbench.providers.safety.prompt_guard:PromptGuardProvider",
 }
 MEMORY_PROVIDER_TYPES: dict[str, str] = {"inline::sqlite": "workbench.providers.memory.sqlite:SqliteProvider"}
 

@@ -20,19 +20,26 @@ def judged_text(messages: Sequence[Message]) -> str:
     Raises:
         UnsupportedContentError: the message contains an image, which must not pass unjudged.
     """
+    last = messages[-1]
+    text = content_text(messages)
+    if isinstance(last, CompletionMessage) and last.tool_calls:
+        arguments = "\n".join(json.dumps(call.arguments, ensure_ascii=False) for call in last.tool_calls)
+        text += "\n" + valid_unicode(arguments, f"messages[{len(messages) - 1}].tool_calls")
+    return text
+
+
+def content_text(messages: Sequence[Message]) -> str:
+    """Return the content and the context of the last message, by line; raise `UnsupportedContentError` for an image."""
     last, field = messages[-1], f"messages[{len(messages) - 1}]"
-    parts = [message_text(last.content, f"{field}.content")]
+    text = message_text(last.content, f"{field}.content")
     if isinstance(last, UserMessage) and last.context is not None:
-        parts.append(message_text(last.context, f"{field}.context"))
-    if isinstance(last, CompletionMessage):
-        parts += [json.dumps(call.arguments, ensure_ascii=False, default=str) for call in last.tool_calls]
-    return valid_unicode("\n".join(parts), f"{field}.content")
+        text += "\n" + message_text(last.context, f"{field}.context")
+    return text
 
 
 def message_text(content: InterleavedTextMedia, field: str) -> str:
     """Return the text of a content; raise `UnsupportedContentError` for an image."""
     parts = content if isinstance(content, list) else [content]
-    texts = [part for part in parts if isinstance(part, str)]
     if any(isinstance(part, ImageMedia) for part in parts):
         raise UnsupportedContentError(field, "an image", "text: this shield judges text only")
-    return "".join(texts)
+    return valid_unicode("".join(part for part in parts if isinstance(part, str)), field)

@@ -6,7 +6,9 @@ the parts shorter. It has to be complete, so that no part of a text escapes judg
 
 from __future__ import annotations
 
+import itertools
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,6 +41,25 @@ def sentences(text: str) -> list[Sentence]:
     return [window for start, end in _spans(text) for window in _windows(text, start, end)]
 
 
+def packed_sentences(text: str) -> list[Sentence]:
+    """Return parts of a text that are whole sentences, as many as fit into `MAX_BYTES` together."""
+    packed: list[Sentence] = []
+    for sentence in sentences(text):
+        if packed:
+            joined = text[packed[-1].start : sentence.end]
+            if _byte_size(joined) <= MAX_BYTES:
+                packed[-1] = Sentence(joined, packed[-1].start)
+                continue
+        packed.append(sentence)
+    return packed
+
+
+def normalized(text: str) -> str:
+    """Return a text as a model should read it: in compatible characters, and without invisible ones."""
+    compatible = unicodedata.normalize("NFKC", text)
+    return "".join(character for character in compatible if unicodedata.category(character) != "Cf")
+
+
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for found in _END.finditer(text):
@@ -59,8 +80,22 @@ def _windows(text: str, start: int, end: int) -> Iterator[Sentence]:
 
 def _window_end(text: str, start: int, end: int) -> int:
     head = text[start : min(end, start + MAX_BYTES)]
-    fitting = head.encode("utf-8", "surrogatepass")[:MAX_BYTES].decode("utf-8", "ignore")
+    fitting = head[: _fitting_characters(head)]
     if len(fitting) == end - start:
         return end
     spaces = [found.end() for found in re.finditer(r"\s+", fitting)]
     return start + (spaces[-1] if spaces and spaces[-1] > len(fitting) // 2 else len(fitting))
+
+
+def _fitting_characters(text: str) -> int:
+    """Return how many of the first characters have at most `MAX_BYTES` together; at least one."""
+    sizes = itertools.accumulate(map(_byte_size, text))
+    return 1 + sum(1 for size in itertools.islice(sizes, 1, None) if size <= MAX_BYTES)
+
+
+def _byte_size(text: str) -> int:
+    """Return the size of a text in UTF-8, as it is or in compatible characters, whichever is larger."""
+    if text.isascii():
+        return len(text)
+    forms = (text, unicodedata.normalize("NFKC", text))
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)

@@ -64,13 +64,13 @@ def fit(vectors: NDArray[np.float32], labels: Sequence[str], inverse_penalty: fl
     weights = torch.zeros(len(CLASSES), inputs.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(len(CLASSES), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weights, bias], max_iter=2000, tolerance_grad=1e-5, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [weights, bias], max_iter=500, tolerance_grad=1e-5, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> float:
         optimizer.zero_grad()
-        data_loss = F.cross_entropy(inputs @ weights.T + bias, targets, reduction="sum")
-        loss = inverse_penalty * data_loss + weights.square().sum() / 2
+        data_loss = F.cross_entropy(inputs @ weights.T + bias, targets)
+        loss = data_loss + weights.square().sum() / (2 * inverse_penalty * len(targets))
         loss.backward()
         return loss.item()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from workbench.providers.safety.content_guard.classifier import Classifier, fit, unit_vectors
 from workbench.providers.safety.content_guard.examples import PROBE, examples, stored_weights
+from workbench.providers.safety.sentences import normalized
 
 if TYPE_CHECKING:
     from workbench.providers.model_access import ModelAccess
@@ -89,9 +89,3 @@ class SentenceScorer:
             self._cache.update(known)
             while len(self._cache) > _CACHED_SENTENCES:
                 self._cache.popitem(last=False)
-
-
-def normalized(sentence: str) -> str:
-    """Return a sentence as the model should read it: in compatible characters, and without invisible ones."""
-    compatible = unicodedata.normalize("NFKC", sentence)
-    return "".join(character for character in compatible if unicodedata.category(character) != "Cf")

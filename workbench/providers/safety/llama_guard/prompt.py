@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.prompts.texts import valid_unicode
 from workbench.protocol import CompletionMessage, SystemMessage
 from workbench.providers.safety.hazards import HAZARDS, Category
 from workbench.providers.safety.message_text import judged_text, message_text
@@ -64,8 +63,7 @@ def _turns(messages: Sequence[Message]) -> Iterator[str]:
     for index, message in enumerate(messages):
         is_last = index == len(messages) - 1
         if is_last or not isinstance(message, SystemMessage):
-            field = f"messages[{index}].content"
-            text = judged_text(messages) if is_last else valid_unicode(message_text(message.content, field), field)
+            text = judged_text(messages) if is_last else message_text(message.content, f"messages[{index}].content")
             yield f"{_role(message)}: {_without_markers(text)}"
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workbench.records.tokens import TokenRecord
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Attribution:
     """What each chunk in the prompt did to the log probability of each token of an answer.
 
@@ -26,6 +26,8 @@ class Attribution:
     chunks: tuple[Chunk, ...]
     without: tuple[tuple[float, ...], ...]
     """Logprob of each token without a chunk, shape ``(chunks, tokens)``."""
+    scores: tuple[float, ...] = ()
+    """Score of each chunk in the query that found it; empty if unknown."""
 
     @property
     def logprob(self) -> float:
@@ -47,9 +49,10 @@ class Attribution:
 
     def strongest(self, position: int) -> int | None:
         """Return the index of the chunk that raised the token at a position most; None if no chunk raised it."""
-        changes = [row[position] for row in self.changes]
-        best = max(range(len(changes)), key=changes.__getitem__, default=None)
-        return best if best is not None and changes[best] > 0 else None
+        logprob = self.tokens[position].logprob
+        changes = [logprob - row[position] for row in self.without]
+        raised = [index for index, change in enumerate(changes) if change > 0]
+        return max(raised, key=changes.__getitem__, default=None)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row for each token, and one column for the change by each chunk, named by number.
@@ -58,9 +61,8 @@ class Attribution:
         """
         import pandas as pd
 
-        columns = {
-            "position": [token.position for token in self.tokens],
-            "text": [token.text for token in self.tokens],
-            "logprob": [token.logprob for token in self.tokens],
-        }
+        columns = {name: [getattr(token, name) for token in self.tokens] for name in ("position", "text", "logprob")}
         return pd.DataFrame(columns | {f"[{number}]": row for number, row in enumerate(self.changes, 1)})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(tokens={len(self.tokens)}, chunks={len(self.chunks)})"

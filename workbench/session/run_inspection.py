@@ -10,14 +10,18 @@ from workbench.analysis.tool_call_steps import call_steps
 from workbench.errors import InvalidRequestError, ShieldViolationError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
-from workbench.records import Attribution, CallStep, Inspector, SamplingTrace
+from workbench.records import CallStep, Inspector, SamplingTrace
+from workbench.session.attribution import attribution_of, started_attribution
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
     from workbench.protocol import Chunk, SafetyViolation
+    from workbench.session.attribution import RunAttribution
     from workbench.session.run_protocols import HostedRun, RunLike
 
 
@@ -98,7 +102,7 @@ class RunInspection:
         """Chunks in the prompt, in its order; empty unless the run is an answer of `Workbench.ask`."""
         return self.request.retrieved.chunks if self.request.retrieved else []
 
-    def attribution(self: HostedRun) -> Attribution:
+    def attribution(self: HostedRun) -> RunAttribution:
         """Return how much each chunk in the prompt raised the log probability of each token of the answer.
 
         Every chunk costs about one more answer. Blocks.
@@ -107,9 +111,17 @@ class RunInspection:
             InvalidRequestError: the run has not ended, or has no chunks.
             UnsupportedFieldError: the model's provider cannot answer with given tokens.
         """
-        if not self.done:
-            raise InvalidRequestError("attribution", self.state, "used after the run has ended: wait for its result()")
-        return self.host.attribute(self.request, list(self.tokens))
+        return attribution_of(started_attribution(self))
+
+    def start_attribution(self: HostedRun) -> Future[RunAttribution]:
+        """Start measuring the attribution and return its future, which raises as `attribution` does.
+
+        Cancelling the future stops the model within one step.
+
+        Raises:
+            InvalidRequestError: the run has not ended.
+        """
+        return started_attribution(self)
 
     def sampling_trace(
         self: RunLike, position: int, sampling_params: SamplingParams | None = None, number: float | None = None

@@ -40,7 +40,7 @@ class HostedRun(RunLike, Protocol):
 class RunHost:
     """Functions of the workbench that a run calls."""
 
-    spawn: Callable[[Coroutine[Any, Any, None]], Future[None]]
+    spawn: Callable[[Coroutine[Any, Any, Any]], Future[Any]]
     """Function that schedules a coroutine on the workbench's event loop."""
     start: Callable[..., Any]
     """Function that starts another run of the same kind; see `Workbench.start`."""
@@ -48,5 +48,5 @@ class RunHost:
     """Function that returns the prompt of a request, as its model receives it."""
     card: Callable[[str], ModelCard]
     """Function that returns the card of a model, without loading it."""
-    attribute: Callable[[Request, Sequence[TokenRecord]], Attribution]
-    """Function that measures what the chunks in a request's prompt did to the tokens of its answer."""
+    attribute: Callable[[Request, Sequence[TokenRecord]], Coroutine[Any, Any, Attribution]]
+    """Coroutine function that measures what the chunks in a request's prompt did to the tokens of its answer."""

@@ -50,7 +50,7 @@ from workbench.session.served_models import ServedModels
 from workbench.session.views import Views
 
 if TYPE_CHECKING:
-    from workbench.records import Attribution, Prompt, TokenRecord
+    from workbench.records import Prompt
 
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
 
@@ -324,10 +324,7 @@ class Workbench(ServedModels, Views):
         return Conversation(start_answer, functions, tool_choice=tool_choice, tools=described)
 
     def _host(self, start: Callable[..., Any]) -> RunHost:
-        return RunHost(self._loop.start, start, self._render, self.card, self._attribute)
-
-    def _attribute(self, request: Request, tokens: Sequence[TokenRecord]) -> Attribution:
-        return self._loop.wait(self.inference.attribution(request, tokens))
+        return RunHost(self._loop.start, start, self._render, self.card, self.inference.attribution)
 
     def _render(self, request: Request) -> Prompt:
         if not request.is_chat:

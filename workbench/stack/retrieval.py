@@ -74,15 +74,23 @@ async def attribution(answer: Answer, request: Request, tokens: Sequence[TokenRe
         UnsupportedFieldError: the model's provider cannot answer with given tokens.
     """
     if request.retrieved is None:
-        raise InvalidRequestError("attribution", "an answer without chunks", "used on an answer of `Workbench.ask`")
+        raise InvalidRequestError(
+            "attribution",
+            "an answer without chunks",
+            "used on an answer of `Workbench.ask`",
+            in_form="This answer has no chunks: only answers of bench.ask() do.",
+        )
     if any(token.token_id < 0 for token in tokens):
         raise InvalidRequestError("attribution", "tokens without ids", "used with a provider that reports token ids")
     chunks = tuple(request.retrieved.chunks)
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_logprobs(answer, without_chunk(request, index), tokens)) for index in range(len(chunks))
-        ]
-    return Attribution(tuple(tokens), chunks, tuple(task.result() for task in tasks))
+    requests = [without_chunk(request, index) for index in range(len(chunks))]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_logprobs(answer, one, tokens)) for one in requests]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # the first one ended the others
+    without = tuple(task.result() for task in tasks)
+    return Attribution(tuple(tokens), chunks, without, tuple(request.retrieved.scores))
 
 
 async def _logprobs(answer: Answer, request: Request, tokens: Sequence[TokenRecord]) -> tuple[float, ...]:

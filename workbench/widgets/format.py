@@ -95,6 +95,27 @@ def divergence(nats: float, unit: str) -> str:
     return f"{'0' if value == 0 else to_precision(value, 2) if value < 10 else fixed(value, 0)} {unit}"
 
 
+def change(nats: float, unit: str) -> str:
+    """Return the change of a logprob with its sign and its unit; a dash if it is unknown."""
+    if not math.isfinite(nats):
+        return "–"
+    size = fixed(abs(in_unit(nats, unit)), 2)
+    sign = "" if size == "0.00" else "+" if nats > 0 else "−"
+    return f"{sign}{size} {unit}"
+
+
+def times(nats: float) -> str:
+    """Return the factor by which the change of a logprob changes the probability, with three significant digits."""
+    if not math.isfinite(nats):
+        return "–"
+    if nats > math.log(1e6):
+        return "over ×1,000,000"
+    factor = math.exp(nats)
+    if factor < 0.001:
+        return "under ×0.001"
+    return f"×{to_precision(factor, 3) if factor < 99.95 else f'{int(fixed(factor, 0)):,}'}"
+
+
 def strength(logprob: float, entropy: float, color_by: str) -> float:
     """Return the strength of a token's color, 0 to 1, by one of ``COLORS``; entropy is in nats."""
     if color_by == "surprisal":

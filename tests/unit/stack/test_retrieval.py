@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.models import FakeDecoder
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
-from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.errors import InvalidRequestError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import (
     Chunk,
     CompletionMessage,
@@ -145,6 +145,26 @@ def test_attribution_belongs_to_an_answer_with_chunks_that_has_ended(bench: Work
     with pytest.raises(InvalidRequestError, match="attribution must be used after the run has ended"):
         running.attribution()
     running.cancel()
+
+
+def test_an_error_of_one_answer_is_the_error_of_the_attribution(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bench.ask("Which?", "notes", sampling_params=ONE)
+    run.result(60)
+
+    def fails(_self: Any, request: Any) -> Any:
+        raise ModelNotFoundError(request.model, [])
+
+    monkeypatch.setattr(type(bench.inference), "_stream", fails)
+    with pytest.raises(ModelNotFoundError):
+        run.attribution()
+
+
+def test_the_attribution_has_the_scores_of_the_chunks(bench: Workbench) -> None:
+    run = bench.ask("Which?", "notes", sampling_params=ONE)
+    run.result(60)
+    assert run.attribution().scores == (0.9, 0.8, 0.7)
 
 
 def test_a_provider_that_cannot_answer_with_given_tokens_is_refused_before_it_answers() -> None:

@@ -72,6 +72,26 @@ export function divergence(nats, unit) {
   return `${value === 0 ? "0" : value < 10 ? value.toPrecision(2) : value.toFixed(0)} ${unit}`;
 }
 
+/** Return the change of a logprob with its sign and its unit. @param {number | null} nats @param {Unit} unit */
+export function change(nats, unit) {
+  if (nats === null) return "–";
+  const size = fixed(Math.abs(inUnit(nats, unit)), 2);
+  const sign = size === "0.00" ? "" : nats > 0 ? "+" : "−";
+  return `${sign}${size} ${unit}`;
+}
+
+/**
+ * Return the factor by which the change of a logprob changes the probability, with three significant digits.
+ * @param {number | null} nats
+ */
+export function times(nats) {
+  if (nats === null) return "–";
+  if (nats > Math.log(1e6)) return "over ×1,000,000";
+  const factor = Math.exp(nats);
+  if (factor < 0.001) return "under ×0.001";
+  return `×${factor < 99.95 ? factor.toPrecision(3) : Math.round(factor).toLocaleString("en-US")}`;
+}
+
 /** @typedef {"surprisal" | "probability" | "entropy" | "none"} ColorBy  the quantity that the color of a token shows */
 
 /**

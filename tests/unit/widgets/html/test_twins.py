@@ -22,7 +22,7 @@ from workbench.widgets.html.comparison import compare_html
 from workbench.widgets.html.tree import tree_html
 from workbench.widgets.html.twins import MOST_ROWS, token_html, tokens_html
 
-TAGS = {"div", "p", "pre", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "small"}
+TAGS = {"div", "p", "pre", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "small", "sup"}
 ATTRIBUTES = {"class", "dir", "style", "title", "scope"}
 
 

@@ -101,6 +101,21 @@ reader = bench.read("I drink my coffee with milk and sugar.", "I drink my coffee
 reader.wait()
 reader.feeds[0].selected = reader.feeds[1].selected = len(reader.runs[0].tokens) - 2
 reader""",
+    "attribution-view": """\
+bench.register_memory_bank("observatory", "keyword")
+notes = {
+    "hours.md": "On Fridays the observatory opens at nine in the evening. On other days it stays closed.",
+    "staff.md": "Marta Quill keeps the key of the dome of the observatory. Ask her before you climb the stairs.",
+    "history.md": "The observatory was built in 1911 on the hill behind the school.",
+}
+bench.insert("observatory", notes)
+asked = bench.ask("When does the observatory open, and who keeps the key?", bank="observatory",
+                  sampling_params=wb.SamplingParams(max_tokens=60))
+attribution = bench.attribution(asked)
+attribution.wait()
+changes = attribution.attribution.to_frame().drop(columns=["position", "text", "logprob"])
+attribution.selected = int(changes.max(axis=1).idxmax())
+attribution""",
     "sampling-waterfall": "wb.widgets.SamplingWaterfall(feed=feed)",
 }
 """Code of a cell by the name of its picture; its last line is the widget."""

@@ -12,8 +12,9 @@ from nbconvert import HTMLExporter
 
 from tests.browser.module_host import ModuleHost
 from tests.unit.widgets.fake_answers import AnsweringSession
+from tests.unit.widgets.fake_attribution import FakeAskedRun, attributed, chunk
 from tests.unit.widgets.fake_scores import WORDS, scored
-from tests.unit.widgets.fake_session import FakeRun, FakeSession
+from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.protocol import (
     ModelDefWithProvider,
@@ -28,6 +29,7 @@ from workbench.protocol import (
 from workbench.providers.capabilities import Capabilities
 from workbench.records import Alternative, Breakpoint, ModelCard, TokenRecord
 from workbench.widgets import (
+    AttributionView,
     ChatView,
     ModelPicker,
     Playground,
@@ -259,6 +261,23 @@ def game_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     return [game]
 
 
+def attribution_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
+    """Said by the model, by documents and by their names; one more view ends in an error."""
+    records = [record(i, text) for i, text in enumerate(PAYLOADS)]
+    chunks = [*(chunk(text, text) for text in PAYLOADS[:20]), chunk(ALL, ALL)]
+    raised = {(i % len(chunks), i): 3.0 for i in range(len(records))}
+    shown = AttributionView(attributed(chunks=chunks, records=records, raised=raised))
+    shown.selected, shown.chosen = 3, len(chunks) - 1
+    run = FakeAskedRun()
+    failed = AttributionView(run)
+    wait_until(lambda: len(run.futures) == 1)
+    run.futures[0].set_exception(RuntimeError(ALL))
+    assert failed.wait(PATIENCE_S)
+    for view in (shown, failed):
+        modules.show(view)
+    return [shown, failed]
+
+
 SCENES: list[Callable[[ModuleHost], list[WorkbenchWidget]]] = [
     playground_scene,
     stream_scene,
@@ -270,6 +289,7 @@ SCENES: list[Callable[[ModuleHost], list[WorkbenchWidget]]] = [
     prompt_scene,
     tree_scene,
     game_scene,
+    attribution_scene,
 ]
 
 

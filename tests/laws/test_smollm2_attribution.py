@@ -13,6 +13,7 @@ import torch
 import workbench as wb
 from tests.budget import some
 from tests.laws.test_smollm2 import PATIENCE_S, reference
+from tests.unit.widgets.recorded_page import recorded_page
 from workbench import Workbench
 from workbench.protocol import Chunk, QueryDocumentsResponse, RetrievalConfig, UserMessage
 from workbench.providers.requests import Request
@@ -171,3 +172,25 @@ def test_an_answer_with_chunks_has_the_same_tokens_in_every_way_to_ask(bench: Wo
     replay = wb.replay(wb.Capsule.from_json(run.capsule.to_json()), bench)
     assert replay.same
     assert replay.run.chunks == run.chunks
+
+
+def test_a_view_shows_the_attribution_of_the_run_and_leaves_the_model_free_when_it_is_given_up(
+    bench: Workbench,
+) -> None:
+    run = asked(bench, FACTS[2][1], FACTS[0][0], FACTS[2][0], max_tokens=12)
+    with recorded_page():
+        stopped = bench.attribution(run)
+        stopped.stop()
+        view = bench.attribution(run)
+        assert stopped.wait(PATIENCE_S)
+        assert view.wait(PATIENCE_S)
+        assert (stopped.closed, stopped.attribution) == (True, None)
+        assert view.attribution == run.attribution()
+        assert view.state == "done"
+        assert "".join(piece(wire) for wire in view.tokens) == run.text
+        assert "<strong>[2] note 2</strong> · score 1.00" in view.static_html()
+
+
+def piece(wire: list[Any]) -> str:
+    """The characters that a token adds to the text, as the page reads them."""
+    return str(wire[6] if len(wire) > 6 else wire[1])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.widgets import ChatView, CompareView, Playground, ReadView
-    from workbench.widgets.contract import SessionLike
+    from workbench.records import Attribution
+    from workbench.widgets import AttributionView, ChatView, CompareView, Playground, ReadView
+    from workbench.widgets.contract import AskedRun, SessionLike
 
 
 class Views:
@@ -38,6 +39,16 @@ class Views:
         from workbench import widgets
 
         return widgets.compare(self, prompt, **options)
+
+    def attribution(self: SessionLike, run: AskedRun | Attribution) -> AttributionView:
+        """Return a widget that marks each token of an answer by the chunk that raised it most.
+
+        Args:
+            run: an answer of `ask`, which is measured when it has ended, or the result of its ``attribution()``.
+        """
+        from workbench import widgets
+
+        return widgets.attribution(self, run)
 
     def chat(self: SessionLike, **options: Any) -> ChatView:
         """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.widgets.attribution_view import AttributionView, attribution
     from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
     from workbench.widgets.html.twins import run_html
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.widgets.tool_call_microscope import ToolCallMicroscope
 
 _HOME = {
+    "AttributionView": "attribution_view",
     "ChatView": "chat_view",
     "CompareView": "compare_view",
     "ModelPicker": "model_picker",
@@ -42,6 +44,7 @@ _HOME = {
     "TokenTable": "token_table",
     "TokenTree": "token_tree",
     "ToolCallMicroscope": "tool_call_microscope",
+    "attribution": "attribution_view",
     "chat": "chat_view",
     "compare": "compare_view",
     "playground": "playground_view",
@@ -50,6 +53,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AttributionView",
     "ChatView",
     "CompareView",
     "ModelPicker",
@@ -65,6 +69,7 @@ __all__ = [
     "TokenTable",
     "TokenTree",
     "ToolCallMicroscope",
+    "attribution",
     "chat",
     "compare",
     "playground",

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from workbench.widgets.format import heat, token_count
+from workbench.widgets.format import fixed, heat, to_precision, token_count
 
 FOLDED = 240
 """Number of characters of a chunk that are shown while it is folded."""
@@ -26,13 +26,29 @@ def mark(changes: Sequence[float]) -> int | None:
     return max(marked, key=changes.__getitem__, default=None)
 
 
-def stretches(marks: Sequence[int | None]) -> list[int]:
-    """Return the positions at which a stretch of tokens with the same mark begins."""
-    return [
-        position
-        for position, one in enumerate(marks)
-        if one is not None and (position == 0 or marks[position - 1] != one)
-    ]
+def stretches(marks: Sequence[object], is_blank: Sequence[bool]) -> list[int]:
+    """Return the position of the first visible token of each stretch of tokens with the same mark.
+
+    Args:
+        marks: mark of each token; None for none.
+        is_blank: whether each token is only white space, over which a number would seem misplaced.
+    """
+    starts: list[int] = []
+    numbered: object = None
+    for position, one in enumerate(marks):
+        if one != numbered:
+            numbered = None
+        if one is not None and numbered is None and not is_blank[position]:
+            starts.append(position)
+            numbered = one
+    return starts
+
+
+def score_in_words(score: float) -> str:
+    """Return a score with two digits after the point, or two significant digits if it is small."""
+    if 0 < score < 1e-4:
+        return "score under 0.0001"
+    return f"score {to_precision(score, 2) if 0 < score < 0.1 else fixed(score, 2)}"
 
 
 def name_of(index: int, document_id: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol, TypedDict, Unpack
 
 from workbench.analysis.comparison import Compared
 from workbench.protocol import (
+    Chunk,
     CompletionMessage,
     LogProbConfig,
     Message,
@@ -16,7 +18,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import Breakpoint, CallAttempt, ModelCard, RunProgress
+from workbench.records import Breakpoint, CallAttempt, ModelCard, RunProgress, RunState, TokenRecord
 
 
 class RunLike(Compared, Protocol):
@@ -46,6 +48,30 @@ class RunLike(Compared, Protocol):
     def branch(self, position: int, token_id: int | None = None) -> RunLike: ...
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
+
+
+class AskedRun(Protocol):
+    """An answer of `Workbench.ask`, whose attribution to its chunks can be measured."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def prompt(self) -> Any: ...
+    @property
+    def tokens(self) -> Sequence[TokenRecord]: ...
+    @property
+    def chunks(self) -> Sequence[Chunk]: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def error(self) -> BaseException | None: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def start_attribution(self) -> Future[Any]: ...
 
 
 class ConversationLike(Protocol):

@@ -17,6 +17,7 @@ from tests.unit.widgets.fake_session import token
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.records import TokenRecord
 from workbench.sampling_stages import PARAMETERS
+from workbench.widgets import attribution_words
 from workbench.widgets import format as words
 from workbench.widgets.sampling_controls import wire_field
 from workbench.widgets.table_order import SORTABLE, rows
@@ -62,7 +63,12 @@ _QUERIES = [
 
 def cases() -> dict[str, Any]:
     """What is asked, and what Python answers."""
-    return {"format": _format_cases(), "table": _table_cases(), "sampling_fields": list(map(wire_field, PARAMETERS))}
+    return {
+        "format": _format_cases(),
+        "table": _table_cases(),
+        "sampling_fields": list(map(wire_field, PARAMETERS)),
+        "attribution": _attribution_cases(),
+    }
 
 
 def text() -> str:
@@ -89,6 +95,7 @@ def _format_cases() -> list[list[Any]]:
     ]
     distances = [0.0, 1e-4, 3e-6, 0.00123, 0.25, 0.125, 0.996, 9.94, 9.95, 10.5, 12.3, *(-x for x in logprobs[1:])]
     seconds = [0.0, 0.0005, 0.0344, 0.0345, 0.9, 0.9994, 0.9995, 1.25, 1.26, 75.0, *(-x for x in logprobs[1:30])]
+    changes = [*logprobs, *(-value for value in logprobs), 0.0046, 0.0054, 4.604, 4.606, 13.8, 13.82, 80.0]
     asked: list[tuple[str, list[Any]]] = [
         *(("visible", [text]) for text in _texts(draw)),
         *(("percentOf", [value]) for value in logprobs),
@@ -97,6 +104,8 @@ def _format_cases() -> list[list[Any]]:
         *(("divergence", [value, unit]) for value, unit in product(distances, words.UNITS)),
         *(("information", [-value, unit, 1]) for value, unit in product(logprobs, words.UNITS)),
         *(("surprisal", [value]) for value in logprobs),
+        *(("change", [value, unit]) for value, unit in product(changes, words.UNITS)),
+        *(("times", [value]) for value in changes),
         *(("duration", [value]) for value in seconds),
         *(("strength", [value, -value, color]) for value, color in product(logprobs[:30], words.COLORS)),
         *(("bits", [value]) for value in logprobs),
@@ -104,6 +113,33 @@ def _format_cases() -> list[list[Any]]:
     ]
     twins = {"percentOf": "percent_of", "parameterCount": "parameter_count"}
     return [[name, given, _steady(getattr(words, twins.get(name, name))(*given))] for name, given in asked]
+
+
+def _attribution_cases() -> list[list[Any]]:
+    """Name of a function, its arguments, its answer: marks of random changes, and texts and names that are cut."""
+    draw = random.Random(11)
+    nats = [None, 0.0, 0.41, 0.42, 2.0, -3.0]
+    by_token = [[draw.choice([*nats, draw.gauss(0, 2)]) for _ in range(draw.randrange(5))] for _ in range(120)]
+    marks = [[draw.choice([None, 0, 1, 1]) for _ in range(draw.randrange(12))] for _ in range(40)]
+    parts = ["word ", "a", "\n", "\t ", "é", "😀", "漢字", "w" * 30, "\u202e", "\u00a0"]
+    texts = ["".join(draw.choices(parts, k=draw.randrange(160))) for _ in range(80)]
+    texts += ["", "😀" * 240, "😀" * 241, "w" * 240, "w" * 241, "\n" * 4, "a\nb\nc\nd", "a\nb\nc\nd\ne"]
+    asked: list[tuple[str, list[Any]]] = [
+        *(("mark", [[None if one is None else round(one, 6) for one in changes]]) for changes in by_token),
+        *(("stretches", [one, [draw.random() < 0.3 for _ in one]]) for one in marks),
+        *(("scoreInWords", [round(10 ** draw.uniform(-6, 1.5), 6)]) for _ in range(40)),
+        *(("scoreInWords", [score]) for score in (0.0, 1.0, 0.1, 0.0999, 0.00995, 0.0001, 0.0000999, -0.5)),
+        *(("nameOf", [index, text]) for index, text in enumerate([*texts, *PAYLOADS])),
+        *(("folded", [text]) for text in [*texts, *PAYLOADS]),
+        *(("summary", [one, count]) for one, count in product(marks, (0, 3))),
+    ]
+    return [[name, given, _attribution_answer(name, given)] for name, given in asked]
+
+
+def _attribution_answer(name: str, given: list[Any]) -> Any:
+    if name == "mark":  # what is unknown is null in the page, and NaN in Python
+        return attribution_words.mark([math.nan if one is None else one for one in given[0]])
+    return getattr(attribution_words, {"nameOf": "name_of", "scoreInWords": "score_in_words"}.get(name, name))(*given)
 
 
 def _steady(value: Any) -> Any:

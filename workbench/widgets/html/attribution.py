@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from workbench.records import Attribution, TokenRecord
-from workbench.widgets.attribution_words import folded, mark, name_of, stretches, summary, total
-from workbench.widgets.format import change, fixed, heat, percent_of, times
+from workbench.widgets.attribution_words import folded, mark, name_of, score_in_words, stretches, summary, total
+from workbench.widgets.format import change, heat, percent_of, times
 from workbench.widgets.html.twins import MOST_ROWS, code, document, line, prompt_block, rest_line, shown
 from workbench.widgets.wire.attribution import answer_pieces, score_of
 from workbench.widgets.wire.chat import text_of
@@ -38,9 +38,10 @@ def attribution_html(attribution: Attribution, unit: str = "nats") -> str:
 def _text(
     tokens: Sequence[TokenRecord], by_token: Sequence[Sequence[float]], marks: Sequence[int | None], unit: str
 ) -> str:
-    starts = set(stretches(marks))
+    pieces = answer_pieces(tokens)
+    starts = set(stretches(marks, [not piece.strip() for piece in pieces]))
     spans = []
-    for position, (token, piece, marked) in enumerate(zip(tokens, answer_pieces(tokens), marks, strict=True)):
+    for position, (token, piece, marked) in enumerate(zip(tokens, pieces, marks, strict=True)):
         text = token.text if token.is_special else piece
         if marked is None:
             spans.append(escape(shown(text)))
@@ -67,7 +68,7 @@ def _chunks(attribution: Attribution, unit: str) -> str:
     parts = []
     for index, (chunk, changes) in enumerate(zip(attribution.chunks, attribution.changes, strict=True)):
         score = score_of(attribution, index)
-        facts = [] if score is None else [f"score {fixed(score, 2)}"]
+        facts = [] if score is None else [score_in_words(score)]
         facts.append(f"{change(total(changes), unit)} on the answer")
         name = escape(shown(name_of(index, chunk.document_id)))
         parts.append(f"<p><strong>{name}</strong> · {escape(' · '.join(facts))}</p>")

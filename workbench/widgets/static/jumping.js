@@ -50,15 +50,16 @@ export function keyTarget(key, at, last) {
  * The keys of every view of a run: arrows, ends, n and p for uncertain tokens, f for forks.
  * @param {Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">} event
  * @param {Walked} store
+ * @param {(store: Walked) => number[]} [notable]  returns the positions for n and p
  * @returns {boolean} whether the key was one of them
  */
-export function walkedBy(event, store) {
+export function walkedBy(event, store, notable = uncertainPositions) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
   const target = keyTarget(event.key, store.current, store.steps.length - 1);
   /** @type {Record<string, () => void>} */
   const jumps = {
-    n: () => jump(store, uncertainPositions(store), 1),
-    p: () => jump(store, uncertainPositions(store), -1),
+    n: () => jump(store, notable(store), 1),
+    p: () => jump(store, notable(store), -1),
     f: () => jump(store, store.forks, 1),
     F: () => jump(store, store.forks, -1),
   };

@@ -13,6 +13,9 @@ import { factsInWords } from "./token_words.js";
  * @import { Store } from "./run_feed.js"
  * @import { Token } from "./run_wire.js"
  * @import { ColorBy, Unit } from "./format.js"
+ * @import { Walked } from "./jumping.js"
+ *
+ * @typedef {Walked & Pick<Store, "selected" | "focus">} Walker
  *
  * @typedef {object} Look
  * @property {ColorBy} colorBy
@@ -96,7 +99,10 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
   }, signal);
   reset();
   walkTokens(output, store, spans);
-  tokenTip(output, store);
+  tokenTip(output, store, (position) => {
+    const fork = store.forks.includes(position) ? "; branches fork here" : "";
+    return `${factsInWords(store.steps[position], store.unit)}${fork}`;
+  });
   return {
     root: output,
     /** @param {Look} fresh */
@@ -140,7 +146,7 @@ export function tokenSpan(token, position, look) {
 }
 
 /** @param {HTMLElement} span @param {boolean} isSelected */
-function select(span, isSelected) {
+export function select(span, isSelected) {
   span.classList.toggle("wb-selected", isSelected);
   (span.querySelector(".wb-word") ?? span).classList.toggle("wb-frame", isSelected);
 }
@@ -169,8 +175,12 @@ function withMarks(text) {
     });
 }
 
-/** Select tokens with the keyboard. @param {HTMLElement} output @param {Store} store @param {HTMLElement[]} spans */
-function walkTokens(output, store, spans) {
+/**
+ * Select tokens with the keyboard.
+ * @param {HTMLElement} output @param {Walker} store @param {HTMLElement[]} spans
+ * @param {(store: Walked) => number[]} [notable]  returns the positions for n and p
+ */
+export function walkTokens(output, store, spans, notable) {
   // The last position reached with the up or down key, and the column: short lines on the way do not change the column.
   let reached = { position: -1, x: 0 };
   const walkLine = (/** @type {1 | -1} */ step) => {
@@ -187,7 +197,7 @@ function walkTokens(output, store, spans) {
     else if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && store.current !== null) store.focus("token");
     else if (/^Arrow(Up|Down)$/.test(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey)
       walkLine(event.key === "ArrowDown" ? 1 : -1);
-    else if (!walkedBy(event, store)) return;
+    else if (!walkedBy(event, store, notable)) return;
     event.preventDefault();
     event.stopPropagation();
   });

@@ -1,12 +1,16 @@
 // The tooltip of the token under the pointer.
 
 import { around, h } from "./dom.js";
-import { factsInWords, spoken } from "./token_words.js";
+import { spoken } from "./token_words.js";
 
 /** @import { Store } from "./run_feed.js" */
 
-/** Show a tip at the token that the pointer rests on. @param {HTMLElement} output @param {Store} store */
-export function tokenTip(output, store) {
+/**
+ * Show a tip at the token that the pointer rests on.
+ * @param {HTMLElement} output @param {Pick<Store, "steps">} store
+ * @param {(position: number) => string} describe  returns what is said of a token
+ */
+export function tokenTip(output, store, describe) {
   const name = h("code");
   const facts = h("span", { class: "wb-number" });
   // In the top layer, because the widget would clip it.
@@ -22,7 +26,7 @@ export function tokenTip(output, store) {
       return;
     }
     name.textContent = spoken(token);
-    facts.textContent = `${factsInWords(token, store.unit)}${store.forks.includes(position) ? "; branches fork here" : ""}`;
+    facts.textContent = describe(position);
     if (tip.previousElementSibling !== output) output.after(tip);
     if (!tip.matches(":popover-open")) tip.showPopover();
     placeAt(tip, lineAt(span, event.clientY));

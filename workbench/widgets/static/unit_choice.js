@@ -4,7 +4,12 @@ import { segments } from "./dom.js";
 
 /** @import { Store } from "./run_feed.js" */
 
-/** @param {Store[]} stores  all show the unit of the first @param {AbortSignal} signal */
+/**
+ * @typedef {Pick<Store, "unit" | "measureIn"> & Heard} Measured
+ * @typedef {{listen: (listener: (change: {kind: string}) => void, signal: AbortSignal) => void}} Heard
+ *
+ * @param {Measured[]} stores  all show the unit of the first @param {AbortSignal} signal
+ */
 export function unitChoice(stores, signal) {
   const choice = segments({
     label: "Unit",

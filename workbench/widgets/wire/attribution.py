@@ -36,7 +36,7 @@ def wire_chunk(chunk: Chunk, score: float | None = None, changes: Sequence[float
     return {
         "document": chunk.document_id,
         "text": text_of(chunk.content),
-        "score": number(score, digits=4),
+        "score": number(score, digits=6),
         "total": logprob_number(total(changes)) if changes else None,
         "changes": [logprob_number(change) for change in changes],
     }

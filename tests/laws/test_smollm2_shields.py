@@ -15,7 +15,7 @@ from workbench import SamplingParams, UserMessage, Workbench
 from workbench.errors import ShieldViolationError
 
 PATIENCE_S = 300.0
-STREAMS = 10
+STREAMS = 6
 QUESTIONS = ("Tell me about cats.", "Why is the sea salty?", "Give me three tips for a garden.")
 
 
@@ -30,7 +30,7 @@ def bench(smollm2_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workb
 
 def asked(bench: Workbench, seed: int, shields: list[str] | None) -> Any:
     question = UserMessage(content=QUESTIONS[seed % len(QUESTIONS)])
-    params = SamplingParams(strategy="top_p", temperature=0.9, top_p=0.95, seed=seed, max_tokens=48)
+    params = SamplingParams(strategy="top_p", temperature=0.9, top_p=0.95, seed=seed, max_tokens=40)
     run = bench.chat_completion([question], sampling_params=params, shields=shields)
     assert run.wait(PATIENCE_S)
     return run
@@ -67,7 +67,7 @@ def test_what_passes_is_the_answer_before_the_refused_sentence(bench: Workbench)
 
 def test_an_answer_that_passes_is_the_plain_one(bench: Workbench) -> None:
     refuse(bench, "\0")
-    for seed in range(budget(3)):
+    for seed in range(budget(2)):
         plain, run = asked(bench, seed, None), asked(bench, seed, ["words"])
         assert run.result() == plain.result()
         assert run.tokens == plain.tokens or [one.token_id for one in run.tokens] == [

@@ -221,6 +221,23 @@ def test_a_token_ahead_of_its_text_is_withheld_after_bytes_that_are_no_character
     assert FORBIDDEN not in repr(answer.emissions)
 
 
+def test_a_token_with_the_first_byte_of_a_refused_sentence_is_withheld() -> None:
+    first, *rest = "🙂".encode()
+    emissions = [
+        Emission("One.\n", (scripted_token(0, b"One.\n" + bytes([first])),)),
+        Emission(f"🙂 {FORBIDDEN}", (scripted_token(1, bytes(rest) + FORBIDDEN.encode()),), StopReason.end_of_turn),
+    ]
+    answer = heard(ScriptedStream(emissions))
+    assert (answer.text, answer.token_bytes) == ("One.\n", b"")
+
+
+@pytest.mark.parametrize("text, passed", [("One. Two", "One. Two"), (f"One. {FORBIDDEN}", "One.")])
+def test_a_stream_without_a_stop_reason_is_judged_to_its_end(text: str, passed: str) -> None:
+    answer = heard(ScriptedStream([Emission(text)]))
+    assert answer.text == passed
+    assert (answer.error is None) == (text == passed)
+
+
 def test_the_space_before_a_text_does_not_hold_a_sentence_back() -> None:
     emissions = [Emission("One.", (scripted_token(0, b" One."),)), Emission(" T", (scripted_token(1, b" T"),))]
     withheld = WithheldEmissions()

@@ -42,7 +42,7 @@ class SafetyViolation(ProtocolModel):
     def summary(self) -> str:
         """Category and probability in words, as far as the metadata has them, or else the message for the author."""
         category, name, probability = map(self.metadata.get, ("category", "name", "probability"))
-        words = [] if category is None else [f"category {category}" + (f" ({name})" if name else "")]
+        words = [f"category {category}" + (f" ({name})" if name else "")] if category else [name] if name else []
         words += [f"probability {probability:.2f}"] if isinstance(probability, int | float) else []
         return ", ".join(words) or self.user_message or f"violation of level {self.violation_level}"
 

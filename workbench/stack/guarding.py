@@ -32,25 +32,32 @@ class Guard:
     """
 
     def __init__(self, safety: Safety, shields: Sequence[str], messages: Sequence[Message]) -> None:
-        self.notes: tuple[str, ...] = ()
-        """Violations of lower levels so far, in words."""
+        self._prompt_notes: tuple[str, ...] = ()
+        self._answer_notes: tuple[str, ...] = ()
         self._safety = safety
         self._shields = shields
         self._messages = list(messages)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Violations of lower levels, in words: those of the prompt, and those of the answer as it was judged last."""
+        return self._prompt_notes + self._answer_notes
 
     async def check_prompt(self) -> None:
         """Judge each message of a user or a tool, in the context of those before it."""
         for index, message in enumerate(self._messages):
             if message.role in _JUDGED_ROLES:
-                await self._check(self._messages[: index + 1], "prompt")
+                notes = await self._check(self._messages[: index + 1], "prompt")
+                self._prompt_notes += tuple(note for note in notes if note not in self._prompt_notes)
 
     async def check_answer(self, text: str) -> None:
         """Judge the answer so far, in the context of the conversation; its last sentence is the new one."""
         # An answer that has not ended has no stop reason of its own.
         answer = CompletionMessage(content=text, stop_reason=StopReason.out_of_tokens)
-        await self._check([*self._messages, answer], "answer")
+        self._answer_notes = await self._check([*self._messages, answer], "answer")
 
-    async def _check(self, messages: list[Message], where: Literal["prompt", "answer"]) -> None:
+    async def _check(self, messages: list[Message], where: Literal["prompt", "answer"]) -> tuple[str, ...]:
+        notes = []
         responses = await gathered([self._safety.run_shield(shield, messages) for shield in self._shields])
         for shield, response in zip(self._shields, responses, strict=True):
             if response.violation is None:
@@ -58,8 +65,8 @@ class Guard:
             violation = _without_quotes(response.violation) if where == "answer" else response.violation
             if violation.violation_level is ViolationLevel.error:
                 raise ShieldViolationError(shield, violation, where)
-            note = f"shield {shield} ({violation.violation_level}): {violation.summary}, in the {where}"
-            self.notes += () if note in self.notes else (note,)
+            notes.append(f"shield {shield} ({violation.violation_level}): {violation.summary}, in the {where}")
+        return tuple(notes)
 
 
 async def guarded(guard: Guard, generate: Callable[[], AsyncIterator[Emission]]) -> AsyncIterator[Emission]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.scripted_streams import ScriptedStream, cut, scripted_token
-from tests.fakes.shields import FORBIDDEN, WordShields, at_once
+from tests.fakes.shields import FORBIDDEN, WordShields, at_once, violation
 from tests.fakes.tasks import other_tasks_ended
 from workbench.errors import ShieldError, ShieldViolationError, WorkbenchError
 from workbench.protocol import (
@@ -20,6 +20,7 @@ from workbench.protocol import (
     Message,
     Provider,
     RunShieldResponse,
+    SafetyViolation,
     StopReason,
     SystemMessage,
     ToolCall,
@@ -27,6 +28,7 @@ from workbench.protocol import (
     ToolCallParseStatus,
     ToolResponseMessage,
     UserMessage,
+    ViolationLevel,
 )
 from workbench.providers.folding import folded, response
 from workbench.providers.requests import Request
@@ -291,6 +293,32 @@ def test_lower_levels_are_notes_of_all_emissions_from_there_on() -> None:
     ]
     assert answer.error is None
     assert answer.text == "Fine. Quite doubtful. And more."
+
+
+def test_a_finding_that_later_sentences_disprove_is_no_note_any_more() -> None:
+    class Undecided(Words):
+        async def run_shield(self, shield_type: str, messages: list[Message], params: Any = None) -> RunShieldResponse:
+            await super().run_shield(shield_type, messages, params)
+            is_early = messages[-1].content == "One."
+            return RunShieldResponse(violation=violation(ViolationLevel.info, 0.1) if is_early else None)
+
+    answer = asyncio.run(read(ScriptedStream(cut("One. Two.", [4])), Undecided()))
+    assert [len(one.notes) for one in answer.emissions] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "metadata, summary",
+    [
+        ({"category": "S1", "name": "Crimes", "probability": 0.875}, "category S1 (Crimes), probability 0.88"),
+        ({"category": "S1"}, "category S1"),
+        ({"category": None, "name": "Unsafe Content", "probability": 1}, "Unsafe Content, probability 1.00"),
+        ({"severity": "HIGH"}, "Please do not."),
+    ],
+)
+def test_a_violation_is_summed_up_by_what_it_has(metadata: dict[str, Any], summary: str) -> None:
+    found = SafetyViolation(violation_level=ViolationLevel.error, user_message="Please do not.", metadata=metadata)
+    assert found.summary == summary
+    assert SafetyViolation(violation_level=ViolationLevel.warn).summary == "violation of level warn"
 
 
 # ------------------------------------------------------------------------------------------------------ tool calls

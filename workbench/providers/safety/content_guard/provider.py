@@ -68,6 +68,9 @@ class ContentGuardProvider(SafetyProvider):
         probabilities = await self._scorer().probabilities([part.text for part in parts])
         return await asyncio.to_thread(_worst_violation, parts, probabilities, params)
 
+    def forget(self) -> None:
+        self._scorers.clear()
+
     async def health(self) -> HealthInfo:
         """Return the status ``OK``, or that no sentence model is served."""
         try:

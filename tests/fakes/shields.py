@@ -11,7 +11,7 @@ from pydantic import Field
 from workbench import providers
 from workbench.errors import ShieldError
 from workbench.prompts.texts import plain_text
-from workbench.protocol import Message, SafetyViolation, ViolationLevel
+from workbench.protocol import Message, SafetyViolation, UserMessage, ViolationLevel
 from workbench.providers.safety.interface import SafetyProvider, ShieldParams
 
 FORBIDDEN = "forbidden"
@@ -42,6 +42,8 @@ class WordShields(SafetyProvider):
 
     async def judge(self, messages: Sequence[Message], params: WordParams) -> SafetyViolation | None:
         text = plain_text(messages[-1].content, "content")
+        if isinstance(messages[-1], UserMessage) and messages[-1].context is not None:
+            text += plain_text(messages[-1].context, "context")
         self.judged.append(text)
         await self.before_verdict()
         if any(word in text for word in params.undecided):

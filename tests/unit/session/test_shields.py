@@ -23,7 +23,7 @@ from workbench.errors import (
     ShieldViolationError,
     UnsupportedFieldError,
 )
-from workbench.protocol import LogProbConfig, SamplingParams, UserMessage, ViolationLevel
+from workbench.protocol import Chunk, LogProbConfig, QueryDocumentsResponse, SamplingParams, UserMessage, ViolationLevel
 from workbench.records import Breakpoint
 
 HELLO: list[Any] = [UserMessage(content="Hello")]
@@ -311,6 +311,30 @@ def test_a_call_is_refused_by_its_arguments_and_not_run(guarded: Guarded) -> Non
     assert isinstance(run.error, ShieldViolationError)
     assert (run.text, run.call_attempts, run.tool_calls) == ("Let me look. ", [], [])
     assert FORBIDDEN not in repr(run._emissions)
+
+
+class Bank:
+    """A memory whose one bank has a passage on tea and one on coffee."""
+
+    queries = 0
+
+    async def query_documents(self, bank_id: str, query: str, params: Any = None) -> QueryDocumentsResponse:
+        self.queries += 1
+        text = f"Coffee is {FORBIDDEN}." if "Coffee" in query else "Tea is warm."
+        return QueryDocumentsResponse(chunks=[Chunk(content=text, token_count=3, document_id="a")], scores=[1.0])
+
+
+def test_retrieved_chunks_are_checked_with_the_question(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, bank = guarded.workbench, Bank()
+    monkeypatch.setattr(bench.inference, "memory", bank)
+    fine = bench.ask("Tea?", "notes", model="fine", shields=["words"])
+    assert fine.result(PATIENCE_S).completion_message.content == FINE
+    refused = bench.ask("Coffee?", "notes", model="fine", shields=["words"])
+    assert refused.wait(PATIENCE_S)
+    assert (refused.error.where, refused.text) == ("prompt", "")
+    with pytest.raises(ShieldNotFoundError):
+        bench.ask("Tea?", "notes", model="fine", shields=["nope"])
+    assert bank.queries == 2
 
 
 def test_a_recording_begins_without_what_shields_kept(

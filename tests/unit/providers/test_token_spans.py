@@ -54,11 +54,10 @@ async def test_a_models_own_prompt_leaves_less_room(provider_of: Make, tmp_path:
     assert spaced == longer, "the seventh token is the last that is read"
 
 
-@pytest.mark.parametrize("model", ["tiny-llama", "tiny-gpt2"])
 async def test_a_causal_model_is_refused_before_and_after_it_is_loaded(
-    provider_of: Make, tiny_folders: Folders, model: str
+    provider_of: Make, tiny_folders: Folders
 ) -> None:
-    provider = provider_of(*tiny_folders.values())
+    provider, model = provider_of(tiny_folders["gpt2"]), "tiny-gpt2"
     for _ in range(2):
         with pytest.raises(InvalidRequestError, match="a sentence model") as caught:
             await provider.token_spans(model, "text")

@@ -34,6 +34,7 @@ _PDF = "application/pdf"
 _DEFAULT = "text/plain"
 _MEDIA_TYPE = re.compile(r" *(?P<type>[\w.+-]+/[\w.+-]+) *(?P<parameters>;[^\x00-\x1f]*)?", re.ASCII)
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?(?P<name>[\w.:+-]+)", re.ASCII | re.IGNORECASE)
+_META_CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?(?P<name>[\w.:+-]+)", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(?P<type>[^,]*?)(?P<base64>;base64)?,(?P<data>.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
@@ -104,7 +105,8 @@ def _text_of_text(text: str, named: MediaType | None, field: str, max_bytes: int
 
 def _text_of_url(uri: str, named: MediaType | None, field: str, sources: DocumentSources, max_bytes: int) -> str:
     path = f"{field}.content"
-    fetched = _data_of(uri, path, max_bytes) if uri[:5].lower() == "data:" else sources.read(uri, path, max_bytes)
+    is_data = uri[:5].lower() == "data:"
+    fetched = _data_of(uri, path, max_bytes) if is_data else sources.read(uri, path, max_bytes)
     media_type = named or _declared_type(fetched, uri, path)
     if media_type.name == _PDF:
         return _pdf_text(fetched.data, path)
@@ -159,10 +161,8 @@ def _supported() -> str:
 
 def _decoded(data: bytes, media_type: MediaType, field: str, *, is_html: bool = False) -> str:
     charset = media_type.charset
-    if charset is None and is_html:
-        from bs4.dammit import EncodingDetector
-
-        charset = EncodingDetector.find_declared_encoding(data, is_html=True)
+    if charset is None and is_html and (declared := _META_CHARSET.search(data[:1024])):
+        charset = declared["name"].decode()
     charset = charset or "utf-8"
     try:
         return data.decode("utf-8-sig" if charset.lower() in {"utf-8", "utf8"} else charset)

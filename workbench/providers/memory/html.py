@@ -6,118 +6,91 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bs4.element import PageElement, Tag
+    from collections.abc import Mapping
 
-_INVISIBLE = frozenset(
-    [
-        "audio",
-        "canvas",
-        "datalist",
-        "embed",
-        "head",
-        "iframe",
-        "noscript",
-        "object",
-        "script",
-        "select",
-        "style",
-        "svg",
-        "template",
-        "video",
-    ]
-)
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "br",
-        "caption",
-        "dd",
-        "details",
-        "dialog",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "html",
-        "legend",
-        "li",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "tfoot",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+_INVISIBLE = {
+    *("audio", "canvas", "datalist", "embed", "head", "iframe", "noscript", "object", "script", "select"),
+    *("style", "svg", "template", "title", "video"),
+}
+_INLINE = {
+    *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "button", "cite", "code", "data", "del", "dfn"),
+    *("em", "font", "i", "img", "input", "ins", "kbd", "label", "mark", "meter", "nobr", "output"),
+    *("picture", "progress", "q", "ruby", "rb", "rp", "rt", "s", "samp", "small", "span", "strike"),
+    *("strong", "sub", "sup", "time", "tt", "u", "var", "wbr"),
+}
 _CELLS = frozenset({"td", "th"})
-_DISPLAY_NONE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-_BLANKS = re.compile(r"[ \t\r\f]+")
+_HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
 
 def visible_text(html: str) -> str:
     """Return the text that a browser would show, as far as the HTML itself determines it."""
-    from bs4 import BeautifulSoup
-    from bs4.element import CData, NavigableString, Tag
+    # Not the standard library's parser, whose time on damaged markup grows with the square of the length.
+    from lxml import etree
 
-    soup = BeautifulSoup(html, "html.parser")
-    parts: list[str] = []
-    ends: list[tuple[PageElement | None, str]] = []
-    node: PageElement | None = soup
-    # A loop instead of a recursion, because elements may be nested more deeply than the stack.
-    while node is not None:
-        while ends and ends[-1][0] is node:
-            parts.append(ends.pop()[1])
-        if isinstance(node, Tag):
-            if _is_hidden(node):
-                node = _after(node)
-                continue
-            separator = "\n" if node.name in _BLOCKS else "\t" if node.name in _CELLS else ""
-            if separator:
-                parts.append(separator)
-                ends.append((_after(node), separator))
-        elif type(node) in {NavigableString, CData}:
-            is_verbatim = any(parent.name == "pre" for parent in node.parents)
-            parts.append(str(node) if is_verbatim else re.sub(r"\s+", " ", str(node)))
-        node = node.next_element
-    return _tidied("".join(parts))
+    if not html.strip():
+        return ""
+    parser = etree.HTMLParser(target=_VisibleText(), encoding="utf-8", huge_tree=True, no_network=True)
+    parser.feed(html.encode())
+    text: str = parser.close()
+    return text
 
 
-def _is_hidden(tag: Tag) -> bool:
-    return tag.name in _INVISIBLE or tag.has_attr("hidden") or bool(_DISPLAY_NONE.search(str(tag.get("style", ""))))
+class _VisibleText:
+    """Collector of the lines of a page; it builds no tree, so that nesting costs nothing."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._line: list[str] = []
+        self._verbatim = 0
+        self._hidden = 0
+        """Open elements from the hidden one inwards; 0 where text is visible."""
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        if self._hidden or _hides(tag, attributes):
+            self._hidden += 1
+            return
+        self._separate(tag)
+        self._verbatim += tag == "pre"
+
+    def end(self, tag: str) -> None:
+        if self._hidden:
+            self._hidden -= 1
+            return
+        self._separate(tag)
+        self._verbatim -= tag == "pre"
+
+    def data(self, data: str) -> None:
+        if self._hidden:
+            return
+        first, *others = data.split("\n") if self._verbatim else [data]
+        self._line.append(first)
+        for line in others:
+            self._end_line(keep_empty=True)
+            self._line.append(line)
+
+    def comment(self, _: str) -> None:
+        """Skip a comment."""
+
+    def pi(self, *_: str) -> None:
+        """Skip a processing instruction."""
+
+    def close(self) -> str:
+        self._end_line()
+        return "\n".join(self._lines).strip("\n")
+
+    def _separate(self, tag: str) -> None:
+        if tag in _CELLS:
+            self._line.append(" ")
+        elif tag not in _INLINE:
+            self._end_line()
+
+    def _end_line(self, *, keep_empty: bool = False) -> None:
+        line = "".join(self._line)
+        line = line.rstrip() if self._verbatim else " ".join(line.split())
+        self._line.clear()
+        if line or keep_empty:
+            self._lines.append(line)
 
 
-def _after(tag: Tag) -> PageElement | None:
-    """Return the element behind a tag and everything in it."""
-    last: PageElement = tag
-    while contents := getattr(last, "contents", None):
-        last = contents[-1]
-    return last.next_element
-
-
-def _tidied(text: str) -> str:
-    """Return the lines without blanks at their ends and without repeated empty lines."""
-    lines = [_BLANKS.sub(" ", line).strip() for line in text.split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+def _hides(tag: str, attributes: Mapping[str, str]) -> bool:
+    return tag in _INVISIBLE or "hidden" in attributes or bool(_HIDING_STYLE.search(attributes.get("style", "")))

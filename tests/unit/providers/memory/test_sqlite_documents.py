@@ -262,7 +262,7 @@ async def test_a_full_disk_leaves_nothing_half_written(
     before, connect = rows(path), sqlite3.connect
 
     def full(*args: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*args, **options)
+        connection: sqlite3.Connection = connect(*args, **options)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 20}")
         return connection
@@ -328,7 +328,8 @@ async def test_files_are_never_opened_on_the_event_loops_thread(
 
     def watched(*args: Any, **options: Any) -> sqlite3.Connection:
         threads.append(threading.current_thread())
-        return connect(*args, **options)
+        connection: sqlite3.Connection = connect(*args, **options)
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", watched)
     await provider.register_memory_bank(bank(kind, "more"))

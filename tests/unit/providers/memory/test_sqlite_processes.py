@@ -154,7 +154,9 @@ async def test_processes_insert_into_one_new_file_at_the_same_time(
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [process.communicate() and process.returncode for process in processes] == [0] * count
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * count
     provider = open_provider()
     assert await provider.list_memory_banks() == [bank("vector")]
     names = {f"p{number}{call}-{index}" for number in range(count) for call in range(10) for index in range(3)}

@@ -33,7 +33,7 @@ class VectorIndex:
     def __init__(self, chunks: NDArray[np.int64], unit_vectors: NDArray[np.float32]) -> None:
         import faiss
 
-        groups = max(1, int(4 * np.sqrt(len(chunks))))
+        groups = min(len(chunks), int(4 * np.sqrt(len(chunks))))
         self._chunks = chunks
         self._groups: Any = faiss.IndexIVFFlat(
             faiss.IndexFlatIP(unit_vectors.shape[1]), unit_vectors.shape[1], groups, faiss.METRIC_INNER_PRODUCT

@@ -42,6 +42,8 @@ class BankVectors:
         Args:
             allowed: which of the chunks to search; None for all. An index is used for all only.
         """
+        if not len(self.chunks):
+            return []
         direction = unit(query)
         if allowed is not None:
             rows = np.flatnonzero(allowed)

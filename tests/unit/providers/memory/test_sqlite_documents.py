@@ -188,6 +188,15 @@ async def test_ten_thousand_documents_in_one_call(provider: SqliteProvider) -> N
     assert [c.document_id for c in (await provider.query_documents("keyword", "1234")).chunks] == ["d1234"]
 
 
+@pytest.mark.parametrize("kind", BANKS)
+async def test_progress_is_reported_in_chunks_from_the_first_to_the_last(provider: SqliteProvider, kind: str) -> None:
+    await provider.register_memory_bank(bank(kind))
+    reports: list[tuple[int, int]] = []
+    many = documents(*[LONG] * 30)
+    await provider.insert_documents(kind, many, progress=lambda ready, total: reports.append((ready, total)))
+    assert reports == ([(0, 150), (64, 150), (128, 150), (150, 150)] if kind == "vector" else [(30, 30)])
+
+
 async def test_more_text_than_one_call_may_hold_is_refused(open_provider: Open) -> None:
     provider = open_provider(max_insert_bytes=100)
     await provider.register_memory_bank(bank("keyword"))

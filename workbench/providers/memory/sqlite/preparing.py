@@ -17,6 +17,7 @@ from workbench.providers.memory.sqlite.banks import NewChunk, NewDocument
 
 if TYPE_CHECKING:
     from workbench.protocol import MemoryBankDef
+    from workbench.providers.memory.interface import InsertProgress
     from workbench.providers.memory.sqlite.config import SqliteConfig
     from workbench.providers.model_access import ModelAccess
     from workbench.records import TokenSpans
@@ -35,12 +36,16 @@ class Preparation:
 
     Args:
         models: served models, of which a vector bank has one.
+        progress: callback for the number of chunks that are ready, and of all chunks.
     """
 
-    def __init__(self, bank: MemoryBankDef, models: ModelAccess, config: SqliteConfig) -> None:
+    def __init__(
+        self, bank: MemoryBankDef, models: ModelAccess, config: SqliteConfig, progress: InsertProgress | None = None
+    ) -> None:
         self._bank = bank
         self._models = models
         self._config = config
+        self._report: InsertProgress = progress or (lambda _ready, _all: None)
         self._sources = config.sources
         self.dimensions: int | None = None
         """Length of the vectors, once some are made."""
@@ -59,7 +64,10 @@ class Preparation:
                 raise InvalidRequestError("documents", f"{text_bytes / 10**6:.1f} MB up to {field}", allowed)
             chunks = await self._chunks(text, f"{field}.content")
             prepared.append(NewDocument(document.document_id, metadata, chunks))
-        return await self._embedded(prepared) if isinstance(self._bank, VectorMemoryBankDef) else prepared
+        if isinstance(self._bank, VectorMemoryBankDef):
+            return await self._embedded(prepared, self._bank.embedding_model)
+        self._report(len(prepared), len(prepared))
+        return prepared
 
     async def _chunks(self, text: str, field: str) -> list[NewChunk]:
         if self._bank.type in {"vector", "keyword"} and not text.strip():
@@ -74,15 +82,16 @@ class Preparation:
         assert isinstance(self._bank, VectorMemoryBankDef)
         return await self._models.token_spans(self._bank.embedding_model, text)
 
-    async def _embedded(self, documents: list[NewDocument]) -> list[NewDocument]:
-        assert isinstance(self._bank, VectorMemoryBankDef)
+    async def _embedded(self, documents: list[NewDocument], model: str) -> list[NewDocument]:
         texts = [chunk.content for document in documents for chunk in document.chunks]
         vectors: list[bytes] = []
+        self._report(0, len(texts))
         for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
-            found = await self._models.embed(self._bank.embedding_model, list(texts[start : start + _EMBEDDED_AT_ONCE]))
+            found = await self._models.embed(model, list(texts[start : start + _EMBEDDED_AT_ONCE]))
             matrix = np.asarray(found.vectors, dtype="<f4")
             self.dimensions = matrix.shape[1]
             vectors += [vector.tobytes() for vector in matrix]
+            self._report(len(vectors), len(texts))
         remaining = iter(vectors)
         return [
             NewDocument(

@@ -26,6 +26,7 @@ from workbench.providers.memory.sqlite.vectors import Matrix, VectorCache
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, Provider
+    from workbench.providers.memory.interface import InsertProgress
     from workbench.providers.memory.sqlite.params import QueryParams
     from workbench.providers.model_access import ModelAccess
     from workbench.records import TokenSpans
@@ -94,7 +95,12 @@ class SqliteProvider(MemoryProvider):
     # ---------------------------------------------------------------------------------------------------- documents
 
     async def insert_documents(
-        self, bank_id: str, documents: list[MemoryBankDocument], ttl_seconds: int | None = None
+        self,
+        bank_id: str,
+        documents: list[MemoryBankDocument],
+        ttl_seconds: int | None = None,
+        *,
+        progress: InsertProgress | None = None,
     ) -> None:
         """Insert documents, all or none; one of the same id is replaced, and an empty list does nothing.
 
@@ -105,7 +111,7 @@ class SqliteProvider(MemoryProvider):
         checked = await self._in_thread(checked_documents, documents, bank.definition)
         if not checked:
             return
-        preparation = Preparation(bank.definition, self.models, self.config)
+        preparation = Preparation(bank.definition, self.models, self.config, progress)
         prepared = await preparation.prepare(checked)
         now, cancelled = self.clock(), threading.Event()
         try:

@@ -69,7 +69,9 @@ def cross_validate(vectors: NDArray[np.float32], labels: list[str], inverse_pena
     count = len(labelled_messages("train"))
     judged, harmful = probabilities[:count], np.array([label != SAFE for label in labels[:count]])
     loss = -np.log(np.where(harmful, judged, 1 - judged)).mean()
-    print(f"inverse penalty {inverse_penalty:g}{' (in use)' * (inverse_penalty == INVERSE_PENALTY)}: log loss {loss:.3f}")
+    print(
+        f"inverse penalty {inverse_penalty:g}{' (in use)' * (inverse_penalty == INVERSE_PENALTY)}: log loss {loss:.3f}"
+    )
     for threshold in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65):
         flagged = judged >= threshold
         right = (flagged & harmful).sum()

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench._version import __version__
-from workbench.commands import bench, chat, complete, config, doctor, lab, memory, models, play, serve
+from workbench.commands import bench, chat, complete, config, doctor, lab, memory, models, play, serve, shields
 from workbench.errors import ConfigError, InvalidRequestError, ResourceNotFoundError, UnknownModelError, WorkbenchError
 
-_COMMANDS = (play, lab, complete, chat, models, memory, config, serve, bench, doctor)
+_COMMANDS = (play, lab, complete, chat, models, memory, shields, config, serve, bench, doctor)
 
 _BAD_USAGE = (InvalidRequestError, ConfigError, ResourceNotFoundError, UnknownModelError)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +76,10 @@ def _add_register(actions: Subparsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="name of the shield")
     parser.add_argument("--type", metavar="TYPE", help="type of the shield (default: the provider's first one)")
-    parser.add_argument("--provider", metavar="ID", help="provider in the run config (default: the first for shields)")
     parser.add_argument(
-        "--params", metavar="JSON", type=json_object, default={}, help="parameters of the shield, as a JSON object"
+        "--provider", metavar="ID", help="provider in the run config (default: the first that runs the type)"
     )
+    parser.add_argument("--params", metavar="JSON", type=json_object, help="parameters of the shield, as a JSON object")
     registering.add_config_option(parser)
 
 
@@ -131,11 +130,11 @@ def list_shields(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from workbench.protocol import UserMessage, ViolationLevel
+    from workbench.protocol import ViolationLevel
 
     text = sys.stdin.read() if args.text is None else args.text
     with opening.open_workbench(args.config) as bench:
-        response = asyncio.run(bench.safety.run_shield(args.name, [UserMessage(content=text)], args.params))
+        response = bench.run_shield(args.name, text, args.params)
     violation = response.violation
     if args.json:
         output.print_json(response.model_dump(mode="json"))
@@ -145,17 +144,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def register(args: argparse.Namespace) -> int:
-    from workbench.protocol import ShieldDefWithProvider
-
     with opening.open_workbench(args.config) as bench:
-        provider_id = args.provider or next(iter(bench.shields.provider_ids), "")
-        shield = ShieldDefWithProvider(
-            identifier=args.name,
-            type=args.type or _default_type(bench, provider_id),
-            params=args.params,
-            provider_id=provider_id,
-        )
-        asyncio.run(bench.shields.register_shield(shield))
+        shield = bench.register_shield(args.name, args.type, provider_id=args.provider, params=args.params)
     print(f"{shield.identifier}: registered with {shield.provider_id}, as a shield of type {shield.type}")
     return 0
 
@@ -163,8 +153,10 @@ def register(args: argparse.Namespace) -> int:
 def unregister(args: argparse.Namespace) -> int:
     with opening.open_workbench(args.config) as bench:
         for name in args.names:
-            asyncio.run(bench.shields.unregister_shield(name))
-            print(f"{name}: unregistered", flush=True)
+            is_listed = bench.shields.is_listed(name)
+            bench.unregister_shield(name)
+            result = "still served, because its provider's config lists it" if is_listed else "unregistered"
+            print(f"{name}: {result}", flush=True)
     return 0
 
 
@@ -197,7 +189,7 @@ def _measured(bench: Workbench, name: str) -> dict[str, Any]:
 
     messages = labelled_messages("test")
     found = bench.shields.find(name)
-    violations = asyncio.run(_violations(bench, name, [message.text for message in messages]))
+    violations = [bench.run_shield(name, message.text).violation for message in messages]
     return {
         "shield": name,
         "provider_type": found.provider.provider_type,
@@ -206,12 +198,6 @@ def _measured(bench: Workbench, name: str) -> dict[str, Any]:
         "harmless": sum(message.category == SAFE for message in messages),
         "measures": [_measure_facts(measure) for measure in measures(messages, violations)],
     }
-
-
-async def _violations(bench: Workbench, name: str, texts: list[str]) -> list[SafetyViolation | None]:
-    from workbench.protocol import UserMessage
-
-    return [(await bench.safety.run_shield(name, [UserMessage(content=text)])).violation for text in texts]
 
 
 def _measure_facts(measure: Measure) -> dict[str, Any]:
@@ -230,7 +216,7 @@ def _report(result: dict[str, Any]) -> str:
     """Return the text for one shield: a heading, and a table with a line for each category."""
     from workbench.providers.safety.hazards import HAZARDS
 
-    names: dict[str, str] = {"all": "all harmful messages", **HAZARDS}
+    names = {"all": "all harmful messages"} | {str(code): name for code, name in HAZARDS.items()}
     heading = (
         f"{result['shield']} ({result['provider_type']}), threshold {result['threshold']:g}, on {result['harmful']} "
         f"harmful and {result['harmless']} harmless messages"
@@ -260,11 +246,3 @@ def _description(violation: SafetyViolation) -> str:
     places = [output.visible(str(facts[name])) for name in ("sentence", "text") if name in facts]
     lines = [f"{violation.violation_level}: {violation.user_message or 'no message'}", ", ".join(numbers), *places]
     return "\n  ".join(line for line in lines if line)
-
-
-def _default_type(bench: Workbench, provider_id: str) -> str:
-    """Return the first type of a provider's shields; that of any content shield if there is no such provider."""
-    from workbench.protocol import ShieldType
-
-    provider = bench.shields.providers.get(provider_id)
-    return provider.shield_types[0] if provider is not None else ShieldType.generic_content_shield

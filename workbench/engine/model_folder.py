@@ -38,7 +38,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_classifier_folder(folder: Path) -> None:
-    """Raise if a folder is not a text classifier, or cannot or must not be loaded; reads as little as `check_folder`."""
+    """Raise if a folder is not a text classifier, or cannot or must not be loaded; reads what `check_folder` does."""
     config = _check_settings(folder)
     name = str(next(iter(config.get("architectures") or ()), "model without an architecture"))
     if not name.endswith(CLASSIFIER):

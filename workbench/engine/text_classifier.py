@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class TextClassifier:
         check_classifier_folder(folder)
         self.folder = folder
         self.tokenizer = load_tokenizer(folder)
-        config = load_config(folder)
+        config: Any = load_config(folder)
         with format_errors(folder, "a text classifier"):
             self._model = run_on_fresh_thread(
                 lambda: load_weights(AutoModelForSequenceClassification, folder, torch.float32).eval()

@@ -58,7 +58,9 @@ class CodeScannerProvider(SafetyProvider):
         super().__init__(provider, models)
         if importlib.util.find_spec("bandit") is None:
             install = "install it with: pip install 'inference-workbench[code]'"
-            raise ConfigError(f"provider {self.provider_id!r}: {self.provider_type} needs the package bandit; {install}")
+            raise ConfigError(
+                f"provider {self.provider_id!r}: {self.provider_type} needs the package bandit; {install}"
+            )
 
     async def judge(self, messages: Sequence[Message], params: Any) -> SafetyViolation | None:
         """Return one violation for all findings, with the level of the most severe one.

@@ -30,7 +30,7 @@ class Finding:
 
 
 def scan(blocks: Sequence[CodeBlock]) -> list[Finding]:
-    """Return the findings in blocks of Python code, in their order. Blocks; comments such as ``# nosec`` are ignored."""
+    """Return the findings in blocks of Python code; comments such as ``# nosec`` change nothing. Blocks."""
     from bandit.core.config import BanditConfig
     from bandit.core.manager import BanditManager
 

@@ -44,8 +44,7 @@ def unit_vectors(vectors: Sequence[Sequence[float]]) -> NDArray[np.float32]:
     """Return vectors scaled to unit length, shape (vectors, dimensions); a zero vector stays zero."""
     array = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = array / np.where(lengths == 0, 1, lengths)
-    return scaled
+    return np.asarray(array / np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
 
 def fit(vectors: NDArray[np.float32], labels: Sequence[str], inverse_penalty: float = INVERSE_PENALTY) -> Classifier:

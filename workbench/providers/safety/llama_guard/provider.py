@@ -25,6 +25,7 @@ from workbench.providers.safety.message_text import judged_text
 
 if TYPE_CHECKING:
     from workbench.protocol import Message
+    from workbench.providers.capabilities import Capabilities
 
 
 class LlamaGuardConfig(SafetyConfig):
@@ -91,22 +92,22 @@ class LlamaGuardProvider(SafetyProvider):
 
     async def _verdict(self, asked: list[Message], params: HazardParams) -> Verdict:
         model, categories = self.config.model, params.ordered_categories()
+        capabilities = self._capabilities()
+        if not (capabilities.score or capabilities.logprobs) and params.model_fields_set & {"threshold", "warn_band"}:
+            allowed = f"left out: {model} returns text without probabilities"
+            raise UnsupportedFieldError("params.threshold", params.threshold, allowed)
         try:
-            capabilities = self.models.capabilities_of(model)
             if capabilities.score:
                 least = warns_from(params.threshold, params.warn_band)
                 return await scored_verdict(self.models, model, asked, categories, least)
-            if not capabilities.logprobs and params.model_fields_set & {"threshold", "warn_band"}:
-                allowed = f"left out: {model} returns text without probabilities"
-                raise UnsupportedFieldError("params.threshold", params.threshold, allowed)
-            return await generated_verdict(
-                self.models, model, asked, categories, with_logprobs=capabilities.logprobs
-            )
+            return await generated_verdict(self.models, model, asked, categories, with_logprobs=capabilities.logprobs)
         except ContextLengthError as error:
             raise ContextLengthError(error.prompt_tokens, error.context_length, "messages") from None
-        except UnsupportedFieldError as error:
-            if error.field.startswith("params"):
-                raise
-            raise ShieldError(f"{model} cannot judge: {error}") from error
         except (InvalidRequestError, ModelNotFoundError) as error:  # about a request that the caller did not write
             raise ShieldError(f"{model} cannot judge: {error}") from error
+
+    def _capabilities(self) -> Capabilities:
+        try:
+            return self.models.capabilities_of(self.config.model)
+        except ModelNotFoundError as error:
+            raise ShieldError(f"{self.config.model} cannot judge: {error}") from error

@@ -55,7 +55,7 @@ async def scored_verdict(
     """
     answers = [f"{lead}{word}" for word in ("safe", "unsafe") for lead in _LEADS]
     masses = [score.probability for score in await models.score(model, messages, answers)]
-    safe, unsafe = masses[: len(_LEADS)], masses[len(_LEADS) :]
+    unsafe = masses[len(_LEADS) :]
     total = math.fsum(masses)
     if not total >= _MIN_MASS:  # also true of NaN
         raise ShieldError(
@@ -154,7 +154,9 @@ def _unsafe_probability(tokens: Sequence[TokenRecord]) -> float | None:
     deciding = next((token for token in tokens if token.text.strip()), None)
     if deciding is None or math.isnan(deciding.logprob):
         return None
-    candidates = [(deciding.text, deciding.probability)] + [(one.text, one.probability) for one in deciding.alternatives]
+    candidates = [(deciding.text, deciding.probability)] + [
+        (one.text, one.probability) for one in deciding.alternatives
+    ]
     safe = math.fsum(mass for text, mass in candidates if _begins("safe", text))
     unsafe = math.fsum(mass for text, mass in candidates if _begins("unsafe", text))
     return unsafe / (safe + unsafe) if safe + unsafe > 0 else None

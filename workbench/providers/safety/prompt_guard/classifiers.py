@@ -30,9 +30,13 @@ class TextPart:
 class PromptClassifier(Protocol):
     """Classifier with named labels, one of which is that of harmless texts."""
 
-    labels: tuple[str, ...]
-    is_exclusive: bool
-    """Whether the probabilities of a text's labels sum to 1."""
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether the probabilities of a text's labels sum to 1."""
+        ...
 
     def parts(self, text: str) -> list[TextPart]:
         """Return the parts of a text, which together contain all of it."""
@@ -53,7 +57,9 @@ class FolderClassifier:
     def parts(self, text: str) -> list[TextPart]:
         classifier = self._classifier
         return [
-            TextPart(text[window.start : window.end], window.start, window.end, _bound(classifier.probabilities, window))
+            TextPart(
+                text[window.start : window.end], window.start, window.end, _bound(classifier.probabilities, window)
+            )
             for window in classifier.windows(text)
         ]
 

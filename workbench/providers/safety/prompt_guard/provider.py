@@ -84,14 +84,12 @@ class PromptGuardProvider(SafetyProvider):
             return None
         classifier = await asyncio.to_thread(self._ready)
         labels = self._counted_labels(classifier, messages[-1], params)
-        worst: tuple[float, str, TextPart] | None = None
-        for part in await asyncio.to_thread(classifier.parts, text):
-            of_labels = dict(zip(classifier.labels, await asyncio.to_thread(part.probabilities), strict=True))
-            counted = [of_labels[label] for label in labels]
-            probability = min(1.0, sum(counted)) if classifier.is_exclusive else max(counted)
-            if worst is None or probability > worst[0]:
-                worst = probability, max(labels, key=lambda label: of_labels[label]), part  # noqa: B023
-        if worst is None or worst[0] < warns_from(params.threshold, params.warn_band):
+        judged = [
+            (*_most_probable(await asyncio.to_thread(part.probabilities), labels, classifier), part)
+            for part in await asyncio.to_thread(classifier.parts, text)
+        ]
+        worst = max(judged, key=lambda one: one[0])
+        if worst[0] < warns_from(params.threshold, params.warn_band):
             return None
         return _violation(*worst, params.threshold)
 
@@ -134,6 +132,16 @@ class PromptGuardProvider(SafetyProvider):
         if isinstance(message, ToolResponseMessage) or "JAILBREAK" not in attacks:
             return attacks
         return [label for label in attacks if label != "INJECTION"]
+
+
+def _most_probable(
+    probabilities: Sequence[float], labels: Sequence[str], classifier: PromptClassifier
+) -> tuple[float, str]:
+    """Return the probability of any of the labels, and the most probable one of them."""
+    of_labels = dict(zip(classifier.labels, probabilities, strict=True))
+    counted = [of_labels[label] for label in labels]
+    probability = min(1.0, sum(counted)) if classifier.is_exclusive else max(counted)
+    return probability, max(labels, key=lambda label: of_labels[label])
 
 
 def _violation(probability: float, label: str, part: TextPart, threshold: float) -> SafetyViolation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,10 @@ class Finding:
 
 def scan(blocks: Sequence[CodeBlock]) -> list[Finding]:
     """Return the findings in blocks of Python code; comments such as ``# nosec`` change nothing. Blocks."""
-    from bandit.core.config import BanditConfig
-    from bandit.core.manager import BanditManager
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it calls its plug-in loader in an old form
+        from bandit.core.config import BanditConfig
+        from bandit.core.manager import BanditManager
 
     with tempfile.TemporaryDirectory(prefix="workbench-scan-") as folder:
         paths = {}

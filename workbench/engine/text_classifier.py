@@ -68,7 +68,7 @@ class TextClassifier:
         self._lock = threading.Lock()
 
     def windows(self, text: str) -> list[Window]:
-        """Return the windows of a text, which together contain all of its tokens; at least one."""
+        """Return the windows of a text, which together contain all of its tokens; none for a text without tokens."""
         with self._lock:
             encoded = self.tokenizer(
                 text,
@@ -82,6 +82,7 @@ class TextClassifier:
         return [
             Window(*_extent(offsets), {name: encoded[name][index] for name in names})
             for index, offsets in enumerate(encoded["offset_mapping"])
+            if offsets
         ]
 
     def probabilities(self, window: Window) -> list[float]:

@@ -88,8 +88,8 @@ class PromptGuardProvider(SafetyProvider):
             (*_most_probable(await asyncio.to_thread(part.probabilities), labels, classifier), part)
             for part in await asyncio.to_thread(classifier.parts, text)
         ]
-        worst = max(judged, key=lambda one: one[0])
-        if worst[0] < warns_from(params.threshold, params.warn_band):
+        worst = max(judged, key=lambda one: one[0], default=None)
+        if worst is None or worst[0] < warns_from(params.threshold, params.warn_band):
             return None
         return _violation(*worst, params.threshold)
 

@@ -25,27 +25,18 @@ sys.path.insert(0, str(ROOT))
 from workbench import errors, providers, widgets  # noqa: E402 - found by the line above
 from workbench.cli import build_parser  # noqa: E402
 from workbench.engine import memory, precision  # noqa: E402
-from workbench.protocol import (  # noqa: E402
-    ADDITIONS,
-    BatchInference,
-    Inference,
-    Inspect,
-    Models,
-    ModelUnregistration,
-    ProviderHealth,
-    QuantizationConfig,
-    routes_of,
-)
+from workbench.protocol import ADDITIONS, QuantizationConfig, routes_of  # noqa: E402
 from workbench.providers.capabilities import Capabilities  # noqa: E402
+from workbench.providers.memory.interface import MemoryCapabilities  # noqa: E402
 from workbench.providers.openai.provider import OpenAIProvider  # noqa: E402
 from workbench.sampling_stages import SAMPLING_STAGES  # noqa: E402
 from workbench.server.openai.fields import NoEffect, OpenAIRequest, Refused  # noqa: E402
 from workbench.server.openai.requests import ChatRequest, CompletionRequest, EmbeddingsRequest  # noqa: E402
+from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS  # noqa: E402
 from workbench.widgets.base import WorkbenchWidget  # noqa: E402
 
 DOCS = ROOT / "docs"
 _MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
-_PROTOCOLS = (Inference, BatchInference, Models, ModelUnregistration, Inspect, ProviderHealth)
 _DELEGATING = ("inline::ray", "inline::trace")
 """Provider types with the capabilities of others: of the engine in their actors, or of recorded models."""
 
@@ -65,12 +56,25 @@ def with_tables(page: str) -> str:
     return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
 
 
-def provider_types() -> str:
+_TYPES = {
+    "inference": providers.PROVIDER_TYPES,
+    "safety": providers.SAFETY_PROVIDER_TYPES,
+    "memory": providers.MEMORY_PROVIDER_TYPES,
+}
+"""Provider types of the package by API; other packages' are not in the documentation."""
+
+
+def provider_types(api: str) -> str:
     rows = []
-    for name in providers.PROVIDER_TYPES:
-        _, _, what = _summary(providers.provider_class(name)).partition(": ")
-        rows.append((f"`{name}`", f"{what[0].upper()}{what[1:]}"))
-    return _table(("`provider_type`", "what it is"), rows)
+    for name in _TYPES[api]:
+        kind = providers.class_of(api, name)
+        _, _, what = _summary(kind).partition(": ")
+        shields = [", ".join(f"`{one}`" for one in kind.shield_types)] if api == "safety" else []
+        rows.append((f"`{name}`", *shields, f"{what[0].upper()}{what[1:]}"))
+    head = (
+        ("`provider_type`", "types of shields", "what it is") if api == "safety" else ("`provider_type`", "what it is")
+    )
+    return _table(head, rows)
 
 
 def capabilities() -> str:
@@ -84,11 +88,23 @@ def capabilities() -> str:
     return _table(head, rows)
 
 
+def memory_capabilities() -> str:
+    """Return a column per memory provider type and a row per ability."""
+    columns = {name: providers.class_of("memory", name).capabilities for name in _TYPES["memory"]}
+    head = ("ability", *(f"`{name}`" for name in columns))
+    rows = [
+        (f"`{ability.name}`", *(_cell(getattr(can, ability.name)) for can in columns.values()))
+        for ability in fields(MemoryCapabilities)
+    ]
+    return _table(head, rows)
+
+
 def provider_configs() -> str:
     """Return, for each provider type, the keys of its config."""
     by_config: dict[Any, list[str]] = {}
-    for name in providers.PROVIDER_TYPES:
-        by_config.setdefault(providers.provider_class(name).Config, []).append(f"`{name}`")
+    for api in PROVIDER_APIS:
+        for name in _TYPES[api]:
+            by_config.setdefault(providers.class_of(api, name).Config, []).append(f"`{name}`")
     parts = []
     for config, names in by_config.items():
         rows = [
@@ -126,7 +142,8 @@ def additions() -> str:
 def routes() -> str:
     rows = [
         (f"`{route.name}`", f"`{route.method} {route.route}`", _line(inspect.getdoc(route.function) or ""))
-        for protocol in _PROTOCOLS
+        for protocols in SERVED_APIS.values()
+        for protocol in protocols
         for route in routes_of(protocol)
     ]
     return _table(("method", "route", "description"), rows)
@@ -205,7 +222,10 @@ WIDGETS: dict[str, type[WorkbenchWidget]] = {
 }
 
 TABLES: dict[str, Callable[[], str]] = {
-    "provider-types": provider_types,
+    "provider-types": partial(provider_types, "inference"),
+    "safety-provider-types": partial(provider_types, "safety"),
+    "memory-provider-types": partial(provider_types, "memory"),
+    "memory-capabilities": memory_capabilities,
     "capabilities": capabilities,
     "provider-configs": provider_configs,
     "precisions": precisions,

@@ -32,7 +32,7 @@ examples:
 environment:
   WORKBENCH_CONFIG   run config to use instead of the embedded models
   WORKBENCH_CACHE    folder for converted models
-  WORKBENCH_STATE    folder for registrations
+  WORKBENCH_STATE    folder for registrations and memory banks
   WORKBENCH_RECORD   folder to record the models' answers in, as traces
   WORKBENCH_PLAY     folder of traces to replay instead of running models
 """

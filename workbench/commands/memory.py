@@ -144,7 +144,9 @@ def _add_query(actions: Subparsers) -> argparse.ArgumentParser:
         help="only documents with this value in their metadata; the same key again allows another value",
     )
     parser.add_argument("--mode", choices=("vector", "keyword", "hybrid"), help="search of a vector bank")
-    parser.add_argument("--prefix", action="store_true", default=None, help="find ids that begin so in a keyvalue bank")
+    parser.add_argument(
+        "--prefix", action="store_true", default=None, help="find ids that begin so, in a keyvalue bank"
+    )
     parser.add_argument("--hops", metavar="N", type=int, help="number of links to follow in a graph bank")
     parser.add_argument("--json", action="store_true", help="print the chunks and scores as JSON")
     return parser
@@ -272,7 +274,7 @@ def _details(bank: MemoryBankDef) -> str:
 def _show(found: QueryDocumentsResponse) -> None:
     for chunk, score in zip(found.chunks, found.scores, strict=True):
         metadata = f"  {json.dumps(chunk.metadata, ensure_ascii=False)}" if chunk.metadata else ""
-        content = chunk.content if isinstance(chunk.content, str) else "".join(map(str, chunk.content))  # type: ignore[arg-type]
+        content = chunk.content if isinstance(chunk.content, str) else "".join(map(str, chunk.content))
         output.write_text(f"{score:.3f}  {chunk.document_id}{metadata}\n{_indented(content)}\n\n")
 
 

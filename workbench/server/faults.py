@@ -30,6 +30,7 @@ from workbench.errors import (
     RemoteError,
     RemoteTimeoutError,
     ResourceNotFoundError,
+    ShieldError,
     ShieldViolationError,
     ToolCallError,
     UnknownModelError,
@@ -51,6 +52,7 @@ STATUS: dict[type[WorkbenchError], int] = {
     ToolCallError: 400,
     ShieldViolationError: 400,
     GenerationError: 500,
+    ShieldError: 502,  # a gateway to the model that judges, whose answer is no verdict
     RemoteError: 502,
     RemoteTimeoutError: 504,
     NotRecordedError: 404,

@@ -45,8 +45,8 @@ def documents_from(sources: Sources, metadata: Mapping[str, Any] | None = None) 
     """Return the documents of texts, files and folders, in their order.
 
     A text is named after its hash, so that the same text is the same document; a file after its name; and a file in a
-    folder after its path there. Hidden files, and those that links to folders lead to, are left out of a folder; files
-    that are not text are left out with a warning.
+    folder after its path there. Hidden and blank files, and those that links to folders lead to, are left out of a
+    folder; files that are not text are left out with a warning.
 
     Args:
         metadata: metadata of the texts and files.
@@ -119,14 +119,19 @@ def _folder(field: str, folder: Path, metadata: dict[str, Any]) -> list[MemoryBa
     for path in _files(folder):
         name = os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "replace")
         try:
-            documents.append(_file(field, path, name, metadata))
+            document = _file(field, path, name, metadata)
         except _NotTextError:
             skipped.append(name)
+        else:
+            if not (isinstance(document.content, str) and not document.content.strip()):
+                documents.append(document)
     if not documents:
         raise InvalidRequestError(field, str(folder), "a folder with at least one file of text")
     if skipped:
         names = ", ".join(skipped[:_SHOWN_FILES]) + (", ..." if len(skipped) > _SHOWN_FILES else "")
-        warnings.warn(f"{len(skipped)} files in {folder} are not text and were left out: {names}", stacklevel=2)
+        warnings.warn(
+            f"files in {folder} that are not text were left out ({len(skipped)}): {names}", UserWarning, stacklevel=2
+        )
     return documents
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import InvalidRequestError, UnsupportedContentError
 from workbench.protocol import ShieldDefWithProvider, UserMessage, memory_bank
 from workbench.session.documents import Sources, documents_from
 from workbench.session.open_stack import OpenStack
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.protocol import (
         InterleavedTextMedia,
         MemoryBankDef,
+        MemoryBankDocument,
         Message,
         QueryDocumentsResponse,
         RunShieldResponse,
@@ -180,7 +183,10 @@ class Resources(OpenStack):
         """
         read = documents_from(documents, metadata)
         with _shown(f"insert in {bank}", progress) as report:
-            self._loop.wait(self.memory.insert_documents(bank, read, ttl_seconds, progress=report))
+            try:
+                self._loop.wait(self.memory.insert_documents(bank, read, ttl_seconds, progress=report))
+            except InvalidRequestError as error:
+                raise _by_name(error, read) from None
         return [document.document_id for document in read]
 
     def query(self, bank: str, text: InterleavedTextMedia, **params: Any) -> QueryDocumentsResponse:
@@ -209,6 +215,15 @@ class Resources(OpenStack):
         """
         ids = document_ids if isinstance(document_ids, str) else list(document_ids)
         self._loop.wait(self.memory.delete_documents(bank, ids))  # type: ignore[arg-type]  # refused by name
+
+
+def _by_name(error: InvalidRequestError, documents: Sequence[MemoryBankDocument]) -> InvalidRequestError:
+    """Return the error with the name of its document, because the caller passed files and folders, not a list."""
+    found = re.match(r"documents\[(\d+)\]", error.field)
+    if found is None or type(error) not in (InvalidRequestError, UnsupportedContentError):
+        return error
+    name = documents[int(found[1])].document_id
+    return type(error)(f"documents[{name!r}]{error.field[found.end() :]}", error.given, error.allowed)
 
 
 @contextmanager

@@ -13,16 +13,19 @@ from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from tests.fakes.http_server import HEADERS, PATIENCE_S, Served, serving
+from tests.fakes.resources import config_of, memory, safety, serve_fakes
 from tests.fakes.serving import FakeModels
 from tests.unit.server.conftest import ECHO
 from workbench.server import Limits
 
-EXAMPLES = 60
-"""For each of 18 operations, and for valid and invalid requests each."""
-OPERATIONS = 18
+EXAMPLES = 40
+"""For each of 29 operations, and for valid and invalid requests each."""
+OPERATIONS = 29
 
 MODELS = st.sampled_from([None, "echo", "echo-embedding", "random"])
 """None leaves the request as it was made, with a model that nobody serves."""
+SERVED = {"shield_type": "own", "bank_id": "notes"}
+"""Names that go into requests as the model does."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,10 @@ def fuzzed() -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         models = FakeModels(monkeypatch)
         models.add("random")
+        serve_fakes(monkeypatch)
         instances = ECHO["providers"]["inference"] + models.config["providers"]["inference"]
-        with serving({"providers": {"inference": instances}}, limits=Limits(max_tokens=8)) as served:
+        config = config_of(instances, [safety("guard", "own")], [memory("memory", "notes")])
+        with serving(config, limits=Limits(max_tokens=8)) as served:
             yield served
 
 
@@ -61,6 +66,8 @@ def test_no_request_breaks_the_server(
     def every(case: Case[Any], model: str | None) -> None:
         if model is not None and isinstance(case.body, dict) and "model" in case.body:
             case.body["model"] = model
+        if model is not None and isinstance(case.body, dict):
+            case.body |= {field: name for field, name in SERVED.items() if field in case.body}
         case.headers.update(HEADERS)
         response = case.call(base_url=fuzzed.url, timeout=PATIENCE_S)
         assert response.status_code != 500, response.text

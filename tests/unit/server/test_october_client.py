@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from llama_stack_client import APIStatusError, AsyncLlamaStackClient, LlamaStackClient
 
-from tests.fakes.http_server import HEADERS, Served
+from tests.fakes.http_server import HEADERS, Served, serving
+from tests.fakes.resources import config_of, memory, safety, serve_fakes
+from tests.unit.server.conftest import ECHO
 
 MESSAGES: Any = [
     {"role": "system", "content": "Be brief."},
@@ -48,9 +50,19 @@ async def items(stream: Any) -> list[Any]:
     return list(stream)
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """One with ``echo``, a shield that flags a word, and a bank that finds words."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        serve_fakes(monkeypatch)
+        config = config_of(ECHO["providers"]["inference"], [safety("guard", "own")], [memory("memory", "notes")])
+        with serving(config) as served:
+            yield served
+
+
 @pytest.fixture(params=["sync", "async"])
-async def october(request: pytest.FixtureRequest, echoed: Served) -> AsyncIterator[Any]:
-    options: Any = {"base_url": echoed.url, "default_headers": HEADERS, "max_retries": 0}
+async def october(request: pytest.FixtureRequest, served: Served) -> AsyncIterator[Any]:
+    options: Any = {"base_url": served.url, "default_headers": HEADERS, "max_retries": 0}
     # The client that it would make itself has an argument that httpx no longer knows.
     if request.param == "async":
         async with AsyncLlamaStackClient(**options, http_client=httpx.AsyncClient()) as client:
@@ -60,7 +72,7 @@ async def october(request: pytest.FixtureRequest, echoed: Served) -> AsyncIterat
             yield Sync(client)
 
 
-async def test_it_lists_finds_and_registers_models(october: Any, echoed: Served) -> None:
+async def test_it_lists_finds_and_registers_models(october: Any) -> None:
     name = f"by-{type(october).__name__}"
     await october.models.register(
         model={"identifier": name, "llama_model": "echo", "provider_id": "echo", "metadata": {"kept": [1, {"a": None}]}}
@@ -125,10 +137,47 @@ async def test_it_completes_embeds_and_batches(october: Any) -> None:
     assert [message.content for message in chats.completion_message_batch] == [MESSAGES[1]["content"]] * 2
 
 
+async def test_it_registers_lists_and_runs_shields(october: Any) -> None:
+    name = f"shield-by-{type(october).__name__}"
+    definition: Any = {"identifier": name, "type": "llama_guard", "provider_id": "guard", "params": {"words": ["moon"]}}
+    assert await october.shields.register(shield=definition) is None
+    assert name in [shield.identifier for shield in await october.shields.list()]
+    found = await october.shields.retrieve(shield_type=name)
+    assert (found.type, found.params) == ("llama_guard", {"words": ["moon"]})
+    assert await october.shields.retrieve(shield_type="nobody") is None
+    moon: Any = [{"role": "user", "content": "the moon"}]
+    violation = (await october.safety.run_shield(shield_type=name, messages=moon, params={})).violation
+    assert (violation.violation_level, violation.metadata) == ("error", {"word": "moon"})
+    fine = await october.safety.run_shield(shield_type="own", messages=moon, params={})
+    assert fine.violation is None
+
+
+async def test_it_registers_lists_fills_and_queries_memory_banks(october: Any) -> None:
+    name = f"bank-by-{type(october).__name__}"
+    sizes: Any = {"embedding_model": "echo-embedding", "chunk_size_in_tokens": 64, "overlap_size_in_tokens": 8}
+    bank: Any = {"identifier": name, "type": "vector", "provider_id": "memory"} | sizes
+    assert await october.memory_banks.register(memory_bank=bank) is None
+    listed = {one.identifier: one for one in await october.memory_banks.list()}
+    assert listed[name].to_dict() == bank
+    assert (await october.memory_banks.retrieve(identifier=name)).to_dict() == bank
+    assert await october.memory_banks.retrieve(identifier="nobody") is None
+    documents: Any = [
+        {"document_id": "rome", "content": "Rome is old", "mime_type": "text/plain", "metadata": {"course": 1}},
+        {"document_id": "paris", "content": ["Paris ", "is big"], "metadata": {}},
+    ]
+    assert await october.memory.insert(bank_id=name, documents=documents, ttl_seconds=60) is None
+    found = await october.memory.query(bank_id=name, query=["Rome"], params={"max_chunks": 1})
+    assert [(chunk.document_id, chunk.content, chunk.token_count) for chunk in found.chunks] == [
+        ("rome", "Rome is old", 3)
+    ]
+    assert found.scores == [1.0]
+
+
 async def test_it_inspects(october: Any) -> None:
     assert (await october.providers.list())["echo"].provider_type == "inline::echo"
     routes = await october.routes.list()
     assert "/inference/chat_completion" in {route.route for route in routes["inference"]}
+    assert {route.route for route in routes["memory"]} == {"/memory/insert", "/memory/query"}
     assert (await october.inspect.health()).status == "OK"
 
 

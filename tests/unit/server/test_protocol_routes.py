@@ -9,20 +9,17 @@ import pytest
 from tests.fakes.http_server import Served
 from tests.fakes.requests import chat_request, completion_request
 from workbench.protocol import (
-    BatchInference,
     ChatCompletionResponse,
     ChatCompletionResponseStreamChunk,
     CompletionResponse,
     CompletionResponseStreamChunk,
-    Inference,
-    Inspect,
     LogProbConfig,
-    Models,
     UserMessage,
     routes_of,
 )
 from workbench.providers.emissions import emission_of
 from workbench.providers.folding import response
+from workbench.stack.apis import SERVED_APIS
 
 COMPLETION = {"model": "scripted", "content": "\0"}
 CHAT = {"model": "random", "messages": [{"role": "user", "content": "Hi"}], "sampling_params": {"max_tokens": 12}}
@@ -37,9 +34,11 @@ def events(response: httpx.Response) -> list[dict[str, Any]]:
 def test_every_route_of_the_protocol_is_served_and_listed(served: Served, client: httpx.Client) -> None:
     marked = {
         (route.route, route.method)
-        for protocol in (Inference, BatchInference, Models, Inspect)
+        for protocols in SERVED_APIS.values()
+        for protocol in protocols
         for route in routes_of(protocol)
     }
+    assert len(marked) == 24
     paths = client.get("/openapi.json").json()["paths"]
     assert marked <= {(path, method.upper()) for path, methods in paths.items() for method in methods}
     listed = {(one["route"], one["method"]) for routes in client.get("/routes/list").json().values() for one in routes}

@@ -24,6 +24,7 @@ def folder(tmp_path: Path) -> Path:
         "b.md": b"# B",
         "a.txt": "\ufeffäöü".encode(),
         "deep/er/page.HTML": b"<p>Hi</p>",
+        "blank.txt": b" \n",
         ".hidden": b"secret",
         ".git/config": b"secret",
     }
@@ -87,7 +88,9 @@ def test_links_are_followed_to_files_and_not_to_folders(folder: Path) -> None:
 def test_files_of_a_folder_that_are_not_text_are_left_out_with_a_warning(folder: Path) -> None:
     for index in range(7):
         (folder / f"c{index}.png").write_bytes(b"\x89PNG\r\n\0\xff")
-    with pytest.warns(UserWarning, match=r"7 files in .* are not text and were left out: c0\.png, .*c4\.png, \.\.\.$"):
+    with pytest.warns(
+        UserWarning, match=r"files in .* that are not text were left out \(7\): c0\.png, .*c4\.png, \.\.\.$"
+    ):
         assert names(documents_from(folder)) == ["a.txt", "b.md", "deep/er/page.HTML"]
 
 

@@ -21,6 +21,7 @@ from workbench.errors import (
     ShieldNotFoundError,
 )
 from workbench.protocol import (
+    URL,
     GraphMemoryBankDef,
     KeywordMemoryBankDef,
     MemoryBankDocument,
@@ -167,6 +168,14 @@ def test_what_cannot_be_read_or_found_is_refused_and_nothing_is_inserted(bench: 
         with pytest.raises(MemoryBankNotFoundError, match="served memory banks: notes"):
             getattr(bench, name)("nobody", *more)
     assert bench.list_documents("notes") == []
+
+
+def test_a_document_that_the_provider_refuses_is_named(bench: Workbench) -> None:
+    page = MemoryBankDocument(document_id="page", content=URL(uri="https://example.org"))
+    with pytest.raises(
+        InvalidRequestError, match=r"^documents\['page'\]\.content must be a text; got 'https://example"
+    ):
+        bench.insert("notes", ["a text", page])
 
 
 def test_the_progress_of_an_insertion_is_reported(bench: Workbench) -> None:

@@ -13,7 +13,7 @@ import workbench as wb
 from workbench.errors import ConfigError
 from workbench.protocol import Provider, RunConfig
 from workbench.stack import load_run_config
-from workbench.stack.apis import SERVED_APIS
+from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS
 from workbench.stack.registrations import FILE_NAME
 
 PAGE = (Path(__file__).parents[3] / "docs" / "run-config.md").read_text(encoding="utf-8")
@@ -38,7 +38,9 @@ def test_every_key_is_in_the_table() -> None:
     told = {
         name for cell in re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE) for name in re.findall(r"`([\w.]+)`", cell)
     }
-    assert told == {*RunConfig.model_fields, *Provider.model_fields, "providers.inference"} - {"providers"}
+    assert told == {*RunConfig.model_fields, *Provider.model_fields, *(f"providers.{api}" for api in PROVIDER_APIS)} - {
+        "providers"
+    }
     assert all(f"`{api}`" in PAGE for api in SERVED_APIS)
     assert FILE_NAME in PAGE
 

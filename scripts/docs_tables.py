@@ -19,6 +19,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -68,7 +70,8 @@ def provider_types(api: str) -> str:
     rows = []
     for name in _TYPES[api]:
         kind = providers.class_of(api, name)
-        _, _, what = _summary(kind).partition(": ")
+        summary = _summary(kind)
+        what = summary.partition(": ")[2] if summary.startswith("`") else summary  # some begin with their type
         shields = [", ".join(f"`{one}`" for one in kind.shield_types)] if api == "safety" else []
         rows.append((f"`{name}`", *shields, f"{what[0].upper()}{what[1:]}"))
     head = (
@@ -262,6 +265,8 @@ def _default(field: Any) -> str:
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True)
+    if isinstance(default, list):
+        default = [one.model_dump(exclude_unset=True) if isinstance(one, BaseModel) else one for one in default]
     return "none" if default is None else f"`{default!r}`"
 
 

@@ -135,7 +135,7 @@ class DictionaryMemory(MemoryProvider):
         return QueryDocumentsResponse(chunks=chunks, scores=[float(shared) for shared, *_ in found])
 
     async def list_documents(self, bank_id: str) -> list[str]:
-        return sorted(self.documents[bank_id])
+        return list(self.documents[bank_id])
 
     async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:
         for index, name in enumerate(document_ids):

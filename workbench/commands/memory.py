@@ -145,7 +145,7 @@ def _add_query(actions: Subparsers) -> argparse.ArgumentParser:
     )
     parser.add_argument("--mode", choices=("vector", "keyword", "hybrid"), help="search of a vector bank")
     parser.add_argument(
-        "--prefix", action="store_true", default=None, help="find ids that begin so, in a keyvalue bank"
+        "--prefix", action="store_true", default=None, help="find ids that begin with the text, in a keyvalue bank"
     )
     parser.add_argument("--hops", metavar="N", type=int, help="number of links to follow in a graph bank")
     parser.add_argument("--json", action="store_true", help="print the chunks and scores as JSON")
@@ -275,7 +275,7 @@ def _show(found: QueryDocumentsResponse) -> None:
     for chunk, score in zip(found.chunks, found.scores, strict=True):
         metadata = f"  {json.dumps(chunk.metadata, ensure_ascii=False)}" if chunk.metadata else ""
         content = chunk.content if isinstance(chunk.content, str) else "".join(map(str, chunk.content))
-        output.write_text(f"{score:.3f}  {chunk.document_id}{metadata}\n{_indented(content)}\n\n")
+        output.write_text(f"{score:.3g}  {chunk.document_id}{metadata}\n{_indented(content)}\n\n")
 
 
 def _indented(text: str) -> str:

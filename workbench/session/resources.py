@@ -204,7 +204,7 @@ class Resources(OpenStack):
         return self._loop.wait(self.memory.query_documents(bank, text, params or None))
 
     def list_documents(self, bank: str) -> list[str]:
-        """Return the ids of the documents in a memory bank, in order."""
+        """Return the ids of the documents in a memory bank, in order of insertion."""
         return self._loop.wait(self.memory.list_documents(bank))
 
     def delete_documents(self, bank: str, document_ids: Sequence[str]) -> None:

@@ -121,7 +121,7 @@ class MemoryRouter:
         return await found.provider.query_documents(found.definition.identifier, query, params)
 
     async def list_documents(self, bank_id: str) -> list[str]:
-        """Return the ids of the documents in a bank, in order; not part of the protocol."""
+        """Return the ids of the documents in a bank, in order of insertion; not part of the protocol."""
         found = self._find(bank_id)
         return await found.provider.list_documents(found.definition.identifier)
 

@@ -140,7 +140,7 @@ def test_what_is_inserted_is_found_until_it_is_deleted(bench: Workbench, tmp_pat
     inserted = bench.insert("notes", [tmp_path, own], ttl_seconds=60, metadata={"course": 1})
     assert inserted == ["rome.md", "own"]
     assert provider(bench).calls == [(2, 60)]
-    assert bench.list_documents("notes") == ["own", "rome.md"]
+    assert bench.list_documents("notes") == ["rome.md", "own"]
     found = bench.query("notes", "Rome is", max_chunks=1)
     assert [(chunk.document_id, chunk.metadata) for chunk in found.chunks] == [("rome.md", {"course": 1})]
     assert len(bench.query("notes", ["is", " old"]).chunks) == 2

@@ -103,7 +103,7 @@ class MemoryProvider(ConfiguredProvider):
         raise NotImplementedError
 
     async def list_documents(self, bank_id: str) -> list[str]:
-        """Return the ids of the documents in a bank, in order; not part of the protocol."""
+        """Return the ids of the documents in a bank, in order of insertion; not part of the protocol."""
         raise NotImplementedError
 
     async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:

@@ -71,4 +71,9 @@ BREAKS = (
     Break("12", faults.bets_are_paid_for_another_word),
     Break("12", faults.the_rest_of_a_bet_is_lost),
     Break("12", engine_faults.scores_leave_out_the_first_token),
+    Break("13", faults.the_best_chunk_comes_last),
+    Break("13", faults.deleted_documents_are_still_found),
+    Break("13", faults.chunks_do_not_reach_the_prompt),
+    Break("13", faults.another_chunk_is_left_out),
+    Break("13", faults.shields_pass_everything),
 )

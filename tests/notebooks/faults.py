@@ -163,3 +163,41 @@ def the_rest_of_a_bet_is_lost() -> None:
         return spread
 
     change("workbench.widgets.prediction_rounds:Round", "spread", made_of)
+
+
+def the_best_chunk_comes_last() -> None:
+    def made_of(original: Any) -> Any:
+        async def reversed_order(self: Any, *arguments: Any, **options: Any) -> Any:
+            found = await original(self, *arguments, **options)
+            return found.model_copy(update={"chunks": found.chunks[::-1], "scores": found.scores[::-1]})
+
+        return reversed_order
+
+    change("workbench.stack.memory_banks:MemoryRouter", "query_documents", made_of)
+
+
+def deleted_documents_are_still_found() -> None:
+    async def kept(self: Any, bank_id: str, document_ids: Any) -> None:
+        return None
+
+    change("workbench.stack.memory_banks:MemoryRouter", "delete_documents", lambda _: kept)
+
+
+def chunks_do_not_reach_the_prompt() -> None:
+    change("workbench.stack.retrieval", "context_of", lambda _: lambda chunks, left_out=(): None)
+
+
+def another_chunk_is_left_out() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda request, index: original(request, (index + 1) % len(request.retrieved.chunks))
+
+    change("workbench.stack.retrieval", "without_chunk", made_of)
+
+
+def shields_pass_everything() -> None:
+    async def passed(self: Any, *_: Any, **__: Any) -> Any:
+        from workbench.protocol import RunShieldResponse
+
+        return RunShieldResponse()
+
+    change("workbench.stack.shields:SafetyRouter", "run_shield", lambda _: passed)

@@ -12,7 +12,8 @@ from playwright.sync_api import Locator, expect
 from tests.browser.module_host import ModuleHost
 from tests.browser.notebook_page import NotebookPage
 from tests.unit.widgets.fake_session import FakeRun, FakeSession, wait_until
-from workbench.protocol import ToolCall, ToolDefinition
+from workbench.errors import ShieldViolationError
+from workbench.protocol import SafetyViolation, ToolCall, ToolDefinition, ViolationLevel
 from workbench.widgets import ChatView
 
 IDLE = "document.querySelector('.wb-chat').dataset.wbState === 'idle'"
@@ -148,6 +149,21 @@ def test_a_function_that_raises_is_told_as_failed(modules: ModuleHost) -> None:
     modules.wait(f"document.querySelectorAll('.wb-turn').length === 3 && {IDLE}")
     expect(modules.browser.locator(".wb-call [aria-current]")).to_have_text("failed")
     expect(modules.browser.locator(".wb-call-result pre")).to_have_text("LookupError: no Rome")
+
+
+def test_a_refused_answer_is_told_with_its_shield_and_its_category(modules: ModuleHost) -> None:
+    facts = {"category": "S9", "name": "Weapons", "probability": 0.93}
+    violation = SafetyViolation(violation_level=ViolationLevel.error, metadata=facts)
+    session = FakeSession(
+        ["I", " am", " fine."], tokens_per_s=2000, error=ShieldViolationError("words", violation, "answer")
+    )
+    modules.show(ChatView(session, shields=["words"]))
+    expect(modules.browser.locator(".wb-chat-summary")).to_contain_text("Shields: words")
+    write(modules, "How are you?")
+    told = "Shield words refused this answer: category S9 (Weapons), probability 0.93. The rest was withheld."
+    expect(modules.browser.locator(".wb-turn .wb-message")).to_have_text(told)
+    expect(modules.browser.locator(".wb-turn-answer .wb-turn-head")).to_contain_text("refused by words")
+    expect(modules.browser.locator(".wb-output")).to_have_text("I am fine.")
 
 
 def test_the_result_of_a_tool_without_a_function_is_typed_in(modules: ModuleHost) -> None:

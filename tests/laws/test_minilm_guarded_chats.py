@@ -65,10 +65,10 @@ async def flagged(stack: Stack, text: str) -> bool:
 
 async def test_no_character_of_a_flagged_sentence_leaves(stack: Stack) -> None:
     random = Random(1)
-    messages = [message for message in labelled_messages("test") if re.fullmatch(r"[^.!?]+[.!?]", message.text)][::5]
+    messages = [message for message in labelled_messages("test") if re.fullmatch(r"[^.!?]+[.!?]", message.text)][::7]
     harmless = [one.text for one in messages if one.category == SAFE and not await flagged(stack, one.text)]
     harmful = [one.text for one in messages if one.category != SAFE and await flagged(stack, one.text)]
-    assert min(len(harmless), len(harmful)) > 10
+    assert min(len(harmless), len(harmful)) > 7
     for _ in range(budget(STREAMS)):
         before = " ".join(random.sample(harmless, random.randrange(3)))
         bad, after = random.choice(harmful), random.choice(harmless)

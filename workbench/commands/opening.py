@@ -77,7 +77,12 @@ def _registered() -> set[str]:
 
 
 def _config_for(model: str, precision: str | None) -> dict[str, Any]:
-    """Return a run config with one local model, under an id of its own so that no registered model is served."""
+    """Return a run config with one local model, under an id of its own so that no registered model is served.
+
+    It has the shields of the default run config, and the sentence model that they judge with.
+    """
+    from workbench.stack.run_config import SENTENCE_MODEL, default_run_config
+
     provider: dict[str, Any] = {"models": [model], "device": "auto"}
     if precision is not None:
         # In the protocol, float32 is no quantization.
@@ -87,6 +92,14 @@ def _config_for(model: str, precision: str | None) -> dict[str, Any]:
         "built_at": datetime.now(UTC).isoformat(),
         "image_name": "command-line",
         "providers": {
-            "inference": [{"provider_id": "asked", "provider_type": "inline::transformers", "config": provider}]
+            "inference": [
+                {"provider_id": "asked", "provider_type": "inline::transformers", "config": provider},
+                {
+                    "provider_id": "sentences",
+                    "provider_type": "inline::transformers",
+                    "config": {"models": [SENTENCE_MODEL]},
+                },
+            ],
+            "safety": [one.model_dump() for one in default_run_config().providers["safety"]],
         },
     }

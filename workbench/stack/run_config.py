@@ -15,6 +15,8 @@ from workbench.stack.yaml_file import read_mapping
 
 Precision: TypeAlias = Literal["float32", "bf16", "fp8", "int8", "int4"]
 CONFIG_VARIABLE = "WORKBENCH_CONFIG"
+SENTENCE_MODEL = "all-minilm-l6-v2"
+"""Catalog model that the default config embeds with, and judges with."""
 
 
 def default_run_config(precision: str = "int4") -> RunConfig:
@@ -32,7 +34,7 @@ def default_run_config(precision: str = "int4") -> RunConfig:
                         "provider_id": "local",
                         "provider_type": "inline::transformers",
                         "config": {
-                            "models": ["smollm2-135m-instruct", "all-minilm-l6-v2"],
+                            "models": ["smollm2-135m-instruct", SENTENCE_MODEL],
                             "catalog_quantization": None if precision == "float32" else {"type": precision},
                         },
                     }

@@ -209,6 +209,7 @@ def test_a_step_through_thousands_of_tokens_draws_two_of_them_and_a_hover_those_
     page = modules.browser
     assert page.locator(".wb-output .wb-token").count() == 2_000
     assert page.locator(".wb-chunk").count() == 20
+    assert page.locator(".wb-output").evaluate("(one) => one.scrollTop") == 0  # an answer is read from its start
     page.evaluate(
         """() => {
           window.touched = new Set();

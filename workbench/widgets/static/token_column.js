@@ -5,8 +5,11 @@ import { around, h } from "./dom.js";
 /** Nearer to its end than this, a column scrolls on as it grows. */
 const AT_END_PX = 24;
 
-/** @param {string} label @param {(position: number) => void} choose */
-export function tokenColumn(label, choose) {
+/**
+ * @param {string} label @param {(position: number) => void} choose
+ * @param {number} [margin]  between a token that is scrolled to and the edge, in pixels
+ */
+export function tokenColumn(label, choose, margin = 8) {
   const root = h("div", {
     class: "wb-output",
     tabindex: 0,
@@ -40,8 +43,8 @@ export function tokenColumn(label, choose) {
       if (!spans[position]) return;
       const outer = root.getBoundingClientRect();
       const inner = spans[position].getBoundingClientRect();
-      if (inner.top < outer.top) root.scrollTop -= outer.top - inner.top + 8;
-      else if (inner.bottom > outer.bottom) root.scrollTop += inner.bottom - outer.bottom + 8;
+      if (inner.top < outer.top + margin - 8) root.scrollTop -= outer.top - inner.top + margin;
+      else if (inner.bottom > outer.bottom) root.scrollTop += inner.bottom - outer.bottom + margin;
     },
   };
 }

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from workbench import Workbench
@@ -23,7 +24,10 @@ from workbench.providers.safety.content_guard.examples import PACKAGE, PROBE, WE
 from workbench.providers.safety.labelled import SAFE, labelled_messages
 
 SENTENCE_MODEL = "all-minilm-l6-v2"
-FOLDS = 8
+FOLDS = 5
+THRESHOLDS = [round(0.3 + 0.01 * step, 2) for step in range(51)]
+PRECISION_GOAL, RECALL_GOAL = 0.9, 0.8
+"""Goals of the content guard; its threshold is the one whose cross-validated ratios are farthest above both."""
 NEAR_DUPLICATE = 0.9
 """Cosine from which on an example is taken to be a message of the test half in other words."""
 
@@ -32,13 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="store the weights in the package")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # a fit is many small products
     with Workbench() as bench:
         texts = [example.text for example in examples()]
         vectors = embed(bench, texts)
         probe = embed(bench, [PROBE])[0]
         print_near_duplicates(texts, vectors, embed(bench, [message.text for message in labelled_messages("test")]))
     labels = [example.category for example in examples()]
-    for inverse_penalty in (3.0, 10.0, 30.0, 100.0):
+    for inverse_penalty in (10.0, 30.0, 100.0):
         cross_validate(vectors, labels, inverse_penalty)
     if args.write:
         write(vectors, labels, probe)
@@ -72,10 +77,18 @@ def cross_validate(vectors: NDArray[np.float32], labels: list[str], inverse_pena
     print(
         f"inverse penalty {inverse_penalty:g}{' (in use)' * (inverse_penalty == INVERSE_PENALTY)}: log loss {loss:.3f}"
     )
-    for threshold in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65):
-        flagged = judged >= threshold
-        right = (flagged & harmful).sum()
-        print(f"  {threshold:.2f}: precision {right / flagged.sum():.3f}, recall {right / harmful.sum():.3f}")
+    ratios = {threshold: precision_and_recall(judged >= threshold, harmful) for threshold in THRESHOLDS}
+    slacks = {threshold: min(p - PRECISION_GOAL, r - RECALL_GOAL) for threshold, (p, r) in ratios.items()}
+    chosen = max(slacks, key=lambda threshold: slacks[threshold])
+    for threshold in sorted({0.4, 0.5, 0.6, 0.7, chosen}):
+        precision, recall = ratios[threshold]
+        mark = "  <- farthest above both goals" if threshold == chosen else ""
+        print(f"  {threshold:.2f}: precision {precision:.3f}, recall {recall:.3f}{mark}")
+
+
+def precision_and_recall(flagged: NDArray[np.bool_], harmful: NDArray[np.bool_]) -> tuple[float, float]:
+    right = (flagged & harmful).sum()
+    return float(right / max(1, flagged.sum())), float(right / harmful.sum())
 
 
 def write(vectors: NDArray[np.float32], labels: list[str], probe: NDArray[np.float32]) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from workbench.providers.model_access import ModelAccess
 
 DEFAULT_SHIELD = "content_guard"
-THRESHOLD = 0.5
-"""Threshold that the cross-validation of ``scripts/content_guard.py`` chose, for precision before recall."""
+THRESHOLD = 0.58
+"""Threshold that the cross-validation of ``scripts/content_guard.py`` chose."""
 
 
 class ContentGuardParams(HazardParams):

@@ -133,7 +133,7 @@ async def test_hybrid_finds_what_either_finds_and_ranks_first_what_both_do(provi
     assert set(found_ids(modes["hybrid"])) == set(found_ids(modes["vector"])) | set(found_ids(modes["keyword"]))
     ranks = [{name: rank for rank, name in enumerate(found_ids(modes[mode]), 1)} for mode in ("vector", "keyword")]
     for chunk, score in zip(modes["hybrid"].chunks, modes["hybrid"].scores, strict=True):
-        fused = sum(61 / (60 + rank[chunk.document_id]) / 2 for rank in ranks if chunk.document_id in rank)
+        fused = sum(21 / (20 + rank[chunk.document_id]) / 2 for rank in ranks if chunk.document_id in rank)
         assert score == pytest.approx(fused)
     assert modes["hybrid"].scores[0] == 1
     assert modes["hybrid"].chunks[0].content == "ada engine"

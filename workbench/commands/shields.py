@@ -50,7 +50,7 @@ def _add_run(actions: Subparsers) -> None:
         summary="check a text with a shield",
         examples="""
             workbench shields run content_guard "How do I pick a lock?"
-            workbench shields run content_guard --json < answer.txt
+            cat answer.txt | workbench shields run content_guard --json
             workbench shields run content_guard "What is a bond?" --params '{"categories": ["S1", "S9"]}'
             """,
         notes="The exit code is 1 for a violation of level error, which must not pass, and 0 otherwise.",

@@ -31,6 +31,14 @@ class ConfiguredProvider:
         except ConfigError as error:
             raise ConfigError(f"provider {provider.provider_id!r}: {error}") from None
 
+    @classmethod
+    def check_config(cls, config: ConfigModel, provider_type: str) -> None:
+        """Raise `ConfigError` for what ``Config`` cannot check by itself, with the path in the config.
+
+        Args:
+            config: an instance of ``Config``.
+        """
+
     async def health(self) -> HealthInfo:
         """Return the status ``OK``, or a sentence on why requests cannot be answered; loads nothing."""
         return HealthInfo(status="OK")

@@ -64,13 +64,15 @@ def _checked_instance(provider: Provider, api: str) -> Provider:
         raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")
     config_type = providers.config_class(provider.provider_type, api)
     safe = hidden(provider, config_type)
-    redacted(safe, lambda: _check_config(revealed(safe), config_type))
+    redacted(safe, lambda: _check_config(revealed(safe), config_type, api))
     return safe
 
 
-def _check_config(provider: Provider, config_type: type[ConfigModel]) -> None:
+def _check_config(provider: Provider, config_type: type[ConfigModel], api: str) -> None:
     try:
-        config_type.model_validate(provider.config)
+        config = config_type.model_validate(provider.config)
+        if api != "inference":  # the classes of inference providers may import torch, and check nothing more
+            providers.class_of(api, provider.provider_type).check_config(config, provider.provider_type)
     except ConfigError as error:
         whole = f"{config_type.__name__} "  # problems of the config as a whole begin with its type
         lines = [f".{line}".replace(f".{whole}", " ", 1) for line in str(error).splitlines()]

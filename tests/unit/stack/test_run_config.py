@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from tests.fakes import resources
+from workbench import providers
 from workbench.errors import ConfigError
-from workbench.protocol import RunConfig
+from workbench.protocol import Provider, RunConfig
 from workbench.stack import Stack, default_run_config, load_run_config
 from workbench.stack.apis import SERVED_APIS
 
@@ -236,15 +237,19 @@ def test_a_wrong_key_of_a_safety_or_memory_provider_is_told_by_its_path(
     [
         ([{"identifier": "a", "type": "other"}], "config.shields[0].type must be one of word, llama_guard"),
         ([{"identifier": "a", "params": {"wrong": 1}}], "config.shields[0].params.wrong must be left out"),
-        ([{"identifier": "a"}, {"identifier": "a"}], "config.shields names 'a' more than once"),
+        ([{"identifier": "a"}, {"identifier": "a"}], "config.shields[1].identifier must be unique; got 'a' again"),
     ],
 )
 def test_a_shield_that_its_provider_cannot_run_is_told_by_its_path(
     shields: list[dict[str, Any]], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resources.serve_fakes(monkeypatch)
+    config = resources.config_of(safety=[resources.safety(shields=shields)])
     with pytest.raises(ConfigError) as caught:
-        Stack(resources.config_of(safety=[resources.safety(shields=shields)]))
+        load_run_config(config)
+    assert str(caught.value).startswith(f"providers.safety[0].{said}")
+    with pytest.raises(ConfigError) as caught:
+        providers.create_safety(Provider.model_validate(config["providers"]["safety"][0]), Stack(CONFIG).inference)
     assert str(caught.value).startswith(f"provider 'guard': {said}")
 
 

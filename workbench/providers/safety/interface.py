@@ -64,19 +64,10 @@ class SafetyProvider(ConfiguredProvider):
         super().__init__(provider)
         self.models = models
         self.shield_store: ShieldStore = self
-        self._shields: dict[str, ShieldDef] = {}
-        for index, shield in enumerate(self.config.shields):
-            definition = ShieldDef(
-                identifier=shield.identifier, type=shield.type or self.shield_types[0], params=shield.params
-            )
-            try:
-                self.check_definition(definition)
-            except InvalidRequestError as error:
-                raise ConfigError(f"provider {self.provider_id!r}: config.shields[{index}].{error}") from None
-            if definition.identifier in self._shields:
-                name = definition.identifier
-                raise ConfigError(f"provider {self.provider_id!r}: config.shields names {name!r} more than once")
-            self._shields[definition.identifier] = definition
+        try:
+            self._shields = self._configured_shields(self.config, self.provider_type)
+        except ConfigError as error:
+            raise ConfigError(f"provider {self.provider_id!r}: config.{error}") from None
 
     # --------------------------------------------------------------------------------------- implemented by providers
 
@@ -93,6 +84,27 @@ class SafetyProvider(ConfiguredProvider):
 
     def forget(self) -> None:
         """Drop what is kept of earlier calls of models, so that a recording that begins now has them all."""
+
+    # ------------------------------------------------------------------------------------------------------ the config
+
+    @classmethod
+    def check_config(cls, config: ConfigModel, provider_type: str) -> None:
+        """Raise `ConfigError` for a shield that this provider does not know, with its path in the config."""
+        cls._configured_shields(config, provider_type)
+
+    @classmethod
+    def _configured_shields(cls, config: Any, provider_type: str) -> dict[str, ShieldDef]:
+        shields: dict[str, ShieldDef] = {}
+        for index, one in enumerate(config.shields):
+            shield = ShieldDef(identifier=one.identifier, type=one.type or cls.shield_types[0], params=one.params)
+            try:
+                cls._check_definition(shield, provider_type)
+            except InvalidRequestError as error:
+                raise ConfigError(f"shields[{index}].{error}") from None
+            if shield.identifier in shields:
+                raise ConfigError(f"shields[{index}].identifier must be unique; got {shield.identifier!r} again")
+            shields[shield.identifier] = shield
+        return shields
 
     # ---------------------------------------------------------------------------------------------------- the protocol
 
@@ -117,7 +129,7 @@ class SafetyProvider(ConfiguredProvider):
 
     async def register_shield(self, shield: ShieldDef) -> None:
         """Run one more shield; raise `InvalidRequestError` for a type or parameters that it does not know."""
-        self.check_definition(shield)
+        self._check_definition(shield, self.provider_type)
         self._shields[shield.identifier] = shield
 
     async def unregister_shield(self, identifier: str) -> None:
@@ -125,16 +137,17 @@ class SafetyProvider(ConfiguredProvider):
         self.get_shield(identifier)
         self._shields.pop(identifier, None)
 
-    def check_definition(self, shield: ShieldDef) -> None:
-        """Raise `InvalidRequestError` for a type or parameters that this provider does not know."""
-        if shield.type not in self.shield_types:
-            allowed = f"one of {', '.join(self.shield_types)}: {self.provider_type} runs no others"
+    @classmethod
+    def _check_definition(cls, shield: ShieldDef, provider_type: str) -> None:
+        if shield.type not in cls.shield_types:
+            allowed = f"one of {', '.join(cls.shield_types)}: {provider_type} runs no others"
             raise InvalidRequestError("type", shield.type, allowed)
-        self.parsed_params(shield.params)
+        cls.parsed_params(shield.params)
 
-    def parsed_params(self, params: dict[str, Any]) -> Any:
+    @classmethod
+    def parsed_params(cls, params: dict[str, Any]) -> Any:
         """Return parameters as an instance of ``Params``; the fields in errors begin with ``params``."""
         try:
-            return self.Params.model_validate(params)
+            return cls.Params.model_validate(params)
         except InvalidRequestError as error:
             raise InvalidRequestError(f"params.{error.field}", error.given, error.allowed) from None

@@ -84,10 +84,9 @@ class RecordedCall:
 
 
 def request_json(request: Request) -> Json:
-    """Return the JSON by which equal requests are found."""
-    wire: Json = {name: value for name, value in request.body() if name not in ("model", "stream")}
-    if not request.shields:  # as in recordings made before there were shields
-        wire.pop("shields", None)
+    """Return the JSON by which equal requests are found; a provider gets them without shields and retrieval."""
+    omitted = ("model", "stream", "shields", "retrieval")
+    wire: Json = {name: value for name, value in request.body() if name not in omitted}
     if not request.tools:
         wire.pop("tool_choice", None)
         wire.pop("tool_prompt_format", None)

@@ -30,7 +30,7 @@ def bench(smollm2_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workb
 
 def asked(bench: Workbench, seed: int, shields: list[str] | None) -> Any:
     question = UserMessage(content=QUESTIONS[seed % len(QUESTIONS)])
-    params = SamplingParams(strategy="top_p", temperature=0.9, top_p=0.95, seed=seed, max_tokens=32)
+    params = SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.9, top_p=0.95, seed=seed, max_tokens=32)
     run = bench.chat_completion([question], sampling_params=params, shields=shields)
     assert run.wait(PATIENCE_S)
     return run

@@ -23,7 +23,15 @@ from workbench.errors import (
     ShieldViolationError,
     UnsupportedFieldError,
 )
-from workbench.protocol import Chunk, LogProbConfig, QueryDocumentsResponse, SamplingParams, UserMessage, ViolationLevel
+from workbench.protocol import (
+    Chunk,
+    LogProbConfig,
+    QueryDocumentsResponse,
+    SamplingParams,
+    SamplingStrategy,
+    UserMessage,
+    ViolationLevel,
+)
 from workbench.records import Breakpoint
 
 HELLO: list[Any] = [UserMessage(content="Hello")]
@@ -61,8 +69,8 @@ class Guarded:
         self.shield.before_verdict = wait
 
     def chat(self, model: str = "bad", messages: list[Any] | None = None, **settings: Any) -> Any:
-        settings = {"shields": ["words"], "logprobs": LogProbConfig(top_k=2)} | settings
-        return self.workbench.chat_completion(HELLO if messages is None else messages, model=model, **settings)
+        options: dict[str, Any] = {"shields": ["words"], "logprobs": LogProbConfig(top_k=2)} | settings
+        return self.workbench.chat_completion(HELLO if messages is None else messages, model=model, **options)
 
 
 @pytest.fixture
@@ -240,7 +248,7 @@ def test_a_capsule_keeps_the_violation_and_replays(guarded: Guarded, tmp_path: P
     run.capsule.save(tmp_path / "capsule.json")
     written = (tmp_path / "capsule.json").read_text()
     assert FORBIDDEN not in written
-    capsule = Capsule.load(tmp_path / "capsule.json")
+    capsule: Any = Capsule.load(tmp_path / "capsule.json")
     assert capsule.violation.shield == "words"
     assert capsule.violation.where == "answer"
     assert capsule.violation.violation == run.violation
@@ -329,7 +337,7 @@ def test_retrieved_chunks_are_checked_with_the_question(guarded: Guarded, monkey
     monkeypatch.setattr(bench.inference, "memory", bank)
     fine = bench.ask("Tea?", "notes", model="fine", shields=["words"])
     assert fine.result(PATIENCE_S).completion_message.content == FINE
-    refused = bench.ask("Coffee?", "notes", model="fine", shields=["words"])
+    refused: Any = bench.ask("Coffee?", "notes", model="fine", shields=["words"])
     assert refused.wait(PATIENCE_S)
     assert (refused.error.where, refused.text) == ("prompt", "")
     with pytest.raises(ShieldNotFoundError):
@@ -348,7 +356,7 @@ def test_a_recording_begins_without_what_shields_kept(
 
 
 def test_sampled_answers_replay_with_their_seed(guarded: Guarded) -> None:
-    run = guarded.chat(sampling_params=SamplingParams(strategy="top_p", temperature=0.7, top_p=0.9))
+    run = guarded.chat(sampling_params=SamplingParams(strategy=SamplingStrategy.top_p, temperature=0.7, top_p=0.9))
     assert run.wait(PATIENCE_S)
     assert run.seed is not None
     assert run.usage.generated_tokens > len(run.tokens)

@@ -21,6 +21,7 @@ from workbench.protocol import (
     Provider,
     RunShieldResponse,
     SafetyViolation,
+    ShieldStore,
     StopReason,
     SystemMessage,
     ToolCall,
@@ -50,8 +51,8 @@ class Words:
 
     def __init__(self) -> None:
         config = {"shields": [{"identifier": "words"}, {"identifier": "lenient", "params": {"refused": []}}]}
-        self.shields = WordShields(Provider(provider_id="w", provider_type="words", config=config), None)  # type: ignore[arg-type]
-        self.shield_store = self.shields
+        self.shields = WordShields(Provider(provider_id="w", provider_type="words", config=config), None)
+        self.shield_store: ShieldStore = self.shields
         self.asked: list[tuple[str, list[Message]]] = []
         self.running = self.most_running = 0
 

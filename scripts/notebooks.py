@@ -10,6 +10,7 @@ of `lesson_rules` are printed for each lesson. Exit code 0: every lesson ran, an
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -34,6 +35,7 @@ _NUMBER = re.compile(r"\d[\d.,e+-]*")
 
 
 def main() -> int:
+    os.environ["WORKBENCH_PROGRESS"] = "0"  # for the kernels
     paths = [path for path in sorted(FOLDER.glob("*.ipynb")) if _is_selected(path.name)]
     if not paths:
         print(f"no notebook in {FOLDER} has one of the numbers {sys.argv[1:]}", file=sys.stderr)

@@ -69,6 +69,7 @@ class _Recording:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["WORKBENCH_PROGRESS"] = "0"  # a bar that shows on a slow machine is in no stored output
     config.pluginmanager.register(_Recording())
 
 

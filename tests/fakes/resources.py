@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import Field, SecretStr
@@ -46,7 +46,7 @@ class WordShield(SafetyProvider):
 
     Config = WordShieldConfig
     Params = WordParams
-    shield_types = ("word", "llama_guard")
+    shield_types: ClassVar[tuple[str, ...]] = ("word", "llama_guard")
 
     async def judge(self, messages: Sequence[Message], params: Any) -> SafetyViolation | None:
         text = plain_text(messages[-1].content, "messages")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from tests.fakes.resources import DictionaryMemory, config_of, echo, memory, safety, serve_fakes
+from tests.fakes.resources import DictionaryMemory, WordShield, config_of, echo, memory, safety, serve_fakes
 from workbench import Workbench
 from workbench.catalog import progress
 from workbench.errors import (
@@ -70,7 +70,10 @@ def test_a_shield_is_registered_with_the_defaults_of_its_provider_and_removed(be
 
 
 def test_a_type_finds_the_provider_that_runs_it(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench._stack.safety_providers["other"], "shield_types", ("scan",), raising=False)
+    class Scanner(WordShield):
+        shield_types: ClassVar[tuple[str, ...]] = ("scan",)
+
+    monkeypatch.setattr(bench._stack.safety_providers["other"], "__class__", Scanner)
     assert bench.register_shield("new", "scan").provider_id == "other"
 
 

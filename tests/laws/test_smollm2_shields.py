@@ -11,7 +11,7 @@ import pytest
 
 from tests.budget import budget
 from tests.fakes.shields import word_shields
-from workbench import SamplingParams, UserMessage, Workbench
+from workbench import SamplingParams, SamplingStrategy, UserMessage, Workbench
 from workbench.errors import ShieldViolationError
 
 PATIENCE_S = 300.0

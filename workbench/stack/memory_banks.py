@@ -44,6 +44,7 @@ MEMORY_BANK: ResourceKind[MemoryBankDef, MemoryProvider] = ResourceKind(
     list=lambda provider: provider.list_memory_banks(),
     register=lambda provider, bank: provider.register_memory_bank(bank),
     unregister=lambda provider, identifier: provider.unregister_memory_bank(identifier),
+    unregistering_deletes=True,
 )
 
 

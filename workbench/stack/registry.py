@@ -106,7 +106,7 @@ class Registry(Generic[D, P]):
         Raises:
             InvalidRequestError: the identifier is not allowed or in use for another source, there is no such provider,
                 or a field is not JSON.
-            StateError: the registration could not be stored; it was undone.
+            StateError: the registration could not be stored; it was undone, unless that would delete data.
         """
         provider = self._checked(definition)
         key = key_of(definition)
@@ -145,7 +145,7 @@ class Registry(Generic[D, P]):
             if self._store is not None:
                 await asyncio.to_thread(self._store.put, self._stored(definition, provider.provider_type))
         except StateError:
-            if is_new:
+            if is_new and not self._kind.unregistering_deletes:
                 await self._kind.unregister(provider, definition.identifier)
             raise
         self._put(definition)

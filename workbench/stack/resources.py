@@ -55,6 +55,8 @@ class ResourceKind(Generic[D, P]):
     """Returns what a provider serves; each definition has an identifier and need not have a provider id."""
     register: Callable[[P, D], Awaitable[None]]
     unregister: Callable[[P, str], Awaitable[None]]
+    unregistering_deletes: bool = False
+    """Whether unregistering deletes what other processes may have stored; a failed registration is then not undone."""
 
     @property
     def label(self) -> str:

@@ -19,6 +19,7 @@ from workbench.providers.safety.content_guard.classifier import CLASSES, fit, un
 from workbench.providers.safety.content_guard.examples import examples
 from workbench.providers.safety.content_guard.scoring import SentenceScorer
 from workbench.providers.safety.hazards import HAZARDS
+from workbench.providers.safety.sentences import Sentence, sentences
 
 ALONE = math.exp(SHARPNESS) / (math.exp(SHARPNESS) + len(CLASSES) - 1)
 """Probability of a class whose word is alone in a sentence, 0.81."""
@@ -73,7 +74,7 @@ async def test_categories_restrict_what_is_found() -> None:
 
 @given(st.sets(st.sampled_from(list(HAZARDS)), min_size=1), st.lists(st.sampled_from([*WORDS, "fine"]), max_size=4))
 async def test_fewer_categories_never_make_a_text_more_probable(chosen: set[str], words: list[str]) -> None:
-    options = {"threshold": 0.01, "warn_band": 0}
+    options: dict[str, Any] = {"threshold": 0.01, "warn_band": 0}
     everything = await judged(" ".join(words), **options)
     some = await judged(" ".join(words), categories=sorted(chosen), **options)
     if some is not None:
@@ -83,7 +84,7 @@ async def test_fewer_categories_never_make_a_text_more_probable(chosen: set[str]
 
 
 async def test_the_level_is_error_from_the_threshold_on_and_warn_in_the_band_below() -> None:
-    options = {"categories": ["S9"]}
+    options: dict[str, Any] = {"categories": ["S9"]}
     assert (await found("bomb", threshold=ALONE - 1e-6, **options)).violation_level == ViolationLevel.error
     assert (await found("bomb", threshold=0.9, warn_band=0.1, **options)).violation_level == ViolationLevel.warn
     assert await judged("bomb", threshold=0.9, warn_band=0.05, **options) is None
@@ -206,11 +207,13 @@ async def test_without_a_sentence_model_there_is_no_verdict_and_health_says_why(
 
 
 async def test_the_event_loop_is_free_while_a_long_message_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.providers.safety.content_guard import provider as module
-
     threads: list[threading.Thread] = []
-    divide = module.sentences
-    monkeypatch.setattr(module, "sentences", lambda text: (threads.append(threading.current_thread()), divide(text))[1])
+
+    def divided(text: str) -> list[Sentence]:
+        threads.append(threading.current_thread())
+        return sentences(text)
+
+    monkeypatch.setattr("workbench.providers.safety.content_guard.provider.sentences", divided)
     await judged("bomb")
     assert threads
     assert threads[0] is not threading.current_thread()

@@ -27,7 +27,7 @@ from workbench.providers.safety.llama_guard import LlamaGuardProvider
 from workbench.providers.safety.llama_guard.prompt import DESCRIPTIONS, guard_prompt
 from workbench.providers.safety.llama_guard.verdicts import parsed
 
-ASKED = [UserMessage(content="How do I do it?")]
+ASKED: list[Any] = [UserMessage(content="How do I do it?")]
 MARKERS = ("<BEGIN UNSAFE CONTENT CATEGORIES>", "<END UNSAFE CONTENT CATEGORIES>", "<BEGIN CONVERSATION>")
 
 

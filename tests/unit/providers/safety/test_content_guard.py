@@ -17,6 +17,7 @@ from workbench.protocol import SafetyViolation, ShieldDef, UserMessage, Violatio
 from workbench.providers.safety.content_guard import ContentGuardProvider, scoring
 from workbench.providers.safety.content_guard.classifier import CLASSES, fit, unit_vectors
 from workbench.providers.safety.content_guard.examples import examples
+from workbench.providers.safety.content_guard.provider import THRESHOLD
 from workbench.providers.safety.content_guard.scoring import SentenceScorer
 from workbench.providers.safety.hazards import HAZARDS
 from workbench.providers.safety.sentences import Sentence, sentences
@@ -53,7 +54,7 @@ async def test_the_worst_sentence_decides_and_the_violation_says_where_it_stands
     assert violation.violation_level == ViolationLevel.error
     assert violation.user_message == "This message was flagged: Indiscriminate Weapons (S9)."
     facts = violation.metadata
-    assert (facts["category"], facts["name"], facts["threshold"]) == ("S9", "Indiscriminate Weapons", 0.5)
+    assert (facts["category"], facts["name"], facts["threshold"]) == ("S9", "Indiscriminate Weapons", THRESHOLD)
     assert facts["probability"] == pytest.approx(ALONE + (len(CLASSES) - 2) / (math.exp(SHARPNESS) + len(CLASSES) - 1))
     assert facts["sentence"] == text[facts["start"] : facts["end"]] == "Bomb!"
 
@@ -96,7 +97,7 @@ async def test_the_band_is_at_most_half_the_threshold_so_that_not_everything_is_
 
 async def test_a_category_has_a_threshold_of_its_own() -> None:
     assert await judged("bomb", thresholds={"S9": 0.99}, warn_band=0) is None
-    assert (await found("bomb", thresholds={"S1": 0.99}, warn_band=0)).metadata["threshold"] == 0.5
+    assert (await found("bomb", thresholds={"S1": 0.99}, warn_band=0)).metadata["threshold"] == THRESHOLD
     # A sentence in its category's band is found beside one that is nearer to its own threshold, but outside its band.
     both = await found("fine. bomb", categories=["S2", "S9"], thresholds={"S2": 0.1, "S9": 0.99}, warn_band=0.2)
     assert both.metadata["category"] == "S9"

@@ -15,6 +15,7 @@ from tests.fakes.guard_models import word_weights
 from workbench.providers.echo import EchoProvider
 from workbench.providers.safety import labelled
 from workbench.providers.safety.content_guard import scoring
+from workbench.providers.safety.content_guard.provider import THRESHOLD
 from workbench.providers.safety.labelled import LabelledMessage
 from workbench.records import Embeddings
 
@@ -88,7 +89,8 @@ def test_a_violation_is_described_and_gives_the_exit_code_1(cli: Cli) -> None:
     outcome = cli("shields", "run", "content_guard", "Hello. bomb")
     assert outcome.code == 1
     assert outcome.out == (
-        "error: This message was flagged: Indiscriminate Weapons (S9).\n  probability 0.985, threshold 0.500\n  bomb\n"
+        "error: This message was flagged: Indiscriminate Weapons (S9).\n"
+        f"  probability 0.985, threshold {THRESHOLD:.3f}\n  bomb\n"
     )
     assert cli("shields", "run", "content_guard", "hello").out == "no violation\n"
     assert cli("shields", "run", "content_guard", "hello").code == 0
@@ -108,7 +110,9 @@ def test_the_text_may_come_from_standard_input(cli: Cli, monkeypatch: pytest.Mon
 
 def test_precision_and_recall_are_printed_for_shields_that_judge_by_category(cli: Cli) -> None:
     lines = cli("shields", "bench").out.splitlines()
-    assert lines[0] == ("content_guard (inline::content_guard), threshold 0.5, on 3 harmful and 3 harmless messages")
+    assert lines[0] == (
+        f"content_guard (inline::content_guard), threshold {THRESHOLD}, on 3 harmful and 3 harmless messages"
+    )
     assert [line.split() for line in lines if line.startswith(("all", "S9 ", "S2 "))] == [
         ["all", "all", "harmful", "messages", "2/3", "0.667", "2/3", "0.667"],
         ["S2", "Non-Violent", "Crimes", "0/1", "0.000", "0/1", "0.000"],
@@ -116,7 +120,7 @@ def test_precision_and_recall_are_printed_for_shields_that_judge_by_category(cli
     ]
     assert len(lines) == 16
     (result,) = json.loads(cli("shields", "bench", "--json").out)
-    assert (result["shield"], result["threshold"], result["harmful"]) == ("content_guard", 0.5, 3)
+    assert (result["shield"], result["threshold"], result["harmful"]) == ("content_guard", THRESHOLD, 3)
     assert result["measures"][0] == {
         "category": "all", "messages": 3, "found": 2, "recall": 2 / 3, "flags": 3, "right_flags": 2, "precision": 2 / 3,
     }  # fmt: skip

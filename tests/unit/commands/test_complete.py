@@ -217,7 +217,7 @@ def test_precision_becomes_the_providers_quantization(
 ) -> None:
     bench.says("a")
     cli("complete", "x", "--precision", precision)
-    (provider,) = bench.config["providers"]["inference"]
+    provider, _ = bench.config["providers"]["inference"]
     assert provider["provider_type"] == "inline::transformers"
     assert provider["config"]["models"] == ["smollm2-135m-instruct"]
     assert provider["config"]["quantization"] == quantization
@@ -229,11 +229,13 @@ def test_a_model_of_the_catalog_is_the_one_that_the_default_config_serves(cli: C
     assert (bench.config, bench.model) == (None, "smollm2-135m-instruct")
 
 
-def test_another_model_without_a_run_config_is_served_alone(cli: Cli, bench: FakeWorkbench) -> None:
+def test_another_model_without_a_run_config_is_served_with_the_default_shields(cli: Cli, bench: FakeWorkbench) -> None:
     bench.says("a")
     cli("complete", "x", "--model", "./my-model")
-    (provider,) = bench.config["providers"]["inference"]
+    provider, sentences = bench.config["providers"]["inference"]
     assert provider["config"] == {"models": ["./my-model"], "device": "auto"}
+    assert sentences["config"] == {"models": ["all-minilm-l6-v2"]}
+    assert [one["provider_type"] for one in bench.config["providers"]["safety"]] == ["inline::content_guard"]
 
 
 @pytest.mark.parametrize("name", ["mine", "local/mine"])

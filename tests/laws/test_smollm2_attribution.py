@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.budget import some
 from tests.laws.test_smollm2 import PATIENCE_S, reference
 from tests.unit.widgets.recorded_page import recorded_page
 from workbench import Workbench
@@ -86,7 +85,7 @@ def asked(bench: Workbench, question: str, *texts: str, max_tokens: int = 12) ->
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("index", some(range(len(FACTS)), 3))
+@pytest.mark.parametrize("index", [0, 7, 13, 19])
 def test_attribution_equals_an_independent_forward_without_the_chunk(
     bench: Workbench, smollm2_path: Path, index: int
 ) -> None:
@@ -107,22 +106,29 @@ def test_attribution_equals_an_independent_forward_without_the_chunk(
         assert attribution.without[left_out] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def quick(smollm2_path: Path) -> Iterator[Workbench]:
+    assert smollm2_path.is_dir()
+    with Workbench(precision="int4") as opened:
+        yield opened
+
+
 @pytest.mark.timeout(900)
-def test_leaving_out_a_planted_fact_costs_its_tokens_most(bench: Workbench) -> None:
+def test_leaving_out_a_planted_fact_costs_its_tokens_most(quick: Workbench) -> None:
     """The answer is the planted one in every case, given to the model where it would have said something else."""
     wrong = []
-    for index, (_, question, words) in some(list(enumerate(FACTS)), 5):
+    for index, (_, question, words) in enumerate(FACTS):
         place = index % 3
         others = [FACTS[(index + 7) % 20][0], FACTS[(index + 13) % 20][0]]
         texts = [*others[:place], FACTS[index][0], *others[place:]]
-        bench.inference.memory = FixedMemory(*texts)
+        quick.inference.memory = FixedMemory(*texts)
         body = wb.ChatCompletionRequest(
             model="smollm2-135m-instruct",
             messages=[UserMessage(content=question)],
             retrieval=RetrievalConfig(bank_id="notes"),
         )
-        request = bench._loop.wait(bench.inference.with_chunks(Request.from_body(body)))
-        answer = bench.score(list(request.messages), [f"It is {words}."])[0]
+        request = quick._loop.wait(quick.inference.with_chunks(Request.from_body(body)))
+        answer = quick.score(list(request.messages), [f"It is {words}."])[0]
         given_ids = tuple(token.token_id for token in answer.tokens)
         params = wb.SamplingParams(max_tokens=len(given_ids))
         forced = Request(
@@ -133,7 +139,7 @@ def test_leaving_out_a_planted_fact_costs_its_tokens_most(bench: Workbench) -> N
             answer_prefix=AnswerPrefix(given_ids=given_ids),
             field="messages",
         )
-        run = bench.start(forced)
+        run = quick.start(forced)
         run.result(PATIENCE_S)
         of_fact = range(2, len(run.tokens) - 1)  # without "It is" and the full stop
         changes = [sum(row[position] for position in of_fact) for row in run.attribution().changes]

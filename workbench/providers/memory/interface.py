@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -62,6 +63,8 @@ class MemoryProvider(ConfiguredProvider):
         super().__init__(provider)
         self.models = models
         self.memory_bank_store: MemoryBankStore = self
+        self.clock: Callable[[], float] = time.time
+        """Clock that documents expire by, in seconds since 1970."""
 
     # --------------------------------------------------------------------------------------- implemented by providers
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -55,8 +54,6 @@ class SqliteProvider(MemoryProvider):
         self._store = BankStore(Database(path), self.provider_id)
         self._cache = VectorCache(self.config.cache_mb * 2**20, self.config.index_above)
         self._closed = False
-        self.clock: Callable[[], float] = time.time
-        """Clock that documents expire by, in seconds since 1970."""
 
     # -------------------------------------------------------------------------------------------------------- banks
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -13,6 +11,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import ConfigModel, SamplingStrategy
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.interface import ModelName
+from workbench.providers.server_address import checked_token, checked_url
 from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ else:  # a type checker cannot read the table
         "response_formats",
     ]
 """What a server may lack: `Capabilities`' own names, and ``sampling`` for seeds and all strategies but greedy."""
-
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class OpenAIConfig(ConfigModel):
@@ -77,23 +74,12 @@ class OpenAIConfig(ConfigModel):
     @field_validator("url")
     @classmethod
     def _address(cls, value: str) -> str:
-        allowed = "an http:// or https:// URL with a host, and without a user name, a query or a fragment"
-        try:
-            parts = urlsplit(value)
-            is_valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
-        except ValueError:
-            is_valid = False
-        # Messages and logs show URLs, so these must contain no secret.
-        if not is_valid or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"[^\x21-\x7e]|\\", value):
-            raise InvalidRequestError("url", "another value", allowed)
-        return value.rstrip("/")
+        return checked_url(value)
 
     @field_validator("api_token")
     @classmethod
     def _header_value(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
-            raise InvalidRequestError("api_token", "another value", "visible ASCII characters without spaces")
-        return value
+        return checked_token(value)
 
     @field_validator("models", "embedding_models")
     @classmethod

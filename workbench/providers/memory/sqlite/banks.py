@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError, MemoryBankNotFoundError
 from workbench.protocol import memory_bank
+from workbench.providers.memory.checking import check_same
 from workbench.providers.memory.sqlite.database import Database, create_words, words_table
 
 if TYPE_CHECKING:
     from workbench.protocol import MemoryBankDef
+    from workbench.providers.memory.preparing import NewDocument
 
 _BATCH = 500
 """Documents that one statement deletes."""
@@ -31,24 +33,6 @@ class StoredBank:
     dimensions: int | None
     """Length of the bank's vectors; None before the first."""
     revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """Chunk to store, with the bytes of its float32 vector in a vector bank."""
-
-    content: str
-    token_count: int
-    vector: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewDocument:
-    """Document to store."""
-
-    document_id: str
-    metadata: dict[str, Any]
-    chunks: list[NewChunk]
 
 
 class _CancelledError(Exception):
@@ -168,13 +152,6 @@ class BankStore:
             expired = "SELECT document FROM documents WHERE bank = ? AND expires_at <= ?"
             _delete(connection, bank, [number for (number,) in connection.execute(expired, (bank.bank, now))])
             _raise_revision(connection, bank)
-
-
-def check_same(known: MemoryBankDef, definition: MemoryBankDef) -> None:
-    """Raise `InvalidRequestError` if a bank of that name is stored with another definition."""
-    if known.model_copy(update={"provider_id": definition.provider_id}) != definition:
-        allowed = f"a name that is not in use for another bank of type {known.type}; unregister that one first"
-        raise InvalidRequestError("identifier", definition.identifier, allowed)
 
 
 def check_dimensions(bank: StoredBank, dimensions: int) -> None:

@@ -8,27 +8,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-import numpy as np
-
 from workbench.errors import ClosedError, InvalidRequestError, MemoryBankNotFoundError, WorkbenchError
 from workbench.paths import state_dir, typed_path
 from workbench.protocol import HealthInfo, MemoryBankType, QueryDocumentsResponse, VectorMemoryBankDef
+from workbench.providers.memory.checking import check_chunks, check_ids, check_same, embedded_query
 from workbench.providers.memory.documents import joined_text
 from workbench.providers.memory.interface import MemoryCapabilities, MemoryProvider, checked_ttl
-from workbench.providers.memory.sqlite.banks import BankStore, check_same
+from workbench.providers.memory.params import VectorParams, checked_params
+from workbench.providers.memory.preparing import Preparation, checked_documents
+from workbench.providers.memory.sqlite.banks import BankStore
 from workbench.providers.memory.sqlite.config import SqliteConfig
 from workbench.providers.memory.sqlite.database import Database
-from workbench.providers.memory.sqlite.params import VectorParams, checked_params
-from workbench.providers.memory.sqlite.preparing import Preparation, checked_documents, default_overlap
 from workbench.providers.memory.sqlite.searching import Search, run_search
 from workbench.providers.memory.sqlite.vectors import Matrix, VectorCache
 
 if TYPE_CHECKING:
     from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, Provider
     from workbench.providers.memory.interface import InsertProgress
-    from workbench.providers.memory.sqlite.params import QueryParams
+    from workbench.providers.memory.params import QueryParams
     from workbench.providers.model_access import ModelAccess
-    from workbench.records import TokenSpans
 
 Result = TypeVar("Result")
 
@@ -75,7 +73,7 @@ class SqliteProvider(MemoryProvider):
             check_same(known, memory_bank)
             return
         if isinstance(memory_bank, VectorMemoryBankDef):
-            await self._check_chunks(memory_bank)
+            await check_chunks(memory_bank, self.models)
         await self._in_thread(self._store.create, memory_bank)
 
     async def unregister_memory_bank(self, identifier: str) -> None:
@@ -137,14 +135,14 @@ class SqliteProvider(MemoryProvider):
         if isinstance(bank.definition, VectorMemoryBankDef):
             assert isinstance(checked, VectorParams)
             if checked.mode != "keyword":
-                vector = await self._embedded(bank.definition, text)
+                vector = await embedded_query(bank.definition, text, self.models, self.capabilities.modes)
         return await self._in_thread(self._search, bank_id, checked, text, vector)
 
     async def list_documents(self, bank_id: str) -> list[str]:
         return await self._in_thread(self._store.document_ids, bank_id, self.clock())
 
     async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:
-        _check_ids(document_ids)
+        check_ids(document_ids)
         await self._in_thread(self._store.delete, bank_id, document_ids, self.clock())
 
     def close(self) -> None:
@@ -162,39 +160,6 @@ class SqliteProvider(MemoryProvider):
         with self._store.database.reading() as connection:
             bank = self._store.find(connection, bank_id)
             return run_search(Search(connection, bank, params, self.clock()), self._cache, text, vector)
-
-    async def _embedded(self, bank: VectorMemoryBankDef, text: str) -> Matrix:
-        """Return the vector of a query; raise `InvalidRequestError` if the model would read only its beginning."""
-        spans = await self.models.token_spans(bank.embedding_model, text)
-        if spans.max_tokens is not None and len(spans.spans) > spans.max_tokens:
-            allowed = f"at most {spans.max_tokens} tokens of {bank.embedding_model}, or searched with mode keyword"
-            raise InvalidRequestError("query", f"{len(spans.spans)} tokens", allowed)
-        found = await self.models.embed(bank.embedding_model, [text])
-        return np.asarray(found.vectors[0], dtype=np.float32)
-
-    async def _check_chunks(self, bank: VectorMemoryBankDef) -> None:
-        """Raise `InvalidRequestError` unless the model can read the bank's chunks; loads the model."""
-        size, overlap = bank.chunk_size_in_tokens, bank.overlap_size_in_tokens
-        if size < 1:
-            raise InvalidRequestError("memory_bank.chunk_size_in_tokens", size, "1 or above")
-        if not 0 <= default_overlap(bank) < size:
-            allowed = f"0 or above and less than chunk_size_in_tokens, {size}"
-            raise InvalidRequestError("memory_bank.overlap_size_in_tokens", overlap, allowed)
-        spans = await self._spans_of_nothing(bank.embedding_model)
-        if spans.max_tokens is not None and size > spans.max_tokens:
-            allowed = f"at most {spans.max_tokens}, beyond which {bank.embedding_model} does not read"
-            raise InvalidRequestError("memory_bank.chunk_size_in_tokens", size, allowed)
-
-    async def _spans_of_nothing(self, model: str) -> TokenSpans:
-        try:
-            return await self.models.token_spans(model, "")
-        except InvalidRequestError as error:
-            raise type(error)("memory_bank.embedding_model", error.given, error.allowed) from None
-
-
-def _check_ids(document_ids: object) -> None:
-    if not isinstance(document_ids, list) or not all(isinstance(one, str) for one in document_ids):
-        raise InvalidRequestError("document_ids", document_ids, "a list of document ids")
 
 
 def _file_name(provider_id: str) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import Chunk, QueryDocumentsResponse
+from workbench.providers.memory.params import GraphParams, KeyValueParams, QueryParams, VectorParams
 from workbench.providers.memory.sqlite.banks import StoredBank, check_dimensions
 from workbench.providers.memory.sqlite.database import words_table
-from workbench.providers.memory.sqlite.params import GraphParams, KeyValueParams, QueryParams, VectorParams
 from workbench.providers.memory.sqlite.vectors import Hits, Matrix, VectorCache
 
 _MAX_WORDS = 500

@@ -1,9 +1,10 @@
-"""Documents of a request on their way into the file: checked, read as text, cut into chunks and embedded."""
+"""Documents of a request on their way into a bank: checked, read as text, cut into chunks and embedded."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,11 @@ from workbench.prompts.texts import plain_json
 from workbench.protocol import MemoryBankDocument, VectorMemoryBankDef
 from workbench.providers.memory.chunking import Chunker
 from workbench.providers.memory.documents import document_text
-from workbench.providers.memory.sqlite.banks import NewChunk, NewDocument
 
 if TYPE_CHECKING:
     from workbench.protocol import MemoryBankDef
+    from workbench.providers.memory.config import DocumentConfig
     from workbench.providers.memory.interface import InsertProgress
-    from workbench.providers.memory.sqlite.config import SqliteConfig
     from workbench.providers.model_access import ModelAccess
     from workbench.records import TokenSpans
 
@@ -31,6 +31,24 @@ Checked = tuple[str, MemoryBankDocument, dict[str, Any]]
 """Path of a document in the request, the document, and a copy of its metadata."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """Chunk to store, with the bytes of its float32 vector in a vector bank."""
+
+    content: str
+    token_count: int
+    vector: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """Document to store."""
+
+    document_id: str
+    metadata: dict[str, Any]
+    chunks: list[NewChunk]
+
+
 class Preparation:
     """Preparation of the documents of one request.
 
@@ -40,7 +58,7 @@ class Preparation:
     """
 
     def __init__(
-        self, bank: MemoryBankDef, models: ModelAccess, config: SqliteConfig, progress: InsertProgress | None = None
+        self, bank: MemoryBankDef, models: ModelAccess, config: DocumentConfig, progress: InsertProgress | None = None
     ) -> None:
         self._bank = bank
         self._models = models

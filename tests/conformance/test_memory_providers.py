@@ -41,7 +41,8 @@ from workbench.providers.model_access import ModelAccess
 from workbench.stack.memory_banks import MemoryBankRegistry, MemoryRouter
 
 CANDIDATES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "inline::sqlite": lambda folder: {"path": str(folder / "banks.sqlite3")}
+    "inline::sqlite": lambda folder: {"path": str(folder / "banks.sqlite3")},
+    "remote::qdrant": lambda folder: {"path": str(folder / "qdrant")},
 }
 """By provider type, the config of one that stores its banks in a folder of the test."""
 

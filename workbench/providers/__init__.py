@@ -43,7 +43,10 @@ SAFETY_PROVIDER_TYPES: dict[str, str] = {
     "inline::llama_guard": "workbench.providers.safety.llama_guard:LlamaGuardProvider",
     "inline::prompt_guard": "workbench.providers.safety.prompt_guard:PromptGuardProvider",
 }
-MEMORY_PROVIDER_TYPES: dict[str, str] = {"inline::sqlite": "workbench.providers.memory.sqlite:SqliteProvider"}
+MEMORY_PROVIDER_TYPES: dict[str, str] = {
+    "inline::sqlite": "workbench.providers.memory.sqlite:SqliteProvider",
+    "remote::qdrant": "workbench.providers.memory.qdrant:QdrantProvider",
+}
 
 
 @dataclass(frozen=True, slots=True)

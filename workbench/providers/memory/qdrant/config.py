@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
-from workbench.errors import InvalidRequestError
 from workbench.providers.memory.config import DocumentConfig
 from workbench.providers.server_address import checked_token, checked_url
 
@@ -36,10 +35,3 @@ class QdrantConfig(DocumentConfig):
     @classmethod
     def _header_value(cls, value: SecretStr | None) -> SecretStr | None:
         return checked_token(value)
-
-    @model_validator(mode="after")
-    def _one_place(self) -> QdrantConfig:
-        if (self.url is None) == (self.path is None):
-            given = "both" if self.url else "neither"
-            raise InvalidRequestError("url", given, "given, or else path")
-        return self

@@ -26,7 +26,7 @@ from workbench.providers.memory.preparing import Preparation, checked_documents
 from workbench.providers.memory.qdrant.config import QdrantConfig
 
 if TYPE_CHECKING:
-    from workbench.protocol import InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, Provider
+    from workbench.protocol import ConfigModel, InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, Provider
     from workbench.providers.memory.interface import InsertProgress
     from workbench.providers.memory.qdrant.store import StoredBank
     from workbench.providers.model_access import ModelAccess
@@ -50,6 +50,10 @@ class QdrantProvider(MemoryProvider):
 
     def __init__(self, provider: Provider, models: ModelAccess) -> None:
         super().__init__(provider, models)
+        try:
+            self.check_config(self.config, self.provider_type)
+        except ConfigError as error:
+            raise ConfigError(f"provider {self.provider_id!r}: config.{error}") from None
         if importlib.util.find_spec("qdrant_client") is None:
             install = "install it with: pip install 'inference-workbench[qdrant]'"
             raise ConfigError(
@@ -59,6 +63,13 @@ class QdrantProvider(MemoryProvider):
 
         self._store = QdrantStore(self.config, self.provider_id)
         self._closed = False
+
+    @classmethod
+    def check_config(cls, config: ConfigModel, provider_type: str) -> None:  # noqa: ARG003
+        """Raise `ConfigError` unless the config names either a server or a folder."""
+        assert isinstance(config, QdrantConfig)
+        if (config.url is None) == (config.path is None):
+            raise ConfigError(f"url must be given, or else path; got {'neither' if config.url is None else 'both'}")
 
     # -------------------------------------------------------------------------------------------------------- banks
 

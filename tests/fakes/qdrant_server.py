@@ -77,7 +77,7 @@ class QdrantServer:
                 shown: Any = wanted.with_payload
                 found = self.store.query_points(
                     collection,
-                    query=wanted.query,  # type: ignore[arg-type]
+                    query=wanted.query,
                     query_filter=wanted.filter,
                     limit=wanted.limit or 10,
                     with_payload=shown,

@@ -575,6 +575,19 @@ async def test_insertions_and_queries_at_once_are_what_they_are_alone(served: Se
     assert [response.chunks[0].document_id for response in together] == [one.document_id for one in given]
 
 
+async def test_banks_come_and_go_while_others_are_filled(served: Served) -> None:
+    async def life(name: str) -> list[str]:
+        await served.with_bank("vector", name)
+        await served.memory.insert_documents(name, documents(*TEXTS))
+        found = await served.found(name, "the engine computes")
+        await served.banks.unregister_memory_bank(name)
+        return found
+
+    lives = await asyncio.gather(*(life(f"bank{index}") for index in range(8)))
+    assert [found[0] for found in lives] == ["d1"] * 8
+    assert await served.provider.list_memory_banks() == []
+
+
 async def test_requests_come_from_any_event_loop(served: Served, named: str, kind: str) -> None:
     await served.memory.insert_documents(named, documents(*TEXTS))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -112,11 +112,12 @@ def qdrant_server() -> Iterator[tuple[str, QdrantServer]]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             status, answer = self._answer(json.loads(body) if body else None)
             encoded = json.dumps(answer, default=_plain).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(encoded)))
-            self.end_headers()
-            self.wfile.write(encoded)
+            with suppress(ConnectionError):  # the client has left
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(encoded)))
+                self.end_headers()
+                self.wfile.write(encoded)
 
         def _answer(self, body: Any) -> tuple[int, Any]:
             if self.headers.get("api-key") != API_KEY:
@@ -128,6 +129,10 @@ def qdrant_server() -> Iterator[tuple[str, QdrantServer]]:
             return 200, {"result": result, "status": "ok", "time": 0.0}
 
         do_GET = do_PUT = do_POST = do_DELETE = _respond  # noqa: N815
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):
+                super().handle()
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -20,6 +20,7 @@ from tests.fakes.memory_models import WordModels, vector_of
 from tests.fakes.qdrant_server import API_KEY, QdrantServer, qdrant_server
 from tests.unit.providers.memory.conftest import bank, documents
 from workbench.errors import (
+    ClosedError,
     ConfigError,
     InvalidRequestError,
     MemoryBankNotFoundError,
@@ -147,6 +148,23 @@ async def test_a_server_that_is_away_is_named_and_the_health_says_so(open_qdrant
             await request
         assert API_KEY not in str(caught.value)
     assert url in (await provider.health()).status
+
+
+async def test_a_request_that_runs_when_the_provider_is_closed_fails_with_a_typed_error(
+    served: tuple[str, QdrantServer], open_qdrant: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, server = served
+    provider = open_qdrant(url=url, api_token=API_KEY)
+    answer = server.answer
+
+    def closing(method: str, path: str, body: Any) -> Any:
+        provider.close()
+        return answer(method, path, body)
+
+    await provider.register_memory_bank(bank("vector"))
+    monkeypatch.setattr(server, "answer", closing)
+    with pytest.raises(ClosedError, match="memory was closed"):
+        await provider.list_documents("vector")
 
 
 # ----------------------------------------------------------------------------------------------- the embedded store

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from workbench.errors import InvalidRequestError, MemoryBankNotFoundError, WorkbenchError
+from workbench.errors import ClosedError, InvalidRequestError, MemoryBankNotFoundError, WorkbenchError
 from workbench.protocol import Chunk, QueryDocumentsResponse, memory_bank
 from workbench.providers.memory.checking import check_same
 from workbench.providers.memory.qdrant import filters
@@ -69,11 +69,15 @@ class QdrantStore:
         self._config = config
         self._provider_id = provider_id
         self._client: QdrantClient | None = None
+        self._closed = False
+        # Locks are taken in this order. The embedded store takes one request at a time.
+        self._embedded = threading.RLock() if config.path else nullcontext()
         self._opening, self._changing = threading.Lock(), threading.Lock()
-        self._embedded = threading.RLock() if config.path else nullcontext()  # the embedded store takes one at a time
 
     def close(self) -> None:
-        with self._opening, self._embedded:
+        """Close the client; requests that run or come later fail with `ClosedError`."""
+        with self._embedded, self._opening:
+            self._closed = True
             client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -98,7 +102,7 @@ class QdrantStore:
 
     def create(self, definition: MemoryBankDef) -> None:
         """Store an empty bank, unless the same bank is stored already; raise `InvalidRequestError` for another one."""
-        with self._changing, self._open() as client:
+        with self._open() as client, self._changing:
             try:
                 known = self.bank(definition.identifier)
             except MemoryBankNotFoundError:
@@ -117,7 +121,7 @@ class QdrantStore:
 
     def drop(self, identifier: str) -> None:
         """Delete a bank with its documents."""
-        with self._changing, self._open() as client:
+        with self._open() as client, self._changing:
             bank = self.bank(identifier)
             client.delete(self._registry, models.PointIdsList(points=[_bank_id(identifier)]), wait=True)
             if client.collection_exists(bank.collection):
@@ -204,11 +208,17 @@ class QdrantStore:
     @contextmanager
     def _open(self) -> Iterator[QdrantClient]:
         """Yield the client, opened by the first call; raise a typed error for whatever it raises."""
-        with self._embedded, translated(self._config):
-            with self._opening:
-                if self._client is None:
-                    self._client = _opened(self._config)
-            yield self._client
+        try:
+            with self._embedded, translated(self._config):
+                with self._opening:
+                    if self._closed:
+                        raise ClosedError("the store was closed")
+                    client = self._client = self._client or _opened(self._config)
+                yield client
+        except (WorkbenchError, RuntimeError):
+            if self._closed:
+                raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench") from None
+            raise
 
     def _stored(self, record: models.Record) -> StoredBank:
         payload = record.payload or {}

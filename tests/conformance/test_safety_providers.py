@@ -291,6 +291,11 @@ async def test_params_of_a_call_hold_for_that_call_alone(served: Served) -> None
     assert await served.judged(harmful, params=served.candidate.lenient) is None
     assert await served.judged(harmful) == before
     assert served.provider.get_shield(served.name).params == {}
+    await served.shields.register_shield(served.definition("lenient", **served.candidate.lenient))
+    fields = served.provider.Params.model_fields
+    usual = {name: fields[name].get_default(call_default_factory=True) for name in served.candidate.lenient}
+    assert await served.judged(harmful, "lenient", usual) == before, "they replace those of the definition"
+    assert await served.judged(harmful, "lenient") is None
 
 
 async def test_an_image_never_passes_unjudged(served: Served) -> None:

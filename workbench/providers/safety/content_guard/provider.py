@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.providers.model_access import ModelAccess
 
 DEFAULT_SHIELD = "content_guard"
-THRESHOLD = 0.58
+THRESHOLD = 0.54
 """Threshold that the cross-validation of ``scripts/content_guard.py`` chose."""
 
 

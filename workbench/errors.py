@@ -68,7 +68,7 @@ class InvalidRequestError(WorkbenchError, ValueError):
     """
 
     def __init__(self, field: str, given: object, allowed: str, *, in_form: str | None = None) -> None:
-        super().__init__(f"{field} must be {allowed}; got {_shortened(given)}")
+        super().__init__(f"{field} must be {allowed}; got {shortened(given)}")
         self.field = field
         self.given = given
         self.allowed = allowed
@@ -272,10 +272,14 @@ def _portable(value: object) -> object:
     try:
         pickle.dumps(value)
     except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
-        return _shortened(value)
+        return shortened(value)
     return value
 
 
-def _shortened(value: object, limit: int = 80) -> str:
-    text = repr(value) if not isinstance(value, str) or len(value) <= limit else repr(value[:limit])
+def shortened(value: object, limit: int = 80) -> str:
+    """Return the ``repr`` of a value, cut to ``limit`` characters."""
+    try:
+        text = repr(value) if not isinstance(value, str) or len(value) <= limit else repr(value[:limit])
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -68,3 +68,12 @@ def test_what_cannot_be_pickled_is_kept_as_it_looks(how: str) -> None:
     assert str(again) == str(error)
     assert isinstance(again, InvalidRequestError)
     assert "lambda" in str(again.given)
+
+
+def test_a_value_too_deep_to_be_shown_is_described() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert str(InvalidRequestError("metadata", deep, "shallow")) == (
+        "metadata must be shallow; got a deeply nested list"
+    )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from workbench.errors import InvalidRequestError
+from workbench.errors import InvalidRequestError, shortened
 from workbench.paths import reason, typed_path
 from workbench.protocol import URL, MemoryBankDocument
 
@@ -54,9 +54,11 @@ def documents_from(sources: Sources, metadata: Mapping[str, Any] | None = None) 
     Raises:
         InvalidRequestError: a source is none of these, a file cannot be read, or two documents have the same id.
     """
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidRequestError("metadata", metadata, "a mapping of JSON values by name, or None")
     shared = dict(metadata or {})
     if isinstance(sources, Mapping):
-        fields = {name: f"documents[{name!r}]" for name in sources}
+        fields = {name: f"documents[{shortened(name)}]" for name in sources}
         pairs = [(fields[name], _text(fields[name], text, shared, name)) for name, text in sources.items()]
     else:
         listed = list(sources) if isinstance(sources, list | tuple) else [sources]

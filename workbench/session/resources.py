@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import InvalidRequestError, UnsupportedContentError
+from workbench.errors import InvalidRequestError, UnsupportedContentError, shortened
 from workbench.protocol import ShieldDefWithProvider, UserMessage, memory_bank
 from workbench.session.documents import Sources, documents_from
 from workbench.session.open_stack import OpenStack
@@ -60,7 +60,7 @@ class Resources(OpenStack):
         if provider_id is None:
             able = [name for name, one in providers.items() if type is None or type in one.shield_types]
             provider_id = next(iter([*able, *providers]), "")
-        own_types = providers[provider_id].shield_types if provider_id in providers else ()
+        own_types = next((one.shield_types for name, one in providers.items() if name == provider_id), ())
         shield = ShieldDefWithProvider(
             identifier=identifier,
             type=next(iter(own_types), "") if type is None else type,
@@ -181,6 +181,8 @@ class Resources(OpenStack):
             InvalidRequestError: a document cannot be read; nothing was inserted.
             StateError: the bank cannot be written; nothing was inserted.
         """
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress", progress, "a function of two whole numbers, or None")
         read = documents_from(documents, metadata)
         with _shown(f"insert in {bank}", progress) as report:
             try:
@@ -213,7 +215,7 @@ class Resources(OpenStack):
         Raises:
             InvalidRequestError: the bank has no document of one of the ids; nothing was deleted.
         """
-        ids = document_ids if isinstance(document_ids, str) else list(document_ids)
+        ids = list(document_ids) if isinstance(document_ids, list | tuple) else document_ids
         self._loop.wait(self.memory.delete_documents(bank, ids))  # type: ignore[arg-type]  # refused by name
 
 
@@ -223,7 +225,7 @@ def _by_name(error: InvalidRequestError, documents: Sequence[MemoryBankDocument]
     if found is None or type(error) not in (InvalidRequestError, UnsupportedContentError):
         return error
     name = documents[int(found[1])].document_id
-    return type(error)(f"documents[{name!r}]{error.field[found.end() :]}", error.given, error.allowed)
+    return type(error)(f"documents[{shortened(name)}]{error.field[found.end() :]}", error.given, error.allowed)
 
 
 @contextmanager

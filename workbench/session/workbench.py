@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from workbench.errors import InvalidRequestError
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.prompts.tools.rendering import descriptions
@@ -164,6 +165,8 @@ class Workbench(ServedModels, Views):
         Raises:
             MemoryBankNotFoundError, InvalidRequestError: before the run starts.
         """
+        if not isinstance(question, str) or not question.strip():
+            raise InvalidRequestError("question", question, "a text that is not blank")
         body = ChatCompletionRequest.model_construct(
             model=self._model(model),
             messages=[UserMessage(content=question)],

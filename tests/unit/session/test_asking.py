@@ -66,8 +66,8 @@ def test_an_answer_has_the_chunks_that_the_bank_found(bench: Workbench) -> None:
         ({"bank": "nots"}, MemoryBankNotFoundError, "served memory banks: notes"),
         ({"mode": "vector"}, InvalidRequestError, "params"),
         ({"max_chunks": 0}, InvalidRequestError, "max_chunks"),
-        ({"question": " "}, InvalidRequestError, "query"),
-        ({"question": 7}, InvalidRequestError, "content"),
+        ({"question": " "}, InvalidRequestError, "^question must be a text that is not blank"),
+        ({"question": 7}, InvalidRequestError, "^question must be a text"),
         ({"shields": ["nobody"]}, ShieldNotFoundError, "served shields: none"),
     ],
 )

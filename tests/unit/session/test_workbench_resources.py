@@ -161,6 +161,12 @@ def test_what_cannot_be_read_or_found_is_refused_and_nothing_is_inserted(bench: 
         ("params.surprise", lambda: bench.query("notes", "a", surprise=1)),
         ("query", lambda: bench.query("notes", None)),  # type: ignore[arg-type]
         ("document_ids", lambda: bench.delete_documents("notes", "own")),
+        ("document_ids", lambda: bench.delete_documents("notes", None)),  # type: ignore[arg-type]
+        ("document_ids", lambda: bench.delete_documents("notes", 7)),  # type: ignore[arg-type]
+        ("metadata", lambda: bench.insert("notes", "a text", metadata="course")),  # type: ignore[arg-type]
+        ("metadata", lambda: bench.insert("notes", "a text", metadata=[1])),  # type: ignore[arg-type]
+        ("progress", lambda: bench.insert("notes", "a text", progress=7)),  # type: ignore[arg-type]
+        ("provider_id", lambda: bench.register_shield("new", provider_id=["guard"])),  # type: ignore[arg-type]
         (r"document_ids\[0\]", lambda: bench.delete_documents("notes", ["own"])),
     ]
     for field, call in refusals:
@@ -179,6 +185,12 @@ def test_a_document_that_the_provider_refuses_is_named(bench: Workbench) -> None
         InvalidRequestError, match=r"^documents\['page'\]\.content must be a text; got 'https://example"
     ):
         bench.insert("notes", ["a text", page])
+
+
+def test_a_long_name_of_a_document_is_cut_in_the_error(bench: Workbench) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        bench.insert("notes", {"x" * 10_000: 7})  # type: ignore[dict-item]
+    assert len(str(caught.value)) < 200
 
 
 def test_the_progress_of_an_insertion_is_reported(bench: Workbench) -> None:

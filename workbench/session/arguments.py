@@ -38,3 +38,10 @@ def checked_list(field: str, value: object) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidRequestError(field, value, "a list")
     return list(value)
+
+
+def checked_text(field: str, text: object) -> str:
+    """Return a text that is not blank; raise `InvalidRequestError` for another value."""
+    if isinstance(text, str) and text.strip():
+        return text
+    raise InvalidRequestError(field, text, "a text that is not blank")

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from workbench.errors import InvalidRequestError
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.prompts.tools.rendering import descriptions
@@ -34,7 +33,7 @@ from workbench.protocol import (
 from workbench.providers.capabilities import refuse_method
 from workbench.providers.requests import Request, snapshot
 from workbench.records import Breakpoint, Control
-from workbench.session.arguments import checked_breakpoints, checked_list, checked_name, checked_sampling
+from workbench.session.arguments import checked_breakpoints, checked_list, checked_name, checked_sampling, checked_text
 from workbench.session.conversation import (
     AnswerChoice,
     Approve,
@@ -165,11 +164,9 @@ class Workbench(ServedModels, Views):
         Raises:
             MemoryBankNotFoundError, InvalidRequestError: before the run starts.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise InvalidRequestError("question", question, "a text that is not blank")
         body = ChatCompletionRequest.model_construct(
             model=self._model(model),
-            messages=[UserMessage(content=question)],
+            messages=[UserMessage(content=checked_text("question", question))],
             sampling_params=checked_sampling(sampling_params),
             logprobs=logprobs,
             retrieval=RetrievalConfig(bank_id=bank, params=params),

@@ -199,6 +199,8 @@ def register(args: argparse.Namespace) -> int:
 def unregister(args: argparse.Namespace) -> int:
     with opening.open_workbench(args.config) as bench:
         for name in args.names:
+            bench.memory_banks.find(name)  # documents cannot be restored: delete all banks or none
+        for name in args.names:
             bench.unregister_memory_bank(name)
             print(f"{name}: deleted", flush=True)
     return 0

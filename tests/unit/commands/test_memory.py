@@ -153,6 +153,7 @@ def test_a_time_to_live_is_handed_on(cli: Cli, words: str) -> None:
         (("register", "x", "--type", "keyword", "--chunk-size", "9"), "chunk_size_in_tokens must be left out"),
         (("register", "x", "--embedding-model", "nobody"), "nobody"),
         (("unregister", "nobody"), "served memory banks: words"),
+        (("unregister", "words", "nobody"), "served memory banks: words"),
         (("list", "nobody"), "served memory banks: words"),
         (("insert", "nobody", "oslo.txt"), "served memory banks: words"),
         (("insert", "words", "nowhere.txt"), "nowhere.txt"),

@@ -33,9 +33,15 @@ async def with_chunks(request: Request, memory: Memory) -> Request:
     config = request.retrieval
     if config is None:
         return request
-    last = request.messages[-1]
-    query = plain_text(last.content, f"{request.field}[{len(request.messages) - 1}].content")
-    found = await memory.query_documents(config.bank_id, query, config.params or None)
+    field = f"{request.field}[{len(request.messages) - 1}].content"
+    query = plain_text(request.messages[-1].content, field)
+    try:
+        found = await memory.query_documents(config.bank_id, query, config.params or None)
+    except InvalidRequestError as error:
+        if type(error) is not InvalidRequestError:
+            raise
+        own_field = field if error.field == "query" else f"retrieval.{error.field}"
+        raise InvalidRequestError(own_field, error.given, error.allowed) from None
     retrieved = RetrievedChunks(chunks=found.chunks, scores=found.scores)
     return _placed(replace(request, retrieval=None, retrieved=retrieved))
 

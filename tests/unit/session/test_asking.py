@@ -139,7 +139,7 @@ def test_over_http_an_answer_has_its_chunks_and_their_effect(config: dict[str, A
             ({"bank_id": "nots"}, 404, None),
             ({"bank_id": "notes", "attribution": 1}, 400, "retrieval.attribution"),
             ({"bank_id": "notes", "bank": "notes"}, 400, "retrieval.bank"),
-            ({"bank_id": "notes", "params": {"mood": "vector"}}, 400, "params.mood"),
+            ({"bank_id": "notes", "params": {"mood": "vector"}}, 400, "retrieval.params.mood"),
         ):
             refused = client.post("/inference/chat_completion", json={**body, "retrieval": wrong})
             assert (refused.status_code, refused.json()["error"]["param"]) == (status, field), refused.text

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, cast
 
 from pydantic_core import to_json
 
@@ -22,11 +22,14 @@ from workbench.protocol import (
     CompletionMessage,
     ImageMedia,
     InterleavedTextMedia,
+    LogProbConfig,
     Message,
+    SamplingParams,
     SystemMessage,
     ToolCall,
     ToolChoice,
     ToolDefinition,
+    ToolPromptFormat,
     ToolResponseMessage,
     UserMessage,
 )
@@ -48,6 +51,16 @@ CallOutcome: TypeAlias = Literal["ran", "declined", "failed", "stopped"]
 
 AnswerChoice: TypeAlias = ToolChoice | Literal["none"] | None
 """A tool choice of the protocol, or ``none`` for answers without tools."""
+
+
+class AnswerSettings(TypedDict, total=False):
+    """Arguments of `Workbench.chat_completion` that are the same for every answer of a conversation."""
+
+    model: str | None
+    sampling_params: SamplingParams | None
+    tool_prompt_format: ToolPromptFormat | None
+    logprobs: LogProbConfig | None
+    shields: list[str] | None
 
 
 class StartAnswer(Protocol):

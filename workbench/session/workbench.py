@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
@@ -36,6 +36,7 @@ from workbench.records import Breakpoint, Control
 from workbench.session.arguments import checked_breakpoints, checked_list, checked_name, checked_sampling, checked_text
 from workbench.session.conversation import (
     AnswerChoice,
+    AnswerSettings,
     Approve,
     ChatRun,
     Conversation,
@@ -251,12 +252,8 @@ class Workbench(ServedModels, Views):
         tools: Sequence[Callable[..., Any]],
         approve: Approve = None,
         max_rounds: int = 8,
-        model: str | None = None,
-        sampling_params: SamplingParams | None = None,
         tool_choice: ToolChoice | None = ToolChoice.auto,
-        tool_prompt_format: ToolPromptFormat | None = ToolPromptFormat.json,
-        logprobs: LogProbConfig | None = None,
-        shields: list[str] | None = None,
+        **settings: Unpack[AnswerSettings],
     ) -> ConversationResult:
         """Answer a conversation with the help of functions. Block until the answer; an interrupt stops the work.
 
@@ -267,24 +264,23 @@ class Workbench(ServedModels, Views):
                 calls without running them.
             max_rounds: maximum number of rounds in which calls are run and their results go back to the model.
             tool_choice: tool choice of the first answer; after a result it is ``auto``.
-            shields: shields of every answer; results of functions are checked like messages of the user.
+            settings: ``model``, ``sampling_params``, ``tool_prompt_format``, ``logprobs`` and ``shields`` of every
+                answer, as for `chat_completion`. Shields check the results of functions like messages of the user.
 
         Raises like `chat_completion`. Exceptions of a function are reported to the model instead.
         """
-        params, by_name = checked_sampling(sampling_params), function_tools(tools)
-        definitions, name = [tool.definition for tool in by_name.values()], self._model(model)
+        if unknown := sorted(settings.keys() - AnswerSettings.__optional_keys__):
+            raise TypeError(f"converse() got an unexpected keyword argument {unknown[0]!r}")
+        by_name = function_tools(tools)
+        fixed: dict[str, Any] = {
+            **settings,
+            "model": self._model(settings.get("model")),
+            "sampling_params": checked_sampling(settings.get("sampling_params")),
+            "tools": [tool.definition for tool in by_name.values()],
+        }
 
         def start_answer(messages: list[Message], tool_choice: ToolChoice | None, **_: Any) -> ChatRun:
-            body = ChatCompletionRequest.model_construct(
-                model=name,
-                messages=messages,
-                sampling_params=params,
-                tools=definitions,
-                tool_choice=tool_choice,
-                tool_prompt_format=tool_prompt_format,
-                logprobs=logprobs,
-                shields=shields,
-            )
+            body = ChatCompletionRequest.model_construct(messages=messages, tool_choice=tool_choice, **fixed)
             return self.start(Request.from_body(body))
 
         return Loop(start_answer, by_name, approve, max_rounds).run(checked_list("messages", messages), tool_choice)

@@ -213,6 +213,11 @@ def test_a_contradiction_in_the_parameters_is_warned_of_once_however_many_rounds
     assert [warning.filename for warning in caught] == [__file__]
 
 
+def test_an_argument_that_no_answer_takes_is_refused_like_any_other(saying: Any) -> None:
+    with pytest.raises(TypeError, match=r"converse\(\) got an unexpected keyword argument 'temperature'"):
+        saying().converse(QUESTION, tools=[get_weather], temperature=0.7)
+
+
 def test_a_conversation_is_moved_on_step_by_step(saying: Any) -> None:
     conversation = saying(CALL, "Warm.").conversation(tools=[get_weather, ToolDefinition(tool_name="now")])
     conversation.say("How is Rome?")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from workbench.errors import InvalidRequestError, MemoryBankNotFoundError, UnsupportedFieldError
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import MemoryBankType
 from workbench.providers.capabilities import display_name
 from workbench.providers.configured import ConfiguredProvider
@@ -114,13 +114,6 @@ class MemoryProvider(ConfiguredProvider):
         raise NotImplementedError
 
     # ---------------------------------------------------------------------------------------------------- shared checks
-
-    def bank(self, bank_id: str) -> MemoryBankDef:
-        """Return the bank of that name; raise `MemoryBankNotFoundError` for any other."""
-        found = self.get_memory_bank(bank_id)
-        if found is None:
-            raise MemoryBankNotFoundError(bank_id, [])
-        return found
 
     def check_type(self, memory_bank: MemoryBankDef) -> None:
         """Raise `UnsupportedFieldError` for a type of bank that this provider does not store."""

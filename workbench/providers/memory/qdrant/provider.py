@@ -1,40 +1,26 @@
-"""The provider: checks requests, embeds, and lets its store work in threads."""
+"""The provider: a `StoringProvider` over a Qdrant server or its embedded store."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from workbench.errors import (
-    ClosedError,
-    ConfigError,
-    InvalidRequestError,
-    MemoryBankNotFoundError,
-    UnsupportedFieldError,
-    WorkbenchError,
-)
-from workbench.protocol import HealthInfo, MemoryBankType, QueryDocumentsResponse, VectorMemoryBankDef
-from workbench.providers.capabilities import display_name
-from workbench.providers.memory.checking import check_chunks, check_ids, check_same, embedded_query
-from workbench.providers.memory.documents import joined_text
-from workbench.providers.memory.interface import MemoryCapabilities, MemoryProvider, checked_ttl
-from workbench.providers.memory.params import VectorParams, checked_params
-from workbench.providers.memory.preparing import Preparation, checked_documents
+from workbench.errors import ConfigError
+from workbench.protocol import MemoryBankType, QueryDocumentsResponse, VectorMemoryBankDef
+from workbench.providers.memory.checking import embedded_query
+from workbench.providers.memory.interface import MemoryCapabilities
+from workbench.providers.memory.params import VectorParams
 from workbench.providers.memory.qdrant.config import QdrantConfig
+from workbench.providers.memory.storing import StoringProvider
 
 if TYPE_CHECKING:
-    from workbench.protocol import ConfigModel, InterleavedTextMedia, MemoryBankDef, MemoryBankDocument, Provider
-    from workbench.providers.memory.interface import InsertProgress
-    from workbench.providers.memory.qdrant.store import StoredBank
+    from workbench.protocol import ConfigModel, MemoryBankDef, Provider
+    from workbench.providers.memory.params import QueryParams
+    from workbench.providers.memory.qdrant.store import QdrantStore
     from workbench.providers.model_access import ModelAccess
 
-Result = TypeVar("Result")
 
-
-class QdrantProvider(MemoryProvider):
+class QdrantProvider(StoringProvider):
     """``remote::qdrant``: vector banks in a Qdrant server or its embedded store, which hold texts and vectors.
 
     Documents are cut and embedded here. Searches are exact.
@@ -45,8 +31,8 @@ class QdrantProvider(MemoryProvider):
 
     Config = QdrantConfig
     config: QdrantConfig
+    _store: QdrantStore
     capabilities = MemoryCapabilities(bank_types=frozenset({MemoryBankType.vector}), ttl=True, filter=True)
-    live_listing = True  # others may change the store
 
     def __init__(self, provider: Provider, models: ModelAccess) -> None:
         super().__init__(provider, models)
@@ -62,7 +48,6 @@ class QdrantProvider(MemoryProvider):
         from workbench.providers.memory.qdrant.store import QdrantStore  # imports the client
 
         self._store = QdrantStore(self.config, self.provider_id)
-        self._closed = False
 
     @classmethod
     def check_config(cls, config: ConfigModel, provider_type: str) -> None:  # noqa: ARG003
@@ -71,110 +56,12 @@ class QdrantProvider(MemoryProvider):
         if (config.url is None) == (config.path is None):
             raise ConfigError(f"url must be given, or else path; got {'neither' if config.url is None else 'both'}")
 
-    # -------------------------------------------------------------------------------------------------------- banks
-
-    def get_memory_bank(self, bank_id: str) -> MemoryBankDef | None:
-        """Return the bank of that name, or None; asks the store, and blocks meanwhile."""
-        try:
-            return self._store.bank(bank_id).definition
-        except MemoryBankNotFoundError:
-            return None
-
-    async def list_memory_banks(self) -> list[MemoryBankDef]:
-        return [bank.definition for bank in await self._in_thread(self._store.banks)]
-
-    async def register_memory_bank(self, memory_bank: MemoryBankDef) -> None:
-        """Store an empty bank; a bank of the same definition is left as it is, and loads no model."""
-        self.check_type(memory_bank)
-        known = await self._in_thread(self.get_memory_bank, memory_bank.identifier)
-        if known is not None:
-            check_same(known, memory_bank)
-            return
-        if isinstance(memory_bank, VectorMemoryBankDef):
-            await check_chunks(memory_bank, self.models)
-        await self._in_thread(self._store.create, memory_bank)
-
-    async def unregister_memory_bank(self, identifier: str) -> None:
-        await self._in_thread(self._store.drop, identifier)
-
-    async def health(self) -> HealthInfo:
-        """Return ``OK`` if the store answers."""
-        try:
-            await self._in_thread(self._store.banks)
-        except WorkbenchError as error:
-            return HealthInfo(status=str(error))
-        return HealthInfo(status="OK")
-
-    # ---------------------------------------------------------------------------------------------------- documents
-
-    async def insert_documents(
-        self,
-        bank_id: str,
-        documents: list[MemoryBankDocument],
-        ttl_seconds: int | None = None,
-        *,
-        progress: InsertProgress | None = None,
-    ) -> None:
-        """Insert documents, all or none; one of the same id is replaced, and an empty list does nothing.
-
-        Cancelling leaves nothing, unless the documents were stored already.
-        """
-        bank = await self._in_thread(self._store.bank, bank_id)
-        lifetime_s = checked_ttl(ttl_seconds)
-        checked = await self._in_thread(checked_documents, documents, bank.definition)
-        if not checked:
-            return
-        preparation = Preparation(bank.definition, self.models, self.config, progress)
-        prepared = await preparation.prepare(checked)
-        now, cancelled = self.clock(), threading.Event()
-        try:
-            await self._in_thread(
-                self._store.insert,
-                bank,
-                prepared,
-                now=now,
-                expires_at=None if lifetime_s is None else now + lifetime_s,
-                dimensions=preparation.dimensions,
-                cancelled=cancelled,
-            )
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-
-    async def query_documents(
-        self, bank_id: str, query: InterleavedTextMedia, params: dict[str, Any] | None = None
-    ) -> QueryDocumentsResponse:
-        bank = await self._in_thread(self._store.bank, bank_id)
-        checked = self._checked_params(bank, params)
-        text = joined_text(query, "query")
-        if not text.strip():
-            raise InvalidRequestError("query", text, "a text that is not blank")
-        assert isinstance(bank.definition, VectorMemoryBankDef)
-        vector = await embedded_query(bank.definition, text, self.models, self.capabilities.modes)
-        return await self._in_thread(self._store.search, bank_id, vector, checked, self.clock())
-
-    async def list_documents(self, bank_id: str) -> list[str]:
-        return await self._in_thread(self._store.document_ids, bank_id, self.clock())
-
-    async def delete_documents(self, bank_id: str, document_ids: list[str]) -> None:
-        check_ids(document_ids)
-        await self._in_thread(self._store.delete, bank_id, document_ids, self.clock())
+    async def search(self, bank: MemoryBankDef, params: QueryParams, text: str) -> QueryDocumentsResponse:
+        assert isinstance(bank, VectorMemoryBankDef)
+        assert isinstance(params, VectorParams)
+        vector = await embedded_query(bank, text, self.models, self.capabilities.modes)
+        return await self._in_thread(self._store.search, bank.identifier, vector, params, self.clock())
 
     def close(self) -> None:
-        self._closed = True
+        super().close()
         self._store.close()
-
-    # ----------------------------------------------------------------------------------------------------- internal
-
-    async def _in_thread(self, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
-        if self._closed:
-            raise ClosedError(f"provider {self.provider_id} was closed; open a new workbench")
-        return await asyncio.to_thread(function, *args, **options)
-
-    def _checked_params(self, bank: StoredBank, params: dict[str, Any] | None) -> VectorParams:
-        checked = checked_params(bank.definition.type, params)
-        assert isinstance(checked, VectorParams)
-        if checked.mode not in self.capabilities.modes:
-            allowed = f"{' or '.join(sorted(self.capabilities.modes))}: {display_name(self)} searches in no other way"
-            raise UnsupportedFieldError("params.mode", checked.mode, allowed)
-        return checked

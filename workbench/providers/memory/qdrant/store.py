@@ -92,6 +92,10 @@ class QdrantStore:
             records = self._records(client, self._registry, None, with_payload=True)
         return sorted((self._stored(record) for record in records), key=lambda bank: bank.created)
 
+    def definitions(self) -> list[MemoryBankDef]:
+        """Return the definitions of all banks, the oldest first."""
+        return [bank.definition for bank in self.banks()]
+
     def bank(self, identifier: str) -> StoredBank:
         """Return a bank; raise `MemoryBankNotFoundError` if it is not stored."""
         banks = self.banks()
@@ -136,10 +140,11 @@ class QdrantStore:
         *,
         now: float,
         expires_at: float | None,
-        dimensions: int,
+        dimensions: int | None,
         cancelled: threading.Event,
     ) -> None:
         """Store documents in place of those of the same ids, all or none; nothing if ``cancelled`` is set meanwhile."""
+        assert dimensions is not None  # every document of a vector bank has a chunk
         insertion = uuid.uuid4().hex
         with self._open() as client:
             if self.bank(stored.definition.identifier).collection != stored.collection:

@@ -46,7 +46,7 @@ class BankStore:
         self.database = database
         self._provider_id = provider_id
 
-    def banks(self) -> list[MemoryBankDef]:
+    def definitions(self) -> list[MemoryBankDef]:
         """Return the definitions of all banks, the oldest first."""
         with self.database.reading() as connection:
             rows = connection.execute("SELECT identifier FROM banks ORDER BY bank").fetchall()

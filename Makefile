@@ -1,12 +1,12 @@
 # Everything a person or a machine runs here; `make help` lists it.
 # PYTHON     the interpreter that creates .venv (3.11 or newer)
 # ARGS       arguments for the program that the target starts:  make play ARGS="--no-browser --port 8899"
-# WORKERS    number of test processes, among which the cores are divided
+# WORKERS    number of test processes, among which the cores are divided; many tests wait for others, so 3 fill two cores
 # PIP_ARGS   arguments for pip, such as a source of a CPU build of torch if the index has none
 
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 PIP_ARGS ?=
 
 PIP_VERSION := 26.3# the one that Python brings may be too old to tell how far a pull is

@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.fakes.listening import generate
 from workbench.engine.loading import load
 from workbench.engine.precision import Precision
+from workbench.engine.prefill import FORCED_CHUNK
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
@@ -60,12 +61,13 @@ def exact(smollm2_engine: Engine, own_text: list[int]) -> Tensor:
 
 
 def forced(engine: Engine, token_ids: list[int]) -> Tensor:
-    """Logprobs of every position, each token read alone as in decoding, float64, shape (tokens, vocab)."""
+    """Logprobs of every position, computed as in decoding, float64, shape (tokens, vocab)."""
     decoder = engine.model.decoder
 
     def read() -> Tensor:
         past = decoder.new_cache()
-        return torch.cat([decoder.decode([token_id], [past]).logits for token_id in token_ids])
+        parts = [token_ids[start : start + FORCED_CHUNK] for start in range(0, len(token_ids), FORCED_CHUNK)]
+        return torch.cat([decoder.prefill(part, past, every_position=True) for part in parts])
 
     return engine.call(read).result(PATIENCE_S).double().log_softmax(-1)
 

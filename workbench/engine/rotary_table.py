@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Function from positions to cosines and sines, shape (positions, rotary_dim) each."""
+
 
 class RotaryTable:
-    """Cosines and sines by position, computed once; sines are negated in the first half, as the step reads them."""
+    """Cosines and sines by position, computed once; sines are negated in the first half, as the step reads them.
 
-    def __init__(self, rotary: Callable[[Tensor], tuple[Tensor, Tensor]], head_dim: int) -> None:
+    Args:
+        rotary: one function for each set of angles.
+    """
+
+    def __init__(self, rotary: Sequence[Rotary], rotary_dim: int) -> None:
         self._rotary = rotary
-        self._half = head_dim // 2
-        self._cos = self._sin = torch.empty(0, head_dim)
+        self._half = rotary_dim // 2
+        self._cos = self._sin = torch.empty(0, len(rotary), rotary_dim)
 
     def span(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Return those of consecutive positions, shape (count, head_dim) each."""
+        """Return those of consecutive positions, shape (count, sets of angles, rotary_dim) each."""
         self._grow(first + count)
         return self._cos[first : first + count], self._sin[first : first + count]
 
@@ -34,5 +41,9 @@ class RotaryTable:
         if length <= len(self._cos):
             return
         positions = torch.arange(max(length, 2 * len(self._cos), 512))
-        cos, sin = self._rotary(positions)  # (positions, head_dim) each
-        self._cos, self._sin = cos, torch.cat((-sin[:, : self._half], sin[:, self._half :]), dim=-1)
+        if not self._rotary:
+            self._cos = self._sin = self._cos.new_empty(len(positions), 0, 2 * self._half)
+            return
+        cos, sin = zip(*(rotary(positions) for rotary in self._rotary), strict=True)
+        self._cos = torch.stack(cos, dim=1)  # (positions, sets of angles, rotary_dim)
+        self._sin = torch.stack([torch.cat((-one[:, : self._half], one[:, self._half :]), dim=-1) for one in sin], 1)

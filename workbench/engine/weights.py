@@ -7,6 +7,7 @@ was converted from, so that they need not be quantized a second time.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,10 @@ class Blocks:
     def cat(cls, parts: list[Blocks]) -> Self:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("q", "scale", "minimum")))
 
+    def rows(self, order: Tensor) -> Blocks:
+        """Return the matrix with its rows in another order."""
+        return Blocks(self.q[order], self.scale[order], self.minimum[order])
+
     def dense(self) -> Tensor:
         """Return the float32 matrix, shape (rows, columns)."""
         groups: Tensor = self.q.unflatten(1, (-1, GROUP)) * self.scale.unsqueeze(-1) + self.minimum.unsqueeze(-1)
@@ -77,21 +82,30 @@ class Int8Blocks:
     def cat(cls, parts: list[Int8Blocks]) -> Self:
         return cls(torch.cat([part.q for part in parts]), torch.cat([part.scale for part in parts]))
 
+    def rows(self, order: Tensor) -> Int8Blocks:
+        """Return the matrix with its rows in another order."""
+        return Int8Blocks(self.q[order], self.scale[order])
+
 
 class WeightFiles:
-    """Context manager that reads the safetensors files of one folder."""
+    """Context manager that reads the safetensors files of one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        full_name: function from a tensor's name in the files to the name by which methods find it.
+    """
+
+    def __init__(self, folder: Path, full_name: Callable[[str], str] = str) -> None:
         self._folder = folder
+        self._full_name = full_name
         self._files = ExitStack()
-        self._file_of: dict[str, Any] = {}
+        self._file_of: dict[str, tuple[Any, str]] = {}
         self._blocks: Any = None
         self._block_types: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         for path in shards(self._folder):
             file = self._files.enter_context(safe_open(path, framework="pt"))
-            self._file_of |= dict.fromkeys(file.keys(), file)
+            self._file_of |= {self._full_name(name): (file, name) for name in file.keys()}  # noqa: SIM118 - no mapping
         path = self._folder / BLOCKS_FILE
         if path.exists():
             self._blocks = self._files.enter_context(safe_open(path, framework="pt"))
@@ -105,17 +119,19 @@ class WeightFiles:
         return set(self._file_of)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file_of[name].get_slice(name).get_shape())
+        file, stored = self._file_of[name]
+        return tuple(file.get_slice(stored).get_shape())
 
     def dense(self, name: str) -> Tensor:
         """Return the tensor as stored in the file."""
-        tensor: Tensor = self._file_of[name].get_tensor(name)
+        file, stored = self._file_of[name]
+        tensor: Tensor = file.get_tensor(stored)
         return tensor
 
     def blocks(self, name: str) -> Blocks:
         """Return the matrix in 4-bit blocks: the file's own, or else quantized, with padded columns."""
         if self._block_types.get(name) != "Q4_1":
-            return Blocks.of(_pad_columns(self.dense(name)))
+            return Blocks.of(pad_columns(self.dense(name)))
         rows, columns = self.shape(name)
         packed, scale, minimum = (
             self._part(f"{name}.{part}", (rows, columns // per))
@@ -127,7 +143,7 @@ class WeightFiles:
     def int8_blocks(self, name: str) -> Int8Blocks:
         """Return the matrix in 8-bit blocks, like `blocks`."""
         if self._block_types.get(name) != "Q8_0":
-            return Int8Blocks.of(_pad_columns(self.dense(name)))
+            return Int8Blocks.of(pad_columns(self.dense(name)))
         rows, columns = self.shape(name)
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
@@ -140,7 +156,7 @@ class WeightFiles:
         return tensor
 
 
-def _pad_columns(weight: Tensor) -> Tensor:
+def pad_columns(weight: Tensor) -> Tensor:
     """Pad the columns with zeros to whole groups."""
     return nn.functional.pad(weight, (0, -weight.shape[1] % GROUP))
 

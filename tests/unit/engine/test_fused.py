@@ -14,14 +14,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tests.fakes.listening import generate
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
-from workbench.engine.packing import Rotary
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError
@@ -31,15 +29,43 @@ TOLERANCE = 1e-5
 """Of the largest logit, which is between 5 and 40 here: float32 cannot do better by more than a few of its steps."""
 
 # Typed as Any, for transformers' configs are only partly typed.
+GPT2: Any = transformers.GPT2Config
+GPTNeoX: Any = transformers.GPTNeoXConfig
+Gemma: Any = transformers.GemmaConfig
+Gemma2: Any = transformers.Gemma2Config
+Gemma3: Any = transformers.Gemma3TextConfig
+Granite: Any = transformers.GraniteConfig
 Llama: Any = transformers.LlamaConfig
 Mistral: Any = transformers.MistralConfig
 Qwen2: Any = transformers.Qwen2Config
+Olmo2: Any = transformers.Olmo2Config
+Phi3: Any = transformers.Phi3Config
 Qwen3: Any = transformers.Qwen3Config
-Granite: Any = transformers.GraniteConfig
+SmolLM3: Any = transformers.SmolLM3Config
+StableLm: Any = transformers.StableLmConfig
+Starcoder2: Any = transformers.Starcoder2Config
 
 
 def shaped(kind: Any, **more: Any) -> Any:
     return kind(vocab_size=VOCAB, **llama_like(initializer_range=0.2, **more))
+
+
+def unshared(kind: Any, **more: Any) -> Any:
+    """A config of a family without grouped keys."""
+    sizes = llama_like(initializer_range=0.2, **more)
+    del sizes["num_key_value_heads"]
+    return kind(vocab_size=VOCAB, **sizes)
+
+
+def gpt2(**more: Any) -> Any:
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "bos_token_id": 0, "eos_token_id": 0}
+    return GPT2(vocab_size=VOCAB, initializer_range=0.2, **sizes | more)
+
+
+def gemma2(kind: Any = Gemma2, **more: Any) -> Any:
+    types = ["sliding_attention", "full_attention"]
+    sizes = {"head_dim": 16, "query_pre_attn_scalar": 20, "sliding_window": 24, "layer_types": types}
+    return shaped(kind, **sizes | more)
 
 
 LLAMA3_ROPE = {
@@ -72,26 +98,40 @@ FUSED: dict[str, Callable[[], Any]] = {
     "qwen3-bias": lambda: shaped(Qwen3, head_dim=16, attention_bias=True, num_key_value_heads=1),
 }
 
-GENERAL: dict[str, Callable[[], Any]] = {
+PARTIAL_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+YARN_ROPE = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+
+FAMILIES: dict[str, Callable[[], Any]] = {
     "mistral-window": lambda: shaped(Mistral, sliding_window=24),
     "qwen2-window": lambda: shaped(Qwen2, use_sliding_window=True, sliding_window=24, max_window_layers=1),
-    "partial-rotary": lambda: shaped(
-        Llama, rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
-    ),
-    "dynamic-rope": lambda: shaped(Llama, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}),
-    "yarn-rope": lambda: shaped(
-        Llama,
-        rope_parameters={
-            "rope_type": "yarn",
-            "rope_theta": 1e4,
-            "factor": 4.0,
-            "original_max_position_embeddings": 128,
-        },
-    ),
-    "other-activation": lambda: shaped(Llama, hidden_act="gelu"),
+    "yarn-rope": lambda: shaped(Llama, rope_parameters=YARN_ROPE),
+    "gelu": lambda: shaped(Llama, hidden_act="gelu"),
+    "relu2": lambda: shaped(Llama, hidden_act="relu2"),
     "granite": lambda: shaped(
         Granite, embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.2, logits_scaling=2.0
     ),
+    "gemma": lambda: shaped(Gemma, head_dim=16),
+    "gemma2": lambda: gemma2(attn_logit_softcapping=3.0, final_logit_softcapping=5.0),
+    "gemma3": lambda: gemma2(Gemma3),
+    "phi3": lambda: shaped(Phi3, sliding_window=24, rope_parameters=PARTIAL_ROPE),
+    "smollm3": lambda: shaped(SmolLM3, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=24),
+    "olmo2": lambda: shaped(Olmo2),
+    "stablelm": lambda: shaped(StableLm, use_qkv_bias=True),
+    "stablelm-parallel": lambda: shaped(StableLm, use_parallel_residual=True, qk_layernorm=True),
+    "starcoder2": lambda: shaped(Starcoder2, sliding_window=24),
+    "gpt2": lambda: gpt2(scale_attn_by_inverse_layer_idx=True),
+    "gpt-neox": lambda: unshared(GPTNeoX),
+    "gpt-neox-serial": lambda: unshared(GPTNeoX, use_parallel_residual=False, attention_bias=False),
+}
+"""Other structures than that of Llama's family, or with parts that none of it has."""
+
+FUSED |= FAMILIES
+
+GENERAL: dict[str, Callable[[], Any]] = {
+    "partial-rotary": lambda: shaped(Llama, rope_parameters=PARTIAL_ROPE),
+    "dynamic-rope": lambda: shaped(Llama, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}),
+    "other-activation": lambda: shaped(Llama, hidden_act="tanh"),
+    "parallel-with-other-heads": lambda: unshared(GPTNeoX, head_dim=16, rope_parameters=PARTIAL_ROPE),
 }
 
 
@@ -105,14 +145,6 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return save_config(root / case, (FUSED | GENERAL)[case](), tokenizer, seed=len(case), vectors=0.3)
 
     return folder
-
-
-@pytest.mark.parametrize("case", FUSED)
-def test_the_angles_are_to_the_bit_those_of_transformers(case: str) -> None:
-    config, positions = FUSED[case](), torch.arange(3000)
-    theirs = LlamaRotaryEmbedding(config)(torch.empty(0), positions.unsqueeze(0))
-    for mine, exact in zip(Rotary(config)(positions), theirs, strict=True):
-        assert torch.equal(mine, exact[0])
 
 
 @pytest.fixture(scope="session", params=list(FUSED))
@@ -150,9 +182,19 @@ def check_equal(found: Tensor, expected: Tensor) -> None:
 Both = tuple[FusedDecoder, GeneralDecoder]
 
 few = pytest.mark.parametrize(
-    "both", ["grouped", "multi-query", "both-biases", "wide-heads", "qwen3-bias"], indirect=True
+    "both", ["grouped", "multi-query", "both-biases", "wide-heads", "qwen3-bias", "gemma2", "gpt2"], indirect=True
 )
 """For laws about rows, caches and order, which do not depend on the rest of the structure."""
+
+
+def test_the_angles_are_to_the_bit_those_of_transformers(both: Both) -> None:
+    fused, general = both
+    base: Any = general.model.base_model
+    positions = torch.arange(3000)
+    for mine, layer_type in zip(fused._rotary._rotary, fused._structure.rotary, strict=True):
+        theirs = base.rotary_emb(torch.empty(0), positions.unsqueeze(0), *([layer_type] if layer_type else []))
+        for found, exact in zip(mine(positions), theirs, strict=True):
+            assert torch.equal(found, exact[0])
 
 
 # --------------------------------------------------------------------------------------------------- one sequence

@@ -324,7 +324,7 @@ def test_the_threads_of_a_team_end_with_it_and_keep_nothing_alive(folder: Path) 
     decoder = decoder_of(folder, "int4")
     with torch.inference_mode():
         decoder.decode([5], [decoder.new_cache()])
-    weight = weakref.ref(decoder._blocks[0].qkv)
+    weight = weakref.ref(decoder._weights.blocks[0].qkv)
     started = set(threading.enumerate()) - before
     del decoder
     for thread in started:

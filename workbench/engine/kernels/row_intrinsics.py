@@ -1,4 +1,4 @@
-"""Numba intrinsics over rows of float32: norm, softmax, activation, and the block reductions of logits.
+"""Numba intrinsics over rows of float32: norms, softmax, soft cap, and the block reductions of logits.
 
 Pointers are int64; a ``count`` is in vectors of `LANES` numbers, so rows are padded to whole vectors.
 """
@@ -68,6 +68,46 @@ def rms_norm(_typing: Any, x: Any, count: Any, width: Any, weight: Any, eps: Any
 
 
 @intrinsic
+def layer_norm(_typing: Any, x: Any, count: Any, width: Any, weight: Any, bias: Any, eps: Any, out: Any) -> Any:
+    """Write the layer norm of ``width`` numbers; rows, weight and bias are padded with zeros to ``count`` vectors.
+
+    ``bias`` is an address, or 0 for none.
+    """
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (x, count, width, weight, bias, eps, out) = Vectors(builder), args
+        size = builder.sitofp(width, F32)
+        lanes, end = ir.Constant(VI, list(range(LANES))), v.splat_int(builder.trunc(width, I32))
+        total = cgutils.alloca_once_value(builder, v.constant(0.0))
+        builder.store(v.constant(0.0), total)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            value = v.load(v.at(x, v.times(loop.index, 4 * LANES)))
+            builder.store(builder.fadd(builder.load(total), value), total)
+        mean = v.splat(builder.fdiv(v.sum(builder.load(total)), size))
+        builder.store(v.constant(0.0), total)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            value = builder.fsub(v.load(v.at(x, v.times(loop.index, 4 * LANES))), mean)
+            index = builder.add(v.splat_int(builder.trunc(v.times(loop.index, LANES), I32)), lanes)
+            value = builder.select(builder.icmp_signed("<", index, end), value, v.constant(0.0))
+            builder.store(v.fma(value, value, builder.load(total)), total)
+        variance = builder.fdiv(v.sum(builder.load(total)), size)
+        root = v.call("llvm.sqrt.f32", F32, builder.fadd(variance, eps))
+        factor = v.splat(builder.fdiv(ir.Constant(F32, 1.0), root))
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            offset = v.times(loop.index, 4 * LANES)
+            value = builder.fmul(builder.fsub(v.load(v.at(x, offset)), mean), factor)
+            v.store(builder.fmul(value, v.load(v.at(weight, offset))), v.at(out, offset))
+        has_bias = builder.icmp_signed("!=", bias, ir.Constant(I64, 0))
+        with builder.if_then(has_bias), cgutils.for_range(builder, count, intp=I64) as loop:
+            offset = v.times(loop.index, 4 * LANES)
+            v.store(builder.fadd(v.load(v.at(out, offset)), v.load(v.at(bias, offset))), v.at(out, offset))
+        return context.get_dummy_value()
+
+    f, i = types.float32, types.int64
+    return types.void(i, i, i, i, i, f, i), codegen
+
+
+@intrinsic
 def scale_row(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
     """Write ``x * factor``."""
 
@@ -83,19 +123,48 @@ def scale_row(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
 
 
 @intrinsic
-def silu_and_mul(_typing: Any, gate: Any, up: Any, out: Any, count: Any) -> Any:
-    """Write ``silu(gate) * up``."""
+def add_row(_typing: Any, x: Any, factor: Any, count: Any, out: Any) -> Any:
+    """Add ``x * factor`` to ``out``."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        v, (gate, up, out, count) = Vectors(builder), args
+        v, (x, factor, count, out) = Vectors(builder), args
+        factors = v.splat(factor)
         with cgutils.for_range(builder, count, intp=I64) as loop:
             offset = v.times(loop.index, 4 * LANES)
-            x = v.load(v.at(gate, offset))
-            divisor = builder.fadd(v.exp(v.clamp_max(builder.fneg(x), 88.0)), v.constant(1.0))
-            v.store(builder.fmul(builder.fdiv(x, divisor), v.load(v.at(up, offset))), v.at(out, offset))
+            value = builder.fmul(v.load(v.at(x, offset)), factors)
+            v.store(builder.fadd(v.load(v.at(out, offset)), value), v.at(out, offset))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 4), codegen
+    return types.void(types.int64, types.float32, types.int64, types.int64), codegen
+
+
+@intrinsic
+def multiply_row(_typing: Any, x: Any, y: Any, count: Any) -> Any:
+    """Multiply ``x`` by ``y``, in place."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (x, y, count) = Vectors(builder), args
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            offset = v.times(loop.index, 4 * LANES)
+            v.store(builder.fmul(v.load(v.at(x, offset)), v.load(v.at(y, offset))), v.at(x, offset))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
+@intrinsic
+def soft_cap(_typing: Any, x: Any, cap: Any, count: Any) -> Any:
+    """Replace numbers by ``cap * tanh(x / cap)``."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        v, (x, cap, count) = Vectors(builder), args
+        caps = v.splat(cap)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            address = v.at(x, v.times(loop.index, 4 * LANES))
+            v.store(builder.fmul(v.tanh(builder.fdiv(v.load(address), caps)), caps), address)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32, types.int64), codegen
 
 
 @intrinsic

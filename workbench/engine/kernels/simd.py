@@ -24,6 +24,9 @@ ROWS = 4
 
 LANES = 16
 
+_TANH_SERIES = (-1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155_925, 21_844 / 6_081_075, -929_569 / 638_512_875)
+"""Coefficients of x**3, x**5 and so on in the Taylor series of tanh."""
+
 WEIGHT_BYTES = (4 * GROUP, 2 * GROUP, GROUP, GROUP, GROUP // 2, 4 * GROUP)
 SCALE_BYTES = (0, 0, 4, 4, 8, 0)
 """Bytes of a group's weights and of its scales, by weight format."""
@@ -90,6 +93,12 @@ class Vectors:
         first = self.builder.insert_element(undefined, value, ir.Constant(I32, 0))
         return self.builder.shuffle_vector(first, undefined, self.constant(0, VI))
 
+    def splat_int(self, value: Any) -> Any:
+        """Return a vector of 16 int32, all ``value``."""
+        undefined = ir.Constant(VI, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(first, undefined, self.constant(0, VI))
+
     def call(self, name: str, result: Any, *arguments: Any) -> Any:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
@@ -144,6 +153,18 @@ class Vectors:
             value = self.fma(value, rest, self.constant(1 / divisor))
         power = b.shl(b.add(b.fptosi(n, VI), self.constant(127, VI)), self.constant(23, VI))
         return b.fmul(value, b.bitcast(power, VF))
+
+    def tanh(self, x: Any) -> Any:
+        """Return the hyperbolic tangent within 4 ulp: its series near 0, where the quotient would cancel."""
+        b = self.builder
+        square = b.fmul(x, x)
+        series = self.constant(_TANH_SERIES[-1])
+        for coefficient in reversed(_TANH_SERIES[:-1]):
+            series = self.fma(series, square, self.constant(coefficient))
+        power = self.exp(self.clamp_max(b.fadd(x, x), 88.0))
+        quotient = b.fsub(self.constant(1.0), b.fdiv(self.constant(2.0), b.fadd(power, self.constant(1.0))))
+        is_small = b.fcmp_ordered("<", square, self.constant(0.25))
+        return b.select(is_small, self.fma(series, b.fmul(square, x), x), quotient)
 
     def load_group(self, weight_format: int, data: Any, scale: Any) -> tuple[Any, Any]:
         """Load a group of 32 weights as two float32 vectors; ``data`` and ``scale`` are addresses."""

@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.memory_access import address
 
+RMS_NORM, LAYER_NORM = range(2)
+"""Kinds of norms."""
+
+NO_NORM, HEAD_NORM, PROJECTION_NORM = range(3)
+"""Norms of queries and keys: none, of each head, of all heads together."""
+
 
 class Shape(NamedTuple):
-    """Sizes of a model."""
+    """Sizes and structure of a model, as in `BlockStructure`, in numbers that kernels read."""
 
     layers: int
     hidden: int
@@ -19,6 +25,18 @@ class Shape(NamedTuple):
     kv_heads: int
     head_dim: int
     eps: float
+    norm: int = RMS_NORM
+    qk_norm: int = NO_NORM
+    activation: int = 0
+    """A value of `ACTIVATION_IDS`."""
+    is_gated: bool = True
+    is_parallel: bool = False
+    rotary_dim: int = 0
+    attention_cap: float = 0.0
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    logit_cap: float = 0.0
 
 
 class Weights(NamedTuple):
@@ -27,9 +45,16 @@ class Weights(NamedTuple):
     linears: Any
     """int64 (layers, 4, 5): qkv, output, gate and up, down."""
     norms: Any
-    """int64 (layers + 1, 3): before attention, before the MLP, of queries and keys or 0; the last before the head."""
+    """int64 (layers + 1, 5, 2): before and after attention, before and after the MLP, of queries and keys, with a
+    weight and a bias each, or zeros; the last before the head."""
+    layers: Any
+    """int64 (layers, 3): index of the rotary angles or -1, window or 0, chunk or 0, as in `LayerStructure`."""
+    attention_scales: Any
+    """float32 (layers,): factors of the scores."""
     embedding: Any
     """int64 (5,): the matrix with one row per token."""
+    positions: Any
+    """int64 (5,): the matrix with one row per learned position, or zeros."""
     head: Any
     """int64 (5,): the output matrix."""
 
@@ -53,11 +78,13 @@ class Scratch(NamedTuple):
     """Buffers of a step, without contents between steps; all float32, with widths padded to `GROUP`."""
 
     hidden: Any
-    """(rows, hidden)"""
+    """(threads, rows, hidden): a copy for each thread."""
     normed: Any
     """(threads, rows, hidden)"""
     qkv: Any
     """(rows, (heads + 2 * kv_heads) * head_dim)"""
+    squares: Any
+    """(rows, heads + kv_heads): sums of the squares of heads, for `PROJECTION_NORM`."""
     attended: Any
     """(rows, heads * head_dim)"""
     gate_up: Any

@@ -1,0 +1,199 @@
+"""The parts of a transformer block in a decode step, and the embedding before the blocks.
+
+Each thread has its own copy of the hidden states and computes every norm itself, which takes less time than waiting for
+other threads would.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.engine.kernels import compiled
+from workbench.engine.kernels.activation import activate
+from workbench.engine.kernels.matrix_intrinsics import dequantize_group
+from workbench.engine.kernels.memory_access import address, get, put
+from workbench.engine.kernels.products import linear
+from workbench.engine.kernels.row_intrinsics import add_row, layer_norm, multiply_row, rms_norm, scale_row
+from workbench.engine.kernels.simd import FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES, WEIGHT_BYTES
+from workbench.engine.kernels.step_memory import LAYER_NORM, PROJECTION_NORM, tile_memory
+from workbench.engine.kernels.synchronization import barrier_wait, partition
+
+
+@compiled
+def embed(shape, weights, token_ids, positions, scratch, thread):
+    """Write the embedding of each token, and of its position if positions are learned, to this thread's hidden states.
+
+    The normed rows are used as memory for the embedding of a position.
+    """
+    hidden, other = scratch.hidden[thread], address(scratch.normed[thread])
+    vectors = hidden.shape[1] // LANES
+    for row in range(len(token_ids)):
+        out = address(hidden) + row * hidden.strides[0]
+        _dequantize_row(weights.embedding, token_ids[row], out)
+        if shape.embedding_scale != 1.0:
+            scale_row(out, np.float32(shape.embedding_scale), vectors, out)
+        if weights.positions[1]:
+            _dequantize_row(weights.positions, positions[row], other)
+            add_row(other, np.float32(1.0), vectors, out)
+
+
+@compiled
+def _dequantize_row(matrix, row, out):
+    weight_format, data, scale, groups = matrix[0], matrix[1], matrix[2], matrix[3]
+    for index in range(groups):
+        group = row * groups + index
+        dequantize_group(
+            weight_format, data + group * WEIGHT_BYTES[weight_format], scale + group * SCALE_BYTES[weight_format],
+            0, 0, out + index * 4 * GROUP,
+        )  # fmt: skip
+
+
+@compiled
+def norm_rows(shape, x, norm, out):
+    """Write the norm of each row, or a copy of it if there is no norm; ``norm`` has two addresses, or zeros."""
+    vectors = x.shape[1] // LANES
+    for row in range(len(x)):
+        start, target = address(x) + row * x.strides[0], address(out) + row * out.strides[0]
+        if norm[0] == 0:
+            scale_row(start, np.float32(1.0), vectors, target)
+        else:
+            _norm(shape, start, vectors, shape.hidden, norm[0], norm[1], target)
+
+
+@compiled
+def _norm(shape, x, vectors, width, weight, bias, out):
+    if shape.norm == LAYER_NORM:
+        layer_norm(x, vectors, width, weight, bias, np.float32(shape.eps), out)
+    else:
+        rms_norm(x, vectors, np.float32(width), weight, np.float32(shape.eps), out)
+
+
+@compiled
+def add_update(shape, norm, scratch, thread):
+    """Add the output of attention or of the MLP, after its norm if it has one, to this thread's hidden states."""
+    hidden, update = scratch.hidden[thread], scratch.update
+    if norm[0]:
+        norm_rows(shape, update, norm, scratch.normed[thread])
+        update = scratch.normed[thread]
+    for row in range(len(hidden)):
+        add_row(
+            address(update) + row * update.strides[0], np.float32(shape.residual_scale), hidden.shape[1] // LANES,
+            address(hidden) + row * hidden.strides[0],
+        )  # fmt: skip
+
+
+@compiled
+def project_update(shape, matrix, x, past, scratch, thread, threads):
+    """Write this thread's part of the output of attention or of the MLP, which `add_update` adds."""
+    first, last = partition(shape.hidden, LANES, thread, threads)
+    linear(matrix, x, scratch.update, 0, first, last, scratch.dequantized[thread], tile_memory(past, scratch, thread))
+
+
+@compiled
+def project_heads(shape, weights, layer, past, cos, sin, scratch, thread, threads):
+    """Compute queries, keys and values of whole heads, and store keys and values in the cache."""
+    dim, norm, rotary = shape.head_dim, weights.norms[layer, 4, 0], weights.layers[layer, 0]
+    normed_heads = shape.heads + shape.kv_heads
+    # Threads take heads in pairs if one is not a whole number of row groups, so that no group is shared.
+    first, last = partition(normed_heads + shape.kv_heads, 1 if dim % ROWS == 0 else 2, thread, threads)
+    memory, tiles = scratch.dequantized[thread], tile_memory(past, scratch, thread)
+    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, 0, first * dim, last * dim, memory, tiles)
+    if shape.qk_norm == PROJECTION_NORM:
+        _sum_squares(scratch.qkv, dim, first, min(last, normed_heads), scratch.squares)
+        barrier_wait(address(scratch.barrier), threads)
+    for row in range(len(scratch.qkv)):
+        for index in range(first, last):
+            if index < normed_heads:
+                if shape.qk_norm == PROJECTION_NORM:
+                    _scale_head(shape, scratch.qkv, row, index, norm, scratch.squares[row])
+                elif norm:
+                    _norm_head(shape, scratch.qkv, row, index, norm)
+                if rotary >= 0:
+                    _rotate(scratch.qkv[row], index * dim, cos[row, rotary], sin[row, rotary])
+            if index >= shape.heads:
+                _store_head(shape, layer, past, row, index - shape.heads, scratch.qkv[row, index * dim :], scratch)
+
+
+@compiled
+def _store_head(shape, layer, past, row, index, head, scratch):
+    """Store a key or value head in the cache; ``index`` counts key heads, then value heads."""
+    size = 4 if past.kv_format == FLOAT32 else 2
+    place = (layer * 2 * shape.kv_heads + index) * past.capacities[row] + past.positions[row]
+    target = past.addresses[row] + place * scratch.heads.shape[3] * size
+    for column in range(shape.head_dim):
+        put(past.kv_format, target + column * size, head[column])
+
+
+@compiled
+def _norm_head(shape, x, row, index, weights):
+    """Normalize one head, in place; ``weights`` is the address of those of all heads."""
+    dim = shape.head_dim
+    start, weight = index * dim, weights + 4 * dim * index
+    if dim % LANES == 0:
+        head = address(x) + row * x.strides[0] + 4 * start
+        _norm(shape, head, dim // LANES, dim, weight, 0, head)
+        return
+    mean, total = np.float32(0.0), np.float32(0.0)
+    if shape.norm == LAYER_NORM:
+        for column in range(start, start + dim):
+            mean += x[row, column]
+        mean /= np.float32(dim)
+    for column in range(start, start + dim):
+        x[row, column] -= mean
+        total += x[row, column] * x[row, column]
+    factor = np.float32(1.0) / np.sqrt(total / np.float32(dim) + np.float32(shape.eps))
+    for column in range(dim):
+        x[row, start + column] *= factor * get(weight + 4 * column)
+
+
+@compiled
+def _sum_squares(x, dim, first, last, squares):
+    """Write the sum of squares of heads ``first`` to ``last`` of each row."""
+    for row in range(len(x)):
+        for index in range(first, last):
+            total = np.float32(0.0)
+            for column in range(index * dim, (index + 1) * dim):
+                total += x[row, column] * x[row, column]
+            squares[row, index] = total
+
+
+@compiled
+def _scale_head(shape, x, row, index, weights, squares):
+    """Apply the RMS norm of all queries, or of all keys, to one head, in place."""
+    dim = shape.head_dim
+    first, last = (0, shape.heads) if index < shape.heads else (shape.heads, shape.heads + shape.kv_heads)
+    total = np.float32(0.0)
+    for other in range(first, last):
+        total += squares[other]
+    factor = np.float32(1.0) / np.sqrt(total / np.float32((last - first) * dim) + np.float32(shape.eps))
+    for column in range(dim):
+        x[row, index * dim + column] *= factor * get(weights + 4 * (index * dim + column))
+
+
+@compiled
+def _rotate(x, start, cos, sin):
+    """Apply the rotary embedding to the first components of one head, in place; the first half of sines is negated."""
+    half = len(cos) // 2
+    for index in range(half):
+        left, right = x[start + index], x[start + half + index]
+        x[start + index] = left * cos[index] + right * sin[index]
+        x[start + half + index] = right * cos[half + index] + left * sin[half + index]
+
+
+@compiled
+def activate_mlp(shape, matrix, past, scratch, thread, threads):
+    """Compute the input of the MLP's down projection: the activation of its gate times ``up``, or of ``up`` alone."""
+    width = scratch.active.shape[1]
+    first, last = partition(shape.inner, LANES, thread, threads)
+    flat = scratch.gate_up.reshape(len(scratch.active), 2 * width)
+    normed, memory = scratch.normed[thread], scratch.dequantized[thread]
+    tiles, vectors = tile_memory(past, scratch, thread), (last - first + LANES - 1) // LANES
+    linear(matrix, normed, flat, 0, first, last, memory, tiles)
+    if shape.is_gated:
+        linear(matrix, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory, tiles)
+    for row in range(len(flat)):
+        gate = address(flat) + row * flat.strides[0] + 4 * first
+        out = address(scratch.active) + row * scratch.active.strides[0] + 4 * first
+        activate(shape.activation, gate, out, vectors)
+        if shape.is_gated:
+            multiply_row(out, gate + 4 * width, vectors)

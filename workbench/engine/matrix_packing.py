@@ -1,0 +1,131 @@
+"""Packing of a model's matrices in one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from workbench.engine.block_structure import BlockStructure
+from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.precision import Precision
+from workbench.engine.weights import Blocks, Int8Blocks, WeightFiles, pad_columns
+
+_OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
+"""Precisions of embedding and head where they differ: 4 bits would cost far more accuracy than they save memory."""
+
+
+class MatrixPacker:
+    """Packer of the matrices of one model."""
+
+    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision) -> None:
+        self._structure = structure
+        self._files = files
+        self._precision = precision
+        self._outer = _OUTER_PRECISION.get(precision, precision)
+
+    def linear(self, *modules: str) -> Matrix:
+        """Return one matrix with the rows of several modules of a layer concatenated."""
+        names = [f"{module}.weight" for module in modules]
+        return self._matrix(names, self._precision, self._bias(modules), is_transposed=self._structure.is_transposed)
+
+    def qkv(self, prefix: str) -> Matrix:
+        """Return the matrix of all query heads, then key heads, then value heads."""
+        modules = [f"{prefix}.{name}" for name in self._structure.names.qkv]
+        order = qkv_order(self._structure)
+        if order is None:
+            return self.linear(*modules)
+        bias = self._bias(modules)
+        return self._matrix(
+            [f"{module}.weight" for module in modules],
+            self._precision,
+            None if bias is None else bias[order],
+            order=order,
+            is_transposed=self._structure.is_transposed,
+        )
+
+    def embedding_and_head(self) -> tuple[Matrix, Matrix]:
+        """Return the embedding and the head.
+
+        They are one matrix if the file has no head or an equal one. The config's ``tie_word_embeddings`` is ignored, as
+        in transformers, if the file has two different ones.
+        """
+        names = self._structure.names
+        embedding_name, head_name = f"{names.embedding}.weight", f"{names.head}.weight"
+        embedding = self._matrix([embedding_name], self._outer)
+        bias = self._bias([names.head])
+        present = head_name in self._files.names()
+        if bias is None and not (present and not torch.equal(*map(self._files.dense, (embedding_name, head_name)))):
+            return embedding, embedding
+        return embedding, self._matrix([head_name if present else embedding_name], self._outer, bias)
+
+    def positions(self) -> Matrix | None:
+        """Return the embeddings of learned positions, from position 0 on."""
+        structure = self._structure
+        if structure.names.positions is None:
+            return None
+        order = torch.arange(structure.position_count) + structure.position_offset
+        return self._matrix([f"{structure.names.positions}.weight"], self._outer, order=order)
+
+    def _matrix(
+        self,
+        names: Sequence[str],
+        precision: Precision,
+        bias: Tensor | None = None,
+        *,
+        order: Tensor | None = None,
+        is_transposed: bool = False,
+    ) -> Matrix:
+        def dense(name: str) -> Tensor:
+            weight = self._files.dense(name)
+            return weight.T.contiguous() if is_transposed else weight
+
+        columns = self._files.shape(names[0])[0 if is_transposed else 1]
+        match precision:
+            case "int4":
+                read = (lambda name: Blocks.of(pad_columns(dense(name)))) if is_transposed else self._files.blocks
+                blocks = Blocks.cat([read(name) for name in names])
+                return Matrix.int4(blocks if order is None else blocks.rows(order), columns, bias)
+            case "int8":
+                read8 = (
+                    (lambda name: Int8Blocks.of(pad_columns(dense(name)))) if is_transposed else self._files.int8_blocks
+                )
+                blocks8 = Int8Blocks.cat([read8(name) for name in names])
+                return Matrix.int8(blocks8 if order is None else blocks8.rows(order), columns, bias)
+        weight = torch.cat([dense(name) for name in names])
+        weight = weight if order is None else weight[order]
+        match precision:
+            case "float32":
+                return Matrix.float32(weight, bias)
+            case "fp8":
+                return Matrix.fp8(weight, bias)
+            case "bf16":
+                return Matrix.bf16(weight, bias)
+
+    def _bias(self, modules: Sequence[str]) -> Tensor | None:
+        """Return the concatenated biases; None if there are none."""
+        present = self._files.names()
+        if not any(f"{module}.bias" in present for module in modules):
+            return None
+        return torch.cat([self._files.dense(f"{module}.bias") for module in modules]).float()
+
+
+def qkv_order(structure: BlockStructure) -> Tensor | None:
+    """Return which rows of the files' matrices become the rows of `Block.qkv`; None if they stay as they are."""
+    count = structure.heads + 2 * structure.kv_heads
+    rows = torch.arange(count * structure.head_dim).view(count, -1)  # (heads, head_dim)
+    if not (structure.qkv_by_head or structure.is_interleaved):
+        return None
+    if structure.qkv_by_head:
+        rows = rows.unflatten(0, (structure.heads, 3)).transpose(0, 1).flatten(0, 1)
+    if structure.is_interleaved:
+        rotated = structure.heads + structure.kv_heads
+        rows = torch.cat((rows[:rotated, head_order(structure)], rows[rotated:]))
+    return rows.flatten()
+
+
+def head_order(structure: BlockStructure) -> Tensor:
+    """Return the order of a head's components in which interleaved pairs are two halves."""
+    rotated = torch.arange(structure.rotary_dim)
+    return torch.cat((rotated[::2], rotated[1::2], torch.arange(structure.rotary_dim, structure.head_dim)))

@@ -1,0 +1,108 @@
+"""Parts that the readers of block structures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from workbench.engine.block_structure import Activation, BlockStructure, LayerStructure
+
+STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
+"""Rotary types whose angles depend only on the position, not on the length of the text."""
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu2",
+}
+
+
+class UncoveredError(Exception):
+    """A config has an option that `BlockStructure` does not cover."""
+
+
+def require(covered: object) -> None:
+    """Raise unless an option has a value that `BlockStructure` covers."""
+    if not covered:
+        raise UncoveredError
+
+
+def base_structure(config: Any, *, norm_eps: float, activation: str, **parts: Any) -> BlockStructure:
+    """Return the structure that Llama's block has with the config's sizes, except for ``parts``."""
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    require(activation in _ACTIVATIONS)
+    given = {
+        "hidden": config.hidden_size,
+        "inner": getattr(config, "intermediate_size", None),
+        "kv_heads": getattr(config, "num_key_value_heads", None) or heads,
+        "layers": tuple(
+            LayerStructure(rotary=0, attention_scale=head_dim**-0.5) for _ in range(config.num_hidden_layers)
+        ),
+        "rotary": (None,),
+        "rotary_dim": rotary_dim(config.rope_parameters, head_dim) if "rotary" not in parts else 0,
+    }
+    return BlockStructure(
+        vocab=config.vocab_size,
+        heads=heads,
+        head_dim=head_dim,
+        is_tied=config.tie_word_embeddings,
+        norm_eps=norm_eps,
+        activation=_ACTIVATIONS[activation],
+        **given | parts,
+    )
+
+
+def rotary_dim(rope: dict[str, Any] | None, head_dim: int, *, is_partial: bool = False) -> int:
+    """Return how many components of a head are rotated; some families ignore the config's factor."""
+    require(rope and rope.get("rope_type") in STATIC_ROPE)
+    factor = (rope or {}).get("partial_rotary_factor") or 1.0
+    require(is_partial or factor == 1.0)
+    return int(head_dim * factor)
+
+
+def plain_head_dim(config: Any) -> int:
+    """Return the head size of a family whose heads together are as wide as the hidden states."""
+    size = int(config.hidden_size // config.num_attention_heads)
+    require(getattr(config, "head_dim", None) in {None, size})
+    return size
+
+
+def with_layers(structure: BlockStructure, **fields: Sequence[Any] | float) -> BlockStructure:
+    """Return the structure with fields of `LayerStructure`, each one for all layers or with a value for each."""
+    count = len(structure.layers)
+    columns: dict[str, Any] = {
+        name: value if isinstance(value, Sequence) else [value] * count for name, value in fields.items()
+    }
+    require(all(len(column) == count for column in columns.values()))
+    layers = (
+        replace(layer, **{name: column[index] for name, column in columns.items()})
+        for index, layer in enumerate(structure.layers)
+    )
+    return replace(structure, layers=tuple(layers))
+
+
+def _window(config: Any) -> int:
+    """Return the config's window, 0 if it has none or one that no text fills."""
+    window = getattr(config, "sliding_window", None)
+    return 0 if window is None or window >= config.max_position_embeddings else int(window)
+
+
+def with_window(config: Any, structure: BlockStructure) -> BlockStructure:
+    """Return the structure of a family whose window holds in all layers."""
+    require(all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or ()))
+    return with_layers(structure, window=_window(config))
+
+
+def with_typed_windows(config: Any, structure: BlockStructure) -> BlockStructure:
+    """Return the structure of a family whose window holds in the layers that ``layer_types`` names."""
+    types = config.layer_types
+    require(set(types) <= {"full_attention", "sliding_attention"})
+    require("sliding_attention" not in types or config.sliding_window)
+    return with_layers(structure, window=[_window(config) if kind == "sliding_attention" else 0 for kind in types])

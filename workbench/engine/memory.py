@@ -21,6 +21,9 @@ _UNQUANTIZED = ("lm_head", "experts", "vision", "visual", "connector", "projecto
 """Parts of names of weights that stay in bf16: the head for its exactness, experts because the kernels support no
 stacked matrices, the image encoder because it is small."""
 
+_OUTER = ("embed", "lm_head", "wte", "wpe")
+"""Parts of names of embeddings and heads, which the fused decoder holds in at least 8 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -111,7 +114,7 @@ def _packed_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> fl
     if len(shape) < 2:
         return 4 * prod(shape)
     count = prod(shape[:-1]) * (shape[-1] + -shape[-1] % GROUP)
-    outer = "embed" in name or "lm_head" in name
+    outer = any(part in name for part in _OUTER)
     scales = 4 / GROUP
     match precision:
         case "float32":
@@ -129,7 +132,7 @@ def _packed_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> fl
 def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_bf16: bool) -> float:
     if precision == "float32":
         return 4
-    is_matrix = len(shape) == 2 and "embed" not in name and "wte" not in name and "wpe" not in name
+    is_matrix = len(shape) == 2 and not any(part in name for part in _OUTER)
     if precision == "bf16" or not is_matrix or any(part in name for part in _UNQUANTIZED):
         return 2
     bf16 = 2 if keep_bf16 else 0

@@ -289,6 +289,55 @@ def test_rows_that_leave_and_join_change_nothing_for_the_others(both: Both) -> N
                 check_equal(found[index : index + 1], expected[row][place : place + 1])
 
 
+@pytest.mark.parametrize("case", FAMILIES)
+def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
+    folder_of: Callable[[str], Path], case: str
+) -> None:
+    """Also where a window begins within a group of keys, or before the first one that a row beside it reads."""
+    decoder = load(folder_of(case), precision="int4").decoder
+    texts = [some_ids(count, count) for count in (1, 2, 24, 25, 33, 57, 90)]
+
+    def read(text: list[int]) -> Any:
+        cache = decoder.new_cache()
+        if text[:-1]:
+            decoder.prefill(text[:-1], cache, every_position=True)
+        return cache
+
+    with torch.inference_mode():
+        alone = torch.cat([decoder.decode([text[-1]], [read(text)]).logits for text in texts])
+        assert torch.equal(decoder.decode([text[-1] for text in texts], [read(text) for text in texts]).logits, alone)
+        text, pieces, single = some_ids(70), decoder.new_cache(), decoder.new_cache()
+        together = torch.cat(
+            [
+                decoder.prefill(text[:40], pieces, every_position=True),
+                decoder.prefill(text[40:], pieces, every_position=True),
+            ]
+        )
+        assert torch.equal(together, torch.cat([decoder.decode([one], [single]).logits for one in text]))
+
+
+@pytest.mark.parametrize("case", ["gemma2", "olmo2", "phi3", "stablelm-parallel", "gpt2"])
+@pytest.mark.parametrize("past", [0, 37])
+def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(
+    folder_of: Callable[[str], Path], case: str, past: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in the CPU's matrix tiles, where it has them, and once by torch."""
+    decoder, before, text = load(folder_of(case), precision="bf16").decoder, some_ids(past, 1), some_ids(60)
+
+    def read(**options: Any) -> Tensor:
+        cache = decoder.new_cache()
+        with torch.inference_mode():
+            for part in (before[:40], text[:20], text[20:]):
+                logits = decoder.prefill(part, cache, **options)[-1] if part else torch.empty(0)
+        return logits
+
+    exact, in_tiles = read(every_position=True), read()
+    monkeypatch.setattr(decoder, "_has_tiles", False)
+    monkeypatch.setattr("workbench.engine.fused.STEP_TOKENS", 0)
+    for found in (in_tiles, read()):
+        assert float((found - exact).norm()) < 0.1 * float(exact.norm())
+
+
 # ---------------------------------------------------------------------------------------------------------- forks
 
 

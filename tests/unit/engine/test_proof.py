@@ -147,20 +147,20 @@ def test_a_proof_is_kept_until_the_weights_change(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(loading, "prove", counted)
     for precision in ("float32", "float32", "bf16", "bf16"):
-        load(folder, precision=precision, proofs=kept)
+        load(folder, precision=precision, proofs=kept, fast=False)
     assert made == ["float32", "bf16"]
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\x00\x00\x80\x3c")
-    load(folder, proofs=kept)
+    load(folder, proofs=kept, fast=False)
     assert made == ["float32", "bf16", "float32"]
 
 
 def test_a_refusal_is_kept_too_and_damage_to_what_is_kept_is_not_believed(tmp_path: Path) -> None:
     folder, kept = save_model(tmp_path / "model", "gpt2"), tmp_path / "proofs"
-    load(folder, proofs=kept)
+    load(folder, proofs=kept, fast=False)
     for path in kept.iterdir():
         path.write_text(json.dumps({"switched_off": ["everything"]}))
-    assert load(folder, proofs=kept).proof.switched_off == ()
+    assert load(folder, proofs=kept, fast=False).proof.switched_off == ()
 
 
 # ------------------------------------------------------------------------------- angles that depend on the length
@@ -254,21 +254,21 @@ def test_experts_in_stacks_run_in_every_precision(tmp_path: Path, engine_of: Mak
 )
 def test_what_is_kept_in_another_form_is_made_anew(tmp_path: Path, content: str) -> None:
     folder, places = save_model(tmp_path / "model", "gpt2"), tmp_path / "proofs"
-    load(folder, proofs=places)
+    load(folder, proofs=places, fast=False)
     for path in places.iterdir():
         whole = path.read_text()
         stamps = {"stamps": json.loads(whole).get("stamps")}  # the right files without their checksum
         for damaged in (content, json.dumps(stamps)):
             path.write_text(damaged)
             assert cached_proof(folder, "float32", places) is None
-            assert load(folder, proofs=places).proof.switched_off == ()
+            assert load(folder, proofs=places, fast=False).proof.switched_off == ()
             assert path.read_text() == whole
 
 
 def test_where_nothing_can_be_kept_a_model_is_proven_all_the_same(tmp_path: Path) -> None:
     folder, places = save_model(tmp_path / "model", "gpt2"), tmp_path / "proofs"
     places.write_text("a file")
-    assert load(folder, proofs=places).proof.switched_off == ()
+    assert load(folder, proofs=places, fast=False).proof.switched_off == ()
     assert cached_proof(folder, "float32", places) is None
 
 
@@ -280,4 +280,4 @@ def test_where_nothing_can_be_kept_a_model_is_proven_all_the_same(tmp_path: Path
 def test_settings_of_sampling_are_no_matter_of_the_proof(tmp_path: Path, settings: dict[str, Any]) -> None:
     folder = save_model(tmp_path, "gpt2")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7} | settings))
-    assert load(folder).eos_ids == {0, 7}
+    assert load(folder, fast=False).eos_ids == {0, 7}

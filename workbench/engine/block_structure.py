@@ -105,6 +105,9 @@ class BlockStructure:
     """The sets of rotary angles: layer types of the config's ``rope_parameters``, None if these hold one set."""
     rotary_dim: int = 0
     """Number of rotated components at the beginning of each head, in two halves unless interleaved."""
+    rotary_border: int = 0
+    """Length in tokens of the longest text with the first version of the angles; longer ones have a second version, as
+    in LongRoPE. 0 if there is one version."""
     is_interleaved: bool = False
     """Whether neighboring components are rotated together; packing then reorders the heads into halves."""
     attention_cap: float = 0.0

@@ -18,6 +18,7 @@ from workbench.engine.structure_reading import (
     require,
     rotary_dim,
     with_layers,
+    with_rotary,
     with_typed_windows,
     with_window,
 )
@@ -84,8 +85,7 @@ def _phi3(config: Any) -> BlockStructure:
         norm_eps=config.rms_norm_eps,
         activation=config.hidden_act,
         names=TensorNames(qkv=("self_attn.qkv_proj",), gate_up=("mlp.gate_up_proj",)),
-        rotary=(None,),
-        rotary_dim=rotary_dim(config.rope_parameters, head_dim, is_partial=True),
+        **with_rotary(config, head_dim, is_partial=True),
     )
     return with_window(config, structure)
 
@@ -143,8 +143,7 @@ def _stablelm(config: Any) -> BlockStructure:
         has_norm_bias=True,
         qk_norm="own_heads" if config.qk_layernorm else "none",
         is_parallel=config.use_parallel_residual,
-        rotary=(None,),
-        rotary_dim=rotary_dim(config.rope_parameters, head_dim, is_partial=True),
+        **with_rotary(config, head_dim, is_partial=True),
     )
     return with_window(config, structure)
 
@@ -234,8 +233,7 @@ def _gpt_neox(config: Any) -> BlockStructure:
         is_parallel=config.use_parallel_residual,
         is_gated=False,
         kv_heads=config.num_attention_heads,
-        rotary=(None,),
-        rotary_dim=rotary_dim(config.rope_parameters, head_dim, is_partial=True),
+        **with_rotary(config, head_dim, is_partial=True),
     )
 
 

@@ -29,7 +29,7 @@ from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
 from workbench.engine.kernels.tiles import AVAILABLE, TILE, TILE_CONFIG
 from workbench.engine.packed_weights import Norm, PackedWeights, kernel_shape
-from workbench.engine.rotary_table import Rotary, RotaryTable
+from workbench.engine.rotary_table import Rotary, RotaryVersions
 from workbench.engine.torch_prefill import TorchPrefill, apply_norm
 from workbench.engine.weights import Int8Blocks
 
@@ -49,7 +49,7 @@ class FusedDecoder:
     """A decoder-only transformer over packed weights.
 
     Args:
-        rotary: the sets of rotary angles.
+        rotary: the sets of rotary angles, in each version.
         dtype: of the prompt's products and of keys and values.
         threads: number of compute threads.
     """
@@ -57,12 +57,18 @@ class FusedDecoder:
     rows_per_step = ROWS_PER_STEP
 
     def __init__(
-        self, weights: PackedWeights, *, rotary: Sequence[Rotary], dtype: torch.dtype, context_length: int, threads: int
+        self,
+        weights: PackedWeights,
+        *,
+        rotary: Sequence[Sequence[Rotary]],
+        dtype: torch.dtype,
+        context_length: int,
+        threads: int,
     ) -> None:
         self._weights = weights
         self._structure = structure = weights.structure
         self._shape = kernel_shape(structure)
-        self._rotary = RotaryTable(rotary, structure.rotary_dim)
+        self._rotary = RotaryVersions(rotary, structure.rotary_dim)
         self._dtype = dtype
         self._context_length = context_length
         self._team = Team(threads)
@@ -79,33 +85,70 @@ class FusedDecoder:
         return FusedCache(self._shape, self._dtype, self._context_length)
 
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
-        count, past = len(token_ids), cache.length
         with self._lock:
-            in_tiles = self._has_tiles and not every_position and count >= _TILE_MIN_TOKENS
-            if count <= (TILE_STEP_TOKENS if in_tiles else STEP_TOKENS):
-                positions, logits_rows = range(past, past + count), count if every_position else 1
-                logits = self._step(token_ids, [cache] * count, positions, logits_rows, in_tiles=in_tiles)
-                cache.length += count
-                return logits
-            hidden = self._prefill.read(token_ids, cache)
-            return self._logits(hidden if every_position else hidden[-1:])
+            rows = [self._append(part, cache, every_position=every_position) for part in self._parts(token_ids, cache)]
+        return torch.cat(rows) if every_position else rows[-1]
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         with self._lock:
-            hidden = self._prefill.read(token_ids, self.new_cache())
+            cache = self.new_cache()
+            self._set_version(cache, len(token_ids))
+            hidden = self._prefill.read(token_ids, cache)
             return apply_norm(self._structure, hidden, self._weights.final_norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
         summaries = LogitsSummaries.empty(len(caches), self._shape.vocab)
         with self._lock:
+            for cache in caches:
+                self._set_version(cache, 1)
             logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), summaries)
-        for cache in caches:
-            cache.length += 1
+        for cache, token_id in zip(caches, token_ids, strict=True):
+            self._advance(cache, [token_id])
         return Decoded(logits, summaries.read())
 
     def memory_bytes(self) -> int:
         """Return the size of the weights in bytes."""
         return self._weights.nbytes
+
+    def _append(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool) -> Tensor:
+        """Append tokens to a sequence; return logits of the last one, or of each, shape (1 or tokens, vocab)."""
+        self._set_version(cache, len(token_ids))
+        count, past = len(token_ids), cache.length
+        in_tiles = self._has_tiles and not every_position and count >= _TILE_MIN_TOKENS
+        if count <= (TILE_STEP_TOKENS if in_tiles else STEP_TOKENS):
+            positions, logits_rows = range(past, past + count), count if every_position else 1
+            logits = self._step(token_ids, [cache] * count, positions, logits_rows, in_tiles=in_tiles)
+        else:
+            hidden = self._prefill.read(token_ids, cache)
+            logits = self._logits(hidden if every_position else hidden[-1:])
+        self._advance(cache, token_ids)
+        return logits
+
+    def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
+        """Return the tokens in parts that are computed with the same version of the angles."""
+        first = self._structure.rotary_border - cache.length
+        if 0 < first < len(token_ids) and cache.expected_length <= self._structure.rotary_border:
+            return [token_ids[:first], token_ids[first:]]
+        return [token_ids]
+
+    def _set_version(self, cache: FusedCache, count: int) -> None:
+        """Recompute a sequence if it gets too long for the angles of its keys with ``count`` more tokens."""
+        border = self._structure.rotary_border
+        if not border:
+            return
+        version = int(max(cache.expected_length, cache.length + count) > border)
+        if cache.token_ids and version != cache.rotary_version:
+            computed = self.new_cache()
+            computed.rotary_version = version
+            self._prefill.read(cache.token_ids, computed)
+            cache.kv = computed.kv
+        cache.rotary_version = version
+
+    def _advance(self, cache: FusedCache, token_ids: Sequence[int]) -> None:
+        """Count tokens whose keys and values have been written."""
+        cache.length += len(token_ids)
+        if self._structure.rotary_border:
+            cache.token_ids += token_ids
 
     def _step(
         self,
@@ -126,7 +169,8 @@ class FusedDecoder:
         for cache, position in zip(caches, positions, strict=True):
             cache.reserve(position + 1 - cache.length)
         position_ids = np.array(positions)
-        cos, sin = self._rotary.rows(position_ids)  # (rows, sets of angles, rotary_dim)
+        versions = [cache.rotary_version for cache in caches]
+        cos, sin = self._rotary.rows(position_ids, versions)  # (rows, sets of angles, rotary_dim)
         past = SequenceViews(
             BF16 if self._dtype == torch.bfloat16 else FLOAT32,
             np.array([cache.kv.data_ptr() for cache in caches]),
@@ -187,7 +231,7 @@ def compile_step() -> None:
         final_norm=Norm(torch.zeros(GROUP)),
         head=head,
     )
-    decoder = FusedDecoder(weights, rotary=[], dtype=torch.float32, context_length=1, threads=1)
+    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=1, threads=1)
     row = decoder.prefill([0], decoder.new_cache())[0]
     head.matmul_f32(weight, team)
     Dequantizer(team).dense([head])

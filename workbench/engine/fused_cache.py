@@ -20,6 +20,12 @@ class FusedCache:
         self._shape = shape
         self._limit = limit
         self.length = 0
+        self.token_ids: list[int] = []
+        """The tokens, if the angles of rotary positions depend on the length of the text."""
+        self.expected_length = 0
+        """Length of the text that is being prefilled, if it is known before the end."""
+        self.rotary_version = 0
+        """Version of the angles that the keys were computed with."""
         self._allocate(capacity, dtype)
 
     @property
@@ -34,6 +40,8 @@ class FusedCache:
         copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _FIRST_CAPACITY)
         copy.kv[:, :, :, :length] = self.kv[:, :, :, :length]
         copy.length = length
+        copy.token_ids = self.token_ids[:length]
+        copy.rotary_version = self.rotary_version
         return copy
 
     def reserve(self, count: int) -> None:

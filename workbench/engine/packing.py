@@ -23,6 +23,7 @@ from workbench.engine.kernels.simd import GROUP, ROWS
 from workbench.engine.matrix_packing import MatrixPacker, head_order
 from workbench.engine.packed_weights import Block, Norm, PackedWeights
 from workbench.engine.precision import Precision, compute_dtype
+from workbench.engine.rotary_table import Rotary
 from workbench.engine.weights import WeightFiles
 from workbench.machine import thread_count
 
@@ -47,31 +48,40 @@ def pack(folder: Path, config: PreTrainedConfig, precision: Precision) -> FusedD
         weights = _Packer(structure, files, precision).weights()
     return FusedDecoder(
         weights,
-        rotary=[ConfigRotary(config, structure.rotary_dim, layer_type) for layer_type in structure.rotary],
+        rotary=_rotary(config, structure),
         dtype=compute_dtype(precision),
         context_length=config.max_position_embeddings,
         threads=thread_count(),
     )
 
 
+def _rotary(config: PreTrainedConfig, structure: BlockStructure) -> list[list[Rotary]]:
+    """Return the sets of angles, in one version or in that of short and that of long texts."""
+    lengths = [None, structure.rotary_border + 1] if structure.rotary_border else [None]
+    kinds, width = structure.rotary, structure.rotary_dim
+    return [[ConfigRotary(config, width, kind, length) for kind in kinds] for length in lengths]
+
+
 class ConfigRotary:
     """Rotary cosines and sines, equal to the bit to those of transformers' module, whose import takes two seconds.
 
     Args:
-        config: with a rotary type in `STATIC_ROPE`.
         width: number of rotated components of a head.
         layer_type: the layers with these angles, if the config has several sets.
+        length: length of the text in tokens, where angles depend on it; None for those of the shortest texts.
     """
 
-    def __init__(self, config: PreTrainedConfig, width: int, layer_type: str | None = None) -> None:
+    def __init__(
+        self, config: PreTrainedConfig, width: int, layer_type: str | None = None, length: int | None = None
+    ) -> None:
         rope: dict[str, Any] = config.rope_parameters if layer_type is None else config.rope_parameters[layer_type]
         self._scale = 1.0
         if rope["rope_type"] == "default":
             steps = torch.arange(0, width, 2, dtype=torch.float) / width
             self._frequencies = 1.0 / (rope["rope_theta"] ** steps)  # (width / 2,)
         else:
-            options = {} if layer_type is None else {"layer_type": layer_type}
-            self._frequencies, self._scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, **options)
+            options: dict[str, Any] = {} if layer_type is None else {"layer_type": layer_type}
+            self._frequencies, self._scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, seq_len=length, **options)
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines of integer positions, float32, shape (positions, width) each."""

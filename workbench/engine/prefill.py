@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from workbench.engine.decoders import GeneralCache
+from workbench.engine.fused_cache import FusedCache
 from workbench.engine.images import cache_keys, next_part, prefill_part
 from workbench.engine.logprobs import measure
 
@@ -81,7 +82,7 @@ class Prefiller:
         """Set the request's cache to the longest cached prefix of ``body``, or, if that is None, to an empty one."""
         found = None if body is None else self._prefix_cache.take(cache_keys(body, generation.images))
         cache, reused = found or (self._decoder.new_cache(), 0)
-        if isinstance(cache, GeneralCache):
+        if isinstance(cache, GeneralCache | FusedCache):
             cache.expected_length = len(generation.request.prompt_ids)
         if not generation.has_started:
             generation.reused_tokens = reused

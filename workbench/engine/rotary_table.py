@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,3 +48,26 @@ class RotaryTable:
         cos, sin = zip(*(rotary(positions) for rotary in self._rotary), strict=True)
         self._cos = torch.stack(cos, dim=1)  # (positions, sets of angles, rotary_dim)
         self._sin = torch.stack([torch.cat((-one[:, : self._half], one[:, self._half :]), dim=-1) for one in sin], 1)
+
+
+class RotaryVersions:
+    """Tables of one or two versions of the angles, those of short and of long texts.
+
+    Args:
+        versions: the sets of angles of each version.
+    """
+
+    def __init__(self, versions: Sequence[Sequence[Rotary]], rotary_dim: int) -> None:
+        self._tables = [RotaryTable(rotary, rotary_dim) for rotary in versions]
+
+    def span(self, first: int, count: int, version: int) -> tuple[Tensor, Tensor]:
+        """Return those of consecutive positions, as `RotaryTable.span`."""
+        return self._tables[version].span(first, count)
+
+    def rows(self, positions: Any, versions: Sequence[int]) -> tuple[Any, Any]:
+        """Return those of any positions, each in its own version, as `RotaryTable.rows`."""
+        if len(set(versions)) == 1:
+            return self._tables[versions[0]].rows(positions)
+        rows = [self._tables[version].rows(positions[index : index + 1]) for index, version in enumerate(versions)]
+        cos, sin = zip(*rows, strict=True)
+        return np.concatenate(cos), np.concatenate(sin)

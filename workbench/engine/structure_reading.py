@@ -8,8 +8,8 @@ from typing import Any
 
 from workbench.engine.block_structure import Activation, BlockStructure, LayerStructure
 
-STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
-"""Rotary types whose angles depend only on the position, not on the length of the text."""
+_ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn", "dynamic"})
+"""Rotary types whose angles depend only on the position; those of dynamic scaling change beyond the context alone."""
 
 _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
@@ -46,7 +46,7 @@ def base_structure(config: Any, *, norm_eps: float, activation: str, **parts: An
             LayerStructure(rotary=0, attention_scale=head_dim**-0.5) for _ in range(config.num_hidden_layers)
         ),
         "rotary": (None,),
-        "rotary_dim": rotary_dim(config.rope_parameters, head_dim) if "rotary" not in parts else 0,
+        **({} if "rotary" in parts else with_rotary(config, head_dim)),
     }
     return BlockStructure(
         vocab=config.vocab_size,
@@ -59,9 +59,25 @@ def base_structure(config: Any, *, norm_eps: float, activation: str, **parts: An
     )
 
 
-def rotary_dim(rope: dict[str, Any] | None, head_dim: int, *, is_partial: bool = False) -> int:
-    """Return how many components of a head are rotated; some families ignore the config's factor."""
-    require(rope and rope.get("rope_type") in STATIC_ROPE)
+def with_rotary(config: Any, head_dim: int, *, is_partial: bool = False) -> dict[str, Any]:
+    """Return the fields of a structure with one set of angles.
+
+    Args:
+        is_partial: whether the family rotates the part of a head that its config names; others ignore it.
+    """
+    rope = config.rope_parameters
+    is_long = rope is not None and rope.get("rope_type") == "longrope"
+    border = int(rope["original_max_position_embeddings"]) if is_long else 0
+    return {
+        "rotary": (None,),
+        "rotary_dim": rotary_dim(rope, head_dim, is_partial=is_partial, is_long=is_long),
+        "rotary_border": border if border < config.max_position_embeddings else 0,
+    }
+
+
+def rotary_dim(rope: dict[str, Any] | None, head_dim: int, *, is_partial: bool = False, is_long: bool = False) -> int:
+    """Return how many components of a head are rotated."""
+    require(rope and (is_long or rope.get("rope_type") in _ROPE_TYPES))
     factor = (rope or {}).get("partial_rotary_factor") or 1.0
     require(is_partial or factor == 1.0)
     return int(head_dim * factor)

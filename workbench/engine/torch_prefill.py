@@ -18,7 +18,7 @@ from workbench.engine.fused_cache import FusedCache
 from workbench.engine.kernels.matrix import Dequantizer
 from workbench.engine.kernels.team import Team
 from workbench.engine.packed_weights import Block, Norm, PackedWeights
-from workbench.engine.rotary_table import RotaryTable
+from workbench.engine.rotary_table import RotaryVersions
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -38,7 +38,7 @@ class TorchPrefill:
         dtype: of products and of keys and values.
     """
 
-    def __init__(self, weights: PackedWeights, rotary: RotaryTable, dtype: torch.dtype, team: Team) -> None:
+    def __init__(self, weights: PackedWeights, rotary: RotaryVersions, dtype: torch.dtype, team: Team) -> None:
         self._weights = weights
         self._structure = weights.structure
         self._rotary = rotary
@@ -47,10 +47,14 @@ class TorchPrefill:
         self._dequantizer = Dequantizer(team)
 
     def read(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
-        """Append tokens to a sequence; return the last layer's hidden states, float32, shape (tokens, hidden)."""
+        """Append tokens to a sequence; return the last layer's hidden states, float32, shape (tokens, hidden).
+
+        The caller adds to the cache's length.
+        """
         torch.set_num_threads(self._team.threads)
         structure, past, count = self._structure, cache.length, len(token_ids)
-        angles = tuple(part.unsqueeze(2) for part in self._rotary.span(past, count))  # (count, sets, 1, rotary_dim)
+        cos, sin = self._rotary.span(past, count, cache.rotary_version)
+        angles = cos.unsqueeze(2), sin.unsqueeze(2)  # (count, sets of angles, 1, rotary_dim)
         hidden = self._embed(token_ids, past)
         cache.reserve(count)
         written = cache.kv[:, :, :, past : past + count, : structure.head_dim]
@@ -69,7 +73,6 @@ class TorchPrefill:
                 hidden += update
                 mlp_input = self._normed(hidden, block.pre_mlp_norm)
             hidden += self._update(down(self._activate(gate_up(mlp_input))), block.post_mlp_norm)
-        cache.length = past + count
         return hidden
 
     def _embed(self, token_ids: Sequence[int], past: int) -> Tensor:

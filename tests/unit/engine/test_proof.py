@@ -16,6 +16,7 @@ from tests.fakes.listening import generate
 from tests.tiny_models import FAMILIES, bpe_tokenizer, llama_like, save_config, save_model
 from workbench.engine import loading
 from workbench.engine.decoders import CacheFeatures, Decoded, GeneralCache, GeneralDecoder
+from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
 from workbench.engine.proof import prove
 from workbench.engine.proof_cache import cached_proof
@@ -184,11 +185,14 @@ FAMILIES_MADE: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("kind", ["llama", "phi3"])
+@pytest.mark.parametrize("fast", [True, False])
 def test_a_text_across_the_border_of_longrope_is_one_forward_over_the_whole(
-    tmp_path: Path, engine_of: MakeEngine, kind: str
+    tmp_path: Path, engine_of: MakeEngine, kind: str, *, fast: bool
 ) -> None:
     folder = save_config(tmp_path, scaled(kind), bpe_tokenizer(), seed=3)
-    engine = engine_of(model=load(folder), prefix_cache_bytes=2**24)
+    model = load(folder, fast=fast)
+    assert isinstance(model.decoder, FusedDecoder) is fast
+    engine = engine_of(model=model, prefix_cache_bytes=2**24)
     reference: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
     def exact(ids: list[int]) -> Tensor:

@@ -1,8 +1,8 @@
 """The fused decoder: blocks of one `BlockStructure` over packed weights.
 
 Decoding runs all blocks as one compiled function over the packed weights (`workbench.engine.kernels`), in float32 for
-every weight format. Prompts are bound by arithmetic, not by memory, and are computed in the precision's dtype, in the
-CPU's matrix tiles or by torch. The tests compare the results with those of `GeneralDecoder`.
+every weight format. Prompts are bound by arithmetic, not by memory, and are another compiled function, `PromptReader`.
+The tests compare the results with those of `GeneralDecoder`.
 """
 
 from __future__ import annotations
@@ -18,31 +18,26 @@ from torch import Tensor
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import Decoded
 from workbench.engine.fused_cache import FusedCache
+from workbench.engine.fused_prompt import PromptReader
 from workbench.engine.kernels.attention import QUERY_HEADS
-from workbench.engine.kernels.matrix import Dequantizer, Matrix, padded
-from workbench.engine.kernels.products import TILE_VECTORS
+from workbench.engine.kernels.matrix import Matrix, padded
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.step import step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
-from workbench.engine.kernels.tiles import AVAILABLE, TILE, TILE_CONFIG
-from workbench.engine.packed_weights import Norm, PackedWeights, kernel_shape
+from workbench.engine.packed_weights import Norm, PackedWeights, apply_norm, kernel_shape
 from workbench.engine.rotary_table import Rotary, RotaryVersions
-from workbench.engine.torch_prefill import TorchPrefill, apply_norm
 from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16
 
 STEP_TOKENS = 40
-"""Most prompt tokens that the compiled step reads together; with more, torch is faster."""
+"""Most prompt tokens that the compiled step reads together to give what single steps give."""
 
-TILE_STEP_TOKENS = 256
-"""Most prompt tokens that it reads in the CPU's matrix tiles, which multiply in bf16, as torch does."""
-
-_TILE_MIN_TOKENS = 9
-"""Fewer tokens leave a tile half empty, and are multiplied in float32."""
+_FEW_TOKENS = 8
+"""Most prompt tokens that the compiled step reads together otherwise; more are read as a prompt."""
 
 
 class FusedDecoder:
@@ -74,9 +69,8 @@ class FusedDecoder:
         self._team = Team(threads)
         self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
         self._addresses = weights.addresses()
-        self._prefill = TorchPrefill(weights, self._rotary, dtype, self._team)
+        self._prompts = PromptReader(self._shape, self._addresses, self._rotary, self._team, dtype)
         self._scratch: dict[int, Scratch] = {}
-        self._has_tiles = AVAILABLE and dtype == torch.bfloat16
         self.vocab_size = structure.vocab
 
     supports_chunked_prefill = True
@@ -93,7 +87,8 @@ class FusedDecoder:
         with self._lock:
             cache = self.new_cache()
             self._set_version(cache, len(token_ids))
-            hidden = self._prefill.read(token_ids, cache)
+            self._check_indices(token_ids, len(token_ids))
+            hidden = self._prompts.read(token_ids, cache, every_position=True)
             return apply_norm(self._structure, hidden, self._weights.final_norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
@@ -114,13 +109,12 @@ class FusedDecoder:
         """Append tokens to a sequence; return logits of the last one, or of each, shape (1 or tokens, vocab)."""
         self._set_version(cache, len(token_ids))
         count, past = len(token_ids), cache.length
-        in_tiles = self._has_tiles and not every_position and count >= _TILE_MIN_TOKENS
-        if count <= (TILE_STEP_TOKENS if in_tiles else STEP_TOKENS):
+        if count <= (STEP_TOKENS if every_position else _FEW_TOKENS):
             positions, logits_rows = range(past, past + count), count if every_position else 1
-            logits = self._step(token_ids, [cache] * count, positions, logits_rows, in_tiles=in_tiles)
+            logits = self._step(token_ids, [cache] * count, positions, logits_rows)
         else:
-            hidden = self._prefill.read(token_ids, cache)
-            logits = self._logits(hidden if every_position else hidden[-1:])
+            self._check_indices(token_ids, past + count)
+            logits = self._logits(self._prompts.read(token_ids, cache, every_position=every_position))
         self._advance(cache, token_ids)
         return logits
 
@@ -140,7 +134,7 @@ class FusedDecoder:
         if cache.token_ids and version != cache.rotary_version:
             computed = self.new_cache()
             computed.rotary_version = version
-            self._prefill.read(cache.token_ids, computed)
+            self._prompts.read(cache.token_ids, computed)
             cache.kv = computed.kv
         cache.rotary_version = version
 
@@ -157,8 +151,6 @@ class FusedDecoder:
         positions: Sequence[int],
         logits_rows: int,
         summaries: LogitsSummaries | None = None,
-        *,
-        in_tiles: bool = False,
     ) -> Tensor:
         """Decode one token for each row; return logits of the last rows, shape (logits_rows, vocab).
 
@@ -177,7 +169,6 @@ class FusedDecoder:
             np.array([cache.capacity for cache in caches]),
             position_ids,
             is_one_sequence=rows > 1 and caches[0] is caches[-1],
-            in_tiles=in_tiles,
         )
         logits = torch.empty(logits_rows, padded(self._shape.vocab, BLOCK))
         if summaries is None:
@@ -201,8 +192,8 @@ class FusedDecoder:
         """Return scratch memory: one for each batch size, and one, of the last prompt chunk, for all larger sizes."""
         key = 0 if rows > ROWS_PER_STEP else rows
         found = self._scratch.get(key)
-        if found is None or len(found.hidden) != rows or found.scores.shape[2] < length:
-            found = _scratch(self._shape, rows, self._team.threads, padded(length, 1024), has_tiles=self._has_tiles)
+        if found is None or found.hidden.shape[1] != rows or found.scores.shape[2] < length:
+            found = _scratch(self._shape, rows, self._team.threads, padded(length, 1024))
             self._scratch[key] = found
         return found
 
@@ -231,26 +222,22 @@ def compile_step() -> None:
         final_norm=Norm(torch.zeros(GROUP)),
         head=head,
     )
-    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=1, threads=1)
+    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=_FEW_TOKENS + 1, threads=1)
     row = decoder.prefill([0], decoder.new_cache())[0]
+    decoder.prefill([0] * (_FEW_TOKENS + 1), decoder.new_cache())
     head.matmul_f32(weight, team)
-    Dequantizer(team).dense([head])
     softmax_stats(row)
     top_k_values(row, 1)
     masked(row, row > 0)
 
 
-def _scratch(shape: Shape, rows: int, threads: int, length: int, *, has_tiles: bool) -> Scratch:
+def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
     def floats(*sizes: int) -> Any:
         return torch.zeros(sizes).numpy()  # torch aligns memory to cache lines
 
     hidden, inner, dim = (padded(size, GROUP) for size in (shape.hidden, shape.inner, shape.head_dim))
     longest = max(hidden, inner, padded(shape.heads * shape.head_dim, GROUP))
     queries = max(QUERY_HEADS, shape.heads // shape.kv_heads) if rows > 1 else shape.heads // shape.kv_heads
-    # Vectors and 16 rows of weights of a linear layer, or the values of a head and their weights.
-    tile_numbers = max(
-        longest * (padded(rows, TILE_VECTORS) + TILE), (padded(queries, TILE) + GROUP) * padded(length, GROUP)
-    )
     return Scratch(
         hidden=floats(threads, rows, hidden),
         normed=floats(threads, rows, hidden),
@@ -260,16 +247,8 @@ def _scratch(shape: Shape, rows: int, threads: int, length: int, *, has_tiles: b
         gate_up=floats(rows, 2, inner),
         active=floats(rows, inner),
         update=floats(rows, hidden),
-        heads=floats(threads, 2, padded(queries, TILE), dim),
+        heads=floats(threads, 2, queries, dim),
         scores=floats(threads, queries, padded(length, GROUP)),
         dequantized=floats(threads, ROWS * longest),
-        tiles=_tile_memory(threads, tile_numbers if has_tiles and rows >= _TILE_MIN_TOKENS else 0),
         barrier=np.zeros(16, np.int64),
     )
-
-
-def _tile_memory(threads: int, count: int) -> Any:
-    """Return `Scratch.tiles` for ``count`` bf16 numbers."""
-    memory = torch.zeros(threads, 64 + 2 * count, dtype=torch.uint8).numpy()
-    memory[:, :64] = TILE_CONFIG
-    return memory

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.kernels.activation import ACTIVATION_IDS
@@ -140,3 +142,15 @@ def kernel_shape(structure: BlockStructure) -> Shape:
         logit_scale=float(structure.logit_scale),
         logit_cap=float(structure.logit_cap),
     )
+
+
+def apply_norm(structure: BlockStructure, hidden: Tensor, norm: Norm | None) -> Tensor:
+    """Return the norm of float32 rows, or the rows themselves if there is none, shape (rows, hidden)."""
+    if norm is None:
+        return hidden
+    if structure.norm == "layer":
+        return F.layer_norm(hidden, hidden.shape[1:], norm.weight, norm.bias, structure.norm_eps)
+    # `torch.rms_norm` takes twice as many operations.
+    size = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)  # (rows, 1)
+    root_eps = torch.tensor(structure.norm_eps**0.5)
+    return (hidden * norm.weight).div_(torch.hypot(size * hidden.shape[-1] ** -0.5, root_eps))

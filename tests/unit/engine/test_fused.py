@@ -327,12 +327,9 @@ def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
         assert torch.equal(together, torch.cat([decoder.decode([one], [single]).logits for one in text]))
 
 
-@pytest.mark.parametrize("case", ["gemma2", "olmo2", "phi3", "stablelm-parallel", "gpt2"])
+@pytest.mark.parametrize("case", FUSED)
 @pytest.mark.parametrize("past", [0, 37])
-def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(
-    folder_of: Callable[[str], Path], case: str, past: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once in the CPU's matrix tiles, where it has them, and once by torch."""
+def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(folder_of: Callable[[str], Path], case: str, past: int) -> None:
     decoder, before, text = load(folder_of(case), precision="bf16").decoder, some_ids(past, 1), some_ids(60)
 
     def read(**options: Any) -> Tensor:
@@ -342,11 +339,8 @@ def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(
                 logits = decoder.prefill(part, cache, **options)[-1] if part else torch.empty(0)
         return logits
 
-    exact, in_tiles = read(every_position=True), read()
-    monkeypatch.setattr(decoder, "_has_tiles", False)
-    monkeypatch.setattr("workbench.engine.fused.STEP_TOKENS", 0)
-    for found in (in_tiles, read()):
-        assert float((found - exact).norm()) < 0.1 * float(exact.norm())
+    exact, found = read(every_position=True), read()
+    assert float((found - exact).norm()) < 0.1 * float(exact.norm())
 
 
 # ---------------------------------------------------------------------------------------------------------- forks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.fused import STEP_TOKENS, FusedDecoder
+from workbench.engine.kernels import prompt, step
 from workbench.engine.kernels import row_reductions as rows
-from workbench.engine.kernels import step
-from workbench.engine.kernels.matrix import Dequantizer, Matrix
+from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.team import Team
 from workbench.engine.loading import load
@@ -83,22 +84,6 @@ def test_a_row_alone_and_among_others_has_the_same_product_bit_for_bit(form: str
 
 
 @forms
-def test_a_matrix_for_torch_is_the_same_one_rounded_to_bf16(team: Team, form: str) -> None:
-    bias = torch.linspace(-1, 1, 37)
-    matrices = [FORMS[form](random_matrix(37, columns, columns), bias) for columns in (33, 64)]
-    for matrix, dense in zip(matrices, Dequantizer(team).dense(matrices), strict=True):
-        exact = matrix.gather_rows(torch.arange(37))
-        torch.testing.assert_close(
-            dense.weight.float(), exact, rtol=0 if form in {"float32", "bf16"} else 2**-8, atol=0
-        )
-        assert dense.bias is not None
-        for count in (3, 300):
-            x = random_matrix(count, matrix.columns).to(dense.weight.dtype)
-            expected = x.float() @ dense.weight.float().T + dense.bias.float()
-            torch.testing.assert_close(dense(x).float(), expected, rtol=2e-2, atol=0.1)
-
-
-@forms
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_that_is_no_number_is_never_rounded_to_one(form: str, value: float) -> None:
     weight = random_matrix(8, 64)
@@ -106,23 +91,6 @@ def test_a_weight_that_is_no_number_is_never_rounded_to_one(form: str, value: fl
     product = FORMS[form](weight, None).matmul_f32(torch.ones(1, 64), Team(2))[0]
     assert not torch.isfinite(product[3])
     assert torch.isfinite(product[[0, 1, 2, 4, 5, 6, 7]]).all()
-
-
-@pytest.mark.parametrize("form", ["int8", "int4"])
-@pytest.mark.parametrize("bits", [0x7FFFFFFF, -1, 0x7FC00000, 0x7F800001])
-def test_no_kind_of_nan_becomes_a_number_where_it_is_rounded_to_bf16(form: str, bits: int) -> None:
-    """A NaN whose bits are all ones would overflow to zero, and damaged weights would speak."""
-    scale = torch.ones(4, 2)
-    scale.view(torch.int32)[1, 1] = bits
-    numbers = torch.ones(4, 64)
-    matrix = (
-        Matrix.int8(Int8Blocks(numbers.to(torch.int8), scale), 64)
-        if form == "int8"
-        else Matrix.int4(Blocks(numbers.to(torch.uint8), scale, torch.zeros(4, 2)), 64)
-    )
-    (dense,) = Dequantizer(Team(2)).dense([matrix])
-    assert dense.weight[1, 32:].isnan().all()
-    assert not dense.weight[[0, 2, 3]].isnan().any()
 
 
 def test_four_bit_blocks_are_held_as_they_are() -> None:
@@ -225,11 +193,12 @@ def test_what_lies_beyond_the_end_of_a_sequence_has_no_part_in_it(folder: Path, 
         assert torch.equal(decoder.decode([9], [clean]).logits, decoder.decode([9], [dirty]).logits)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8", "int4"])
+PROMPT_PRECISIONS = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+@PROMPT_PRECISIONS
 @pytest.mark.parametrize("past", [0, 1, 31, 100])
-def test_a_prompt_in_tiles_is_as_near_to_float32_as_one_in_torchs_bf16(
-    folder: Path, precision: Precision, past: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prompt_is_near_its_tokens_one_by_one(folder: Path, precision: Precision, past: int) -> None:
     decoder = decoder_of(folder, precision)
     before = [3 + index % 300 for index in range(past)]
 
@@ -243,19 +212,28 @@ def test_a_prompt_in_tiles_is_as_near_to_float32_as_one_in_torchs_bf16(
         assert cache.length == past + len(text)
         return logits, cache.kv[:, :, :, : cache.length].float()
 
-    errors: list[tuple[float, float]] = []
     for count in (9, 16, 17, 32, 33, 40):
         text = [5 + 7 * index % 350 for index in range(count)]
-        in_tiles, exact = read(text), read(text, every_position=True)
-        with monkeypatch.context() as patched:
-            patched.setattr(decoder, "_has_tiles", False)
-            patched.setattr("workbench.engine.fused.STEP_TOKENS", 0)
-            by_torch = read(text)
-        for part, other, known in zip(in_tiles, by_torch, exact, strict=True):
-            errors.append((relative_error(part, known), relative_error(other, known)))
-            assert errors[-1][0] < 0.1
-    ours, theirs = map(sum, zip(*errors, strict=True))
-    assert ours < 1.5 * theirs
+        for part, known in zip(read(text), read(text, every_position=True), strict=True):
+            assert relative_error(part, known) < (1e-5 if precision == "float32" else 0.1)
+
+
+@PROMPT_PRECISIONS
+def test_a_prompt_is_the_same_however_it_is_cut_and_whoever_computes_it(
+    folder: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, found = [5 + 7 * index % 350 for index in range(700)], []
+    for threads, cuts in [(1, []), (2, [9, 40, 75, 300, 412]), (3, [31]), (7, [512])]:
+        monkeypatch.setattr("workbench.engine.packing.thread_count", lambda threads=threads: threads)
+        decoder = decoder_of(folder, precision)
+        cache = decoder.new_cache()
+        with torch.inference_mode():
+            for first, last in itertools.pairwise([0, *cuts, len(text)]):
+                logits = decoder.prefill(text[first:last], cache)
+        found.append((logits[-1], cache.kv[:, :, :, : len(text)].clone()))
+    for logits, kv in found[1:]:
+        assert torch.equal(kv, found[0][1])
+        assert torch.equal(logits, found[0][0])
 
 
 def relative_error(one: Tensor, other: Tensor) -> float:
@@ -338,7 +316,7 @@ def test_compiled_code_is_kept_under_the_hash_of_all_that_it_was_compiled_from()
     folder = Path(str(step.__file__)).parent
     sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     digest = hashlib.sha256(sources).hexdigest()
-    for entry in (step.step, step.multiply, step.dequantize, rows.largest, rows.sums):
+    for entry in (step.step, step.multiply, prompt.read_prompt, rows.largest, rows.sums):
         assert digest in [cell.cell_contents for cell in entry.py_func.__closure__]
         assert (
             digest[:16] in entry._cache._cache_file._index_name

@@ -7,10 +7,9 @@ import numpy as np
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.matrix_intrinsics import weighted_sums
 from workbench.engine.kernels.memory_access import address
-from workbench.engine.kernels.products import product, tile_product, tile_weighted_sums
+from workbench.engine.kernels.products import product
 from workbench.engine.kernels.row_intrinsics import exp_and_sum, scale_row, soft_cap
-from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES
-from workbench.engine.kernels.step_memory import tile_memory
+from workbench.engine.kernels.simd import FLOAT32, GROUP, LANES
 from workbench.engine.kernels.synchronization import partition
 
 QUERY_HEADS = 24
@@ -34,7 +33,7 @@ def attend(shape, weights, layer, past, scratch, thread, threads):
 
 
 @compiled
-def _first_position(window, chunk, position):
+def first_position(window, chunk, position):
     """Return the first position that the token at ``position`` attends to, as in `LayerStructure`."""
     first = max(0, position - window + 1) if window else 0
     return max(first, position // chunk * chunk) if chunk else first
@@ -68,7 +67,7 @@ def _attend_block(shape, weights, layer, past, row, count, head, keys, values, s
     groups, vectors = padded // GROUP, count * group
     heads, head_bytes = scratch.heads, 4 * padded
     window, chunk, factor = weights.layers[layer, 1], weights.layers[layer, 2], weights.attention_scales[layer]
-    start = _first_position(window, chunk, past.positions[row]) // GROUP * GROUP
+    start = first_position(window, chunk, past.positions[row]) // GROUP * GROUP
     keys, values = keys + start * padded * size, values + start * padded * size
     queries = address(heads) + thread * heads.strides[0]
     outputs = queries + heads.strides[1]
@@ -78,21 +77,16 @@ def _attend_block(shape, weights, layer, past, row, count, head, keys, values, s
         for offset in range(dim):
             heads[thread, 0, index, offset] = scratch.qkv[row + index // group, column + offset] * factor
     longest = past.positions[row + count - 1] + 1 - start
-    memory, tiles, done = address(scratch.dequantized[thread]), tile_memory(past, scratch, thread), 0
+    memory, done = address(scratch.dequantized[thread]), 0
     matrix = (past.kv_format, keys, 0, groups)
-    if tiles and past.kv_format == BF16:
-        done = tile_product(matrix, queries, head_bytes, vectors, scores, stride, 0, longest, tiles)
-    product(matrix, queries, head_bytes, vectors, scores, stride, done, longest, memory)
+    product(matrix, queries, head_bytes, vectors, scores, stride, 0, longest, memory)
     for index in range(vectors):
         position = past.positions[row + index // group]
         if shape.attention_cap:
             row_scores = scores + index * stride
             soft_cap(row_scores, np.float32(shape.attention_cap), (longest + LANES - 1) // LANES)
-        first = _first_position(window, chunk, position)
+        first = first_position(window, chunk, position)
         _softmax(scratch.scores[thread, index], first - start, position + 1 - start, longest)
-    done = 0
-    if tiles and past.kv_format == BF16:
-        done = tile_weighted_sums(values, padded, longest, scores, stride, vectors, outputs, tiles)
     while done < vectors:
         rest = vectors - done
         together = 4 if rest >= 4 else 2 if rest >= 2 else 1

@@ -15,7 +15,7 @@ from workbench.engine.kernels.memory_access import address, get, put
 from workbench.engine.kernels.products import linear
 from workbench.engine.kernels.row_intrinsics import add_row, layer_norm, multiply_row, rms_norm, scale_row
 from workbench.engine.kernels.simd import FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES, WEIGHT_BYTES
-from workbench.engine.kernels.step_memory import LAYER_NORM, PROJECTION_NORM, tile_memory
+from workbench.engine.kernels.step_memory import LAYER_NORM, PROJECTION_NORM
 from workbench.engine.kernels.synchronization import barrier_wait, partition
 
 
@@ -83,10 +83,10 @@ def add_update(shape, norm, scratch, thread):
 
 
 @compiled
-def project_update(shape, matrix, x, past, scratch, thread, threads):
+def project_update(shape, matrix, x, scratch, thread, threads):
     """Write this thread's part of the output of attention or of the MLP, which `add_update` adds."""
     first, last = partition(shape.hidden, LANES, thread, threads)
-    linear(matrix, x, scratch.update, 0, first, last, scratch.dequantized[thread], tile_memory(past, scratch, thread))
+    linear(matrix, x, scratch.update, 0, first, last, scratch.dequantized[thread])
 
 
 @compiled
@@ -96,8 +96,8 @@ def project_heads(shape, weights, layer, past, cos, sin, scratch, thread, thread
     normed_heads = shape.heads + shape.kv_heads
     # Threads take heads in pairs if one is not a whole number of row groups, so that no group is shared.
     first, last = partition(normed_heads + shape.kv_heads, 1 if dim % ROWS == 0 else 2, thread, threads)
-    memory, tiles = scratch.dequantized[thread], tile_memory(past, scratch, thread)
-    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, 0, first * dim, last * dim, memory, tiles)
+    memory = scratch.dequantized[thread]
+    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, 0, first * dim, last * dim, memory)
     if shape.qk_norm == PROJECTION_NORM:
         _sum_squares(scratch.qkv, dim, first, min(last, normed_heads), scratch.squares)
         barrier_wait(address(scratch.barrier), threads)
@@ -181,16 +181,16 @@ def _rotate(x, start, cos, sin):
 
 
 @compiled
-def activate_mlp(shape, matrix, past, scratch, thread, threads):
+def activate_mlp(shape, matrix, scratch, thread, threads):
     """Compute the input of the MLP's down projection: the activation of its gate times ``up``, or of ``up`` alone."""
     width = scratch.active.shape[1]
     first, last = partition(shape.inner, LANES, thread, threads)
     flat = scratch.gate_up.reshape(len(scratch.active), 2 * width)
     normed, memory = scratch.normed[thread], scratch.dequantized[thread]
-    tiles, vectors = tile_memory(past, scratch, thread), (last - first + LANES - 1) // LANES
-    linear(matrix, normed, flat, 0, first, last, memory, tiles)
+    vectors = (last - first + LANES - 1) // LANES
+    linear(matrix, normed, flat, 0, first, last, memory)
     if shape.is_gated:
-        linear(matrix, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory, tiles)
+        linear(matrix, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory)
     for row in range(len(flat)):
         gate = address(flat) + row * flat.strides[0] + 4 * first
         out = address(scratch.active) + row * scratch.active.strides[0] + 4 * first

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,14 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.kernels.simd import BF16, FLOAT32, FP8, GROUP, INT4, INT8, ROWS
-from workbench.engine.kernels.step import dequantize, multiply
+from workbench.engine.kernels.step import multiply
 
 if TYPE_CHECKING:
     from workbench.engine.kernels.team import Team
     from workbench.engine.weights import Blocks, Int8Blocks
-
-_WEIGHT_FIRST_ROWS = 256
-"""Number of rows up to which oneDNN is faster with the bf16 weight as the left factor."""
 
 
 class Matrix:
@@ -70,22 +64,6 @@ class Matrix:
         return cls(INT4, columns, data, torch.stack((blocks.scale, blocks.minimum), dim=-1), bias)
 
     @property
-    def is_quantized(self) -> bool:
-        """Whether it must be dequantized before torch can multiply it."""
-        return self._scale is not None
-
-    def dense(self, memory: Tensor | None) -> DenseMatrix:
-        """Return a matrix that torch can multiply; a quantized one must have been dequantized to ``memory``."""
-        data = self._data if memory is None else memory.view(len(self._data), -1)
-        bias = None if self._bias is None else self._bias.to(data.dtype)
-        return DenseMatrix(data[: self.rows, : self.columns], bias)
-
-    @property
-    def padded_size(self) -> int:
-        """Number of elements, including the padding."""
-        return len(self._data) * self._groups * GROUP
-
-    @property
     def nbytes(self) -> int:
         parts = (self._data, self._scale, self._bias)
         return sum(part.nbytes for part in parts if part is not None)
@@ -120,48 +98,6 @@ class Matrix:
         layer, barrier = np.array(self.descriptor, np.int64), np.zeros(16, np.int64)
         team.run(multiply, layer, self.rows, padded_x.numpy(), out.numpy(), memory, barrier)
         return out[:, : self.rows]
-
-
-class Dequantizer:
-    """A buffer to which the quantized matrices of one layer after the other are dequantized to bf16."""
-
-    def __init__(self, team: Team) -> None:
-        self._team = team
-        self._memory = torch.empty(0, dtype=torch.bfloat16)
-
-    def dense(self, matrices: Sequence[Matrix]) -> list[DenseMatrix]:
-        """Return matrices that torch can multiply. Those that were quantized are overwritten by the next call."""
-        quantized = [matrix for matrix in matrices if matrix.is_quantized]
-        starts = list(itertools.accumulate((matrix.padded_size for matrix in quantized), initial=0))
-        if len(self._memory) < starts[-1]:
-            self._memory = torch.empty(starts[-1], dtype=torch.bfloat16)
-        if quantized:
-            self._team.run(
-                dequantize,
-                np.array([matrix.descriptor for matrix in quantized]),
-                np.array([matrix.rows for matrix in quantized]),
-                np.array(starts[:-1]),
-                self._memory.view(torch.int16).numpy(),
-                np.zeros(16, np.int64),
-            )
-        parts = iter(self._memory[start:end] for start, end in itertools.pairwise(starts))
-        return [matrix.dense(next(parts) if matrix.is_quantized else None) for matrix in matrices]
-
-
-@dataclass(frozen=True, slots=True)
-class DenseMatrix:
-    """A linear layer in float32 or bf16."""
-
-    weight: Tensor
-    """float32 or bf16, shape (rows, columns)."""
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return ``x @ weight.T + bias``, shape (len(x), rows)."""
-        if x.dtype == torch.float32 or len(x) > _WEIGHT_FIRST_ROWS:
-            return F.linear(x, self.weight, self.bias)
-        product = torch.mm(self.weight, x.T).T
-        return product if self.bias is None else product + self.bias
 
 
 def padded(count: int, unit: int) -> int:

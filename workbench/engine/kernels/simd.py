@@ -51,17 +51,17 @@ HAS_PERMUTE = FEATURES.get("avx512f", False) and FEATURES.get("avx512bw", False)
 """Whether one instruction gathers the lanes of a vector by index (AVX-512)."""
 
 
-class _BFloat(ir.types.Type):  # type: ignore[misc]
+class BFloat(ir.types.Type):  # type: ignore[misc]
     """LLVM's bf16 type, which llvmlite lacks."""
 
     def _to_string(self) -> str:
         return "bfloat"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
+        return isinstance(other, BFloat)
 
     def __hash__(self) -> int:
-        return hash(_BFloat)
+        return hash(BFloat)
 
 
 class Vectors:
@@ -172,7 +172,7 @@ class Vectors:
         if weight_format in {FLOAT32, DEQUANTIZED}:
             return self.load(data), self.load(self.at(data, 4 * LANES))
         if weight_format == BF16:
-            return self._load_bf16(data), self._load_bf16(self.at(data, 2 * LANES))
+            return self.load_bf16(data), self.load_bf16(self.at(data, 2 * LANES))
         scales = self.splat(self.load(scale, F32))
         bytes_ = ir.VectorType(I8, LANES)
         if weight_format == INT4:
@@ -211,7 +211,7 @@ class Vectors:
         first, second = (self.bf16(half) for half in self.load_group(weight_format, data, scale))
         return b.shuffle_vector(first, second, JOIN)
 
-    def _load_bf16(self, address: Any) -> Any:
+    def load_bf16(self, address: Any) -> Any:
         b = self.builder
         wide = b.zext(self.load(address, ir.VectorType(I16, LANES)), VI)
         return b.bitcast(b.shl(wide, self.constant(16, VI)), VF)
@@ -228,7 +228,7 @@ class Vectors:
         """Return the bits of x rounded to bf16; NaN stays NaN."""
         b = self.builder
         if FEATURES.get("avx512bf16"):
-            return b.bitcast(b.fptrunc(x, ir.VectorType(_BFloat(), LANES)), VH)
+            return b.bitcast(b.fptrunc(x, ir.VectorType(BFloat(), LANES)), VH)
         bits = b.bitcast(x, VI)
         even = b.and_(b.lshr(bits, self.constant(16, VI)), self.constant(1, VI))
         rounded = b.lshr(b.add(b.add(bits, even), self.constant(0x7FFF, VI)), self.constant(16, VI))

@@ -15,15 +15,12 @@ import numpy as np
 from workbench.engine.kernels import SOURCES, compiled, entry_point
 from workbench.engine.kernels.attention import attend
 from workbench.engine.kernels.block import activate_mlp, add_update, embed, norm_rows, project_heads, project_update
-from workbench.engine.kernels.matrix_intrinsics import dequantize_to_bf16
 from workbench.engine.kernels.memory_access import address
 from workbench.engine.kernels.products import linear
 from workbench.engine.kernels.row_intrinsics import BLOCK, block_sums, scale_row, soft_cap
 from workbench.engine.kernels.row_reductions import find_largest, sums_of_blocks
-from workbench.engine.kernels.simd import GROUP, LANES, SCALE_BYTES, WEIGHT_BYTES
-from workbench.engine.kernels.step_memory import tile_memory
+from workbench.engine.kernels.simd import LANES
 from workbench.engine.kernels.synchronization import barrier_wait, partition
-from workbench.engine.kernels.tiles import configure_tiles, release_tiles
 
 
 @compiled
@@ -36,16 +33,16 @@ def _run_block(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     barrier_wait(barrier, threads)
     attend(shape, weights, layer, past, scratch, thread, threads)
     barrier_wait(barrier, threads)
-    project_update(shape, linears[1], scratch.attended, past, scratch, thread, threads)
+    project_update(shape, linears[1], scratch.attended, scratch, thread, threads)
     barrier_wait(barrier, threads)
     if not shape.is_parallel:
         add_update(shape, norms[1], scratch, thread)
     norm_rows(shape, hidden, norms[2], normed)
     if shape.is_parallel:
         add_update(shape, norms[1], scratch, thread)
-    activate_mlp(shape, linears[2], past, scratch, thread, threads)
+    activate_mlp(shape, linears[2], scratch, thread, threads)
     barrier_wait(barrier, threads)
-    project_update(shape, linears[3], scratch.active, past, scratch, thread, threads)
+    project_update(shape, linears[3], scratch.active, scratch, thread, threads)
     barrier_wait(barrier, threads)
     add_update(shape, norms[3], scratch, thread)
 
@@ -83,7 +80,7 @@ def _summarize_rows(shape, logits, summaries, thread, threads):
         find_largest(start, shape.vocab, blocks[0], summaries.values[row], summaries.token_ids[row])
 
 
-def _entries(sources: str) -> tuple[Any, Any, Any]:
+def _entries(sources: str) -> tuple[Any, Any]:
     """Compile the functions that Python calls."""
 
     @entry_point
@@ -104,19 +101,15 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
             summaries: a `LogitsSummaries` to write to, of as many rows as logits, or of none.
         """
         _ = sources
-        barrier, tiles = address(scratch.barrier), tile_memory(past, scratch, thread)
-        if tiles:
-            configure_tiles(tiles - 64)
+        barrier = address(scratch.barrier)
         hidden, normed = scratch.hidden[thread], scratch.normed[thread]
         embed(shape, weights, token_ids, past.positions, scratch, thread)
         for layer in range(shape.layers):
             _run_block(shape, weights, layer, past, cos, sin, scratch, thread, threads)
         norm_rows(shape, hidden[len(hidden) - len(logits) :], weights.norms[shape.layers, 0], normed)
         first, last = partition(shape.vocab, BLOCK, thread, threads)
-        linear(weights.head, normed[: len(logits)], logits, 0, first, last, scratch.dequantized[thread], 0)
+        linear(weights.head, normed[: len(logits)], logits, 0, first, last, scratch.dequantized[thread])
         _adjust_logits(shape, logits, first, last)
-        if tiles:
-            release_tiles()
         _summarize_blocks(shape, logits, summaries, first, last)
         barrier_wait(barrier, threads)
         if len(summaries.blocks):
@@ -133,31 +126,10 @@ def _entries(sources: str) -> tuple[Any, Any, Any]:
         """
         _ = sources
         first, last = partition(rows, LANES, thread, threads)
-        linear(layer, x, out, 0, first, last, memory[thread], 0)
+        linear(layer, x, out, 0, first, last, memory[thread])
         barrier_wait(address(barrier), threads)
 
-    @entry_point
-    def dequantize(layers, rows, starts, out, barrier, thread, threads):
-        """Write matrices as consecutive bf16 matrices, with rows padded to whole groups.
-
-        Args:
-            layers: int64 (matrices, 5), a `Matrix.descriptor` each.
-            rows: int64 (matrices,), number of rows of each.
-            starts: int64 (matrices,), index of each matrix in ``out``.
-            out: int16, the bits of bf16.
-        """
-        _ = sources
-        for index in range(len(rows)):
-            weight_format, data, scale, groups = layers[index, 0], layers[index, 1], layers[index, 2], layers[index, 3]
-            first, last = partition(rows[index], LANES, thread, threads)
-            start, target = first * groups, address(out) + 2 * starts[index]
-            dequantize_to_bf16(
-                weight_format, data + start * WEIGHT_BYTES[weight_format], scale + start * SCALE_BYTES[weight_format],
-                (last - first) * groups, target + start * 2 * GROUP,
-            )  # fmt: skip
-        barrier_wait(address(barrier), threads)
-
-    return step, multiply, dequantize
+    return step, multiply
 
 
-step, multiply, dequantize = _entries(SOURCES)
+step, multiply = _entries(SOURCES)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from workbench.engine.kernels import compiled
-from workbench.engine.kernels.memory_access import address
-
 RMS_NORM, LAYER_NORM = range(2)
 """Kinds of norms."""
 
@@ -70,8 +67,6 @@ class SequenceViews(NamedTuple):
     positions: Any
     is_one_sequence: bool
     """Whether the rows are consecutive tokens of one sequence."""
-    in_tiles: bool
-    """Whether tiles are used, which multiply in bf16; a row's results then depend on the batch."""
 
 
 class Scratch(NamedTuple):
@@ -99,15 +94,5 @@ class Scratch(NamedTuple):
     """(threads, query heads together, longest sequence)"""
     dequantized: Any
     """(threads, ROWS * longest row)"""
-    tiles: Any
-    """uint8 (threads, bytes): `TILE_CONFIG`, then packed vectors and weights in bf16; only the first without tiles."""
     barrier: Any
     """int64 (16,), zeros."""
-
-
-@compiled
-def tile_memory(past, scratch, thread):
-    """Return the address of this thread's memory for tiles, or 0 if none are used."""
-    if not past.in_tiles:
-        return 0
-    return address(scratch.tiles) + thread * scratch.tiles.strides[0] + 64

@@ -1,0 +1,175 @@
+"""The tokens of a prompt through all blocks, as one compiled function over panels of 32 tokens.
+
+A team of threads takes shares of each phase: heads, blocks of 32 rows of a matrix, panels. The rows of a share are
+read from the stored weights once, converted to the arithmetic of the product, and multiplied with all panels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.engine.kernels import SOURCES, compiled, entry_point
+from workbench.engine.kernels.memory_access import address
+from workbench.engine.kernels.panels import PANEL, TILES
+from workbench.engine.kernels.prompt_attention import attend_panel
+from workbench.engine.kernels.prompt_heads import PAST_POSITIONS, finish_kept_head, load_values, project_head
+from workbench.engine.kernels.prompt_norms import add_update, embed_panel, pack_norm
+from workbench.engine.kernels.prompt_products import HALF, activate_rows, project_rows
+from workbench.engine.kernels.shares import COUNTERS, finish, take, wait_until
+from workbench.engine.kernels.simd import GROUP
+from workbench.engine.kernels.step_memory import PROJECTION_NORM
+from workbench.engine.kernels.synchronization import partition
+from workbench.engine.kernels.tiles import configure_tiles, release_tiles
+
+PHASES = 8
+"""Phases of a block."""
+
+
+@compiled
+def _enter_block(shape, weights, layer, prompt, scratch, thread, counters):
+    """Finish the block before, or embed the tokens, and pack the input of attention."""
+    panel = take(counters)
+    while panel < len(scratch.hidden):
+        if layer == 0:
+            embed_panel(shape, weights, prompt, panel, scratch, thread)
+        else:
+            add_update(shape, weights.norms[layer - 1, 3], panel, scratch, thread)
+        if layer < shape.layers:
+            pack_norm(shape, weights.norms[layer, 0], panel, prompt.arithmetic, scratch, thread)
+        finish(counters)
+        panel = take(counters)
+    wait_until(counters, len(scratch.hidden))
+
+
+@compiled
+def _project_heads(shape, weights, layer, prompt, scratch, thread, counters):
+    """Compute queries, keys and values, and load the values that were cached before."""
+    heads, panels = (shape.heads + 2 * shape.kv_heads) * prompt.parts, len(scratch.hidden)
+    past = (prompt.past + PAST_POSITIONS - 1) // PAST_POSITIONS * shape.kv_heads
+    share = take(counters)
+    while share < heads + past:
+        if share < heads:
+            part = partition(panels, 1, share % prompt.parts, prompt.parts)
+            project_head(shape, weights, layer, prompt, share // prompt.parts, part, scratch, thread)
+        else:
+            first, kv_head = divmod(share - heads, shape.kv_heads)
+            load_values(shape, layer, prompt, kv_head, first * PAST_POSITIONS, scratch, thread)
+        finish(counters)
+        share = take(counters)
+    wait_until(counters, heads + past)
+
+
+@compiled
+def _finish_kept_heads(shape, weights, layer, prompt, scratch, thread, counters):
+    """Finish the queries and keys that a norm over all heads has kept."""
+    heads, panels = shape.heads + shape.kv_heads, len(scratch.hidden)
+    share = take(counters)
+    while share < heads * panels:
+        finish_kept_head(shape, weights, layer, prompt, share // panels, share % panels, scratch, thread)
+        finish(counters)
+        share = take(counters)
+    wait_until(counters, heads * panels)
+
+
+@compiled
+def _attend(shape, weights, layer, prompt, scratch, thread, counters):
+    """Compute attention of all heads and panels, those with the most positions first."""
+    panels = len(scratch.hidden)
+    share = take(counters)
+    while share < shape.heads * panels:
+        panel = panels - 1 - share // shape.heads
+        attend_panel(shape, weights, layer, prompt, share % shape.heads, panel, scratch, thread)
+        finish(counters)
+        share = take(counters)
+    wait_until(counters, shape.heads * panels)
+
+
+@compiled
+def _project_update(shape, layer, x, columns, prompt, scratch, thread, counters):
+    """Compute the output of attention or of the MLP; ``layer`` is a `Matrix.descriptor`."""
+    panels, shares = len(scratch.hidden), (shape.hidden + PANEL - 1) // PANEL * prompt.parts
+    columns = (columns + GROUP - 1) // GROUP * GROUP
+    share = take(counters)
+    while share < shares:
+        first, part = share // prompt.parts * PANEL, partition(panels, 1, share % prompt.parts, prompt.parts)
+        last = min(first + PANEL, shape.hidden)
+        project_rows(layer, x, columns, first, last, part, prompt.arithmetic, scratch, thread)
+        finish(counters)
+        share = take(counters)
+    wait_until(counters, shares)
+
+
+@compiled
+def _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters):
+    """Add the output of attention, and pack the input of the MLP; a parallel block's is from before attention."""
+    panel = take(counters)
+    while panel < len(scratch.hidden):
+        if shape.is_parallel:
+            pack_norm(shape, weights.norms[layer, 2], panel, prompt.arithmetic, scratch, thread)
+        add_update(shape, weights.norms[layer, 1], panel, scratch, thread)
+        if not shape.is_parallel:
+            pack_norm(shape, weights.norms[layer, 2], panel, prompt.arithmetic, scratch, thread)
+        finish(counters)
+        panel = take(counters)
+    wait_until(counters, len(scratch.hidden))
+
+
+@compiled
+def _activate(shape, layer, prompt, scratch, thread, counters):
+    """Compute the input of the MLP's down projection; ``layer`` is a `Matrix.descriptor`."""
+    panels, unit = len(scratch.hidden), HALF if shape.is_gated else PANEL
+    shares = (shape.inner + unit - 1) // unit * prompt.parts
+    share = take(counters)
+    while share < shares:
+        first, part = share // prompt.parts * unit, partition(panels, 1, share % prompt.parts, prompt.parts)
+        last = min(first + unit, shape.inner)
+        activate_rows(shape, layer, first, last, part, prompt.arithmetic, scratch, thread)
+        finish(counters)
+        share = take(counters)
+    wait_until(counters, shares)
+
+
+@compiled
+def _run_block(shape, weights, layer, prompt, scratch, thread, counters):
+    """Compute one block, whose result is its last update; each phase has counters of its own."""
+    size, linears = 8 * COUNTERS, weights.linears[layer]
+    attended = shape.heads * shape.head_dim
+    _enter_block(shape, weights, layer, prompt, scratch, thread, counters)
+    _project_heads(shape, weights, layer, prompt, scratch, thread, counters + size)
+    if shape.qk_norm == PROJECTION_NORM:
+        _finish_kept_heads(shape, weights, layer, prompt, scratch, thread, counters + 2 * size)
+    _attend(shape, weights, layer, prompt, scratch, thread, counters + 3 * size)
+    _project_update(shape, linears[1], scratch.attended, attended, prompt, scratch, thread, counters + 4 * size)
+    _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters + 5 * size)
+    _activate(shape, linears[2], prompt, scratch, thread, counters + 6 * size)
+    _project_update(shape, linears[3], scratch.active, shape.inner, prompt, scratch, thread, counters + 7 * size)
+
+
+def _entry(sources: str) -> Any:
+    @entry_point
+    def read_prompt(shape, weights, prompt, scratch, tile_config, counters, thread, _threads):
+        """Append tokens to a sequence; all threads of a team call this with the same arguments but ``thread``.
+
+        Args:
+            shape: a `Shape`.
+            weights: a `Weights`.
+            prompt: a `Prompt`; keys and values of its tokens are written to its cache.
+            scratch: a `PromptScratch`; its ``hidden`` is the result.
+            tile_config: `TILE_CONFIG`.
+            counters: int64 (layers * PHASES + 1, COUNTERS), zeros.
+        """
+        _ = sources
+        if prompt.arithmetic == TILES:
+            configure_tiles(address(tile_config))
+        start = address(counters)
+        for layer in range(shape.layers):
+            _run_block(shape, weights, layer, prompt, scratch, thread, start + layer * PHASES * 8 * COUNTERS)
+        last = start + shape.layers * PHASES * 8 * COUNTERS
+        _enter_block(shape, weights, shape.layers, prompt, scratch, thread, last)
+        if prompt.arithmetic == TILES:
+            release_tiles()
+
+    return read_prompt
+
+
+read_prompt = _entry(SOURCES)

@@ -1,0 +1,95 @@
+"""Linear layers of a prompt: rows of a matrix, converted once, times many panels."""
+
+from __future__ import annotations
+
+from workbench.engine.kernels import compiled
+from workbench.engine.kernels.activation import activate
+from workbench.engine.kernels.matrix_intrinsics import dequantize_group, dequantize_to_bf16
+from workbench.engine.kernels.memory_access import address, get
+from workbench.engine.kernels.panels import FMA, PANEL, ROW_BYTES, multiply_panel, pack_panel
+from workbench.engine.kernels.row_intrinsics import multiply_row
+from workbench.engine.kernels.simd import GROUP, LANES, SCALE_BYTES, WEIGHT_BYTES
+
+HALF = PANEL // 2
+"""Rows of the gate, and of ``up``, that are multiplied together."""
+
+
+@compiled
+def packed_bytes(arithmetic, rows):
+    """Return the size of packed rows of a panel."""
+    return ROW_BYTES * rows if arithmetic == FMA else ROW_BYTES // 2 * rows
+
+
+@compiled
+def number_bytes(arithmetic):
+    """Return the size of a number of a product's factors."""
+    return 4 if arithmetic == FMA else 2
+
+
+@compiled
+def load_rows(layer, first, count, arithmetic, out, stride):
+    """Convert rows of a matrix to the left factor of a product; ``layer`` is a `Matrix.descriptor`."""
+    weight_format, data, scale, groups = layer[0], layer[1], layer[2], layer[3]
+    weight_bytes, scale_bytes = WEIGHT_BYTES[weight_format], SCALE_BYTES[weight_format]  # of a group
+    for row in range(count):
+        start, target = (first + row) * groups, out + row * stride
+        if arithmetic != FMA:
+            dequantize_to_bf16(weight_format, data + start * weight_bytes, scale + start * scale_bytes, groups, target)
+            continue
+        for group in range(start, start + groups):
+            dequantize_group(
+                weight_format, data + group * weight_bytes, scale + group * scale_bytes, 0, 0,
+                target + (group - start) * 4 * GROUP,
+            )  # fmt: skip
+
+
+@compiled
+def multiply(arithmetic, rows, stride, panel, columns, out):
+    """Multiply 32 rows of ``columns`` numbers with a packed panel; all are addresses but ``arithmetic``."""
+    count = columns if arithmetic == FMA else columns // 2
+    multiply_panel(arithmetic, rows, stride, panel, count, out, ROW_BYTES)
+
+
+@compiled
+def add_bias(layer, first, count, product):
+    """Add the biases of ``count`` rows of a layer, if it has any, to the rows of a panel."""
+    if layer[4]:
+        for row in range(count):
+            bias = get(layer[4] + 4 * (first + row))
+            for column in range(PANEL):
+                product[row, column] += bias
+
+
+@compiled
+def project_rows(layer, x, columns, first, last, panels, arithmetic, scratch, thread):
+    """Write rows ``first`` to ``last`` of the output of attention or of the MLP for a range of panels."""
+    product, rows = scratch.product[thread], address(scratch.rows) + thread * scratch.rows.strides[0]
+    stride = scratch.rows.strides[1]
+    load_rows(layer, first, last - first, arithmetic, rows, stride)
+    for panel in range(panels[0], panels[1]):
+        multiply(arithmetic, rows, stride, address(x) + panel * x.strides[0], columns, address(product))
+        add_bias(layer, first, last - first, product)
+        scratch.update[panel, first:last] = product[: last - first]
+
+
+@compiled
+def activate_rows(shape, layer, first, last, panels, arithmetic, scratch, thread):
+    """Pack rows ``first`` to ``last`` of the activation of the gate times ``up``, or of ``up`` alone."""
+    product, rows = scratch.product[thread], address(scratch.rows) + thread * scratch.rows.strides[0]
+    stride, count = scratch.rows.strides[1], last - first
+    load_rows(layer, first, count, arithmetic, rows, stride)
+    if shape.is_gated:
+        load_rows(layer, shape.inner + first, count, arithmetic, rows + HALF * stride, stride)
+    gate, up, vectors = address(product), address(product) + HALF * ROW_BYTES, count * PANEL // LANES
+    for panel in range(panels[0], panels[1]):
+        x = address(scratch.normed) + panel * scratch.normed.strides[0]
+        multiply(arithmetic, rows, stride, x, scratch.hidden.shape[1], gate)
+        add_bias(layer, first, count, product)
+        activate(shape.activation, gate, gate, vectors)
+        if shape.is_gated:
+            add_bias(layer, shape.inner + first, count, product[HALF:])
+            multiply_row(gate, up, vectors)
+        if count % 2:
+            product[count] = 0.0
+        out = address(scratch.active) + panel * scratch.active.strides[0]
+        pack_panel(arithmetic, gate, (count + 1) // 2 * 2, out + packed_bytes(arithmetic, first))

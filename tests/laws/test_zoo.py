@@ -13,7 +13,7 @@ import pytest
 import transformers
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
-from tests.zoo import check, check_folder, kinds
+from tests.zoo import Found, check, check_folder, kinds
 
 DOZEN: dict[str, str] = {
     "bert": "",
@@ -38,7 +38,28 @@ def test_a_dozen_of_diverse_architectures_is_right(tmp_path: Path, kind: str) ->
     assert found.why == DOZEN[kind]
 
 
-def test_phi3_with_longrope_is_right(tmp_path: Path) -> None:
+FUSED = ("gemma2", "gemma3_text", "gpt_neox", "olmo2", "stablelm")
+"""Structures that differ most from each other."""
+
+ALSO_FUSED = (
+    *("gemma", "gpt2", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2"),
+)  # fmt: skip
+"""The others that the fused step computes."""
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_the_fused_step_is_right_for_diverse_structures(tmp_path: Path, kind: str) -> None:
+    assert check(kind, tmp_path, fast=True) == Found("clean")
+
+
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_FULL_LAWS"), reason="takes minutes: WORKBENCH_FULL_LAWS=1")
+@pytest.mark.parametrize("kind", ALSO_FUSED)
+def test_the_fused_step_is_right_for_all_its_structures(tmp_path: Path, kind: str) -> None:
+    assert check(kind, tmp_path, fast=True) == Found("clean")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_phi3_with_longrope_is_right(tmp_path: Path, *, fast: bool) -> None:
     rope = {
         "rope_type": "longrope",
         "rope_theta": 10000.0,
@@ -50,7 +71,7 @@ def test_phi3_with_longrope_is_right(tmp_path: Path) -> None:
     config = make(
         vocab_size=384, **llama_like(rope_parameters=rope, original_max_position_embeddings=128), sliding_window=None
     )
-    found = check_folder(save_config(tmp_path, config, bpe_tokenizer()))
+    found = check_folder(save_config(tmp_path, config, bpe_tokenizer()), fast=fast)
     assert (found.verdict, found.why) == ("clean", "")
 
 

@@ -16,9 +16,9 @@ from workbench.engine.structure_reading import (
     base_structure,
     plain_head_dim,
     require,
-    rotary_dim,
     with_layers,
     with_rotary,
+    with_typed_rotary,
     with_typed_windows,
     with_window,
 )
@@ -111,21 +111,30 @@ def _granite(config: Any) -> BlockStructure:
     return with_window(config, with_layers(structure, attention_scale=float(config.attention_multiplier)))
 
 
-def _olmo2(config: Any) -> BlockStructure:
+_POST_NORMS = TensorNames(
+    pre_attention_norm=None,
+    post_attention_norm="post_attention_layernorm",
+    pre_mlp_norm=None,
+    post_mlp_norm="post_feedforward_layernorm",
+)
+
+
+def _olmo2(config: Any, **parts: Any) -> BlockStructure:
     structure = base_structure(
         config,
         norm_eps=config.rms_norm_eps,
         activation=config.hidden_act,
         biased=_biases(config),
         qk_norm="projection",
-        names=TensorNames(
-            pre_attention_norm=None,
-            post_attention_norm="post_attention_layernorm",
-            pre_mlp_norm=None,
-            post_mlp_norm="post_feedforward_layernorm",
-        ),
+        names=_POST_NORMS,
+        **parts,
     )
-    return with_window(config, structure)
+    return structure if parts else with_window(config, structure)
+
+
+def _olmo3(config: Any) -> BlockStructure:
+    structure = with_typed_windows(config, _olmo2(config, **with_typed_rotary(config)))
+    return with_layers(structure, rotary=[structure.rotary.index(kind) for kind in config.layer_types])
 
 
 def _stablelm(config: Any) -> BlockStructure:
@@ -201,11 +210,8 @@ def _gemma2(config: Any, **parts: Any) -> BlockStructure:
 
 def _gemma3(config: Any) -> BlockStructure:
     require(not config.attn_logit_softcapping)  # transformers has the option, but does not apply it
-    rotary = tuple(sorted(set(config.layer_types)))
-    widths = {rotary_dim(config.rope_parameters.get(kind), config.head_dim) for kind in rotary}
-    require(len(widths) == 1)
-    structure = _gemma2(config, qk_norm="head", rotary=rotary, rotary_dim=widths.pop())
-    return with_layers(structure, rotary=[rotary.index(kind) for kind in config.layer_types])
+    structure = _gemma2(config, qk_norm="head", **with_typed_rotary(config))
+    return with_layers(structure, rotary=[structure.rotary.index(kind) for kind in config.layer_types])
 
 
 def _gpt_neox(config: Any) -> BlockStructure:
@@ -273,7 +279,54 @@ def _gpt2(config: Any) -> BlockStructure:
     return with_layers(structure, rotary=[None] * len(scales), attention_scale=scales)
 
 
+def _phi(config: Any) -> BlockStructure:
+    require(not config.qk_layernorm)
+    norm = "input_layernorm"
+    return base_structure(
+        config,
+        norm_eps=config.layer_norm_eps,
+        activation=config.hidden_act,
+        biased=_ALL_BIASES | {"head"},
+        names=TensorNames(
+            final_norm="model.final_layernorm",
+            output="self_attn.dense",
+            gate_up=("mlp.fc1",),
+            down="mlp.fc2",
+            pre_mlp_norm=norm,
+        ),
+        norm="layer",
+        has_norm_bias=True,
+        is_parallel=True,
+        is_gated=False,
+        **with_rotary(config, plain_head_dim(config), is_partial=True),
+    )
+
+
+def _cohere(config: Any) -> BlockStructure:
+    require(not getattr(config, "use_qk_norm", False))
+    return base_structure(
+        config,
+        norm_eps=config.layer_norm_eps,
+        activation=config.hidden_act,
+        biased=_biases(config),
+        names=TensorNames(pre_mlp_norm="input_layernorm"),
+        norm="layer",
+        is_parallel=True,
+        is_interleaved=True,
+        logit_scale=float(config.logit_scale),
+    )
+
+
+def _cohere2(config: Any) -> BlockStructure:
+    """Return a structure whose layers with windows alone have rotary positions."""
+    structure = with_typed_windows(config, _cohere(config))
+    kinds = config.layer_types
+    return with_layers(structure, rotary=[0 if kind == "sliding_attention" else None for kind in kinds])
+
+
 _READERS: dict[str, Callable[[Any], BlockStructure]] = {
+    "Cohere2ForCausalLM": _cohere2,
+    "CohereForCausalLM": _cohere,
     "GPT2LMHeadModel": _gpt2,
     "GPTNeoXForCausalLM": _gpt_neox,
     "Gemma2ForCausalLM": _gemma2,
@@ -283,7 +336,9 @@ _READERS: dict[str, Callable[[Any], BlockStructure]] = {
     "LlamaForCausalLM": _llama,
     "MistralForCausalLM": _mistral,
     "Olmo2ForCausalLM": _olmo2,
+    "Olmo3ForCausalLM": _olmo3,
     "Phi3ForCausalLM": _phi3,
+    "PhiForCausalLM": _phi,
     "Qwen2ForCausalLM": _qwen2,
     "Qwen3ForCausalLM": _qwen3,
     "SmolLM3ForCausalLM": _smollm3,

@@ -70,12 +70,21 @@ def with_rotary(config: Any, head_dim: int, *, is_partial: bool = False) -> dict
     border = int(rope["original_max_position_embeddings"]) if is_long else 0
     return {
         "rotary": (None,),
-        "rotary_dim": rotary_dim(rope, head_dim, is_partial=is_partial, is_long=is_long),
+        "rotary_dim": _rotary_dim(rope, head_dim, is_partial=is_partial, is_long=is_long),
         "rotary_border": border if border < config.max_position_embeddings else 0,
     }
 
 
-def rotary_dim(rope: dict[str, Any] | None, head_dim: int, *, is_partial: bool = False, is_long: bool = False) -> int:
+def with_typed_rotary(config: Any) -> dict[str, Any]:
+    """Return the fields of a structure with a set of angles for each type of layer."""
+    kinds = tuple(sorted(set(config.layer_types)))
+    head_dim = getattr(config, "head_dim", None) or plain_head_dim(config)
+    widths = {_rotary_dim(config.rope_parameters.get(kind), head_dim) for kind in kinds}
+    require(len(widths) == 1)
+    return {"rotary": kinds, "rotary_dim": widths.pop()}
+
+
+def _rotary_dim(rope: dict[str, Any] | None, head_dim: int, *, is_partial: bool = False, is_long: bool = False) -> int:
     """Return how many components of a head are rotated."""
     require(rope and (is_long or rope.get("rope_type") in _ROPE_TYPES))
     factor = (rope or {}).get("partial_rotary_factor") or 1.0

@@ -20,6 +20,7 @@ from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
+from workbench.engine.matrix_packing import head_order
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError
@@ -29,6 +30,8 @@ TOLERANCE = 1e-5
 """Of the largest logit, which is between 5 and 40 here: float32 cannot do better by more than a few of its steps."""
 
 # Typed as Any, for transformers' configs are only partly typed.
+Cohere: Any = transformers.CohereConfig
+Cohere2: Any = transformers.Cohere2Config
 GPT2: Any = transformers.GPT2Config
 GPTNeoX: Any = transformers.GPTNeoXConfig
 Gemma: Any = transformers.GemmaConfig
@@ -39,6 +42,8 @@ Llama: Any = transformers.LlamaConfig
 Mistral: Any = transformers.MistralConfig
 Qwen2: Any = transformers.Qwen2Config
 Olmo2: Any = transformers.Olmo2Config
+Olmo3: Any = transformers.Olmo3Config
+Phi: Any = transformers.PhiConfig
 Phi3: Any = transformers.Phi3Config
 Qwen3: Any = transformers.Qwen3Config
 SmolLM3: Any = transformers.SmolLM3Config
@@ -62,9 +67,11 @@ def gpt2(**more: Any) -> Any:
     return GPT2(vocab_size=VOCAB, initializer_range=0.2, **sizes | more)
 
 
+TYPES = ["sliding_attention", "full_attention"]
+
+
 def gemma2(kind: Any = Gemma2, **more: Any) -> Any:
-    types = ["sliding_attention", "full_attention"]
-    sizes = {"head_dim": 16, "query_pre_attn_scalar": 20, "sliding_window": 24, "layer_types": types}
+    sizes = {"head_dim": 16, "query_pre_attn_scalar": 20, "sliding_window": 24, "layer_types": TYPES}
     return shaped(kind, **sizes | more)
 
 
@@ -133,6 +140,10 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "starcoder2": lambda: shaped(Starcoder2, sliding_window=24),
     "gpt2": lambda: gpt2(scale_attn_by_inverse_layer_idx=True),
     "gpt-neox": lambda: unshared(GPTNeoX),
+    "phi": lambda: shaped(Phi),
+    "cohere": lambda: shaped(Cohere, logit_scale=0.5),
+    "cohere2": lambda: shaped(Cohere2, logit_scale=2.0, sliding_window=24, layer_types=TYPES),
+    "olmo3": lambda: shaped(Olmo3, sliding_window=24, layer_types=TYPES),
     "gpt-neox-serial": lambda: unshared(GPTNeoX, use_parallel_residual=False, attention_bias=False),
 }
 """Other structures than that of Llama's family, or with parts that none of it has."""
@@ -204,8 +215,9 @@ def test_the_angles_are_to_the_bit_those_of_transformers(both: Both) -> None:
     positions = torch.arange(512)
     for mine, layer_type in zip(fused._rotary._tables[-1]._rotary, fused._structure.rotary, strict=True):
         theirs = base.rotary_emb(torch.empty(0), positions.unsqueeze(0), *([layer_type] if layer_type else []))
+        order = head_order(fused._structure)[: fused._structure.rotary_dim]
         for found, exact in zip(mine(positions), theirs, strict=True):
-            assert torch.equal(found, exact[0])
+            assert torch.equal(found, exact[0][:, order] if fused._structure.is_interleaved else exact[0])
 
 
 # --------------------------------------------------------------------------------------------------- one sequence
@@ -341,6 +353,20 @@ def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(folder_of: Callable[[str
 
     exact, found = read(every_position=True), read()
     assert float((found - exact).norm()) < 0.1 * float(exact.norm())
+
+
+def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path) -> None:
+    config = shaped(Llama, rope_parameters=LONG_ROPE | {"original_max_position_embeddings": 24})
+    folder = save_config(tmp_path, config, bpe_tokenizer(VOCAB), vectors=0.3)
+    decoder, texts = load(folder).decoder, [some_ids(count, count) for count in (10, 24, 25, 60)]
+    assert isinstance(decoder, FusedDecoder)
+    with torch.inference_mode():
+        caches = [decoder.new_cache() for _ in texts]
+        for text, cache in zip(texts, caches, strict=True):
+            decoder.prefill(text[:-1], cache)
+        together = decoder.decode([text[-1] for text in texts], caches).logits
+    for row, text in enumerate(texts):
+        check_equal(together[row : row + 1], transformers_logits(folder, text)[-1:])
 
 
 # ---------------------------------------------------------------------------------------------------------- forks

@@ -12,6 +12,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
@@ -26,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from workbench import errors, providers, widgets  # noqa: E402 - found by the line above
 from workbench.cli import build_parser  # noqa: E402
-from workbench.engine import memory, precision  # noqa: E402
+from workbench.engine import families, memory, precision  # noqa: E402
 from workbench.protocol import ADDITIONS, QuantizationConfig, routes_of  # noqa: E402
 from workbench.providers.capabilities import Capabilities  # noqa: E402
 from workbench.providers.memory.interface import MemoryCapabilities  # noqa: E402
@@ -152,6 +153,10 @@ def routes() -> str:
     return _table(("method", "route", "description"), rows)
 
 
+def fused_architectures() -> str:
+    return textwrap.fill(", ".join(map(_code, families.ARCHITECTURES)), 118, break_long_words=False)
+
+
 def sampling_stages() -> str:
     """The stages in their order, the grammar's mask among them."""
     rows = [
@@ -236,6 +241,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "additions": additions,
     "routes": routes,
     "openai-fields": openai_fields,
+    "fused-architectures": fused_architectures,
     "sampling-stages": sampling_stages,
     "errors": error_tree,
     **{f"widget-{name}": partial(widget_attributes, kind) for name, kind in WIDGETS.items()},

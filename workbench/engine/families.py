@@ -345,3 +345,6 @@ _READERS: dict[str, Callable[[Any], BlockStructure]] = {
     "StableLmForCausalLM": _stablelm,
     "Starcoder2ForCausalLM": _starcoder2,
 }
+
+ARCHITECTURES = tuple(sorted(_READERS))
+"""Names of architectures in configs."""

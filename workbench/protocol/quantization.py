@@ -30,13 +30,13 @@ class Bf16QuantizationConfig(ProtocolModel):
 
 
 class Fp8QuantizationConfig(ProtocolModel):
-    """Weights in 8-bit floating point (e4m3) with a scale per 32 weights (per row outside the Llama family)."""
+    """Weights in 8-bit floating point (e4m3) with a scale per 32 weights (per row outside the compiled step)."""
 
     type: Literal["fp8"] = "fp8"
 
 
 class Int8QuantizationConfig(ProtocolModel):
-    """Weights in 8-bit integers with a scale per 32 weights (per row outside the Llama family)."""
+    """Weights in 8-bit integers with a scale per 32 weights (per row outside the compiled step)."""
 
     type: Literal["int8"] = "int8"
 

@@ -155,11 +155,11 @@ class GeneralDecoder:
 
     def prefill(self, token_ids: Sequence[int], cache: GeneralCache, *, every_position: bool = False) -> Tensor:
         rows = [self._prefill_chunk(chunk, cache, every_position) for chunk in self._chunks(token_ids, cache)]
-        return torch.cat(rows) if every_position else rows[-1]
+        return torch.cat(rows) if every_position and len(rows) > 1 else rows[-1]
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Decoded:
         rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]
-        return Decoded(torch.cat(rows), [None] * len(rows))
+        return Decoded(torch.cat(rows) if len(rows) > 1 else rows[0], [None] * len(rows))
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)

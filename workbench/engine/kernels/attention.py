@@ -18,18 +18,24 @@ QUERY_HEADS = 24
 
 @compiled
 def attend(shape, weights, layer, past, scratch, thread, threads):
-    """Compute attention of the new tokens; each thread takes some key heads with their groups of query heads."""
+    """Compute attention of the new tokens; each thread takes some key heads with their groups of query heads.
+
+    A group is divided where there are fewer key heads than threads.
+    """
     rows, group = len(scratch.qkv), shape.heads // shape.kv_heads
     padded, size = scratch.heads.shape[3], 4 if past.kv_format == FLOAT32 else 2
     block = max(1, QUERY_HEADS // group) if past.is_one_sequence else 1
-    first, last = partition((rows + block - 1) // block * shape.kv_heads, 1, thread, threads)
+    groups = (rows + block - 1) // block * shape.kv_heads
+    parts = min(group, (threads + groups - 1) // groups)
+    first, last = partition(groups * parts, 1, thread, threads)
     for item in range(first, last):
-        row, kv_head = item // shape.kv_heads * block, item % shape.kv_heads
+        row, kv_head, part = item // parts // shape.kv_heads * block, item // parts % shape.kv_heads, item % parts
         bytes_ = past.capacities[row] * padded * size
         keys = past.addresses[row] + (layer * 2 * shape.kv_heads + kv_head) * bytes_
         values = keys + shape.kv_heads * bytes_
-        count, head = min(block, rows - row), kv_head * group
-        _attend_block(shape, weights, layer, past, row, count, head, keys, values, scratch, thread)
+        count, head, end = min(block, rows - row), group * part // parts, group * (part + 1) // parts
+        heads = (kv_head * group + head, end - head)
+        _attend_block(shape, weights, layer, past, row, count, heads, keys, values, scratch, thread)
 
 
 @compiled
@@ -56,13 +62,13 @@ def _softmax(scores, first, length, longest):
 
 
 @compiled
-def _attend_block(shape, weights, layer, past, row, count, head, keys, values, scratch, thread):
-    """Compute attention of one group of query heads, from ``head`` on, of ``count`` rows over the same keys.
+def _attend_block(shape, weights, layer, past, row, count, query_heads, keys, values, scratch, thread):
+    """Compute attention of some query heads, the first and their number, of ``count`` rows over the same keys.
 
     Keys are read from the group on that has the first position that a row attends to. Groups before it add zeros to a
     row's sums, so a row's results do not depend on the rows beside it.
     """
-    dim, group = shape.head_dim, shape.heads // shape.kv_heads
+    dim, (head, group) = shape.head_dim, query_heads
     padded, size = scratch.heads.shape[3], 4 if past.kv_format == FLOAT32 else 2
     groups, vectors = padded // GROUP, count * group
     heads, head_bytes = scratch.heads, 4 * padded

@@ -58,6 +58,10 @@ class TensorNames:
     gate_up: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     """The MLP's first projections, or the one that holds both; a plain MLP has one."""
     down: str = "mlp.down_proj"
+    router: str | None = None
+    """The matrix that rates experts; there are no biases then."""
+    experts: str | None = None
+    """What ``gate_up`` and ``down`` are relative to, with the index of an expert between."""
     pre_attention_norm: str | None = "input_layernorm"
     post_attention_norm: str | None = None
     pre_mlp_norm: str | None = "post_attention_layernorm"
@@ -100,6 +104,12 @@ class BlockStructure:
     is_parallel: bool = False
     activation: Activation = "silu"
     is_gated: bool = True
+    experts: int = 0
+    """Number of MLPs of which a token passes some; 0 is one MLP for all tokens."""
+    active_experts: int = 0
+    """Number of experts that a token passes, those with the highest probabilities."""
+    normalizes_experts: bool = False
+    """Whether the weights of these experts are divided by their sum."""
 
     rotary: tuple[str | None, ...] = ()
     """The sets of rotary angles: layer types of the config's ``rope_parameters``, None if these hold one set."""
@@ -148,7 +158,7 @@ def expected_tensors(structure: BlockStructure) -> dict[str, tuple[int, ...]]:
         rows = structure.position_count + structure.position_offset
         tensors[f"{names.positions}.weight"] = (rows, structure.hidden)
     tensors |= _norm_tensors(structure, names.final_norm)
-    layer = _matrices(structure) | _layer_norms(structure)
+    layer = _matrices(structure) | _router(structure) | _layer_norms(structure)
     for index in range(len(structure.layers)):
         tensors |= {f"{names.layers}.{index}.{name}": shape for name, shape in layer.items()}
     return tensors
@@ -163,8 +173,12 @@ def _matrices(structure: BlockStructure) -> dict[str, tuple[int, ...]]:
     matrices = [
         *(("qkv", name, (rows, hidden)) for name, rows in zip(names.qkv, qkv, strict=True)),
         ("output", names.output, (hidden, q)),
-        *(("mlp", name, (rows, hidden)) for name, rows in zip(names.gate_up, gate_up, strict=True)),
-        ("mlp", names.down, (hidden, inner)),
+        *(
+            ("mlp", f"{expert}{name}", (rows, hidden))
+            for expert in expert_prefixes(structure)
+            for name, rows in zip(names.gate_up, gate_up, strict=True)
+        ),
+        *(("mlp", f"{expert}{names.down}", (hidden, inner)) for expert in expert_prefixes(structure)),
     ]
     tensors: dict[str, tuple[int, ...]] = {}
     for part, name, (rows, columns) in matrices:
@@ -172,6 +186,16 @@ def _matrices(structure: BlockStructure) -> dict[str, tuple[int, ...]]:
         if part in structure.biased:
             tensors[f"{name}.bias"] = (rows,)
     return tensors
+
+
+def expert_prefixes(structure: BlockStructure) -> list[str]:
+    """Return the beginnings of the names of each expert's matrices in a layer, one empty without experts."""
+    return [f"{structure.names.experts}.{index}." for index in range(structure.experts)] or [""]
+
+
+def _router(structure: BlockStructure) -> dict[str, tuple[int, ...]]:
+    name = structure.names.router
+    return {f"{name}.weight": (structure.experts, structure.hidden)} if name else {}
 
 
 def _layer_norms(structure: BlockStructure) -> dict[str, tuple[int, ...]]:

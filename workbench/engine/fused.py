@@ -23,7 +23,7 @@ from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
-from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
+from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
 from workbench.engine.kernels.step import step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
@@ -38,6 +38,11 @@ STEP_TOKENS = 40
 
 _FEW_TOKENS = 8
 """Most prompt tokens that the compiled step reads together otherwise; more are read as a prompt."""
+
+
+_EXPERT_TOKENS = 128
+"""Most prompt tokens that are computed together if there are experts, whose prompts the compiled step reads: enough
+that several tokens choose the same expert."""
 
 
 class FusedDecoder:
@@ -81,14 +86,14 @@ class FusedDecoder:
     def prefill(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool = False) -> Tensor:
         with self._lock:
             rows = [self._append(part, cache, every_position=every_position) for part in self._parts(token_ids, cache)]
-        return torch.cat(rows) if every_position else rows[-1]
+        return torch.cat(rows) if every_position and len(rows) > 1 else rows[-1]
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         with self._lock:
             cache = self.new_cache()
             self._set_version(cache, len(token_ids))
             self._check_indices(token_ids, len(token_ids))
-            hidden = self._prompts.read(token_ids, cache, every_position=True)
+            hidden = self._hidden_states(token_ids, cache)
             return apply_norm(self._structure, hidden, self._weights.final_norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
@@ -109,7 +114,7 @@ class FusedDecoder:
         """Append tokens to a sequence; return logits of the last one, or of each, shape (1 or tokens, vocab)."""
         self._set_version(cache, len(token_ids))
         count, past = len(token_ids), cache.length
-        if count <= (STEP_TOKENS if every_position else _FEW_TOKENS):
+        if self._shape.experts or count <= (STEP_TOKENS if every_position else _FEW_TOKENS):
             positions, logits_rows = range(past, past + count), count if every_position else 1
             logits = self._step(token_ids, [cache] * count, positions, logits_rows)
         else:
@@ -119,11 +124,25 @@ class FusedDecoder:
         return logits
 
     def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
-        """Return the tokens in parts that are computed with the same version of the angles."""
+        """Return the tokens in parts that are computed together."""
+        if self._shape.experts:
+            return [token_ids[start : start + _EXPERT_TOKENS] for start in range(0, len(token_ids), _EXPERT_TOKENS)]
         first = self._structure.rotary_border - cache.length
         if 0 < first < len(token_ids) and cache.expected_length <= self._structure.rotary_border:
-            return [token_ids[:first], token_ids[first:]]
+            return [token_ids[:first], token_ids[first:]]  # with different versions of the angles
         return [token_ids]
+
+    def _hidden_states(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
+        """Append tokens to a sequence; return hidden states of the last layer, float32, shape (tokens, hidden)."""
+        if not self._shape.experts:
+            return self._prompts.read(token_ids, cache, every_position=True)
+        found = []
+        for part in self._parts(token_ids, cache):
+            positions = range(cache.length, cache.length + len(part))
+            self._step(part, [cache] * len(part), positions, 1)
+            found.append(torch.tensor(self._scratch_of(len(part), positions.stop).hidden[0, :, : self._shape.hidden]))
+            cache.length += len(part)
+        return torch.cat(found)
 
     def _set_version(self, cache: FusedCache, count: int) -> None:
         """Recompute a sequence if it gets too long for the angles of its keys with ``count`` more tokens."""
@@ -245,7 +264,13 @@ def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
         squares=floats(rows, shape.heads + shape.kv_heads),
         attended=floats(rows, padded(shape.heads * shape.head_dim, GROUP)),
         gate_up=floats(rows, 2, inner),
-        active=floats(rows, inner),
+        active=floats(rows * max(1, shape.active_experts), inner),
+        ratings=floats(threads, rows, padded(shape.experts, LANES)),
+        gathered=floats(threads, rows if shape.experts else 0, longest),
+        outputs=floats(rows if shape.experts else 0, hidden),
+        chosen=np.zeros((threads, rows, shape.active_experts), np.int64),
+        chosen_weights=floats(threads, rows, shape.active_experts),
+        places=np.zeros((threads, rows), np.int64),
         update=floats(rows, hidden),
         heads=floats(threads, 2, queries, dim),
         scores=floats(threads, queries, padded(length, GROUP)),

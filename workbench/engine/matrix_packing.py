@@ -30,6 +30,10 @@ class MatrixPacker:
         names = [f"{module}.weight" for module in modules]
         return self._matrix(names, self._precision, self._bias(modules), is_transposed=self._structure.is_transposed)
 
+    def router(self, module: str) -> Matrix:
+        """Return the matrix that rates experts, in float32: rounding would choose others."""
+        return self._matrix([f"{module}.weight"], "float32")
+
     def qkv(self, prefix: str) -> Matrix:
         """Return the matrix of all query heads, then key heads, then value heads."""
         modules = [f"{prefix}.{name}" for name in self._structure.names.qkv]

@@ -24,6 +24,9 @@ stacked matrices, the image encoder because it is small."""
 _OUTER = ("embed", "lm_head", "wte", "wpe")
 """Parts of names of embeddings and heads, which the fused decoder holds in at least 8 bits."""
 
+_ROUTERS = ("mlp.gate.weight", "block_sparse_moe.gate.weight")
+"""Ends of names of the matrices that rate experts, which the fused decoder holds in float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -111,7 +114,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _packed_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> float:
-    if len(shape) < 2:
+    if len(shape) < 2 or name.endswith(_ROUTERS):
         return 4 * prod(shape)
     count = prod(shape[:-1]) * (shape[-1] + -shape[-1] % GROUP)
     outer = any(part in name for part in _OUTER)

@@ -55,8 +55,10 @@ class Block:
     output: Matrix
     post_attention_norm: Norm | None
     pre_mlp_norm: Norm | None
+    router: Matrix | None
+    """Matrix that rates experts."""
     gate_up: Matrix
-    """Rows: gate, then up; of a plain MLP, its first projection."""
+    """Rows: gate, then up; of a plain MLP, its first projection. Those of experts follow each other."""
     down: Matrix
     post_mlp_norm: Norm | None
 
@@ -104,6 +106,9 @@ class PackedWeights:
             layers=np.array(
                 [[index, layer.window, layer.chunk] for index, layer in zip(rotary, layers, strict=True)], np.int64
             ).reshape(-1, 3),
+            routers=np.array(
+                [block.router.descriptor if block.router else [0] * 5 for block in self.blocks], np.int64
+            ).reshape(-1, 5),
             attention_scales=np.array([layer.attention_scale for layer in layers], np.float32),
             embedding=np.array(self.embedding.descriptor, np.int64),
             positions=np.array(self.positions.descriptor if self.positions else [0] * 5, np.int64),
@@ -116,6 +121,8 @@ class PackedWeights:
             yield self.positions
         for block in self.blocks:
             yield from block.matrices
+            if block.router:
+                yield block.router
             yield from (norm for norm in block.norms if norm)
 
 
@@ -135,6 +142,9 @@ def kernel_shape(structure: BlockStructure) -> Shape:
         activation=ACTIVATION_IDS[structure.activation],
         is_gated=structure.is_gated,
         is_parallel=structure.is_parallel,
+        experts=structure.experts,
+        active_experts=structure.active_experts,
+        normalizes_experts=structure.normalizes_experts,
         rotary_dim=structure.rotary_dim,
         attention_cap=float(structure.attention_cap),
         embedding_scale=float(structure.embedding_scale),

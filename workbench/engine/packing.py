@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from workbench.engine.block_structure import BlockStructure, expected_tensors
+from workbench.engine.block_structure import BlockStructure, expected_tensors, expert_prefixes
 from workbench.engine.families import structure_of
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.kernels.simd import GROUP, ROWS
@@ -31,7 +31,7 @@ from workbench.machine import thread_count
 def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether the fused decoder serves a model, by its config and the names and shapes of its tensors."""
     structure = structure_of(config)
-    if structure is None or structure.inner % ROWS:
+    if structure is None or structure.inner % ROWS or (structure.experts and structure.hidden % ROWS):
         return False
     expected, unused = expected_tensors(structure), structure.names.unused
     head = f"{structure.names.head}.weight"
@@ -111,7 +111,7 @@ class _Packer:
         )
 
     def _block(self, prefix: str) -> Block:
-        names = self._structure.names
+        names, experts = self._structure.names, expert_prefixes(self._structure)
 
         def norm(name: str | None) -> Norm | None:
             return self._norm(f"{prefix}.{name}") if name else None
@@ -123,8 +123,9 @@ class _Packer:
             output=self._matrices.linear(f"{prefix}.{names.output}"),
             post_attention_norm=norm(names.post_attention_norm),
             pre_mlp_norm=norm(names.pre_mlp_norm),
-            gate_up=self._matrices.linear(*(f"{prefix}.{name}" for name in names.gate_up)),
-            down=self._matrices.linear(f"{prefix}.{names.down}"),
+            router=self._matrices.router(f"{prefix}.{names.router}") if names.router else None,
+            gate_up=self._matrices.linear(*(f"{prefix}.{one}{name}" for one in experts for name in names.gate_up)),
+            down=self._matrices.linear(*(f"{prefix}.{one}{names.down}" for one in experts)),
             post_mlp_norm=norm(names.post_mlp_norm),
         )
 

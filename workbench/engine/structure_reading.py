@@ -92,6 +92,17 @@ def _rotary_dim(rope: dict[str, Any] | None, head_dim: int, *, is_partial: bool 
     return int(head_dim * factor)
 
 
+_ATTENTION_BIASES = frozenset({"qkv", "output"})
+ALL_BIASES = _ATTENTION_BIASES | {"mlp"}
+"""The layers' parts that may have biases."""
+
+
+def biases(config: Any) -> frozenset[str]:
+    """Return the parts with biases of a family whose config says so of attention and of the MLP."""
+    attention = _ATTENTION_BIASES if getattr(config, "attention_bias", False) else frozenset()
+    return attention | ({"mlp"} if getattr(config, "mlp_bias", False) else frozenset())
+
+
 def plain_head_dim(config: Any) -> int:
     """Return the head size of a family whose heads together are as wide as the hidden states."""
     size = int(config.hidden_size // config.num_attention_heads)

@@ -41,11 +41,13 @@ Granite: Any = transformers.GraniteConfig
 Llama: Any = transformers.LlamaConfig
 Mistral: Any = transformers.MistralConfig
 Qwen2: Any = transformers.Qwen2Config
+Mixtral: Any = transformers.MixtralConfig
 Olmo2: Any = transformers.Olmo2Config
 Olmo3: Any = transformers.Olmo3Config
 Phi: Any = transformers.PhiConfig
 Phi3: Any = transformers.Phi3Config
 Qwen3: Any = transformers.Qwen3Config
+Qwen3Moe: Any = transformers.Qwen3MoeConfig
 SmolLM3: Any = transformers.SmolLM3Config
 StableLm: Any = transformers.StableLmConfig
 Starcoder2: Any = transformers.Starcoder2Config
@@ -140,6 +142,10 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "starcoder2": lambda: shaped(Starcoder2, sliding_window=24),
     "gpt2": lambda: gpt2(scale_attn_by_inverse_layer_idx=True),
     "gpt-neox": lambda: unshared(GPTNeoX),
+    "mixtral": lambda: shaped(Mixtral, num_local_experts=4, num_experts_per_tok=2, sliding_window=24),
+    "qwen3-moe": lambda: shaped(
+        Qwen3Moe, head_dim=16, moe_intermediate_size=24, num_experts=6, num_experts_per_tok=3, norm_topk_prob=False
+    ),
     "phi": lambda: shaped(Phi),
     "cohere": lambda: shaped(Cohere, logit_scale=0.5),
     "cohere2": lambda: shaped(Cohere2, logit_scale=2.0, sliding_window=24, layer_types=TYPES),
@@ -337,6 +343,24 @@ def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
             ]
         )
         assert torch.equal(together, torch.cat([decoder.decode([one], [single]).logits for one in text]))
+
+
+@pytest.mark.parametrize("case", ["multi-query", "gemma2", "olmo2", "mixtral"])
+def test_teams_of_any_size_compute_the_same_logits_bit_for_bit(
+    folder_of: Callable[[str], Path], case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of more threads than there are key heads, whose query heads are then divided."""
+    found: list[Tensor] = []
+    for threads in (1, 2, 3, 5):
+        monkeypatch.setattr("workbench.engine.packing.thread_count", lambda threads=threads: threads)
+        decoder = load(folder_of(case), precision="int8").decoder
+        with torch.inference_mode():
+            caches = [decoder.new_cache() for _ in range(3)]
+            for count, cache in zip((3, 30, 40), caches, strict=True):
+                decoder.prefill(some_ids(count), cache)
+            rows = [decoder.decode([5], caches[:1]).logits, decoder.decode([6, 7], caches[1:]).logits]
+        found.append(torch.cat(rows))
+    assert all(torch.equal(one, found[0]) for one in found)
 
 
 @pytest.mark.parametrize("case", FUSED)

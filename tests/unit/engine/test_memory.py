@@ -46,7 +46,7 @@ STRUCTURES: dict[str, Callable[[], Any]] = {
 }
 
 
-PACKED = {"llama", "llama-tied", "llama-odd", "qwen2", "qwen3", "gpt2", "gemma3"}
+PACKED = {"llama", "llama-tied", "llama-odd", "qwen2", "qwen3", "gpt2", "gemma3", "mixtral"}
 """Those that the fused step takes."""
 
 

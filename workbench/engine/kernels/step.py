@@ -15,6 +15,7 @@ import numpy as np
 from workbench.engine.kernels import SOURCES, compiled, entry_point
 from workbench.engine.kernels.attention import attend
 from workbench.engine.kernels.block import activate_mlp, add_update, embed, norm_rows, project_heads, project_update
+from workbench.engine.kernels.experts import activate_experts, choose_experts, project_experts
 from workbench.engine.kernels.memory_access import address
 from workbench.engine.kernels.products import linear
 from workbench.engine.kernels.row_intrinsics import BLOCK, block_sums, scale_row, soft_cap
@@ -40,9 +41,16 @@ def _run_block(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     norm_rows(shape, hidden, norms[2], normed)
     if shape.is_parallel:
         add_update(shape, norms[1], scratch, thread)
-    activate_mlp(shape, linears[2], scratch, thread, threads)
+    if shape.experts:
+        choose_experts(shape, weights.routers[layer], scratch, thread)
+        activate_experts(shape, linears[2], scratch, thread, threads)
+    else:
+        activate_mlp(shape, linears[2], scratch, thread, threads)
     barrier_wait(barrier, threads)
-    project_update(shape, linears[3], scratch.active, scratch, thread, threads)
+    if shape.experts:
+        project_experts(shape, linears[3], scratch, thread, threads)
+    else:
+        project_update(shape, linears[3], scratch.active, scratch, thread, threads)
     barrier_wait(barrier, threads)
     add_update(shape, norms[3], scratch, thread)
 

@@ -28,6 +28,9 @@ class Shape(NamedTuple):
     """A value of `ACTIVATION_IDS`."""
     is_gated: bool = True
     is_parallel: bool = False
+    experts: int = 0
+    active_experts: int = 0
+    normalizes_experts: bool = False
     rotary_dim: int = 0
     attention_cap: float = 0.0
     embedding_scale: float = 1.0
@@ -46,6 +49,8 @@ class Weights(NamedTuple):
     weight and a bias each, or zeros; the last before the head."""
     layers: Any
     """int64 (layers, 3): index of the rotary angles or -1, window or 0, chunk or 0, as in `LayerStructure`."""
+    routers: Any
+    """int64 (layers, 5): matrices that rate experts, or zeros."""
     attention_scales: Any
     """float32 (layers,): factors of the scores."""
     embedding: Any
@@ -85,7 +90,19 @@ class Scratch(NamedTuple):
     gate_up: Any
     """(rows, 2, inner)"""
     active: Any
-    """(rows, inner)"""
+    """(rows * active experts, or rows, inner)"""
+    ratings: Any
+    """(threads, rows, experts)"""
+    gathered: Any
+    """(threads, rows, hidden or inner): inputs of one expert."""
+    outputs: Any
+    """(rows, hidden): outputs of one expert."""
+    chosen: Any
+    """int64 (threads, rows, active experts): indices of experts."""
+    chosen_weights: Any
+    """(threads, rows, active experts)"""
+    places: Any
+    """int64 (threads, rows): which of the choices one expert computes."""
     update: Any
     """(rows, hidden)"""
     heads: Any

@@ -8,6 +8,7 @@ The tests compare the results with those of `GeneralDecoder`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
 from workbench.engine.packed_weights import Norm, PackedWeights, apply_norm, kernel_shape
 from workbench.engine.rotary_table import Rotary, RotaryVersions
+from workbench.engine.team_size import TeamSize
 from workbench.engine.weights import Int8Blocks
 
 ROWS_PER_STEP = 16
@@ -76,6 +78,7 @@ class FusedDecoder:
         self._addresses = weights.addresses()
         self._prompts = PromptReader(self._shape, self._addresses, self._rotary, self._team, dtype)
         self._scratch: dict[int, Scratch] = {}
+        self._team_sizes: dict[int, TeamSize] = {}  # by rows
         self.vocab_size = structure.vocab
 
     supports_chunked_prefill = True
@@ -193,9 +196,13 @@ class FusedDecoder:
         if summaries is None:
             summaries = LogitsSummaries.empty(0, self._shape.vocab)
         scratch = self._scratch_of(rows, longest)
+        size = self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
+        started = time.perf_counter()
         self._team.run(
-            step, self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), summaries
-        )
+            step, self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), summaries,
+            threads=size.threads,
+        )  # fmt: skip
+        size.record(time.perf_counter() - started)
         return logits[:, : self._shape.vocab]
 
     def _check_indices(self, token_ids: Sequence[int], longest: int) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-_Job = tuple[Callable[..., object], tuple[Any, ...]]
+_Job = tuple[Callable[..., object], tuple[Any, ...], int]
+"""A function, its arguments, and the number of threads that run it."""
 
 
 class Team:
@@ -22,20 +23,22 @@ class Team:
         self._jobs: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(1, threads)]
         for index, jobs in enumerate(self._jobs, start=1):
             name = f"compute-{index}"
-            threading.Thread(target=_work, args=(jobs, index, threads), name=name, daemon=True).start()
+            threading.Thread(target=_work, args=(jobs, index), name=name, daemon=True).start()
 
-    def run(self, function: Callable[..., object], *args: Any) -> None:
-        for jobs in self._jobs:
-            jobs.put((function, args))
-        function(*args, 0, self.threads)
+    def run(self, function: Callable[..., object], *args: Any, threads: int | None = None) -> None:
+        """Run a function on the first ``threads`` threads, by default on all."""
+        count = self.threads if threads is None else threads
+        for jobs in self._jobs[: count - 1]:
+            jobs.put((function, args, count))
+        function(*args, 0, count)
 
     def __del__(self) -> None:
         for jobs in self._jobs:
             jobs.put(None)
 
 
-def _work(jobs: SimpleQueue[_Job | None], index: int, threads: int) -> None:
+def _work(jobs: SimpleQueue[_Job | None], index: int) -> None:
     while (job := jobs.get()) is not None:
-        function, args = job
+        function, args, threads = job
         function(*args, index, threads)
         del job, function, args  # they reference a model, which must be collectable while the thread waits

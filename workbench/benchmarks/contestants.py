@@ -30,6 +30,8 @@ class Contestant(Protocol):
     memory_bytes: int | None
     """Size of the weights according to the program; None if unknown."""
     is_rival: bool
+    instruction_set: str
+    """The largest instruction set that the program says it uses, as `processors.widest` names it; empty if none."""
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
         """Stream ``tokens`` tokens; the program may use its prompt cache."""
@@ -58,6 +60,7 @@ class Embedder(Protocol):
     name: str
     memory_bytes: int | None
     is_rival: bool
+    instruction_set: str
 
     def embed(self, texts: Sequence[str]) -> float:
         """Compute one vector per text; return the seconds that this took."""
@@ -66,4 +69,14 @@ class Embedder(Protocol):
         """Free the memory."""
 
 
-Entrant = Contestant | Embedder
+class Program(Protocol):
+    """A command that starts a process of its own each time."""
+
+    name: str
+    is_rival: bool
+
+    def start(self) -> float:
+        """Run the command to its end; return the seconds until it has done what is measured."""
+
+
+Entrant = Contestant | Embedder | Program

@@ -4,6 +4,8 @@ The reference samples answers to a few questions and keeps its distribution at e
 decodes the same tokens one at a time (teacher forcing). The results are the mean Kullback-Leibler divergence
 KL(reference || contestant) in nats with its standard error, and how often both have the same most probable token.
 
+Another comparison is of greedy answers in float32: how many of their ids are those of the reference's own answers.
+
 The divergence is over the whole vocabulary. Each distribution is first normalized in float64: llama.cpp's sum to 1 only
 within 1e-4, because it adds them up in float32, and that would count as divergence.
 """
@@ -11,6 +13,7 @@ within 1e-4, because it adds them up in float32, and that would count as diverge
 from __future__ import annotations
 
 import itertools
+import operator
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +21,22 @@ from typing import Protocol
 
 from torch import Tensor
 
-from workbench.benchmarks.contestants import Contestant, GivesLogprobs
-from workbench.benchmarks.interleaving import Absence, Log
+from workbench.benchmarks.contestants import Contestant, GivesLogprobs, Stream
+from workbench.benchmarks.interleaving import Absence, Log, Result
 
+SAME_IDS = "ids equal to those of transformers float32"
+"""Metric of greedy answers, as a share from 0 to 1."""
+
+_ANSWER_TOKENS = 32
 _LONGEST_TEXT = 256
 """Maximum tokens of one answer, whose reference distributions are all in memory."""
 
 
 class Reference(Protocol):
     """The float32 model in transformers."""
+
+    def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
+        """Stream a greedy answer, which continues past end tokens."""
 
     def sample(self, prompt_ids: Sequence[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
         """Sample at most ``tokens`` tokens at temperature 1, up to an end token, with logprobs (tokens, vocab)."""
@@ -77,6 +87,25 @@ def exactness(
         done += len(token_ids)
     for name, tally in tallies.items():
         yield _summary(name, tally)
+
+
+def same_ids(
+    reference: Reference, contestants: Sequence[Contestant], prompts: Sequence[Sequence[int]], metric: str, log: Log
+) -> Iterator[Result]:
+    """Compare greedy answers of the workbench in float32 with the reference's, id by id."""
+    exact = [one for one in contestants if not one.is_rival and one.name.endswith(" float32")]
+    if not exact:
+        return
+    equal = dict.fromkeys((contestant.name for contestant in exact), 0)
+    for index, prompt_ids in enumerate(prompts):
+        log(f"{metric}: question {index + 1} of {len(prompts)}")
+        expected = reference.generate(prompt_ids, _ANSWER_TOKENS).token_ids
+        for contestant in exact:
+            found = contestant.generate(prompt_ids, _ANSWER_TOKENS).token_ids
+            equal[contestant.name] += sum(map(operator.eq, found, expected))
+    for name, count in equal.items():
+        share = count / (_ANSWER_TOKENS * len(prompts))
+        yield Result("exactness", metric, "share", "higher", name, False, (share,))
 
 
 def divergence(reference: Tensor, found: Tensor) -> float:

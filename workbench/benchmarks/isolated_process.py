@@ -19,11 +19,15 @@ import psutil
 import torch
 from torch import Tensor
 
-from workbench.benchmarks.contestants import Entrant, GivesLogprobs, Stream
+from workbench.benchmarks.contestants import Contestant, Embedder, GivesLogprobs, Stream
 from workbench.errors import GenerationError
 
 END_S = 10.0
 """Time after which an entrant that was closed is killed."""
+
+
+Modelled = Contestant | Embedder
+"""Entrants that hold a model in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class _Facts:
     name: str
     is_rival: bool
     memory_bytes: int | None
+    instruction_set: str
 
 
 class Isolated:
@@ -40,7 +45,7 @@ class Isolated:
         Errors of ``make``; calls raise the entrant's errors, or GenerationError if its process has died.
     """
 
-    def __init__(self, make: Callable[..., Entrant], *args: Any) -> None:
+    def __init__(self, make: Callable[..., Modelled], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
@@ -54,6 +59,7 @@ class Isolated:
         self.name = facts.name
         self.is_rival = facts.is_rival
         self.memory_bytes = facts.memory_bytes
+        self.instruction_set = facts.instruction_set
 
     def resident_bytes(self) -> int:
         """Return the current memory of the whole process."""
@@ -114,7 +120,7 @@ class IsolatedEmbedder(Isolated):
         return float(self._request("embed", list(texts)))
 
 
-def _serve(pipe: Connection, make: Callable[..., Entrant], args: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, make: Callable[..., Modelled], args: tuple[Any, ...]) -> None:
     """Create the entrant and run calls until the pipe is closed; the new process's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl+C
     try:
@@ -122,7 +128,7 @@ def _serve(pipe: Connection, make: Callable[..., Entrant], args: tuple[Any, ...]
     except Exception as error:  # noqa: BLE001 - raised again in the parent process
         pipe.send(_portable(error))
         return
-    pipe.send(_Facts(entrant.name, entrant.is_rival, entrant.memory_bytes))
+    pipe.send(_Facts(entrant.name, entrant.is_rival, entrant.memory_bytes, entrant.instruction_set))
     try:
         while True:
             method, arguments = pipe.recv()
@@ -134,7 +140,7 @@ def _serve(pipe: Connection, make: Callable[..., Entrant], args: tuple[Any, ...]
         entrant.close()
 
 
-def _call(entrant: Entrant, method: str, arguments: tuple[Any, ...]) -> Any:
+def _call(entrant: Modelled, method: str, arguments: tuple[Any, ...]) -> Any:
     """Return a method's result, with tensors as arrays, which are copied: torch would share memory."""
     if method == "forced":
         assert isinstance(entrant, GivesLogprobs)

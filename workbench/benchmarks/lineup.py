@@ -13,6 +13,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from workbench import catalog
+from workbench.benchmarks.cold_start import ColdStart, cold_starts
 from workbench.benchmarks.contestants import Entrant
 from workbench.benchmarks.exactness import Reference
 from workbench.benchmarks.gguf_file import gguf_of
@@ -51,6 +52,12 @@ class Settings:
     tokens: int
     exactness_tokens: int
     gguf: Path | None = None
+    processor: str | None = None
+    """Smaller processor to which the programs are held, see `processors`."""
+    busy: int = 0
+    """Number of cores that other processes keep busy."""
+    may_fetch: bool = False
+    """Whether a second model is fetched if it is not in the cache."""
 
 
 @dataclass(slots=True)
@@ -63,6 +70,7 @@ class Lineup:
     """Questions to the model, as token ids."""
     contestants: list[IsolatedContestant] = field(default_factory=list)
     embedders: list[IsolatedEmbedder] = field(default_factory=list)
+    cold_starts: list[ColdStart] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
 
     @property
@@ -71,7 +79,12 @@ class Lineup:
         return next(one for one in self.contestants if isinstance(one, IsolatedReference))
 
     def of(self, kind: str) -> Sequence[Entrant]:
-        return self.contestants if kind == "causal" else self.embedders
+        by_kind: dict[str, Sequence[Entrant]] = {
+            "causal": self.contestants,
+            "embedding": self.embedders,
+            "program": self.cold_starts,
+        }
+        return by_kind[kind]
 
 
 def check(settings: Settings) -> None:
@@ -93,13 +106,15 @@ def open_lineup(settings: Settings, log: Log) -> Iterator[Lineup]:
     with ExitStack() as stack:
         folder = catalog.resolve(settings.model)
         lineup = _empty(folder, settings)
-        if settings.tasks - {"embeddings"}:
+        if settings.tasks - {"embeddings", "cold-start"}:
             _add_causal(lineup, settings, folder, stack, log)
         if "embeddings" in settings.tasks:
             sentences = catalog.local_path(SENTENCE_MODEL)
             log(f"loading {SENTENCE_MODEL}")
             for embedder in (WorkbenchEmbedder, LoopEmbedder):
                 lineup.embedders.append(stack.enter_context(closing(IsolatedEmbedder(embedder, sentences))))
+        if "cold-start" in settings.tasks:
+            lineup.cold_starts += cold_starts(settings.model)
         yield lineup
 
 
@@ -111,7 +126,7 @@ def _empty(folder: Path, settings: Settings) -> Lineup:
 
     def encode_question(question: str) -> list[int]:
         if not tokenizer.chat_template:
-            return encode(question)
+            return list(tokenizer(question, verbose=False)["input_ids"])
         message = [{"role": "user", "content": question}]
         encoding: Any = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)
         return list(encoding["input_ids"])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.benchmarks.contestants import Stream
+from workbench.benchmarks.processors import widest
 from workbench.benchmarks.tasks import TOGETHER
 from workbench.errors import GenerationError
 from workbench.machine import thread_count
@@ -49,6 +50,8 @@ class LlamaCppContestant:
         self._server = xllamacpp.Server(params)
         self._address = urlsplit(self._server.listening_address)
         self.memory_bytes: int | None = gguf.stat().st_size
+        reported = xllamacpp.get_system_info().split("|")  # "CPU : SSE3 = 1 | AVX2 = 1 | ..."
+        self.instruction_set = widest(" ".join(name for name in reported if name.strip().endswith("= 1")))
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
         token_ids: list[int] = []

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-from workbench.benchmarks.exactness import Exactness, exactness
+from workbench.benchmarks import gemma
+from workbench.benchmarks.busy_cores import busy_cores
+from workbench.benchmarks.exactness import SAME_IDS, Exactness, exactness, same_ids
 from workbench.benchmarks.interleaving import Absence, Log, Result, interleaved
 from workbench.benchmarks.lineup import Lineup, Settings, open_lineup
 from workbench.benchmarks.machine_facts import MachineFacts, machine_facts
-from workbench.benchmarks.tasks import TASKS
+from workbench.benchmarks.processors import exceeds, held_to
+from workbench.benchmarks.tasks import GEMMA, TASKS
 
 EXACTNESS = "exactness"
 """Name under which the comparison of distributions is requested like a task."""
@@ -37,6 +41,9 @@ class Report:
     results: list[Result] = field(default_factory=list)
     exactness: list[Exactness] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
+    not_held: dict[str, str] = field(default_factory=dict)
+    """Contestants that use more than the processor to which the programs are held, and the instruction set that they
+    report."""
 
 
 def measure(settings: Settings, log: Log) -> Report:
@@ -44,17 +51,36 @@ def measure(settings: Settings, log: Log) -> Report:
 
     Raises:
         InvalidRequestError: a rival is not installed, or cannot read this model.
+        DownloadError: the model could not be fetched.
     """
-    with open_lineup(settings, log) as lineup:
-        found: list[Result | Exactness | Absence] = [*lineup.absences]
-        for task in TASKS:
-            if task.name in settings.tasks:
-                found += interleaved(task, lineup.of(task.kind), lineup.encode, lineup.sizes, settings.rounds, log)
-        if EXACTNESS in settings.tasks:
-            found += _exactness(lineup, settings, log)
-        entrants = [*lineup.contestants, *lineup.embedders]
-        memory = {entrant.name: Memory(entrant.memory_bytes, entrant.resident_bytes()) for entrant in entrants}
-    report = Report(settings, machine_facts(), memory)
+    report = Report(settings, machine_facts(), {})
+    with held_to(settings.processor):
+        if own := settings.tasks - {GEMMA}:
+            _measure(replace(settings, tasks=own), report, log)
+        if GEMMA in settings.tasks:
+            _measure_gemma(settings, report, log)
+    return report
+
+
+def _measure_gemma(settings: Settings, report: Report, log: Log) -> None:
+    """Measure the second model against transformers, once the first is unloaded."""
+    if not settings.may_fetch and not gemma.gemma_folder().is_dir():
+        reason = f"it is not in the cache; --tasks {GEMMA} fetches it ({gemma.DOWNLOAD_BYTES / 1e6:.0f} MB)"
+        report.absences.append(Absence(gemma.NAME, GEMMA, reason))
+        return
+    folder = gemma.install_gemma(log)
+    second = replace(settings, model=str(folder), tasks=frozenset({GEMMA}), rivals=frozenset({"transformers"}))
+    _measure(second, report, log, f", {gemma.NAME}")
+
+
+def _measure(settings: Settings, report: Report, log: Log, suffix: str = "") -> None:
+    """Measure the tasks with one model; ``suffix`` is the end of names that would otherwise occur twice."""
+    with open_lineup(settings, log) as lineup, busy_cores(settings.busy):
+        found = [*lineup.absences, *_results(settings, lineup, log, suffix)]
+        for entrant in (*lineup.contestants, *lineup.embedders):
+            report.memory[entrant.name + suffix] = Memory(entrant.memory_bytes, entrant.resident_bytes())
+            if exceeds(entrant.instruction_set, settings.processor):
+                report.not_held[entrant.name] = entrant.instruction_set
     for item in found:
         match item:
             case Result():
@@ -63,8 +89,14 @@ def measure(settings: Settings, log: Log) -> Report:
                 report.exactness.append(item)
             case Absence():
                 report.absences.append(item)
-    return report
 
 
-def _exactness(lineup: Lineup, settings: Settings, log: Log) -> list[Exactness | Absence]:
-    return list(exactness(lineup.reference, lineup.contestants, lineup.questions, settings.exactness_tokens, log))
+def _results(settings: Settings, lineup: Lineup, log: Log, suffix: str) -> Iterator[Result | Exactness | Absence]:
+    for task in TASKS:
+        if task.name in settings.tasks:
+            yield from interleaved(task, lineup.of(task.kind), lineup.encode, lineup.sizes, settings.rounds, log)
+    contestants, questions = lineup.contestants, lineup.questions
+    if EXACTNESS in settings.tasks:
+        yield from exactness(lineup.reference, contestants, questions, settings.exactness_tokens, log)
+    if settings.tasks & {EXACTNESS, GEMMA}:
+        yield from same_ids(lineup.reference, contestants, questions, SAME_IDS + suffix, log)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.benchmarks.contestants import Stream
+from workbench.benchmarks.processors import is_x86
 from workbench.machine import thread_count
 
 
@@ -29,6 +30,7 @@ class OpenVinoContestant:
             str(gguf), "CPU", scheduler_config=scheduler, INFERENCE_NUM_THREADS=thread_count()
         )
         self.memory_bytes: int | None = gguf.stat().st_size
+        self.instruction_set = _instruction_set()
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
         genai = self._genai
@@ -63,6 +65,15 @@ class OpenVinoContestant:
         config.ignore_eos = True
         config.do_sample = False
         return config
+
+
+def _instruction_set() -> str:
+    """Return what follows from OpenVINO's capabilities: on x86, it computes in bf16 from AVX-512 on."""
+    import openvino
+
+    if not is_x86():
+        return ""
+    return "avx512" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "avx2"
 
 
 def _inputs(genai: Any, prompts: Sequence[Sequence[int]]) -> Any:

@@ -6,18 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from workbench.benchmarks.comparison import Verdict, best_peer, goals_of, rivals_of, verdicts
 from workbench.benchmarks.interleaving import Result
 from workbench.benchmarks.measuring import Report
-
-_GGUF_RIVALS = ("llama.cpp", "openvino")
-
-
-def rivals_of(result: Result, others: Iterable[Result]) -> list[Result]:
-    """Return the rivals' results to compare a result with: `generate` in float32 or bf16, and GGUF programs."""
-    precision = result.contestant.rpartition(" ")[2]
-    generate = f"transformers {'float32' if precision == 'float32' else 'bf16'}"
-    named = (generate, *_GGUF_RIVALS, "plain loop")
-    return [other for other in others if other.is_rival and other.contestant in named]
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -27,9 +18,13 @@ def as_json(report: Report) -> dict[str, Any]:
         "model": settings.model,
         "rounds": settings.rounds,
         "tokens": settings.tokens,
+        "processor": settings.processor,
+        "busy": settings.busy,
         "machine": report.machine,
         "memory": report.memory,
-        "results": [_result(result, _same_metric(result, report.results)) for result in report.results],
+        "results": [_result(result, report) for result in report.results],
+        "goals": [_verdict(verdict) for verdict in _verdicts(report)],
+        "not_held": report.not_held,
         "exactness": report.exactness,
         "absences": report.absences,
     }
@@ -41,22 +36,37 @@ def lines(report: Report) -> Iterable[str]:
     features = ", ".join(machine.features) or "no known CPU features"
     yield f"{report.settings.model} on {machine.processor}, {machine.threads} of {machine.cores} cores, {features}"
     yield ", ".join(f"{package} {version}" for package, version in machine.versions.items())
+    yield from _condition_lines(report)
     yield f"{report.settings.rounds} rounds, programs in turn: median, (lowest .. highest), ratio of medians"
     for _, group in groupby(report.results, key=lambda result: result.metric):
-        yield from _metric_lines(list(group))
+        yield from _metric_lines(list(group), report)
     if report.exactness:
         yield from _exactness_lines(report)
     yield from _memory_lines(report)
+    yield from _goal_lines(report)
     for absence in report.absences:
         yield f"left out of {absence.task}: {absence.contestant}: {absence.reason}"
 
 
-def _metric_lines(results: Sequence[Result]) -> Iterable[str]:
+def _condition_lines(report: Report) -> Iterable[str]:
+    settings = report.settings
+    if settings.busy:
+        yield f"cores kept busy by other processes: {settings.busy}"
+    if settings.processor:
+        yield f"all programs held to {settings.processor}"
+        for name, used in report.not_held.items():
+            yield f"not held to {settings.processor}, so not compared: {name}, which uses {used}"
+
+
+def _metric_lines(results: Sequence[Result], report: Report) -> Iterable[str]:
     direction = "" if results[0].better == "higher" else ", lower is better"
     yield ""
     yield f"{results[0].metric} ({results[0].unit}{direction})"
     for result in results:
-        ratios = [f"{result.times_better(rival):.2f}x {rival.contestant}" for rival in _rivals(result, results)]
+        rivals = rivals_of(result, results, report.not_held)
+        ratios = [f"{result.times_better(rival):.2f}x {rival.contestant}" for rival in rivals]
+        if len(rivals) > 1 and (best := best_peer(result, rivals)):
+            ratios.append(f"{result.times_better(best):.2f}x best peer")
         low, high = min(result.values), max(result.values)
         line = f"  {result.contestant:<22}{_figure(result.median):>9}  ({_figure(low)} .. {_figure(high)})"
         yield f"{line:<58}{', '.join(ratios)}".rstrip()
@@ -80,7 +90,41 @@ def _memory_lines(report: Report) -> Iterable[str]:
         yield f"  {name:<22}{weights:>9}{memory.resident_bytes / 1e6:>9,.0f} MB"
 
 
-def _result(result: Result, others: Sequence[Result]) -> dict[str, Any]:
+def _goal_lines(report: Report) -> Iterable[str]:
+    found = _verdicts(report)
+    if not found:
+        return
+    yield ""
+    yield "goals: reached, of what is meant to be reached"
+    for verdict in found:
+        goal = verdict.goal
+        what = f"{goal.metric}: {goal.contestant}" + (f" against {verdict.against}" if verdict.against else "")
+        bound = f"{'at most' if goal.at_most else 'at least'} {goal.times:.2f}x"
+        yield f"  {what:<78}{verdict.times:>6.2f}x  {bound}  {'met' if verdict.is_met else 'missed'}"
+
+
+def _verdicts(report: Report) -> list[Verdict]:
+    goals = goals_of(report.settings.processor, report.settings.busy)
+    return verdicts(report.results, goals, report.not_held)
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    goal = verdict.goal
+    return {
+        "metric": goal.metric,
+        "contestant": goal.contestant,
+        "rivals": goal.rivals,
+        "against": verdict.against,
+        "times": verdict.times,
+        "goal": goal.times,
+        "at_most": goal.at_most,
+        "met": verdict.is_met,
+    }
+
+
+def _result(result: Result, report: Report) -> dict[str, Any]:
+    rivals = rivals_of(result, report.results, report.not_held)
+    best = best_peer(result, rivals)
     return {
         "task": result.task,
         "metric": result.metric,
@@ -91,17 +135,9 @@ def _result(result: Result, others: Sequence[Result]) -> dict[str, Any]:
         "lowest": min(result.values),
         "highest": max(result.values),
         "values": result.values,
-        "times_better": {rival.contestant: result.times_better(rival) for rival in _rivals(result, others)},
+        "times_better": {rival.contestant: result.times_better(rival) for rival in rivals},
+        "best_peer": best.contestant if best else None,
     }
-
-
-def _rivals(result: Result, others: Sequence[Result]) -> list[Result]:
-    """Return the rivals of a result; none for a rival's own result, or for a ratio."""
-    return [] if result.is_rival or result.unit == "times" else rivals_of(result, others)
-
-
-def _same_metric(result: Result, results: Sequence[Result]) -> list[Result]:
-    return [other for other in results if other.metric == result.metric]
 
 
 def _figure(value: float) -> str:

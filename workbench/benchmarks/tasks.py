@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workbench.benchmarks.contestants import Contestant, Embedder
+from workbench.benchmarks.contestants import Contestant, Embedder, Program
+from workbench.benchmarks.gemma import NAME as GEMMA_3
 from workbench.benchmarks.prompts import Prompts, mixed_texts
 
 TOGETHER = 8
 TEXTS = 64
+GEMMA = "gemma"
+"""Name of the task that measures a second model, of another family."""
+
 _LONGEST_TURN = 64
 """Tokens of an answer and the next question after the history."""
 
@@ -60,7 +64,7 @@ class Task:
     """A task for contestants of one kind."""
 
     name: str
-    kind: Literal["causal", "embedding"]
+    kind: Literal["causal", "embedding", "program"]
     metrics: tuple[Metric, ...]
     measure: Callable[[Any, Prompts, Sizes], tuple[float, ...]]
     """Function that measures one round and returns the figures in the order of ``metrics``."""
@@ -94,6 +98,10 @@ def _embeddings(embedder: Embedder, _prompts: Prompts, _sizes: Sizes) -> tuple[f
     return (TEXTS / embedder.embed(mixed_texts(TEXTS)),)
 
 
+def _cold_start(program: Program, _prompts: Prompts, _sizes: Sizes) -> tuple[float, ...]:
+    return (program.start() * 1e3,)
+
+
 TASKS = (
     Task("decode", "causal", (Metric("decode", "tok/s"),), _decode),
     Task("prefill", "causal", (Metric("prefill", "tok/s"),), _prefill),
@@ -118,4 +126,6 @@ TASKS = (
         _batch,
     ),
     Task("embeddings", "embedding", (Metric("embeddings", "texts/s"),), _embeddings),
+    Task("cold-start", "program", (Metric("cold process to the first token", "ms", "lower"),), _cold_start),
+    Task(GEMMA, "causal", (Metric(f"decode, {GEMMA_3}", "tok/s"),), _decode),
 )

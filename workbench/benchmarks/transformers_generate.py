@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel, TextIteratorStreamer
 
 from workbench.benchmarks.contestants import Stream
+from workbench.benchmarks.processors import widest
 from workbench.engine.embeddings import EmbeddingModel
 from workbench.engine.loading import load_tokenizer, quiet
 from workbench.machine import thread_count
@@ -33,6 +34,7 @@ class TransformersContestant:
         self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(thread_count(),))
         self._model: Any = self._thread.submit(_load, folder, _DTYPES[precision]).result()
         self.memory_bytes: int | None = int(self._model.get_memory_footprint())
+        self.instruction_set = widest(torch.backends.cpu.get_cpu_capability())
         generation = self._model.generation_config
         ends = generation.eos_token_id
         self._eos_ids = frozenset(ends if isinstance(ends, list) else [ends])
@@ -139,6 +141,7 @@ class LoopEmbedder:
             ).eval()
         self._max_tokens = EmbeddingModel(folder).max_tokens
         self.memory_bytes: int | None = int(self._model.get_memory_footprint())
+        self.instruction_set = widest(torch.backends.cpu.get_cpu_capability())
 
     def embed(self, texts: Sequence[str]) -> float:
         started = time.perf_counter()

@@ -8,9 +8,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+from llvmlite.binding import get_host_cpu_features
+from numba.core import config
 from torch import Tensor
 
 from workbench.benchmarks.contestants import Stream
+from workbench.benchmarks.processors import widest
 from workbench.engine.embeddings import EmbeddingModel
 from workbench.engine.loading import load
 from workbench.engine.precision import Precision
@@ -29,6 +33,7 @@ class WorkbenchContestant:
         self.name = f"workbench {precision}"
         model = load(folder, precision=precision, name=name)
         self.memory_bytes: int | None = model.memory_bytes
+        self.instruction_set = _instruction_set()
         self._engine = Engine(model)
 
     def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
@@ -73,6 +78,7 @@ class WorkbenchEmbedder:
     def __init__(self, folder: Path) -> None:
         self._model = EmbeddingModel(folder)
         self.memory_bytes: int | None = self._model.memory_bytes
+        self.instruction_set = _instruction_set()
 
     def embed(self, texts: Sequence[str]) -> float:
         started = time.perf_counter()
@@ -81,6 +87,12 @@ class WorkbenchEmbedder:
 
     def close(self) -> None:
         del self._model
+
+
+def _instruction_set() -> str:
+    """Return the larger one of what numba compiles for and what torch uses."""
+    compiled = config.CPU_FEATURES or " ".join(name for name, has in get_host_cpu_features().items() if has)
+    return widest(f"{compiled} {torch.backends.cpu.get_cpu_capability()}")
 
 
 def _request(prompt_ids: Sequence[int], tokens: int) -> GenerationRequest:

@@ -20,6 +20,7 @@ class FakeContestant:
     step_s: float = 0.1
     is_rival: bool = False
     memory_bytes: int | None = 1_000_000
+    instruction_set: str = ""
     fails_at_call: int | None = None
     asked: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -63,6 +64,12 @@ class FakeReference:
     logprobs: Tensor
     text_tokens: int = 5
     seeds: list[int] = field(default_factory=list)
+    answer: tuple[int, ...] | None = None
+    """Ids that every greedy answer begins with; those of `FakeContestant` if None."""
+
+    def generate(self, prompt_ids: Sequence[int], tokens: int) -> Stream:
+        token_ids = tuple(range(tokens)) if self.answer is None else self.answer
+        return Stream(token_ids[:tokens], 1.0, 2.0)
 
     def sample(self, prompt_ids: Sequence[int], tokens: int, seed: int) -> tuple[list[int], Tensor]:
         self.seeds.append(seed)
@@ -75,6 +82,7 @@ class FakeEmbedder:
     name: str
     is_rival: bool = False
     memory_bytes: int | None = None
+    instruction_set: str = ""
     texts: list[str] = field(default_factory=list)
     closed: int = 0
 
@@ -87,3 +95,15 @@ class FakeEmbedder:
 
     def close(self) -> None:
         self.closed += 1
+
+
+@dataclass
+class FakeProgram:
+    """A command that needs ``seconds``."""
+
+    name: str
+    seconds: float
+    is_rival: bool = False
+
+    def start(self) -> float:
+        return self.seconds

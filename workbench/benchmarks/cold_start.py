@@ -24,7 +24,7 @@ class ColdStart:
     def __init__(self, name: str, command: Sequence[str], *, is_rival: bool, until_output: bool) -> None:
         self.name = name
         self.is_rival = is_rival
-        self._command = tuple(command)
+        self.command = tuple(command)
         self._until_output = until_output
 
     def start(self) -> float:
@@ -37,7 +37,7 @@ class ColdStart:
         with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads would fill up
             started = time.perf_counter()
             with subprocess.Popen(  # noqa: S603 - no shell; the command is our own
-                self._command, env=environment, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+                self.command, env=environment, stdout=subprocess.PIPE, stderr=errors, bufsize=0
             ) as process:
                 assert process.stdout is not None
                 first = process.stdout.read(1)

@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.benchmarks.processors import check_processor
 from workbench.commands import output
 from workbench.commands.opening import DEFAULT_MODEL, PRECISIONS
 from workbench.commands.parsing import add_command
 from workbench.errors import InvalidRequestError
-from workbench.machine import thread_count
 
 if TYPE_CHECKING:
     from workbench.benchmarks.lineup import Settings
@@ -124,10 +122,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     ):
         if not lowest <= value <= highest:
             raise InvalidRequestError(option, value, f"from {lowest} to {highest}")
-    if args.busy is not None and not 1 <= args.busy <= (cores := thread_count()):
-        raise InvalidRequestError("--busy", args.busy, f"from 1 to {cores}, the cores that this process may use")
-    if args.processor is not None:
-        check_processor(args.processor)
+    _check_conditions(args)
     from workbench.benchmarks.lineup import Settings
 
     return Settings(
@@ -143,6 +138,18 @@ def _settings(args: argparse.Namespace) -> Settings:
         busy=args.busy or 0,
         may_fetch=args.tasks is not None,
     )
+
+
+def _check_conditions(args: argparse.Namespace) -> None:
+    """Raise InvalidRequestError unless this machine can be measured as ``--busy`` and ``--processor`` say."""
+    from workbench.benchmarks.processors import check_processor
+    from workbench.machine import thread_count
+
+    cores = thread_count()
+    if args.busy is not None and not 1 <= args.busy <= cores:
+        raise InvalidRequestError("--busy", args.busy, f"from 1 to {cores}, the cores that this process may use")
+    if args.processor is not None:
+        check_processor(args.processor)
 
 
 def _listed(option: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tests.fakes.contestants import FakeContestant, FakeReader, FakeReference
 from workbench.benchmarks.contestants import Contestant
-from workbench.benchmarks.exactness import Exactness, divergence, exactness
-from workbench.benchmarks.interleaving import Absence
+from workbench.benchmarks.exactness import Exactness, divergence, exactness, same_ids
+from workbench.benchmarks.interleaving import Absence, Result
 
 PROMPTS = [[1, 2], [3]]
 
@@ -68,3 +68,27 @@ def test_a_rival_that_fails_is_left_out_and_ours_is_not_forgiven() -> None:
     rival.is_rival, rival.fails_at_call = False, len(rival.asked) + 1
     with pytest.raises(RuntimeError, match="out of order"):
         compare(FakeReference(logprobs(1.0, 0.0)), rival)
+
+
+def answers(answer: tuple[int, ...] | None, *contestants: Contestant, prompts: int = 2) -> list[Result]:
+    reference = FakeReference(logprobs(1.0, 0.0), answer=answer)
+    return list(same_ids(reference, contestants, PROMPTS[:1] * prompts, "ids", lambda said: None))
+
+
+def test_ids_are_compared_one_by_one_with_those_of_the_reference() -> None:
+    ours = FakeContestant("workbench float32")
+    assert [one.values for one in answers(None, ours)] == [(1.0,)]
+    half = (*range(16), *[0] * 16)
+    (found,) = answers(half, ours)
+    assert (found.contestant, found.metric, found.median) == ("workbench float32", "ids", 0.5)
+
+
+def test_an_answer_that_ends_early_differs_in_the_ids_that_it_lacks() -> None:
+    (found,) = answers(tuple(range(8)), FakeContestant("workbench float32"))
+    assert found.median == 0.25
+
+
+def test_only_our_own_float32_promises_equal_ids() -> None:
+    others = [FakeContestant("workbench int4"), FakeContestant("transformers float32", is_rival=True)]
+    assert answers(None, *others) == []
+    assert all(not other.asked for other in others)

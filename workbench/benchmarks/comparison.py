@@ -74,10 +74,14 @@ _AVX2 = (
 )
 
 
-def goals_of(processor: str | None, busy: int) -> tuple[Goal, ...]:
-    """Return the goals for the embedded models on two cores, under the conditions of a run; none for other mixtures."""
-    conditions = {(None, 0): _QUIET, (None, 1): _BUSY, ("avx2", 0): _AVX2}
-    return conditions.get((processor, busy), ())
+GOALS = {("avx512", 0): _QUIET, ("avx512", 1): _BUSY, ("avx2", 0): _AVX2}
+"""Goals for the embedded models on two cores, by instruction set and number of cores that are kept busy."""
+
+
+def goals_of(features: Collection[str], processor: str | None, busy: int) -> tuple[Goal, ...]:
+    """Return the goals for a run on a processor with ``features``, held to ``processor`` unless that is None."""
+    own = next((name for feature, name in (("avx512f", "avx512"), ("avx2", "avx2")) if feature in features), "")
+    return GOALS.get((processor or own, busy), ())
 
 
 def rivals_of(result: Result, others: Iterable[Result], not_held: Collection[str] = ()) -> list[Result]:

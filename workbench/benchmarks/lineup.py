@@ -102,7 +102,6 @@ def open_lineup(settings: Settings, log: Log) -> Iterator[Lineup]:
 
     A precision that does not fit into memory becomes an `Absence`, so that the others are measured.
     """
-    check(settings)
     with ExitStack() as stack:
         folder = catalog.resolve(settings.model)
         lineup = _empty(folder, settings)

@@ -9,7 +9,7 @@ from workbench.benchmarks import gemma
 from workbench.benchmarks.busy_cores import busy_cores
 from workbench.benchmarks.exactness import SAME_IDS, Exactness, exactness, same_ids
 from workbench.benchmarks.interleaving import Absence, Log, Result, interleaved
-from workbench.benchmarks.lineup import Lineup, Settings, open_lineup
+from workbench.benchmarks.lineup import Lineup, Settings, check, open_lineup
 from workbench.benchmarks.machine_facts import MachineFacts, machine_facts
 from workbench.benchmarks.processors import exceeds, held_to
 from workbench.benchmarks.tasks import GEMMA, TASKS
@@ -53,24 +53,26 @@ def measure(settings: Settings, log: Log) -> Report:
         InvalidRequestError: a rival is not installed, or cannot read this model.
         DownloadError: the model could not be fetched.
     """
+    check(settings)
     report = Report(settings, machine_facts(), {})
+    # Fetched before the first model is measured, because a failure would lose what was measured.
+    second = _second_model(settings, report, log) if GEMMA in settings.tasks else None
     with held_to(settings.processor):
         if own := settings.tasks - {GEMMA}:
             _measure(replace(settings, tasks=own), report, log)
-        if GEMMA in settings.tasks:
-            _measure_gemma(settings, report, log)
+        if second:
+            _measure(second, report, log, f", {gemma.NAME}")
     return report
 
 
-def _measure_gemma(settings: Settings, report: Report, log: Log) -> None:
-    """Measure the second model against transformers, once the first is unloaded."""
+def _second_model(settings: Settings, report: Report, log: Log) -> Settings | None:
+    """Return the settings to measure the second model against transformers; None, and an absence, if it is missing."""
     if not settings.may_fetch and not gemma.gemma_folder().is_dir():
         reason = f"it is not in the cache; --tasks {GEMMA} fetches it ({gemma.DOWNLOAD_BYTES / 1e6:.0f} MB)"
         report.absences.append(Absence(gemma.NAME, GEMMA, reason))
-        return
+        return None
     folder = gemma.install_gemma(log)
-    second = replace(settings, model=str(folder), tasks=frozenset({GEMMA}), rivals=frozenset({"transformers"}))
-    _measure(second, report, log, f", {gemma.NAME}")
+    return replace(settings, model=str(folder), tasks=frozenset({GEMMA}), rivals=frozenset({"transformers"}))
 
 
 def _measure(settings: Settings, report: Report, log: Log, suffix: str = "") -> None:

@@ -104,7 +104,7 @@ def _goal_lines(report: Report) -> Iterable[str]:
 
 
 def _verdicts(report: Report) -> list[Verdict]:
-    goals = goals_of(report.settings.processor, report.settings.busy)
+    goals = goals_of(report.machine.features, report.settings.processor, report.settings.busy)
     return verdicts(report.results, goals, report.not_held)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.benchmarks.comparison import Goal, best_peer, goals_of, rivals_of, verdicts
+from workbench.benchmarks.comparison import GOALS, Goal, best_peer, goals_of, rivals_of, verdicts
 from workbench.benchmarks.interleaving import Result
 from workbench.benchmarks.tasks import TASKS
 
@@ -87,13 +87,27 @@ def test_what_was_not_measured_has_no_verdict() -> None:
     assert verdicts(FIGURES, goals) == []
 
 
-@pytest.mark.parametrize("processor,busy", [(None, 0), (None, 1), ("avx2", 0)])
-def test_every_goal_is_about_a_metric_that_is_measured(processor: str | None, busy: int) -> None:
+def test_every_goal_is_about_a_metric_that_is_measured() -> None:
     metrics = {metric.name for task in TASKS for metric in task.metrics}
-    goals = goals_of(processor, busy)
-    assert goals
-    assert all(goal.metric in metrics or goal.metric.startswith("ids equal") for goal in goals)
+    for goal in (goal for goals in GOALS.values() for goal in goals):
+        assert goal.metric in metrics or goal.metric.startswith("ids equal")
 
 
-def test_conditions_without_goals_have_none() -> None:
-    assert goals_of("avx2", 1) == ()
+@pytest.mark.parametrize(
+    "features,processor,busy,expected",
+    [
+        (("avx2", "avx512f"), None, 0, ("avx512", 0)),
+        (("avx2", "avx512f"), None, 1, ("avx512", 1)),
+        (("avx2", "avx512f"), "avx2", 0, ("avx2", 0)),
+        (("avx2",), None, 0, ("avx2", 0)),
+    ],
+)
+def test_goals_are_those_of_the_instructions_that_programs_can_use(
+    features: tuple[str, ...], processor: str | None, busy: int, expected: tuple[str, int]
+) -> None:
+    assert goals_of(features, processor, busy) == GOALS[expected]
+
+
+@pytest.mark.parametrize("features,busy", [((), 0), (("asimd",), 0), (("avx2",), 1), (("avx512f",), 2)])
+def test_conditions_that_were_never_measured_have_no_goals(features: tuple[str, ...], busy: int) -> None:
+    assert goals_of(features, None, busy) == ()

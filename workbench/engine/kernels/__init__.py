@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from numba import njit
+
+from workbench.engine.kernels.code_cache import CodeCache
 
 SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 """Hash of the kernels' sources. As part of a function's closure it is part of numba's cache key, which otherwise
@@ -31,7 +34,7 @@ def entry_point(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and cache the code if a cache folder is writable."""
     # numba unpickles the cache entry of a function's name before it checks its age, which fails if a class is gone.
     function.__qualname__ += f"_{SOURCES[:16]}"
-    try:
-        return njit(error_model="numpy", nogil=True, cache=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache is writable
-        return njit(error_model="numpy", nogil=True)(function)
+    compiler = njit(error_model="numpy", nogil=True)(function)
+    with suppress(RuntimeError):  # neither this folder nor the user's cache is writable
+        compiler._cache = CodeCache(function)  # noqa: SLF001 - njit(cache=True) would set numba's own
+    return compiler

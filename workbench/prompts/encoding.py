@@ -22,9 +22,8 @@ from workbench.protocol import ToolPromptFormat
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from transformers import PreTrainedTokenizerFast
-
     from workbench.protocol import InterleavedTextMedia, Message
+    from workbench.text_tokenizer import TextTokenizer
 
 _CHARACTERS_OF_A_TOKEN = 8
 """Characters per position of the context up to which a text is encoded without a further check of its length."""
@@ -39,7 +38,7 @@ class PromptEncoder:
         context_length: tokens in the model's context; a text that cannot fit is refused before it is encoded.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, name: str, context_length: int | None = None) -> None:
+    def __init__(self, tokenizer: TextTokenizer, name: str, context_length: int | None = None) -> None:
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -17,10 +17,10 @@ from workbench.protocol import ImageMedia, UserMessage
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import PreTrainedTokenizerFast
 
     from workbench.prompts.tools.definitions import Toolset
     from workbench.protocol import InterleavedTextMedia, Message, ToolPromptFormat
+    from workbench.text_tokenizer import TextTokenizer
 
 
 class ReadImage(Protocol):
@@ -57,7 +57,7 @@ class VisionEncoder(PromptEncoder):
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: TextTokenizer,
         name: str,
         context_length: int | None = None,
         *,

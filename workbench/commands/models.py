@@ -169,9 +169,11 @@ def verify(args: argparse.Namespace) -> int:
 
 def remove(args: argparse.Namespace) -> int:
     from workbench import catalog
+    from workbench.engine.packed_file import PACKED, remove_packed_of
 
     for entry in [catalog.find_entry(name) for name in args.names]:
-        freed = catalog.remove(entry.name)
+        freed = remove_packed_of(catalog.status(entry.name).path, catalog.cache_dir() / PACKED)
+        freed += catalog.remove(entry.name)
         print(f"{entry.name}: {'removed, ' + output.human_size(freed) + ' freed' if freed else 'was not installed'}")
     return 0
 

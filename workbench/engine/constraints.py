@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLParserLimits
 
-from workbench.engine.grammar_endings import ByteState, literals_in, pattern_of, patterns_in
-from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
 from workbench.errors import GenerationError, InvalidRequestError
 from workbench.schemas.limits import check_size
 from workbench.schemas.schema import JsonSchema
 
 if TYPE_CHECKING:
+    from llguidance import LLMatcher
     from torch import Tensor
 
-    from workbench.engine.grammar_endings import Endings
+    from workbench.engine.grammar_endings import ByteState, Endings
     from workbench.engine.loading import LoadedModel
 
 KEPT_GRAMMARS = 64
@@ -115,6 +113,10 @@ class Grammars:
         return constraint
 
     def _constraint(self, grammar: Grammar, source: str, field: str) -> Constraint:
+        from llguidance import LLMatcher, LLParserLimits
+
+        from workbench.engine.grammar_tokens import grammar_vocabulary
+
         with self._lock:
             if self._vocabulary is None:
                 self._vocabulary, self._endings = grammar_vocabulary(self._tokenizer, self._vocab_size, self._end_ids)
@@ -130,6 +132,8 @@ class Grammars:
         return constraint
 
     def _over_bytes(self, grammar: Grammar, source: str) -> ByteState:
+        from workbench.engine.grammar_endings import literals_in, pattern_of, patterns_in
+
         literals: tuple[bytes, ...]
         match grammar:
             case RegexGrammar(text):
@@ -254,6 +258,8 @@ class GrammarState:
 
 def _source(grammar: Grammar, field: str) -> str:
     """Return the grammar in llguidance's format."""
+    from llguidance import LLMatcher
+
     match grammar:
         case JsonSchemaGrammar(lark=lark):
             source: str = LLMatcher.grammar_from_lark(lark)

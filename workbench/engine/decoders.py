@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
-from transformers import DynamicCache
 
 from workbench.engine.length_scaling import LengthScaling
 
@@ -232,6 +231,8 @@ class GeneralDecoder:
         """Return an empty cache as ``generate`` makes it, or None for models that make their own."""
         if not self.features.keep or not self.model._supports_default_dynamic_cache():  # noqa: SLF001 - there is no public name
             return None
+        from transformers import DynamicCache  # after its models, which take seconds to import
+
         return DynamicCache(config=self.model.config.get_text_config(decoder=True))
 
     def _angles(self, length: int) -> AbstractContextManager[None]:

@@ -102,9 +102,9 @@ class Vocabulary:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        decoder = json.loads(tokenizer.to_str()).get("decoder") or {}
-        self.is_byte_level = decoder.get("type") == "ByteLevel"
-        self._falls_back = '"ByteFallback"' in json.dumps(decoder)
+        decoder = "" if tokenizer.decoder is None else tokenizer.decoder.__getstate__().decode()
+        self.is_byte_level = bool(decoder) and json.loads(decoder)["type"] == "ByteLevel"
+        self._falls_back = '"ByteFallback"' in decoder
         self._entries: dict[int, tuple[str, builtins.bytes]] = {}
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:

@@ -24,7 +24,6 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, PreTrainedTokenizerFast
 
 from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.loading import format_errors, load_config, load_tokenizer, load_weights
@@ -34,17 +33,19 @@ from workbench.engine.sentence_pipeline import Pipeline, weight_shapes
 from workbench.engine.sentence_settings import read_settings
 from workbench.engine.unpadded import fits, hidden_states, remove_padding
 from workbench.errors import InvalidRequestError
-from workbench.machine import thread_count
-from workbench.sentence_parts import LIST
+from workbench.machine import give_back_memory, thread_count
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 BATCH_TOKENS = 1024
 """Padded tokens of a batch; more exceed the CPU's caches, fewer do not use it fully."""
 
 UNPADDED_TOKENS = 512
 """Tokens of a batch without padding, which one thread computes."""
+
+_MANY_TOKENS = 2048
+"""Tokens of a call after which memory is given back to the system: doing so takes milliseconds."""
 
 _UNLIMITED = 10**9
 """Greater limits are placeholders: a tokenizer without a limit has 1e30."""
@@ -72,6 +73,8 @@ class EmbeddingModel:
         if settings.lower_case:
             _lower_case(self.tokenizer)
         config = load_config(folder)
+        from transformers import AutoModel  # slow to import, and models that generate text do not need it
+
         with format_errors(folder, "a sentence model"):
             # The pooler is not used for embeddings; some files lack it.
             self._model = load_weights(AutoModel, folder, torch.float32, unused="pooler").eval()
@@ -96,6 +99,7 @@ class EmbeddingModel:
         self.parameters = self._model.num_parameters() + self._pipeline.parameters
         self.memory_bytes = int(self._model.get_memory_footprint()) + self._pipeline.nbytes
         self.predicted_memory_bytes = predict(weight_shapes(folder), "float32", packed=False)
+        give_back_memory()  # what loading and repacking the weights took
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector per text, in order, of unit length if the model normalizes.
@@ -144,7 +148,10 @@ class EmbeddingModel:
     def embed_encoded(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         """Return one vector per encoded text."""
         with self._lock:
-            return run_on_fresh_thread(partial(self._embed, inputs))
+            vectors = run_on_fresh_thread(partial(self._embed, inputs))
+        if sum(len(one["input_ids"]) for one in inputs) > _MANY_TOKENS:
+            give_back_memory()  # threads that have ended leave what they freed to the allocator
+        return vectors
 
     def _tokenize(self, texts: list[str]) -> list[Inputs]:
         if not texts:
@@ -230,11 +237,6 @@ class EmbeddingModel:
             return self._unpadded_states([short]).shape[-1], True
         (alone,), (_, padded) = self._padded_states([short]), self._padded_states([long, short])
         return alone.shape[-1], torch.allclose(alone, padded[: len(alone)], atol=1e-4, rtol=1e-3)
-
-
-def is_sentence_model(folder: Path) -> bool:
-    """Whether a folder was saved by sentence-transformers; such a model makes embeddings only."""
-    return (folder / LIST).exists()
 
 
 def check_sentence_model(folder: Path) -> None:

@@ -11,15 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging as transformers_logging
 
 from workbench.engine import memory
 from workbench.engine.compute_thread import run_on_fresh_thread
@@ -28,16 +19,18 @@ from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
+from workbench.engine.packed_models import PackedModels, PackedParts
 from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
-from workbench.engine.quantization import quantize_linears
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from workbench.text_tokenizer import TextTokenizer
 
 DEFAULT_CONTEXT_LENGTH = 2048
 """Context length of a model whose config has none; such models compute longer texts, too."""
@@ -65,7 +58,7 @@ class LoadedModel:
     name: str
     folder: Path
     decoder: Decoder
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: TextTokenizer
     vocabulary: Vocabulary
     eos_ids: frozenset[int]
     """Tokens that end a text or a turn, from the generation config, the config and the tokenizer."""
@@ -90,12 +83,14 @@ def load(
     precision: Precision = "float32",
     fast: bool = True,
     proofs: Path | None = None,
+    packed_models: Path | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
     Args:
         fast: use the fused decoder if it serves the model; False always uses transformers' own forward.
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
+        packed_models: folder of packed models; None stores none, so that each load packs the weights again.
 
     Raises:
         ModelFormatError: files are missing or damaged, or this is not a causal language model.
@@ -104,24 +99,31 @@ def load(
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
     check_folder(folder)
-    config = load_config(folder)
-    family = family_of(config, folder)  # None for a text model
-    packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
+    store = PackedModels(packed_models if fast else None)
+    stored = store.find(folder, precision)
+    tokenizer: TextTokenizer
+    if stored is not None:
+        config, tokenizer, family, packed = cast("PreTrainedConfig", stored.config), stored.tokenizer, None, True
+    else:
+        config = load_config(folder)
+        family = family_of(config, folder)  # None for a text model
+        packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
+        tokenizer = _load_tokenizer(folder, family)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
-    tokenizer = load_tokenizer(folder)
-    if family and (template := processor_template(folder)):
-        tokenizer.chat_template = template
     length = context_length(config)
+    parts = stored.parts if stored else PackedParts()
 
     def load_decoder() -> tuple[Decoder, Proof]:
         if packed:
             compile_step()
-            return pack(folder, config, precision), ALL_PROVEN
+            return pack(folder, config, precision, parts), ALL_PROVEN
         decoder = _load_general(folder, precision, family, keep_bf16=plan.keep_bf16)
         return decoder, _prove(decoder, folder, precision, length, proofs)
 
     with format_errors(folder, "a causal language model"):
         decoder, proof = run_on_fresh_thread(load_decoder)
+    if packed and not stored:
+        store.store(folder, precision, config, tokenizer, parts)
     return LoadedModel(
         name=name or folder.name,
         folder=folder,
@@ -149,8 +151,18 @@ def is_fused(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     return family_of(config, folder) is None and fits(config, shapes)
 
 
+def _load_tokenizer(folder: Path, family: Family | None) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a text model, or that of a vision-language model with its processor's template."""
+    tokenizer = load_tokenizer(folder)
+    if family and (template := processor_template(folder)):
+        tokenizer.chat_template = template
+    return tokenizer
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Return the folder's fast tokenizer, converted from a SentencePiece model if there is no tokenizer.json."""
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -180,6 +192,8 @@ def named_context_length(text_config: Mapping[str, Any]) -> int | None:
 
 def load_config(folder: Path) -> PreTrainedConfig:
     """Return the folder's config; raise `ModelFormatError` if transformers cannot read it."""
+    from transformers import AutoConfig
+
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a config's checks may raise anything
@@ -200,6 +214,10 @@ def format_errors(folder: Path, kind: str) -> Iterator[None]:
 
 
 def _load_general(folder: Path, precision: Precision, family: Family | None, *, keep_bf16: bool) -> GeneralDecoder:
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    from workbench.engine.quantization import quantize_linears
+
     kind = AutoModelForImageTextToText if family else AutoModelForCausalLM
     model = load_weights(kind, folder, compute_dtype(precision))
     if precision not in ("float32", "bf16"):  # the image encoder is small and stays as it is
@@ -243,9 +261,7 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
     return model
 
 
-def _eos_ids(
-    folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, vocab_size: int
-) -> frozenset[int]:
+def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: TextTokenizer, vocab_size: int) -> frozenset[int]:
     """Return the end tokens of all files together: without one of them, an answer would run on into invented turns.
 
     Ids outside the vocabulary, which some configs have from another model, are dropped.
@@ -262,6 +278,8 @@ def _eos_ids(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress transformers' progress bar and its report of unused weights."""
+    from transformers.utils import logging as transformers_logging
+
     bar, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision
 from workbench.engine.weights import Blocks, Int8Blocks, WeightFiles, pad_columns
 
@@ -17,12 +18,17 @@ _OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
 
 
 class MatrixPacker:
-    """Packer of the matrices of one model."""
+    """Packer of the matrices of one model.
 
-    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision) -> None:
+    Args:
+        parts: matrices that were packed before; all others are added to it.
+    """
+
+    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision, parts: PackedParts) -> None:
         self._structure = structure
         self._files = files
         self._precision = precision
+        self._parts = parts
         self._outer = _OUTER_PRECISION.get(precision, precision)
 
     def linear(self, *modules: str) -> Matrix:
@@ -80,6 +86,12 @@ class MatrixPacker:
         *,
         order: Tensor | None = None,
         is_transposed: bool = False,
+    ) -> Matrix:
+        key = f"{precision} {' '.join(names)}{'' if bias is None else ' biased'}"
+        return self._parts.matrix(key, lambda: self._packed(names, precision, bias, order, is_transposed))
+
+    def _packed(
+        self, names: Sequence[str], precision: Precision, bias: Tensor | None, order: Tensor | None, is_transposed: bool
     ) -> Matrix:
         def dense(name: str) -> Tensor:
             weight = self._files.dense(name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import GenerationConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.sentence_parts import LIST
@@ -22,6 +21,15 @@ _OTHER_TASKS = (
 )
 
 GENERATION = "generation_config.json"
+
+_PLAIN_SETTINGS: Mapping[str, tuple[type, ...]] = {
+    "bos_token_id": (int,),
+    "eos_token_id": (int, list),
+    "pad_token_id": (int,),
+    "transformers_version": (str,),
+    "_from_model_config": (bool,),
+}
+"""Settings of a generation config that transformers accepts whatever their values, with the types of these."""
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
@@ -80,12 +88,24 @@ def _check_weights(folder: Path) -> None:
 def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:
     """Refuse encoders and models of other tasks, which transformers would load and which would generate nonsense."""
     name = str(next(iter(config.get("architectures") or ()), ""))
-    is_encoder = config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
-    if name.endswith(_OTHER_TASKS) or (is_encoder and name.endswith("Model") and not name.endswith("HeadModel")):
+    is_bare = name.endswith("Model") and not name.endswith("HeadModel") and not config.get("is_decoder")
+    if name.endswith(_OTHER_TASKS) or (is_bare and _has_masked_head(config.get("model_type"))):
         raise ModelFormatError(
             f"{folder} holds a {name}, which does not generate text, and without {LIST} it is not a sentence model "
             f"either; to make embeddings, save it with sentence-transformers, which stores how its vectors are pooled"
         )
+
+
+def _has_masked_head(model_type: object) -> bool:
+    """Return whether transformers has a masked language model of this type, as for encoders."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def is_sentence_model(folder: Path) -> bool:
+    """Whether a folder was saved by sentence-transformers; such a model makes embeddings only."""
+    return (folder / LIST).exists()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -124,6 +144,10 @@ def _check_generation(path: Path) -> None:
     ends = settings.get("eos_token_id")
     if not all(one is None or type(one) is int for one in (ends if isinstance(ends, list) else [ends])):
         raise ModelFormatError(f"{path} sets eos_token_id to {ends!r}; allowed: a token id, or a list of them")
+    if all(type(value) in _PLAIN_SETTINGS.get(name, ()) for name, value in settings.items()):
+        return  # transformers accepts them, and its import takes seconds
+    from transformers import GenerationConfig
+
     try:
         GenerationConfig.from_dict(settings)
     except Exception as error:

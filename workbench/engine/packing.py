@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from workbench.engine.block_structure import BlockStructure, expected_tensors, expert_prefixes
 from workbench.engine.families import structure_of
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.kernels.simd import GROUP, ROWS
 from workbench.engine.matrix_packing import MatrixPacker, head_order
+from workbench.engine.packed_models import PackedParts
 from workbench.engine.packed_weights import Block, Norm, PackedWeights
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.rotary_table import Rotary
 from workbench.engine.weights import WeightFiles
 from workbench.machine import thread_count
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -40,26 +42,32 @@ def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> boo
     return names == set(expected) and all(named[name] == expected[name] for name in named)
 
 
-def pack(folder: Path, config: PreTrainedConfig, precision: Precision) -> FusedDecoder:
-    """Return the fused decoder of a model folder that `fits`."""
-    structure = structure_of(config)
+def pack(
+    folder: Path, config: PreTrainedConfig, precision: Precision, parts: PackedParts | None = None
+) -> FusedDecoder:
+    """Return the fused decoder of a model folder that `fits`.
+
+    Args:
+        parts: parts that were packed before; all others are added to it.
+    """
+    structure, parts = structure_of(config), parts or PackedParts()
     assert structure is not None, "the caller has checked that it fits"
     with WeightFiles(folder, structure.full_name) as files:
-        weights = _Packer(structure, files, precision).weights()
+        weights = _Packer(structure, files, precision, parts).weights()
     return FusedDecoder(
         weights,
-        rotary=_rotary(config, structure),
+        rotary=_rotary(config, structure, parts),
         dtype=compute_dtype(precision),
         context_length=config.max_position_embeddings,
         threads=thread_count(),
     )
 
 
-def _rotary(config: PreTrainedConfig, structure: BlockStructure) -> list[list[Rotary]]:
+def _rotary(config: PreTrainedConfig, structure: BlockStructure, parts: PackedParts) -> list[list[Rotary]]:
     """Return the sets of angles, in one version or in that of short and that of long texts."""
     lengths = [None, structure.rotary_border + 1] if structure.rotary_border else [None]
     kinds, width = structure.rotary, structure.rotary_dim
-    return [[ConfigRotary(config, width, kind, length) for kind in kinds] for length in lengths]
+    return [[ConfigRotary(config, width, kind, length, parts) for kind in kinds] for length in lengths]
 
 
 class ConfigRotary:
@@ -69,10 +77,16 @@ class ConfigRotary:
         width: number of rotated components of a head.
         layer_type: the layers with these angles, if the config has several sets.
         length: length of the text in tokens, where angles depend on it; None for those of the shortest texts.
+        parts: of a stored model, which has the frequencies of scaled types.
     """
 
     def __init__(
-        self, config: PreTrainedConfig, width: int, layer_type: str | None = None, length: int | None = None
+        self,
+        config: PreTrainedConfig,
+        width: int,
+        layer_type: str | None = None,
+        length: int | None = None,
+        parts: PackedParts | None = None,
     ) -> None:
         rope: dict[str, Any] = config.rope_parameters if layer_type is None else config.rope_parameters[layer_type]
         self._scale = 1.0
@@ -80,8 +94,9 @@ class ConfigRotary:
             steps = torch.arange(0, width, 2, dtype=torch.float) / width
             self._frequencies = 1.0 / (rope["rope_theta"] ** steps)  # (width / 2,)
         else:
-            options: dict[str, Any] = {} if layer_type is None else {"layer_type": layer_type}
-            self._frequencies, self._scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, seq_len=length, **options)
+            self._frequencies, self._scale = (parts or PackedParts()).rotary(
+                f"rotary {layer_type} {length}", lambda: _scaled_rotary(config, rope["rope_type"], layer_type, length)
+            )
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines of integer positions, float32, shape (positions, width) each."""
@@ -90,13 +105,24 @@ class ConfigRotary:
         return angles.cos() * self._scale, angles.sin() * self._scale
 
 
+def _scaled_rotary(
+    config: PreTrainedConfig, rope_type: str, layer_type: str | None, length: int | None
+) -> tuple[Tensor, float]:
+    """Return the frequencies of a scaled rotary type, shape (width / 2,), and the scale of cosines and sines."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    options: dict[str, Any] = {} if layer_type is None else {"layer_type": layer_type}
+    frequencies, scale = ROPE_INIT_FUNCTIONS[rope_type](config, seq_len=length, **options)
+    return frequencies, scale
+
+
 class _Packer:
     """Packer of a model's tensors in one precision."""
 
-    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision) -> None:
+    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision, parts: PackedParts) -> None:
         self._structure = structure
         self._files = files
-        self._matrices = MatrixPacker(structure, files, precision)
+        self._matrices = MatrixPacker(structure, files, precision, parts)
 
     def weights(self) -> PackedWeights:
         names = self._structure.names

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig
 
 from workbench.engine.decoders import CacheFeatures, GeneralDecoder
 from workbench.errors import UnprovenModelError
@@ -231,6 +230,8 @@ def _check_generate(trial: _Trial) -> None:
     """Compare with `generate`, which may pass further arguments to the model."""
     decoder, prompt = trial.decoder, trial.token_ids[:-2]
     model: Any = decoder.model
+    from transformers import GenerationConfig
+
     make: Any = GenerationConfig
 
     def same(_: _Trial) -> None:

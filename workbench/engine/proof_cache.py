@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 
 from workbench._version import __version__
 from workbench.engine.model_folder import GENERATION
@@ -80,7 +80,7 @@ def _proof_key(folder: Path, precision: Precision, cache_folder: Path) -> str:
 
 
 def _key(checksum: object, precision: Precision) -> str:
-    versions = (PROOF_VERSION, __version__, transformers.__version__, torch.__version__)
+    versions = (PROOF_VERSION, __version__, version("transformers"), torch.__version__)
     return hashlib.sha256(repr((checksum, precision, versions)).encode()).hexdigest()
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from workbench.engine.precision import Linear, Precision, quantize
 from workbench.engine.weights import Blocks
@@ -59,6 +58,8 @@ def _read_weights(module: str) -> frozenset[str]:
 
 def quantize_linears(model: PreTrainedModel, precision: Precision, *, keep_bf16: bool) -> None:
     """Quantize all linear layers except the output head, which needs its exactness most."""
+    from transformers.pytorch_utils import Conv1D
+
     head = model.get_output_embeddings()
     for parent in list(model.modules()):
         module = type(parent).__module__

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification
 
 from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.loading import context_length, format_errors, load_config, load_tokenizer, load_weights
@@ -55,6 +54,8 @@ class TextClassifier:
         self.folder = folder
         self.tokenizer = load_tokenizer(folder)
         config: Any = load_config(folder)
+        from transformers import AutoModelForSequenceClassification
+
         with format_errors(folder, "a text classifier"):
             self._model = run_on_fresh_thread(
                 lambda: load_weights(AutoModelForSequenceClassification, folder, torch.float32).eval()

@@ -13,11 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-import transformers
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
 
 from workbench.engine.decoders import CacheFeatures, GeneralCache, GeneralDecoder
 from workbench.engine.images import ImageReader
@@ -66,9 +61,14 @@ def family_of(config: PreTrainedConfig, folder: Path) -> Family | None:
         ModelFormatError: the family is not supported.
     """
     kind = config.model_type
-    if kind in FAMILIES or kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return FAMILIES.get(kind)
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return None
     raise ModelFormatError(
         f"{folder} holds a vision-language model of the family {kind}, which is not supported; "
@@ -90,10 +90,10 @@ def load_reader(folder: Path, family: Family, tokenizer: PreTrainedTokenizerFast
     named = settings.get("processor_class") or of_images.get("processor_class") or family.processor
     if named not in {family.processor, *family.also}:
         raise ModelFormatError(f"{folder} asks for {named}, but for this family only {family.processor} is supported")
-    from transformers import AutoImageProcessor  # slow to import, and text models do not need it
+    import transformers
 
     try:
-        images = AutoImageProcessor.from_pretrained(
+        images = transformers.AutoImageProcessor.from_pretrained(
             folder, backend="pil", local_files_only=True, trust_remote_code=False
         )
         reader = ImageReader(_processor(getattr(transformers, family.processor), images, tokenizer, settings))

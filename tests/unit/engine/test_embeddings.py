@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tests.fakes.models import EOS, FakeDecoder
 from tests.tiny_models import save_modules, save_sentence_model
-from workbench.engine.embeddings import BATCH_TOKENS, EmbeddingModel, Inputs, is_sentence_model
+from workbench.engine.embeddings import BATCH_TOKENS, EmbeddingModel, Inputs
 from workbench.engine.loading import LoadedModel
+from workbench.engine.model_folder import is_sentence_model
 from workbench.engine.scheduler import Engine
 from workbench.errors import ContextLengthError, InvalidRequestError, ModelFormatError
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from tests.budget import budget
 from tests.sentence_models import Judge, save_base, save_pipeline
 from workbench.engine import unpadded
-from workbench.engine.embeddings import EmbeddingModel, check_sentence_model, is_sentence_model
+from workbench.engine.embeddings import EmbeddingModel, check_sentence_model
 from workbench.engine.loading import load
+from workbench.engine.model_folder import is_sentence_model
 from workbench.engine.pooling import MODES
 from workbench.errors import InvalidRequestError, ModelFormatError, UnsafeModelError
 

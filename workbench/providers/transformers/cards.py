@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench import catalog
-from workbench.engine.embeddings import check_sentence_model, is_sentence_model, text_limit
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
 from workbench.engine.memory import check_limit, predict, tensor_shapes
-from workbench.engine.model_folder import check_folder, read_json
+from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
+from workbench.engine.packed_file import PACKED
+from workbench.engine.packed_models import PackedModels
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
-from workbench.engine.sentence_pipeline import weight_shapes
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import WorkbenchError
 from workbench.machine import memory_limit_bytes
@@ -36,6 +36,8 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
     folder = catalog.resolve(model.llama_model)
     check_folder(folder)
     if is_sentence_model(folder):
+        from workbench.engine.embeddings import check_sentence_model
+
         check_sentence_model(folder)
     precision, packed = _weight_form(folder, requested)
     check_limit(folder, precision, model.identifier, packed=packed)
@@ -86,7 +88,7 @@ def _facts(source: str, precision: Precision) -> dict[str, Any]:
 
 def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
     embeds = is_sentence_model(folder)
-    shapes = weight_shapes(folder) if embeds else tensor_shapes(folder)
+    shapes = _sentence_shapes(folder) if embeds else tensor_shapes(folder)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
     precision, packed = _weight_form(folder, precision, shapes)
@@ -101,7 +103,7 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_bf16=True),
-        "context_length": text_limit(folder) if embeds else positions,
+        "context_length": _sentence_limit(folder) if embeds else positions,
         "reads_images": reads_images,
         "sampling_defaults": advice.params or None,
         "switched_off": proof.switched_off,
@@ -116,7 +118,20 @@ def _weight_form(
     """Return the precision of the loaded weights, and whether the fused step packs them."""
     if is_sentence_model(folder):
         return "float32", False
-    return precision, is_fused(folder, shapes or tensor_shapes(folder))
+    is_packed = PackedModels(catalog.cache_dir() / PACKED).has(folder, precision)
+    return precision, is_packed or is_fused(folder, shapes or tensor_shapes(folder))
+
+
+def _sentence_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    from workbench.engine.sentence_pipeline import weight_shapes
+
+    return weight_shapes(folder)
+
+
+def _sentence_limit(folder: Path) -> int | None:
+    from workbench.engine.embeddings import text_limit
+
+    return text_limit(folder)
 
 
 def _architecture(model_config: Mapping[str, Any]) -> str | None:

@@ -6,12 +6,13 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import catalog
 from workbench.engine.constraints import Grammars
-from workbench.engine.embeddings import EmbeddingModel, is_sentence_model
 from workbench.engine.loading import LoadedModel, load
+from workbench.engine.model_folder import is_sentence_model
+from workbench.engine.packed_file import PACKED
 from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, InvalidRequestError, NumericalError, UnsupportedFieldError
 from workbench.prompts.encoding import PromptEncoder
@@ -19,8 +20,11 @@ from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.cards import PROOFS, proof_facts, template_facts
 from workbench.providers.transformers.config import TransformersConfig
-from workbench.providers.transformers.turn_ends import turn_ends
+from workbench.providers.transformers.turn_ends import cached_turn_ends
 from workbench.records import ModelCard, TokenSpans
+
+if TYPE_CHECKING:
+    from workbench.engine.embeddings import EmbeddingModel
 
 SENTENCE_MODEL = "a sentence model, which makes embeddings; this one generates text"
 """Description of the models that have token spans, for messages."""
@@ -174,15 +178,19 @@ class ServedModels:
     def _load(self, definition: ModelDef) -> CausalModel | SentenceModel:
         folder = catalog.resolve(definition.llama_model)
         if is_sentence_model(folder):
+            from workbench.engine.embeddings import EmbeddingModel
+
             return SentenceModel(EmbeddingModel(folder, name=definition.identifier))
         loaded = load(
             folder,
             name=definition.identifier,
             precision=self._config.precision_of(definition),
             proofs=catalog.cache_dir() / PROOFS,
+            packed_models=catalog.cache_dir() / PACKED,
         )
         encoder = self._encoder(loaded)
-        loaded = replace(loaded, eos_ids=loaded.eos_ids | turn_ends(encoder))
+        ends = cached_turn_ends(encoder, loaded.tokenizer, catalog.cache_dir() / PROOFS)
+        loaded = replace(loaded, eos_ids=loaded.eos_ids | ends)
         engine = Engine(
             loaded, prefix_cache_bytes=self._config.prefix_cache_mb * 2**20, max_active=self._config.max_active
         )

@@ -42,7 +42,7 @@ play: setup ## set up, then open JupyterLab at the playground; ARGS="--no-browse
 lab: setup ## set up, then open JupyterLab in notebooks/
 	@$(BIN)/workbench lab $(ARGS)
 
-test: $(STAMPS)/test chromium models lint test-js ## set up, then run all gates, tests and notebooks; ARGS go to pytest
+test: $(STAMPS)/test $(STAMPS)/compiled chromium models lint test-js ## set up, then run all gates, tests and notebooks; ARGS go to pytest
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
 check: export FEWER_INPUTS := 1
@@ -97,7 +97,7 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 	@touch $@ $(STAMPS)/lab
 
 $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
-	@echo "Compiling the decode step for this processor (half a minute, once) ..."
+	@echo "Compiling the decode step for this processor (a minute, once) ..."
 	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
 	@touch $@
 

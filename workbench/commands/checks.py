@@ -87,6 +87,16 @@ def cpu() -> Finding:
     return Finding("cpu", "ok", f"{platform.machine()} with {units}: fast at {fast}")
 
 
+def kernels() -> Finding:
+    """Which arithmetic the compiled functions use on this CPU."""
+    from workbench.engine.fused_prompt import best_arithmetic
+    from workbench.engine.kernels.panels import ARITHMETICS
+    from workbench.machine import thread_count
+
+    named = ARITHMETICS[best_arithmetic(is_float32=False)]
+    return Finding("kernels", "ok", f"prompts in {named}, single tokens in float32, on up to {thread_count()} threads")
+
+
 def memory() -> Finding:
     from workbench.machine import memory_available_bytes, memory_limit_bytes
 

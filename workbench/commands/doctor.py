@@ -21,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     checks.torch,
     checks.transformers,
     checks.cpu,
+    checks.kernels,
     checks.memory,
     checks.disk,
     checks.settings,

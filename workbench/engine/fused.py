@@ -22,6 +22,7 @@ from workbench.engine.fused_cache import FusedCache
 from workbench.engine.fused_prompt import PromptReader
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
+from workbench.engine.kernels.panels import ARITHMETICS, FMA
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
@@ -82,6 +83,11 @@ class FusedDecoder:
         self.vocab_size = structure.vocab
 
     supports_chunked_prefill = True
+
+    @property
+    def prompt_arithmetic(self) -> str:
+        """What prompts are computed in on this CPU."""
+        return ARITHMETICS[FMA if self._structure.experts else self._prompts.arithmetic]
 
     def new_cache(self) -> FusedCache:
         return FusedCache(self._shape, self._dtype, self._context_length)
@@ -234,7 +240,7 @@ class FusedDecoder:
 
 
 def compile_step() -> None:
-    """Compile all kernels of a decoder, which takes half a minute if numba has not cached them."""
+    """Compile all kernels of a decoder, which takes a minute if numba has not cached them."""
     weight, team = torch.zeros(ROWS, GROUP), Team(1)
     head = Matrix.int8(Int8Blocks.of(weight), GROUP)
     structure = BlockStructure(

@@ -31,9 +31,9 @@ _SHARES = 4
 """Least shares of a phase for each thread."""
 
 
-def best_arithmetic(dtype: torch.dtype) -> int:
-    """Return the fastest arithmetic that this CPU has for products in a dtype."""
-    if dtype == torch.float32:
+def best_arithmetic(*, is_float32: bool) -> int:
+    """Return the fastest arithmetic that this CPU has for products in float32, or else in bf16."""
+    if is_float32:
         return FMA
     return TILES if AVAILABLE else DOT if HAS_DOT else FMA
 
@@ -57,7 +57,7 @@ class PromptReader:
     ) -> None:
         self._shape, self._weights, self._rotary, self._team = shape, weights, rotary, team
         self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
-        self.arithmetic = best_arithmetic(dtype) if arithmetic is None else arithmetic
+        self.arithmetic = best_arithmetic(is_float32=dtype == torch.float32) if arithmetic is None else arithmetic
         self._scratch: PromptScratch | None = None
         narrowest = min(shape.heads + 2 * shape.kv_heads, padded(shape.hidden, PANEL) // PANEL)
         self._parts = -(-_SHARES * team.threads // narrowest) if team.threads > 1 else 1

@@ -184,6 +184,8 @@ class ModelCard:
     decoder: str | None = None
     """``fused`` (compiled for the CPU) or ``general`` (transformers' own forward); a precision rounds differently in
     each, see the engine's documentation. None for models that do not generate here."""
+    prompt_arithmetic: str | None = field(default=None, repr=False)
+    """What the loaded model's fused decoder computes prompts in on this CPU, such as ``bf16 matrix tiles (AMX)``."""
     context_length: int | None = None
     has_chat_template: bool = False
     reads_images: bool = False

@@ -44,7 +44,7 @@ def reference(folder: Path) -> Any:
 
 
 def ids_of(engine: Engine, text: str) -> tuple[int, ...]:
-    return tuple(engine.model.tokenizer(text).input_ids)
+    return tuple(engine.model.tokenizer.backend_tokenizer.encode(text).ids)
 
 
 def generated(model: Any, prompt: tuple[int, ...]) -> list[int]:
@@ -109,7 +109,7 @@ def test_the_end_token_is_measured_as_an_independent_full_forward_does(
     smollm2_engine: Engine, smollm2_path: Path
 ) -> None:
     question = "<|im_start|>user\nIs water wet? Say yes or no.<|im_end|>\n<|im_start|>assistant\n"
-    prompt = tuple(smollm2_engine.model.tokenizer(question).input_ids)
+    prompt = tuple(smollm2_engine.model.tokenizer.backend_tokenizer.encode(question).ids)
     heard = generate(smollm2_engine, GenerationRequest(prompt_ids=prompt, max_tokens=64, alternatives=3), PATIENCE_S)
     end = heard.finished.end
     assert end is not None

@@ -101,7 +101,7 @@ def test_a_required_call_branches_and_pauses_within_its_grammar(bench: Workbench
 
 def test_in_float32_a_cold_branch_is_the_run_token_by_token(smollm2_engine: Engine) -> None:
     request = GenerationRequest(
-        prompt_ids=tuple(smollm2_engine.model.tokenizer(PROMPT).input_ids),
+        prompt_ids=tuple(smollm2_engine.model.tokenizer.backend_tokenizer.encode(PROMPT).ids),
         sampling=Sampling(temperature=0.9, top_p=0.95, repetition_penalty=1.1, seed=11),
         max_tokens=48,
         alternatives=2,

@@ -54,7 +54,9 @@ def grammars(smollm2_engine: Engine) -> Grammars:
 def answers(engine: Engine, constraint: Constraint, count: int, max_tokens: int = 400) -> list[Heard]:
     requests = [
         GenerationRequest(
-            prompt_ids=tuple(engine.model.tokenizer(f"Describe {SUBJECTS[seed % 6]} in JSON:\n").input_ids),
+            prompt_ids=tuple(
+                engine.model.tokenizer.backend_tokenizer.encode(f"Describe {SUBJECTS[seed % 6]} in JSON:\n").ids
+            ),
             sampling=Sampling(temperature=1.0, seed=seed),
             max_tokens=max_tokens,
             constraint=constraint,
@@ -80,7 +82,7 @@ def test_text_is_cut_into_the_tokens_that_the_tokenizer_makes_of_it(smollm2_engi
     constraint = grammars.compile(JsonSchemaGrammar.of(PERSON, "f"), "f")
     for one in answers(smollm2_engine, constraint, 3):
         names = [step.stats.token_id for step in one.steps if step.stats.forced]
-        assert smollm2_engine.model.tokenizer("name", add_special_tokens=False).input_ids[0] in names
+        assert smollm2_engine.model.tokenizer.backend_tokenizer.encode("name", add_special_tokens=False).ids[0] in names
         assert len(one.ids) < 0.6 * len(one.text)
 
 

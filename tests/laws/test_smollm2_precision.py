@@ -48,7 +48,7 @@ def engine_in(smollm2_path: Path, smollm2_engine: Engine) -> Iterator[EngineIn]:
 @pytest.fixture(scope="module")
 def own_text(smollm2_engine: Engine) -> list[int]:
     """A prompt and 200 tokens that float32 itself drew after it, at temperature 1."""
-    prompt = smollm2_engine.model.tokenizer("The history of the lighthouse begins").input_ids
+    prompt = smollm2_engine.model.tokenizer.backend_tokenizer.encode("The history of the lighthouse begins").ids
     sampling = Sampling(temperature=1.0, top_p=0.95, seed=7)
     request = GenerationRequest(prompt_ids=tuple(prompt), sampling=sampling, max_tokens=TOKENS, stop_ids=frozenset())
     return [*prompt, *generate(smollm2_engine, request, PATIENCE_S).ids]

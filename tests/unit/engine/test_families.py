@@ -118,7 +118,7 @@ def test_a_sentencepiece_model_speaks_in_whole_words(tmp_path: Path, engine_of: 
     assert not model.vocabulary.is_byte_level
     engine = engine_of(model=model)
     for text in UNICODE_CORPUS:
-        prompt = tuple(model.tokenizer(text).input_ids)
+        prompt = tuple(model.tokenizer.backend_tokenizer.encode(text).ids)
         heard = generate(engine, GenerationRequest(prompt_ids=prompt, max_tokens=40, stop_ids=frozenset()))
         assert heard.text == model.tokenizer.backend_tokenizer.decode(heard.ids)
 

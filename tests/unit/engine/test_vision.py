@@ -69,11 +69,11 @@ def request_of(model: LoadedModel, parts: Parts, **options: Any) -> GenerationRe
     images: list[PlacedImage] = []
     for part in parts:
         if isinstance(part, str):
-            token_ids += model.tokenizer(part).input_ids
+            token_ids += model.tokenizer.backend_tokenizer.encode(part).ids
             continue
-        token_ids += model.tokenizer(before).input_ids
+        token_ids += model.tokenizer.backend_tokenizer.encode(before).ids
         images.append(PlacedImage(len(token_ids), reader_of(model).read(part, "image")))
-        token_ids += [*images[-1].image.token_ids, *model.tokenizer(after).input_ids]
+        token_ids += [*images[-1].image.token_ids, *model.tokenizer.backend_tokenizer.encode(after).ids]
     return GenerationRequest(prompt_ids=tuple(token_ids), images=tuple(images), **options)
 
 
@@ -111,7 +111,7 @@ def first_logits(engine: Engine, request: GenerationRequest) -> torch.Tensor:
 
 
 def _placeholder(model: LoadedModel) -> str:
-    return str(model.tokenizer.convert_ids_to_tokens(reader_of(model).token_id))
+    return str(model.tokenizer.backend_tokenizer.id_to_token(reader_of(model).token_id))
 
 
 # ------------------------------------------------------------------------------------------ against the model itself
@@ -137,7 +137,7 @@ def test_greedy_text_is_what_transformers_generate_gives(vision_model: LoadedMod
 
 
 def test_text_alone_is_read_as_by_any_model(vision_model: LoadedModel, engine_of: MakeEngine) -> None:
-    input_ids = torch.tensor([vision_model.tokenizer("The quick brown fox").input_ids])
+    input_ids = torch.tensor([vision_model.tokenizer.backend_tokenizer.encode("The quick brown fox").ids])
     with torch.inference_mode():
         theirs = transformers_model(vision_model)(input_ids=input_ids).logits[0, -1]
     ours = first_logits(engine_of(model=vision_model), request_of(vision_model, ["The quick brown fox"]))
@@ -154,7 +154,7 @@ def test_scores_of_continuations_take_the_images_into_account(
     one_of_each_kind: LoadedModel, engine_of: MakeEngine
 ) -> None:
     request = request_of(one_of_each_kind, TALK)
-    chosen = one_of_each_kind.tokenizer("dog").input_ids
+    chosen = one_of_each_kind.tokenizer.backend_tokenizer.encode("dog").ids
     (stats,) = engine_of(model=one_of_each_kind).score(request.prompt_ids, [chosen], images=request.images)
     expected = own_logits(one_of_each_kind, TALK).log_softmax(-1)[chosen[0]]
     assert stats[0].logprob == pytest.approx(float(expected), abs=1e-4)

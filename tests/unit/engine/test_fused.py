@@ -474,6 +474,23 @@ def test_a_tensor_that_is_missing_is_an_error_and_never_a_random_number(
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "case,base,buffer",
+    [("gpt2", "transformer.", "h.0.attn.bias"), ("gpt-neox", "", "gpt_neox.layers.1.attention.bias")],
+)
+def test_older_files_without_the_base_models_prefix_and_with_its_buffers_are_read(
+    changed: Callable[..., Path], folder_of: Callable[[str], Path], case: str, base: str, buffer: str
+) -> None:
+    def age(weights: dict[str, Tensor]) -> None:
+        aged = {name.removeprefix(base): tensor for name, tensor in weights.items()}
+        weights.clear()
+        weights.update(aged | {buffer: torch.ones(1, 1, 8, 8)})
+
+    aged, token_ids = load(changed(case, age)).decoder, some_ids(30)
+    assert isinstance(aged, FusedDecoder)
+    assert torch.equal(logits_of(aged, token_ids), logits_of(load(folder_of(case)).decoder, token_ids))
+
+
 def test_a_tied_model_that_has_a_head_of_its_own_in_the_file_computes_what_transformers_computes(
     changed: Callable[..., Path],
 ) -> None:

@@ -12,18 +12,19 @@ import atexit
 import contextlib
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import IO, Any, Literal, TypeAlias
 
+from workbench.child_processes import LIMITS_ARE_ENFORCED, POLL_S, Watch, detached, is_out_of_time
 from workbench.errors import TemplateProcessError
 
 _PROGRAM = "workbench.prompts.template_program"
@@ -32,10 +33,12 @@ _WAIT_S = 60.0
 _WAIT_PER_CPU_S = 20
 """Seconds of wall time per second of CPU time, at least `_WAIT_S`, after which a rendering is given up: a busy machine
 refuses nothing, and a process that hangs is not waited for."""
-_POLL_S = 0.5
-"""Interval of the check whether a silent process still runs: its pipes may be open in other processes."""
+_END_S = 0.5
+"""Time in which the end of a process should close its pipes; they may be open in other processes."""
 _EXTERNAL_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 _SUBJECT = "the process that renders chat templates"
+
+_Answers: TypeAlias = "SimpleQueue[bytes | Exception]"
 
 
 class TemplateError(Exception):
@@ -58,6 +61,11 @@ class Limits:
             memory_bytes=least.memory_bytes + 64 * characters,
             characters=max(least.characters, 16 * characters),
         )
+
+    def exceeded(self, limit: Literal["cpu", "memory"]) -> TemplateError:
+        """Return the error of a template that is over a limit."""
+        used = f"{self.cpu_s:g} s of CPU time" if limit == "cpu" else f"{self.memory_bytes >> 20} MiB of memory"
+        return TemplateError(f"it takes more than {used}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class TemplateProcess:
         process = self._running()
         line = b""
         try:
-            line = _exchange(process, request, max(_WAIT_S, _WAIT_PER_CPU_S * limits.cpu_s))
+            line = _exchange(process, request, max(_WAIT_S, _WAIT_PER_CPU_S * limits.cpu_s), limits)
             if not line.endswith(b"\n"):
                 raise _end_of(process, limits)
         finally:  # an interrupt, too, leaves an answer behind, which the next request would read as its own
@@ -139,21 +147,20 @@ class TemplateProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-                start_new_session=True,  # Ctrl+C is for the notebook's kernel, which interrupts its whole group
+                **detached(),  # Ctrl+C is for the notebook's kernel, which interrupts its whole group
             )
         except OSError as error:
             raise TemplateProcessError(f"{_SUBJECT} cannot be started: {error}") from error
-        line = b""
+        line, texts = b"", SimpleQueue[bytes]()
+        assert process.stderr is not None
+        threading.Thread(target=_drain, args=(process.stderr, texts), name="template-errors", daemon=True).start()
         try:
             line = _exchange(process, b"", _START_S)
             if not line.endswith(b"\n"):
-                raise TemplateProcessError(f"{_SUBJECT} failed to start: {_error_output(process)}")
+                raise TemplateProcessError(f"{_SUBJECT} failed to start: {_start_error(process, texts)}")
         finally:
             if not line.endswith(b"\n"):
                 self._end()
-        assert process.stderr is not None
-        process.stderr.close()  # closed at the other end too
-        process.stderr = None
         return process
 
     def _end(self) -> None:
@@ -161,10 +168,10 @@ class TemplateProcess:
         if process is None:
             return
         process.kill()
+        process.wait()
         for pipe in _pipes(process):
             with contextlib.suppress(OSError):
                 pipe.close()
-        process.wait()
 
     def _abandon(self) -> None:
         """Drop the process and the lock in a forked child: both belong to the parent."""
@@ -178,58 +185,77 @@ class TemplateProcess:
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> list[Any]:
-    return [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
+    """Return the pipes for requests and answers; the one for errors belongs to the thread that reads it."""
+    return [pipe for pipe in (process.stdin, process.stdout) if pipe is not None]
 
 
-def _exchange(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> bytes:
-    """Return the line that answers a request; less than a line if the process ended."""
+def _exchange(process: subprocess.Popen[bytes], request: bytes, wait_s: float, limits: Limits | None = None) -> bytes:
+    """Return the line that answers a request; less than a line if the process ended.
+
+    A thread writes and reads, because Windows has no wait with a time limit for pipes.
+
+    Args:
+        limits: limits of the rendering, which are watched from here where the system does not enforce them.
+    """
+    answers: _Answers = SimpleQueue()
+    watched = None if LIMITS_ARE_ENFORCED else limits
+    watch = Watch.begin(process.pid, watched.cpu_s, watched.memory_bytes) if watched else None
+    threading.Thread(target=_talk, args=(process, request, answers), name="template-pipes", daemon=True).start()
+    deadline = time.monotonic() + wait_s
+    while (answer := _next(answers, process)) is None:
+        if time.monotonic() > deadline:
+            raise TemplateProcessError(f"{_SUBJECT} did not answer within {wait_s:g} s and was stopped")
+        if watched and watch and (limit := watch.exceeded()):
+            raise watched.exceeded(limit)
+    if isinstance(answer, Exception):
+        raise TemplateProcessError(f"{_SUBJECT} cannot be reached: its pipes were closed ({answer})") from answer
+    return answer
+
+
+def _next(answers: _Answers, process: subprocess.Popen[bytes]) -> bytes | Exception | None:
+    """Return the answer, nothing if the process has ended without one, or None if none has arrived for a while."""
+    has_ended = process.poll() is not None
     try:
-        return b"".join(_read_answer(process, request, wait_s))
-    except BrokenPipeError:
-        return b""
-    except (OSError, ValueError) as error:
-        raise TemplateProcessError(f"{_SUBJECT} cannot be reached: its pipes were closed ({error})") from error
+        return answers.get(timeout=_END_S if has_ended else POLL_S)
+    except Empty:
+        return b"" if has_ended else None
 
 
-def _read_answer(process: subprocess.Popen[bytes], request: bytes, wait_s: float) -> Iterator[bytes]:
-    """Write the request to the process and yield its output, until a line is complete."""
+def _talk(process: subprocess.Popen[bytes], request: bytes, answers: _Answers) -> None:
+    """Write the request to the process and put its answer, up to the end of the line, or the error of its pipes."""
     assert process.stdin is not None
     assert process.stdout is not None
-    deadline, unsent, chunk = time.monotonic() + wait_s, memoryview(request), b""
-    with selectors.DefaultSelector() as pipes:
-        os.set_blocking(process.stdin.fileno(), False)
-        pipes.register(process.stdout, selectors.EVENT_READ)
-        if unsent:
-            pipes.register(process.stdin, selectors.EVENT_WRITE)
-        while not chunk.endswith(b"\n"):
-            ready = [key.fileobj for key, _ in pipes.select(_POLL_S)]
-            if time.monotonic() > deadline:
-                raise TemplateProcessError(f"{_SUBJECT} did not answer within {wait_s:g} s and was stopped")
-            if not ready and process.poll() is not None:
-                return
-            if process.stdin in ready:
-                unsent = unsent[os.write(process.stdin.fileno(), unsent) :]
-                if not unsent:
-                    pipes.unregister(process.stdin)
-            if process.stdout in ready:
-                chunk = os.read(process.stdout.fileno(), 2**16)
-                if not chunk:
-                    return
-                yield chunk
+    unsent, line = memoryview(request), bytearray()
+    try:
+        while unsent:
+            unsent = unsent[process.stdin.write(unsent) :]
+        while not line.endswith(b"\n") and (chunk := process.stdout.read(2**16)):
+            line += chunk
+        answers.put(bytes(line))
+    except BrokenPipeError:
+        answers.put(b"")
+    except (OSError, ValueError) as error:
+        answers.put(error)
 
 
-def _error_output(process: subprocess.Popen[bytes]) -> str:
+def _drain(errors: IO[bytes], texts: SimpleQueue[bytes]) -> None:
+    with errors:
+        texts.put(errors.read())
+
+
+def _start_error(process: subprocess.Popen[bytes], texts: SimpleQueue[bytes]) -> str:
     """Return the last line of a dead process's error output; if it has none, how the process ended."""
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)  # the pipe may be open in other processes
-    written = (process.stderr.read() or b"").decode(errors="replace").strip()
-    return written.rpartition("\n")[2] or _ending(process)
+    try:
+        written = texts.get(timeout=_END_S).decode(errors="replace").strip()
+    except Empty:  # the pipe is open in another process
+        written = ""
+    return written.splitlines()[-1] if written else _ending(process)
 
 
 def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
     ending = _ending(process)
-    if ending == "SIGPROF":
-        return TemplateError(f"it takes more than {limits.cpu_s:g} s of CPU time")
+    if process.returncode is not None and is_out_of_time(process.returncode):
+        return limits.exceeded("cpu")
     if ending in _EXTERNAL_SIGNALS:
         return TemplateProcessError(f"{_SUBJECT} was ended by {ending} while rendering; the next chat starts a new one")
     return TemplateError(f"the process that rendered it ended: {ending}")
@@ -237,7 +263,7 @@ def _end_of(process: subprocess.Popen[bytes], limits: Limits) -> Exception:
 
 def _ending(process: subprocess.Popen[bytes]) -> str:
     try:
-        status = process.wait(_POLL_S)
+        status = process.wait(_END_S)
     except subprocess.TimeoutExpired:
         return "it closed its pipes"
     return f"exit status {status}" if status >= 0 else signal.Signals(-status).name

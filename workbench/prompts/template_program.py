@@ -5,18 +5,17 @@ It reports that it is ready, then reads requests and writes answers, each as one
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 import jinja2
 
+from workbench.child_processes import set_limit, set_timer
 from workbench.prompts.jinja_environment import Refusal, environment, known
 from workbench.prompts.provenance import LOST, OTHER, TEMPLATE, Traced, marks_of, message_index, message_mark
 
@@ -68,8 +67,8 @@ def _rendered(template: jinja2.Template, request: Mapping[str, Any]) -> dict[str
 
 def _answer(render: Callable[[Mapping[str, Any]], dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
     memory = request["memory_bytes"]
-    _limit("RLIMIT_AS", memory)
-    _time(request["cpu_s"])
+    set_limit("RLIMIT_AS", memory)
+    set_timer(request["cpu_s"])
     try:
         return render(request)
     except Refusal as error:
@@ -81,23 +80,7 @@ def _answer(render: Callable[[Mapping[str, Any]], dict[str, Any]], request: Mapp
     except Exception as error:  # noqa: BLE001 - every fault of a template is reported
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     finally:
-        _time(0)
-
-
-def _time(cpu_s: float) -> None:
-    """End this process after `cpu_s` of CPU time, if the system supports it; 0 stops the timer."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # the default action of SIGPROF ends the process
-
-
-def _limit(kind: str, limit: int) -> None:
-    """Set a resource limit, if the system has it and permits it."""
-    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
-        import resource
-
-        hardest = resource.getrlimit(getattr(resource, kind))[1]
-        limit = limit if hardest == resource.RLIM_INFINITY else min(limit, hardest)
-        resource.setrlimit(getattr(resource, kind), (limit, hardest if limit else 0))
+        set_timer(0)
 
 
 def _answers(requests: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -109,7 +92,7 @@ def _answers(requests: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 def _main(requests: TextIO, answers: TextIO) -> None:
     for kind in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NPROC"):
-        _limit(kind, 0)
+        set_limit(kind, 0)
     for answer in _answers(iter(requests.readline, "")):
         if answer.get("ready"):  # from here on, errors are reported in answers
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.budget import some
+from tests.systems import needs_fork
 from workbench.errors import TemplateProcessError
 from workbench.prompts import template_process
 from workbench.prompts.template_process import Limits, TemplateError, TemplateProcess
@@ -256,6 +257,7 @@ def test_a_process_whose_standard_input_is_closed_renders() -> None:
     assert ran("print(PROCESS.render('{{ 1 + 1 }}', {}, Limits()).text)") == "2\n"
 
 
+@needs_fork
 def test_after_a_fork_in_the_middle_of_a_rendering_both_processes_render() -> None:
     program = """
 busy = "{% for i in range(999) %}{% for j in range(999) %}{% endfor %}{% endfor %}whole"

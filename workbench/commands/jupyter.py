@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -53,7 +55,7 @@ def start_lab(
     root: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> int:
-    """Replace this process with JupyterLab; return only if it cannot be started.
+    """Replace this process with JupyterLab, or on Windows run it and return its exit code.
 
     Args:
         notebook: a file in notebooks/ to open; None shows the folder.
@@ -68,8 +70,7 @@ def start_lab(
         root = notebooks_root(args.copy or (None if holds_clone else served))
     command = lab_command(args, root, notebook)
     sys.stdout.flush()
-    replace_process(command, {**lab_environment(), **(environment or {})})
-    return 0
+    return replace_process(command, {**lab_environment(), **(environment or {})})
 
 
 def lab_command(args: argparse.Namespace, root: Path, notebook: str | None) -> list[str]:
@@ -111,9 +112,22 @@ def lab_environment() -> dict[str, str]:
     return {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(path for path in paths if path)}
 
 
-def replace_process(command: list[str], environment: dict[str, str]) -> None:
-    """Exec JupyterLab, so that Ctrl+C and signals reach it alone; tests replace this function."""
-    os.execve(command[0], command, environment)  # noqa: S606 (no shell is wanted)
+def replace_process(command: list[str], environment: dict[str, str]) -> int:
+    """Exec JupyterLab, so that Ctrl+C and signals reach it alone; tests replace this function.
+
+    Windows has no exec: there this process waits for JupyterLab, which handles Ctrl+C, and returns its exit code.
+    """
+    # No shell is wanted.
+    return _run(command, environment) if sys.platform == "win32" else os.execve(command[0], command, environment)  # noqa: S606
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """Run a program to its end, without handling Ctrl+C, and return its exit code."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.call(command, env=environment)  # noqa: S603 (this interpreter)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def notebooks_root(copy: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Server on a port, with a graceful shutdown on SIGINT or SIGTERM."""
+"""Server on a port, with a graceful shutdown on Ctrl+C (SIGINT), on SIGTERM, and on Windows on Ctrl+Break."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from workbench.server.access import Access
     from workbench.server.limits import Limits
     from workbench.stack import Stack
+
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if sys.platform == "win32":
+    _SIGNALS.append(signal.SIGBREAK)
 
 _AFTERWARDS_S = 2.0
 """Time in which requests that were cut off at the end of the grace can send their error."""
@@ -124,11 +129,10 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        # Windows has no `loop.add_signal_handler`. `handle_exit` sets flags that uvicorn reads ten times a second.
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            for number, handler in before.items():
+                signal.signal(number, handler)

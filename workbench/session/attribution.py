@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
 
 from workbench.errors import ClosedError, InvalidRequestError
+from workbench.interrupts import result_of
 from workbench.records import Attribution
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def attribution_of(future: Future[RunAttribution]) -> RunAttribution:
         ClosedError: the workbench was closed before the end.
     """
     try:
-        return future.result()
+        return result_of(future)
     except KeyboardInterrupt:
         future.cancel()
         raise

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from workbench.errors import ClosedError
+from workbench.interrupts import result_of
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class BackgroundLoop:
         """Run a coroutine to its end and return its result. Never call it on the loop's own thread."""
         future = self.start(coroutine)
         try:
-            return future.result()
+            return result_of(future)
         except KeyboardInterrupt:
             future.cancel()
             raise

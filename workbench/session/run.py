@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from workbench.analysis.tool_call_steps import Openers
 from workbench.errors import UnsupportedFieldError
+from workbench.interrupts import InterruptibleCondition
 from workbench.protocol import SamplingParams, StopReason, ToolCall
 from workbench.providers.folding import Answer, response
 from workbench.providers.requests import Request
@@ -97,7 +97,7 @@ class Run(RunInspection, RunStream[Chunk, Response]):
         self._capsule: Capsule | None = None
         self.host = host
         """Functions of the workbench that started the run."""
-        self._changed = threading.Condition()
+        self._changed = InterruptibleCondition()
         self._listeners = Listeners()
         if request.control is not None:
             request.control.listener = self._set_paused

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What the process would have become."""
     calls: Started = []
-    monkeypatch.setattr(jupyter, "replace_process", lambda command, environment: calls.append((command, environment)))
+
+    def replace(command: list[str], environment: dict[str, str]) -> int:
+        calls.append((command, environment))
+        return 0
+
+    monkeypatch.setattr(jupyter, "replace_process", replace)
     return calls
 
 
@@ -176,3 +182,11 @@ def test_without_jupyterlab_it_says_what_to_install(
     assert outcome.code == 1
     assert "inference-workbench[lab]" in outcome.err
     assert not started
+
+
+def test_where_no_process_can_be_replaced_its_exit_code_is_waited_for() -> None:
+    """On Windows. Ctrl+C is JupyterLab's meanwhile, and this process's again afterwards."""
+    before = signal.getsignal(signal.SIGINT)
+    program = "import os, sys; sys.exit(7 if os.environ == {**os.environ, 'ONLY': 'this'} else 1)"
+    assert jupyter._run([sys.executable, "-c", program], {**os.environ, "ONLY": "this"}) == 7
+    assert signal.getsignal(signal.SIGINT) is before

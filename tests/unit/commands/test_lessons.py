@@ -39,7 +39,12 @@ LESSON: dict[str, Any] = {
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What the process would have become."""
     calls: Started = []
-    monkeypatch.setattr(jupyter, "replace_process", lambda command, environment: calls.append((command, environment)))
+
+    def replace(command: list[str], environment: dict[str, str]) -> int:
+        calls.append((command, environment))
+        return 0
+
+    monkeypatch.setattr(jupyter, "replace_process", replace)
     return calls
 
 

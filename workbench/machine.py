@@ -6,15 +6,17 @@ import ctypes
 import math
 import os
 import platform
+import sys
+from functools import cache
 from pathlib import Path
 
 import psutil
 
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _CGROUP = Path("/sys/fs/cgroup")
 _MATMUL_FEATURES = (
     "avx2",
     "avx512f",
+    "avx_vnni",
     "avx512_vnni",
     "avx512_bf16",
     "avx512_fp16",
@@ -23,6 +25,16 @@ _MATMUL_FEATURES = (
     "asimd",
     "bf16",
 )
+_LLVM_NAMES = {
+    "avx_vnni": "avxvnni",
+    "avx512_vnni": "avx512vnni",
+    "avx512_bf16": "avx512bf16",
+    "avx512_fp16": "avx512fp16",
+    "amx_bf16": "amx-bf16",
+    "amx_int8": "amx-int8",
+    "asimd": "neon",
+}
+"""LLVM's names of the features whose names on Linux differ."""
 
 
 def thread_count() -> int:
@@ -30,9 +42,19 @@ def thread_count() -> int:
 
     JupyterHub and Binder set ``CPU_LIMIT``. ``os.cpu_count()`` would count the cores of the whole node.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = _usable_cores()
     limits = [float(available), _cpu_quota(), _number(os.environ.get("CPU_LIMIT"))]
     return max(1, int(min(limit for limit in limits if limit)))
+
+
+def _usable_cores() -> int:
+    """Return the number of cores on which the system lets this process run."""
+    cores = os.cpu_count() or 1
+    if sys.platform == "win32":
+        cores = len(psutil.Process().cpu_affinity())
+    elif hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return cores
 
 
 def memory_limit_bytes() -> int:
@@ -48,21 +70,38 @@ def memory_available_bytes() -> int:
     return min(memory_limit_bytes() - used, int(psutil.virtual_memory().available))
 
 
+@cache
 def processor() -> str:
-    """Return the processor's name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """Return the processor's name; its generation if the system does not report a name."""
+    return _cpuinfo("model name") or _name_elsewhere()
 
 
+@cache
 def processor_features() -> tuple[str, ...]:
     """Return the processor's instruction sets for matrix products; empty if the system does not report them."""
-    reported = _cpuinfo("flags", "Features").split()
+    reported = _cpuinfo("flags", "Features").split() or _features_elsewhere()
     return tuple(feature for feature in _MATMUL_FEATURES if feature in reported)
 
 
 def give_back_memory() -> None:
     """Return freed memory to the operating system; glibc would keep it for later allocations."""
-    if _TRIM is not None:
-        _TRIM(0)
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
+def _name_elsewhere() -> str:
+    """Return LLVM's name of the processor's generation, such as ``apple-m1 (arm64)``."""
+    from llvmlite import binding
+
+    return f"{binding.get_host_cpu_name()} ({platform.machine()})"
+
+
+def _features_elsewhere() -> list[str]:
+    """Return the features that LLVM reports, under the names that Linux has for them."""
+    from llvmlite import binding
+
+    found = binding.get_host_cpu_features()
+    return [feature for feature in _MATMUL_FEATURES if found.get(_LLVM_NAMES.get(feature, feature))]
 
 
 def _cpuinfo(*keys: str) -> str:

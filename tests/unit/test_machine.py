@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ NONSENSE = ["", " ", "max", "two", "2G", "nan", "-1", "-inf", "0", "0x10", "1,5"
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cgroup of our own, an environment that says nothing, and eight cores."""
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "_usable_cores", lambda: 8)
     monkeypatch.delenv("CPU_LIMIT", raising=False)
     monkeypatch.delenv("MEM_LIMIT", raising=False)
     return tmp_path
@@ -99,6 +100,26 @@ def test_what_is_available_leaves_out_what_we_use(cgroup: Path, monkeypatch: pyt
     assert memory_available_bytes() < 0
     monkeypatch.delenv("MEM_LIMIT")
     assert memory_available_bytes() <= psutil.virtual_memory().available + 2**30
+
+
+def test_the_threads_are_at_most_the_cores_on_which_the_system_lets_us_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CPU_LIMIT", raising=False)
+    assert 1 <= thread_count() <= len(psutil.Process().cpu_affinity()) <= (os.cpu_count() or 1)
+
+
+def test_the_features_that_llvm_reports_are_those_that_linux_lists() -> None:
+    """On other systems LLVM alone reports them. The system may keep the matrix tiles from programs."""
+    listed = {feature for feature in machine.processor_features() if not feature.startswith("amx")}
+    assert not listed or listed == {name for name in machine._features_elsewhere() if not name.startswith("amx")}
+
+
+def test_a_processor_without_a_name_is_called_after_its_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_cpuinfo", lambda *_: "")
+    machine.processor.cache_clear()
+    try:
+        assert machine.processor().endswith(f"({platform.machine()})")
+    finally:
+        machine.processor.cache_clear()
 
 
 def test_a_machine_without_cgroups_or_affinity_still_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ _LEAST_PYTHON = (3, 11)
 _LEAST_TRANSFORMERS = (5, 3)  # older versions run code named in a config even if remote code is disabled
 _LEAST_TORCH = (2, 10)  # older versions run code in weight files
 
-# Flags in /proc/cpuinfo: the name of the unit, and the operations that it speeds up.
+# Instruction sets by their names on Linux: the name of the unit, and the operations that it speeds up.
 _CPU_FLAGS = {
     "amx_bf16": ("AMX", "bf16"),
     "amx_int8": ("AMX", "int8"),
@@ -33,6 +33,7 @@ _CPU_FLAGS = {
     "avx_vnni": ("AVX VNNI", "int8"),
     "avx512f": ("AVX-512", "float32"),
     "avx2": ("AVX2", "float32"),
+    "asimd": ("NEON", "float32"),
 }
 
 
@@ -74,14 +75,14 @@ def transformers() -> Finding:
 
 
 def cpu() -> Finding:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return Finding("cpu", "ok", f"{platform.machine()}; CPU features unknown on this system")
-    found = [meaning for flag, meaning in _CPU_FLAGS.items() if flag in flags]
+    from workbench.machine import processor_features
+
+    features = processor_features()
+    found = [meaning for flag, meaning in _CPU_FLAGS.items() if flag in features]
     if not found:
-        message = f"{platform.machine()} without AVX2"
-        return Finding("cpu", "ok" if platform.machine() != "x86_64" else "warn", message, "expect slow generation")
+        is_intel = platform.machine().lower() in {"x86_64", "amd64"}
+        message = f"{platform.machine()} without AVX2" if is_intel else f"{platform.machine()}; no features reported"
+        return Finding("cpu", "warn" if is_intel else "ok", message, "expect slow generation" if is_intel else "")
     units = ", ".join(dict.fromkeys(unit for unit, _ in found))
     fast = ", ".join(dict.fromkeys(precision for _, precision in found))
     return Finding("cpu", "ok", f"{platform.machine()} with {units}: fast at {fast}")

@@ -1,11 +1,11 @@
 """Kernels of the decode step and of sentence models, compiled by numba for this CPU.
 
 ``step`` is the whole decode step, one function that a ``team`` of threads runs. Its parts are ``attention``,
-``products``, ``step_memory`` and the ``synchronization`` of the threads; ``row_reductions`` summarizes the logits.
-Inner loops are ``matrix_intrinsics`` and ``row_intrinsics``, written with the vector instructions of ``simd``; loads
-and stores of single numbers are in ``memory_access``. A ``matrix`` holds weights in one format. ``bf16_split`` computes
-the linear layers of sentence models in the CPU's ``tiles``. numba caches compiled code beside these files, or in the
-user's cache folder.
+``products``, ``step_memory`` and the ``synchronization`` of the threads, which wait by ``yielding``; ``row_reductions``
+summarizes the logits. Inner loops are ``matrix_intrinsics`` and ``row_intrinsics``, written with the instructions of
+``simd``; loads and stores of single numbers are in ``memory_access``. A ``matrix`` holds weights in one format.
+``bf16_split`` computes the linear layers of sentence models in the CPU's ``tiles``. numba caches compiled code beside
+these files, or in the user's cache folder.
 """
 
 from __future__ import annotations

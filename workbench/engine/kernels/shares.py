@@ -6,12 +6,9 @@ has pushed aside between two shares keeps nobody waiting.
 
 from __future__ import annotations
 
-from numba import types
-
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.memory_access import atomic_add, atomic_load
-
-_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+from workbench.engine.kernels.yielding import yield_core
 
 COUNTERS = 16
 """Numbers of int64 that a phase takes: the next share and, in another cache line, the number of shares done."""
@@ -39,4 +36,4 @@ def wait_until(counters, shares):
     while atomic_load(counters + 64) < shares:
         spins += 1
         if spins > _SPINS:
-            _sched_yield()
+            yield_core()

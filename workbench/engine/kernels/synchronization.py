@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from numba import types
-
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.memory_access import atomic_add, atomic_load, atomic_store
-
-_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+from workbench.engine.kernels.yielding import yield_core
 
 _SPINS = 4000
 """Polls of the barrier before a thread yields the CPU."""
@@ -27,7 +24,7 @@ def barrier_wait(barrier, threads):
     while atomic_load(barrier + 64) == turn:
         spins += 1
         if spins > _SPINS:
-            _sched_yield()
+            yield_core()
 
 
 @compiled

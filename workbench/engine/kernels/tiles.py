@@ -27,9 +27,10 @@ _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 def _request_permission() -> bool:
     """Request the use of tiles, which Linux grants per process; return whether it is granted."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
+    is_granted = False
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        is_granted = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
+    return is_granted
 
 
 COMPILES = FEATURES.get("amx-tile", False) and FEATURES.get("amx-bf16", False)

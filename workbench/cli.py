@@ -62,10 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; only argparse's own SystemExit passes through."""
     _open_closed_streams()
-    args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a model may write what the terminal cannot encode
+    args = build_parser().parse_args(argv)
     try:
         with _few_collections(), warnings.catch_warnings():
             warnings.showwarning = _show_warning

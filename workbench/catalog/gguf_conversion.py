@@ -194,4 +194,5 @@ def _split_exactly(name: str, kind: str, data: NDArray[Any], expected: NDArray[n
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    # The same bytes on every system: capsules compare the checksums of a model's files.
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8", newline="\n")

@@ -48,7 +48,9 @@ def write_tokenizer(fields: Mapping[str, Any], folder: Path, context_length: int
             tokenizer.add_tokens([AddedToken(token, normalized=False)])
     tokenizer.save(str(folder / "tokenizer.json"))
     config = _config(fields, tokens, types, context_length)
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8", newline="\n"
+    )
 
 
 def _pre_tokenizer(name: str) -> PreTokenizer:

@@ -13,8 +13,12 @@ _ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document; NaN and infinity, which JSON lacks, become null."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    """Print one JSON document; NaN and infinity, which JSON lacks, become null.
+
+    Characters are escaped unless the output is UTF-8: a pipe on Windows has an encoding that lacks most of them.
+    """
+    is_unicode = str(sys.stdout.encoding).lower().replace("-", "").startswith("utf")
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=not is_unicode, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

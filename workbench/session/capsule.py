@@ -109,7 +109,7 @@ class Capsule(CapsulePart):
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the capsule to a file. Raise `InvalidRequestError` if the file exists or cannot be written."""
         target = typed_path(path, "path")
-        with write_errors(path), target.open("w" if overwrite else "x", encoding="utf-8") as file:
+        with write_errors(path), target.open("w" if overwrite else "x", encoding="utf-8", newline="\n") as file:
             file.write(self.to_json() + "\n")
 
     @classmethod

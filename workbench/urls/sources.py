@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from workbench.errors import InvalidRequestError, UnsupportedContentError
 from workbench.paths import typed_path
+from workbench.urls.files import HAS_DRIVES, is_beneath, local_path, open_beneath
 from workbench.urls.web import Fetched, WebClient
 
 _FILE_URL = re.compile(r"file://(?:localhost)?(?P<path>/[^?#\x00-\x20\x7f]*)", re.IGNORECASE)
@@ -74,17 +75,18 @@ class UrlSources:
         if self.root is None:
             raise UnsupportedContentError(field, "a file: URL", f"{self.always}: reading files is switched off")
         match = _FILE_URL.fullmatch(uri)
-        path = unquote_to_bytes(match["path"]) if match else b""
-        if not path.startswith(b"/") or path.startswith(b"//") or b"\0" in path:
-            raise InvalidRequestError(field, uri, f"a file: URL of the form file:///folder/{self.example}")
+        path = local_path(unquote_to_bytes(match["path"])) if match else None
+        if path is None:
+            drive = "C:/" if HAS_DRIVES else ""
+            raise InvalidRequestError(field, uri, f"a file: URL of the form file:///{drive}folder/{self.example}")
         real_root, real_path = os.path.realpath(os.fsencode(self.root)), os.path.realpath(path)
-        if os.path.commonpath([real_root, real_path]) != real_root:
+        if not is_beneath(real_root, real_path):
             # The same message whether the file exists or not: a caller must learn nothing about files outside the root.
             raise InvalidRequestError(
                 field, uri, f"a file inside the folder that the run config sets as {self.setting}"
             )
         try:
-            descriptor = _open_beneath(real_root, os.path.relpath(real_path, real_root))
+            descriptor = open_beneath(real_root, os.path.relpath(real_path, real_root))
         except OSError:
             raise InvalidRequestError(field, uri, "a file that can be read") from None
         try:
@@ -121,18 +123,3 @@ def checked_networks(value: list[str], field: str) -> list[str]:
     except ValueError as error:
         raise InvalidRequestError(field, value, f"networks such as 10.1.0.0/16 ({error})") from None
     return value
-
-
-def _open_beneath(root: bytes, path: bytes) -> int:
-    """Open a file for reading, folder by folder from ``root``: links created since the check are not followed."""
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    *parents, name = path.split(b"/")
-    try:
-        for parent in parents:
-            below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            os.close(folder)
-            folder = below
-        # Without O_NONBLOCK a pipe would block until another process writes to it.
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    finally:
-        os.close(folder)

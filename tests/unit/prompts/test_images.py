@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.systems import needs_pipes_as_files
 from workbench.errors import InvalidRequestError, UnsupportedContentError
 from workbench.prompts.images import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES, ImageSources, decode, open_image
 from workbench.protocol import URL, ImageMedia
@@ -304,6 +305,7 @@ def test_a_file_url_has_one_form(root: Path, uri: str) -> None:
     assert "of the form file:///folder/name.png" in refusal(uri.format(root=root), ImageSources(root=root))
 
 
+@needs_pipes_as_files
 def test_what_is_no_ordinary_file_is_refused_and_never_waited_for(root: Path) -> None:
     os.mkfifo(root / "pipe.png")
     assert "a regular file" in refusal(f"file://{root}/pipe.png", ImageSources(root=root))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
@@ -247,3 +249,11 @@ def test_the_name_of_a_trace_forgets_where_a_folder_lies() -> None:
 
     assert name("/tmp/a/tiny") == name("/home/b/tiny") != name("/tmp/a/other")
     assert len({name("x"), name("y"), name("local/x")}) == 3
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_a_trace_has_a_name_that_every_system_takes(provider_id: str) -> None:
+    name = folder.file_name(Provider(provider_id=provider_id, provider_type="inline::transformers", config={}))
+    assert not set(name) & set('<>:"/\\|?*') | {char for char in name if ord(char) < 32}
+    assert name.endswith(".jsonl")
+    assert name.partition(".")[0].upper() not in {"CON", "PRN", "AUX", "NUL"}

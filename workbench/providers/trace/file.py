@@ -81,7 +81,7 @@ class TraceWriter:
         self._lock = threading.Lock()
         with write_errors(path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w" if overwrite else "x", encoding="utf-8")
+            self._file = self.path.open("w" if overwrite else "x", encoding="utf-8", newline="\n")
         self._write({"format": FORMAT, "version": VERSION, "workbench": __version__})
 
     def model(self, model: RecordedModel) -> None:

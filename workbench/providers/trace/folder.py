@@ -12,6 +12,7 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -49,10 +50,14 @@ def create(provider: Provider) -> InferenceProvider:
 
 
 def file_name(provider: Provider) -> str:
-    """Return the file name of a provider's trace; only the last components of paths in its config affect it."""
+    """Return the file name of a provider's trace, which every system accepts.
+
+    Only the last components of paths in its config affect it.
+    """
     facts = [provider.provider_id, provider.provider_type, _portable(provider.config)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    return f"{provider.provider_id}-{digest}.jsonl"
+    name = re.sub(r"[^\w.-]", "_", provider.provider_id)
+    return f"{name}-{digest}.jsonl"
 
 
 class WhollyRecorded(RecordedProvider):

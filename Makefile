@@ -2,7 +2,7 @@
 # PYTHON     the interpreter that creates .venv (3.11 or newer)
 # ARGS       arguments for the program that the target starts:  make play ARGS="--no-browser --port 8899"
 # WORKERS    number of test processes, among which the cores are divided; many tests wait for others, so 3 fill two cores
-# PIP_ARGS   arguments for pip, such as a source of a CPU build of torch if the index has none
+# PIP_ARGS   arguments for pip, such as --extra-index-url https://download.pytorch.org/whl/cpu (no CUDA build of torch)
 
 PYTHON ?= python3
 ARGS ?=
@@ -14,9 +14,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 NPM := $(BIN)/npm --silent run
 STAMPS := $(VENV)/.stamps
+OTHER_SYSTEMS = $(filter-out $(shell $(BIN)/python -c 'import sys; print(sys.platform)'),linux darwin win32)
 KERNELS := $(wildcard workbench/engine/kernels/*.py)
 PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+# Says so where pip would download the CUDA build of torch.
+TORCH_BUILD := $(BIN)/python scripts/torch_build.py --constraint constraints.txt $(PIP_ARGS)
 
 # Tests that share what takes long to start are a group, and stay together; see tests/grouping.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
@@ -55,6 +58,7 @@ lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import 
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@printf '%s\n' $(OTHER_SYSTEMS) | xargs -P 2 -I {} $(BIN)/mypy --no-error-summary --platform {} --cache-dir .mypy_cache/{} workbench
 	@$(BIN)/lint-imports --no-logo
 	@$(NPM) format
 	@$(NPM) types
@@ -87,11 +91,13 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/lab: $(STAMPS)/venv $(PINS)
+	@$(TORCH_BUILD)
 	@echo "Installing the pinned packages (a minute or two the first time) ..."
 	@$(INSTALL) --editable '.[lab,serve,remote]'
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/venv $(PINS)
+	@$(TORCH_BUILD)
 	@echo "Installing the pinned packages and the test dependencies (a minute or two the first time) ..."
 	@$(INSTALL) --editable '.[test]'
 	@touch $@ $(STAMPS)/lab

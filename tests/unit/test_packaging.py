@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import workbench
 
@@ -57,6 +58,17 @@ def test_the_versions_that_run_these_tests_are_the_pinned_ones() -> None:
         if installed.get(canonical(name), version) != version
     }
     assert not differing, f"installed, pinned: {differing}; run `make setup`"
+
+
+def test_every_pin_runs_on_the_oldest_python_that_the_project_names() -> None:
+    """Distributions patch the last number little: Debian 12 has 3.11.2."""
+    oldest = re.fullmatch(r">=(3\.\d+)", PROJECT["requires-python"])
+    assert oldest is not None
+    named = {item.name: item.metadata.get("Requires-Python") for item in metadata.distributions()}
+    newer = {
+        name: given for name, given in named.items() if given and not SpecifierSet(given).contains(f"{oldest[1]}.0")
+    }
+    assert not newer
 
 
 def test_what_checks_the_javascript_is_pinned_by_checksum_from_no_registry_in_particular() -> None:

@@ -64,9 +64,11 @@ def test_every_pin_runs_on_the_oldest_python_that_the_project_names() -> None:
     """Distributions patch the last number little: Debian 12 has 3.11.2."""
     oldest = re.fullmatch(r">=(3\.\d+)", PROJECT["requires-python"])
     assert oldest is not None
-    named = {item.name: item.metadata.get("Requires-Python") for item in metadata.distributions()}
+    named = {item.name: item.metadata.json.get("requires_python") for item in metadata.distributions()}
     newer = {
-        name: given for name, given in named.items() if given and not SpecifierSet(given).contains(f"{oldest[1]}.0")
+        name: given
+        for name, given in named.items()
+        if given and not SpecifierSet(str(given)).contains(f"{oldest[1]}.0")
     }
     assert not newer
 

@@ -22,7 +22,7 @@ from workbench.engine.fused_cache import FusedCache
 from workbench.engine.fused_prompt import PromptReader
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
-from workbench.engine.kernels.panels import ARITHMETICS, FMA
+from workbench.engine.kernels.panels import ARITHMETICS, FMA, TILES
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
@@ -39,8 +39,9 @@ ROWS_PER_STEP = 16
 STEP_TOKENS = 40
 """Most prompt tokens that the compiled step reads together to give what single steps give."""
 
-_FEW_TOKENS = 8
-"""Most prompt tokens that the compiled step reads together otherwise; more are read as a prompt."""
+_TILE_STEP_TOKENS = 8
+"""Most prompt tokens that it reads together where prompts are read in matrix tiles, which are faster with more. Other
+processors gain nothing by fewer bits before `STEP_TOKENS`."""
 
 
 _EXPERT_TOKENS = 128
@@ -80,6 +81,7 @@ class FusedDecoder:
         self._prompts = PromptReader(self._shape, self._addresses, self._rotary, self._team, dtype)
         self._scratch: dict[int, Scratch] = {}
         self._team_sizes: dict[int, TeamSize] = {}  # by rows
+        self._step_tokens = _TILE_STEP_TOKENS if self._prompts.arithmetic == TILES else STEP_TOKENS
         self.vocab_size = structure.vocab
 
     supports_chunked_prefill = True
@@ -123,7 +125,7 @@ class FusedDecoder:
         """Append tokens to a sequence; return logits of the last one, or of each, shape (1 or tokens, vocab)."""
         self._set_version(cache, len(token_ids))
         count, past = len(token_ids), cache.length
-        if self._shape.experts or count <= (STEP_TOKENS if every_position else _FEW_TOKENS):
+        if self._shape.experts or count <= (STEP_TOKENS if every_position else self._step_tokens):
             positions, logits_rows = range(past, past + count), count if every_position else 1
             logits = self._step(token_ids, [cache] * count, positions, logits_rows)
         else:
@@ -254,9 +256,9 @@ def compile_step() -> None:
         final_norm=Norm(torch.zeros(GROUP)),
         head=head,
     )
-    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=_FEW_TOKENS + 1, threads=1)
+    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=STEP_TOKENS + 1, threads=1)
     row = decoder.prefill([0], decoder.new_cache())[0]
-    decoder.prefill([0] * (_FEW_TOKENS + 1), decoder.new_cache())
+    decoder.prefill([0] * (STEP_TOKENS + 1), decoder.new_cache())
     head.matmul_f32(weight, team)
     softmax_stats(row)
     top_k_values(row, 1)

@@ -101,15 +101,14 @@ def load(
     check_folder(folder)
     store = PackedModels(packed_models if fast else None)
     stored = store.find(folder, precision)
-    tokenizer: TextTokenizer
     if stored is not None:
-        config, tokenizer, family, packed = cast("PreTrainedConfig", stored.config), stored.tokenizer, None, True
+        config, family, packed = cast("PreTrainedConfig", stored.config), None, True
     else:
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
         packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
-        tokenizer = _load_tokenizer(folder, family)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
+    tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
 

@@ -366,12 +366,12 @@ def test_teams_of_any_size_compute_the_same_logits_bit_for_bit(
 @pytest.mark.parametrize("case", FUSED)
 @pytest.mark.parametrize("past", [0, 37])
 def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(folder_of: Callable[[str], Path], case: str, past: int) -> None:
-    decoder, before, text = load(folder_of(case), precision="bf16").decoder, some_ids(past, 1), some_ids(60)
+    decoder, before, text = load(folder_of(case), precision="bf16").decoder, some_ids(past, 1), some_ids(100)
 
     def read(**options: Any) -> Tensor:
         cache = decoder.new_cache()
         with torch.inference_mode():
-            for part in (before[:40], text[:20], text[20:]):
+            for part in (before[:40], text[:45], text[45:]):
                 logits = decoder.prefill(part, cache, **options)[-1] if part else torch.empty(0)
         return logits
 

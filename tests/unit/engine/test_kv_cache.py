@@ -271,7 +271,8 @@ def test_two_hundred_interleaved_requests_are_as_if_each_were_alone(
             running[-1].wait()
     reused = 0
     for request, heard in zip(requests, running, strict=True):
-        check_same(heard.wait(), generate(engine, request))
+        # Parts of up to 40 tokens are added up in another order than longer ones.
+        check_same(heard.wait(), generate(engine, request), tolerance=2e-5)
         reused += heard.started.reused_tokens
     assert reused > 1000
     assert warm.prefix_cache.nbytes <= warm.prefix_cache.budget_bytes

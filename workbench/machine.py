@@ -70,6 +70,11 @@ def memory_available_bytes() -> int:
     return min(memory_limit_bytes() - used, int(psutil.virtual_memory().available))
 
 
+def is_x86() -> bool:
+    """Return whether the processor is an x86 in 64-bit mode."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
 @cache
 def processor() -> str:
     """Return the processor's name; its generation if the system does not report a name."""

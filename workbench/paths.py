@@ -1,4 +1,4 @@
-"""Paths that users type, the folder of saved state, and reasons for file errors."""
+"""Paths that users type, the folder of saved state, files that are written whole, and reasons for file errors."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def state_dir() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("inference-workbench", appauthor=False)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of a cache so that other processes see all of it or what was there; create its folder.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.benchmarks.contestants import Stream
-from workbench.benchmarks.processors import is_x86
-from workbench.machine import thread_count
+from workbench.machine import is_x86, thread_count
 
 
 class OpenVinoContestant:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from workbench.errors import InvalidRequestError
-from workbench.machine import processor_features
+from workbench.machine import is_x86, processor_features
 
 RECIPES = {
     "avx2": {
@@ -30,11 +30,6 @@ RECIPES = {
 
 _INSTRUCTION_SETS = ("", "avx2", "avx512", "amx")
 """Names of instruction sets, each of which includes those before it."""
-
-
-def is_x86() -> bool:
-    """Return whether this machine has an x86 processor in 64-bit mode."""
-    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def check_processor(name: str) -> None:

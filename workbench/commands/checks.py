@@ -75,14 +75,14 @@ def transformers() -> Finding:
 
 
 def cpu() -> Finding:
-    from workbench.machine import processor_features
+    from workbench.machine import is_x86, processor_features
 
     features = processor_features()
     found = [meaning for flag, meaning in _CPU_FLAGS.items() if flag in features]
     if not found:
-        is_intel = platform.machine().lower() in {"x86_64", "amd64"}
-        message = f"{platform.machine()} without AVX2" if is_intel else f"{platform.machine()}; no features reported"
-        return Finding("cpu", "warn" if is_intel else "ok", message, "expect slow generation" if is_intel else "")
+        if is_x86():
+            return Finding("cpu", "warn", f"{platform.machine()} without AVX2", "expect slow generation")
+        return Finding("cpu", "ok", f"{platform.machine()}; no features reported")
     units = ", ".join(dict.fromkeys(unit for unit, _ in found))
     fast = ", ".join(dict.fromkeys(precision for _, precision in found))
     return Finding("cpu", "ok", f"{platform.machine()} with {units}: fast at {fast}")

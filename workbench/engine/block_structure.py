@@ -33,11 +33,6 @@ class LayerStructure:
     chunk: int = 0
     """Length of the parts of the text that tokens attend within; 0 is the whole text."""
 
-    def first_position(self, position: int) -> int:
-        """Return the first position that the token at ``position`` attends to."""
-        first = max(0, position - self.window + 1) if self.window else 0
-        return max(first, position // self.chunk * self.chunk) if self.chunk else first
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorNames:

@@ -46,37 +46,36 @@ def _checked(structure: BlockStructure) -> BlockStructure:
     return structure
 
 
+def _rms_structure(config: Any, **parts: Any) -> BlockStructure:
+    """Return the structure of a family whose config has Llama's names of these options, except for ``parts``."""
+    return base_structure(config, norm_eps=config.rms_norm_eps, activation=config.hidden_act, **parts)
+
+
 def _llama(config: Any) -> BlockStructure:
-    structure = base_structure(
-        config, norm_eps=config.rms_norm_eps, activation=config.hidden_act, biased=biases(config)
-    )
+    structure = _rms_structure(config, biased=biases(config))
     require(not getattr(config, "sliding_window", None))
     return with_window(config, structure)
 
 
 def _mistral(config: Any) -> BlockStructure:
-    return with_window(config, base_structure(config, norm_eps=config.rms_norm_eps, activation=config.hidden_act))
+    return with_window(config, _rms_structure(config))
 
 
 def _qwen2(config: Any) -> BlockStructure:
     biased = frozenset({"qkv"})
-    structure = base_structure(config, norm_eps=config.rms_norm_eps, activation=config.hidden_act, biased=biased)
+    structure = _rms_structure(config, biased=biased)
     return with_typed_windows(config, structure)
 
 
 def _qwen3(config: Any) -> BlockStructure:
-    structure = base_structure(
-        config, norm_eps=config.rms_norm_eps, activation=config.hidden_act, biased=biases(config), qk_norm="head"
-    )
+    structure = _rms_structure(config, biased=biases(config), qk_norm="head")
     return with_typed_windows(config, structure)
 
 
 def _qwen3_moe(config: Any) -> BlockStructure:
     require(config.decoder_sparse_step == 1 and not config.mlp_only_layers)
-    structure = base_structure(
+    structure = _rms_structure(
         config,
-        norm_eps=config.rms_norm_eps,
-        activation=config.hidden_act,
         biased=biases(config),
         qk_norm="head",
         inner=config.moe_intermediate_size,
@@ -89,10 +88,8 @@ def _qwen3_moe(config: Any) -> BlockStructure:
 
 
 def _mixtral(config: Any) -> BlockStructure:
-    structure = base_structure(
+    structure = _rms_structure(
         config,
-        norm_eps=config.rms_norm_eps,
-        activation=config.hidden_act,
         experts=config.num_local_experts,
         active_experts=config.num_experts_per_tok,
         normalizes_experts=True,
@@ -105,10 +102,8 @@ def _mixtral(config: Any) -> BlockStructure:
 
 def _phi3(config: Any) -> BlockStructure:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    structure = base_structure(
+    structure = _rms_structure(
         config,
-        norm_eps=config.rms_norm_eps,
-        activation=config.hidden_act,
         names=TensorNames(qkv=("self_attn.qkv_proj",), gate_up=("mlp.gate_up_proj",)),
         **with_rotary(config, head_dim, is_partial=True),
     )
@@ -116,18 +111,14 @@ def _phi3(config: Any) -> BlockStructure:
 
 
 def _smollm3(config: Any) -> BlockStructure:
-    structure = base_structure(
-        config, norm_eps=config.rms_norm_eps, activation=config.hidden_act, biased=biases(config)
-    )
+    structure = _rms_structure(config, biased=biases(config))
     structure = with_layers(structure, rotary=[0 if has_rope else None for has_rope in config.no_rope_layers])
     return with_typed_windows(config, structure)
 
 
 def _granite(config: Any) -> BlockStructure:
-    structure = base_structure(
+    structure = _rms_structure(
         config,
-        norm_eps=config.rms_norm_eps,
-        activation=config.hidden_act,
         biased=biases(config),
         embedding_scale=float(config.embedding_multiplier),
         residual_scale=float(config.residual_multiplier),
@@ -145,15 +136,7 @@ _POST_NORMS = TensorNames(
 
 
 def _olmo2(config: Any, **parts: Any) -> BlockStructure:
-    structure = base_structure(
-        config,
-        norm_eps=config.rms_norm_eps,
-        activation=config.hidden_act,
-        biased=biases(config),
-        qk_norm="projection",
-        names=_POST_NORMS,
-        **parts,
-    )
+    structure = _rms_structure(config, biased=biases(config), qk_norm="projection", names=_POST_NORMS, **parts)
     return structure if parts else with_window(config, structure)
 
 
@@ -164,14 +147,7 @@ def _olmo3(config: Any) -> BlockStructure:
 
 def _gemma(config: Any) -> BlockStructure:
     require(not config.use_bidirectional_attention)
-    structure = base_structure(
-        config,
-        norm_eps=config.rms_norm_eps,
-        activation=config.hidden_act,
-        biased=biases(config),
-        norm_offset=1.0,
-        embedding_scale=config.hidden_size**0.5,
-    )
+    structure = _rms_structure(config, biased=biases(config), norm_offset=1.0, embedding_scale=config.hidden_size**0.5)
     return with_window(config, structure)
 
 

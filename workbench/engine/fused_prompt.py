@@ -42,22 +42,13 @@ class PromptReader:
     """Appends the tokens of prompts to sequences.
 
     Args:
-        dtype: of keys and values.
-        arithmetic: of the products, `FMA`, `DOT` or `TILES`; None chooses the fastest that the CPU has for the dtype.
+        dtype: of keys and values, and of the products if the CPU has bf16.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        weights: Weights,
-        rotary: RotaryVersions,
-        team: Team,
-        dtype: torch.dtype,
-        arithmetic: int | None = None,
-    ) -> None:
+    def __init__(self, shape: Shape, weights: Weights, rotary: RotaryVersions, team: Team, dtype: torch.dtype) -> None:
         self._shape, self._weights, self._rotary, self._team = shape, weights, rotary, team
         self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
-        self.arithmetic = best_arithmetic(is_float32=dtype == torch.float32) if arithmetic is None else arithmetic
+        self.arithmetic = best_arithmetic(is_float32=dtype == torch.float32)
         self._scratch: PromptScratch | None = None
         narrowest = min(shape.heads + 2 * shape.kv_heads, padded(shape.hidden, PANEL) // PANEL)
         self._parts = -(-_SHARES * team.threads // narrowest) if team.threads > 1 else 1

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.paths import write_whole
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,8 +27,6 @@ SUFFIX = ".packed"
 
 _ALIGNMENT = 64
 """Bytes of a cache line."""
-
-_CHUNK = 2**22
 
 
 def write_packed(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -151,19 +151,14 @@ def _is_unchanged(path: Path) -> bool:
     stat = path.stat()
     if [stat.st_size, stat.st_mtime_ns] == recorded["stamp"]:
         return True
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != recorded["sha256"]:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != recorded["sha256"]:
         return False
-    _write_checksum(path, digest.hexdigest())
+    _write_checksum(path, sha256)
     return True
 
 
 def _write_checksum(path: Path, sha256: str) -> None:
     stat = path.stat()
-    record = {"sha256": sha256, "stamp": [stat.st_size, stat.st_mtime_ns]}
-    partial = path.with_suffix(f".{os.getpid()}.json")
-    partial.write_text(json.dumps(record), encoding="utf-8")
-    partial.replace(checksum_path(path))
+    write_whole(checksum_path(path), json.dumps({"sha256": sha256, "stamp": [stat.st_size, stat.st_mtime_ns]}))

@@ -154,10 +154,8 @@ def kernel_shape(structure: BlockStructure) -> Shape:
     )
 
 
-def apply_norm(structure: BlockStructure, hidden: Tensor, norm: Norm | None) -> Tensor:
-    """Return the norm of float32 rows, or the rows themselves if there is none, shape (rows, hidden)."""
-    if norm is None:
-        return hidden
+def apply_norm(structure: BlockStructure, hidden: Tensor, norm: Norm) -> Tensor:
+    """Return the norm of float32 rows, shape (rows, hidden)."""
     if structure.norm == "layer":
         return F.layer_norm(hidden, hidden.shape[1:], norm.weight, norm.bias, structure.norm_eps)
     # `torch.rms_norm` takes twice as many operations.

@@ -18,14 +18,13 @@ from workbench.engine.model_folder import GENERATION
 from workbench.engine.proof import SWITCHED_OFF_NOTES, Proof
 from workbench.engine.weights import shards
 from workbench.errors import UnprovenModelError
+from workbench.paths import write_whole
 
 if TYPE_CHECKING:
     from workbench.engine.precision import Precision
 
 PROOF_VERSION = 1
 """Incremented when the proof of an unchanged model could have another result."""
-
-_CHUNK = 2**22
 
 
 def cached_or_proven(
@@ -72,8 +71,7 @@ def _proof_key(folder: Path, precision: Precision, cache_folder: Path) -> str:
         digest = hashlib.sha256()
         for one in _files(folder):
             with one.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
+                hashlib.file_digest(file, lambda: digest)
         known = {"stamps": stamps, "checksum": digest.hexdigest()}
         _write(path, known)
     return _key(known["checksum"], precision)
@@ -116,7 +114,4 @@ def _proof(cached: dict[str, Any]) -> Proof | None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     with suppress(OSError):  # the model is then proven again at its next load
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(content))

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from workbench.benchmarks import processors
-from workbench.benchmarks.processors import RECIPES, check_processor, exceeds, held_to, is_x86, widest
+from workbench.benchmarks.processors import RECIPES, check_processor, exceeds, held_to, widest
 from workbench.errors import InvalidRequestError
-from workbench.machine import processor_features
+from workbench.machine import is_x86, processor_features
 
 
 def test_processes_that_start_in_the_context_are_held_and_later_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import transformers
 from torch.nn import functional as F
 
 from tests.tiny_models import llama_like
-from workbench.engine.block_structure import LayerStructure
 from workbench.engine.families import structure_of
 from workbench.engine.kernels.activation import ACTIVATION_IDS, activate
+from workbench.engine.kernels.attention import first_position
 from workbench.engine.kernels.row_intrinsics import layer_norm, soft_cap
 
 # Typed as Any, for transformers' configs are only partly typed.
@@ -32,14 +32,13 @@ def of(kind: Any, architecture: str, **more: Any) -> Any:
 @pytest.mark.parametrize("window", [0, 1, 5])
 @pytest.mark.parametrize("chunk", [0, 4])
 def test_the_first_position_is_that_of_the_mask(window: int, chunk: int) -> None:
-    layer = LayerStructure(rotary=0, attention_scale=1.0, window=window, chunk=chunk)
     for position in range(20):
         seen = [
             key
             for key in range(position + 1)
             if (not window or key > position - window) and (not chunk or key // chunk == position // chunk)
         ]
-        assert list(range(layer.first_position(position), position + 1)) == seen
+        assert list(range(first_position(window, chunk, position), position + 1)) == seen
 
 
 def test_windows_and_angles_are_those_of_each_layer() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numba import cfunc, njit, types
 from numba.core import cgutils
 from torch import Tensor
 
+from tests.unit.engine.test_kernels import FORMS, random_matrix
 from workbench.engine.kernels import panels, tiles
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.memory_access import get, put
@@ -20,18 +20,6 @@ from workbench.engine.kernels.panels import DOT, FMA, PANEL, TILES, multiply_pan
 from workbench.engine.kernels.prompt_products import load_rows
 from workbench.engine.kernels.simd import FLOAT32
 from workbench.engine.weights import Blocks, Int8Blocks
-
-FORMS: dict[str, Callable[[Tensor], Matrix]] = {
-    "float32": Matrix.float32,
-    "bf16": Matrix.bf16,
-    "fp8": Matrix.fp8,
-    "int8": lambda weight: Matrix.int8(Int8Blocks.of(weight), weight.shape[1]),
-    "int4": lambda weight: Matrix.int4(Blocks.of(weight), weight.shape[1]),
-}
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def product_of() -> Any:
@@ -46,7 +34,7 @@ def product_of() -> Any:
 
 
 def check_product(multiply: Any, arithmetic: int, columns: int) -> None:
-    rows, x = random(PANEL, columns), random(columns, PANEL, seed=1)
+    rows, x = random_matrix(PANEL, columns), random_matrix(columns, PANEL, seed=1)
     if arithmetic != FMA:
         rows, x = rows.bfloat16(), x.bfloat16().float()
     held = torch.cat((rows, torch.full((PANEL, 32), float("nan"), dtype=rows.dtype)), dim=1)  # a stride of its own
@@ -152,7 +140,7 @@ def rows_of(matrix: Matrix, arithmetic: int) -> Tensor:
 
 @pytest.mark.parametrize("form", list(FORMS))
 def test_the_rows_of_a_product_are_those_of_the_matrix_rounded_at_most_to_bf16(form: str) -> None:
-    matrix = FORMS[form](random(36, 96))
+    matrix = FORMS[form](random_matrix(36, 96), None)
     exact = matrix.gather_rows(torch.arange(36))
     torch.testing.assert_close(rows_of(matrix, FMA), exact, rtol=1e-6, atol=1e-6)
     assert torch.equal(rows_of(matrix, DOT), rows_of(matrix, FMA).bfloat16())

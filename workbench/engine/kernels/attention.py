@@ -6,10 +6,10 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.matrix_intrinsics import weighted_sums
-from workbench.engine.kernels.memory_access import address
+from workbench.engine.kernels.memory_access import address, number_bytes
 from workbench.engine.kernels.products import product
 from workbench.engine.kernels.row_intrinsics import exp_and_sum, scale_row, soft_cap
-from workbench.engine.kernels.simd import FLOAT32, GROUP, LANES
+from workbench.engine.kernels.simd import GROUP, LANES
 from workbench.engine.kernels.synchronization import partition
 
 QUERY_HEADS = 24
@@ -23,7 +23,7 @@ def attend(shape, weights, layer, past, scratch, thread, threads):
     A group is divided where there are fewer key heads than threads.
     """
     rows, group = len(scratch.qkv), shape.heads // shape.kv_heads
-    padded, size = scratch.heads.shape[3], 4 if past.kv_format == FLOAT32 else 2
+    padded, size = scratch.heads.shape[3], number_bytes(past.kv_format)
     block = max(1, QUERY_HEADS // group) if past.is_one_sequence else 1
     groups = (rows + block - 1) // block * shape.kv_heads
     parts = min(group, (threads + groups - 1) // groups)
@@ -69,7 +69,7 @@ def _attend_block(shape, weights, layer, past, row, count, query_heads, keys, va
     row's sums, so a row's results do not depend on the rows beside it.
     """
     dim, (head, group) = shape.head_dim, query_heads
-    padded, size = scratch.heads.shape[3], 4 if past.kv_format == FLOAT32 else 2
+    padded, size = scratch.heads.shape[3], number_bytes(past.kv_format)
     groups, vectors = padded // GROUP, count * group
     heads, head_bytes = scratch.heads, 4 * padded
     window, chunk, factor = weights.layers[layer, 1], weights.layers[layer, 2], weights.attention_scales[layer]

@@ -10,11 +10,10 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.activation import activate
-from workbench.engine.kernels.matrix_intrinsics import dequantize_group
-from workbench.engine.kernels.memory_access import address, get, put
-from workbench.engine.kernels.products import linear
+from workbench.engine.kernels.memory_access import address, get, number_bytes, put
+from workbench.engine.kernels.products import dequantize_row, linear
 from workbench.engine.kernels.row_intrinsics import add_row, layer_norm, multiply_row, rms_norm, scale_row
-from workbench.engine.kernels.simd import FLOAT32, GROUP, LANES, ROWS, SCALE_BYTES, WEIGHT_BYTES
+from workbench.engine.kernels.simd import LANES, ROWS
 from workbench.engine.kernels.step_memory import LAYER_NORM, PROJECTION_NORM
 from workbench.engine.kernels.synchronization import barrier_wait, partition
 
@@ -29,23 +28,12 @@ def embed(shape, weights, token_ids, positions, scratch, thread):
     vectors = hidden.shape[1] // LANES
     for row in range(len(token_ids)):
         out = address(hidden) + row * hidden.strides[0]
-        _dequantize_row(weights.embedding, token_ids[row], out)
+        dequantize_row(weights.embedding, token_ids[row], out)
         if shape.embedding_scale != 1.0:
             scale_row(out, np.float32(shape.embedding_scale), vectors, out)
         if weights.positions[1]:
-            _dequantize_row(weights.positions, positions[row], other)
+            dequantize_row(weights.positions, positions[row], other)
             add_row(other, np.float32(1.0), vectors, out)
-
-
-@compiled
-def _dequantize_row(matrix, row, out):
-    weight_format, data, scale, groups = matrix[0], matrix[1], matrix[2], matrix[3]
-    for index in range(groups):
-        group = row * groups + index
-        dequantize_group(
-            weight_format, data + group * WEIGHT_BYTES[weight_format], scale + group * SCALE_BYTES[weight_format],
-            0, 0, out + index * 4 * GROUP,
-        )  # fmt: skip
 
 
 @compiled
@@ -117,7 +105,7 @@ def project_heads(shape, weights, layer, past, cos, sin, scratch, thread, thread
 @compiled
 def _store_head(shape, layer, past, row, index, head, scratch):
     """Store a key or value head in the cache; ``index`` counts key heads, then value heads."""
-    size = 4 if past.kv_format == FLOAT32 else 2
+    size = number_bytes(past.kv_format)
     place = (layer * 2 * shape.kv_heads + index) * past.capacities[row] + past.positions[row]
     target = past.addresses[row] + place * scratch.heads.shape[3] * size
     for column in range(shape.head_dim):

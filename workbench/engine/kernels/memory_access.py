@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from workbench.engine.kernels import compiled
-from workbench.engine.kernels.simd import BF16, F32, I16, I32, I64, Vectors
+from workbench.engine.kernels.simd import BF16, F32, FLOAT32, I16, I32, I64, Vectors
 
 
 @compiled
@@ -63,6 +63,12 @@ def put(_typing: Any, kv_format: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float32), codegen
+
+
+@compiled
+def number_bytes(number_format: Any) -> Any:
+    """Return the size of a number in `FLOAT32` or `BF16`."""
+    return 4 if number_format == FLOAT32 else 2
 
 
 @intrinsic

@@ -9,6 +9,18 @@ from workbench.engine.kernels.simd import DEQUANTIZED, FLOAT32, GROUP, ROWS, SCA
 
 
 @compiled
+def dequantize_row(matrix, row, out):
+    """Write a row of a matrix in float32 to an address; ``matrix`` begins as a `Matrix.descriptor` does."""
+    weight_format, data, scale, groups = matrix[0], matrix[1], matrix[2], matrix[3]
+    for index in range(groups):
+        group = row * groups + index
+        dequantize_group(
+            weight_format, data + group * WEIGHT_BYTES[weight_format], scale + group * SCALE_BYTES[weight_format],
+            0, 0, out + index * 4 * GROUP,
+        )  # fmt: skip
+
+
+@compiled
 def product(matrix, x, x_stride, count, out, out_stride, first, last, memory):
     """Multiply rows ``first`` to ``last`` of a matrix with ``count`` vectors; ``out`` is the address for row 0.
 

@@ -15,7 +15,7 @@ from workbench.engine.kernels.prompt_attention import attend_panel
 from workbench.engine.kernels.prompt_heads import PAST_POSITIONS, finish_kept_head, load_values, project_head
 from workbench.engine.kernels.prompt_norms import add_update, embed_panel, pack_norm
 from workbench.engine.kernels.prompt_products import HALF, activate_rows, project_rows
-from workbench.engine.kernels.shares import COUNTERS, finish, take, wait_until
+from workbench.engine.kernels.shares import COUNTERS, shares
 from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.step_memory import PROJECTION_NORM
 from workbench.engine.kernels.synchronization import partition
@@ -28,17 +28,13 @@ PHASES = 8
 @compiled
 def _enter_block(shape, weights, layer, prompt, scratch, thread, counters):
     """Finish the block before, or embed the tokens, and pack the input of attention."""
-    panel = take(counters)
-    while panel < len(scratch.hidden):
+    for panel in shares(counters, len(scratch.hidden)):
         if layer == 0:
             embed_panel(shape, weights, prompt, panel, scratch, thread)
         else:
             add_update(shape, weights.norms[layer - 1, 3], panel, scratch, thread)
         if layer < shape.layers:
             pack_norm(shape, weights.norms[layer, 0], panel, prompt.arithmetic, scratch, thread)
-        finish(counters)
-        panel = take(counters)
-    wait_until(counters, len(scratch.hidden))
 
 
 @compiled
@@ -46,87 +42,63 @@ def _project_heads(shape, weights, layer, prompt, scratch, thread, counters):
     """Compute queries, keys and values, and load the values that were cached before."""
     heads, panels = (shape.heads + 2 * shape.kv_heads) * prompt.parts, len(scratch.hidden)
     past = (prompt.past + PAST_POSITIONS - 1) // PAST_POSITIONS * shape.kv_heads
-    share = take(counters)
-    while share < heads + past:
+    for share in shares(counters, heads + past):
         if share < heads:
             part = partition(panels, 1, share % prompt.parts, prompt.parts)
             project_head(shape, weights, layer, prompt, share // prompt.parts, part, scratch, thread)
         else:
             first, kv_head = divmod(share - heads, shape.kv_heads)
             load_values(shape, layer, prompt, kv_head, first * PAST_POSITIONS, scratch, thread)
-        finish(counters)
-        share = take(counters)
-    wait_until(counters, heads + past)
 
 
 @compiled
 def _finish_kept_heads(shape, weights, layer, prompt, scratch, thread, counters):
     """Finish the queries and keys that a norm over all heads has kept."""
     heads, panels = shape.heads + shape.kv_heads, len(scratch.hidden)
-    share = take(counters)
-    while share < heads * panels:
+    for share in shares(counters, heads * panels):
         finish_kept_head(shape, weights, layer, prompt, share // panels, share % panels, scratch, thread)
-        finish(counters)
-        share = take(counters)
-    wait_until(counters, heads * panels)
 
 
 @compiled
 def _attend(shape, weights, layer, prompt, scratch, thread, counters):
     """Compute attention of all heads and panels, those with the most positions first."""
     panels = len(scratch.hidden)
-    share = take(counters)
-    while share < shape.heads * panels:
+    for share in shares(counters, shape.heads * panels):
         panel = panels - 1 - share // shape.heads
         attend_panel(shape, weights, layer, prompt, share % shape.heads, panel, scratch, thread)
-        finish(counters)
-        share = take(counters)
-    wait_until(counters, shape.heads * panels)
 
 
 @compiled
 def _project_update(shape, layer, x, columns, prompt, scratch, thread, counters):
     """Compute the output of attention or of the MLP; ``layer`` is a `Matrix.descriptor`."""
-    panels, shares = len(scratch.hidden), (shape.hidden + PANEL - 1) // PANEL * prompt.parts
+    panels, count = len(scratch.hidden), (shape.hidden + PANEL - 1) // PANEL * prompt.parts
     columns = (columns + GROUP - 1) // GROUP * GROUP
-    share = take(counters)
-    while share < shares:
+    for share in shares(counters, count):
         first, part = share // prompt.parts * PANEL, partition(panels, 1, share % prompt.parts, prompt.parts)
         last = min(first + PANEL, shape.hidden)
         project_rows(layer, x, columns, first, last, part, prompt.arithmetic, scratch, thread)
-        finish(counters)
-        share = take(counters)
-    wait_until(counters, shares)
 
 
 @compiled
 def _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters):
     """Add the output of attention, and pack the input of the MLP; a parallel block's is from before attention."""
-    panel = take(counters)
-    while panel < len(scratch.hidden):
+    for panel in shares(counters, len(scratch.hidden)):
         if shape.is_parallel:
             pack_norm(shape, weights.norms[layer, 2], panel, prompt.arithmetic, scratch, thread)
         add_update(shape, weights.norms[layer, 1], panel, scratch, thread)
         if not shape.is_parallel:
             pack_norm(shape, weights.norms[layer, 2], panel, prompt.arithmetic, scratch, thread)
-        finish(counters)
-        panel = take(counters)
-    wait_until(counters, len(scratch.hidden))
 
 
 @compiled
 def _activate(shape, layer, prompt, scratch, thread, counters):
     """Compute the input of the MLP's down projection; ``layer`` is a `Matrix.descriptor`."""
     panels, unit = len(scratch.hidden), HALF if shape.is_gated else PANEL
-    shares = (shape.inner + unit - 1) // unit * prompt.parts
-    share = take(counters)
-    while share < shares:
+    count = (shape.inner + unit - 1) // unit * prompt.parts
+    for share in shares(counters, count):
         first, part = share // prompt.parts * unit, partition(panels, 1, share % prompt.parts, prompt.parts)
         last = min(first + unit, shape.inner)
         activate_rows(shape, layer, first, last, part, prompt.arithmetic, scratch, thread)
-        finish(counters)
-        share = take(counters)
-    wait_until(counters, shares)
 
 
 @compiled

@@ -6,12 +6,12 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.attention import first_position
-from workbench.engine.kernels.matrix_intrinsics import dequantize_group
-from workbench.engine.kernels.memory_access import address
+from workbench.engine.kernels.memory_access import address, number_bytes
 from workbench.engine.kernels.panels import FMA, PANEL, ROW_BYTES, column_maxima, exp_columns, pack_panel
-from workbench.engine.kernels.prompt_products import multiply, number_bytes, packed_bytes
+from workbench.engine.kernels.products import dequantize_row
+from workbench.engine.kernels.prompt_products import factor_format, multiply, packed_bytes
 from workbench.engine.kernels.row_intrinsics import soft_cap
-from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, WEIGHT_BYTES
+from workbench.engine.kernels.simd import BF16, GROUP, LANES
 
 
 @compiled
@@ -27,7 +27,7 @@ def attend_panel(shape, weights, layer, prompt, head, panel, scratch, thread):
     count = (min(own + PANEL, last + 1) - start + PANEL - 1) // PANEL * PANEL
     kv_head, scores, product = head // (shape.heads // shape.kv_heads), scratch.scores[thread], scratch.product[thread]
     maxima, sums = scratch.columns[thread, 0], scratch.columns[thread, 1]
-    size = 4 if prompt.kv_format == FLOAT32 else 2
+    size = number_bytes(prompt.kv_format)
     keys = prompt.kv + ((2 * layer * shape.kv_heads + kv_head) * prompt.capacity + start) * padded * size
     queries = address(scratch.queries) + head * scratch.queries.strides[0] + panel * scratch.queries.strides[1]
     _score(prompt, keys, count, queries, padded, scratch, thread)
@@ -37,7 +37,9 @@ def attend_panel(shape, weights, layer, prompt, head, panel, scratch, thread):
     packed = address(scratch.probabilities) + thread * scratch.probabilities.strides[0]
     column_maxima(address(scores), count, address(maxima))
     exp_columns(arithmetic, address(scores), count, address(maxima), address(sums), packed)
-    values = address(scratch.values) + kv_head * scratch.values.strides[0] + start * number_bytes(arithmetic)
+    values = (
+        address(scratch.values) + kv_head * scratch.values.strides[0] + start * number_bytes(factor_format(arithmetic))
+    )
     stride, out = scratch.values.strides[1], address(scratch.attended) + panel * scratch.attended.strides[0]
     for first in range(0, dim, PANEL):
         multiply(arithmetic, values + first * stride, stride, packed, count, address(product))
@@ -51,15 +53,13 @@ def attend_panel(shape, weights, layer, prompt, head, panel, scratch, thread):
 @compiled
 def _score(prompt, keys, count, queries, padded, scratch, thread):
     """Multiply a panel of queries with the keys of ``count`` positions."""
-    row_bytes = padded * (4 if prompt.kv_format == FLOAT32 else 2)
+    row_bytes = padded * number_bytes(prompt.kv_format)
     rows = address(scratch.rows) + thread * scratch.rows.strides[0]
     for position in range(0, count, PANEL):
         start, stride = keys + position * row_bytes, row_bytes
         if prompt.arithmetic == FMA and prompt.kv_format == BF16:
             for row in range(PANEL):
-                for group in range(padded // GROUP):
-                    source = start + row * row_bytes + group * WEIGHT_BYTES[BF16]
-                    dequantize_group(BF16, source, 0, 0, 0, rows + (row * padded + group * GROUP) * 4)
+                dequantize_row((BF16, keys, 0, padded // GROUP), position + row, rows + row * 4 * padded)
             start, stride = rows, 4 * padded
         out = address(scratch.scores[thread]) + position * ROW_BYTES
         multiply(prompt.arithmetic, start, stride, queries, padded, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.engine.kernels import compiled
-from workbench.engine.kernels.memory_access import address, put
+from workbench.engine.kernels.memory_access import address, number_bytes, put
 from workbench.engine.kernels.panels import (
     FMA,
     PANEL,
@@ -14,8 +14,8 @@ from workbench.engine.kernels.panels import (
     transpose_block,
 )
 from workbench.engine.kernels.prompt_norms import norm_by_all_heads, norm_head
-from workbench.engine.kernels.prompt_products import add_bias, load_rows, multiply, number_bytes
-from workbench.engine.kernels.simd import BF16, FLOAT32, LANES
+from workbench.engine.kernels.prompt_products import add_bias, factor_format, load_rows, multiply
+from workbench.engine.kernels.simd import FLOAT32, LANES
 from workbench.engine.kernels.step_memory import HEAD_NORM, PROJECTION_NORM
 
 PAST_POSITIONS = 256
@@ -93,7 +93,7 @@ def _rotate(product, cos, sin, first):
 @compiled
 def _store_in_cache(prompt, index, padded, product, first):
     """Store a panel of keys or values, tokens from ``first`` on, in the cache; ``index`` counts heads of all layers."""
-    size = 4 if prompt.kv_format == FLOAT32 else 2
+    size = number_bytes(prompt.kv_format)
     row_bytes, count = padded * size, min(PANEL, len(prompt.token_ids) - first)
     target = prompt.kv + (index * prompt.capacity + prompt.past + first) * row_bytes
     whole = count // LANES * LANES
@@ -112,7 +112,7 @@ def _store_in_cache(prompt, index, padded, product, first):
 def _store_values(prompt, kv_head, product, dim, panel, scratch):
     """Store a panel of values with positions in columns."""
     values = address(scratch.values) + kv_head * scratch.values.strides[0]
-    values += (prompt.past + panel * PANEL) * number_bytes(prompt.arithmetic)
+    values += (prompt.past + panel * PANEL) * number_bytes(factor_format(prompt.arithmetic))
     for row in range(dim):
         target = values + row * scratch.values.strides[1]
         if prompt.arithmetic == FMA:
@@ -126,8 +126,8 @@ def _store_values(prompt, kv_head, product, dim, panel, scratch):
 def load_values(shape, layer, prompt, kv_head, first, scratch, thread):
     """Read the values of `PAST_POSITIONS` positions from the cache, and store them with positions in columns."""
     padded, product, stride = scratch.values.shape[1], scratch.product[thread], scratch.values.strides[1]
-    size, out_size = 4 if prompt.kv_format == FLOAT32 else 2, number_bytes(prompt.arithmetic)
-    out_format = FLOAT32 if prompt.arithmetic == FMA else BF16
+    out_format = factor_format(prompt.arithmetic)
+    size, out_size = number_bytes(prompt.kv_format), number_bytes(out_format)
     source = prompt.kv + ((2 * layer + 1) * shape.kv_heads + kv_head) * prompt.capacity * padded * size
     target = address(scratch.values) + kv_head * scratch.values.strides[0]
     for position in range(first, min(first + PAST_POSITIONS, prompt.past), LANES):

@@ -5,53 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.engine.kernels import compiled
-from workbench.engine.kernels.matrix_intrinsics import dequantize_group
 from workbench.engine.kernels.memory_access import address, get
 from workbench.engine.kernels.panels import PANEL, column_sums_of_squares, pack_panel
+from workbench.engine.kernels.products import dequantize_row
 from workbench.engine.kernels.prompt_products import packed_bytes
-from workbench.engine.kernels.simd import GROUP, SCALE_BYTES, WEIGHT_BYTES
+from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.step_memory import LAYER_NORM
 
 
 @compiled
 def embed_panel(shape, weights, prompt, panel, scratch, thread):
     """Write the embeddings of a panel's tokens, one in each column; the columns beyond the last token are zero."""
-    hidden, memory = scratch.hidden[panel], scratch.product[thread, 0]
-    for column in range(PANEL):
+    hidden, memory = scratch.hidden[panel], address(scratch.rows) + thread * scratch.rows.strides[0]
+    hidden[:] = 0.0
+    for column in range(min(PANEL, len(prompt.token_ids) - panel * PANEL)):
         token = panel * PANEL + column
-        if token >= len(prompt.token_ids):
-            hidden[:, column] = 0.0
-            continue
-        _embed_row(weights.embedding, prompt.token_ids[token], shape.embedding_scale, hidden, column, memory)
+        _add_row(weights.embedding, prompt.token_ids[token], shape.embedding_scale, hidden, column, memory)
         if weights.positions[1]:
-            _add_row(weights.positions, prompt.past + token, hidden, column, memory)
+            _add_row(weights.positions, prompt.past + token, 1.0, hidden, column, memory)
 
 
 @compiled
-def _load_group(matrix, group, memory):
-    weight_format, data, scale = matrix[0], matrix[1], matrix[2]
-    dequantize_group(
-        weight_format, data + group * WEIGHT_BYTES[weight_format], scale + group * SCALE_BYTES[weight_format],
-        0, 0, address(memory),
-    )  # fmt: skip
-
-
-@compiled
-def _embed_row(matrix, row, factor, hidden, column, memory):
-    """Write a matrix row times ``factor`` to a column."""
-    for group in range(matrix[3]):
-        _load_group(matrix, row * matrix[3] + group, memory)
-        for lane in range(GROUP):
-            hidden[group * GROUP + lane, column] = memory[lane] * np.float32(factor)
-
-
-@compiled
-def _add_row(matrix, row, hidden, column, memory):
-    """Add a matrix row to a column."""
-    for group in range(matrix[3]):
-        _load_group(matrix, row * matrix[3] + group, memory)
-        for lane in range(GROUP):
-            hidden[group * GROUP + lane, column] += memory[lane]
+def _add_row(matrix, row, factor, hidden, column, memory):
+    """Add a matrix row times ``factor`` to a column; ``memory`` is the address of a row in float32."""
+    dequantize_row(matrix, row, memory)
+    for feature in range(len(hidden)):
+        hidden[feature, column] += get(memory + 4 * feature) * np.float32(factor)
 
 
 @compiled

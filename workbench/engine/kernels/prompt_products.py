@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.activation import activate
-from workbench.engine.kernels.matrix_intrinsics import dequantize_group, dequantize_to_bf16
+from workbench.engine.kernels.matrix_intrinsics import dequantize_to_bf16
 from workbench.engine.kernels.memory_access import address, get
 from workbench.engine.kernels.panels import FMA, PANEL, ROW_BYTES, multiply_panel, pack_panel
+from workbench.engine.kernels.products import dequantize_row
 from workbench.engine.kernels.row_intrinsics import multiply_row
-from workbench.engine.kernels.simd import GROUP, LANES, SCALE_BYTES, WEIGHT_BYTES
+from workbench.engine.kernels.simd import BF16, FLOAT32, LANES, SCALE_BYTES, WEIGHT_BYTES
 
 HALF = PANEL // 2
 """Rows of the gate, and of ``up``, that are multiplied together."""
@@ -21,9 +22,9 @@ def packed_bytes(arithmetic, rows):
 
 
 @compiled
-def number_bytes(arithmetic):
-    """Return the size of a number of a product's factors."""
-    return 4 if arithmetic == FMA else 2
+def factor_format(arithmetic):
+    """Return the format of the numbers of a product's factors."""
+    return FLOAT32 if arithmetic == FMA else BF16
 
 
 @compiled
@@ -33,14 +34,10 @@ def load_rows(layer, first, count, arithmetic, out, stride):
     weight_bytes, scale_bytes = WEIGHT_BYTES[weight_format], SCALE_BYTES[weight_format]  # of a group
     for row in range(count):
         start, target = (first + row) * groups, out + row * stride
-        if arithmetic != FMA:
+        if arithmetic == FMA:
+            dequantize_row(layer, first + row, target)
+        else:
             dequantize_to_bf16(weight_format, data + start * weight_bytes, scale + start * scale_bytes, groups, target)
-            continue
-        for group in range(start, start + groups):
-            dequantize_group(
-                weight_format, data + group * weight_bytes, scale + group * scale_bytes, 0, 0,
-                target + (group - start) * 4 * GROUP,
-            )  # fmt: skip
 
 
 @compiled

@@ -7,7 +7,17 @@ from workbench.engine.kernels.memory_access import atomic_add, atomic_load, atom
 from workbench.engine.kernels.yielding import yield_core
 
 _SPINS = 4000
-"""Polls of the barrier before a thread yields the CPU."""
+"""Polls before a thread yields the CPU."""
+
+
+@compiled
+def wait_for(counter, least):
+    """Wait until the int64 at an address, which other threads increase, is at least ``least``."""
+    spins = 0
+    while atomic_load(counter) < least:
+        spins += 1
+        if spins > _SPINS:
+            yield_core()
 
 
 @compiled
@@ -20,11 +30,7 @@ def barrier_wait(barrier, threads):
         atomic_store(barrier, 0)
         atomic_store(barrier + 64, turn + 1)
         return
-    spins = 0
-    while atomic_load(barrier + 64) == turn:
-        spins += 1
-        if spins > _SPINS:
-            yield_core()
+    wait_for(barrier + 64, turn + 1)
 
 
 @compiled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from workbench import prompts
 from workbench._version import __version__
 from workbench.errors import WorkbenchError
+from workbench.paths import write_whole
 from workbench.protocol import CompletionMessage, StopReason, UserMessage
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def cached_turn_ends(encoder: PromptEncoder, tokenizer: TextTokenizer, cache_fol
             return frozenset(found)
     ends = turn_ends(encoder)
     with suppress(OSError):  # they are then detected again by the next process
-        cache_folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(sorted(ends)), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(sorted(ends)))
     return ends
 
 

@@ -103,7 +103,7 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 	@touch $@ $(STAMPS)/lab
 
 $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
-	@echo "Compiling the decode step for this processor (a minute, once) ..."
+	@echo "Compiling the decode step for this processor (a minute or two, once) ..."
 	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
 	@touch $@
 

@@ -242,7 +242,7 @@ class FusedDecoder:
 
 
 def compile_step() -> None:
-    """Compile all kernels of a decoder, which takes a minute if numba has not cached them."""
+    """Compile all kernels of a decoder, which takes a minute or two if numba has not cached them."""
     weight, team = torch.zeros(ROWS, GROUP), Team(1)
     head = Matrix.int8(Int8Blocks.of(weight), GROUP)
     structure = BlockStructure(

@@ -20,13 +20,15 @@ QUERY_HEADS = 24
 def attend(shape, weights, layer, past, scratch, thread, threads):
     """Compute attention of the new tokens; each thread takes some key heads with their groups of query heads.
 
-    A group is divided where there are fewer key heads than threads.
+    A group is divided where the threads would otherwise get very different shares.
     """
     rows, group = len(scratch.qkv), shape.heads // shape.kv_heads
     padded, size = scratch.heads.shape[3], number_bytes(past.kv_format)
     block = max(1, QUERY_HEADS // group) if past.is_one_sequence else 1
     groups = (rows + block - 1) // block * shape.kv_heads
-    parts = min(group, (threads + groups - 1) // groups)
+    parts = 1
+    while parts < group and groups * parts < 4 * threads and groups * parts % threads:
+        parts += 1
     first, last = partition(groups * parts, 1, thread, threads)
     for item in range(first, last):
         row, kv_head, part = item // parts // shape.kv_heads * block, item // parts % shape.kv_heads, item % parts

@@ -33,7 +33,7 @@ _REGISTER_ROWS = {8: 2, 4: 4, 2: 4, 1: 4}
 _SUM_COUNTS = (4, 2, 1)
 """Numbers of weighted sums computed together, chosen for the same reason."""
 
-PREFETCH_ROWS = 8
+PREFETCH_ROWS = 16
 """Distance in rows from the row that is read to the row that is prefetched."""
 
 
@@ -93,10 +93,12 @@ def _emit_rows(
 
     with cgutils.for_range(b, groups, intp=I64) as loop:
         weights = {}
-        for row in rows:
+        if weight_format != DEQUANTIZED:
             for start, size in ((data, WEIGHT_BYTES[weight_format]), (scale, SCALE_BYTES[weight_format])):
-                for line in range(0, 0 if weight_format == DEQUANTIZED else size, 64):
-                    v.prefetch(v.at(address_of(start, size, row + PREFETCH_ROWS, loop.index), line))
+                ahead = v.at(start, v.times(groups, (rows[0] + PREFETCH_ROWS) * size))
+                for line in range(0, len(rows) * size, 64):
+                    v.prefetch(v.at(v.at(ahead, v.times(loop.index, len(rows) * size)), line))
+        for row in rows:
             weights[row] = v.load_group(
                 weight_format,
                 address_of(data, WEIGHT_BYTES[weight_format], row, loop.index),

@@ -6,7 +6,7 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.matrix_intrinsics import weighted_sums
-from workbench.engine.kernels.memory_access import address, number_bytes
+from workbench.engine.kernels.memory_access import ZERO, address, number_bytes
 from workbench.engine.kernels.products import product
 from workbench.engine.kernels.row_intrinsics import exp_and_sum, scale_row, soft_cap
 from workbench.engine.kernels.simd import GROUP, LANES
@@ -86,8 +86,8 @@ def _attend_block(shape, weights, layer, past, row, count, query_heads, keys, va
             heads[thread, 0, index, offset] = scratch.qkv[row + index // group, column + offset] * factor
     longest = past.positions[row + count - 1] + 1 - start
     memory, done = address(scratch.dequantized[thread]), 0
-    matrix = (past.kv_format, keys, 0, groups)
-    product(matrix, queries, head_bytes, vectors, scores, stride, 0, longest, memory)
+    matrix = (past.kv_format, keys, ZERO, groups)
+    product(matrix, queries, head_bytes, vectors, scores, stride, ZERO, longest, memory)
     for index in range(vectors):
         position = past.positions[row + index // group]
         if shape.attention_cap:

@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.activation import activate
-from workbench.engine.kernels.memory_access import address, get, number_bytes, put
+from workbench.engine.kernels.memory_access import ZERO, address, get, number_bytes, put
 from workbench.engine.kernels.products import dequantize_row, linear
 from workbench.engine.kernels.row_intrinsics import add_row, layer_norm, multiply_row, rms_norm, scale_row
 from workbench.engine.kernels.simd import LANES, ROWS
@@ -74,7 +74,7 @@ def add_update(shape, norm, scratch, thread):
 def project_update(shape, matrix, x, scratch, thread, threads):
     """Write this thread's part of the output of attention or of the MLP, which `add_update` adds."""
     first, last = partition(shape.hidden, LANES, thread, threads)
-    linear(matrix, x, scratch.update, 0, first, last, scratch.dequantized[thread])
+    linear(matrix, x, scratch.update, ZERO, first, last, scratch.dequantized[thread])
 
 
 @compiled
@@ -85,7 +85,7 @@ def project_heads(shape, weights, layer, past, cos, sin, scratch, thread, thread
     # Threads take heads in pairs if one is not a whole number of row groups, so that no group is shared.
     first, last = partition(normed_heads + shape.kv_heads, 1 if dim % ROWS == 0 else 2, thread, threads)
     memory = scratch.dequantized[thread]
-    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, 0, first * dim, last * dim, memory)
+    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, ZERO, first * dim, last * dim, memory)
     if shape.qk_norm == PROJECTION_NORM:
         _sum_squares(scratch.qkv, dim, first, min(last, normed_heads), scratch.squares)
         barrier_wait(address(scratch.barrier), threads)
@@ -176,7 +176,7 @@ def activate_mlp(shape, matrix, scratch, thread, threads):
     flat = scratch.gate_up.reshape(len(scratch.active), 2 * width)
     normed, memory = scratch.normed[thread], scratch.dequantized[thread]
     vectors = (last - first + LANES - 1) // LANES
-    linear(matrix, normed, flat, 0, first, last, memory)
+    linear(matrix, normed, flat, ZERO, first, last, memory)
     if shape.is_gated:
         linear(matrix, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory)
     for row in range(len(flat)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.activation import activate
-from workbench.engine.kernels.memory_access import address
+from workbench.engine.kernels.memory_access import ZERO, address
 from workbench.engine.kernels.products import product
 from workbench.engine.kernels.row_intrinsics import add_row, multiply_row
 from workbench.engine.kernels.simd import LANES, SCALE_BYTES, WEIGHT_BYTES
@@ -22,8 +22,8 @@ def choose_experts(shape, router, scratch, thread):
     normed, ratings = scratch.normed[thread], scratch.ratings[thread]
     memory = address(scratch.dequantized[thread])
     product(
-        _rows_from(router, 0), address(normed), normed.strides[0], len(normed), address(ratings), ratings.strides[0],
-        0, shape.experts, memory,
+        _rows_from(router, ZERO), address(normed), normed.strides[0], len(normed), address(ratings), ratings.strides[0],
+        ZERO, shape.experts, memory,
     )  # fmt: skip
     for row in range(len(normed)):
         _softmax(ratings[row], shape.experts)

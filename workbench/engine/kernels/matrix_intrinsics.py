@@ -94,10 +94,7 @@ def _emit_rows(
     with cgutils.for_range(b, groups, intp=I64) as loop:
         weights = {}
         if weight_format != DEQUANTIZED:
-            for start, size in ((data, WEIGHT_BYTES[weight_format]), (scale, SCALE_BYTES[weight_format])):
-                ahead = v.at(start, v.times(groups, (rows[0] + PREFETCH_ROWS) * size))
-                for line in range(0, len(rows) * size, 64):
-                    v.prefetch(v.at(v.at(ahead, v.times(loop.index, len(rows) * size)), line))
+            _prefetch_rows(v, weight_format, rows, data, scale, groups, loop.index)
         for row in rows:
             weights[row] = v.load_group(
                 weight_format,
@@ -112,6 +109,14 @@ def _emit_rows(
                     b.store(v.fma(weights[row][half], part, b.load(sums[row, index])), sums[row, index])
     for (row, index), total in zip(sums, v.sums([b.load(one) for one in sums.values()]), strict=True):
         v.store(total, v.at(v.at(out, v.times(out_stride, index)), 4 * row))
+
+
+def _prefetch_rows(v: Vectors, weight_format: int, rows: range, data: Any, scale: Any, groups: Any, group: Any) -> None:
+    """Prefetch the ``group``-th part, of one part for each group, of the rows `PREFETCH_ROWS` after ``rows``."""
+    for start, size in ((data, WEIGHT_BYTES[weight_format]), (scale, SCALE_BYTES[weight_format])):
+        ahead, part = v.at(start, v.times(groups, (rows[0] + PREFETCH_ROWS) * size)), len(rows) * size
+        for line in range(0, part, 64):
+            v.prefetch(v.at(v.at(ahead, v.times(group, part)), line))
 
 
 @intrinsic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -11,10 +12,14 @@ from numba.extending import intrinsic
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.simd import BF16, F32, FLOAT32, I16, I32, I64, Vectors
 
+ZERO = np.int64(0)
+"""0 as an argument of compiled functions: the literal has a type of its own, for which numba compiles another copy."""
+
 
 @compiled
 def address(array: Any) -> Any:
-    return array.ctypes.data
+    """Return the address of an array as an int64; numba would compile callees again for the unsigned one."""
+    return np.int64(array.ctypes.data)
 
 
 @intrinsic

@@ -16,7 +16,7 @@ from workbench.engine.kernels import SOURCES, compiled, entry_point
 from workbench.engine.kernels.attention import attend
 from workbench.engine.kernels.block import activate_mlp, add_update, embed, norm_rows, project_heads, project_update
 from workbench.engine.kernels.experts import activate_experts, choose_experts, project_experts
-from workbench.engine.kernels.memory_access import address
+from workbench.engine.kernels.memory_access import ZERO, address
 from workbench.engine.kernels.products import linear
 from workbench.engine.kernels.row_intrinsics import BLOCK, block_sums, scale_row, soft_cap
 from workbench.engine.kernels.row_reductions import find_largest, sums_of_blocks
@@ -116,7 +116,7 @@ def _entries(sources: str) -> tuple[Any, Any]:
             _run_block(shape, weights, layer, past, cos, sin, scratch, thread, threads)
         norm_rows(shape, hidden[len(hidden) - len(logits) :], weights.norms[shape.layers, 0], normed)
         first, last = partition(shape.vocab, BLOCK, thread, threads)
-        linear(weights.head, normed[: len(logits)], logits, 0, first, last, scratch.dequantized[thread])
+        linear(weights.head, normed[: len(logits)], logits, ZERO, first, last, scratch.dequantized[thread])
         _adjust_logits(shape, logits, first, last)
         _summarize_blocks(shape, logits, summaries, first, last)
         barrier_wait(barrier, threads)
@@ -134,7 +134,7 @@ def _entries(sources: str) -> tuple[Any, Any]:
         """
         _ = sources
         first, last = partition(rows, LANES, thread, threads)
-        linear(layer, x, out, 0, first, last, memory[thread])
+        linear(layer, x, out, ZERO, first, last, memory[thread])
         barrier_wait(address(barrier), threads)
 
     return step, multiply

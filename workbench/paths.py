@@ -1,9 +1,10 @@
-"""Paths that users type, the folder of saved state, files that are written whole, and reasons for file errors."""
+"""Paths that users type, the folder of saved state, files that are hashed or written whole, reasons for file errors."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def state_dir() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("inference-workbench", appauthor=False)
+
+
+def contents_hash(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 of the contents of small files, such as sources, in the order of their paths."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()
 
 
 def write_whole(path: Path, text: str) -> None:

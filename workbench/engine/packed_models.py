@@ -27,7 +27,6 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from workbench._version import __version__
-from workbench.engine.kernels import SOURCES
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.simd import FEATURES, FP8, INT4, INT8
 from workbench.engine.packed_file import (
@@ -39,6 +38,7 @@ from workbench.engine.packed_file import (
     remove_packed,
     write_packed,
 )
+from workbench.paths import contents_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -248,9 +248,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @cache
 def _sources() -> str:
-    """Return a hash of the engine's sources: any change of them may change the packed form."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join([SOURCES.encode(), *(path.read_bytes() for path in sources)])).hexdigest()
+    """Return a hash of the engine's sources with its kernels: any change of them may change the packed form."""
+    return contents_hash(Path(__file__).parent.rglob("*.py"))
 
 
 def _has_model(path: Path) -> bool:

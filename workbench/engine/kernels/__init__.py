@@ -10,7 +10,6 @@ these files, or in the user's cache folder.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any
 from numba import njit
 
 from workbench.engine.kernels.code_cache import CodeCache
+from workbench.paths import contents_hash
 
-SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+SOURCES = contents_hash(Path(__file__).parent.glob("*.py"))
 """Hash of the kernels' sources. As part of a function's closure it is part of numba's cache key, which otherwise
 depends on the modification time of one file alone."""
 

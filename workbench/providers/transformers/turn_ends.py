@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from workbench import prompts
 from workbench._version import __version__
 from workbench.errors import WorkbenchError
-from workbench.paths import write_whole
+from workbench.paths import contents_hash, write_whole
 from workbench.protocol import CompletionMessage, StopReason, UserMessage
 
 if TYPE_CHECKING:
@@ -64,5 +64,4 @@ def turn_ends(encoder: PromptEncoder) -> frozenset[int]:
 @cache
 def _sources() -> str:
     """Return a hash of the code that renders templates."""
-    paths = sorted(path for folder in prompts.__path__ for path in Path(folder).rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return contents_hash(path for folder in prompts.__path__ for path in Path(folder).rglob("*.py"))

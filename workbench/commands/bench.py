@@ -141,7 +141,8 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _check_conditions(args: argparse.Namespace) -> None:
-    """Raise InvalidRequestError unless this machine can be measured as ``--busy`` and ``--processor`` say."""
+    """Raise InvalidRequestError unless ``--gguf`` is there, and this machine can do what the other options say."""
+    from workbench.benchmarks.gguf_file import check_gguf
     from workbench.benchmarks.processors import check_processor
     from workbench.machine import thread_count
 
@@ -150,6 +151,8 @@ def _check_conditions(args: argparse.Namespace) -> None:
         raise InvalidRequestError("--busy", args.busy, f"from 1 to {cores}, the cores that this process may use")
     if args.processor is not None:
         check_processor(args.processor)
+    if args.gguf is not None:
+        check_gguf(args.gguf)
 
 
 def _listed(option: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:

@@ -164,6 +164,9 @@ def test_without_options_everything_is_measured_against_transformers(cli: Cli, o
         ("--busy", "0"),
         ("--busy", "-1"),
         ("--busy", str(thread_count() + 1)),
+        ("--gguf", "absent.gguf"),
+        ("--gguf", "."),
+        ("--gguf", __file__),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_loaded(cli: Cli, opened: Opened, option: str, value: str) -> None:

@@ -146,6 +146,7 @@ class FakeDecoder:
     """A `Decoder` that speaks without weights, counts what it computes, and breaks where a test wants it to."""
 
     supports_chunked_prefill = True
+    prompt_arithmetic: str | None = None
 
     def __init__(self, speech: Speech | None = None, *, rows_per_step: int = 1, vocab_size: int = VOCAB) -> None:
         self.speech = speech or random_speech(vocab_size)

@@ -51,6 +51,10 @@ class Decoder(Protocol):
     def supports_chunked_prefill(self) -> bool:
         """Whether a prompt may be prefilled in chunks, as fast as whole."""
 
+    @property
+    def prompt_arithmetic(self) -> str | None:
+        """What prompts are computed in on this CPU, such as ``float32``; None where torch decides."""
+
     def new_cache(self) -> KVCache:
         """Return an empty cache for one sequence."""
 
@@ -135,6 +139,7 @@ class GeneralDecoder:
     """A causal model of transformers, run through its own ``forward`` as ``generate`` runs it."""
 
     rows_per_step = 1
+    prompt_arithmetic: str | None = None
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model.eval()

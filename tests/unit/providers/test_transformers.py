@@ -509,6 +509,18 @@ async def test_a_model_loads_once_however_many_ask_first(fake_models: FakeModels
     provider.close()
 
 
+@pytest.mark.parametrize("arithmetic", ["bf16 dot products (AVX-512)", None])
+async def test_the_card_of_a_loaded_model_says_what_its_prompts_are_computed_in(
+    fake_models: FakeModels, arithmetic: str | None
+) -> None:
+    fake_models.add("one").prompt_arithmetic = arithmetic
+    provider = fake_models.provider()
+    assert provider.card("one").prompt_arithmetic is None
+    await asyncio.to_thread(provider.load, "one")
+    assert provider.card("one").prompt_arithmetic == arithmetic
+    provider.close()
+
+
 async def test_a_fault_in_the_engine_reaches_the_stream_with_its_type(fake_models: FakeModels) -> None:
     decoder = fake_models.add("one")
     provider = fake_models.provider()

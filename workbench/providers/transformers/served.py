@@ -57,7 +57,7 @@ class CausalModel:
             memory_bytes=model.memory_bytes,
             predicted_memory_bytes=model.predicted_memory_bytes,
             context_length=model.context_length,
-            prompt_arithmetic=getattr(model.decoder, "prompt_arithmetic", None),
+            prompt_arithmetic=model.decoder.prompt_arithmetic,
             **proof_facts(model.proof, card),
             **self._prompt_facts(),
         )

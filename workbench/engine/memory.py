@@ -92,11 +92,20 @@ def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, packed:
 
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of all weights of a folder, read from the headers of its safetensors files."""
+    """Return names and shapes of all weights of a folder, read from the headers of its safetensors files.
+
+    Buffers that older files have among the weights are left out.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in shards(folder):
-        shapes |= file_shapes(path)
+        shapes |= {name: shape for name, shape in file_shapes(path).items() if not _is_buffer(name, shape)}
     return shapes
+
+
+def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor is a causal mask, its fill value or rotary frequencies, which no model loads."""
+    is_mask = name.endswith(".bias") and len(shape) == 4 and shape[:2] == (1, 1)
+    return is_mask or name.endswith((".masked_bias", ".rotary_emb.inv_freq"))
 
 
 def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:

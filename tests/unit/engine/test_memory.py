@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine import memory
@@ -130,6 +130,20 @@ def test_only_the_files_that_are_loaded_count(structure: Callable[[str], Path], 
     before = tensor_shapes(folder)
     save_file({"layers.0.wq": torch.zeros(1000, 1000)}, folder / "consolidated.safetensors")
     assert tensor_shapes(folder) == before
+
+
+def test_buffers_in_older_files_are_not_counted(structure: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(structure("gpt2"), tmp_path / "model")
+    before, path = tensor_shapes(folder), folder / "model.safetensors"
+    buffers = {
+        "transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64),
+        "transformer.h.0.attn.masked_bias": torch.tensor(-1e4),
+    }
+    save_file(load_file(path) | buffers, path, metadata={"format": "pt"})
+    assert tensor_shapes(folder) == before
+    loaded = load(folder)
+    assert loaded.parameters == sum(map(prod, before.values()))
+    assert loaded.predicted_memory_bytes == pytest.approx(loaded.memory_bytes, rel=0.02)
 
 
 def test_shards_count_together(structure: Callable[[str], Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from numba.core.event import trigger_event
 
 from tests.fakes.models import FakeDecoder, fake_model
 from workbench.engine.constraints import Grammars
@@ -23,6 +24,8 @@ class FakeModels:
         self._models: dict[str, dict[str, Any]] = {}
         self.engines: dict[str, Engine] = {}
         self.loads: list[str] = []
+        self.compilations = 0
+        """Number of functions that each load says it compiles."""
         self.may_load = threading.Event()
         """Cleared by a test that wants to stand between the request and the loaded model."""
         self.may_load.set()
@@ -51,6 +54,9 @@ class FakeModels:
 
     def _load(self, definition: ModelDef) -> CausalModel:
         self.loads.append(definition.identifier)
+        for _ in range(self.compilations):
+            with trigger_event("numba:compile"):
+                pass
         assert self.may_load.wait(30), "the test never let the model load"
         model = fake_model(name=definition.identifier, **self._models[definition.llama_model])
         engine = self.engines[definition.identifier] = Engine(model)

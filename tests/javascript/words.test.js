@@ -65,12 +65,19 @@ test("before the first token it is said what goes on, how much of it and for how
   const loading = { stage: /** @type {const} */ ("loading"), done: null, total: 612_000_000, sinceMs: 1_000 };
   assert.equal(said(loading), "Loading tiny (about 612 MB of memory) … 4 s");
   assert.equal(said({ ...loading, total: null, sinceMs: 5_500 }), "Loading tiny …");
+  const compiling = { ...loading, stage: /** @type {const} */ ("compiling"), total: null };
+  assert.equal(said(compiling), "Compiling the engine for this processor (a minute or two, once) … 4 s");
   const reading = { ...loading, stage: /** @type {const} */ ("reading"), done: 0, total: 1_340 };
   assert.equal(said(reading), "Reading the prompt (1,340 tokens) …");
   assert.equal(said({ ...reading, done: 512 }, "text"), "Reading the text: 512 of 1,340 tokens …");
   const state = (/** @type {Progress | null} */ progress) =>
     stateInWords({ state: "running", stopReason: null, pausedBy: null, unit: "bits", progress });
-  assert.deepEqual([loading, reading, null].map(state), ["loading the model", "reading the prompt", "running"]);
+  assert.deepEqual([loading, compiling, reading, null].map(state), [
+    "loading the model",
+    "compiling the engine",
+    "reading the prompt",
+    "running",
+  ]);
 });
 
 test("perplexity is the inverse geometric mean of what is known", () => {

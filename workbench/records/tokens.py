@@ -124,8 +124,9 @@ class Usage:
 class RunProgress:
     """Progress of a run before its first token."""
 
-    stage: Literal["loading", "reading"]
-    """``loading`` (of the model, in bytes of memory) or ``reading`` (of the prompt, in tokens)."""
+    stage: Literal["loading", "compiling", "reading"]
+    """``loading`` (of the model, in bytes of memory), ``compiling`` (of the engine for this processor, once, for a
+    minute or two) or ``reading`` (of the prompt, in tokens)."""
     done: int | None = None
     """Bytes or tokens so far; None if they are not counted."""
     total: int | None = None

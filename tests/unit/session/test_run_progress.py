@@ -1,4 +1,4 @@
-"""How far a run is before its first token: the model is loaded, the prompt is read."""
+"""How far a run is before its first token: the model is loaded, the engine compiled, the prompt read."""
 
 from __future__ import annotations
 
@@ -67,6 +67,38 @@ def test_loading_comes_before_reading_and_nothing_after_the_first_token(
         again = ask(bench, "x")
         again.wait(60)
         assert again.progress is None
+
+
+def test_compiling_follows_loading_where_something_is_compiled(fake_models: FakeModels) -> None:
+    fake_models.add("big")
+    fake_models.may_load.clear()
+    fake_models.compilations = 2
+    with Workbench(fake_models.config) as bench:
+        run = bench.completion("x", sampling_params=FEW)
+        wait_until(lambda: run.progress == RunProgress("compiling"))
+        fake_models.may_load.set()
+        run.wait(60)
+        assert run.progress is None
+
+
+@pytest.mark.parametrize(
+    "progress, compilations, shown",
+    [("1", 2, "Compiling the engine for this processor (a minute or two, once) ...\n"), ("0", 2, ""), ("1", 0, "")],
+)
+def test_a_load_that_compiles_writes_one_line(
+    fake_models: FakeModels,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    progress: str,
+    compilations: int,
+    shown: str,
+) -> None:
+    monkeypatch.setenv("WORKBENCH_PROGRESS", progress)
+    fake_models.add("big")
+    fake_models.compilations = compilations
+    with Workbench(fake_models.config) as bench:
+        bench.load("big")
+    assert capsys.readouterr() == ("", shown)
 
 
 def test_a_failed_run_reports_no_progress(fake_models: FakeModels) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Constraint
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
@@ -165,8 +167,8 @@ class TransformersProvider(InferenceProvider):
 
     async def _emissions(self, prepared: PreparedRequest) -> AsyncIterator[Emission]:
         requested_at = time.perf_counter()
-        self._report_loading(prepared.request)
-        served = await self._ready(prepared.request.model)
+        with self._loading_reported(prepared.request):
+            served = await self._ready(prepared.request.model)
         prompt = await asyncio.to_thread(prepared.prompt, served.encoder)  # in a thread, because images take long
         served.engine.check(prompt.token_ids, prepared.request.field)
         constraint = await asyncio.to_thread(prepared.constraint, served)
@@ -175,10 +177,21 @@ class TransformersProvider(InferenceProvider):
             async for emission in emissions:
                 yield emission
 
-    def _report_loading(self, request: Request) -> None:
-        if request.control is not None and self._models.loaded(request.model) is None:
-            size = self.card(request.model).predicted_memory_bytes
-            request.control.report(RunProgress("loading", total=size))
+    @contextmanager
+    def _loading_reported(self, request: Request) -> Iterator[None]:
+        """Report to the run that its model is loaded in the block, and compiled for if it is the first of all."""
+        control = request.control
+        if control is None or self._models.loaded(request.model) is not None:
+            yield
+            return
+        control.report(RunProgress("loading", total=self.card(request.model).predicted_memory_bytes))
+        loop = asyncio.get_running_loop()
+
+        def report_compilation() -> None:
+            loop.call_soon_threadsafe(control.report, RunProgress("compiling"))
+
+        with on_compilation(report_compilation):
+            yield
 
     async def _ready(self, identifier: str) -> CausalModel:
         loaded = self._models.loaded(identifier)

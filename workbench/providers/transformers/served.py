@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workbench import catalog
+from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Grammars
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.model_folder import is_sentence_model
@@ -119,7 +122,8 @@ class ServedModels:
             if self._closed:
                 raise ClosedError(f"provider {self._provider_id} was closed; open a new workbench")
             if identifier not in self._loaded:
-                self._store(identifier, self._load(definition))
+                with on_compilation(_show_compilation):
+                    self._store(identifier, self._load(definition))
             return self._loaded[identifier]
 
     def unload(self, identifier: str) -> None:
@@ -202,6 +206,13 @@ class ServedModels:
             return PromptEncoder(model.tokenizer, model.name, model.context_length)
         sources = self._config.image_sources
         return VisionEncoder(model.tokenizer, model.name, model.context_length, reader=model.images, sources=sources)
+
+
+def _show_compilation() -> None:
+    """Write a line to standard error, in a log too: otherwise nothing would explain the wait."""
+    if os.environ.get("WORKBENCH_PROGRESS") != "0":
+        line = "Compiling the engine for this processor (a minute or two, once) ..."
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - a bar would never move
 
 
 def _causal_vectors(model: CausalModel, texts: Sequence[str]) -> tuple[list[list[float]], int]:

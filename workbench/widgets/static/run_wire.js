@@ -31,7 +31,7 @@
  * @typedef {["entropy_above", number] | ["text", string] | ["tool_call", true]} PausedBy  a breakpoint, entropy in nats
  *
  * @typedef {object} Progress  before the first token
- * @property {"loading" | "reading"} stage
+ * @property {"loading" | "compiling" | "reading"} stage
  * @property {number | null} done  tokens of the prompt so far; null if unknown
  * @property {number | null} total  bytes of memory, or tokens
  * @property {number} sinceMs  start of the stage by the clock of the page

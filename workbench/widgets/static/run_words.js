@@ -21,6 +21,9 @@ const RUN_STATES = {
   unfinished: "not finished when it was saved",
 };
 
+/** @type {Record<string, string>} */
+const STAGES = { loading: "loading the model", compiling: "compiling the engine" };
+
 /**
  * @param {{
  *   state: string, stopReason: string | null, pausedBy: PausedBy | null, unit: Unit, progress?: Progress | null,
@@ -28,8 +31,7 @@ const RUN_STATES = {
  * }} run
  */
 export function stateInWords({ state, stopReason, pausedBy, unit, progress, reads }) {
-  if (state === "running" && progress)
-    return progress.stage === "loading" ? "loading the model" : `reading the ${reads ? "text" : "prompt"}`;
+  if (state === "running" && progress) return STAGES[progress.stage] ?? `reading the ${reads ? "text" : "prompt"}`;
   if (state === "paused" && pausedBy) return `paused: ${breakpointInWords(pausedBy, unit)}`;
   const stopped = state === "finished" ? STOP_WORDS[stopReason ?? ""] : undefined;
   return stopped ?? RUN_STATES[state] ?? state;
@@ -43,10 +45,12 @@ export function progressInWords({ progress, model }, what, nowMs) {
   if (!progress) return "Waiting for the model …";
   const count = (/** @type {number | null} */ tokens) => (tokens ?? 0).toLocaleString("en-US");
   const { stage, done, total, sinceMs } = progress;
+  const seconds = Math.floor((nowMs - sinceMs) / 1000);
+  const elapsed = seconds >= 1 ? ` ${seconds} s` : "";
+  if (stage === "compiling") return `Compiling the engine for this processor (a minute or two, once) …${elapsed}`;
   if (stage === "loading") {
-    const seconds = Math.floor((nowMs - sinceMs) / 1000);
     const size = total === null ? "" : ` (about ${byteSize(total)} of memory)`;
-    return `Loading ${model ?? "the model"}${size} …${seconds >= 1 ? ` ${seconds} s` : ""}`;
+    return `Loading ${model ?? "the model"}${size} …${elapsed}`;
   }
   return done
     ? `Reading the ${what}: ${count(done)} of ${count(total)} tokens …`

@@ -71,9 +71,10 @@ export function tokenText(store, signal, { label = "Generated text", look = PLAI
     empty.textContent = store.text || emptyText(store);
     empty.classList.toggle("wb-plain-text", Boolean(store.text));
     output.setAttribute("data-wb-state", store.state);
-    // The elapsed seconds of loading are updated without messages from the kernel.
+    // The elapsed seconds of loading and compiling are updated without messages from the kernel.
     window.clearTimeout(timer);
-    if (store.active && store.progress?.stage === "loading") timer = window.setTimeout(showState, 1000);
+    if (store.active && store.progress && store.progress.stage !== "reading")
+      timer = window.setTimeout(showState, 1000);
   };
   signal.addEventListener("abort", () => window.clearTimeout(timer));
   const reset = () => {

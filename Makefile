@@ -66,10 +66,10 @@ lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import 
 test-js: $(STAMPS)/node
 	@$(NPM) test
 
-bench: $(STAMPS)/bench models ## run the tests marked bench: measure this machine, and break what the lessons claim
+bench: $(STAMPS)/bench $(STAMPS)/compiled models ## run the tests marked bench: measure this machine, and break what the lessons claim
 	@$(BIN)/python -m pytest -m bench -s tests/benchmarks tests/notebooks $(ARGS)
 
-notebooks: $(STAMPS)/test models ## run the lessons and store their outputs; ARGS="02 05" runs only these
+notebooks: $(STAMPS)/test $(STAMPS)/compiled models ## run the lessons and store their outputs; ARGS="02 05" runs only these
 	@$(BIN)/python -m scripts.notebooks $(ARGS)
 
 docs: $(STAMPS)/test ## build the documentation site in build/docs

@@ -17,6 +17,7 @@ from workbench.engine.kernels.shares import COUNTERS
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP
 from workbench.engine.kernels.step_memory import PROJECTION_NORM
 from workbench.engine.kernels.tiles import AVAILABLE, TILE_CONFIG
+from workbench.engine.recent_sizes import RecentSizes, Size
 
 if TYPE_CHECKING:
     from workbench.engine.fused_cache import FusedCache
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.engine.rotary_table import RotaryVersions
 
 LONGEST = 512
-"""Most tokens of one call; buffers grow with them."""
+"""Most tokens of one call."""
 
 _SHARES = 4
 """Least shares of a phase for each thread."""
@@ -50,6 +51,8 @@ class PromptReader:
         self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
         self.arithmetic = best_arithmetic(is_float32=dtype == torch.float32)
         self._scratch: PromptScratch | None = None
+        self._size: Size | None = None  # panels and positions of the scratch memory
+        self._sizes = RecentSizes()
         narrowest = min(shape.heads + 2 * shape.kv_heads, padded(shape.hidden, PANEL) // PANEL)
         self._parts = -(-_SHARES * team.threads // narrowest) if team.threads > 1 else 1
 
@@ -92,9 +95,12 @@ class PromptReader:
 
     def _scratch_of(self, tokens: int, positions: int) -> PromptScratch:
         panels, positions = -(-tokens // PANEL), padded(positions + PANEL, 8 * LONGEST)
+        size = self._sizes.chosen((panels, positions), self._size)
         found = self._scratch
-        if found is None or len(found.hidden) < panels or found.scores.shape[1] < positions:
-            found = self._scratch = self._allocate(panels, positions)
+        if found is None or size != self._size:
+            found = self._scratch = None  # freed before the next is allocated
+            found = self._scratch = self._allocate(*size)
+            self._size = size
         # The number of panels is that of the tokens: the others' buffers are not looked at.
         return found._replace(hidden=found.hidden[:panels])
 

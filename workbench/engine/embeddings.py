@@ -4,8 +4,8 @@ The folder's sentence-transformers files define a text's prompt and truncation (
 vectors become one (`sentence_pipeline`). Texts are sorted by length and padded only to the longest of their batch. The
 results are in the order of the texts, and a text's vector does not depend on its batch.
 
-If the CPU has matrix tiles, a BERT's texts are not padded at all (`unpadded`), and each thread computes batches of its
-own. Otherwise all threads share torch's products of one batch.
+A BERT's texts are not padded at all (`unpadded`), and each thread computes batches of its own, so that none waits for
+another. Of other models, all threads share torch's products of one batch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EmbeddingModel:
     """A sentence model in float32; `embed` may be called from any thread.
 
     Args:
-        fast: compute without padding if the model and the CPU allow it; False always uses torch.
+        fast: compute without padding if the model allows it; False always computes as transformers does.
 
     Raises:
         ModelFormatError: the folder is damaged, or has an unsupported part, which the message names.
@@ -88,7 +88,7 @@ class EmbeddingModel:
         self._lock = threading.Lock()
         self._prompt = settings.prompt
         self._prompt_tokens = self._prompt_length()
-        # The kernels compute 16 bits of each number, enough for a vector of unit length.
+        # In tiles, 16 bits of each number are computed, enough for a vector of unit length.
         self._unpadded = fast and self._pipeline.is_plain and fits(config)
         if self._unpadded:
             run_on_fresh_thread(partial(remove_padding, self._model))
@@ -187,7 +187,7 @@ class EmbeddingModel:
 
     def _compute(self, batches: list[list[Inputs]]) -> list[Tensor]:
         """Return the vectors of each batch, shape (rows, dimensions)."""
-        if not self._unpadded:
+        if not self._unpadded or len(batches) == 1:
             return list(map(self._forward, batches))
         try:
             with ThreadPoolExecutor(thread_count(), initializer=torch.set_num_threads, initargs=(1,)) as threads:

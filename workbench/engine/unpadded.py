@@ -1,8 +1,8 @@
-"""Hidden states of many texts by a BERT without padding, in the CPU's matrix tiles.
+"""Hidden states of many texts by a BERT without padding, in the CPU's matrix tiles or in torch's products.
 
 The tokens of all texts are concatenated: linear layers, norms and activations compute each token alone, and attention
-is limited to each text. So a text goes through the same operations in the same order in any batch. Attention and linear
-layers are replaced in transformers' model.
+is limited to each text. So a text goes through the same operations in any batch, in tiles in the same order. Attention
+is replaced in transformers' model, and so are linear layers where there are tiles.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _ATTENTION = "within_each_text"
 
 
 def fits(config: PreTrainedConfig) -> bool:
-    """Whether the CPU has tiles, and the model is a BERT encoder, whose positions are arguments of its forward."""
-    return AVAILABLE and config.model_type == "bert" and not config.is_decoder
+    """Whether the model is a BERT encoder, whose positions are arguments of its forward."""
+    return config.model_type == "bert" and not config.is_decoder
 
 
 def remove_padding(model: PreTrainedModel) -> None:
@@ -34,7 +34,8 @@ def remove_padding(model: PreTrainedModel) -> None:
     from transformers import AttentionInterface  # imports all of transformers' models, which takes seconds
 
     AttentionInterface.register(_ATTENTION, _attend)
-    split_linears(model)
+    if AVAILABLE:
+        split_linears(model)
     model.set_attn_implementation(_ATTENTION)
 
 

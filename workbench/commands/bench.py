@@ -37,8 +37,9 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench bench --tasks exactness --exactness-tokens 2000 --json
             """,
         notes="""
-            Always includes transformers.generate in float32 and bf16. All programs are measured in turn, round by
-            round; the workbench streams with top-5 logprobs. Close other programs first: they distort the figures.
+            Generation is compared with transformers.generate in float32 and bf16, embeddings with a loop over the
+            texts, a cold start with "import torch". All programs are measured in turn, round by round; the workbench
+            streams with top-5 logprobs. Close other programs first: they distort the figures.
             This takes ten minutes; --tasks and --rounds make it shorter. The task gemma measures a second model,
             Gemma 3 270M, which is fetched when --tasks names it (238 MB, under Google's terms of use).
             """,

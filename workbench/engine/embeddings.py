@@ -31,7 +31,7 @@ from workbench.engine.memory import predict
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.sentence_pipeline import Pipeline, weight_shapes
 from workbench.engine.sentence_settings import read_settings
-from workbench.engine.unpadded import fits, hidden_states, remove_padding
+from workbench.engine.unpadded import UNPADDED_TOKENS, fits, hidden_states, remove_padding
 from workbench.errors import InvalidRequestError
 from workbench.machine import give_back_memory, thread_count
 
@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 1024
 """Padded tokens of a batch; more exceed the CPU's caches, fewer do not use it fully."""
 
-UNPADDED_TOKENS = 512
-"""Tokens of a batch without padding, which one thread computes."""
+_LEAST_TOKENS = 128
+"""Tokens that are worth a batch of their own."""
+
+_SHARES = 4
+"""Least batches for each thread, if there is enough to compute: a thread that is pushed aside delays only its own."""
 
 _MANY_TOKENS = 2048
 """Tokens of a call after which memory is given back to the system: doing so takes milliseconds."""
@@ -177,13 +180,18 @@ class EmbeddingModel:
 
     def _embed(self, inputs: Sequence[Inputs]) -> list[list[float]]:
         lengths = [len(one["input_ids"]) for one in inputs]
-        max_tokens = UNPADDED_TOKENS if self._unpadded else BATCH_TOKENS
-        batches = list(_batches(lengths, max_tokens, mixed=self._unpadded or self._pads))
+        batches = list(_batches(lengths, self._batch_tokens(sum(lengths)), mixed=self._unpadded or self._pads))
         vectors = torch.empty(len(inputs), self.dimensions)
         computed = self._compute([[inputs[index] for index in batch] for batch in batches])
         for batch, rows in zip(batches, computed, strict=True):
             vectors[batch] = rows
         return cast("list[list[float]]", vectors.tolist())
+
+    def _batch_tokens(self, total: int) -> int:
+        """Return the most tokens of a batch, for ``total`` tokens in all."""
+        if not self._unpadded:
+            return BATCH_TOKENS
+        return max(_LEAST_TOKENS, min(UNPADDED_TOKENS, total // (_SHARES * thread_count())))
 
     def _compute(self, batches: list[list[Inputs]]) -> list[Tensor]:
         """Return the vectors of each batch, shape (rows, dimensions)."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _ATTENTION = "within_each_text"
 
+UNPADDED_TOKENS = 512 if AVAILABLE else 1024
+"""Tokens of the largest batch that is useful for one thread: torch packs the weights for each of its products."""
+
 
 def fits(config: PreTrainedConfig) -> bool:
     """Whether the model is a BERT encoder, whose positions are arguments of its forward."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -52,16 +53,20 @@ def trial(grammar: str) -> str | None:
     Raises:
         OSError: the process could not be started.
     """
-    with subprocess.Popen(  # noqa: S603 - this interpreter and this file
-        [sys.executable, "-P", __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        **detached(),
-    ) as attempt:
+    with tempfile.TemporaryFile() as source:  # a pipe might fill up before the process reads
+        source.write(grammar.encode())
+        source.seek(0)
+        attempt = subprocess.Popen(  # noqa: S603 - this interpreter and this file
+            [sys.executable, "-P", __file__],
+            stdin=source,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            **detached(),
+        )
+    with attempt:
         try:
-            errors = _awaited(attempt, grammar.encode())
+            errors = _awaited(attempt)
         except _ExceededError as error:
             return str(error)
         finally:
@@ -79,20 +84,20 @@ class _ExceededError(Exception):
     """The grammar exceeds a limit; the message is the reason for its refusal."""
 
 
-def _awaited(attempt: subprocess.Popen[bytes], grammar: bytes) -> bytes:
-    """Send the grammar, wait for the process to end, and return its error output.
+def _awaited(attempt: subprocess.Popen[bytes]) -> bytes:
+    """Wait for the process to end, and return its error output.
 
     Raises:
         _ExceededError: it takes too long, or a limit is exceeded that the system does not enforce.
     """
     memory_bytes, cpu_s = _MEMORY_BYTES, _START_CPU_S + CPU_S
     watch = None if LIMITS_ARE_ENFORCED else Watch.begin(attempt.pid, cpu_s, memory_bytes)
-    deadline, unsent = time.monotonic() + _WALL_S, grammar or None
+    deadline = time.monotonic() + _WALL_S
     while True:
         try:
-            return attempt.communicate(unsent, timeout=POLL_S)[1]
+            return attempt.communicate(timeout=POLL_S)[1]
         except subprocess.TimeoutExpired:
-            unsent = None  # `communicate` goes on with what it was given first
+            pass
         if time.monotonic() > deadline:
             raise _ExceededError("it could not be compiled in time")
         if watch and (limit := watch.exceeded()):

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tests.budget import some
 from tests.fakes.models import SPECIALS, FakeDecoder, byte_tokenizer, fake_model
 from tests.tiny_models import UNICODE_CORPUS, make_tokenizer
-from workbench.engine import constraints
+from workbench.engine import constraints, grammar_trial
 from workbench.engine.constraints import KEPT_GRAMMARS, Grammar, Grammars, JsonSchemaGrammar, LarkGrammar, RegexGrammar
 from workbench.engine.grammar_tokens import grammar_vocabulary
 from workbench.engine.grammar_trial import trial
@@ -260,6 +260,11 @@ def test_a_trial_speaks_of_crashes_alone() -> None:
     assert trial('start: "a"') is None
     assert trial("start: nothing") is None  # wrong, which whoever compiles it will say
     assert "nested" in (trial(long_rules(3000)) or "")
+
+
+def test_a_grammar_that_no_pipe_holds_reaches_a_process_that_is_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammar_trial, "POLL_S", 0.001)
+    assert trial(json.dumps({"grammars": [{"json_schema": {"description": "x" * 2**18, "type": "boolean"}}]})) is None
 
 
 # ------------------------------------------------------------------------------------------------ what is kept

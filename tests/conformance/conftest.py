@@ -144,12 +144,13 @@ def trace(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Awaita
 # ------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
     """A candidate behind a stack of its own."""
 
     stack: Stack
     candidate: Candidate
+    closed: bool = False
 
     @property
     def router(self) -> Any:
@@ -168,6 +169,10 @@ class Served:
     def model(self) -> str:
         return self.candidate.generates
 
+    def close(self) -> None:
+        self.closed = True
+        self.stack.close()
+
 
 async def opened(candidate: Candidate) -> Served:
     entry = {"provider_id": "one", "provider_type": candidate.provider_type, "config": candidate.config}
@@ -177,17 +182,33 @@ async def opened(candidate: Candidate) -> Served:
     return Served(stack, candidate)
 
 
+KEPT = "inline::ray"
+"""The provider type whose one stack serves test after test, until one closes it: its actors take seconds to start."""
+
 SLOW_TO_START = pytest.mark.timeout(600)
 """Ray's processes take half a minute to come up, and longer where others compute."""
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=SLOW_TO_START) if name == "inline::ray" else name for name in sorted(FIXTURES)]
-)
+@pytest.fixture(scope="session")
+def kept() -> Iterator[list[Served]]:
+    """The stacks of `KEPT`; the last one is in use."""
+    stacks: list[Served] = []
+    yield stacks
+    for one in stacks:
+        one.close()
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SLOW_TO_START) if name == KEPT else name for name in sorted(FIXTURES)])
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     found: Candidate | Callable[[], Awaitable[Candidate]] = request.getfixturevalue(FIXTURES[request.param])
     candidate = found if isinstance(found, Candidate) else await found()
     assert candidate.provider_type == request.param
-    served = await opened(candidate)
-    yield served
-    served.stack.close()
+    if request.param != KEPT:
+        served = await opened(candidate)
+        yield served
+        served.close()
+        return
+    stacks: list[Served] = request.getfixturevalue("kept")
+    if not stacks or stacks[-1].closed:
+        stacks.append(await opened(candidate))
+    yield stacks[-1]

@@ -139,8 +139,8 @@ async def test_a_model_comes_at_run_time_and_goes_again(served: Served) -> None:
 
 async def test_a_closed_provider_answers_with_a_typed_error(served: Served) -> None:
     assert await completed(served, asked=params(2))
-    served.stack.close()
-    served.stack.close()
+    served.close()
+    served.close()
     with pytest.raises(WorkbenchError, match="closed"):
         await completed(served)
 

@@ -59,6 +59,15 @@ def pool_of(ray_cluster: None) -> Iterator[Make]:
         provider.close()
 
 
+@pytest.fixture(scope="module")
+def pair(ray_cluster: None) -> Iterator[Any]:
+    """A provider over two actors, for tests that leave both alive."""
+    config = {"actors": 2, "engine_type": "inline::echo", "engine": {"delay_s": 0.02}}
+    provider = create(Provider(provider_id="pool", provider_type="inline::ray", config=config))
+    yield provider
+    provider.close()
+
+
 def pids(provider: Any) -> list[int]:
     import ray
 
@@ -136,33 +145,31 @@ def test_a_wrong_config_is_refused_before_anything_is_started(config: dict[str, 
         create(Provider(provider_id="pool", provider_type="inline::ray", config=config))
 
 
-async def test_concurrent_requests_are_spread_over_the_actors(pool_of: Make) -> None:
-    provider = pool_of(delay_s=0.02)
-    texts = await asyncio.gather(*(content(provider.completion("echo", f"{index} {WORDS}")) for index in range(20)))
+async def test_concurrent_requests_are_spread_over_the_actors(pair: Any) -> None:
+    texts = await asyncio.gather(*(content(pair.completion("echo", f"{index} {WORDS}")) for index in range(20)))
     assert texts == [f"{index} {WORDS}" for index in range(20)]
     busy: list[list[int]] = []
-    streams = [provider.completion("echo", f"{index} {WORDS}", stream=True) for index in range(8)]
+    streams = [pair.completion("echo", f"{index} {WORDS}", stream=True) for index in range(8)]
     for stream in streams:
         await anext(stream)
-    busy.append(list(provider._pool._busy))
+    busy.append(list(pair._pool._busy))
     for stream in streams:
         await stream.aclose()
     assert busy == [[4, 4]]
-    assert provider._pool._busy == [0, 0]
+    assert pair._pool._busy == [0, 0]
 
 
-async def test_answers_are_those_of_the_engine_alone_with_all_their_details(pool_of: Make) -> None:
-    provider = pool_of()
+async def test_answers_are_those_of_the_engine_alone_with_all_their_details(pair: Any) -> None:
     alone = create(Provider(provider_id="e", provider_type="inline::echo", config={}))
     asked: Any = ("echo", "to be or not", SamplingParams(max_tokens=3), False, LogProbConfig(top_k=3, prompt=True))
-    there, here = Observed(provider), Observed(alone)
+    there, here = Observed(pair), Observed(alone)
     assert await there.completion(*asked) == await here.completion(*asked)
     one, other = there.folded, here.folded
     assert [token.alternatives for token in one.tokens] == [token.alternatives for token in other.tokens]
     assert one.prompt_tokens == other.prompt_tokens
-    assert (await provider.embed("echo", ["a", "b", "c"])) == (await alone.embed("echo", ["a", "b", "c"]))
-    assert (await provider.score("echo", "a b", ["a b"])) == (await alone.score("echo", "a b", ["a b"]))
-    assert (await provider.render("echo", "a b")) == (await alone.render("echo", "a b"))
+    assert (await pair.embed("echo", ["a", "b", "c"])) == (await alone.embed("echo", ["a", "b", "c"]))
+    assert (await pair.score("echo", "a b", ["a b"])) == (await alone.score("echo", "a b", ["a b"]))
+    assert (await pair.render("echo", "a b")) == (await alone.render("echo", "a b"))
 
 
 async def test_two_hundred_answers_of_the_engine_are_right_though_an_actor_is_killed_among_them(
@@ -247,15 +254,14 @@ async def test_one_bad_item_refuses_a_batch_before_any_compute(pool_of: Make) ->
         provider.completion("echo-embedding", "x")
 
 
-async def test_a_model_is_served_by_every_actor_once_it_is_registered_and_by_none_after(pool_of: Make) -> None:
-    provider = pool_of()
-    await provider.register_model(ModelDef(identifier="new", llama_model="x"))
-    assert await asyncio.gather(*(content(provider.completion("new", f"{index}")) for index in range(6))) == [*"012345"]
-    await asyncio.to_thread(provider.load, "new")
-    assert provider.card("new").provider_type == "inline::ray"
-    await provider.unregister_model("new")
+async def test_a_model_is_served_by_every_actor_once_it_is_registered_and_by_none_after(pair: Any) -> None:
+    await pair.register_model(ModelDef(identifier="new", llama_model="x"))
+    assert await asyncio.gather(*(content(pair.completion("new", f"{index}")) for index in range(6))) == [*"012345"]
+    await asyncio.to_thread(pair.load, "new")
+    assert pair.card("new").provider_type == "inline::ray"
+    await pair.unregister_model("new")
     with pytest.raises(ModelNotFoundError):
-        provider.completion("new", "x")
+        pair.completion("new", "x")
 
 
 async def test_closing_ends_the_actors_and_what_is_in_flight(pool_of: Make) -> None:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.jupyterlab import Lab, running_lab
 from tests.browser.module_host import ModuleHost
@@ -25,6 +25,7 @@ expect.set_options(timeout=20_000)  # a machine that runs other tests beside the
 
 
 _running: list[Browser] = []
+_profiles: list[BrowserContext] = []
 _at_the_end = ExitStack()
 
 
@@ -37,6 +38,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     yield
     if nextitem is None or nextitem.get_closest_marker("browser") is None:
         _running.clear()
+        _profiles.clear()
         _at_the_end.close()
 
 
@@ -77,7 +79,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[..., NotebookPage]]:
+def profile(browser: Browser) -> BrowserContext:
+    """One for all notebooks: JupyterLab's scripts are read once, and then come from the cache of the browser."""
+    if not _profiles:
+        _profiles.append(browser.new_context(viewport={"width": 1280, "height": 1100}))
+    return _profiles[0]
+
+
+@pytest.fixture(scope="module")
+def open_notebook(lab: Lab, profile: BrowserContext) -> Iterator[Callable[..., NotebookPage]]:
     """Open a notebook made of cells, or a copy of one of the repository's; it stays open for the tests of a module."""
     opened: list[NotebookPage] = []
 
@@ -87,11 +97,10 @@ def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[..., Notebook
             shutil.copy(copy_of, lab.root / name)
         else:
             (lab.root / name).write_text(json.dumps(notebook_of(*cells)))
-        context = browser.new_context(viewport={"width": 1280, "height": 1100})
-        opened.append(NotebookPage(context.new_page(), lab, name))
+        opened.append(NotebookPage(profile.new_page(), lab, name))
         return opened[-1]
 
     yield open_one
     for notebook in opened:
         notebook.command("kernelmenu:shutdown")
-        notebook.page.context.close()
+        notebook.page.close()

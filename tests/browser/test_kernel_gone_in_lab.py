@@ -30,9 +30,14 @@ PredictionGame(scored(), PROMPT)""",
 )
 
 
+@pytest.fixture(scope="module")
+def opened(open_notebook: Callable[..., NotebookPage]) -> NotebookPage:
+    return open_notebook(*CELLS)
+
+
 @pytest.fixture
-def notebook(open_notebook: Callable[..., NotebookPage]) -> NotebookPage:
-    opened = open_notebook(*CELLS)
+def notebook(opened: NotebookPage) -> NotebookPage:
+    """The notebook with every widget alive, whatever the test before did to the kernel."""
     opened.run_again()
     expect(opened.page.locator(".jp-OutputArea .wb-root .wb-button:visible")).not_to_have_count(0)
     expect(opened.page.locator(".jp-InputPrompt", has_text="*")).to_have_count(0, timeout=60_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser, expect
 
+from tests.browser.jupyterlab import Lab
 from tests.browser.notebook_page import FAKE_PLAYGROUND, NotebookPage
 from tests.unit.widgets.fake_session import wait_until
 
@@ -73,9 +75,9 @@ def reopen_without_kernel(notebook: NotebookPage) -> None:
         notebook.open()
 
 
-def test_a_playground_is_reopened_with_its_answer_and_the_alternatives_of_each_token(
-    open_notebook: Open, screenshots: Path
-) -> None:
+@pytest.fixture(scope="module")
+def saved(open_notebook: Open) -> tuple[NotebookPage, str]:
+    """A playground, reopened without its kernel, and its answer."""
     notebook = open_notebook(PLAYGROUND)
     notebook.run_again()
     notebook.playground.locator(".wb-run").click()
@@ -83,6 +85,13 @@ def test_a_playground_is_reopened_with_its_answer_and_the_alternatives_of_each_t
     text = notebook.python_text("pg.run.text")
     wait_until(lambda: _has_alternatives(notebook))
     reopen_without_kernel(notebook)
+    return notebook, text
+
+
+def test_a_playground_is_reopened_with_its_answer_and_the_alternatives_of_each_token(
+    saved: tuple[NotebookPage, str], screenshots: Path
+) -> None:
+    notebook, text = saved
     notebook.wait_for("finished")
     box = notebook.playground
     expect(box.locator(".wb-output")).to_have_text(text)
@@ -103,14 +112,9 @@ def test_a_playground_is_reopened_with_its_answer_and_the_alternatives_of_each_t
     assert notebook.problems == []
 
 
-def test_choosing_an_alternative_in_a_saved_view_says_what_to_do(open_notebook: Open) -> None:
-    notebook = open_notebook(PLAYGROUND)
-    notebook.run_again()
-    notebook.playground.locator(".wb-run").click()
-    notebook.wait_for("finished")
-    wait_until(lambda: _has_alternatives(notebook))
-    reopen_without_kernel(notebook)
-    notebook.playground.locator(".wb-token[data-wb-position='25']").click()
+def test_choosing_an_alternative_in_a_saved_view_says_what_to_do(saved: tuple[NotebookPage, str]) -> None:
+    notebook, _ = saved
+    notebook.playground.locator(".wb-token[data-wb-position='24']").click()
     notebook.playground.locator(".wb-alternative:not(.wb-sampled)").first.click()
     expect(notebook.playground.locator(".wb-inspector .wb-message")).to_have_text(SAVED)
 
@@ -179,16 +183,25 @@ def test_what_was_read_from_the_notebook_is_saved_again_until_its_cell_is_run(ch
     assert not any(state.get("turns") for state in states(chat))
 
 
-def test_a_comparison_is_reopened_and_exported_as_it_ended(open_notebook: Open, screenshots: Path) -> None:
-    notebook = open_notebook(PLAYGROUND, COMPARISON)
+@pytest.fixture(scope="module")
+def ended(open_notebook: Open) -> tuple[NotebookPage, str]:
+    """A comparison and two read texts that had ended, reopened without their kernel; what the comparison said."""
+    notebook = open_notebook(PLAYGROUND, COMPARISON, READING)
     notebook.run_all()
-    box = notebook.page.locator(".wb-compare")
-    expect(notebook.page.locator(".wb-compare[data-wb-state='done']")).to_be_visible(timeout=60_000)
+    for kind in ("compare", "read"):
+        expect(notebook.page.locator(f".wb-{kind}[data-wb-state='done']")).to_be_visible(timeout=60_000)
     wait_until(lambda: _has_alternatives(notebook))
-    said = box.locator(".wb-compare-said").text_content() or ""
-    assert "so far" not in said
     assert not any("so far" in twin for twin in twins(notebook))
+    assert any("perplexity" in twin for twin in twins(notebook))
+    said = notebook.page.locator(".wb-compare-said").text_content() or ""
     reopen_without_kernel(notebook)
+    return notebook, said
+
+
+def test_a_comparison_is_reopened_and_exported_as_it_ended(ended: tuple[NotebookPage, str], screenshots: Path) -> None:
+    notebook, said = ended
+    assert "so far" not in said
+    box = notebook.page.locator(".wb-compare")
     expect(box.locator(".wb-notice")).to_have_text(SAVED)
     expect(box.locator(".wb-compare-said")).to_have_text(said)
     expect(box.locator(".wb-run")).to_be_disabled()
@@ -198,14 +211,9 @@ def test_a_comparison_is_reopened_and_exported_as_it_ended(open_notebook: Open, 
     box.screenshot(path=screenshots / "saved-comparison-dark.png")
 
 
-def test_texts_that_were_read_are_reopened_with_the_alternatives_of_each_token(open_notebook: Open) -> None:
-    notebook = open_notebook(READING)
-    notebook.run_all()
+def test_texts_that_were_read_are_reopened_with_the_alternatives_of_each_token(ended: tuple[NotebookPage, str]) -> None:
+    notebook, _ = ended
     box = notebook.page.locator(".wb-read")
-    expect(notebook.page.locator(".wb-read[data-wb-state='done']")).to_be_visible(timeout=60_000)
-    wait_until(lambda: _has_alternatives(notebook))
-    assert any("perplexity" in twin for twin in twins(notebook))
-    reopen_without_kernel(notebook)
     expect(box.locator(".wb-notice")).to_have_text(SAVED)
     expect(box.locator(".wb-output").first).to_have_text("One text of mine")
     expect(box.locator(".wb-read-form :is(button, textarea):enabled")).to_have_count(0)
@@ -214,14 +222,21 @@ def test_texts_that_were_read_are_reopened_with_the_alternatives_of_each_token(o
     assert notebook.serious_findings(".wb-read") == []
 
 
-def test_a_widget_that_no_cell_shows_is_not_saved(open_notebook: Open) -> None:
+@pytest.fixture(scope="module")
+def live(open_notebook: Open) -> NotebookPage:
+    """A playground that two cells show, and a table that none shows."""
     hidden = "from workbench.widgets import RunFeed, TokenTable\nother = TokenTable(feed=RunFeed(), height=321)"
-    notebook = open_notebook(PLAYGROUND, hidden)
-    notebook.run_again()
-    notebook.expect_python("other.height", "321")
-    notebook.save()
-    assert len(states(notebook)) > 5
-    assert not [state for state in states(notebook) if state.get("height") == 321]
+    notebook = open_notebook(PLAYGROUND, hidden, "pg")
+    notebook.run_all()
+    expect(notebook.page.locator(".wb-playground[data-wb-state='idle']")).to_have_count(2, timeout=60_000)
+    return notebook
+
+
+def test_a_widget_that_no_cell_shows_is_not_saved(live: NotebookPage) -> None:
+    live.expect_python("other.height", "321")
+    live.save()
+    assert len(states(live)) > 5
+    assert not [state for state in states(live) if state.get("height") == 321]
 
 
 def test_a_lesson_that_is_opened_and_saved_stays_as_it_is(open_notebook: Open) -> None:
@@ -231,11 +246,11 @@ def test_a_lesson_that_is_opened_and_saved_stays_as_it_is(open_notebook: Open) -
     assert stored(notebook) == json.loads(lesson.read_text(encoding="utf-8"))
 
 
-def test_figures_fit_a_printed_page(open_notebook: Open, browser: Browser, screenshots: Path) -> None:
+def test_figures_fit_a_printed_page(lab: Lab, browser: Browser, screenshots: Path) -> None:
     lesson = Path(__file__).parents[2] / "notebooks" / "12_prediction_game.ipynb"
-    notebook = open_notebook(copy_of=lesson)
+    shutil.copy(lesson, lab.root)
     page = browser.new_context(viewport={"width": 640, "height": 900}).new_page()
-    page.goto(f"{notebook.lab.url}/nbconvert/html/{notebook.name}?download=false&token={notebook.lab.token}")
+    page.goto(f"{lab.url}/nbconvert/html/{lesson.name}?download=false&token={lab.token}")
     page.emulate_media(media="print")
     widths = """() => [...document.querySelectorAll(".jp-OutputArea-output img")].map(
       (one) => [one.getBoundingClientRect().width, one.parentElement.clientWidth])"""
@@ -246,11 +261,8 @@ def test_figures_fit_a_printed_page(open_notebook: Open, browser: Browser, scree
     page.context.close()
 
 
-def test_the_live_view_stays_as_it_is_while_its_twin_is_renewed(open_notebook: Open) -> None:
-    notebook = open_notebook(PLAYGROUND, "pg")
-    notebook.run_all()
-    boxes = notebook.page.locator(".wb-playground[data-wb-state='idle']")
-    expect(boxes).to_have_count(2, timeout=60_000)
+def test_the_live_view_stays_as_it_is_while_its_twin_is_renewed(live: NotebookPage) -> None:
+    notebook = live
     prompt = notebook.playground.get_by_label("Prompt", exact=True)
     prompt.fill("What I am typing")
     notebook.page.evaluate(

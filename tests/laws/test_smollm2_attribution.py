@@ -113,38 +113,52 @@ def quick(smollm2_path: Path) -> Iterator[Workbench]:
         yield opened
 
 
+def given(bench: Workbench, index: int) -> Any:
+    """A run whose answer is that of a planted fact, given to the model, with the fact and two others in the prompt."""
+    fact, question, words = FACTS[index]
+    texts = [FACTS[(index + 7) % 20][0], FACTS[(index + 13) % 20][0]]
+    texts.insert(place_of(index), fact)
+    bench.inference.memory = FixedMemory(*texts)
+    body = wb.ChatCompletionRequest(
+        model="smollm2-135m-instruct",
+        messages=[UserMessage(content=question)],
+        retrieval=RetrievalConfig(bank_id="notes"),
+    )
+    request = bench._loop.wait(bench.inference.with_chunks(Request.from_body(body)))
+    (answer,) = bench.score([UserMessage(content=question)], [f"It is {words}."])
+    given_ids = tuple(token.token_id for token in answer.tokens)
+    forced = Request(
+        model=request.model,
+        messages=request.messages,
+        retrieved=request.retrieved,
+        sampling_params=wb.SamplingParams(max_tokens=len(given_ids)),
+        answer_prefix=AnswerPrefix(given_ids=given_ids),
+        field="messages",
+    )
+    return bench.start(forced)
+
+
+def place_of(index: int) -> int:
+    """Which of the three chunks is the planted one."""
+    return index % 3
+
+
 @pytest.mark.timeout(900)
 def test_leaving_out_a_planted_fact_costs_its_tokens_most(quick: Workbench) -> None:
-    """The answer is the planted one in every case, given to the model where it would have said something else."""
-    wrong = []
-    for index, (_, question, words) in enumerate(FACTS):
-        place = index % 3
-        others = [FACTS[(index + 7) % 20][0], FACTS[(index + 13) % 20][0]]
-        texts = [*others[:place], FACTS[index][0], *others[place:]]
-        quick.inference.memory = FixedMemory(*texts)
-        body = wb.ChatCompletionRequest(
-            model="smollm2-135m-instruct",
-            messages=[UserMessage(content=question)],
-            retrieval=RetrievalConfig(bank_id="notes"),
-        )
-        request = quick._loop.wait(quick.inference.with_chunks(Request.from_body(body)))
-        answer = quick.score(list(request.messages), [f"It is {words}."])[0]
-        given_ids = tuple(token.token_id for token in answer.tokens)
-        params = wb.SamplingParams(max_tokens=len(given_ids))
-        forced = Request(
-            model=request.model,
-            messages=request.messages,
-            retrieved=request.retrieved,
-            sampling_params=params,
-            answer_prefix=AnswerPrefix(given_ids=given_ids),
-            field="messages",
-        )
-        run = quick.start(forced)
+    """The answer is the planted one in every case, given to the model where it would have said something else.
+
+    All are measured at once.
+    """
+    runs = [given(quick, index) for index in range(len(FACTS))]
+    for run in runs:
         run.result(PATIENCE_S)
+    measured = [run.start_attribution() for run in runs]
+    wrong = []
+    for index, (run, measuring) in enumerate(zip(runs, measured, strict=True)):
         of_fact = range(2, len(run.tokens) - 1)  # without "It is" and the full stop
-        changes = [sum(row[position] for position in of_fact) for row in run.attribution().changes]
-        if changes.index(max(changes)) != place:
-            wrong.append((question, place, changes))
+        changes = [sum(row[position] for position in of_fact) for row in measuring.result(PATIENCE_S).changes]
+        if changes.index(max(changes)) != place_of(index):
+            wrong.append((FACTS[index][1], place_of(index), changes))
     assert wrong == []
 
 

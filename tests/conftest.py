@@ -19,6 +19,7 @@ from tests.budget import budget
 from tests.grouping import arrange, share_cores
 
 if TYPE_CHECKING:
+    from tests.fakes.ray_starts import Start
     from tests.fakes.serving import FakeModels
     from workbench.engine.scheduler import Engine
 
@@ -125,10 +126,15 @@ def smollm2_engine(smollm2_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A Ray cluster on this machine for as long as the tests run: starting one takes half a minute."""
+def ray_start() -> Iterator[Start]:
+    """How the cluster of these tests was started: at a second attempt, for the law of the first one."""
+    from tests.fakes.ray_starts import joined
     from workbench.providers.ray import cluster
 
-    cluster.join(None, 8)
-    yield
+    yield joined(cpus=8)
     cluster.leave()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(ray_start: Start) -> None:
+    """A Ray cluster on this machine for as long as the tests run: starting one takes half a minute."""

@@ -60,7 +60,7 @@ def _needs(item: pytest.Item) -> list[str]:
         "browser": _BROWSER in item.path.parents,
         "kernel": item.path.suffix == ".ipynb",
         "model": provider != "inline::echo" if provider else _computes_with_a_model(item, fixtures),
-        "ray": "ray_cluster" in fixtures or provider == "inline::ray",
+        "ray": "ray_start" in fixtures or provider == "inline::ray",
         "real_model": bool(fixtures & _REAL_MODEL_FIXTURES) or item.path.suffix == ".ipynb",
         "server": provider.startswith("remote::") if provider else _speaks_to_server(item, fixtures),
     }

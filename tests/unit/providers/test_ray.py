@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.fakes.observing import Observed
+from tests.fakes.ray_starts import Start
 from tests.fakes.requests import chat_request, completion_request
 from tests.tiny_models import save_model
 from workbench.errors import (
@@ -105,29 +106,13 @@ assert not {"ray", "torch"} & sys.modules.keys()
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.ray
-def test_an_attempt_to_start_a_cluster_that_fails_leaves_no_process_behind() -> None:
-    program = """
-import gc, psutil, ray, sys
-from ray._private.node import Node
-from workbench.providers.ray import cluster
+def test_an_attempt_to_start_a_cluster_that_fails_leaves_no_process_behind(ray_start: Start) -> None:
+    import ray
 
-def failing(node):
-    started.extend(info.process.pid for infos in node.all_processes.values() for info in infos)
-    Node.start_ray_processes = whole
-    raise RuntimeError("too slow")
-
-started, unraisable = [], []
-whole, Node.start_ray_processes = Node.start_ray_processes, failing
-sys.unraisablehook = unraisable.append
-cluster.join(None, 1)
-gc.collect()
-assert started and not any(map(psutil.pid_exists, started)), started
-assert unraisable == [], unraisable
-assert ray.is_initialized()
-cluster.leave()
-"""
-    subprocess.run([sys.executable, "-W", "error::ResourceWarning", "-c", program], check=True)
+    assert ray_start.failed
+    assert ray_start.left == []
+    assert ray_start.unraisable == []
+    assert ray.is_initialized()
 
 
 @pytest.mark.parametrize(

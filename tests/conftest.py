@@ -41,8 +41,12 @@ hypothesis.settings.load_profile("suite")
 LESSON_TRACES = Path(tempfile.mkdtemp(prefix="workbench-traces-"))
 
 
+gc.disable()  # until all tests are collected, which makes a million objects and leaves none of them
+
+
 def pytest_collection_finish() -> None:
     """Spare later garbage collections, of which the tests request hundreds, the modules that are loaded by now."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

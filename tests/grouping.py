@@ -69,22 +69,25 @@ def _needs(item: pytest.Item) -> list[str]:
 
 def _computes_with_a_model(item: pytest.Item, fixtures: set[str]) -> bool:
     """Whether a test, or another of its module, makes a small random model or loads an embedded one."""
-    return bool(fixtures & _MODEL_FIXTURES) or bool(
-        {name for module, name in _named_in_module(item) if module in _MODEL_MODULES} - _TOKENIZERS
-    )
+    return bool(fixtures & _MODEL_FIXTURES) or (isinstance(item, pytest.Function) and _makes_models(item.module))
 
 
 def _speaks_to_server(item: pytest.Item, fixtures: set[str]) -> bool:
-    return bool(fixtures & _SERVER_FIXTURES) or any(module in _SERVER_MODULES for module, _ in _named_in_module(item))
-
-
-def _named_in_module(item: pytest.Item) -> frozenset[tuple[str, str]]:
-    """Return module and name of the functions and classes that a test's module names, imported ones too."""
-    return _names(item.module) if isinstance(item, pytest.Function) else frozenset()
+    return bool(fixtures & _SERVER_FIXTURES) or (isinstance(item, pytest.Function) and _asks_servers(item.module))
 
 
 @cache
-def _names(module: ModuleType) -> frozenset[tuple[str, str]]:
+def _makes_models(module: ModuleType) -> bool:
+    return bool({name for origin, name in _named_in(module) if origin in _MODEL_MODULES} - _TOKENIZERS)
+
+
+@cache
+def _asks_servers(module: ModuleType) -> bool:
+    return any(origin in _SERVER_MODULES for origin, _ in _named_in(module))
+
+
+def _named_in(module: ModuleType) -> frozenset[tuple[str, str]]:
+    """Return module and name of the functions and classes that a test's module names, imported ones too."""
     values = [value for value in vars(module).values() if hasattr(value, "__module__") and hasattr(value, "__name__")]
     return frozenset((value.__module__, value.__name__) for value in values if isinstance(value.__module__, str))
 

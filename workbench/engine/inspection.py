@@ -73,12 +73,13 @@ class KeptLogits:
         """Add one row of logits, which must not be modified afterwards, and drop the oldest beyond the budget."""
         if logits.nbytes > self.budget_bytes:
             return
-        alone = logits.untyped_storage().nbytes() < 2 * logits.nbytes  # otherwise it would keep other rows in memory
-        # numpy copies on this thread; torch would wake others.
-        copy = Kept(logits if alone else torch.from_numpy(logits.numpy().copy()), uniform, mask)
+        # A row keeps the other rows of its step in memory. They are added and dropped beside it, so rows are copied
+        # only from large steps. numpy copies on this thread; torch would wake others.
+        is_small = logits.untyped_storage().nbytes() < max(self.budget_bytes // 8, 2 * logits.nbytes)
+        kept = Kept(logits if is_small else torch.from_numpy(logits.numpy().copy()), uniform, mask)
         with self._lock:
-            self._kept[run, position] = copy
-            self.nbytes += copy.nbytes
+            self._kept[run, position] = kept
+            self.nbytes += kept.nbytes
             while self.nbytes > self.budget_bytes:
                 self.nbytes -= self._kept.popitem(last=False)[1].nbytes
 

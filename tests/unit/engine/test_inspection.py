@@ -180,14 +180,31 @@ def test_the_oldest_positions_go_first_and_memory_stays_within_its_budget() -> N
     assert (kept.nbytes, kept.positions(1)) == (0, [])
 
 
-def test_a_row_of_a_batch_is_copied_and_does_not_hold_the_batch() -> None:
+@settings(max_examples=budget(100), deadline=None)
+@given(st.lists(st.integers(1, 40), max_size=40), st.integers(0, 40_000))
+def test_the_rows_of_steps_hold_at_most_an_eighth_more_memory_than_the_budget(
+    steps: list[int], budget_bytes: int
+) -> None:
+    kept, added = KeptLogits(budget_bytes), 0
+    for rows in steps:
+        batch = torch.randn(rows, 60, generator=torch.Generator().manual_seed(added))
+        for logits in batch:
+            kept.add(1, added, logits, 0.5)
+            added += 1
+        found = [one for at in kept.positions(1) if (one := kept.get(1, at)) is not None]
+        held = {one.logits.untyped_storage().data_ptr(): one.logits.untyped_storage().nbytes() for one in found}
+        assert sum(held.values()) <= budget_bytes + max(budget_bytes // 8, 2 * 60 * 4)
+        last = kept.get(1, added - 1)
+        assert budget_bytes < 60 * 4 or (last is not None and torch.equal(last.logits, batch[-1]))
+
+
+def test_a_row_of_a_large_step_is_copied_and_does_not_hold_the_others() -> None:
     batch = torch.zeros(16, 60)
-    kept = KeptLogits(2**20)
+    kept = KeptLogits(8 * (16 * 60 * 4) - 1)
     kept.add(1, 0, batch[3], 0.5)
-    batch += 1
     found = kept.get(1, 0)
     assert found is not None
-    assert torch.equal(found.logits, torch.zeros(60))
+    assert torch.equal(found.logits, batch[3])
     assert found.logits.untyped_storage().nbytes() == 60 * 4
 
 

@@ -1,6 +1,6 @@
 """The decode loop of one loaded model, on a thread of its own: everything in flight is decoded together.
 
-The thread repeats one round: accept new requests, prefill one chunk of one waiting prompt, decode one token for every
+The thread repeats one round: accept new requests, prefill one chunk of waiting prompts, decode one token for every
 running request. So a long prompt delays the others by one chunk at a time, a cancelled request ends before its next
 token, and a failing request does not affect others. A paused request does not count as running, and its keys and values
 are moved to the prefix cache, like those of a request that has ended.
@@ -27,7 +27,7 @@ from workbench.engine.generation import Choice, Generation
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
 from workbench.engine.logprobs import measure
-from workbench.engine.prefill import FORCED_CHUNK, Prefiller
+from workbench.engine.prefill import FORCED_CHUNK, PREFILL_CHUNK, Prefiller
 from workbench.engine.step_errors import error_for_caller
 from workbench.errors import ClosedError
 from workbench.machine import give_back_memory, thread_count
@@ -160,13 +160,16 @@ class DecodeLoop:
         self._sweep()
 
     def _prefill(self) -> None:
-        """Prefill one chunk of the prompt that has waited longest."""
-        if not self._waiting or len(self._active) >= self._max_active:
-            return
-        generation = self._waiting[0]
-        self._guarded(generation, partial(self._prefill_chunk, generation))
-        if generation.ended:
-            self._sweep()
+        """Prefill one chunk of the prompt that has waited longest, and the prompts after it that fit into the chunk."""
+        room = PREFILL_CHUNK
+        while self._waiting and len(self._active) < self._max_active:
+            generation = self._waiting[0]
+            if room < PREFILL_CHUNK and len(generation.known_ids) > room:
+                return
+            room -= len(generation.known_ids)
+            self._guarded(generation, partial(self._prefill_chunk, generation))
+            if generation.ended:
+                self._sweep()
 
     def _prefill_chunk(self, generation: Generation) -> None:
         if generation.cache is None:

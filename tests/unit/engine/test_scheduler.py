@@ -10,15 +10,19 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.budget import budget
 from tests.fakes.listening import Heard, generate, submit, told
-from tests.fakes.models import PROMPT, FakeCache, FakeDecoder, Gate, scripted_speech
+from tests.fakes.models import PROMPT, VOCAB, FakeCache, FakeDecoder, Gate, fake_model, scripted_speech
 from workbench.engine import decode_loop, scheduler
 from workbench.engine.detokenizer import Detokenizer
 from workbench.engine.kv_cache import PrefixCache
@@ -174,6 +178,38 @@ def test_a_long_prompt_delays_the_others_by_a_chunk_at_most(engine_of: MakeEngin
     reading = work[work.index("prefill") : len(work) - work[::-1].index("prefill")]
     assert reading.count("prefill") == 20
     assert all(pair != ("prefill", "prefill") for pair in pairwise(reading))
+
+
+def test_short_prompts_that_wait_together_are_read_in_one_round_and_decode_together(engine_of: MakeEngine) -> None:
+    decoder, gate = FakeDecoder(rows_per_step=8), Gate()
+    engine = engine_of(decoder)
+    engine.call(gate)
+    running = [submit(engine, busy(5, [index] * 30))[1] for index in range(8)]
+    gate.open()
+    for heard in running:
+        heard.wait()
+    assert decoder.decodes == [8] * 5
+
+
+@settings(max_examples=budget(50), deadline=None)
+@given(st.lists(st.integers(1, 2 * PREFILL_CHUNK), min_size=1, max_size=8), st.integers(2, 5))
+def test_all_that_is_read_between_two_steps_fits_in_one_chunk(lengths: list[int], max_active: int) -> None:
+    decoder, gate = FakeDecoder(lambda _: torch.zeros(VOCAB), rows_per_step=8), Gate()
+    read: list[int] = []  # tokens of each prefill, and 0 for each step
+    decoder.before_prefill = lambda token_ids, _: read.append(len(token_ids))
+    decoder.before_decode = lambda _: read.append(0)
+    with closing(
+        Engine(fake_model(decoder, context_length=10_000), prefix_cache_bytes=0, max_active=max_active)
+    ) as engine:
+        engine.call(gate)
+        running, _ = submit(engine, busy())  # so that there is a step in every round
+        others = [submit(engine, busy(2, [index] * length))[1] for index, length in enumerate(lengths)]
+        gate.open()
+        assert [len(heard.wait().ids) for heard in others] == [2] * len(lengths)
+        running.cancel()
+    rounds = [sum(parts) for is_prompt, parts in groupby(read, key=bool) if is_prompt]
+    assert sum(rounds) == 2 + sum(length - 1 for length in lengths)
+    assert max(rounds) <= PREFILL_CHUNK
 
 
 def test_prompts_are_read_in_the_order_in_which_they_came(engine_of: MakeEngine) -> None:

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,10 +22,10 @@ import torch
 from torch import Tensor
 
 from workbench.engine.decoders import Decoded
-from workbench.engine.generation import Choice, Generation
+from workbench.engine.generation import Generation
 from workbench.engine.inspection import KeptLogits
 from workbench.engine.kv_cache import KVCache, PrefixCache
-from workbench.engine.logprobs import measure
+from workbench.engine.logprobs import measured
 from workbench.engine.prefill import FORCED_CHUNK, PREFILL_CHUNK, Prefiller
 from workbench.engine.step_errors import error_for_caller
 from workbench.errors import ClosedError
@@ -232,38 +231,15 @@ class DecodeLoop:
 
     def _choose(self, group: Sequence[Generation], decoded: Decoded) -> None:
         """Choose one token for each decoded row and append it to its request."""
-        chosen: list[_Chosen] = []
-        for generation, row, summary in zip(group, decoded.logits.unbind(), decoded.summaries, strict=True):
-            try:
-                chosen.append(_Chosen(generation, row, summary, generation.choose(row, summary)))
-            except BaseException as error:  # noqa: BLE001 - any error must end its request
-                self._fail(generation, error)
-        if chosen:
-            self._accept(chosen)
+        for generation, logits, summary in zip(group, decoded.logits.unbind(), decoded.summaries, strict=True):
+            self._guarded(generation, partial(self._choose_token, generation, logits, summary))
 
-    def _accept(self, chosen: list[_Chosen]) -> None:
-        """Measure the chosen tokens, keep their logits, and append them to their requests."""
-        try:
-            stats = measure(
-                [one.logits for one in chosen],
-                [one.choice.token_id for one in chosen],
-                [one.generation.request.alternatives for one in chosen],
-                [one.choice.mask for one in chosen],
-                [one.summary for one in chosen],
-            )
-        except BaseException as error:  # noqa: BLE001 - any error must end its request
-            if len(chosen) == 1:
-                self._fail(chosen[0].generation, error)
-                return
-            stats = None
-        if stats is None:  # one at a time; most likely memory for one long list of alternatives was short
-            for one in chosen:
-                self._accept([one])
-            return
-        for one, stat in zip(chosen, stats, strict=True):
-            generation, choice = one.generation, one.choice
-            self._kept.add(generation.handle.number, generation.position, one.logits, choice.uniform, choice.mask)
-            self._guarded(generation, partial(generation.accept, stat))
+    def _choose_token(self, generation: Generation, logits: Tensor, summary: LogitsSummary | None) -> None:
+        """Choose a request's next token, measure it, keep its logits, and append it."""
+        choice = generation.choose(logits, summary)
+        stats = measured(logits, choice.token_id, generation.request.alternatives, choice.mask, summary)
+        self._kept.add(generation.handle.number, generation.position, logits, choice.uniform, choice.mask)
+        generation.accept(stats)
 
     def _guarded(self, generation: Generation, action: Callable[[], None]) -> None:
         """Run code of one request; an error fails that request only."""
@@ -291,16 +267,6 @@ class DecodeLoop:
         self._waiting = deque(generation for generation in self._waiting if not generation.ended)
         for generation in ended:
             self._prefiller.cache_prefix(generation)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """The token that was chosen for one row of the logits."""
-
-    generation: Generation
-    logits: Tensor
-    summary: LogitsSummary | None
-    choice: Choice
 
 
 class Call:

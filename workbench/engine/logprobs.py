@@ -47,30 +47,28 @@ class TokenStats:
     """Whether the grammar allowed only this token, so that it was not sampled."""
 
 
-def measure(
-    logits: Tensor | Sequence[Tensor],
-    token_ids: Sequence[int],
-    alternatives: Sequence[int],
-    masks: Sequence[Mask | None] = (),
-    summaries: Sequence[LogitsSummary | None] = (),
-) -> list[TokenStats]:
+def measure(logits: Tensor, token_ids: Sequence[int], alternatives: Sequence[int]) -> list[TokenStats]:
     """Return stats of one token per row.
 
     Args:
         logits: raw float32 logits, shape (rows, vocab).
-        token_ids: the chosen token of each row.
+        token_ids: the token of each row.
         alternatives: number of other candidate tokens for each row, at most the vocabulary.
-        masks: grammar mask of each row; empty if no row has a grammar.
-        summaries: known statistics of each row; empty if none are known.
     """
-    nothing = [None] * len(token_ids)
-    rows = zip(logits, token_ids, alternatives, masks or nothing, summaries or nothing, strict=True)
-    return [_measured(*row) for row in rows]
+    return [measured(*row) for row in zip(logits, token_ids, alternatives, strict=True)]
 
 
-def _measured(
-    row: Tensor, token_id: int, alternatives: int, mask: Mask | None, summary: LogitsSummary | None
+def measured(
+    row: Tensor, token_id: int, alternatives: int, mask: Mask | None = None, summary: LogitsSummary | None = None
 ) -> TokenStats:
+    """Return stats of a token.
+
+    Args:
+        row: raw float32 logits, shape (vocab,).
+        alternatives: number of other candidate tokens, at most the vocabulary.
+        mask: the tokens that a grammar allowed; None without a grammar.
+        summary: statistics of the logits, if known.
+    """
     known = None if summary is None else summary.sums(token_id)
     whole = known or softmax_stats(row, token_id=token_id)
     others = _others(row, whole, token_id, alternatives, summary) if alternatives else ()

@@ -402,7 +402,7 @@ def test_memory_running_out_is_told_as_such(engine_of: MakeEngine, error: Except
     assert len(generate(engine, busy(4)).ids) == 4
 
 
-@pytest.mark.parametrize("part", ["measure", "Sampler.choose", "Detokenizer.decode", "PrefixCache.take"])
+@pytest.mark.parametrize("part", ["measured", "Sampler.choose", "Detokenizer.decode", "PrefixCache.take"])
 @pytest.mark.parametrize("call", [1, 2, 9])
 def test_a_fault_of_our_own_parts_hangs_nobody(
     engine_of: MakeEngine, monkeypatch: pytest.MonkeyPatch, part: str, call: int
@@ -410,7 +410,7 @@ def test_a_fault_of_our_own_parts_hangs_nobody(
     """Memory can run out anywhere, also where the model is not: in the first step, or in one of several rows."""
     engine = engine_of(FakeDecoder(rows_per_step=4), prefix_cache_bytes=2**20)
     owner, name = {
-        "measure": (decode_loop, "measure"),
+        "measured": (decode_loop, "measured"),
         "PrefixCache.take": (PrefixCache, "take"),
         "Sampler.choose": (Sampler, "choose"),
         "Detokenizer.decode": (Detokenizer, "decode"),

@@ -80,6 +80,7 @@ class FusedDecoder:
         self._addresses = weights.addresses()
         self._prompts = PromptReader(self._shape, self._addresses, self._rotary, self._team, dtype)
         self._scratch: dict[int, Scratch] = {}
+        self._summaries: dict[int, LogitsSummaries] = {}  # by rows
         self._team_sizes: dict[int, TeamSize] = {}  # by rows
         self._step_tokens = _TILE_STEP_TOKENS if self._prompts.arithmetic == TILES else STEP_TOKENS
         self.vocab_size = structure.vocab
@@ -108,14 +109,15 @@ class FusedDecoder:
             return apply_norm(self._structure, hidden, self._weights.final_norm)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
-        summaries = LogitsSummaries.empty(len(caches), self._shape.vocab)
         with self._lock:
             for cache in caches:
                 self._set_version(cache, 1)
+            summaries = self._summaries_of(len(caches))
             logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), summaries)
+            found = summaries.read()
         for cache, token_id in zip(caches, token_ids, strict=True):
             self._advance(cache, [token_id])
-        return Decoded(logits, summaries.read())
+        return Decoded(logits, found)
 
     def memory_bytes(self) -> int:
         """Return the size of the weights in bytes."""
@@ -127,7 +129,7 @@ class FusedDecoder:
         count, past = len(token_ids), cache.length
         if self._shape.experts or count <= (STEP_TOKENS if every_position else self._step_tokens):
             positions, logits_rows = range(past, past + count), count if every_position else 1
-            logits = self._step(token_ids, [cache] * count, positions, logits_rows)
+            logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
         else:
             self._check_indices(token_ids, past + count)
             logits = self._logits(self._prompts.read(token_ids, cache, every_position=every_position))
@@ -150,7 +152,7 @@ class FusedDecoder:
         found = []
         for part in self._parts(token_ids, cache):
             positions = range(cache.length, cache.length + len(part))
-            self._step(part, [cache] * len(part), positions, 1)
+            self._step(part, [cache] * len(part), positions, 1, self._summaries_of(0))
             found.append(torch.tensor(self._scratch_of(len(part), positions.stop).hidden[0, :, : self._shape.hidden]))
             cache.length += len(part)
         return torch.cat(found)
@@ -165,7 +167,7 @@ class FusedDecoder:
             computed = self.new_cache()
             computed.rotary_version = version
             self._prompts.read(cache.token_ids, computed)
-            cache.kv = computed.kv
+            cache.kv[:, :, :, : cache.length] = computed.kv[:, :, :, : cache.length]
         cache.rotary_version = version
 
     def _advance(self, cache: FusedCache, token_ids: Sequence[int]) -> None:
@@ -180,7 +182,7 @@ class FusedDecoder:
         caches: Sequence[FusedCache],
         positions: Sequence[int],
         logits_rows: int,
-        summaries: LogitsSummaries | None = None,
+        summaries: LogitsSummaries,
     ) -> Tensor:
         """Decode one token for each row; return logits of the last rows, shape (logits_rows, vocab).
 
@@ -190,19 +192,15 @@ class FusedDecoder:
         self._check_indices(token_ids, longest)
         for cache, position in zip(caches, positions, strict=True):
             cache.reserve(position + 1 - cache.length)
-        position_ids = np.array(positions)
-        versions = [cache.rotary_version for cache in caches]
-        cos, sin = self._rotary.rows(position_ids, versions)  # (rows, sets of angles, rotary_dim)
+        cos, sin = self._rotary.rows(positions, [cache.rotary_version for cache in caches])
         past = SequenceViews(
             BF16 if self._dtype == torch.bfloat16 else FLOAT32,
-            np.array([cache.kv.data_ptr() for cache in caches]),
+            np.array([cache.address for cache in caches]),
             np.array([cache.capacity for cache in caches]),
-            position_ids,
+            np.array(positions),
             is_one_sequence=rows > 1 and caches[0] is caches[-1],
         )
         logits = torch.empty(logits_rows, padded(self._shape.vocab, BLOCK))
-        if summaries is None:
-            summaries = LogitsSummaries.empty(0, self._shape.vocab)
         scratch = self._scratch_of(rows, longest)
         size = self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
         started = time.perf_counter()
@@ -230,6 +228,12 @@ class FusedDecoder:
             found = _scratch(self._shape, rows, self._team.threads, padded(length, 1024))
             self._scratch[key] = found
         return found
+
+    def _summaries_of(self, rows: int) -> LogitsSummaries:
+        """Return arrays for the summaries of a step, which the next step of as many rows overwrites."""
+        if rows not in self._summaries:
+            self._summaries[rows] = LogitsSummaries.empty(rows, self._shape.vocab)
+        return self._summaries[rows]
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """Return logits of hidden states of the last layer, float32, shape (rows, vocab)."""

@@ -10,13 +10,17 @@ from workbench.engine.kernels.matrix import padded
 from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.step_memory import Shape
 
-_FIRST_CAPACITY = 256
+_SPARE = 256
+"""Tokens after a text for which its buffer has room: an answer, or the next turn of a chat."""
 
 
 class FusedCache:
-    """Keys and values of one sequence for all layers, in one buffer that grows by doubling."""
+    """Keys and values of one sequence for all layers, in one buffer that grows by doubling or to the expected length.
 
-    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _FIRST_CAPACITY) -> None:
+    To grow is to copy, which takes as long as several decode steps.
+    """
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _SPARE) -> None:
         self._shape = shape
         self._limit = limit
         self.length = 0
@@ -32,12 +36,8 @@ class FusedCache:
     def nbytes(self) -> int:
         return self.kv.nbytes
 
-    @property
-    def capacity(self) -> int:
-        return self.kv.shape[3]
-
     def fork(self, length: int) -> Self:
-        copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _FIRST_CAPACITY)
+        copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _SPARE)
         copy.kv[:, :, :, :length] = self.kv[:, :, :, :length]
         copy.length = length
         copy.token_ids = self.token_ids[:length]
@@ -49,7 +49,8 @@ class FusedCache:
         needed = self.length + count
         if needed > self.capacity:
             old = self.kv
-            self._allocate(max(needed, min(2 * self.capacity, self._limit)), old.dtype)
+            wanted = max(2 * self.capacity, self.expected_length + _SPARE)
+            self._allocate(max(needed, min(wanted, self._limit)), old.dtype)
             self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
 
     def _allocate(self, capacity: int, dtype: torch.dtype) -> None:
@@ -59,3 +60,4 @@ class FusedCache:
         self.kv = torch.zeros(
             shape.layers, 2, shape.kv_heads, padded(capacity, GROUP), padded(shape.head_dim, GROUP), dtype=dtype
         )
+        self.address, self.capacity = self.kv.data_ptr(), self.kv.shape[3]

@@ -82,7 +82,7 @@ class PromptReader:
             _columns(cos),
             _columns(sin),
             self._kv_format,
-            cache.kv.data_ptr(),
+            cache.address,
             cache.capacity,
             past,
             self.arithmetic,
@@ -138,8 +138,8 @@ class PromptReader:
         )
 
 
-def _columns(rows: Tensor) -> Any:
+def _columns(rows: Any) -> Any:
     """Return angles (tokens, sets, rotary_dim) as columns (sets, rotary_dim, tokens), padded to whole panels."""
     columns = np.zeros((*rows.shape[1:], padded(len(rows), PANEL)), np.float32)
-    columns[:, :, : len(rows)] = rows.numpy().transpose(1, 2, 0)
+    columns[:, :, : len(rows)] = rows.transpose(1, 2, 0)
     return columns

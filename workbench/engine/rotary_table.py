@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Function from positions to cosines and sines, shape (positions, rotary_dim) each."""
+
+Angles: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.float32]]"
+"""Cosines and sines, shape (positions, sets of angles, rotary_dim) each."""
 
 
 class RotaryTable:
     """Cosines and sines by position, computed once; sines are negated in the first half, as the step reads them.
+
+    They are arrays: between two steps nothing is in the CPU's cache, and an operation of torch takes long.
 
     Args:
         rotary: one function for each set of angles.
@@ -23,31 +31,31 @@ class RotaryTable:
     def __init__(self, rotary: Sequence[Rotary], rotary_dim: int) -> None:
         self._rotary = rotary
         self._half = rotary_dim // 2
-        self._cos = self._sin = torch.empty(0, len(rotary), rotary_dim)
+        self._cos = self._sin = np.empty((0, len(rotary), rotary_dim), np.float32)
 
-    def span(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Return those of consecutive positions, shape (count, sets of angles, rotary_dim) each."""
+    def span(self, first: int, count: int) -> Angles:
+        """Return those of consecutive positions, as views."""
         self._grow(first + count)
         return self._cos[first : first + count], self._sin[first : first + count]
 
-    def rows(self, positions: Any) -> tuple[Any, Any]:
-        """Return those of any positions as arrays; torch would wake other threads to gather them."""
+    def rows(self, positions: Sequence[int]) -> Angles:
+        """Return those of any positions."""
         if len(positions) == 1:  # a view is faster
-            cos, sin = self.span(int(positions[0]), 1)
-            return cos.numpy(), sin.numpy()
-        self._grow(int(positions.max()) + 1)
-        return self._cos.numpy()[positions], self._sin.numpy()[positions]
+            return self.span(positions[0], 1)
+        self._grow(max(positions) + 1)
+        return self._cos[positions], self._sin[positions]
 
     def _grow(self, length: int) -> None:
         if length <= len(self._cos):
             return
         positions = torch.arange(max(length, 2 * len(self._cos), 512))
         if not self._rotary:
-            self._cos = self._sin = self._cos.new_empty(len(positions), 0, 2 * self._half)
+            self._cos = self._sin = np.empty((len(positions), 0, 2 * self._half), np.float32)
             return
         cos, sin = zip(*(rotary(positions) for rotary in self._rotary), strict=True)
-        self._cos = torch.stack(cos, dim=1)  # (positions, sets of angles, rotary_dim)
-        self._sin = torch.stack([torch.cat((-one[:, : self._half], one[:, self._half :]), dim=-1) for one in sin], 1)
+        self._cos = torch.stack(cos, dim=1).numpy()
+        self._sin = torch.stack(sin, dim=1).numpy()
+        self._sin[:, :, : self._half] *= -1.0
 
 
 class RotaryVersions:
@@ -60,11 +68,11 @@ class RotaryVersions:
     def __init__(self, versions: Sequence[Sequence[Rotary]], rotary_dim: int) -> None:
         self._tables = [RotaryTable(rotary, rotary_dim) for rotary in versions]
 
-    def span(self, first: int, count: int, version: int) -> tuple[Tensor, Tensor]:
+    def span(self, first: int, count: int, version: int) -> Angles:
         """Return those of consecutive positions, as `RotaryTable.span`."""
         return self._tables[version].span(first, count)
 
-    def rows(self, positions: Any, versions: Sequence[int]) -> tuple[Any, Any]:
+    def rows(self, positions: Sequence[int], versions: Sequence[int]) -> Angles:
         """Return those of any positions, each in its own version, as `RotaryTable.rows`."""
         if len(set(versions)) == 1:
             return self._tables[versions[0]].rows(positions)

@@ -172,6 +172,9 @@ class FakeDecoder:
                 rows.append(self.speech(cache))
         return torch.stack(rows) if every_position else self.speech(cache).unsqueeze(0)
 
+    def read(self, token_ids: Sequence[int], cache: FakeCache) -> None:
+        self.prefill(token_ids, cache)
+
     def decode(self, token_ids: Sequence[int], caches: Sequence[FakeCache]) -> Decoded:
         assert len(caches) <= self.rows_per_step, "the loop asked for more rows than a step takes"
         self.before_decode(caches)

@@ -61,6 +61,9 @@ class Decoder(Protocol):
     def prefill(self, token_ids: Sequence[int], cache: Any, *, every_position: bool = False) -> Tensor:
         """Append tokens to a sequence; return float32 logits of the last one, or of each, (1 or tokens, vocab)."""
 
+    def read(self, token_ids: Sequence[int], cache: Any) -> None:
+        """Append tokens to a sequence as `prefill` does, without computing logits if that is faster."""
+
     def decode(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Decoded:
         """Append one token to each sequence.
 
@@ -160,6 +163,9 @@ class GeneralDecoder:
     def prefill(self, token_ids: Sequence[int], cache: GeneralCache, *, every_position: bool = False) -> Tensor:
         rows = [self._prefill_chunk(chunk, cache, every_position) for chunk in self._chunks(token_ids, cache)]
         return torch.cat(rows) if every_position and len(rows) > 1 else rows[-1]
+
+    def read(self, token_ids: Sequence[int], cache: GeneralCache) -> None:
+        self.prefill(token_ids, cache)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Decoded:
         rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]

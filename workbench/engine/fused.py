@@ -22,7 +22,7 @@ from workbench.engine.fused_cache import FusedCache
 from workbench.engine.fused_prompt import PromptReader
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
-from workbench.engine.kernels.panels import ARITHMETICS, FMA, TILES
+from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
@@ -37,12 +37,10 @@ from workbench.engine.weights import Int8Blocks
 ROWS_PER_STEP = 16
 
 STEP_TOKENS = 40
-"""Most prompt tokens that the compiled step reads together to give what single steps give."""
+"""Most tokens that the compiled step reads together to give what single steps give."""
 
-_TILE_STEP_TOKENS = 8
-"""Most prompt tokens that it reads together where prompts are read in matrix tiles, which are faster with more. Other
-processors gain nothing by fewer bits before `STEP_TOKENS`."""
-
+_FEW_TOKENS = {TILES: 8, DOT: 12, FMA: STEP_TOKENS}
+"""Most prompt tokens that the compiled step reads at least as fast as `PromptReader` does in each arithmetic."""
 
 _EXPERT_TOKENS = 128
 """Most prompt tokens that are computed together if there are experts, whose prompts the compiled step reads: enough
@@ -82,7 +80,6 @@ class FusedDecoder:
         self._scratch: dict[int, Scratch] = {}
         self._summaries: dict[int, LogitsSummaries] = {}  # by rows
         self._team_sizes: dict[int, TeamSize] = {}  # by rows
-        self._step_tokens = _TILE_STEP_TOKENS if self._prompts.arithmetic == TILES else STEP_TOKENS
         self.vocab_size = structure.vocab
 
     supports_chunked_prefill = True
@@ -99,6 +96,11 @@ class FusedDecoder:
         with self._lock:
             rows = [self._append(part, cache, every_position=every_position) for part in self._parts(token_ids, cache)]
         return torch.cat(rows) if every_position and len(rows) > 1 else rows[-1]
+
+    def read(self, token_ids: Sequence[int], cache: FusedCache) -> None:
+        with self._lock:
+            for part in self._parts(token_ids, cache):
+                self._append(part, cache, every_position=False, wants_logits=False)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         with self._lock:
@@ -123,18 +125,34 @@ class FusedDecoder:
         """Return the size of the weights in bytes."""
         return self._weights.nbytes
 
-    def _append(self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool) -> Tensor:
-        """Append tokens to a sequence; return logits of the last one, or of each, shape (1 or tokens, vocab)."""
+    def _append(
+        self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool, wants_logits: bool = True
+    ) -> Tensor:
+        """Append tokens to a sequence; return logits of the last one, or of each, shape (1 or tokens, vocab).
+
+        If no logits are wanted, the result is empty where they would cost a product with the head.
+        """
         self._set_version(cache, len(token_ids))
         count, past = len(token_ids), cache.length
-        if self._shape.experts or count <= (STEP_TOKENS if every_position else self._step_tokens):
+        if self._shape.experts or count <= (STEP_TOKENS if every_position else self._step_tokens(past + count)):
             positions, logits_rows = range(past, past + count), count if every_position else 1
             logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
         else:
             self._check_indices(token_ids, past + count)
-            logits = self._logits(self._prompts.read(token_ids, cache, every_position=every_position))
+            hidden = self._prompts.read(token_ids, cache, every_position=every_position)
+            logits = self._logits(hidden) if wants_logits else hidden.new_empty(0)
         self._advance(cache, token_ids)
         return logits
+
+    def _step_tokens(self, end: int) -> int:
+        """Return how many tokens of a prompt, up to position ``end``, the compiled step reads at most.
+
+        A short prompt is read in float32, unless that takes much longer: fewer bits would change more than they save.
+        The rest of a long one is read as the whole would be.
+        """
+        if end <= STEP_TOKENS and self._prompts.arithmetic != TILES:
+            return STEP_TOKENS
+        return _FEW_TOKENS[self._prompts.arithmetic]
 
     def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
         """Return the tokens in parts that are computed together."""

@@ -142,11 +142,19 @@ def next_part(token_ids: Sequence[int], images: Sequence[PlacedImage], done: int
     return Part(token_ids[done : min(done + size, ahead[0].start if ahead else len(token_ids))])
 
 
-def prefill_part(decoder: Decoder, part: Part, cache: Any, *, every_position: bool = False) -> Tensor:
-    """Append a part to a sequence; return logits as `Decoder.prefill` does, of an image only the last token's."""
+def prefill_part(decoder: Decoder, part: Part, cache: Any) -> Tensor:
+    """Append a part to a sequence; return float32 logits of its last token, shape (1, vocab)."""
     if part.image is None:
-        return decoder.prefill(part.token_ids, cache, every_position=every_position)
+        return decoder.prefill(part.token_ids, cache)
     return cast("ImageDecoder", decoder).prefill_image(part.image, cache)
+
+
+def read_part(decoder: Decoder, part: Part, cache: Any) -> None:
+    """Append a part to a sequence as `prefill_part` does, without logits if that is faster."""
+    if part.image is None:
+        decoder.read(part.token_ids, cache)
+    else:
+        cast("ImageDecoder", decoder).prefill_image(part.image, cache)
 
 
 def _key(image: Image.Image) -> int:

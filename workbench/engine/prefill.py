@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.engine.decoders import GeneralCache
 from workbench.engine.fused_cache import FusedCache
-from workbench.engine.images import cache_keys, next_part, prefill_part
+from workbench.engine.images import cache_keys, next_part, read_part
 from workbench.engine.logprobs import measure
 
 if TYPE_CHECKING:
@@ -49,10 +49,12 @@ class Prefiller:
         done, prompt = cache.length, body[: len(request.prompt_ids) - 1]
         if done < len(prompt):
             part = next_part(prompt, generation.images, done, self._chunk(measures=measures))
-            logits = prefill_part(self._decoder, part, cache, every_position=measures)
             if measures:
+                logits = self._decoder.prefill(part.token_ids, cache, every_position=True)
                 following = request.prompt_ids[done + 1 : done + 1 + len(part.token_ids)]
                 generation.prompt_stats += measure(logits, following, [request.alternatives] * len(following))
+            else:
+                read_part(self._decoder, part, cache)
         elif done < len(body):
             # As decode steps compute them, not as prompts, so that the tokens that follow are the same.
             self._decoder.prefill(body[done : done + FORCED_CHUNK], cache, every_position=True)

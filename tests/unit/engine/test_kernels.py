@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
-from workbench.engine.fused import STEP_TOKENS, FusedDecoder
-from workbench.engine.kernels import prompt, step
+from workbench.engine.fused import _FEW_TOKENS, STEP_TOKENS, FusedDecoder
+from workbench.engine.fused_cache import FusedCache
+from workbench.engine.kernels import prompt, step, step_memory
 from workbench.engine.kernels import row_reductions as rows
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.simd import GROUP
@@ -223,7 +224,9 @@ def test_a_prompt_is_the_same_however_it_is_cut_and_whoever_computes_it(
     folder: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, found = [5 + 7 * index % 350 for index in range(700)], []
-    for threads, cuts in [(1, []), (2, [41, 83, 300, 412]), (3, [45]), (7, [512])]:
+    few = _FEW_TOKENS[decoder_of(folder, precision)._prompts.arithmetic]
+    short = list(itertools.accumulate([few + 1] * 6, initial=STEP_TOKENS + 1))
+    for threads, cuts in [(1, []), (2, [41, 83, 300, 412]), (3, [45]), (7, [512]), (2, short)]:
         monkeypatch.setattr("workbench.engine.packing.thread_count", lambda threads=threads: threads)
         decoder = decoder_of(folder, precision)
         cache = decoder.new_cache()
@@ -234,6 +237,34 @@ def test_a_prompt_is_the_same_however_it_is_cut_and_whoever_computes_it(
     for logits, kv in found[1:]:
         assert torch.equal(kv, found[0][1])
         assert torch.equal(logits, found[0][0])
+
+
+@PROMPT_PRECISIONS
+@pytest.mark.parametrize("count", [1, 12, 13, 40, 41, 600])
+def test_reading_without_logits_writes_the_same_keys_and_values(folder: Path, precision: Precision, count: int) -> None:
+    decoder, text = decoder_of(folder, precision), [5 + 7 * index % 350 for index in range(count)]
+    one, other = decoder.new_cache(), decoder.new_cache()
+    with torch.inference_mode():
+        decoder.read(text, one)
+        decoder.prefill(text, other)
+    assert one.length == other.length == count
+    assert torch.equal(one.kv[:, :, :, :count], other.kv[:, :, :, :count])
+
+
+def test_a_long_prompt_of_known_length_and_256_tokens_after_it_are_never_copied() -> None:
+    cache = FusedCache(step_memory.Shape(2, 64, 64, 64, 2, 1, 32, 1e-5), torch.bfloat16, limit=1000)
+    cache.expected_length = 700
+    addresses: list[int] = []
+    for count in (512, 188, 1, 255, 5, 39):
+        cache.reserve(count)
+        assert (cache.address, cache.capacity) == (cache.kv.data_ptr(), cache.kv.shape[3])
+        assert cache.capacity >= cache.length + count
+        cache.kv[:, :, :, cache.length : cache.length + count] = len(addresses)
+        cache.length += count
+        addresses.append(cache.address)
+    assert addresses[:4] == [addresses[0]] * 4
+    assert addresses[4:] == [addresses[5]] * 2
+    assert cache.kv[0, 0, 0, :1000, 0].unique_consecutive(return_counts=True)[1].tolist() == [512, 188, 1, 255, 5, 39]
 
 
 def relative_error(one: Tensor, other: Tensor) -> float:

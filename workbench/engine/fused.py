@@ -134,7 +134,7 @@ class FusedDecoder:
         """
         self._set_version(cache, len(token_ids))
         count, past = len(token_ids), cache.length
-        if self._shape.experts or count <= (STEP_TOKENS if every_position else self._step_tokens(past + count)):
+        if self._shape.experts or count <= (STEP_TOKENS if every_position else _FEW_TOKENS[self._prompts.arithmetic]):
             positions, logits_rows = range(past, past + count), count if every_position else 1
             logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
         else:
@@ -143,16 +143,6 @@ class FusedDecoder:
             logits = self._logits(hidden) if wants_logits else hidden.new_empty(0)
         self._advance(cache, token_ids)
         return logits
-
-    def _step_tokens(self, end: int) -> int:
-        """Return how many tokens of a prompt, up to position ``end``, the compiled step reads at most.
-
-        A short prompt is read in float32, unless that takes much longer: fewer bits would change more than they save.
-        The rest of a long one is read as the whole would be.
-        """
-        if end <= STEP_TOKENS and self._prompts.arithmetic != TILES:
-            return STEP_TOKENS
-        return _FEW_TOKENS[self._prompts.arithmetic]
 
     def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
         """Return the tokens in parts that are computed together."""

@@ -225,7 +225,7 @@ def test_a_prompt_is_the_same_however_it_is_cut_and_whoever_computes_it(
 ) -> None:
     text, found = [5 + 7 * index % 350 for index in range(700)], []
     few = _FEW_TOKENS[decoder_of(folder, precision)._prompts.arithmetic]
-    short = list(itertools.accumulate([few + 1] * 6, initial=STEP_TOKENS + 1))
+    short = list(itertools.accumulate([few + 1] * 6))
     for threads, cuts in [(1, []), (2, [41, 83, 300, 412]), (3, [45]), (7, [512]), (2, short)]:
         monkeypatch.setattr("workbench.engine.packing.thread_count", lambda threads=threads: threads)
         decoder = decoder_of(folder, precision)

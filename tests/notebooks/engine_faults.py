@@ -84,7 +84,8 @@ def logprobs_are_those_of_the_next_token_id() -> None:
 
         return wrong
 
-    change("workbench.engine.logprobs", "_measured", made_of)
+    for module in ("workbench.engine.logprobs", "workbench.engine.decode_loop"):
+        change(module, "measured", made_of)
 
 
 def stop_strings_are_ignored() -> None:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from workbench import errors, providers, widgets  # noqa: E402 - found by the line above
 from workbench.cli import build_parser  # noqa: E402
-from workbench.engine import families, memory, precision  # noqa: E402
+from workbench.engine import families, precision, weight_sizes  # noqa: E402
 from workbench.protocol import ADDITIONS, QuantizationConfig, routes_of  # noqa: E402
 from workbench.providers.capabilities import Capabilities  # noqa: E402
 from workbench.providers.memory.interface import MemoryCapabilities  # noqa: E402
@@ -278,7 +278,7 @@ def _default(field: Any) -> str:
 
 def _bytes_each(weight: str, name: precision.Precision) -> str:
     shape = (1024, 1024)
-    return f"{memory.predict({weight: shape}, name, packed=True) / (shape[0] * shape[1]):.3g}"
+    return f"{weight_sizes.predict({weight: shape}, name, packed=True) / (shape[0] * shape[1]):.3g}"
 
 
 def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:

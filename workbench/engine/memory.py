@@ -9,23 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
-from workbench.engine.precision import PRECISIONS, Precision, fits_int4, fits_int8
-from workbench.engine.weights import GROUP, shards
+from workbench.engine.precision import PRECISIONS, Precision
+from workbench.engine.weight_sizes import RESERVE_BYTES, predict
+from workbench.engine.weights import shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError
 from workbench.machine import memory_available_bytes, memory_limit_bytes
-
-RESERVE_BYTES = 200 * 2**20
-"""Reserve for keys and values, a step's own tensors and the rest of the process."""
-
-_UNQUANTIZED = ("lm_head", "experts", "vision", "visual", "connector", "projector")
-"""Parts of names of weights that stay in bf16: the head for its exactness, experts because the kernels support no
-stacked matrices, the image encoder because it is small."""
-
-_OUTER = ("embed", "lm_head", "wte", "wpe")
-"""Parts of names of embeddings and heads, which the fused decoder holds in at least 8 bits."""
-
-_ROUTERS = ("mlp.gate.weight", "block_sparse_moe.gate.weight")
-"""Ends of names of the matrices that rate experts, which the fused decoder holds in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +72,6 @@ def _what_fits(shapes: dict[str, tuple[int, ...]], room: int, *, packed: bool) -
     return f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
 
 
-def predict(shapes: dict[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_bf16: bool = False) -> int:
-    """Return the predicted size of the weights in bytes, from the shapes of a model's tensors."""
-    if packed:
-        return sum(round(_packed_bytes(name, shape, precision)) for name, shape in shapes.items())
-    return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_bf16)) for name, shape in shapes.items())
-
-
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of all weights of a folder, read from the headers of its safetensors files.
 
@@ -120,41 +101,6 @@ def _header(path: Path) -> dict[str, Any]:
             return cast("dict[str, Any]", json.loads(file.read(min(length, path.stat().st_size))))
     except (OSError, struct.error, ValueError) as error:
         raise ModelFormatError(f"{path} is damaged or missing ({error}); fetch the model again") from error
-
-
-def _packed_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> float:
-    if len(shape) < 2 or name.endswith(_ROUTERS):
-        return 4 * prod(shape)
-    count = prod(shape[:-1]) * (shape[-1] + -shape[-1] % GROUP)
-    outer = any(part in name for part in _OUTER)
-    scales = 4 / GROUP
-    match precision:
-        case "float32":
-            return count * 4
-        case "int4" if not outer:
-            return count * (0.5 + 2 * scales)
-        case "int4" | "int8":
-            return count * (1 + scales)
-        case "fp8" if not outer:
-            return count * (1 + scales)
-        case _:
-            return count * 2
-
-
-def _bytes_each(name: str, shape: tuple[int, ...], precision: Precision, keep_bf16: bool) -> float:
-    if precision == "float32":
-        return 4
-    is_matrix = len(shape) == 2 and not any(part in name for part in _OUTER)
-    if precision == "bf16" or not is_matrix or any(part in name for part in _UNQUANTIZED):
-        return 2
-    bf16 = 2 if keep_bf16 else 0
-    match precision:
-        case "fp8":
-            return 1 + 2 / shape[1]
-        case "int8":
-            return 1 + 2 / shape[1] + bf16 if fits_int8(*shape) else 2
-        case _:
-            return 0.5 + 4 / 32 + bf16 if fits_int4(*shape) else 2
 
 
 def _mb(nbytes: int) -> str:

@@ -54,8 +54,8 @@ def check_classifier_folder(folder: Path) -> None:
     _check_weights(folder)
 
 
-def _check_settings(folder: Path) -> dict[str, Any]:
-    """Return the config of a folder after the checks of all its settings."""
+def check_config(folder: Path) -> dict[str, Any]:
+    """Return the config of a folder; raise if it asks for custom code, or is an encoder-decoder. Reads JSON only."""
     if not folder.is_dir():
         raise ModelFormatError(
             f"{folder} is not a folder; give a folder in Hugging Face layout that contains config.json"
@@ -63,11 +63,34 @@ def _check_settings(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         _refuse_code(folder / name)
-    _check_generation(folder / GENERATION)
     if config.get("is_encoder_decoder"):
         raise ModelFormatError(
             f"{folder} holds an encoder-decoder model; only causal (decoder-only) models are supported"
         )
+    return config
+
+
+def check_task(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise for models of tasks other than text generation, by the name of their architecture."""
+    name = architecture_of(config)
+    if name.endswith(_OTHER_TASKS):
+        raise _not_generating(folder, name)
+
+
+def architecture_of(config: Mapping[str, Any]) -> str:
+    """Return the first architecture that a config lists, such as ``LlamaForCausalLM``; empty if it lists none."""
+    return str(next(iter(config.get("architectures") or ()), ""))
+
+
+def is_bare(name: str, config: Mapping[str, Any]) -> bool:
+    """Return whether an architecture has no head; encoders and models for embeddings are saved like that."""
+    return name.endswith("Model") and not name.endswith("HeadModel") and not config.get("is_decoder")
+
+
+def _check_settings(folder: Path) -> dict[str, Any]:
+    """Return the config of a folder after the checks of all its settings."""
+    config = check_config(folder)
+    _check_generation(folder / GENERATION)
     return config
 
 
@@ -87,13 +110,17 @@ def _check_weights(folder: Path) -> None:
 
 def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:
     """Refuse encoders and models of other tasks, which transformers would load and which would generate nonsense."""
-    name = str(next(iter(config.get("architectures") or ()), ""))
-    is_bare = name.endswith("Model") and not name.endswith("HeadModel") and not config.get("is_decoder")
-    if name.endswith(_OTHER_TASKS) or (is_bare and _has_masked_head(config.get("model_type"))):
-        raise ModelFormatError(
-            f"{folder} holds a {name}, which does not generate text, and without {LIST} it is not a sentence model "
-            f"either; to make embeddings, save it with sentence-transformers, which stores how its vectors are pooled"
-        )
+    check_task(folder, config)
+    name = architecture_of(config)
+    if is_bare(name, config) and _has_masked_head(config.get("model_type")):
+        raise _not_generating(folder, name)
+
+
+def _not_generating(folder: Path, name: str) -> ModelFormatError:
+    return ModelFormatError(
+        f"{folder} holds a {name}, which does not generate text, and without {LIST} it is not a sentence model "
+        f"either; to make embeddings, save it with sentence-transformers, which stores how its vectors are pooled"
+    )
 
 
 def _has_masked_head(model_type: object) -> bool:

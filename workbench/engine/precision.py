@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.engine.weights import GROUP, Blocks
+from workbench.engine.weight_sizes import GROUP, fits_int4, fits_int8
+from workbench.engine.weights import Blocks
 
 Precision = Literal["float32", "bf16", "fp8", "int8", "int4"]
 
@@ -32,10 +33,6 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 MANY_ROWS = 9
 """Number of rows from which bf16 weights are faster than int4 and int8 ones."""
-
-_COLUMNS_INT8 = 32
-_COLUMNS_INT4 = 64
-_ROWS_INT4 = 16
 
 
 class Linear(Protocol):
@@ -155,16 +152,6 @@ def quantize(
             return Int4Linear(blocks(), bias, many)
         case _:
             return many or bf16_linear(weight, bias)
-
-
-def fits_int8(_rows: int, columns: int) -> bool:
-    """Whether the 8-bit kernel supports this shape; with other widths it would read beyond the end of a row."""
-    return columns % _COLUMNS_INT8 == 0
-
-
-def fits_int4(rows: int, columns: int) -> bool:
-    """Whether the 4-bit kernel supports this shape; other matrices are held in bf16."""
-    return rows % _ROWS_INT4 == 0 and columns % _COLUMNS_INT4 == 0
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:

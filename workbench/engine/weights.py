@@ -18,10 +18,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from workbench.engine.model_folder import read_json
+from workbench.engine.weight_sizes import GROUP
 from workbench.errors import ModelFormatError
-
-GROUP = 32
-"""Weights of one row that share a scale, and in 4 bits a minimum."""
 
 BLOCKS_FILE = "blocks.safetensors"
 

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine import memory
 from workbench.engine.loading import load
-from workbench.engine.memory import RESERVE_BYTES, check_limit, plan, predict, tensor_shapes
+from workbench.engine.memory import check_limit, plan, tensor_shapes
 from workbench.engine.precision import PRECISIONS, Precision
+from workbench.engine.weight_sizes import RESERVE_BYTES, predict
 from workbench.errors import InsufficientMemoryError, ModelFormatError
 
 VOCAB = 384

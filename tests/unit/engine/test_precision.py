@@ -21,21 +21,12 @@ from workbench.engine.decoders import GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.logprobs import measure
-from workbench.engine.precision import (
-    MANY_ROWS,
-    PRECISIONS,
-    Int4Linear,
-    Int8Linear,
-    Precision,
-    bf16_linear,
-    fits_int4,
-    fits_int8,
-    quantize,
-)
+from workbench.engine.precision import MANY_ROWS, PRECISIONS, Int4Linear, Int8Linear, Precision, bf16_linear, quantize
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
 from workbench.engine.scheduler import Engine
-from workbench.engine.weights import GROUP, Blocks
+from workbench.engine.weight_sizes import GROUP, fits_int4, fits_int8
+from workbench.engine.weights import Blocks
 from workbench.errors import NumericalError, UnprovenModelError
 
 NARROW: tuple[Precision, ...] = ("bf16", "fp8", "int8", "int4")

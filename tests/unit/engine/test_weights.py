@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.budget import budget
-from workbench.engine.weights import BLOCKS_FILE, GROUP, Blocks, WeightFiles
+from workbench.engine.weight_sizes import GROUP
+from workbench.engine.weights import BLOCKS_FILE, Blocks, WeightFiles
 
 
 def matrix(rows: int, groups: int, seed: int, scale: float = 1.0) -> Tensor:

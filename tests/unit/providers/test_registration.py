@@ -15,6 +15,7 @@ from tests.fakes.models import Gate
 from tests.fakes.serving import FakeModels
 from workbench import Workbench
 from workbench.engine import memory
+from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.errors import (
     ClosedError,
     ConfigError,
@@ -125,7 +126,7 @@ async def test_what_could_never_fit_is_refused_at_registration_with_what_would(
     provider_of: Make, tiny_folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = provider_of()
-    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: memory.RESERVE_BYTES + 80 * 2**10)
+    monkeypatch.setattr(memory, "memory_limit_bytes", lambda: RESERVE_BYTES + 80 * 2**10)
     for source, words in [("llama", "choose .*int4"), ("bert", "mine in float32 needs")]:
         with pytest.raises(InsufficientMemoryError, match=words):
             await provider.register_model(ModelDef(identifier="mine", llama_model=str(tiny_folders[source])))

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench import catalog
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
-from workbench.engine.memory import check_limit, predict, tensor_shapes
+from workbench.engine.memory import check_limit, tensor_shapes
 from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
 from workbench.engine.packed_file import PACKED
 from workbench.engine.packed_models import PackedModels
@@ -18,6 +18,7 @@ from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
 from workbench.engine.vision import FAMILIES, processor_template
+from workbench.engine.weight_sizes import predict
 from workbench.errors import WorkbenchError
 from workbench.machine import memory_limit_bytes
 from workbench.prompts.templates import template_sha256, template_sources

@@ -1,0 +1,81 @@
+"""Predicted size of a model's weights in memory, from the shapes of its tensors.
+
+Nothing here needs torch, so that models can be listed without loading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+GROUP = 32
+"""Weights of one row that share a scale, and in 4 bits a minimum."""
+
+RESERVE_BYTES = 200 * 2**20
+"""Reserve for keys and values, a step's own tensors and the rest of the process."""
+
+_UNQUANTIZED = ("lm_head", "experts", "vision", "visual", "connector", "projector")
+"""Parts of names of weights that stay in bf16: the head for its exactness, experts because the kernels support no
+stacked matrices, the image encoder because it is small."""
+
+_OUTER = ("embed", "lm_head", "wte", "wpe")
+"""Parts of names of embeddings and heads, which the fused decoder holds in at least 8 bits."""
+
+_ROUTERS = ("mlp.gate.weight", "block_sparse_moe.gate.weight")
+"""Ends of names of the matrices that rate experts, which the fused decoder holds in float32."""
+
+_COLUMNS_INT8 = 32
+_COLUMNS_INT4 = 64
+_ROWS_INT4 = 16
+
+
+def predict(shapes: Mapping[str, tuple[int, ...]], precision: str, *, packed: bool, keep_bf16: bool = False) -> int:
+    """Return the predicted size of the weights in bytes, from the shapes of a model's tensors."""
+    if packed:
+        return sum(round(_packed_bytes(name, shape, precision)) for name, shape in shapes.items())
+    return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_bf16)) for name, shape in shapes.items())
+
+
+def _packed_bytes(name: str, shape: tuple[int, ...], precision: str) -> float:
+    if len(shape) < 2 or name.endswith(_ROUTERS):
+        return 4 * prod(shape)
+    count = prod(shape[:-1]) * (shape[-1] + -shape[-1] % GROUP)
+    outer = any(part in name for part in _OUTER)
+    scales = 4 / GROUP
+    match precision:
+        case "float32":
+            return count * 4
+        case "int4" if not outer:
+            return count * (0.5 + 2 * scales)
+        case "int4" | "int8":
+            return count * (1 + scales)
+        case "fp8" if not outer:
+            return count * (1 + scales)
+        case _:
+            return count * 2
+
+
+def _bytes_each(name: str, shape: tuple[int, ...], precision: str, keep_bf16: bool) -> float:
+    if precision == "float32":
+        return 4
+    is_matrix = len(shape) == 2 and not any(part in name for part in _OUTER)
+    if precision == "bf16" or not is_matrix or any(part in name for part in _UNQUANTIZED):
+        return 2
+    bf16 = 2 if keep_bf16 else 0
+    match precision:
+        case "fp8":
+            return 1 + 2 / shape[1]
+        case "int8":
+            return 1 + 2 / shape[1] + bf16 if fits_int8(*shape) else 2
+        case _:
+            return 0.5 + 4 / 32 + bf16 if fits_int4(*shape) else 2
+
+
+def fits_int8(_rows: int, columns: int) -> bool:
+    """Whether the 8-bit kernel supports this shape; with other widths it would read beyond the end of a row."""
+    return columns % _COLUMNS_INT8 == 0
+
+
+def fits_int4(rows: int, columns: int) -> bool:
+    """Whether the 4-bit kernel supports this shape; other matrices are held in bf16."""
+    return rows % _ROWS_INT4 == 0 and columns % _COLUMNS_INT4 == 0

@@ -47,6 +47,11 @@ def _local(text: str) -> Path:
     path = typed_path(text, "model")
     if ".." in path.parts:
         raise UnknownModelError(f"{text!r}: the path of a model must not contain '..'; give an absolute path.")
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        raise ModelFormatError(
+            f"{path} is a GGUF file, which cannot be served yet; give a folder that contains config.json, the weights "
+            f"as safetensors, and the tokenizer."
+        )
     if path.is_file():
         raise ModelFormatError(
             f"{path} is a file; give the folder that contains config.json, the weights and the tokenizer."

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands import output, registering
+from workbench.commands import found, output, registering
 from workbench.commands.parsing import add_command
 from workbench.errors import InvalidRequestError
 
@@ -43,11 +43,19 @@ def _add_list(actions: Subparsers) -> None:
         examples="""
             workbench models list --json
             workbench models list --served
+            workbench models list --found
             """,
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument(
         "--served", action="store_true", help="list the models that the run config's providers serve instead"
+    )
+    others.add_argument(
+        "--found",
+        action="store_true",
+        help="list the models of Ollama, LM Studio, Hugging Face and llama.cpp on this machine instead, and those in"
+        " the run config's model_folders",
     )
     registering.add_config_option(parser)
 
@@ -111,9 +119,11 @@ def list_models(args: argparse.Namespace) -> int:
 
     if args.served:
         return registering.list_served(args)
+    if args.found:
+        return found.list_found(args)
     if args.config is not None:
         raise InvalidRequestError(
-            "--config", str(args.config), "used with --served: the catalog does not depend on a run config"
+            "--config", str(args.config), "used with --served or --found: the catalog does not depend on a run config"
         )
     entries = catalog.entries()
     if args.json:

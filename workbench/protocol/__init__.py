@@ -34,6 +34,7 @@ answers without them have the original wire format:
     QuantizationType.int4                                 value                                  4-bit integer weights
     Int8QuantizationConfig                                model                                  config of int8
     Int4QuantizationConfig                                model                                  config of int4
+    StackRunConfig.model_folders                          list[str] = []                         folders of models
     ModelsProtocolPrivate                                 protocol                               a provider's models
     ModelUnregistration                                   protocol                               unregisters a model
     ShieldsProtocolPrivate                                protocol                               a provider's shields

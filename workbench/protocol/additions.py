@@ -59,6 +59,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("value", "QuantizationType.int4", "", "4-bit integer weights"),
     Addition("model", "Int8QuantizationConfig", "", "config of int8"),
     Addition("model", "Int4QuantizationConfig", "", "config of int4"),
+    Addition("field", "StackRunConfig.model_folders", "list[str] = []", "folders of models"),
     Addition("protocol", "ModelsProtocolPrivate", "", "a provider's models"),
     Addition("protocol", "ModelUnregistration", "", "unregisters a model"),
     Addition("protocol", "ShieldsProtocolPrivate", "", "a provider's shields"),

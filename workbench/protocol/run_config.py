@@ -56,6 +56,8 @@ class StackRunConfig(ConfigModel):
     apis: list[str] = Field(default_factory=list)
     """APIs to serve; empty for all APIs that have providers."""
     providers: dict[str, list[Provider]]
+    model_folders: list[str] = Field(default_factory=list)
+    """Folders to find models in, besides those of other programs."""
 
 
 RunConfig: TypeAlias = StackRunConfig

@@ -8,6 +8,7 @@ from __future__ import annotations
 from workbench.records.attribution import Attribution
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
 from workbench.records.emission import Embeddings, Emission, TokenSpans
+from workbench.records.found_models import FoundModel
 from workbench.records.logprobs import token_logprobs
 from workbench.records.runs import ReadableRun, RunState
 from workbench.records.tokens import (
@@ -37,6 +38,7 @@ __all__ = [
     "Control",
     "Embeddings",
     "Emission",
+    "FoundModel",
     "Inspector",
     "KeptPosition",
     "ModelCard",

@@ -22,7 +22,7 @@ from workbench.stack.models import model_from
 if TYPE_CHECKING:
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
-    from workbench.records import ModelCard, Prompt, Score
+    from workbench.records import FoundModel, ModelCard, Prompt, Score
 
 
 class ServedModels(Resources):
@@ -34,6 +34,16 @@ class ServedModels(Resources):
         ``await bench.models.list_models()`` queries the servers again.
         """
         return self.models.models()
+
+    def models_found(self) -> list[FoundModel]:
+        """Return the models that other programs have downloaded, and those in the run config's ``model_folders``.
+
+        Only the headers of their files are read. A model is served after `register_model` with its ``name``, unless
+        its ``problem`` says why it cannot be.
+        """
+        from workbench.found import find_models
+
+        return find_models(self.config.model_folders)
 
     def register_model(
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workbench import providers
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, InvalidRequestError
 from workbench.protocol import ConfigModel, Provider, RunConfig
 from workbench.providers.secrets import hidden, redacted, revealed
 from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS
+from workbench.urls.sources import checked_root
 
 VERSION = "2"
 
@@ -42,6 +43,11 @@ def _heading_problems(config: RunConfig) -> Iterator[str]:
     for index, api in enumerate(config.apis):
         if api not in SERVED_APIS:
             yield f"apis[{index}] must be one of {', '.join(SERVED_APIS)}; got {api!r}"
+    for index, folder in enumerate(config.model_folders):
+        try:
+            checked_root(folder, f"model_folders[{index}]")
+        except InvalidRequestError as error:
+            yield str(error)
 
 
 def _duplicate_ids(config: RunConfig) -> Iterator[str]:

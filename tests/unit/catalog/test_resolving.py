@@ -144,3 +144,9 @@ def test_a_file_in_place_of_a_folder_is_refused(folder: Path, monkeypatch: pytes
     for file in (str(folder / "model.safetensors"), "./model.safetensors", "model.safetensors"):
         with pytest.raises(ModelFormatError, match="is a file; give the folder"):
             catalog.resolve(file)
+
+
+def test_a_gguf_file_says_that_it_cannot_be_served_yet(tmp_path: Path) -> None:
+    (tmp_path / "model.GGUF").write_bytes(b"GGUF")
+    with pytest.raises(ModelFormatError, match="is a GGUF file, which cannot be served yet"):
+        catalog.resolve(str(tmp_path / "model.GGUF"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.found_models import empty_home
 from tests.tiny_models import save_model
 from tests.unit.widgets.recorded_page import recorded_page
 from workbench import Workbench
@@ -265,3 +266,15 @@ def test_a_precision_is_refused_by_name_where_it_is_none_and_where_nobody_could_
         pytest.raises(InvalidRequestError, match=r"metadata\.precision must be left out: inline::echo"),
     ):
         other.register_model("mine", "echo", precision="int4")
+
+
+def test_a_model_that_is_found_is_served_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = empty_home(tmp_path / "home", monkeypatch)
+    save_model(home / "mine" / "tiny", "gpt2")
+    local = {"provider_id": "local", "provider_type": "inline::transformers", "config": {}}
+    with Workbench({"providers": {"inference": [local]}, "model_folders": ["~/mine"]}) as bench:
+        (found,) = bench.models_found()
+        assert (found.name, found.servable, found.fits_in) == ("~/mine/tiny", True, "float32")
+        card = bench.card(bench.register_model(found.name).identifier)
+        facts = (card.architecture, card.parameters, card.precision, card.predicted_memory_bytes)
+        assert facts == (found.architecture, found.parameters, found.fits_in, found.memory_bytes)

@@ -124,6 +124,10 @@ KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
             config_of(apis=["models", "agents"]),
             "apis[1] must be one of inference, models, safety, shields, memory, memory_banks, inspect; got 'agents'",
         ),
+        (config_of(model_folders=[".", ""]), "model_folders[1] must be an existing folder; got ''"),
+        (config_of(model_folders=["/missing"]), "model_folders[0] must be an existing folder; got '/missing'"),
+        (config_of(model_folders=["~nobody here/x"]), "model_folders[0] must be a path whose ~ names a user"),
+        (config_of(model_folders="."), "model_folders must be "),
         ({"providers": {"agents": []}}, "providers.agents must be left out; allowed: inference, safety, memory"),
         (
             config_of({**echo(), "provider_typ": "x"}),

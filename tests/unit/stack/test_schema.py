@@ -39,6 +39,7 @@ def config_of(provider_type: str = "inline::echo", provider_id: str = "a", **con
 GOOD = [
     {"providers": {}},
     {"providers": {"inference": []}, "version": "2", "apis": ["models"], "image_name": "x"},
+    {"providers": {}, "model_folders": [".", "~"]},
     config_of(models=["x"], delay_s=0.5, context_length=5),
     config_of(models=["${env.MODEL}"], delay_s="${env.DELAY}"),
     config_of("inline::transformers", models=["x"], quantization={"type": "fp8"}, device="cpu"),
@@ -52,6 +53,7 @@ BAD = [
     {"providers": {"agents": []}},
     {"providers": {}, "version": "1"},
     {"providers": {}, "apis": ["agents"]},
+    {"providers": {}, "model_folders": "."},
     {"providers": {"safety": [resources.memory()]}},
     {"providers": {"memory": [resources.echo()]}},
     {"providers": {"inference": [resources.safety()]}},

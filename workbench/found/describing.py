@@ -1,0 +1,178 @@
+"""Descriptions of candidates: what their headers tell, whether they fit in memory, and whether they can be served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+from workbench import catalog
+from workbench.engine.model_folder import check_config, check_task, is_bare
+from workbench.engine.weight_sizes import RESERVE_BYTES, predict
+from workbench.errors import ModelFormatError, WorkbenchError, shortened
+from workbench.found.gguf_header import part_paths, read_gguf_header
+from workbench.found.gguf_types import precision_name
+from workbench.found.safetensors_folder import SINGLE, FolderFacts, read_folder
+from workbench.found.searching import Candidate
+from workbench.machine import memory_limit_bytes
+from workbench.records import FoundModel
+from workbench.sentence_parts import LIST
+
+_PRECISIONS = ("float32", "bf16", "int8", "int4")
+"""Precisions to serve a folder in, the most exact one first; fp8 takes as much memory as int8 and is less exact."""
+_LONGEST_NAME = 80
+
+_Stamp: TypeAlias = tuple[int, int] | None
+
+_PROJECTOR = "clip"
+"""Architecture of image encoders, which are files beside their model."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FileFacts:
+    """Facts of a GGUF file, with its other parts."""
+
+    architecture: str | None
+    parameters: int | None
+    precision: str | None
+    size_bytes: int
+    problem: str
+
+
+def describe(candidate: Candidate) -> FoundModel | None:
+    """Return the description of a model; None for a file that is not a model, or has gone."""
+    try:
+        if candidate.path.is_dir():
+            return _describe_folder(candidate)
+        return _describe_file(candidate)
+    except OSError:
+        return None
+
+
+def _describe_file(candidate: Candidate) -> FoundModel | None:
+    facts = file_facts(tuple((path, _stamp(path)) for path in part_paths(candidate.path)))
+    if facts.architecture == _PROJECTOR:
+        return None
+    fits = facts.size_bytes <= memory_limit_bytes() - RESERVE_BYTES
+    return FoundModel(
+        candidate.name,
+        candidate.place,
+        "gguf",
+        str(candidate.path),
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        precision=facts.precision,
+        size_bytes=facts.size_bytes,
+        fits_in=facts.precision if fits else None,
+        memory_bytes=facts.size_bytes if facts.precision else None,
+        problem=facts.problem,
+    )
+
+
+@lru_cache(maxsize=2000)
+def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
+    """Return the facts of a GGUF file, with its other parts; files of one stamp are read once by this process."""
+    first = parts[0][0]
+    weights_by_type: dict[str, int] = {}
+    architecture = file_type = None
+    problem = ""
+    try:
+        for path, _ in parts:
+            header = read_gguf_header(path)
+            for name, count in header.weights_by_type.items():
+                weights_by_type[name] = weights_by_type.get(name, 0) + count
+            if path == first:
+                architecture, file_type = _shown(header.text("general.architecture")), header.whole("general.file_type")
+    except ModelFormatError as error:
+        problem = _shortened_problem(error, first)
+    return _FileFacts(
+        architecture=architecture,
+        parameters=sum(weights_by_type.values()) or None,
+        precision=precision_name(file_type, weights_by_type),
+        size_bytes=sum(stamp[0] for _, stamp in parts if stamp),
+        problem=problem or _file_problem(architecture, weights_by_type),
+    )
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return size and time of a file, which change with its content; None if it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _file_problem(architecture: str | None, weights_by_type: dict[str, int]) -> str:
+    if not weights_by_type:
+        return "the file has no weights"
+    kind = f"{architecture} models" if architecture else "an unnamed architecture"
+    return f"GGUF files of {kind} cannot be served yet"
+
+
+def _describe_folder(candidate: Candidate) -> FoundModel:
+    model = FoundModel(candidate.name, candidate.place, "safetensors", str(candidate.path))
+    try:
+        facts = read_folder(candidate.path)
+    except WorkbenchError as error:
+        return replace(model, problem=_shortened_problem(error, candidate.path))
+    fits_in, memory_bytes = _fit(facts, is_sentence_model=(candidate.path / LIST).is_file())
+    weights = facts.weights_by_type
+    packed = facts.quantization
+    return replace(
+        model,
+        architecture=_shown(facts.architecture),
+        parameters=None if packed or not weights else sum(weights.values()),
+        precision=_shown(packed) or max(weights, key=lambda name: weights[name], default=None),
+        size_bytes=facts.size_bytes,
+        fits_in=fits_in,
+        memory_bytes=memory_bytes,
+        problem=_folder_problem(candidate.path, facts),
+    )
+
+
+def _fit(facts: FolderFacts, *, is_sentence_model: bool) -> tuple[str | None, int | None]:
+    """Return the most exact precision in which the weights fit, and their memory in it, or in the smallest one."""
+    if facts.quantization or not facts.shapes:
+        return None, None
+    room = memory_limit_bytes() - RESERVE_BYTES
+    needed = 0
+    for precision in _PRECISIONS[:1] if is_sentence_model else _PRECISIONS:
+        needed = predict(facts.shapes, precision, packed=True)
+        if needed <= room:
+            return precision, needed
+    return None, needed
+
+
+def _folder_problem(folder: Path, facts: FolderFacts) -> str:
+    """Return why a folder cannot be served; empty if it can, as far as names, configs and headers show."""
+    if facts.quantization:
+        return f"weights quantized with {_shown(facts.quantization)} cannot be served yet"
+    try:
+        catalog.check_folder(folder)
+        config = check_config(folder)
+        if (folder / LIST).is_file():
+            return ""
+        check_task(folder, config)
+        if not facts.shapes:
+            return f"it has no {SINGLE}"
+    except WorkbenchError as error:
+        return _shortened_problem(error, folder)
+    name = facts.architecture or ""
+    return f"{_shown(name)} has no head that generates text" if is_bare(name, config) else ""
+
+
+def _shown(text: str | None) -> str | None:
+    """Return a name out of a file in a form that does nothing to a terminal."""
+    return text if text is None or (text.isprintable() and len(text) <= _LONGEST_NAME) else shortened(text)
+
+
+def _shortened_problem(error: Exception, path: Path) -> str:
+    """Return the message of an error without the path, which stands beside it."""
+    text = str(error)
+    for prefix in (f"{path} ", f"{path}/", f"{path.parent}/"):
+        if text.startswith(prefix):
+            rest = text.removeprefix(prefix)
+            return f"it {rest}" if prefix.endswith(" ") else rest
+    return text

@@ -1,0 +1,246 @@
+"""Header of a GGUF file: its metadata and its tensors, without the weights.
+
+The format is described in https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every length, count and offset is
+checked before it is used, so that a damaged or hostile file raises an error and costs neither memory nor time.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
+
+from workbench.errors import ModelFormatError, shortened
+from workbench.found.bounded_file import BoundedFile
+from workbench.found.gguf_types import TENSOR_TYPES
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+
+_MOST_METADATA = 10_000
+_MOST_TENSORS = 200_000
+_LONGEST_NAME_BYTES = 65_535
+"""Longest key by the specification."""
+_LONGEST_KEPT_BYTES = 4096
+"""Longer texts, such as chat templates and licences, are skipped."""
+_MOST_DIMENSIONS = 4
+_DEFAULT_ALIGNMENT = 32
+_MOST_PARTS = 1000
+
+_STRING, _ARRAY = 8, 9
+_SCALARS: Mapping[int, struct.Struct] = {
+    number: struct.Struct(f"<{code}")
+    for number, code in {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }.items()
+}
+"""Layouts of the scalar value types by their numbers in a file."""
+
+_DIMENSIONS = tuple(struct.Struct(f"<{count}QIQ") for count in range(_MOST_DIMENSIONS + 1))
+"""Layouts of a tensor's dimensions, type and offset, by their number of dimensions."""
+_U32 = struct.Struct("<I")
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class GgufArray:
+    """An array in the metadata, whose elements are skipped."""
+
+    length: int
+
+
+MetadataValue: TypeAlias = int | float | bool | str | GgufArray | None
+"""A value of the metadata; None for a text that is too long to be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """Description of one tensor in a GGUF file."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Dimensions in the file's order, which has a row's length first."""
+    type: str
+    """Such as ``Q4_K``."""
+    nbytes: int
+    offset: int
+    """Place in the file's data, in bytes from `GgufHeader.data_start`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """Metadata and tensors of a GGUF file, which is complete as far as its size shows."""
+
+    version: int
+    metadata: Mapping[str, MetadataValue]
+    tensors: tuple[GgufTensor, ...]
+    data_start: int
+
+    @property
+    def weights_by_type(self) -> dict[str, int]:
+        """Number of weights of each tensor type."""
+        counts: dict[str, int] = {}
+        for tensor in self.tensors:
+            counts[tensor.type] = counts.get(tensor.type, 0) + prod(tensor.shape)
+        return counts
+
+    def text(self, key: str) -> str | None:
+        """Return a value that is a text; None for any other value, or none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def whole(self, key: str) -> int | None:
+        """Return a value that is a whole number; None for any other value, or none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Return the header of a GGUF file of version 2 or 3.
+
+    Raises:
+        ModelFormatError: the file is no GGUF file, of another version or byte order, damaged, or cut off.
+    """
+    with BoundedFile(path) as file:
+        try:
+            return _read_header(file, path)
+        except UnicodeDecodeError as error:
+            raise _damaged(path, f"a name in its header is not UTF-8 ({error.reason})") from error
+
+
+def part_paths(path: Path) -> list[Path]:
+    """Return the paths of all files of a model that is split, in order; of a whole file, its own path.
+
+    Files of a split model are named ``NAME-00001-of-00003.gguf``; whether they exist is not checked.
+    """
+    match = _PART.fullmatch(path.name)
+    if match is None or not 1 <= int(match["number"]) <= (count := int(match["count"])) <= _MOST_PARTS:
+        return [path]
+    return [path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+
+
+def is_later_part(path: Path) -> bool:
+    """Return whether a file is another than the first of a split model."""
+    return part_paths(path)[0] != path
+
+
+def _read_header(file: BoundedFile, path: Path) -> GgufHeader:
+    version = _read_version(file, path)
+    tensor_count, metadata_count = file.u64("the number of tensors"), file.u64("the number of metadata values")
+    _check_count(path, "metadata values", metadata_count, _MOST_METADATA)
+    _check_count(path, "tensors", tensor_count, _MOST_TENSORS)
+    metadata: dict[str, MetadataValue] = {}
+    for _ in range(metadata_count):
+        key = _read_name(file, path, "a metadata key")
+        if key in metadata:
+            raise _damaged(path, f"its metadata has {shortened(key)} twice")
+        metadata[key] = _read_value(file, path, key)
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or not 1 <= alignment <= 2**20 or alignment & (alignment - 1):
+        raise _damaged(path, f"general.alignment must be a power of two; got {shortened(alignment)}")
+    tensors = tuple(_read_tensor(file, path, alignment) for _ in range(tensor_count))
+    data_start = file.position + -file.position % alignment
+    _check_tensors(path, tensors, file.size - data_start)
+    return GgufHeader(version, MappingProxyType(metadata), tensors, data_start)
+
+
+def _read_version(file: BoundedFile, path: Path) -> int:
+    magic = file.bytes(4, "the first four bytes")
+    if magic != MAGIC:
+        raise ModelFormatError(f"{path} is not a GGUF file: it begins with {magic!r} instead of {MAGIC!r}.")
+    (version,) = file.unpack(_U32, "the version")
+    if version in VERSIONS:
+        return int(version)
+    if int(version) & 0xFFFF == 0:
+        raise ModelFormatError(f"{path} is a GGUF file in big-endian byte order; only little-endian files are read.")
+    raise ModelFormatError(
+        f"{path} is a GGUF file of version {version}; versions 2 and 3 are read. Convert the model again."
+    )
+
+
+def _check_count(path: Path, what: str, count: int, most: int) -> None:
+    if count > most:
+        raise _damaged(path, f"its header declares {count:,} {what}; at most {most:,} are read")
+
+
+def _read_name(file: BoundedFile, path: Path, what: str) -> str:
+    length = file.u64(f"the length of {what}")
+    if length > _LONGEST_NAME_BYTES:
+        raise _damaged(path, f"{what} has {length:,} bytes; at most {_LONGEST_NAME_BYTES:,} are allowed")
+    return file.bytes(length, what).decode()
+
+
+def _read_value(file: BoundedFile, path: Path, key: str) -> MetadataValue:
+    what = f"the value of {shortened(key)}"
+    kind = int(file.unpack(_U32, what)[0])
+    if kind in _SCALARS:
+        return file.unpack(_SCALARS[kind], what)[0]
+    if kind == _STRING:
+        length = file.u64(what)
+        if length <= _LONGEST_KEPT_BYTES:
+            return file.bytes(length, what).decode(errors="replace")
+        file.skip(length, what)
+        return None
+    if kind == _ARRAY:
+        return _skip_array(file, path, what)
+    raise _damaged(path, f"{what} has the type {kind}; types 0 to 12 are defined")
+
+
+def _skip_array(file: BoundedFile, path: Path, what: str) -> GgufArray:
+    kind = int(file.unpack(_U32, what)[0])
+    length = file.u64(what)
+    if kind in _SCALARS:
+        file.skip(length * _SCALARS[kind].size, what)
+    elif kind == _STRING:
+        file.skip_strings(length, what)
+    else:
+        found = "an array of arrays" if kind == _ARRAY else f"an array of the type {kind}"
+        raise _damaged(path, f"{what} is {found}; arrays of numbers, booleans and texts are read")
+    return GgufArray(length)
+
+
+def _read_tensor(file: BoundedFile, path: Path, alignment: int) -> GgufTensor:
+    name = _read_name(file, path, "the name of a tensor")
+    what = f"the description of tensor {shortened(name)}"
+    (dimensions,) = file.unpack(_U32, what)
+    if dimensions > _MOST_DIMENSIONS:
+        raise _damaged(path, f"tensor {shortened(name)} has {dimensions:,} dimensions; at most 4 are allowed")
+    *sizes, kind, offset = map(int, file.unpack(_DIMENSIONS[int(dimensions)], what))
+    if kind not in TENSOR_TYPES:
+        raise ModelFormatError(f"{path} has a tensor {shortened(name)} of the type {kind}, which is not known.")
+    tensor_type, weights = TENSOR_TYPES[kind], prod(sizes)
+    if not 0 < weights < 2**63 or (sizes and sizes[0] % tensor_type.block):
+        raise _damaged(path, f"tensor {shortened(name)} of the type {tensor_type.name} has the shape {sizes}")
+    if offset % alignment:
+        raise _damaged(path, f"tensor {shortened(name)} starts at {offset:,}, which is no multiple of {alignment}")
+    return GgufTensor(name, tuple(sizes), tensor_type.name, weights // tensor_type.block * tensor_type.nbytes, offset)
+
+
+def _check_tensors(path: Path, tensors: tuple[GgufTensor, ...], data_bytes: int) -> None:
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise _damaged(path, "two of its tensors have one name")
+    for tensor in tensors:
+        if tensor.offset + tensor.nbytes > data_bytes:
+            raise ModelFormatError(
+                f"{path} is damaged or cut off: tensor {shortened(tensor.name)} would end after the end of the file. "
+                f"Download it again."
+            )
+
+
+def _damaged(path: Path, what: str) -> ModelFormatError:
+    return ModelFormatError(f"{path} is damaged: {what}.")

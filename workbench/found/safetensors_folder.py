@@ -1,0 +1,127 @@
+"""Facts of a model folder in Hugging Face layout, from its config and the headers of its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import ModelFormatError
+from workbench.found.bounded_file import BoundedFile
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+_LONGEST_JSON_BYTES = 8 * 2**20
+"""Longer configs and headers are refused. The header of a model with 50,000 tensors takes 6 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """Config and weights of a model folder."""
+
+    config: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Shape of each tensor."""
+    weights_by_type: Mapping[str, int]
+    """Number of weights of each type, such as ``BF16``."""
+    size_bytes: int
+
+    @property
+    def architecture(self) -> str | None:
+        """First architecture of the config, such as ``LlamaForCausalLM``."""
+        listed = self.config.get("architectures")
+        first = listed[0] if isinstance(listed, list) and listed else None
+        return first if isinstance(first, str) else None
+
+    @property
+    def quantization(self) -> str | None:
+        """Method that packed the weights, such as ``awq``; None if they are plain numbers."""
+        settings = self.config.get("quantization_config")
+        if isinstance(settings, dict):
+            return str(settings.get("quant_method", "an unknown method"))
+        return "mlx" if isinstance(self.config.get("quantization"), dict) else None
+
+
+def read_folder(folder: Path) -> FolderFacts:
+    """Return the facts of a folder with ``config.json`` and safetensors weights.
+
+    Raises:
+        ModelFormatError: a file is missing, damaged, or longer than any real one; the message names it.
+    """
+    config = _read_object(folder / CONFIG)
+    shapes: dict[str, tuple[int, ...]] = {}
+    weights_by_type: dict[str, int] = {}
+    size_bytes = 0
+    for path in _weight_files(folder):
+        for name, kind, shape in _read_tensors(path):
+            shapes[name] = shape
+            weights_by_type[kind] = weights_by_type.get(kind, 0) + prod(shape)
+        size_bytes += path.stat().st_size
+    return FolderFacts(config, shapes, weights_by_type, size_bytes)
+
+
+def read_json_file(path: Path, longest_bytes: int = _LONGEST_JSON_BYTES) -> Any:
+    """Return the content of a JSON file; raise ModelFormatError if it cannot be read or is too long."""
+    with BoundedFile(path) as file:
+        _check_length(path, file.size, longest_bytes)
+        return _parsed(path, file.bytes(file.size, "its content"))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files that are loaded: those of the index, or the single one; none if there is neither."""
+    index, single = folder / INDEX, folder / SINGLE
+    if not index.is_file():
+        return [single] if single.is_file() else []
+    weight_map = _read_object(index).get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) and all(map(_is_name, weight_map.values())) else ()
+    if not names:
+        raise ModelFormatError(f"{index} is damaged: it does not list the files of the weights.")
+    return [folder / name for name in sorted(names)]
+
+
+def _is_name(value: object) -> bool:
+    """Return whether a value names a file in the same folder."""
+    return isinstance(value, str) and value.endswith(".safetensors") and Path(value).name == value
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json_file(path)
+    if not isinstance(content, dict):
+        raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(content).__name__}.")
+    return content
+
+
+def _read_tensors(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Return name, type and shape of each tensor of a safetensors file."""
+    with BoundedFile(path) as file:
+        length = file.u64("the length of its header")
+        _check_length(path, length, _LONGEST_JSON_BYTES)
+        header = _parsed(path, file.bytes(length, "its header"))
+    try:
+        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+        tensors = [(name, entry["dtype"], tuple(entry["shape"])) for name, entry in entries]
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ModelFormatError(f"{path} is damaged: its header does not describe tensors.") from error
+    for name, kind, shape in tensors:
+        if not isinstance(kind, str) or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+            raise ModelFormatError(f"{path} is damaged: tensor {name[:80]!r} has no valid type and shape.")
+    return tensors
+
+
+def _check_length(path: Path, length: int, longest_bytes: int) -> None:
+    if length > longest_bytes:
+        raise ModelFormatError(
+            f"{path} is damaged: it declares {length:,} bytes of JSON; at most {longest_bytes:,} are read."
+        )
+
+
+def _parsed(path: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{path} is damaged: it has no valid JSON ({type(error).__name__}).") from error

@@ -27,7 +27,7 @@ from workbench.protocol import (
     UserMessage,
 )
 from workbench.providers.capabilities import Capabilities
-from workbench.records import Alternative, Breakpoint, ModelCard, TokenRecord
+from workbench.records import Alternative, Breakpoint, FoundModel, ModelCard, TokenRecord
 from workbench.widgets import (
     AttributionView,
     ChatView,
@@ -93,6 +93,14 @@ class HostileModels(FakeSession):
 
     def capabilities(self, model: str | None = None) -> Capabilities:
         return Capabilities(pause=False)
+
+    def models_found(self) -> list[FoundModel]:
+        facts: dict[str, Any] = {"architecture": ALL, "precision": ALL, "fits_in": ALL, "memory_bytes": 5}
+        return [
+            FoundModel(text, text, "gguf", text, problem=problem, **facts)
+            for text in PAYLOADS
+            for problem in (text, "")
+        ]
 
     def register_model(self, *_: Any, **__: Any) -> ModelDefWithProvider:
         raise RuntimeError(ALL)

@@ -10,11 +10,13 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
+from tests.fakes.found_models import empty_home
 from tests.unit.widgets.fake_session import FakeSession, wait_until
 from workbench import Workbench
 from workbench.errors import InvalidRequestError, ModelNotFoundError, UnsupportedFieldError, WorkbenchError
@@ -30,7 +32,7 @@ from workbench.protocol import (
     ToolResponseMessage,
     UserMessage,
 )
-from workbench.records import Breakpoint, CallAttempt
+from workbench.records import Breakpoint, CallAttempt, FoundModel
 from workbench.widgets.contract import Abilities, ConversationLike, RunLike, ServedModel, SessionLike
 
 PATIENCE_S = 60
@@ -588,6 +590,15 @@ def test_bad_input_is_refused_before_a_run_starts(session: Any) -> None:
     refused(InvalidRequestError, lambda: session.completion("Hi", model=5), "model")
     refused(InvalidRequestError, lambda: session.chat_completion("Hi"), "messages")
     refused(InvalidRequestError, lambda: session.chat_completion([]), "messages")
+
+
+def test_models_that_are_found_are_records_and_finding_them_serves_none(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_home(tmp_path, monkeypatch)
+    served = session.list_models()
+    assert all(isinstance(model, FoundModel) for model in session.models_found())
+    assert session.list_models() == served
 
 
 def test_a_registered_model_is_listed_until_it_is_unregistered(subject: Subject) -> None:

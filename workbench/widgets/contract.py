@@ -18,7 +18,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import Breakpoint, CallAttempt, ModelCard, RunProgress, RunState, TokenRecord
+from workbench.records import Breakpoint, CallAttempt, FoundModel, ModelCard, RunProgress, RunState, TokenRecord
 
 
 class RunLike(Compared, Protocol):
@@ -155,6 +155,9 @@ class SessionLike(Protocol):
     def config(self) -> RunConfig: ...
 
     def list_models(self) -> Sequence[ServedModel]: ...
+
+    def models_found(self) -> Sequence[FoundModel]:
+        """Block until the places of other programs are searched, for less than a second."""
 
     def register_model(
         self,

@@ -131,14 +131,25 @@ class ModelPicker(WorkbenchWidget):
 
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
         kind = message.get("kind") if isinstance(message, dict) else None
-        if kind not in ("register", "unregister"):
+        begin = {"register": self._register, "unregister": self._unregister, "find": self._find}.get(str(kind))
+        if begin is None:
             return
         error: str | None = None
         try:
-            self._begin(*(self._registering(message) if kind == "register" else self._unregistering(message)))
+            begin(message)
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             error = error_text(problem)
         self.send({"kind": "reply", "id": message.get("id"), "error": error})
+
+    def _register(self, message: dict[str, Any]) -> None:
+        self._begin(*self._registering(message))
+
+    def _unregister(self, message: dict[str, Any]) -> None:
+        self._begin(*self._unregistering(message))
+
+    def _find(self, _message: dict[str, Any]) -> None:
+        """Send the models on this machine; no trait has them, so that no saved notebook lists a reader's disk."""
+        self.send({"kind": "found", "models": [asdict(model) for model in self._session.models_found()]})
 
     def _registering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
         """Return the text during a request, and the function that performs it."""

@@ -45,6 +45,7 @@ from workbench.records import (
     Breakpoint,
     CallAttempt,
     CallStep,
+    FoundModel,
     KeptPosition,
     ModelCard,
     Prompt,
@@ -552,6 +553,47 @@ class FakeSession:
 
     def list_models(self) -> list[ModelDefWithProvider]:
         return list(self._served)
+
+    def models_found(self) -> list[FoundModel]:
+        """One that can be served, one that is too large, and a GGUF file."""
+        folder: dict[str, Any] = {"architecture": "LlamaForCausalLM", "precision": "BF16"}
+        return [
+            FoundModel(
+                "tiny",
+                "model_folders",
+                "safetensors",
+                "/home/me/models/tiny",
+                **folder,
+                parameters=134_515_008,
+                size_bytes=269_000_000,
+                fits_in="float32",
+                memory_bytes=538_000_000,
+            ),
+            FoundModel(
+                "big-8b",
+                "Hugging Face",
+                "safetensors",
+                "/home/me/hub/big",
+                **folder,
+                parameters=8_030_000_000,
+                size_bytes=16_100_000_000,
+                fits_in="int4",
+                memory_bytes=6_200_000_000,
+            ),
+            FoundModel(
+                "llama3.2:1b",
+                "Ollama",
+                "gguf",
+                "/home/me/.ollama/models/blobs/sha256-74",
+                architecture="llama",
+                parameters=1_240_000_000,
+                precision="Q8_0",
+                size_bytes=1_321_000_000,
+                fits_in="Q8_0",
+                memory_bytes=1_321_000_000,
+                problem="GGUF files of llama models cannot be served yet",
+            ),
+        ]
 
     def register_model(
         self,

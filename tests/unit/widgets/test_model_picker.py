@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.widgets.fake_session import FakeSession
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownModelError
 from workbench.protocol import Provider, SamplingParams
+from workbench.records import FoundModel
 from workbench.widgets import ModelPicker
 from workbench.widgets.precisions import precision_choices
 
@@ -167,6 +169,31 @@ def test_a_model_of_another_kind_is_registered_and_not_chosen(page: Page) -> Non
 
 def test_the_static_twin_names_the_template(page: Page) -> None:
     assert "template 5d3c5d3c5d3c" in ModelPicker(FakeSession()).static_html()
+
+
+# ---------------------------------------------------------------------------------------------- on this machine
+
+
+def test_models_are_looked_for_when_the_page_asks_and_kept_in_no_trait(page: Page) -> None:
+    session = FakeSession()
+    picker = ModelPicker(session)
+    page.send(picker, {"kind": "find", "id": 3})
+    assert page.customs(picker, "found") == [
+        {"kind": "found", "models": [asdict(model) | {"aliases": []} for model in session.models_found()]}
+    ]
+    assert page.customs(picker, "reply") == [{"kind": "reply", "id": 3, "error": None}]
+    assert "llama3.2:1b" not in str(picker.get_state()) + picker.static_html()
+
+
+def test_a_search_that_fails_says_why(page: Page) -> None:
+    class Failing(FakeSession):
+        def models_found(self) -> list[FoundModel]:
+            raise InvalidRequestError("HOME", "~nobody", "a path whose ~ names a user of this machine")
+
+    picker = ModelPicker(Failing())
+    page.send(picker, {"kind": "find", "id": 3})
+    (reply,) = page.customs(picker, "reply")
+    assert "HOME must be a path" in reply["error"]
 
 
 # --------------------------------------------------------------------------------------------------------- precision

@@ -1,9 +1,11 @@
-// The model picker: a select, a line of facts, a card with all facts, and a form that registers another model.
+// The model picker: a select, a line of facts, a card with all facts, the models on this machine, and a form that
+// registers another model.
 
 import { requester, setter } from "./asking.js";
 import { disclosure } from "./disclosure.js";
 import { h } from "./dom.js";
 import { errorLine } from "./error_line.js";
+import { foundModels } from "./found_models.js";
 import { parameterCount } from "./format.js";
 import { cardRows, memoryInWords } from "./model_facts.js";
 import { registrationForm } from "./registration_form.js";
@@ -30,7 +32,7 @@ import { openRoot } from "./root.js";
  *
  * Messages to the kernel: `{kind: "register", id, source, name, provider_id, precision}` and
  * `{kind: "unregister", id, value}`; each is answered by `{kind: "reply", id, error}` when it has started, and
- * `registration` has its progress.
+ * `registration` has its progress. `{kind: "find", id}` is answered by `{kind: "found", models}` and a reply.
  */
 
 /** @param {RenderProps<State>} context */
@@ -48,10 +50,18 @@ function render({ model, el, signal }) {
   const removal = removalButtons(model, request);
   const card = h("div", {}, rows, removal.root);
   const disclose = disclosure(card, { "aria-label": "Model card", text: "Card" });
+  const found = foundModels(model, request);
   const form = registrationForm(model, request, outcome.dismiss);
   el.append(
-    h("div", { class: "wb-bar" }, select, facts, h("span", { class: "wb-picker-ends" }, disclose, form.opener)),
+    h(
+      "div",
+      { class: "wb-bar" },
+      select,
+      facts,
+      h("span", { class: "wb-picker-ends" }, disclose, found.opener, form.opener),
+    ),
     card,
+    found.root,
     form.root,
     outcome.root,
   );
@@ -79,6 +89,7 @@ function render({ model, el, signal }) {
     const { state } = model.get("registration");
     el.setAttribute("data-wb-registration", state);
     outcome.show();
+    found.show();
     form.show();
     removal.show();
   };

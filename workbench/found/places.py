@@ -113,10 +113,12 @@ def _llama_cpp_cache() -> Path:
 def _application_data() -> Path:
     """Return the folder in which desktop programs keep their settings."""
     if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or "~/AppData/Roaming")
-    if sys.platform == "darwin":
-        return Path("~/Library/Application Support")
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+        settings = os.environ.get("APPDATA") or "~/AppData/Roaming"
+    elif sys.platform == "darwin":
+        settings = "~/Library/Application Support"
+    else:
+        settings = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(settings)
 
 
 def _existing(folder: Path) -> Path | None:

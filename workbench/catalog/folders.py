@@ -8,7 +8,13 @@ from pathlib import Path, PurePath
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.sentence_parts import LIST, read_parts
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+"""File that lists in which file each weight of a model in several files is."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+"""Files one of which a folder needs."""
+
 _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 
 
@@ -24,7 +30,7 @@ def check_folder(folder: Path) -> Path:
     _check_config(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:
             raise UnsafeModelError(
                 f"{folder} has its weights only as pickles ({', '.join(pickles[:3])}), which can run code when "
@@ -35,7 +41,7 @@ def check_folder(folder: Path) -> Path:
     _check_shards(folder)
     for path in weights:
         _check_complete(path)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+    if not any((folder / name).is_file() for name in TOKENIZERS):
         raise ModelFormatError(
             f"{folder} has no tokenizer.json or tokenizer.model; save the model's tokenizer into it with "
             f"`tokenizer.save_pretrained(folder)`."
@@ -55,10 +61,12 @@ def _check_config(folder: Path) -> None:
         raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(config).__name__}.")
 
 
-def _check_shards(folder: Path) -> None:
-    path = folder / "model.safetensors.index.json"
-    if not path.is_file():
-        return
+def indexed_files(path: Path) -> set[str]:
+    """Return the names of the weight files that an index lists.
+
+    Raises:
+        ModelFormatError: it is damaged, or lists a file outside its folder.
+    """
     try:
         names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
         astray = sorted(name for name in names if PurePath(name).name != name)
@@ -66,6 +74,14 @@ def _check_shards(folder: Path) -> None:
         raise ModelFormatError(f"{path} is damaged: {error!r}.") from error
     if astray:
         raise ModelFormatError(f"{path} lists weights outside its folder: {astray[0]!r}.")
+    return names
+
+
+def _check_shards(folder: Path) -> None:
+    path = folder / INDEX
+    if not path.is_file():
+        return
+    names = indexed_files(path)
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
         raise ModelFormatError(f"{folder} lacks {len(missing)} of {len(names)} weight files, such as {missing[0]}.")

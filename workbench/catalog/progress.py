@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 
@@ -17,6 +18,23 @@ class Progress(Protocol):
     """
 
     def __call__(self, stage: str, done: int, total: int | None) -> None: ...
+
+
+_REPORTED_TO: ContextVar[Progress | None] = ContextVar("progress of downloads", default=None)
+
+
+@contextmanager
+def reported_to(progress: Progress | None) -> Iterator[None]:
+    """Send the progress of downloads that start in the context to ``progress``, instead of showing a bar.
+
+    This includes coroutines and threads of asyncio that the context starts; a provider needs no argument for it.
+    None changes nothing.
+    """
+    token = _REPORTED_TO.set(progress or _REPORTED_TO.get())
+    try:
+        yield
+    finally:
+        _REPORTED_TO.reset(token)
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
@@ -38,7 +56,11 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def shown(title: str, progress: Progress | None) -> Iterator[Progress]:
-    """Yield ``progress``; if it is None, yield a bar that closes with the context, or `silent` if none is wanted."""
+    """Yield ``progress``; if it is None, yield a bar that closes with the context, or `silent` if none is wanted.
+
+    In a context of `reported_to`, its callback replaces the bar.
+    """
+    progress = progress or _REPORTED_TO.get()
     if progress is not None or not wants_bar():
         yield progress or silent
         return

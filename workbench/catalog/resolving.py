@@ -8,11 +8,11 @@ from pathlib import Path, PurePath
 from workbench.catalog.entry import entries, find_entry
 from workbench.catalog.folders import check_folder
 from workbench.catalog.hub import fetch_snapshot
+from workbench.catalog.hub_id import parse_hub_id
 from workbench.errors import ModelFormatError, UnknownModelError
 from workbench.paths import typed_path
 
-_HUB_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-_HUB_ID = re.compile(rf"{_HUB_PART}/{_HUB_PART}")
+_CATALOG_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _LONGEST_NAME = 1000
 
 
@@ -20,13 +20,14 @@ def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
     """Return the folder of a model outside the catalog; a local folder precedes a hub id of the same name."""
     if _looks_like_path(llama_model) or _exists(llama_model):
         return check_folder(_local(llama_model))
-    if _HUB_ID.fullmatch(llama_model) and ".." not in llama_model and "--" not in llama_model:
-        return check_folder(fetch_snapshot(llama_model, allow_download=allow_download))
-    if re.fullmatch(_HUB_PART, llama_model):
+    if hub_id := parse_hub_id(llama_model):
+        return check_folder(fetch_snapshot(hub_id, allow_download=allow_download))
+    if re.fullmatch(_CATALOG_NAME, llama_model):
         find_entry(llama_model)
     raise UnknownModelError(
         f"{llama_model[:200]!r} is not a model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
-        f"a folder (/path/to/model or ./model), or a hub id (organization/name)."
+        f"a folder (/path/to/model or ./model), or a hub id (organization/name, or "
+        f"organization/name@revision)."
     )
 
 

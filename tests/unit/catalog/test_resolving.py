@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from workbench import catalog
+from workbench.catalog.hub_id import HubId
 from workbench.errors import ModelFormatError, UnknownModelError, UnsafeModelError
 
 WEIGHTS = (2).to_bytes(8, "little") + b"{}"
@@ -114,7 +115,9 @@ def test_a_path_upwards_is_refused_though_a_model_lies_there(folder: Path, monke
         "org/na--me",
         "-org/name",
         "org/name.",
-        "org/name@main",
+        "org/name@",
+        "org/name@a..b",
+        "name@main",
         "org/name\n",
         "http://example.org/x",
         "org\\name",
@@ -129,8 +132,8 @@ def test_a_path_upwards_is_refused_though_a_model_lies_there(folder: Path, monke
 def test_what_is_no_name_folder_or_hub_id_is_refused_before_any_work(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(repo_id: str, *, allow_download: bool) -> Path:
-        raise AssertionError(f"the hub was asked for {repo_id}")
+    def ask(hub_id: HubId, *, allow_download: bool) -> Path:
+        raise AssertionError(f"the hub was asked for {hub_id}")
 
     monkeypatch.setattr("workbench.catalog.resolving.fetch_snapshot", ask)
     monkeypatch.chdir(tmp_path)

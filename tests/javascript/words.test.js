@@ -20,7 +20,7 @@ import {
   lastAsked,
   showsTokens,
 } from "../../workbench/widgets/static/chat_words.js";
-import { cardRows, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
+import { cardRows, downloadInWords, memoryInWords } from "../../workbench/widgets/static/model_facts.js";
 import { perplexityOf, progressInWords, speed, stateInWords } from "../../workbench/widgets/static/run_words.js";
 import {
   announcement,
@@ -274,6 +274,12 @@ test("a bet shares out one whole, and costs what it says", () => {
   assert.equal(betInSentences(told, false), said);
   assert.equal(betInSentences(told, true), `${said} The game is over. You beat the model.`);
   assert.equal(betInSentences({ ...told, bits: 2 }, true), `${said} The game is over. The model won.`);
+});
+
+test("a download is told in bytes of all files", () => {
+  assert.equal(downloadInWords({}), "");
+  assert.equal(downloadInWords({ stage: "download", done: 120e6, total: 2.25e9 }), "120 MB of 2.3 GB downloaded");
+  assert.equal(downloadInWords({ stage: "wait", done: 0, total: null }), "waiting for another download of this model");
 });
 
 test("a model's card leaves out what nobody knows", () => {

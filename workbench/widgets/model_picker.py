@@ -6,7 +6,9 @@ The page can register another model, which may download weights and take minutes
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +26,7 @@ from workbench.widgets.precisions import precision_choices
 from workbench.widgets.wire.run import error_text
 
 _QUIET = {"state": "idle", "said": ""}
+_INTERVAL_S = 0.5
 
 
 class ModelPicker(WorkbenchWidget):
@@ -47,7 +50,9 @@ class ModelPicker(WorkbenchWidget):
     providers: traitlets.List[dict[str, Any]] = traitlets.List(
         help="Id, type and precisions of each provider that can register a model."
     ).tag(sync=True)
-    registration = traitlets.Dict(help="State of the last registration or removal, with its message.").tag(sync=True)
+    registration = traitlets.Dict(
+        help="State of the last registration or removal, with its message, and the bytes of its download."
+    ).tag(sync=True)
 
     def __init__(self, session: SessionLike, *, value: str | None = None, kind: str | None = "causal") -> None:
         self._session = session
@@ -84,12 +89,15 @@ class ModelPicker(WorkbenchWidget):
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        progress: Callable[[str, int, int | None], None] | None = None,
     ) -> None:
         """Register a model and choose it; arguments and errors are those of ``Workbench.register_model``.
 
         Blocks, for minutes while weights are downloaded.
         """
-        model = self._session.register_model(identifier, source, provider_id=provider_id, precision=precision)
+        model = self._session.register_model(
+            identifier, source, provider_id=provider_id, precision=precision, progress=progress
+        )
         self.refresh()
         with LOCK:
             self.value = self._name_of(model) or self.value
@@ -159,13 +167,33 @@ class ModelPicker(WorkbenchWidget):
             raise InvalidRequestError("source", source, allowed, in_form=f"Enter {allowed}.")
         precision = message.get("precision") or None
 
+        said = f"Registering {name or source} …"
+
         def work() -> str:
             arguments = (name, source) if name else (source,)
-            self.register(*arguments, provider_id=message.get("provider_id"), precision=precision)
+            self.register(
+                *arguments, provider_id=message.get("provider_id"), precision=precision, progress=self._shown(said)
+            )
             actual = None if self.card is None else self.card.precision
             return f"Registered {name or source}{f' in {actual}' if actual else ''}."
 
-        return f"Registering {name or source} …", work
+        return said, work
+
+    def _shown(self, said: str) -> Callable[[str, int, int | None], None]:
+        """Return a callback that shows the progress of a download, twice a second: pages drop faster messages."""
+        shown_s = -math.inf
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            nonlocal shown_s
+            now_s = time.monotonic()
+            if now_s - shown_s < _INTERVAL_S and done != total:
+                return
+            shown_s = now_s
+            with LOCK:
+                if not self.closed:
+                    self.registration = {"state": "working", "said": said, "stage": stage, "done": done, "total": total}
+
+        return show
 
     def _unregistering(self, message: dict[str, Any]) -> tuple[str, Callable[[], str]]:
         name = message.get("value")

@@ -13,7 +13,7 @@ import pytest
 
 import workbench
 from tests.fakes.hub_server import COMMIT, REPO, FakeHub, Serve, sha256
-from workbench import catalog
+from workbench import Workbench, catalog
 from workbench.catalog.downloading import sha256_of
 from workbench.catalog.progress import reported_to
 from workbench.errors import WorkbenchError
@@ -22,7 +22,7 @@ TAGGED = "f" * 40
 TOKEN = "hf_" + "x" * 30
 RESOLVE = """
 import os, signal, sys
-from workbench import catalog
+from workbench import Workbench, catalog
 from workbench.catalog.progress import reported_to
 from workbench.errors import WorkbenchError
 
@@ -300,6 +300,18 @@ def test_nothing_is_sent_twice_when_only_the_connection_breaks(ask: Ask, serve: 
     assert hub.sent == {"model.safetensors": len(content)}
 
 
+def test_the_progress_of_a_download_reaches_who_registers_the_model(ask: Ask, serve: Serve) -> None:
+    hub = FakeHub(MODEL | {"model.safetensors": weights(300_000)})
+    ask(endpoint=serve(hub.handler()), model="org/other")  # the settings stay for the rest of the test
+    reports: list[tuple[str, int, int | None]] = []
+    local = {"provider_id": "local", "provider_type": "inline::transformers", "config": {"models": []}}
+    with Workbench({"providers": {"inference": [local]}}) as bench:
+        bench.register_model("mine", REPO, progress=lambda *report: reports.append(report))
+    total = sum(map(len, hub.files.values()))
+    assert reports[0][0] == "download"
+    assert reports[-1] == ("download", total, total)
+
+
 def test_a_server_that_sends_no_parts_sends_the_file_again(ask: Ask, serve: Serve) -> None:
     content = weights(200_000)
     hub = FakeHub(MODEL | {"model.safetensors": content}, breaks=iter([100_000]), sends_ranges=False)
@@ -319,7 +331,7 @@ def test_a_file_with_another_checksum_is_deleted_unopened(ask: Ask, serve: Serve
 
 @pytest.mark.parametrize("how", [{"offline": True}, {"allow_download": False}], ids=["offline", "not allowed"])
 def test_what_the_hubs_cache_has_is_found_without_a_network(
-    ask: Ask, nowhere: str, tmp_path: Path, how: dict[str, bool]
+    ask: Ask, nowhere: str, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     snapshot = cached_snapshot(tmp_path, "config.json", "model.safetensors", "tokenizer.json")
     assert ask(endpoint=nowhere, **how) == f"found {snapshot}"

@@ -134,3 +134,17 @@ def test_remove_says_what_it_freed(cli: Cli, cache: FakeCache) -> None:
     cache.installed.add(CHAT)
     assert cli("models", "remove", CHAT).out == f"{CHAT}: removed, 1 MB freed\n"
     assert cli("models", "remove", CHAT).out == f"{CHAT}: was not installed\n"
+
+
+def test_pull_takes_hub_ids_beside_catalog_names(cli: Cli, monkeypatch: pytest.MonkeyPatch, cache: FakeCache) -> None:
+    monkeypatch.setattr(catalog, "pull", lambda name, **_options: Path("/hub", name))
+    done = cli("models", "pull", "org/name@v1.0", CHAT)
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "org/name@v1.0: complete in /hub/org/name@v1.0"
+    assert CHAT in done.out
+
+
+def test_pull_checks_all_names_before_the_first_download(cli: Cli, cache: FakeCache) -> None:
+    for wrong in ("org/name@", "nothing-of-that-name", "a/b/c"):
+        assert cli("models", "pull", CHAT, wrong).code != 0
+    assert not cache.pulled

@@ -482,6 +482,8 @@ class FakeSession:
             _served("all-minilm-l6-v2", "local"),
             _served("smollm2-135m-instruct", "exact"),
         ]
+        self.downloads: list[tuple[str, int, int | None]] = []
+        """Progress that a registration reports."""
         self.may_register = threading.Event()
         """Cleared by a test that wants to look while a registration is under way."""
         self.may_register.set()
@@ -602,9 +604,13 @@ class FakeSession:
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        progress: Callable[[str, int, int | None], None] | None = None,
     ) -> ModelDefWithProvider:
         if provider_id not in (None, "local", "exact"):
             raise InvalidRequestError("provider_id", provider_id, "local or exact")
+        for report in self.downloads:
+            if progress is not None:
+                progress(*report)
         assert self.may_register.wait(60), "the test never let the registration go on"
         if "/" in (source or identifier):
             raise UnknownModelError(f"there is no folder {source or identifier}")

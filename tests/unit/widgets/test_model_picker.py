@@ -137,6 +137,19 @@ def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_it
     assert (picker.registration["state"], picker.value) == ("done", "slow")
 
 
+def test_the_bytes_of_a_download_are_shown_twice_a_second_and_at_its_end(page: Page) -> None:
+    session = FakeSession()
+    session.downloads = [("wait", 0, None), *(("download", done, 1000) for done in range(0, 1001, 10))]
+    picker = ModelPicker(session)
+    outcome = asked(page, picker, "register", source="mine", name="", provider_id="local")
+    assert outcome["state"] == "done"
+    shown = [one for one in page.writes(picker, "registration") if "stage" in one]
+    working = {"state": "working", "said": "Registering mine …"}
+    assert shown[0] == working | {"stage": "wait", "done": 0, "total": None}
+    assert shown[-1] == working | {"stage": "download", "done": 1000, "total": 1000}
+    assert len(shown) < 20  # of 102, even where this takes seconds
+
+
 def test_a_picker_that_was_closed_meanwhile_says_nothing_more(page: Page) -> None:
     session = FakeSession()
     session.may_register.clear()

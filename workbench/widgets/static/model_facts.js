@@ -38,6 +38,23 @@ export function memoryInWords({ loaded, memory_bytes, predicted_memory_bytes, me
   return loaded ? ["", byteSize(memory), limit] : ["about ", byteSize(memory), `${limit} when loaded`];
 }
 
+const STAGES = /** @type {Record<string, string>} */ ({
+  wait: "waiting for another download of this model",
+  download: "downloaded",
+  unpack: "unpacked",
+  convert: "converted",
+  record: "checking the files",
+});
+
+/**
+ * Return how far the files of a model are, such as "120 MB of 2300 MB downloaded"; empty without a download.
+ * @param {{stage?: string, done?: number, total?: number | null}} registration
+ */
+export function downloadInWords({ stage, done = 0, total }) {
+  if (stage === undefined) return "";
+  return total ? `${byteSize(done)} of ${byteSize(total)} ${STAGES[stage] ?? stage}` : (STAGES[stage] ?? stage);
+}
+
 /** Return the terms and values of a card, without unknown ones. @param {Card} card */
 export function cardRows(card) {
   const size = (/** @type {number | null} */ bytes) => (bytes === null ? null : byteSize(bytes));

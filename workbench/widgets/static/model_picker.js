@@ -7,7 +7,7 @@ import { h } from "./dom.js";
 import { errorLine } from "./error_line.js";
 import { foundModels } from "./found_models.js";
 import { parameterCount } from "./format.js";
-import { cardRows, memoryInWords } from "./model_facts.js";
+import { cardRows, downloadInWords, memoryInWords } from "./model_facts.js";
 import { registrationForm } from "./registration_form.js";
 import { openRoot } from "./root.js";
 
@@ -27,7 +27,13 @@ import { openRoot } from "./root.js";
  * @property {string} provider_type
  * @property {{value: string, text: string}[]} precisions  the default first; empty for a remote provider
  *
- * @typedef {{state: "idle" | "working" | "done" | "failed", said: string}} Registration
+ * @typedef {object} Registration
+ * @property {"idle" | "working" | "done" | "failed"} state
+ * @property {string} said
+ * @property {string} [stage]  what is being done with the files of a model that is fetched
+ * @property {number} [done]  bytes
+ * @property {number | null} [total]  bytes; null if unknown
+ *
  * @typedef {AnyModel<State>} Model
  *
  * Messages to the kernel: `{kind: "register", id, source, name, provider_id, precision}` and
@@ -130,15 +136,25 @@ function rowsOf(card) {
 function outcomeLine(model) {
   const said = h("p", { class: "wb-quiet", role: "status" });
   const error = errorLine();
-  const root = h("div", { class: "wb-outcome", hidden: true }, said, error.root);
+  const bar = h("progress", { class: "wb-download-bar", "aria-label": "Download" });
+  const amount = h("span", { class: "wb-quiet wb-number" }); // outside of the status, which is read out at each change
+  const download = h("div", { class: "wb-download", hidden: true }, bar, amount);
+  const root = h("div", { class: "wb-outcome", hidden: true }, said, download, error.root);
   const showTexts = (/** @type {string} */ quiet, /** @type {string} */ loud) => {
-    said.textContent = quiet;
+    if (said.textContent !== quiet) said.textContent = quiet;
     error.show(loud);
     root.hidden = !quiet && !loud;
   };
   const show = () => {
-    const { state, said: words } = model.get("registration");
+    const registration = model.get("registration");
+    const { state, said: words } = registration;
     showTexts(state === "failed" ? "" : words, state === "failed" ? words : "");
+    download.hidden = state !== "working" || registration.stage === undefined;
+    amount.textContent = downloadInWords(registration);
+    if (registration.total) {
+      bar.max = registration.total;
+      bar.value = registration.done ?? 0;
+    } else bar.removeAttribute("value");
   };
   return {
     root,

@@ -11,6 +11,7 @@ import {
   isAllowed,
   numberIn,
   presetOf,
+  recommendedInWords,
   rounded,
   seedIn,
   settingsInWords,
@@ -173,4 +174,10 @@ test("the settings are one line, without what changes nothing", () => {
   assert.equal(settingsInWords(cut, FIELDS), "top-p 0.9 · temperature 0.7 · any length · min-p 0.05");
   assert.equal(settingsInWords({ ...cut, strategy: "greedy" }, FIELDS), "greedy · any length");
   assert.equal(settingsInWords({ ...PARAMS, strategy: "top_k" }, FIELDS), "top-k 40 · temperature 0.7 · any length");
+});
+
+test("what a model recommends is one line of its names and numbers", () => {
+  const sampled = { strategy: "top_p", temperature: 0.6, top_p: 0.95, min_p: 0.05, repetition_penalty: 1.1 };
+  assert.equal(recommendedInWords(sampled), "temperature 0.6 · top-p 0.95 · min-p 0.05 · repetition penalty 1.1");
+  assert.equal(recommendedInWords({ strategy: "greedy" }), "greedy");
 });

@@ -70,6 +70,8 @@ class ChatMoves(ModelAndSampling):
         self.feed.observe(self._after_run, "snapshot")
         self.picker.observe(lambda _: self._show_context(), ["value", "cards"])
         self._show_context()
+        self.picker.observe(self._offer_recommended, ["value", "cards"])
+        self._offer_recommended()
 
     @property
     def messages(self) -> list[Message]:

@@ -48,6 +48,11 @@ class ModelAndSampling(Picking):
     def sampling_params(self, params: SamplingParams) -> None:
         self.controls.value = params
 
+    def _offer_recommended(self, _change: Any = None) -> None:
+        """Show the chosen model's recommendations in the controls, without applying them."""
+        card = self.picker.card
+        self.controls.recommend(card.sampling_defaults if card else None)
+
 
 def close_on_error(stack: ExitStack, part: Child) -> Child:
     """Close a part with the stack and return it, so that an error in a later part leaves none open."""

@@ -100,6 +100,8 @@ class Playground(ModelAndSampling):
             )
             made.pop_all()
         self.picker.observe(self._take_model, "value")
+        self.picker.observe(self._offer_recommended, ["value", "cards"])
+        self._offer_recommended()
         self.controls.observe(self._show_code, "value")
         self.stream.observe(self._show_code, ["prompt", "mode", "pauses"])
         self._take_model()

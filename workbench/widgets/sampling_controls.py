@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,6 +43,10 @@ class SamplingControls(WorkbenchWidget):
     presets = traitlets.Dict(
         help="Named settings; a preset leaves max tokens, logit bias, seed and stop strings as they are."
     ).tag(sync=True)
+    recommended: Any = traitlets.Dict(
+        None, allow_none=True, help="The sampling that the model's own files recommend; never applied by itself."
+    ).tag(sync=True)
+    neutral = traitlets.Dict(help="The values of the parameters that are off by default.").tag(sync=True)
     code = traitlets.Unicode(help="The Python expression of `value`.").tag(sync=True)
     expanded = traitlets.Bool(
         True, help="Whether the controls are shown; otherwise one line sums up their settings."
@@ -57,6 +62,7 @@ class SamplingControls(WorkbenchWidget):
             value=value,
             params=_positions(value, _positions(DEFAULT, {})),
             presets=PRESETS,
+            neutral=_OFF,
             code=sampling_code(value),
             expanded=expanded,
             fields=[wire_field(one) for one in PARAMETERS],
@@ -71,6 +77,18 @@ class SamplingControls(WorkbenchWidget):
             raise InvalidRequestError("name", name, f"one of {', '.join(PRESETS)}")
         with LOCK:
             self.params = {**self.params, **PRESETS[name]}
+
+    def recommend(self, params: Mapping[str, Any] | None) -> None:
+        """Offer a model's ``sampling_defaults`` as a button; None removes it. The current parameters stay."""
+        with LOCK:
+            self.recommended = dict(params) if params else None
+
+    def apply_recommended(self) -> None:
+        """Apply what the model recommends, as its button does; max tokens, logit bias, seed and stop strings stay."""
+        if not self.recommended:
+            raise InvalidRequestError("recommended", None, "recommended by the model; this one recommends nothing")
+        with LOCK:
+            self.params = {**self.params, **_OFF, **self.recommended}
 
     def static_html(self) -> str:
         return twins.sampling_html(self.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from tests.budget import budget, some
+from tests.unit.widgets.fake_session import FakeSession
 from tests.unit.widgets.hostile import PAYLOADS
 from tests.unit.widgets.recorded_page import Page
 from workbench.errors import InvalidRequestError
 from workbench.protocol import MAX_SEED, SamplingParams, SamplingStrategy, effective_sampling
-from workbench.widgets import SamplingControls
+from workbench.records import ModelCard
+from workbench.widgets import ChatView, SamplingControls
 from workbench.widgets.code import sampling_code
+from workbench.widgets.playground_view import Playground
 from workbench.widgets.sampling_words import sampling_phrases
 
 PARAMS = st.builds(
@@ -179,3 +183,45 @@ def test_the_twin_says_the_settings_as_the_page_does() -> None:
     controls = SamplingControls(SamplingParams(max_tokens=64))
     assert "<p>greedy · up to 64 tokens</p>" in controls.static_html()
     controls.close()
+
+
+def test_what_the_model_recommends_is_offered_and_never_applied_by_itself() -> None:
+    set_by_user = SamplingParams(
+        strategy=SamplingStrategy.top_p, temperature=1.3, top_p=0.5, min_p=0.2, max_tokens=9, seed=4, stop=["x"]
+    )
+    controls = SamplingControls(set_by_user)
+    with pytest.raises(InvalidRequestError, match="recommends nothing"):
+        controls.apply_recommended()
+    controls.recommend({"strategy": "top_k", "temperature": 0.6, "top_k": 20})
+    assert controls.recommended == {"strategy": "top_k", "temperature": 0.6, "top_k": 20}
+    assert controls.value == set_by_user
+    controls.apply_recommended()
+    assert effective_sampling(controls.value) == effective_sampling(
+        SamplingParams(strategy=SamplingStrategy.top_k, temperature=0.6, top_k=20, max_tokens=9, seed=4, stop=["x"])
+    )
+    controls.recommend(None)
+    assert controls.recommended is None
+    assert controls.value.temperature == 0.6
+
+
+def test_a_playground_and_a_chat_offer_what_the_chosen_model_recommends() -> None:
+    for widget in (Playground(RecommendingSession()), ChatView(RecommendingSession())):
+        before = widget.sampling_params
+        assert not widget.controls.recommended
+        widget.model = "third"
+        assert widget.controls.recommended == {"strategy": "top_p", "temperature": 0.6, "top_p": 0.95}
+        assert widget.sampling_params == before
+        widget.close()
+
+
+class RecommendingSession(FakeSession):
+    """A session whose model ``third`` recommends sampling parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_model("third")
+
+    def card(self, model: str | None = None) -> ModelCard:
+        card = super().card(model)
+        recommended = {"strategy": "top_p", "temperature": 0.6, "top_p": 0.95}
+        return replace(card, sampling_defaults=recommended) if model == "third" else card

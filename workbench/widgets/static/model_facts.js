@@ -1,6 +1,7 @@
 // The facts of a model card in words.
 
 import { byteSize } from "./format.js";
+import { recommendedInWords } from "./sampling_fields.js";
 
 /**
  * @typedef {object} Card  facts of one model; null if unknown
@@ -20,6 +21,7 @@ import { byteSize } from "./format.js";
  * @property {string | null} template_sha256
  * @property {string | null} tool_syntax
  * @property {string | null} licence
+ * @property {Record<string, any> | null} [sampling_defaults]  what its files recommend
  * @property {boolean} loaded
  * @property {number | null} memory_bytes
  * @property {number | null} predicted_memory_bytes
@@ -71,6 +73,7 @@ export function cardRows(card) {
     ["Chat template", templateInWords(card)],
     ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "per request" : card.tool_syntax],
     ["License", card.licence],
+    ["Own sampling", card.sampling_defaults ? recommendedInWords(card.sampling_defaults) : null],
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Predicted memory", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],

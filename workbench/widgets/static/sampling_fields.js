@@ -141,6 +141,19 @@ export function settingsInWords(params, fields) {
 }
 
 /**
+ * Return the sampling that a model recommends in one line, such as "temperature 0.6 · top-p 0.95".
+ * @param {Record<string, any>} recommended
+ */
+export function recommendedInWords(recommended) {
+  return Object.entries(recommended)
+    .filter(([name, value]) => name !== "strategy" || value === "greedy")
+    .map(([name, value]) =>
+      name === "strategy" ? value : `${name.replace(/^(top|min)_/, "$1-").replaceAll("_", " ")} ${value}`,
+    )
+    .join(" · ");
+}
+
+/**
  * Return the name of the preset with these parameters, "" if there is none.
  * @param {Record<string, Partial<Params>>} presets @param {Params} params
  */

@@ -1,7 +1,7 @@
 // The line above the sampling controls: a button that hides them, a summary while they are hidden, presets and code.
 
 import { copyButton, h } from "./dom.js";
-import { presetOf, settingsInWords } from "./sampling_fields.js";
+import { presetOf, recommendedInWords, settingsInWords } from "./sampling_fields.js";
 
 /**
  * @import { Model } from "./sampling_controls.js"
@@ -16,12 +16,23 @@ export function samplingHead(model, body, change) {
   const copy = copyButton("Copy as code", () => model.get("code"));
   const fold = foldButton(model, [body, copy]);
   const preset = presetControl(model, change);
+  const own = ownButton(model, change);
   return {
-    root: h("div", { class: "wb-bar" }, fold.root, fold.settings, h("span", { class: "wb-spacer" }), preset.root, copy),
+    root: h(
+      "div",
+      { class: "wb-bar" },
+      fold.root,
+      fold.settings,
+      h("span", { class: "wb-spacer" }),
+      own.root,
+      preset.root,
+      copy,
+    ),
     /** @param {Params} params */
     show(params) {
       fold.show(params);
       preset.show(params);
+      own.show(params);
     },
   };
 }
@@ -60,6 +71,28 @@ function foldButton(model, folded) {
       settings.textContent = settingsInWords(params, model.get("fields"));
     },
   };
+}
+
+/**
+ * Return the button that applies what the model's own files recommend; hidden if they recommend nothing.
+ * @param {Model} model @param {(part: Partial<Params>) => void} change
+ */
+function ownButton(model, change) {
+  const root = h("button", {
+    type: "button",
+    class: "wb-button wb-ghost wb-own",
+    title: "Apply the sampling settings that the model's files recommend. They are never applied by themselves.",
+    on: { click: () => change({ ...model.get("neutral"), ...model.get("recommended") }) },
+  });
+  const show = (/** @type {Params} */ params) => {
+    const recommended = model.get("recommended");
+    root.hidden = recommended === null;
+    root.textContent = recommended ? `Model's own: ${recommendedInWords(recommended)}` : "";
+    const isApplied = recommended !== null && presetOf({ own: { ...model.get("neutral"), ...recommended } }, params);
+    root.setAttribute("aria-pressed", String(Boolean(isApplied)));
+  };
+  model.on("change:recommended", () => show(model.get("params")));
+  return { root, show };
 }
 
 /** @param {Model} model @param {(part: Partial<Params>) => void} change */

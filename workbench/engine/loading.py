@@ -24,6 +24,7 @@ from workbench.engine.packing import fits, pack
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
+from workbench.engine.quantized_folders import check_decoder, stored_format
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
@@ -107,6 +108,7 @@ def load(
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
         packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
+    check_decoder(folder, stored_format(folder), is_fused=packed)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)

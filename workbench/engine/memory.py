@@ -9,7 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
+from workbench.engine.grouped_formats import dense_shapes
 from workbench.engine.precision import PRECISIONS, Precision
+from workbench.engine.quantized_folders import stored_format, zero_biases
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict
 from workbench.engine.weights import shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError
@@ -75,12 +77,20 @@ def _what_fits(shapes: dict[str, tuple[int, ...]], room: int, *, packed: bool) -
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of all weights of a folder, read from the headers of its safetensors files.
 
-    Buffers that older files have among the weights are left out.
+    Buffers that older files have among the weights are left out. Quantized matrices have the names and shapes that they
+    would have otherwise.
     """
     shapes: dict[str, tuple[int, ...]] = {}
+    file_of: dict[str, Path] = {}
     for path in shards(folder):
-        shapes |= {name: shape for name, shape in file_shapes(path).items() if not _is_buffer(name, shape)}
-    return shapes
+        found = {name: shape for name, shape in file_shapes(path).items() if not _is_buffer(name, shape)}
+        shapes |= found
+        file_of |= dict.fromkeys(found, path)
+    stored = stored_format(folder)
+    if stored is None:
+        return shapes
+    added = zero_biases(stored, file_of, shapes)
+    return dense_shapes(stored, {name: shape for name, shape in shapes.items() if name not in added})
 
 
 def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:

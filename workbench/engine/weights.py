@@ -1,7 +1,8 @@
 """Weights of a model folder, read one at a time by name.
 
 A folder may have a ``blocks.safetensors`` beside the ordinary weights: the quantized blocks of the GGUF file that it
-was converted from, so that they need not be quantized a second time.
+was converted from, so that they need not be quantized a second time. Matrices in one of the `grouped_formats` have the
+name and shape that they would have without it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from workbench.engine.grouped_formats import ADVICE, GroupedFormat, Groups, matrices
 from workbench.engine.model_folder import read_json
+from workbench.engine.quantized_folders import stored_format
 from workbench.engine.weight_sizes import GROUP
 from workbench.errors import ModelFormatError
 
@@ -97,6 +100,8 @@ class WeightFiles:
         self._full_name = full_name
         self._files = ExitStack()
         self._file_of: dict[str, tuple[Any, str]] = {}
+        self._grouped: dict[str, dict[str, str]] = {}
+        self._format: GroupedFormat | None = None
         self._blocks: Any = None
         self._block_types: dict[str, str] = {}
 
@@ -104,6 +109,9 @@ class WeightFiles:
         for path in shards(self._folder):
             file = self._files.enter_context(safe_open(path, framework="pt"))
             self._file_of |= {self._full_name(name): (file, name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        self._format = stored_format(self._folder)
+        if self._format is not None:
+            self._grouped = matrices(self._format, {name: self._stored_shape(name) for name in self._file_of})
         path = self._folder / BLOCKS_FILE
         if path.exists():
             self._blocks = self._files.enter_context(safe_open(path, framework="pt"))
@@ -114,20 +122,25 @@ class WeightFiles:
         self._files.close()
 
     def names(self) -> set[str]:
-        return set(self._file_of)
+        parts = {part for matrix in self._grouped.values() for part in matrix.values()}
+        return (set(self._file_of) - parts) | set(self._grouped)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        file, stored = self._file_of[name]
-        return tuple(file.get_slice(stored).get_shape())
+        if name in self._grouped and self._format is not None:
+            return self._format.shape(self._part_shapes(name)) or ()
+        return self._stored_shape(name)
 
     def dense(self, name: str) -> Tensor:
-        """Return the tensor as stored in the file."""
-        file, stored = self._file_of[name]
-        tensor: Tensor = file.get_tensor(stored)
-        return tensor
+        """Return the tensor as stored in the file; a matrix of a grouped format in float32."""
+        if name in self._grouped:
+            return self._groups(name).dense()
+        return self._stored(name)
 
     def blocks(self, name: str) -> Blocks:
         """Return the matrix in 4-bit blocks: the file's own, or else quantized, with padded columns."""
+        if name in self._grouped:
+            groups = self._groups(name)
+            return Blocks(groups.q, *groups.per_block())
         if self._block_types.get(name) != "Q4_1":
             return Blocks.of(pad_columns(self.dense(name)))
         rows, columns = self.shape(name)
@@ -145,6 +158,26 @@ class WeightFiles:
         rows, columns = self.shape(name)
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
+
+    def _groups(self, name: str) -> Groups:
+        assert self._format is not None, "only its matrices are grouped"
+        parts = self._grouped[name]
+        try:
+            return self._format.read(lambda part: self._stored(parts[part]), self._part_shapes(name))
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{name} in {self._folder} is not supported: {error}. {ADVICE}") from None
+
+    def _part_shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        return {part: self._stored_shape(full) for part, full in self._grouped[name].items()}
+
+    def _stored(self, name: str) -> Tensor:
+        file, stored = self._file_of[name]
+        tensor: Tensor = file.get_tensor(stored)
+        return tensor
+
+    def _stored_shape(self, name: str) -> tuple[int, ...]:
+        file, stored = self._file_of[name]
+        return tuple(file.get_slice(stored).get_shape())
 
     def _part(self, name: str, shape: tuple[int, int]) -> Tensor:
         tensor: Tensor = self._blocks.get_tensor(name)

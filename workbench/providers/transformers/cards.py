@@ -17,6 +17,7 @@ from workbench.engine.packed_models import PackedModels
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
+from workbench.engine.quantized_folders import check_decoder, stored_format
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.engine.weight_sizes import predict
 from workbench.errors import WorkbenchError
@@ -41,6 +42,7 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
 
         check_sentence_model(folder)
     precision, packed = _weight_form(folder, requested)
+    check_decoder(folder, stored_format(folder), is_fused=packed)
     check_limit(folder, precision, model.identifier, packed=packed)
 
 
@@ -108,9 +110,19 @@ def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
         "reads_images": reads_images,
         "sampling_defaults": advice.params or None,
         "switched_off": proof.switched_off,
-        "notes": (*advice.notes, *proof.notes),
+        "notes": (*advice.notes, *proof.notes, *_quantized_notes(folder, precision)),
         **template_facts(_template_sources(folder, reads_images=reads_images)),
     }
+
+
+def _quantized_notes(folder: Path, precision: Precision) -> tuple[str, ...]:
+    """Return a sentence about the weights of a folder that is quantized already."""
+    stored = stored_format(folder)
+    if stored is None:
+        return ()
+    exact = {"int4": "int4 computes with exactly these numbers", "float32": "float32 holds exactly these numbers"}
+    others = exact.get(precision, f"{precision} rounds them a second time; int4 and float32 do not")
+    return (f"its matrices are stored in 4 bits ({stored.name}): {others}",)
 
 
 def _weight_form(

@@ -136,7 +136,10 @@ def _missing(hub_id: HubId, snapshot: Path) -> list[str]:
     except errors.CachedRepoTreeNotFoundError:
         return []
     present = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()}
-    return sorted(set(needed_files(hub_id, names, snapshot.joinpath)) - present)
+    try:
+        return sorted(set(needed_files(hub_id, names, snapshot.joinpath)) - present)
+    except FileNotFoundError as error:  # the list of weight files, or of a sentence model's parts
+        return [Path(error.filename).name]
 
 
 def _snapshot(hub_id: HubId, names: Sequence[str], *, local: bool = False) -> Path:

@@ -105,16 +105,21 @@ def _reordered(path: Path) -> str | None:
 
 
 def _gptq(settings: Mapping[str, Any]) -> GroupedFormat | str:
-    version = settings.get("checkpoint_format", "gptq")
+    version = settings.get("checkpoint_format", settings.get("format", "gptq"))
     if settings.get("bits") != 4:
         return f"GPTQ with {settings.get('bits')} bits"
+    if settings.get("is_marlin_format"):
+        return "GPTQ in the format marlin"
+    if settings.get("pack_dtype", "int32") != "int32":
+        return f"GPTQ packed in {settings['pack_dtype']}"
     if version not in ("gptq", "gptq_v2"):
         return f"GPTQ in the format {version}"
     return Gptq(zero_offset=1 if version == "gptq" else 0)
 
 
 def _awq(settings: Mapping[str, Any]) -> GroupedFormat | str:
-    bits, version = settings.get("bits", settings.get("w_bit", 4)), settings.get("version", "gemm")
+    bits = settings.get("bits", settings.get("w_bit", 4))
+    version = settings.get("version", settings.get("format", "gemm"))
     if bits != 4:
         return f"AWQ with {bits} bits"
     if str(version).lower() != "gemm":

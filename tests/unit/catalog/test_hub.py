@@ -289,6 +289,17 @@ def test_a_download_that_breaks_off_20_times_continues_where_it_ended(ask: Ask, 
     assert 2_500_000 < first < last == total == small + sum(map(len, shards.values()))
 
 
+def test_a_list_of_files_that_is_not_there_is_named_offline(ask: Ask, serve: Serve) -> None:
+    shards = {f"model-{number}.safetensors": weights(2000, number) for number in (1, 2)}
+    endpoint = serve(FakeHub({**MODEL, **shards, **index(*shards)}).handler())
+    found = Path(ask(endpoint=endpoint).removeprefix("found "))
+    (found / INDEX).unlink()
+    answer = ask(endpoint=endpoint, offline=True)
+    assert answer.startswith("OfflineError org/tiny is in the hub's cache only in part: ")
+    assert INDEX in answer
+    assert ask(endpoint=endpoint) == f"found {found}"
+
+
 def test_nothing_is_sent_twice_when_only_the_connection_breaks(ask: Ask, serve: Serve) -> None:
     seeded = random.Random(9)
     content = weights(2_000_000)

@@ -153,6 +153,9 @@ def changed(**weights: Any) -> dict[str, Any]:
     [
         (GPTQ | {"bits": 8}, "GPTQ with 8 bits"),
         (GPTQ | {"checkpoint_format": "marlin"}, "GPTQ in the format marlin"),
+        (GPTQ | {"is_marlin_format": True}, "GPTQ in the format marlin"),
+        (GPTQ | {"pack_dtype": "int16"}, "GPTQ packed in int16"),
+        ({"quant_method": "awq", "bits": 3}, "AWQ with 3 bits"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "AWQ in the version gemv"),
         ({"quant_method": "awq", "bits": 4, "zero_point": False}, "AWQ without zero points"),
         (PACKED | {"format": "float-quantized"}, "compressed-tensors in the format float-quantized"),

@@ -71,6 +71,25 @@ def test_what_is_typed_and_slid_is_the_value_in_python(modules: ModuleHost) -> N
     assert controls.value.stop is None
 
 
+def test_one_click_applies_what_the_model_recommends(modules: ModuleHost) -> None:
+    controls = SamplingControls()
+    before = controls.value
+    modules.show(controls)
+    button = modules.browser.locator(".wb-own")
+    expect(button).to_be_hidden()
+    controls.recommend({"strategy": "top_k", "temperature": 0.6, "top_k": 20, "min_p": 0.05})
+    modules.carry()
+    expect(button).to_have_text("Model's own: temperature 0.6 · top-k 20 · min-p 0.05")
+    expect(button).to_have_attribute("aria-pressed", "false")
+    assert controls.value == before
+    button.click()
+    modules.carry()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    value = controls.value
+    assert (value.strategy, value.temperature, value.top_k, value.min_p) == ("top_k", 0.6, 20, 0.05)
+    assert value.max_tokens == before.max_tokens
+
+
 def test_setting_the_value_moves_every_view(modules: ModuleHost) -> None:
     controls = SamplingControls()
     modules.show(controls)
@@ -216,6 +235,25 @@ def test_what_went_wrong_goes_with_the_form_and_with_the_next_attempt(modules: M
         modules.carry()
         assert picker.registration["state"] == ("working" if leave == "next" else "idle")
         session.may_register.set()
+
+
+def test_a_download_is_shown_as_one_bar_of_bytes(modules: ModuleHost) -> None:
+    session = FakeSession()
+    session.downloads = [("download", 1_150_000_000, 2_300_000_000)]
+    session.may_register.clear()
+    picker = ModelPicker(session)
+    modules.show(picker)
+    page = modules.browser
+    page.get_by_role("button", name="Register…").click()
+    page.get_by_label("Source").fill("org@name")
+    page.get_by_label("Source").press("Enter")
+    modules.wait("!document.querySelector('.wb-download').hidden")
+    bar = page.get_by_role("progressbar", name="Download")
+    expect(page.locator(".wb-download")).to_have_text("1.1 GB of 2.3 GB downloaded")
+    assert bar.evaluate("bar => bar.position") == pytest.approx(0.5)
+    session.may_register.set()
+    modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
+    expect(page.locator(".wb-download")).to_be_hidden()
 
 
 def test_the_form_offers_the_precisions_and_registers_in_the_chosen_one(modules: ModuleHost) -> None:

@@ -43,8 +43,8 @@ class SamplingControls(WorkbenchWidget):
     presets = traitlets.Dict(
         help="Named settings; a preset leaves max tokens, logit bias, seed and stop strings as they are."
     ).tag(sync=True)
-    recommended: Any = traitlets.Dict(
-        None, allow_none=True, help="The sampling that the model's own files recommend; never applied by itself."
+    recommended = traitlets.Dict(
+        help="The sampling that the model's own files recommend, empty for none; never applied by itself."
     ).tag(sync=True)
     neutral = traitlets.Dict(help="The values of the parameters that are off by default.").tag(sync=True)
     code = traitlets.Unicode(help="The Python expression of `value`.").tag(sync=True)
@@ -81,7 +81,7 @@ class SamplingControls(WorkbenchWidget):
     def recommend(self, params: Mapping[str, Any] | None) -> None:
         """Offer a model's ``sampling_defaults`` as a button; None removes it. The current parameters stay."""
         with LOCK:
-            self.recommended = dict(params) if params else None
+            self.recommended = dict(params or {})
 
     def apply_recommended(self) -> None:
         """Apply what the model recommends, as its button does; max tokens, logit bias, seed and stop strings stay."""

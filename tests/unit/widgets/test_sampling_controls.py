@@ -200,7 +200,7 @@ def test_what_the_model_recommends_is_offered_and_never_applied_by_itself() -> N
         SamplingParams(strategy=SamplingStrategy.top_k, temperature=0.6, top_k=20, max_tokens=9, seed=4, stop=["x"])
     )
     controls.recommend(None)
-    assert controls.recommended is None
+    assert controls.recommended == {}
     assert controls.value.temperature == 0.6
 
 

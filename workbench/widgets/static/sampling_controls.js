@@ -25,7 +25,7 @@ import { samplingHead } from "./sampling_head.js";
  * @typedef {object} State of the widget model
  * @property {Params} params
  * @property {Record<string, Partial<Params>>} presets  by name
- * @property {Partial<Params> | null} recommended  by the files of the model
+ * @property {Partial<Params>} recommended  by the files of the model; empty for none
  * @property {Partial<Params>} neutral  the values of abilities that are off, for what the model recommends nothing for
  * @property {string} code  the Python expression for the params
  * @property {Field[]} fields

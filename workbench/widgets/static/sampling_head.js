@@ -86,10 +86,10 @@ function ownButton(model, change) {
   });
   const show = (/** @type {Params} */ params) => {
     const recommended = model.get("recommended");
-    root.hidden = recommended === null;
-    root.textContent = recommended ? `Model's own: ${recommendedInWords(recommended)}` : "";
-    const isApplied = recommended !== null && presetOf({ own: { ...model.get("neutral"), ...recommended } }, params);
-    root.setAttribute("aria-pressed", String(Boolean(isApplied)));
+    root.hidden = Object.keys(recommended).length === 0;
+    root.textContent = `Model's own: ${recommendedInWords(recommended)}`;
+    const applied = presetOf({ own: { ...model.get("neutral"), ...recommended } }, params);
+    root.setAttribute("aria-pressed", String(applied === "own"));
   };
   model.on("change:recommended", () => show(model.get("params")));
   return { root, show };

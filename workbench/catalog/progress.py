@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from workbench.errors import DownloadError
 
 
 class Progress(Protocol):
@@ -20,7 +24,16 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int | None, /) -> None: ...
 
 
-_REPORTED_TO: ContextVar[Progress | None] = ContextVar("progress of downloads", default=None)
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """The code that waits for downloads in other threads."""
+
+    progress: Progress | None = None
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when an exception, such as a KeyboardInterrupt, has ended its wait."""
+
+
+_CALLER: ContextVar[_Caller] = ContextVar("caller of downloads", default=_Caller())  # noqa: B039 - its event stays unset
 
 
 @contextmanager
@@ -28,13 +41,18 @@ def reported_to(progress: Progress | None) -> Iterator[None]:
     """Send the progress of downloads that start in the context to ``progress``, instead of showing a bar.
 
     This includes coroutines and threads of asyncio that the context starts; a provider needs no argument for it.
-    None changes nothing.
+    With None, a bar is shown as before. If an exception leaves the context, downloads in other threads stop: otherwise
+    Ctrl+C would end the wait for a download, but not the download.
     """
-    token = _REPORTED_TO.set(progress or _REPORTED_TO.get())
+    caller = _Caller(progress or _CALLER.get().progress)
+    token = _CALLER.set(caller)
     try:
         yield
+    except BaseException:
+        caller.left.set()
+        raise
     finally:
-        _REPORTED_TO.reset(token)
+        _CALLER.reset(token)
 
 
 def silent(stage: str, done: int, total: int | None) -> None:
@@ -58,17 +76,30 @@ def _in_notebook() -> bool:
 def shown(title: str, progress: Progress | None) -> Iterator[Progress]:
     """Yield ``progress``; if it is None, yield a bar that closes with the context, or `silent` if none is wanted.
 
-    In a context of `reported_to`, its callback replaces the bar.
+    In a context of `reported_to`, its callback replaces the bar, and each report raises `DownloadError` once its caller
+    has stopped waiting.
     """
-    progress = progress or _REPORTED_TO.get()
+    caller = _CALLER.get()
+    progress = progress or caller.progress
     if progress is not None or not wants_bar():
-        yield progress or silent
+        yield _stopping(progress or silent, caller, title)
         return
     bars = _Bars(title)
     try:
-        yield bars
+        yield _stopping(bars, caller, title)
     finally:
         bars.close()
+
+
+def _stopping(progress: Progress, caller: _Caller, title: str) -> Progress:
+    """Return a callback that raises `DownloadError` once the caller has stopped waiting."""
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        if caller.left.is_set():
+            raise DownloadError(f"the download of {title} was stopped; the next one continues where it ended.")
+        progress(stage, done, total)
+
+    return report
 
 
 class _Bars:

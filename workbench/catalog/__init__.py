@@ -9,6 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.catalog import cache, installing
+from workbench.catalog.adapted_models import (
+    ModelFolders,
+    ModelSource,
+    absolute_source,
+    adapter_folder,
+    served_name,
+    split_source,
+)
 from workbench.catalog.cache import ModelStatus, cache_dir
 from workbench.catalog.digests import file_digests
 from workbench.catalog.entry import CatalogEntry, entries, find_entry, is_entry
@@ -22,8 +30,11 @@ from workbench.errors import CatalogError, ChecksumError, DownloadError
 __all__ = [
     "CatalogEntry",
     "HubId",
+    "ModelFolders",
+    "ModelSource",
     "ModelStatus",
     "Progress",
+    "absolute_source",
     "cache_dir",
     "check_folder",
     "entries",
@@ -35,6 +46,9 @@ __all__ = [
     "pull",
     "remove",
     "resolve",
+    "resolve_folders",
+    "served_name",
+    "split_source",
     "status",
     "verify",
 ]
@@ -114,3 +128,13 @@ def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
             f"Run `workbench models pull {llama_model}` first."
         )
     return local_path(llama_model)
+
+
+def resolve_folders(source: str, *, allow_download: bool = True) -> ModelFolders:
+    """Return the folders of a model from the name of its base, as for `resolve`, and perhaps the folder of an adapter.
+
+    The adapter is looked for first, because the base model may have to be downloaded. Raises as `resolve` does.
+    """
+    parts = split_source(source)
+    adapter = None if parts.adapter is None else adapter_folder(parts.adapter)
+    return ModelFolders(resolve(parts.base, allow_download=allow_download), adapter)

@@ -14,12 +14,13 @@ from workbench.paths import typed_path
 
 _CATALOG_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _LONGEST_NAME = 1000
+_LONGEST_PART = 255  # bytes in the name of a folder, on all systems
 
 
 def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
     """Return the folder of a model outside the catalog; a local folder precedes a hub id of the same name."""
-    if _looks_like_path(llama_model) or _exists(llama_model):
-        return check_folder(_local(llama_model))
+    if looks_like_path(llama_model) or exists(llama_model):
+        return check_folder(local_path(llama_model))
     if hub_id := parse_hub_id(llama_model):
         return check_folder(fetch_snapshot(hub_id, allow_download=allow_download))
     if re.fullmatch(_CATALOG_NAME, llama_model):
@@ -27,23 +28,32 @@ def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
     raise UnknownModelError(
         f"{llama_model[:200]!r} is not a model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
         f"a folder (/path/to/model or ./model), or a hub id (organization/name, or "
-        f"organization/name@revision)."
+        f"organization/name@revision); each may be followed by +./adapter."
     )
 
 
-def _looks_like_path(text: str) -> bool:
+def looks_like_path(text: str) -> bool:
+    """Return whether a text is written as a path, whether or not it exists."""
     return (
         text.startswith(("/", "./", "../", "~", ".\\", "..\\")) or text in (".", "..") or PurePath(text).is_absolute()
     )
 
 
-def _exists(text: str) -> bool:
-    """Return whether a folder of that name exists, or a file, which `_local` refuses with a better message."""
-    return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and Path(text).exists()
+def exists(text: str) -> bool:
+    """Return whether a folder of that name exists, or a file, which `local_path` refuses with a better message."""
+    return _may_be_path(text) and Path(text).exists()
 
 
-def _local(text: str) -> Path:
-    if len(text) > _LONGEST_NAME or not text.isprintable():
+def _may_be_path(text: str) -> bool:
+    """Return whether a text has the length and characters of a path, and none of its parts is too long for a name."""
+    if not text or len(text) > _LONGEST_NAME or not text.isprintable():
+        return False
+    return all(len(part.encode(errors="replace")) <= _LONGEST_PART for part in PurePath(text).parts)
+
+
+def local_path(text: str) -> Path:
+    """Return the absolute path of a model's folder; raise if it is none, or not a path that may be given."""
+    if not _may_be_path(text):
         raise UnknownModelError(f"{text[:200]!r} is not a valid path: it is too long or has control characters.")
     path = typed_path(text, "model")
     if ".." in path.parts:

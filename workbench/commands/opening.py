@@ -27,7 +27,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="NAME",
-        help="catalog name, local folder or hub id; with a run config, a model that it serves"
+        help="catalog name, local folder or hub id, followed by +./adapter for a LoRA adapter;"
+        " with a run config, a model that it serves"
         f" (default: the run config's first chat model; without a run config, {DEFAULT_MODEL})",
     )
     group.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)

@@ -23,11 +23,17 @@ def add_register(actions: Subparsers) -> None:
             workbench models register ./my-model
             workbench models register mine ./my-model --precision int4
             workbench models register mine ./my-model --provider exact
+            workbench models register mine smollm2-135m-instruct+./adapter
             """,
         notes="Workbenches and servers that are already running serve it after a restart.",
     )
     parser.add_argument("name", metavar="NAME", help="name of the model; without SOURCE, also where it comes from")
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="catalog name, local folder or hub id")
+    parser.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="catalog name, local folder or hub id, followed by +./adapter for a LoRA adapter",
+    )
     parser.add_argument("--provider", metavar="ID", help="provider in the run config (default: the first one)")
     parser.add_argument("--precision", choices=opening.PRECISIONS, help=opening.PRECISION_HELP)
     parser.add_argument("--metadata", metavar="JSON", type=json_object, help="JSON object to store with the model")

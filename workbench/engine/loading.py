@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from workbench.engine import memory
+from workbench.engine.adapters import Adapter, read_adapter
 from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
@@ -26,6 +27,7 @@ from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
 from workbench.engine.quantized_folders import check_decoder, stored_format
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
+from workbench.engine.weights import WeightFiles
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ def load(
     fast: bool = True,
     proofs: Path | None = None,
     packed_models: Path | None = None,
+    adapter: Path | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -92,24 +95,27 @@ def load(
         fast: use the fused decoder if it serves the model; False always uses transformers' own forward.
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
+        adapter: folder of a LoRA adapter, which is merged into the weights.
 
     Raises:
-        ModelFormatError: files are missing or damaged, or this is not a causal language model.
+        ModelFormatError: files are missing or damaged, this is not a causal language model, or the adapter does not
+            fit it.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
     check_folder(folder)
+    merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None
     store = PackedModels(packed_models if fast else None)
-    stored = store.find(folder, precision)
+    stored = store.find(folder, precision, adapter)
     if stored is not None:
         config, family, packed = cast("PreTrainedConfig", stored.config), None, True
     else:
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
-        packed = fast and family is None and fits(config, memory.tensor_shapes(folder))
+        packed = fast and family is None and fits(config, memory.tensor_shapes(folder, merged))
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    plan = memory.plan(folder, precision, name or folder.name, packed=packed)
+    plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
@@ -117,14 +123,14 @@ def load(
     def load_decoder() -> tuple[Decoder, Proof]:
         if packed:
             compile_step()
-            return pack(folder, config, precision, parts), ALL_PROVEN
-        decoder = _load_general(folder, precision, family, keep_bf16=plan.keep_bf16)
-        return decoder, _prove(decoder, folder, precision, length, proofs)
+            return pack(folder, config, precision, parts, adapter=merged), ALL_PROVEN
+        decoder = _load_general(folder, precision, family, keep_bf16=plan.keep_bf16, adapter=merged)
+        return decoder, _prove(decoder, folder, precision, length, proofs, merged.weights if merged else None)
 
     with format_errors(folder, "a causal language model"):
         decoder, proof = run_on_fresh_thread(load_decoder)
     if packed and not stored:
-        store.store(folder, precision, config, tokenizer, parts)
+        store.store(folder, precision, config, tokenizer, parts, adapter)
     return LoadedModel(
         name=name or folder.name,
         folder=folder,
@@ -214,22 +220,29 @@ def format_errors(folder: Path, kind: str) -> Iterator[None]:
         raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
 
 
-def _load_general(folder: Path, precision: Precision, family: Family | None, *, keep_bf16: bool) -> GeneralDecoder:
+def _load_general(
+    folder: Path, precision: Precision, family: Family | None, *, keep_bf16: bool, adapter: Adapter | None
+) -> GeneralDecoder:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     from workbench.engine.quantization import quantize_linears
 
     kind = AutoModelForImageTextToText if family else AutoModelForCausalLM
-    model = load_weights(kind, folder, compute_dtype(precision))
+    if adapter is None:
+        model = load_weights(kind, folder, compute_dtype(precision))
+    else:
+        model = load_merged(kind, folder, compute_dtype(precision), adapter)
     if precision not in ("float32", "bf16"):  # the image encoder is small and stays as it is
         quantize_linears(model.get_decoder() if family else model, precision, keep_bf16=keep_bf16)
     return vision_decoder(model, family) if family else GeneralDecoder(model)
 
 
-def _prove(decoder: GeneralDecoder, folder: Path, precision: Precision, length: int, proofs: Path | None) -> Proof:
+def _prove(
+    decoder: GeneralDecoder, folder: Path, precision: Precision, length: int, proofs: Path | None, adapter: Path | None
+) -> Proof:
     """Return a cached or new proof, and switch off in the decoder what it says."""
     try:
-        proof = cached_or_proven(folder, precision, proofs, partial(prove, decoder, precision, length))
+        proof = cached_or_proven(folder, precision, proofs, partial(prove, decoder, precision, length), adapter)
     except UnprovenModelError as error:
         kind = type(decoder.model).__name__
         raise UnprovenModelError(f"{folder} ({kind}) cannot be used in {precision}: {error}") from None
@@ -255,11 +268,43 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
         )
     model: PreTrainedModel
     model, report = loaded
+    _check_present(folder, report, unused)
+    return model
+
+
+def load_merged(kind: Any, folder: Path, dtype: torch.dtype, adapter: Adapter) -> PreTrainedModel:
+    """Load a folder's model with transformers, with an adapter merged into its weights.
+
+    Transformers gets the weights under their names in the files, and converts them as it would convert the files.
+
+    Raises:
+        ModelFormatError: a weight is missing, or the model has no use for one that the adapter changes.
+    """
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    config = load_config(folder)
+    with WeightFiles(folder, adapter=adapter) as files:
+        changed = files.changed()
+        weights = {name: files.dense(name) for name in files.names() - changed}
+        weights |= {name: files.dense(name).to(dtype) for name in changed}
+    model_class: Any = _get_model_class(config, kind._model_mapping)  # noqa: SLF001 - there is no public name
+    with _LOADING_LOCK, quiet():
+        loaded: Any = model_class.from_pretrained(
+            None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+        )
+    model: PreTrainedModel
+    model, report = loaded
+    _check_present(folder, report, None)
+    if strange := sorted(changed & set(report["unexpected_keys"])):
+        raise ModelFormatError(f"{adapter.folder} changes {strange[0]}, which {type(model).__name__} does not have")
+    return model
+
+
+def _check_present(folder: Path, report: Mapping[str, Any], unused: str | None) -> None:
     missing = [name for name in sorted(report["missing_keys"]) if unused is None or unused not in name]
     if missing:  # transformers would initialize them at random
         some = ", ".join(missing[:3])
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
-    return model
 
 
 def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: TextTokenizer, vocab_size: int) -> frozenset[int]:

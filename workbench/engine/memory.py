@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
+from workbench.engine.adapters import Adapter
 from workbench.engine.grouped_formats import dense_shapes
 from workbench.engine.precision import PRECISIONS, Precision
 from workbench.engine.quantized_folders import stored_format, zero_biases
@@ -29,17 +30,18 @@ class Plan:
     """Whether bf16 weights are held beside 4- and 8-bit ones, for prompts and batches."""
 
 
-def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan:
+def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None) -> Plan:
     """Return how to hold a model in the available memory.
 
     Args:
         packed: whether the fused decoder serves the model; its weights have one format.
+        adapter: adapter that is merged into it.
 
     Raises:
         InsufficientMemoryError: the model does not fit; the message names precisions that would.
     """
-    shapes = tensor_shapes(folder)
-    available = memory_available_bytes() - RESERVE_BYTES
+    shapes = tensor_shapes(folder, adapter)
+    available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     parameters = sum(prod(shape) for shape in shapes.values())
     for keep_bf16 in (False,) if packed else (True, False):
         needed = predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
@@ -52,14 +54,14 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool) -> Plan
     )
 
 
-def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool) -> None:
+def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None) -> None:
     """Raise if a model could not be loaded even alone; a provider calls this at registration.
 
     Raises:
         InsufficientMemoryError: it exceeds this process's limit; the message names precisions that would fit.
     """
-    shapes = tensor_shapes(folder)
-    room = memory_limit_bytes() - RESERVE_BYTES
+    shapes = tensor_shapes(folder, adapter)
+    room = memory_limit_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     needed = predict(shapes, precision, packed=packed)
     if needed > room:
         raise InsufficientMemoryError(
@@ -74,11 +76,24 @@ def _what_fits(shapes: dict[str, tuple[int, ...]], room: int, *, packed: bool) -
     return f"choose {' or '.join(fitting)}" if fitting else "choose a smaller model: no precision of this one fits"
 
 
-def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+def _merge_bytes(adapter: Adapter | None, *, packed: bool) -> int:
+    """Return the memory beside the weights that merging an adapter needs for a while.
+
+    The largest matrix is held as it was, merged and transposed. The general decoder gets all merged weights at once.
+    """
+    if adapter is None:
+        return 0
+    return 4 * (3 * adapter.largest_parameters + (0 if packed else adapter.changed_parameters))
+
+
+def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of all weights of a folder, read from the headers of its safetensors files.
 
     Buffers that older files have among the weights are left out. Quantized matrices have the names and shapes that they
     would have otherwise.
+
+    Args:
+        adapter: adapter that is merged into them; it may separate a head that was tied to the embedding.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     file_of: dict[str, Path] = {}
@@ -88,7 +103,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         file_of |= dict.fromkeys(found, path)
     stored = stored_format(folder)
     if stored is None:
-        return shapes
+        return shapes if adapter is None else adapter.shapes(shapes)
     added = zero_biases(stored, file_of, shapes)
     return dense_shapes(stored, {name: shape for name, shape in shapes.items() if name not in added})
 

@@ -42,6 +42,7 @@ def check_folder(folder: Path) -> None:
     config = _check_settings(folder)
     if not (folder / LIST).exists():
         _refuse_encoder(folder, config)
+        _refuse_adapter(folder)
     _check_weights(folder)
 
 
@@ -121,6 +122,15 @@ def _not_generating(folder: Path, name: str) -> ModelFormatError:
         f"{folder} holds a {name}, which does not generate text, and without {LIST} it is not a sentence model "
         f"either; to make embeddings, save it with sentence-transformers, which stores how its vectors are pooled"
     )
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """Refuse a whole model with an adapter beside it, which transformers would apply where peft is installed."""
+    if (path := folder / "adapter_config.json").exists():
+        raise ModelFormatError(
+            f"{path} stands beside a whole model, which may or may not contain the adapter: delete this file, or move "
+            "the adapter to a folder of its own and name it after the model, as in model+./adapter"
+        )
 
 
 def _has_masked_head(model_type: object) -> bool:

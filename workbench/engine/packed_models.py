@@ -141,9 +141,13 @@ class PackedModels:
     folder: Path | None
     limit_bytes: int = field(default=LIMIT_BYTES, kw_only=True)
 
-    def find(self, model: Path, precision: Precision) -> PackedModel | None:
-        """Return the stored form of a model folder; None unless it is stored and nothing has changed since."""
-        path = self._path(model, precision)
+    def find(self, model: Path, precision: Precision, adapter: Path | None = None) -> PackedModel | None:
+        """Return the stored form of a model folder; None unless it is stored and nothing has changed since.
+
+        Args:
+            adapter: folder of the adapter that is merged into the model; each has a stored form of its own.
+        """
+        path = self._path(model, precision, adapter)
         found = None if path is None else read_packed(path)
         if path is None or found is None:
             return None
@@ -157,31 +161,46 @@ class PackedModels:
             PackedParts(facts["parts"], tensors),
         )
 
-    def has(self, model: Path, precision: Precision) -> bool:
+    def has(self, model: Path, precision: Precision, adapter: Path | None = None) -> bool:
         """Return whether `find` would find a model, without reading it."""
-        path = self._path(model, precision)
+        path = self._path(model, precision, adapter)
         return path is not None and path.exists()
 
     def store(
-        self, model: Path, precision: Precision, config: PreTrainedConfig, tokenizer: TextTokenizer, parts: PackedParts
+        self,
+        model: Path,
+        precision: Precision,
+        config: PreTrainedConfig,
+        tokenizer: TextTokenizer,
+        parts: PackedParts,
+        adapter: Path | None = None,
     ) -> None:
         """Store a model that was just packed; do nothing if it cannot be stored exactly, or the disk is too full."""
-        path, rust = self._path(model, precision), tokenizer.backend_tokenizer
+        path, rust = self._path(model, precision, adapter), tokenizer.backend_tokenizer
         attributes, described = config_attributes(config), tokenizer_attributes(tokenizer)
         if path is None or not _is_json([attributes, described]) or rust.encode_special_tokens:
             return
         packed, tensors = parts.facts()
         tensors[_TOKENIZER] = _text_tensor(rust.to_str())
-        facts = {"model": str(model.resolve()), "config": attributes, "tokenizer": described, "parts": packed}
+        facts = {
+            "model": str(model.resolve()),
+            "adapter": adapter and str(adapter.resolve()),
+            "config": attributes,
+            "tokenizer": described,
+            "parts": packed,
+        }
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._make_room(path, sum(tensor.nbytes for tensor in tensors.values()))
             write_packed(path, facts, tensors)
 
-    def _path(self, model: Path, precision: Precision) -> Path | None:
+    def _path(self, model: Path, precision: Precision, adapter: Path | None) -> Path | None:
         if self.folder is None:
             return None
-        return self.folder / f"{model_key(model)}-{precision}-{_content_key(model)}{SUFFIX}"
+        key, content = model_key(model), _content_key(model, adapter)
+        if adapter is not None:
+            key = f"{key}-{model_key(adapter)}"
+        return self.folder / f"{key}-{precision}-{content}{SUFFIX}"
 
     def _make_room(self, path: Path, needed: int) -> None:
         """Delete what is stored of deleted models, all but one older form of this one, and the least recently used.
@@ -229,11 +248,15 @@ def _text_tensor(text: str) -> Tensor:
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
-def _content_key(model: Path) -> str:
+def _content_key(model: Path, adapter: Path | None) -> str:
     """Return a hash of whatever the packed form depends on."""
     versions = (__version__, torch.__version__, version("transformers"), tokenizers.__version__)
-    stamps = sorted((path.relative_to(model).as_posix(), *_stamp(path)) for path in _model_files(model))
+    stamps = _stamps(model) if adapter is None else [*_stamps(model), (), *_stamps(adapter)]
     return hashlib.sha256(repr((stamps, versions, _sources(), sorted(FEATURES.items()))).encode()).hexdigest()[:24]
+
+
+def _stamps(folder: Path) -> list[tuple[object, ...]]:
+    return sorted((path.relative_to(folder).as_posix(), *_stamp(path)) for path in _model_files(folder))
 
 
 def _model_files(model: Path) -> Iterator[Path]:
@@ -253,9 +276,10 @@ def _sources() -> str:
 
 
 def _has_model(path: Path) -> bool:
-    """Return whether the folder of a stored model still exists."""
-    model = packed_facts(path).get("model")
-    return isinstance(model, str) and Path(model).is_dir()
+    """Return whether the folders of a stored model and of its adapter still exist."""
+    facts = packed_facts(path)
+    model, adapter = facts.get("model"), facts.get("adapter")
+    return isinstance(model, str) and Path(model).is_dir() and (adapter is None or Path(str(adapter)).is_dir())
 
 
 def _last_use(path: Path) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.engine.adapters import Adapter
 from workbench.engine.block_structure import BlockStructure, expected_tensors, expert_prefixes
 from workbench.engine.families import structure_of
 from workbench.engine.fused import FusedDecoder
@@ -43,16 +44,22 @@ def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> boo
 
 
 def pack(
-    folder: Path, config: PreTrainedConfig, precision: Precision, parts: PackedParts | None = None
+    folder: Path,
+    config: PreTrainedConfig,
+    precision: Precision,
+    parts: PackedParts | None = None,
+    *,
+    adapter: Adapter | None = None,
 ) -> FusedDecoder:
     """Return the fused decoder of a model folder that `fits`.
 
     Args:
         parts: parts that were packed before; all others are added to it.
+        adapter: adapter that is merged into the weights before they are packed.
     """
     structure, parts = structure_of(config), parts or PackedParts()
     assert structure is not None, "the caller has checked that it fits"
-    with WeightFiles(folder, structure.full_name) as files:
+    with WeightFiles(folder, structure.full_name, adapter=adapter) as files:
         weights = _Packer(structure, files, precision, parts).weights()
     return FusedDecoder(
         weights,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench._version import __version__
+from workbench.engine.adapter_config import CONFIG
 from workbench.engine.model_folder import GENERATION
 from workbench.engine.proof import SWITCHED_OFF_NOTES, Proof
 from workbench.engine.weights import shards
@@ -28,19 +29,24 @@ PROOF_VERSION = 1
 
 
 def cached_or_proven(
-    folder: Path, precision: Precision, cache_folder: Path | None, prove: Callable[[], Proof]
+    folder: Path,
+    precision: Precision,
+    cache_folder: Path | None,
+    prove: Callable[[], Proof],
+    adapter: Path | None = None,
 ) -> Proof:
     """Return the cached proof of a model folder, or call ``prove`` and cache its result.
 
     Args:
         cache_folder: folder of the cached proofs; None caches nothing.
+        adapter: file of the adapter that is merged into the model.
 
     Raises:
         UnprovenModelError: the model was refused, now or before.
     """
     if cache_folder is None:
         return prove()
-    path = cache_folder / f"{_proof_key(folder, precision, cache_folder)}.json"
+    path = cache_folder / f"{_proof_key(folder, precision, cache_folder, adapter)}.json"
     cached = _read(path)
     if isinstance(problem := cached.get("refused"), str):
         raise UnprovenModelError(problem)
@@ -55,21 +61,21 @@ def cached_or_proven(
     return proof
 
 
-def cached_proof(folder: Path, precision: Precision, cache_folder: Path) -> Proof | None:
+def cached_proof(folder: Path, precision: Precision, cache_folder: Path, adapter: Path | None = None) -> Proof | None:
     """Return the cached proof without reading the weights; None if there is none, or the model was refused."""
-    known = _read(_stamps_path(folder, cache_folder))
-    if known.get("stamps") != _stamps(folder):
+    known = _read(_stamps_path(folder, cache_folder, adapter))
+    if known.get("stamps") != _stamps(folder, adapter):
         return None
     return _proof(_read(cache_folder / f"{_key(known.get('checksum'), precision)}.json"))
 
 
-def _proof_key(folder: Path, precision: Precision, cache_folder: Path) -> str:
+def _proof_key(folder: Path, precision: Precision, cache_folder: Path, adapter: Path | None) -> str:
     """Return the key of a proof; the weights are hashed again only if their files have changed."""
-    path, stamps = _stamps_path(folder, cache_folder), _stamps(folder)
+    path, stamps = _stamps_path(folder, cache_folder, adapter), _stamps(folder, adapter)
     known = _read(path)
     if known.get("stamps") != stamps or not isinstance(known.get("checksum"), str):
         digest = hashlib.sha256()
-        for one in _files(folder):
+        for one in _files(folder, adapter):
             with one.open("rb") as file:
                 hashlib.file_digest(file, lambda: digest)
         known = {"stamps": stamps, "checksum": digest.hexdigest()}
@@ -82,17 +88,19 @@ def _key(checksum: object, precision: Precision) -> str:
     return hashlib.sha256(repr((checksum, precision, versions)).encode()).hexdigest()
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, adapter: Path | None) -> list[Path]:
     configs = [folder / name for name in ("config.json", GENERATION)]
-    return [path for path in [*configs, *shards(folder)] if path.exists()]
+    adapters = [] if adapter is None else [adapter.with_name(CONFIG), adapter]
+    return [path for path in [*configs, *shards(folder), *adapters] if path.exists()]
 
 
-def _stamps(folder: Path) -> list[list[Any]]:
-    return [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in _files(folder)]
+def _stamps(folder: Path, adapter: Path | None) -> list[list[Any]]:
+    return [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in _files(folder, adapter)]
 
 
-def _stamps_path(folder: Path, cache_folder: Path) -> Path:
-    return cache_folder / f"folder-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
+def _stamps_path(folder: Path, cache_folder: Path, adapter: Path | None) -> Path:
+    places = os.fsencode(folder.resolve()) + (b"" if adapter is None else b"\0" + os.fsencode(adapter.resolve()))
+    return cache_folder / f"folder-{hashlib.sha256(places).hexdigest()[:32]}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class ModelCard:
     provider_id: str
     provider_type: str
     source: str
-    """Catalog name, folder or hub id of the weights."""
+    """Catalog name, folder or hub id of the weights, perhaps followed by a plus sign and an adapter's folder."""
     kind: str = "causal"
     """``causal`` (text generation) or ``embedding``."""
     architecture: str | None = None
@@ -213,6 +213,14 @@ class ModelCard:
     """Memory that loading it is expected to need."""
     memory_limit_bytes: int | None = None
     """Memory limit of the container or the machine."""
+    base: str | None = None
+    """Catalog name, folder or hub id of the base model, if an adapter is merged into it."""
+    adapter: str | None = None
+    """Folder of that LoRA adapter."""
+    adapter_rank: int | None = None
+    """Rank of the adapter; the largest if it differs between layers."""
+    adapted_layers: int | None = None
+    """Number of matrices that the adapter updates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

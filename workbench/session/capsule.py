@@ -196,10 +196,9 @@ def _prompt(run: RunLike) -> Prompt | None:
 
 
 def _model(card: ModelCard, prompt: Prompt | None) -> CapsuleModel:
-    folder = Path(card.source).expanduser()
     return CapsuleModel(
         provider_type=card.provider_type,
-        source=folder.name if folder.is_dir() else card.source,
+        source=catalog.served_name(card.source, "source"),
         precision=card.precision,
         device=card.device,
         decoder=card.decoder,
@@ -212,7 +211,10 @@ def _files(card: ModelCard) -> dict[str, str]:
     if not card.provider_type.startswith("inline::"):
         return {}
     try:
-        return catalog.file_digests(catalog.resolve(card.source, allow_download=False))
+        folders = catalog.resolve_folders(card.source, allow_download=False)
+        adapter = {} if folders.adapter is None else catalog.file_digests(folders.adapter)
+        digests = catalog.file_digests(folders.model)
+        return digests | {f"adapter/{name}": digest for name, digest in adapter.items()}
     except (WorkbenchError, OSError):
         return {}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from workbench import catalog
 from workbench.errors import ModelNotFoundError
-from workbench.paths import typed_path
 from workbench.protocol import ModelDef, ModelDefWithProvider
 from workbench.stack.registry import Registry
 from workbench.stack.resources import ResourceKind
@@ -69,26 +69,14 @@ def model_from(
 ) -> ModelDefWithProvider:
     """Return the definition of a model as a user describes it; without a source, ``identifier`` is the source too.
 
-    A folder becomes an absolute path, because the next start may be in another directory. A folder that is passed as
-    the identifier lends the model its name.
+    A folder becomes an absolute path, because the next start may be in another directory, and so does the folder of an
+    adapter. A folder that is passed as the identifier lends the model its name.
     """
-    named = source if source is not None else identifier
-    if folder := _folder(named, "identifier" if source is None else "source"):
-        named = str(folder)
-        identifier = folder.name if source is None else identifier
+    named, field = (identifier, "identifier") if source is None else (source, "source")
+    if isinstance(named, str | Path):
+        named = str(named)
+        identifier = catalog.served_name(named, field) if source is None else identifier
+        named = catalog.absolute_source(named, field)
     return ModelDefWithProvider(
-        identifier=identifier,
-        llama_model=str(named) if isinstance(named, Path) else named,
-        metadata={} if metadata is None else metadata,
-        provider_id=provider_id,
+        identifier=identifier, llama_model=named, metadata={} if metadata is None else metadata, provider_id=provider_id
     )
-
-
-def _folder(named: object, field: str) -> Path | None:
-    if named == "" or not isinstance(named, str | Path):  # the empty path would be the current folder
-        return None
-    try:
-        folder = typed_path(named, field)
-        return folder.resolve() if folder.is_dir() else None
-    except OSError:  # the name is longer than a path may be
-        return None

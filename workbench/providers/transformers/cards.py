@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench import catalog
+from workbench.catalog import ModelFolders
+from workbench.engine.adapters import Adapter, read_adapter
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
 from workbench.engine.memory import check_limit, tensor_shapes
 from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
@@ -20,7 +22,7 @@ from workbench.engine.proof_cache import cached_proof
 from workbench.engine.quantized_folders import check_decoder, stored_format
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.engine.weight_sizes import predict
-from workbench.errors import WorkbenchError
+from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.machine import memory_limit_bytes
 from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
@@ -35,15 +37,32 @@ PROOFS = "proofs"
 def check_source(model: ModelDef, config: TransformersConfig) -> None:
     """Fetch a model if necessary; raise unless it can be loaded later."""
     requested = config.precision_of(model)
-    folder = catalog.resolve(model.llama_model)
+    folders = catalog.resolve_folders(model.llama_model)
+    folder = folders.model
     check_folder(folder)
     if is_sentence_model(folder):
         from workbench.engine.embeddings import check_sentence_model
 
+        refuse_adapter(folders)
         check_sentence_model(folder)
-    precision, packed = _weight_form(folder, requested)
+    adapter = _adapter(folders)
+    precision, packed = _weight_form(folder, requested, adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    check_limit(folder, precision, model.identifier, packed=packed)
+    check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter)
+
+
+def refuse_adapter(folders: ModelFolders) -> None:
+    """Raise `ModelFormatError` if a sentence model has an adapter."""
+    if folders.adapter is not None:
+        raise ModelFormatError(
+            f"{folders.adapter} cannot be merged into {folders.model}: adapters of sentence models are not supported"
+        )
+
+
+def _adapter(folders: ModelFolders) -> Adapter | None:
+    if folders.adapter is None:
+        return None
+    return read_adapter(folders.adapter, folders.model, tensor_shapes(folders.model))
 
 
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
@@ -65,7 +84,7 @@ def kind(model: ModelDef) -> str:
     if catalog.is_entry(model.llama_model):
         return catalog.find_entry(model.llama_model).kind
     try:
-        embeds = is_sentence_model(catalog.resolve(model.llama_model, allow_download=False))
+        embeds = is_sentence_model(catalog.resolve_folders(model.llama_model, allow_download=False).model)
     except WorkbenchError:
         return "causal"
     return "embedding" if embeds else "causal"
@@ -83,21 +102,35 @@ def _facts(source: str, precision: Precision) -> dict[str, Any]:
             "licence": entry.licence,
         }
     try:
-        folder = catalog.resolve(source, allow_download=False)
-        return _folder_facts(folder, precision) | facts
+        folders = catalog.resolve_folders(source, allow_download=False)
+        adapter = _adapter(folders)
+        found = _folder_facts(folders.model, precision, adapter) | facts
     except WorkbenchError:
         return facts
+    return found if adapter is None else found | _adapter_facts(adapter, catalog.split_source(source).base, found)
 
 
-def _folder_facts(folder: Path, precision: Precision) -> dict[str, Any]:
+def _adapter_facts(adapter: Adapter, base: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a card that an adapter adds to the facts of the merged model."""
+    return {
+        "base": base,
+        "adapter": str(adapter.folder),
+        "adapter_rank": adapter.rank,
+        "adapted_layers": adapter.layers,
+        "notes": (*adapter.notes(base), *facts["notes"]),
+    }
+
+
+def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None) -> dict[str, Any]:
     embeds = is_sentence_model(folder)
-    shapes = _sentence_shapes(folder) if embeds else tensor_shapes(folder)
+    shapes = _sentence_shapes(folder) if embeds else tensor_shapes(folder, adapter)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
-    precision, packed = _weight_form(folder, precision, shapes)
+    precision, packed = _weight_form(folder, precision, shapes, adapter)
     reads_images = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
-    proof = cached_proof(folder, precision, catalog.cache_dir() / PROOFS) or ALL_PROVEN
+    adapter_file = adapter.weights if adapter else None
+    proof = cached_proof(folder, precision, catalog.cache_dir() / PROOFS, adapter_file) or ALL_PROVEN
     positions = named_context_length(text_config)
     return {
         "kind": "embedding" if embeds else "causal",
@@ -126,13 +159,17 @@ def _quantized_notes(folder: Path, precision: Precision) -> tuple[str, ...]:
 
 
 def _weight_form(
-    folder: Path, precision: Precision, shapes: Mapping[str, tuple[int, ...]] | None = None
+    folder: Path,
+    precision: Precision,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    adapter: Adapter | None = None,
 ) -> tuple[Precision, bool]:
     """Return the precision of the loaded weights, and whether the fused step packs them."""
     if is_sentence_model(folder):
         return "float32", False
-    is_packed = PackedModels(catalog.cache_dir() / PACKED).has(folder, precision)
-    return precision, is_packed or is_fused(folder, shapes or tensor_shapes(folder))
+    store, adapter_folder = PackedModels(catalog.cache_dir() / PACKED), adapter.folder if adapter else None
+    is_packed = store.has(folder, precision, adapter_folder)
+    return precision, is_packed or is_fused(folder, shapes or tensor_shapes(folder, adapter))
 
 
 def _sentence_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

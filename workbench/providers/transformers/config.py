@@ -12,7 +12,7 @@ from workbench.engine.kv_cache import PREFIX_CACHE_BYTES
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
 from workbench.prompts.images import ImageSources
-from workbench.protocol import ModelDef, QuantizationConfig
+from workbench.protocol import ConfigModel, ModelDef, QuantizationConfig
 from workbench.protocol.quantization import PRECISIONS
 from workbench.providers.interface import ModelName, ProviderConfig
 from workbench.urls.sources import checked_hosts, checked_networks, checked_root
@@ -22,11 +22,28 @@ if TYPE_CHECKING:
     from workbench.engine.precision import Precision
 
 
+class AdaptedModel(ConfigModel):
+    """A model with a LoRA adapter, as an entry of ``models``."""
+
+    model: ModelName
+    """Catalog name, local folder or hub id of the base model."""
+    adapter: ModelName
+    """Folder of the adapter, as peft saves it; it is merged into the weights when the model is loaded."""
+    name: ModelName | None = None
+    """Name of the model in requests; None joins the names of base model and adapter with a plus sign."""
+
+    @property
+    def source(self) -> str:
+        """Name of the base model, a plus sign and the adapter's folder."""
+        return str(catalog.ModelSource(self.model, self.adapter))
+
+
 class TransformersConfig(ProviderConfig):
     """The ``config`` of an ``inline::transformers`` provider in a run config."""
 
-    models: list[ModelName] = Field(default_factory=list)
-    """Catalog names, local folders or hub ids; a folder is served under its own name."""
+    models: list[ModelName | AdaptedModel] = Field(default_factory=list)  # type: ignore[assignment] # wider here
+    """Catalog names, local folders or hub ids; a folder is served under its own name. A LoRA adapter is named after its
+    base model, `base+./adapter`, or in an entry such as `{model: base, adapter: ./adapter, name: mine}`."""
     quantization: QuantizationConfig | None = None
     """Precision of the weights; None is float32, the reference."""
     catalog_quantization: QuantizationConfig | None = None

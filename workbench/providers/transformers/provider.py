@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Constraint
 from workbench.errors import InvalidRequestError
-from workbench.paths import typed_path
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.texts import valid_unicode
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
@@ -23,7 +23,7 @@ from workbench.providers.requests import PromptInput, Request, Tools, check_list
 from workbench.providers.streams import closed_after
 from workbench.providers.tool_calls import with_tool_calls
 from workbench.providers.transformers import cards
-from workbench.providers.transformers.config import TransformersConfig
+from workbench.providers.transformers.config import AdaptedModel, TransformersConfig
 from workbench.providers.transformers.emissions import engine_emissions
 from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.request_preparation import PreparedRequest, prepare
@@ -71,8 +71,11 @@ class TransformersProvider(InferenceProvider):
         super().__init__(provider)
         self._models = ServedModels(self.provider_id, self.config, self.get_model)
 
-    def definition(self, source: str) -> ModelDef:
-        return ModelDef(identifier=identifier_of(source), llama_model=source)
+    def definition(self, source: str | AdaptedModel) -> ModelDef:
+        if isinstance(source, AdaptedModel):
+            name = source.name or catalog.served_name(source.source, "models")
+            return ModelDef(identifier=name, llama_model=source.source)
+        return ModelDef(identifier=catalog.served_name(source, "models"), llama_model=source)
 
     async def register_model(self, model: ModelDef) -> None:
         await asyncio.to_thread(cards.check_source, model, self.config)
@@ -198,12 +201,6 @@ class TransformersProvider(InferenceProvider):
         if isinstance(loaded, CausalModel):
             return loaded
         return await asyncio.to_thread(self._models.causal, identifier)
-
-
-def identifier_of(source: str) -> str:
-    """Return the name under which a source is served: that of its folder, or else the source itself."""
-    path = typed_path(source, "models")
-    return path.resolve().name if path.is_dir() else source
 
 
 def _answer_emissions(

@@ -21,7 +21,7 @@ from workbench.errors import ClosedError, InvalidRequestError, NumericalError, U
 from workbench.prompts.encoding import PromptEncoder
 from workbench.prompts.vision_encoding import VisionEncoder
 from workbench.protocol import ModelDef
-from workbench.providers.transformers.cards import PROOFS, proof_facts, template_facts
+from workbench.providers.transformers.cards import PROOFS, proof_facts, refuse_adapter, template_facts
 from workbench.providers.transformers.config import TransformersConfig
 from workbench.providers.transformers.turn_ends import cached_turn_ends
 from workbench.records import ModelCard, TokenSpans
@@ -181,10 +181,12 @@ class ServedModels:
             model.close()
 
     def _load(self, definition: ModelDef) -> CausalModel | SentenceModel:
-        folder = catalog.resolve(definition.llama_model)
+        folders = catalog.resolve_folders(definition.llama_model)
+        folder = folders.model
         if is_sentence_model(folder):
             from workbench.engine.embeddings import EmbeddingModel
 
+            refuse_adapter(folders)
             return SentenceModel(EmbeddingModel(folder, name=definition.identifier))
         loaded = load(
             folder,
@@ -192,6 +194,7 @@ class ServedModels:
             precision=self._config.precision_of(definition),
             proofs=catalog.cache_dir() / PROOFS,
             packed_models=catalog.cache_dir() / PACKED,
+            adapter=folders.adapter,
         )
         encoder = self._encoder(loaded)
         ends = cached_turn_ends(encoder, loaded.tokenizer, catalog.cache_dir() / PROOFS)

@@ -23,7 +23,10 @@ _REAL_MODEL_FIXTURES = frozenset({"smollm2_path", "minilm_path"})
 _MODEL_FIXTURES = _REAL_MODEL_FIXTURES | {"family_folder", "tiny_folders", "tiny_llama", "tiny_model"}
 _MODEL_MODULES = frozenset(
     f"tests.{name}"
-    for name in ("sentence_models", "tiny_classifiers", "tiny_models", "tiny_vision_models", "zoo", "zoo_models")
+    for name in (
+        *("sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models", "tiny_vision_models", "zoo"),
+        "zoo_models",
+    )
 )
 _TOKENIZERS = frozenset({"bpe_tokenizer", "sentencepiece_tokenizer", "unigram_tokenizer"})
 _SERVER_MODULES = frozenset(

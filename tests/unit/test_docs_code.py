@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import workbench
+from tests.adapter_files import write_adapter
 from tests.fakes.http_server import TOKEN, serving
 from workbench.cli import build_parser
 from workbench.stack import load_run_config
@@ -55,8 +56,9 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path, smollm2_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as readers have it: with a model of their own in it."""
+    """A folder as readers have it: with a model of their own in it, and an adapter of that model."""
     (tmp_path / "my-model").symlink_to(smollm2_path)
+    write_adapter(tmp_path / "adapter", {f"model.layers.{layer}.self_attn.q_proj": (576, 576) for layer in range(30)})
     monkeypatch.chdir(tmp_path)
     for name in ("VLLM_TOKEN", "WORKBENCH_TOKEN"):
         monkeypatch.setenv(name, "a-token")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,11 @@ def names(bench: Workbench) -> list[str]:
 
 
 def still_there(threads: set[threading.Thread]) -> list[threading.Thread]:
-    """Those that do not end on their own after the close."""
+    """Those that do not end on their own after the close.
+
+    The traceback of an error holds the model that a request of another thread met it in, until garbage is collected.
+    """
+    gc.collect()
     for thread in threads:
         thread.join(30)
     return [thread for thread in threads if thread.is_alive()]

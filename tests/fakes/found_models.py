@@ -106,7 +106,7 @@ def empty_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fill(home: Path) -> None:
-    """Write models in all layouts into a home: ten in all, of which three can be served."""
+    """Write models in all layouts into a home: ten in all, of which nine can be served."""
     ollama, made = home / ".ollama" / "models", home / "made"
     blob = write_gguf(made / "a.gguf", "llama", seed=1).read_bytes()
     write_ollama(ollama, "registry.ollama.ai/library/llama3.2:1b", blob)

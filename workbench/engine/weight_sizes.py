@@ -5,8 +5,10 @@ Nothing here needs torch, so that models can be listed without loading it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from math import prod
+from typing import Literal, TypeAlias
 
 GROUP = 32
 """Weights of one row that share a scale, and in 4 bits a minimum."""
@@ -24,6 +26,17 @@ _OUTER = ("embed", "lm_head", "wte", "wpe")
 _ROUTERS = ("mlp.gate.weight", "block_sparse_moe.gate.weight")
 """Ends of names of the matrices that rate experts, which the fused decoder holds in float32."""
 
+StoredFormat: TypeAlias = Literal["int4", "int8", "bf16", "float32"]
+"""Format of the fused step that holds a type of GGUF files exactly."""
+
+_STORED_FORMATS: tuple[tuple[StoredFormat, frozenset[str]], ...] = (
+    ("int4", frozenset({"Q4_0", "Q4_1", "Q4_K"})),
+    ("int8", frozenset({"Q8_0", "Q5_0", "IQ4_NL", "IQ4_XS"})),
+    ("bf16", frozenset({"BF16"})),
+)
+_JOINED = re.compile(r"(?:q|k|v)_proj|(?:gate|up)_proj")
+"""Matrices that the fused decoder holds as one."""
+
 _COLUMNS_INT8 = 32
 _COLUMNS_INT4 = 64
 _ROWS_INT4 = 16
@@ -36,20 +49,43 @@ def predict(shapes: Mapping[str, tuple[int, ...]], precision: str, *, packed: bo
     return sum(round(prod(shape) * _bytes_each(name, shape, precision, keep_bf16)) for name, shape in shapes.items())
 
 
+def stored_formats(types: Iterable[str]) -> StoredFormat:
+    """Return the smallest format that holds matrices of these types of GGUF files together, with their numbers."""
+    kinds = set(types)
+    return next((name for name, held in _STORED_FORMATS if kinds <= held), "float32")
+
+
+def predict_stored(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str]) -> int:
+    """Return the predicted size in bytes of the weights of a GGUF file that is held as it is."""
+    together: dict[str, set[str]] = {}
+    for name, kind in types.items():
+        together.setdefault(_joined(name), set()).add(kind)
+    return sum(round(_bytes_as(shape, stored_formats(together[_joined(name)]))) for name, shape in shapes.items())
+
+
+def _joined(name: str) -> str:
+    return _JOINED.sub(lambda match: "gate_up" if match[0] in ("gate_proj", "up_proj") else "qkv", name)
+
+
 def _packed_bytes(name: str, shape: tuple[int, ...], precision: str) -> float:
-    if len(shape) < 2 or name.endswith(_ROUTERS):
+    if name.endswith(_ROUTERS):
+        return _bytes_as(shape, "float32")
+    smallest = {"int4": "int8", "fp8": "bf16"} if any(part in name for part in _OUTER) else {}
+    return _bytes_as(shape, smallest.get(precision, precision))
+
+
+def _bytes_as(shape: tuple[int, ...], precision: str) -> float:
+    """Return the bytes of a tensor that the fused decoder holds in a precision; vectors stay in float32."""
+    if len(shape) < 2:
         return 4 * prod(shape)
     count = prod(shape[:-1]) * (shape[-1] + -shape[-1] % GROUP)
-    outer = any(part in name for part in _OUTER)
     scales = 4 / GROUP
     match precision:
         case "float32":
             return count * 4
-        case "int4" if not outer:
+        case "int4":
             return count * (0.5 + 2 * scales)
-        case "int4" | "int8":
-            return count * (1 + scales)
-        case "fp8" if not outer:
+        case "int8" | "fp8":
             return count * (1 + scales)
         case _:
             return count * 2

@@ -15,13 +15,12 @@ from itertools import chain
 from pathlib import Path
 
 from workbench.found.describing import describe
-from workbench.found.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 from workbench.found.places import Place, known_places
 from workbench.found.searching import Candidate, candidates
 from workbench.machine import thread_count
 from workbench.records import FoundModel
 
-__all__ = ["GgufHeader", "GgufTensor", "Place", "find_models", "known_places", "read_gguf_header"]
+__all__ = ["Place", "find_models", "known_places"]
 
 
 def find_models(model_folders: Sequence[str | Path] = ()) -> list[FoundModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TypeAlias
 
 from workbench import catalog
 from workbench.engine.model_folder import check_config, check_task, is_bare
-from workbench.engine.weight_sizes import RESERVE_BYTES, predict
+from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
-from workbench.found.gguf_header import part_paths, read_gguf_header
-from workbench.found.gguf_types import precision_name
 from workbench.found.safetensors_folder import SINGLE, FolderFacts, read_folder
 from workbench.found.searching import Candidate
+from workbench.gguf_files import GgufTensor, part_paths, precision_name, read_gguf_header
+from workbench.gguf_files.tensor_names import LAYOUTS
+from workbench.gguf_files.tensor_types import READ_TYPES
 from workbench.machine import memory_limit_bytes
 from workbench.records import FoundModel
 from workbench.sentence_parts import LIST
@@ -37,6 +39,7 @@ class _FileFacts:
     parameters: int | None
     precision: str | None
     size_bytes: int
+    memory_bytes: int | None
     problem: str
 
 
@@ -54,7 +57,7 @@ def _describe_file(candidate: Candidate) -> FoundModel | None:
     facts = file_facts(tuple((path, _stamp(path)) for path in part_paths(candidate.path)))
     if facts.architecture == _PROJECTOR:
         return None
-    fits = facts.size_bytes <= memory_limit_bytes() - RESERVE_BYTES
+    fits = (facts.memory_bytes or facts.size_bytes) <= memory_limit_bytes() - RESERVE_BYTES
     return FoundModel(
         candidate.name,
         candidate.place,
@@ -65,7 +68,7 @@ def _describe_file(candidate: Candidate) -> FoundModel | None:
         precision=facts.precision,
         size_bytes=facts.size_bytes,
         fits_in=facts.precision if fits else None,
-        memory_bytes=facts.size_bytes if facts.precision else None,
+        memory_bytes=facts.memory_bytes,
         problem=facts.problem,
     )
 
@@ -75,11 +78,13 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
     """Return the facts of a GGUF file, with its other parts; files of one stamp are read once by this process."""
     first = parts[0][0]
     weights_by_type: dict[str, int] = {}
+    tensors: list[GgufTensor] = []
     architecture = file_type = None
     problem = ""
     try:
         for path, _ in parts:
             header = read_gguf_header(path)
+            tensors += header.tensors
             for name, count in header.weights_by_type.items():
                 weights_by_type[name] = weights_by_type.get(name, 0) + count
             if path == first:
@@ -91,6 +96,7 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
         parameters=sum(weights_by_type.values()) or None,
         precision=precision_name(file_type, weights_by_type),
         size_bytes=sum(stamp[0] for _, stamp in parts if stamp),
+        memory_bytes=_memory_bytes(architecture, tensors),
         problem=problem or _file_problem(architecture, weights_by_type),
     )
 
@@ -107,8 +113,20 @@ def _stamp(path: Path) -> _Stamp:
 def _file_problem(architecture: str | None, weights_by_type: dict[str, int]) -> str:
     if not weights_by_type:
         return "the file has no weights"
-    kind = f"{architecture} models" if architecture else "an unnamed architecture"
-    return f"GGUF files of {kind} cannot be served yet"
+    if architecture not in LAYOUTS:
+        kind = f"{architecture} models" if architecture else "an unnamed architecture"
+        return f"GGUF files of {kind} cannot be served yet"
+    unread = sorted(set(weights_by_type) - READ_TYPES)
+    return f"weights of the type {unread[0]} cannot be read yet" if unread else ""
+
+
+def _memory_bytes(architecture: str | None, tensors: Sequence[GgufTensor]) -> int | None:
+    """Return the memory of a file's weights when they are served as they are; None without weights."""
+    if architecture is None or architecture not in LAYOUTS:
+        return sum(tensor.nbytes for tensor in tensors) or None
+    named = {LAYOUTS[architecture].name_in_transformers(tensor.name): tensor for tensor in tensors}
+    types = {name: tensor.type for name, tensor in named.items()}
+    return predict_stored({name: tensor.shape[::-1] for name, tensor in named.items()}, types) or None
 
 
 def _describe_folder(candidate: Candidate) -> FoundModel:

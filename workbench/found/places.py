@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.errors import ModelFormatError
-from workbench.found.bounded_file import BoundedFile
 from workbench.found.safetensors_folder import read_json_file
+from workbench.gguf_files.bounded_file import BoundedFile
 
 OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
 """Models of Ollama's service on Linux, which has a user of its own."""

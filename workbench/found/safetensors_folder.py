@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelFormatError
-from workbench.found.bounded_file import BoundedFile
+from workbench.gguf_files.bounded_file import BoundedFile
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import ModelFormatError
-from workbench.found.bounded_file import BoundedFile
-from workbench.found.gguf_header import is_later_part, part_paths
 from workbench.found.places import Place
 from workbench.found.safetensors_folder import CONFIG, read_json_file
+from workbench.gguf_files.bounded_file import BoundedFile
+from workbench.gguf_files.header import is_later_part, part_paths
 
 _DEEPEST = 6
 """Levels of folders below a place that are searched."""

@@ -27,14 +27,15 @@ def test_each_model_is_a_row_with_its_facts(cli: Cli, home: Path) -> None:
     assert len(rows) == len(find_models()) == 9
     by_name = {row.split("  ")[0]: row for row in rows}
     assert by_name["llama3.2:1b"].split()[1:5] == ["Ollama", "llama", "4.67k", "Q4_K_M"]
-    assert by_name["llama3.2:1b"].endswith("yes             no: GGUF files of llama models cannot be served yet")
-    assert by_name["org/tiny"].split()[-2:] == ["yes", "yes"]
+    assert by_name["llama3.2:1b"].split()[-2:] == by_name["org/tiny"].split()[-2:] == ["yes", "yes"]
+    mlx = by_name["~/.lmstudio/models/publisher/mlx"]
+    assert mlx.endswith("no: weights quantized with mlx cannot be served yet")
 
 
 def test_json_has_every_field(cli: Cli, home: Path) -> None:
     fill(home)
     rows = {row["name"]: row for row in json.loads(cli("models", "list", "--found", "--json").out)}
-    assert (rows["org/tiny"]["servable"], rows["llama3.2:1b"]["servable"]) == (True, False)
+    assert (rows["org/tiny"]["servable"], rows["~/.lmstudio/models/publisher/mlx"]["servable"]) == (True, False)
     assert rows["llama3.2:1b"]["aliases"] == ["llama3.2:latest"]
     assert rows["org/tiny"]["memory_bytes"] == 4 * 2112
 

@@ -53,9 +53,14 @@ def test_rows_have_what_the_headers_say(home: Path) -> None:
     found = by_name(home, "my models")
     ollama, mine, hub = found["llama3.2:1b"], found["~/my models/mine"], found["org/tiny"]
     assert (ollama.architecture, ollama.parameters, ollama.precision) == ("llama", WEIGHTS, "Q4_K_M")
-    assert ollama.size_bytes == ollama.memory_bytes == Path(ollama.path).stat().st_size
+    assert ollama.size_bytes == Path(ollama.path).stat().st_size
+    assert ollama.memory_bytes == 8 * 256 * 3 // 4 + 4 * (
+        WEIGHTS - 8 * 256
+    )  # only Q4_K has an exact form of fewer bits
     assert (ollama.fits_in, ollama.aliases) == ("Q4_K_M", ("llama3.2:latest",))
-    assert ollama.problem == "GGUF files of llama models cannot be served yet"
+    assert ollama.servable
+    other = find_models([write_gguf(home / "others/other.gguf", "mamba").parent])[0]
+    assert other.problem == "GGUF files of mamba models cannot be served yet"
     for folder in (mine, hub):
         assert folder.servable
         assert (folder.architecture, folder.parameters, folder.precision) == ("LlamaForCausalLM", 2112, "F16")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from workbench.errors import ModelFormatError, shortened
-from workbench.found.bounded_file import BoundedFile
-from workbench.found.gguf_types import TENSOR_TYPES
+from workbench.gguf_files.bounded_file import BoundedFile
+from workbench.gguf_files.tensor_types import TENSOR_TYPES
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -27,7 +27,9 @@ _MOST_TENSORS = 200_000
 _LONGEST_NAME_BYTES = 65_535
 """Longest key by the specification."""
 _LONGEST_KEPT_BYTES = 4096
-"""Longer texts, such as chat templates and licences, are skipped."""
+"""Longer texts, such as chat templates and licences, are skipped unless a caller asks for them."""
+_MOST_KEPT = 600_000
+"""Most elements of an array that is kept. The largest vocabularies have 270,000 tokens and 520,000 merges."""
 _MOST_DIMENSIONS = 4
 _DEFAULT_ALIGNMENT = 32
 _MOST_PARTS = 1000
@@ -59,9 +61,11 @@ _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 @dataclass(frozen=True, slots=True)
 class GgufArray:
-    """An array in the metadata, whose elements are skipped."""
+    """An array in the metadata."""
 
     length: int
+    elements: tuple[str, ...] | tuple[int | float | bool, ...] | None = None
+    """None if they were skipped."""
 
 
 MetadataValue: TypeAlias = int | float | bool | str | GgufArray | None
@@ -81,6 +85,11 @@ class GgufTensor:
     offset: int
     """Place in the file's data, in bytes from `GgufHeader.data_start`."""
 
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
@@ -96,7 +105,7 @@ class GgufHeader:
         """Number of weights of each tensor type."""
         counts: dict[str, int] = {}
         for tensor in self.tensors:
-            counts[tensor.type] = counts.get(tensor.type, 0) + prod(tensor.shape)
+            counts[tensor.type] = counts.get(tensor.type, 0) + tensor.weights
         return counts
 
     def text(self, key: str) -> str | None:
@@ -104,23 +113,36 @@ class GgufHeader:
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
+    def number(self, key: str) -> float | None:
+        """Return a value that is a number, whole or not; None for any other value, or none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def elements(self, key: str) -> tuple[Any, ...] | None:
+        """Return the elements of an array that were kept; None for any other value, or none."""
+        value = self.metadata.get(key)
+        return value.elements if isinstance(value, GgufArray) else None
+
     def whole(self, key: str) -> int | None:
         """Return a value that is a whole number; None for any other value, or none."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_gguf_header(path: Path) -> GgufHeader:
+def read_gguf_header(path: Path, *, keeps: Collection[str] = ()) -> GgufHeader:
     """Return the header of a GGUF file of version 2 or 3.
+
+    Args:
+        keeps: keys of arrays whose elements are kept, and of texts that are kept however long they are.
 
     Raises:
         ModelFormatError: the file is no GGUF file, of another version or byte order, damaged, or cut off.
     """
     with BoundedFile(path) as file:
         try:
-            return _read_header(file, path)
+            return _read_header(file, path, keeps)
         except UnicodeDecodeError as error:
-            raise _damaged(path, f"a name in its header is not UTF-8 ({error.reason})") from error
+            raise _damaged(path, f"a text in its header is not UTF-8 ({error.reason})") from error
 
 
 def part_paths(path: Path) -> list[Path]:
@@ -139,7 +161,7 @@ def is_later_part(path: Path) -> bool:
     return part_paths(path)[0] != path
 
 
-def _read_header(file: BoundedFile, path: Path) -> GgufHeader:
+def _read_header(file: BoundedFile, path: Path, keeps: Collection[str]) -> GgufHeader:
     version = _read_version(file, path)
     tensor_count, metadata_count = file.u64("the number of tensors"), file.u64("the number of metadata values")
     _check_count(path, "metadata values", metadata_count, _MOST_METADATA)
@@ -149,7 +171,7 @@ def _read_header(file: BoundedFile, path: Path) -> GgufHeader:
         key = _read_name(file, path, "a metadata key")
         if key in metadata:
             raise _damaged(path, f"its metadata has {shortened(key)} twice")
-        metadata[key] = _read_value(file, path, key)
+        metadata[key] = _read_value(file, path, key, is_kept=key in keeps)
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 1 <= alignment <= 2**20 or alignment & (alignment - 1):
         raise _damaged(path, f"general.alignment must be a power of two; got {shortened(alignment)}")
@@ -185,32 +207,40 @@ def _read_name(file: BoundedFile, path: Path, what: str) -> str:
     return file.bytes(length, what).decode()
 
 
-def _read_value(file: BoundedFile, path: Path, key: str) -> MetadataValue:
+def _read_value(file: BoundedFile, path: Path, key: str, *, is_kept: bool) -> MetadataValue:
     what = f"the value of {shortened(key)}"
     kind = int(file.unpack(_U32, what)[0])
     if kind in _SCALARS:
         return file.unpack(_SCALARS[kind], what)[0]
     if kind == _STRING:
         length = file.u64(what)
-        if length <= _LONGEST_KEPT_BYTES:
+        if is_kept or length <= _LONGEST_KEPT_BYTES:
             return file.bytes(length, what).decode(errors="replace")
         file.skip(length, what)
         return None
     if kind == _ARRAY:
-        return _skip_array(file, path, what)
+        return _read_array(file, path, what, is_kept=is_kept)
     raise _damaged(path, f"{what} has the type {kind}; types 0 to 12 are defined")
 
 
-def _skip_array(file: BoundedFile, path: Path, what: str) -> GgufArray:
+def _read_array(file: BoundedFile, path: Path, what: str, *, is_kept: bool) -> GgufArray:
     kind = int(file.unpack(_U32, what)[0])
     length = file.u64(what)
-    if kind in _SCALARS:
-        file.skip(length * _SCALARS[kind].size, what)
-    elif kind == _STRING:
-        file.skip_strings(length, what)
-    else:
+    if kind not in _SCALARS and kind != _STRING:
         found = "an array of arrays" if kind == _ARRAY else f"an array of the type {kind}"
         raise _damaged(path, f"{what} is {found}; arrays of numbers, booleans and texts are read")
+    if is_kept:
+        _check_count(path, f"elements of {what}", length, _MOST_KEPT)
+    if kind == _STRING:
+        file.require(8 * length, what)
+        if is_kept:
+            return GgufArray(length, tuple(file.bytes(file.u64(what), what).decode() for _ in range(length)))
+        file.skip_strings(length, what)
+        return GgufArray(length)
+    layout = _SCALARS[kind]
+    if is_kept:
+        return GgufArray(length, tuple(one for (one,) in layout.iter_unpack(file.bytes(length * layout.size, what))))
+    file.skip(length * layout.size, what)
     return GgufArray(length)
 
 

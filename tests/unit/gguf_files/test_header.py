@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from tests.budget import budget
 from tests.fakes.found_models import write_gguf
 from workbench.errors import ModelFormatError
-from workbench.found import GgufHeader, bounded_file, read_gguf_header
-from workbench.found.gguf_header import GgufArray, part_paths
-from workbench.found.gguf_types import FILE_TYPES, TENSOR_TYPES, precision_name
+from workbench.gguf_files import GgufArray, GgufHeader, bounded_file, part_paths, read_gguf_header
+from workbench.gguf_files.tensor_types import FILE_TYPES, TENSOR_TYPES, precision_name
 
 KINDS = [kind for kind in gguf.GGML_QUANT_SIZES if kind.name not in ("F64", "I8", "I16", "I32", "I64")]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
@@ -63,13 +62,16 @@ def write(path: Path, values: dict[str, tuple[str, Any]], tensors: list[tuple[An
 def check_against_the_package(path: Path) -> None:
     """Compare a header with what gguf's reader, which is another program, makes of the file."""
     header, judge = read_gguf_header(path), gguf.GGUFReader(path)
+    everything = read_gguf_header(path, keeps=list(header.metadata))
     fields = {name: field for name, field in judge.fields.items() if not name.startswith("GGUF.")}
     assert list(header.metadata) == list(fields)
     for name, field in fields.items():
         value, expected = header.metadata[name], field.contents()
         if field.types[0] == gguf.GGUFValueType.ARRAY:
             assert value == GgufArray(len(field.data)), name
+            assert repr(everything.elements(name)) == repr(tuple(expected)), name
         else:
+            assert repr(everything.metadata[name]) == repr(expected), name
             assert value == expected or (value is None and len(str(expected).encode()) > 4096), name
     theirs = [
         (tensor.name, tuple(map(int, tensor.shape)), tensor.tensor_type.name, int(tensor.n_bytes), tensor.data_offset)
@@ -242,6 +244,7 @@ def test_damaged_headers_end_in_a_typed_error_or_are_read_within_bounds(tmp_path
             path.write_bytes(source.choice(ways)(source))
             try:
                 read = read_gguf_header(path)
+                read_gguf_header(path, keeps=["tokenizer.ggml.tokens", "tokenizer.chat_template"])
             except ModelFormatError:
                 refused += 1
                 continue

@@ -54,6 +54,11 @@ TENSOR_TYPES: Mapping[int, TensorType] = {
 }
 """Tensor types by their numbers in a file; the gaps are types that llama.cpp removed."""
 
+READ_TYPES = frozenset(tensor_type.name for tensor_type in TENSOR_TYPES.values()) - {
+    *("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64", "Q1_0")
+}
+"""Types whose weights can be read: the package ``gguf`` dequantizes them."""
+
 FILE_TYPES: Mapping[int, str] = {
     0: "F32",
     1: "F16",

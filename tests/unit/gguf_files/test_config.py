@@ -1,0 +1,85 @@
+"""Configs from GGUF headers: what is missing or not covered is refused by the name of its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from gguf.quants import _type_traits
+
+from tests.fakes.gguf_models import ARCHITECTURES, write_gguf_model
+from workbench.errors import ModelFormatError
+from workbench.gguf_files import config_of, read_gguf_model
+from workbench.gguf_files.tensor_names import LAYOUTS
+from workbench.gguf_files.tensor_types import READ_TYPES
+
+Change = Callable[[gguf.GGUFWriter, dict[str, Any]], None]
+
+
+def written(path: Path, architecture: str, changed: Change = lambda *_: None) -> Path:
+    write_gguf_model(path, architecture, changed=changed)
+    return path
+
+
+def test_every_architecture_is_tried() -> None:
+    assert set(ARCHITECTURES) == set(LAYOUTS)
+
+
+def test_all_types_that_the_package_reads_are_read() -> None:
+    assert {kind.name for kind in _type_traits} | {"F32", "F16"} == READ_TYPES
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_tensors_have_two_names_that_lead_to_each_other(tmp_path: Path, architecture: str) -> None:
+    model = read_gguf_model(written(tmp_path / "tiny.gguf", architecture))
+    layout = LAYOUTS[architecture]
+    named = {layout.name_in_transformers(name): name for name in model.tensors}
+    assert len(named) == len(model.tensors)
+    assert all(layout.name_in_file(theirs) == ours for theirs, ours in named.items())
+
+
+def without(key: str) -> Change:
+    def change(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
+        del writer.kv_data[0][key]
+
+    return change
+
+
+def with_value(key: str, value: Any, kind: str = "UINT32") -> Change:
+    def change(writer: gguf.GGUFWriter, _: dict[str, Any]) -> None:
+        writer.kv_data[0][key] = gguf.gguf_writer.GGUFValue(value, gguf.GGUFValueType[kind])
+
+    return change
+
+
+def without_embedding(_: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
+    tensors["token_embd.weight"] = (np.ones(8, np.float32), "F32")
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (without("general.architecture"), "does not name its architecture"),
+        (with_value("general.architecture", "mamba", "STRING"), "architecture 'mamba', which cannot be served"),
+        (without("llama.embedding_length"), "must set llama.embedding_length .* found nothing"),
+        (with_value("llama.block_count", 0), "must set llama.block_count to one positive whole number; found 0"),
+        (with_value("llama.block_count", 2**31 - 1), "declares 2,147,483,647 layers"),
+        (with_value("llama.attention.head_count", 2**32 - 1), "llama.attention.head_count to one positive"),
+        (without("llama.attention.layer_norm_rms_epsilon"), "must set llama.attention.layer_norm_rms_epsilon"),
+        (with_value("llama.rope.freq_base", float("nan"), "FLOAT32"), "rope.freq_base to a finite number; found nan"),
+        (with_value("llama.rope.scaling.type", "odd", "STRING"), "scales rotary angles by 'odd'"),
+        (with_value("llama.expert_count", 8), "is a mixture of experts"),
+        (with_value("llama.attention.causal", False, "BOOL"), "attention that is not causal"),
+        (with_value("llama.attention.clamp_kqv", 8.0, "FLOAT32"), r"sets llama\.attention\.clamp_kqv"),
+        (with_value("llama.attention.key_length", 64), "rotates 32 of 64 components of a head"),
+        (with_value("split.tensors.count", 99), "declares 99 tensors in all its parts; found 21"),
+        (without_embedding, "has no matrix token_embd.weight"),
+    ],
+)
+def test_what_is_missing_or_not_covered_is_named(tmp_path: Path, changed: Change, message: str) -> None:
+    with pytest.raises(ModelFormatError, match=message):
+        config_of(read_gguf_model(written(tmp_path / "tiny.gguf", "llama", changed)))

@@ -1,0 +1,111 @@
+"""The model in a GGUF file, or in the parts of a split one."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import ModelFormatError, shortened
+from workbench.gguf_files.header import GgufHeader, GgufTensor, is_later_part, part_paths, read_gguf_header
+from workbench.gguf_files.tensor_names import LAYOUTS
+
+_VOCABULARY = (
+    *("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges"),
+    "tokenizer.chat_template",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GgufModel:
+    """The header of a GGUF file and its path; a split model has the tensors of all parts.
+
+    Raises:
+        ModelFormatError: the file has an unknown architecture; methods raise it for values that are missing.
+    """
+
+    path: Path
+    header: GgufHeader
+    tensors: Mapping[str, tuple[GgufTensor, Path, int]]
+    """Tensors by name, each with its file and the place of its data in it, in bytes."""
+
+    @property
+    def architecture(self) -> str:
+        """The name in ``general.architecture``."""
+        name = self.header.text("general.architecture")
+        if name is None:
+            raise ModelFormatError(f"{self.path} does not name its architecture (general.architecture).")
+        if name not in LAYOUTS:
+            raise ModelFormatError(
+                f"{self.path} is of the architecture {shortened(name)}, which cannot be served from a GGUF file yet; "
+                f"those of {', '.join(LAYOUTS)} can. A folder of safetensors may work."
+            )
+        return name
+
+    def size(self, key: str, default: int | None = None) -> int:
+        """Return a positive whole number of the architecture, by the rest of its key."""
+        full = f"{self.architecture}.{key}"
+        value = self.header.whole(full)
+        if value is None and full not in self.header.metadata and default is not None:
+            return default
+        if value is None or not 0 < value < 2**31:
+            found = shortened(value) if full in self.header.metadata else "nothing"
+            raise ModelFormatError(f"{self.path} must set {full} to one positive whole number; found {found}.")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return a finite number of the architecture, by the rest of its key."""
+        full = f"{self.architecture}.{key}"
+        value = self.header.number(full)
+        if value is None and full not in self.header.metadata and default is not None:
+            return default
+        if value is None or not math.isfinite(value):
+            found = shortened(value) if full in self.header.metadata else "nothing"
+            raise ModelFormatError(f"{self.path} must set {full} to a finite number; found {found}.")
+        return value
+
+    def floats(self, name: str) -> list[float]:
+        """Return the numbers of a tensor in float32."""
+        tensor, path, start = self.tensors[name]
+        if tensor.type != "F32" or tensor.nbytes > 2**16:
+            raise ModelFormatError(f"{path} has the tensor {name} in {tensor.type}, shape {tensor.shape}; F32 is read.")
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read(tensor.nbytes)
+        return [one for (one,) in struct.iter_unpack("<f", content)]
+
+    def has(self, pattern: str) -> bool:
+        """Return whether a tensor's whole name matches a pattern."""
+        return any(re.fullmatch(pattern, name) for name in self.tensors)
+
+
+def read_gguf_model(path: Path, *, keeps_vocabulary: bool = False) -> GgufModel:
+    """Return the model of a GGUF file, from the headers of all its parts.
+
+    Args:
+        keeps_vocabulary: whether to keep the vocabulary and the chat template.
+
+    Raises:
+        ModelFormatError: a part is missing, damaged or cut off, or two of them have one tensor.
+    """
+    if is_later_part(path):
+        first = part_paths(path)[0]
+        raise ModelFormatError(f"{path} is a later part of a split model; name the first, {first.name}.")
+    parts = part_paths(path)
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise ModelFormatError(f"{path} lacks {len(missing)} of its {len(parts)} parts, such as {missing[0]}.")
+    keeps = _VOCABULARY if keeps_vocabulary else ()
+    headers = [read_gguf_header(part, keeps=keeps if part == path else ()) for part in parts]
+    tensors: dict[str, tuple[GgufTensor, Path, int]] = {}
+    for part, header in zip(parts, headers, strict=True):
+        for tensor in header.tensors:
+            if tensor.name in tensors:
+                raise ModelFormatError(f"{part} has the tensor {shortened(tensor.name)} of another part again.")
+            tensors[tensor.name] = tensor, part, header.data_start + tensor.offset
+    declared = headers[0].whole("split.tensors.count")
+    if declared is not None and declared != len(tensors):
+        raise ModelFormatError(f"{path} declares {declared} tensors in all its parts; found {len(tensors)}.")
+    return GgufModel(path, headers[0], tensors)

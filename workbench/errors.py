@@ -19,7 +19,7 @@
     │   ├── UnsafeModelError                  pickled weights, or custom code that would run
     │   └── InsufficientMemoryError           the model does not fit in memory
     ├── CatalogError                          a model cannot be installed in the cache
-    │   ├── UnknownModelError (LookupError)   not a catalog name, folder or hub id
+    │   ├── UnknownModelError (LookupError)   not a catalog name, folder, file or hub id
     │   ├── DownloadError                     the package index or the hub did not deliver the files
     │   │   ├── OfflineError                  no network, or network access is switched off
     │   │   └── GatedModelError               the hub requires a login or accepted terms

@@ -21,6 +21,7 @@ from workbench.catalog.cache import ModelStatus, cache_dir
 from workbench.catalog.digests import file_digests
 from workbench.catalog.entry import CatalogEntry, entries, find_entry, is_entry
 from workbench.catalog.folders import check_folder
+from workbench.catalog.gguf_folder import gguf_path
 from workbench.catalog.hub import fetch_snapshot
 from workbench.catalog.hub_id import HubId, parse_hub_id
 from workbench.catalog.progress import Progress, shown, silent
@@ -40,6 +41,7 @@ __all__ = [
     "entries",
     "file_digests",
     "find_entry",
+    "gguf_path",
     "is_entry",
     "local_path",
     "parse_hub_id",
@@ -111,13 +113,15 @@ def remove(name: str) -> int:
 
 
 def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
-    """Return the folder of a model from a catalog name, a local folder or a hub id, with or without a revision.
+    """Return the folder of a model from a catalog name, a local folder, a GGUF file, or a hub id with or without revision.
+
+    The folder of a GGUF file has its config and tokenizer; the weights stay in the file.
 
     With ``allow_download`` false, only models that are already on this machine are found.
 
     Raises:
-        UnknownModelError: it is none of the three.
-        ModelFormatError, UnsafeModelError: the folder is incomplete, damaged, or holds pickles only.
+        UnknownModelError: it is none of the four.
+        ModelFormatError, UnsafeModelError: the folder or file is incomplete, damaged, or holds pickles only.
         DownloadError (OfflineError, GatedModelError), ChecksumError, ConversionError: it could not be fetched.
     """
     if not is_entry(llama_model):

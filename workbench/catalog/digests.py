@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.catalog.cache import RECORD
 from workbench.catalog.downloading import sha256_of
+from workbench.gguf_files import GGUF_FACTS
 
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 """Files that a model in Hugging Face layout may be loaded from; others, such as readmes, do not affect answers."""
@@ -19,9 +20,17 @@ def file_digests(folder: Path) -> dict[str, str]:
 
     A file is hashed once, or not at all if the cache's record has its digest, and again only if it was written since.
     """
+    if (facts := folder / GGUF_FACTS).is_file():
+        return _gguf_digests(facts)
     recorded = _recorded(folder)
     names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern)} - {RECORD}
     return {name: _digest(folder / name, recorded.get(name)) for name in sorted(names)}
+
+
+def _gguf_digests(facts: Path) -> dict[str, str]:
+    """Return the digests of a GGUF model's parts, from which all else follows."""
+    parts = [Path(part["path"]) for part in json.loads(facts.read_text(encoding="utf-8"))["parts"]]
+    return {part.name: _digest(part, None) for part in parts}
 
 
 def _recorded(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Conversion of a GGUF file's tokenizer to ``tokenizer.json`` and ``tokenizer_config.json``.
 
-transformers can read it too, but for this family it ignores the file's pre-tokenizer (``tokenizer.ggml.pre``): SmolLM
+transformers can read it too, but for some families it ignores the file's pre-tokenizer (``tokenizer.ggml.pre``): SmolLM
 splits every digit off, which changes the ids of text such as two blanks before a number. So it is built here from the
 file's own fields, with the ``tokenizers`` package alone.
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tokenizers.pre_tokenizers import PreTokenizer
+from tokenizers import AddedToken, Tokenizer, processors
+
+from workbench.catalog.gguf_vocabularies import adds_bos, byte_level_tokenizer, piece_tokenizer
 
 _CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types: never part of text, and text that is always one token
 _NAMED_TOKENS = {
@@ -24,52 +25,73 @@ _NAMED_TOKENS = {
 }
 
 
-def write_tokenizer(fields: Mapping[str, Any], folder: Path, context_length: int) -> None:
-    """Write both files into ``folder``; raise ValueError unless the tokenizer is byte-level BPE."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models
+def write_tokenizer(
+    fields: Mapping[str, Any], folder: Path, context_length: int, *, ranks_by_place: bool = False
+) -> None:
+    """Write both files into ``folder``.
 
-    if fields.get("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(
-            f"tokenizer of kind {fields.get('tokenizer.ggml.model')!r}; only byte-level BPE (gpt2) is supported"
-        )
-    if fields.get("tokenizer.ggml.add_bos_token") or fields.get("tokenizer.ggml.add_eos_token"):
-        raise ValueError("a tokenizer that adds BOS or EOS by itself is not supported")
-    tokens: list[str] = fields["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ", 1)) for merge in fields["tokenizer.ggml.merges"]]
-    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = _pre_tokenizer(fields.get("tokenizer.ggml.pre", "default"))
-    tokenizer.decoder = decoders.ByteLevel()
-    types: list[int] = fields.get("tokenizer.ggml.token_type") or [1] * len(tokens)
-    for token, kind in zip(tokens, types, strict=True):
-        if kind == _CONTROL:
-            tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True)])
-        elif kind == _USER_DEFINED:
-            tokenizer.add_tokens([AddedToken(token, normalized=False)])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    Args:
+        ranks_by_place: whether pieces of a SentencePiece model are merged in the order of the file, as Gemma's are,
+            whose scores have another order.
+
+    Raises:
+        ValueError: the tokenizer is neither byte-level BPE nor a SentencePiece BPE, or a part of it is not known.
+    """
+    tokens = _checked_tokens(fields)
+    types: list[int] = list(fields.get("tokenizer.ggml.token_type") or [1] * len(tokens))
+    if len(types) != len(tokens):
+        raise ValueError(f"tokenizer.ggml.token_type has {len(types)} values for {len(tokens)} tokens")
+    kind = fields.get("tokenizer.ggml.model")
+    if kind == "gpt2":
+        tokenizer = byte_level_tokenizer(fields, tokens)
+    elif kind == "llama":
+        tokens, tokenizer = piece_tokenizer(fields, tokens, types, ranks_by_place=ranks_by_place)
+    else:
+        raise ValueError(f"tokenizer of kind {kind!r}; byte-level BPE (gpt2) and SentencePiece BPE (llama) are read")
+    kinds = list(zip(tokens, types, strict=True))
+    controls = [AddedToken(token, normalized=False, special=True) for token, one in kinds if one == _CONTROL]
+    tokenizer.add_special_tokens(controls)
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token, one in kinds if one == _USER_DEFINED])
     config = _config(fields, tokens, types, context_length)
+    _add_outer_tokens(tokenizer, fields, config)
+    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8", newline="\n"
     )
 
 
-def _pre_tokenizer(name: str) -> PreTokenizer:
-    from tokenizers import pre_tokenizers
+def _checked_tokens(fields: Mapping[str, Any]) -> list[str]:
+    tokens = fields.get("tokenizer.ggml.tokens")
+    if not tokens or not all(isinstance(token, str) for token in tokens):
+        raise ValueError("it has no vocabulary (tokenizer.ggml.tokens)")
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("two of the tokens in tokenizer.ggml.tokens have one text")
+    return list(tokens)
 
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if name == "smollm":
-        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
-    if name in ("default", "gpt-2"):
-        return byte_level
-    raise ValueError(f"pre-tokenizer {name!r}; only smollm, gpt-2 and default are supported")
+
+def _add_outer_tokens(tokenizer: Tokenizer, fields: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Make the tokenizer begin texts with BOS and end them with EOS, as the file says or llama.cpp assumes."""
+    begins = fields.get("tokenizer.ggml.add_bos_token")
+    if begins is None:
+        begins = fields.get("tokenizer.ggml.model") == "llama" or adds_bos(fields)
+    ends = fields.get("tokenizer.ggml.add_eos_token") or False
+    bos, eos = config.get("bos_token") if begins else None, config.get("eos_token") if ends else None
+    if bos is None and eos is None:
+        return
+    named = [(token, tokenizer.token_to_id(token)) for token in (bos, eos) if token is not None]
+    single = [*([bos] if bos else []), "$A", *([eos] if eos else [])]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=list(dict(named).items()))
 
 
 def _config(fields: Mapping[str, Any], tokens: list[str], types: list[int], context_length: int) -> dict[str, Any]:
-    named = {
-        name: tokens[fields[f"tokenizer.ggml.{key}"]]
-        for name, key in _NAMED_TOKENS.items()
-        if f"tokenizer.ggml.{key}" in fields
-    }
+    named = {}
+    for name, key in _NAMED_TOKENS.items():
+        token_id = fields.get(f"tokenizer.ggml.{key}")
+        if token_id is None:
+            continue
+        if not isinstance(token_id, int) or not 0 <= token_id < len(tokens):
+            raise ValueError(f"tokenizer.ggml.{key} is {token_id!r}, which is no token; there are {len(tokens)}")
+        named[name] = tokens[token_id]
     rest = [t for t, kind in zip(tokens, types, strict=True) if kind == _CONTROL and t not in named.values()]
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

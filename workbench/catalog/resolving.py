@@ -1,4 +1,4 @@
-"""Resolution of a model's name (catalog name, local folder or hub id) to a folder in Hugging Face layout."""
+"""Resolution of a model's name (catalog name, local folder, GGUF file or hub id) to a folder in Hugging Face layout."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from workbench.catalog.entry import entries, find_entry
 from workbench.catalog.folders import check_folder
+from workbench.catalog.gguf_folder import gguf_folder, gguf_path
 from workbench.catalog.hub import fetch_snapshot
 from workbench.catalog.hub_id import parse_hub_id
 from workbench.errors import ModelFormatError, UnknownModelError
@@ -18,7 +19,9 @@ _LONGEST_PART = 255  # bytes in the name of a folder, on all systems
 
 
 def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
-    """Return the folder of a model outside the catalog; a local folder precedes a hub id of the same name."""
+    """Return the folder of a model outside the catalog; a local folder or file precedes a hub id of the same name."""
+    if (path := gguf_path(llama_model)) is not None:
+        return gguf_folder(_absolute(path))
     if looks_like_path(llama_model) or exists(llama_model):
         return check_folder(local_path(llama_model))
     if hub_id := parse_hub_id(llama_model):
@@ -27,8 +30,8 @@ def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
         find_entry(llama_model)
     raise UnknownModelError(
         f"{llama_model[:200]!r} is not a model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
-        f"a folder (/path/to/model or ./model), or a hub id (organization/name, or "
-        f"organization/name@revision); each may be followed by +./adapter."
+        f"a folder or GGUF file (/path/to/model, ./model or ./model.gguf), or a hub id (organization/name, or "
+        f"organization/name@revision); each but a file may be followed by +./adapter."
     )
 
 
@@ -55,18 +58,17 @@ def local_path(text: str) -> Path:
     """Return the absolute path of a model's folder; raise if it is none, or not a path that may be given."""
     if not _may_be_path(text):
         raise UnknownModelError(f"{text[:200]!r} is not a valid path: it is too long or has control characters.")
-    path = typed_path(text, "model")
-    if ".." in path.parts:
-        raise UnknownModelError(f"{text!r}: the path of a model must not contain '..'; give an absolute path.")
-    if path.suffix.lower() == ".gguf" and path.is_file():
-        raise ModelFormatError(
-            f"{path} is a GGUF file, which cannot be served yet; give a folder that contains config.json, the weights "
-            f"as safetensors, and the tokenizer."
-        )
+    path = _absolute(typed_path(text, "model"))
     if path.is_file():
         raise ModelFormatError(
-            f"{path} is a file; give the folder that contains config.json, the weights and the tokenizer."
+            f"{path} is not a GGUF file; give one, or the folder with config.json, the weights and the tokenizer."
         )
     if not path.is_dir():
-        raise UnknownModelError(f"there is no folder {str(path.absolute())!r}.")
+        raise UnknownModelError(f"there is no folder {str(path)!r}.")
+    return path
+
+
+def _absolute(path: Path) -> Path:
+    if ".." in path.parts:
+        raise UnknownModelError(f"{str(path)!r}: the path of a model must not contain '..'; give an absolute path.")
     return path.absolute()

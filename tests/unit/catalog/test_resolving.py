@@ -7,7 +7,7 @@ import pytest
 
 from workbench import catalog
 from workbench.catalog.hub_id import HubId
-from workbench.errors import ModelFormatError, UnknownModelError, UnsafeModelError
+from workbench.errors import InvalidRequestError, ModelFormatError, UnknownModelError, UnsafeModelError
 
 WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
@@ -145,11 +145,18 @@ def test_what_is_no_name_folder_or_hub_id_is_refused_before_any_work(
 def test_a_file_in_place_of_a_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     for file in (str(folder / "model.safetensors"), "./model.safetensors", "model.safetensors"):
-        with pytest.raises(ModelFormatError, match="is a file; give the folder"):
+        with pytest.raises(ModelFormatError, match="is not a GGUF file; give one, or the folder"):
             catalog.resolve(file)
 
 
-def test_a_gguf_file_says_that_it_cannot_be_served_yet(tmp_path: Path) -> None:
-    (tmp_path / "model.GGUF").write_bytes(b"GGUF")
-    with pytest.raises(ModelFormatError, match="is a GGUF file, which cannot be served yet"):
-        catalog.resolve(str(tmp_path / "model.GGUF"))
+def test_a_gguf_file_is_one_by_its_name_or_by_its_first_bytes(tmp_path: Path) -> None:
+    for name, content in (("model.GGUF", b""), ("sha256-74", b"GGUF")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelFormatError, match=f"{name} is damaged or cut off"):
+            catalog.resolve(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["gguf:", "gguf:~nobody-here/a.gguf", "gguf:a\0b", "gguf:../a.gguf", "~nobody-here"])
+def test_a_path_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises((UnknownModelError, InvalidRequestError)):
+        catalog.resolve(name)

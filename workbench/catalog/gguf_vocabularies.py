@@ -1,0 +1,155 @@
+"""Rust tokenizers of the two kinds that GGUF files of causal models have: byte-level BPE and SentencePiece BPE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+_SPACE = "\u2581"
+_UNKNOWN, _CONTROL, _UNUSED, _BYTE = 2, 3, 5, 6
+"""llama.cpp's types of tokens that no merge makes."""
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_START = r"[^\r\n\p{L}\p{N}]?"
+_SLASHES = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+class _Split(NamedTuple):
+    """How a byte-level vocabulary cuts texts before it merges."""
+
+    pattern: str | None = None
+    """Regular expression; None is GPT-2's."""
+    digits: bool = False
+    """Whether each digit is cut off first."""
+    ignores_merges: bool = False
+    """Whether a part that is a token is taken as it is."""
+    begins: bool = False
+    """Whether texts begin with BOS, unless the file says otherwise."""
+    composes: bool = False
+    """Whether texts are normalized to NFC."""
+
+
+_GPT2 = _Split()
+_DIGITS = _Split(digits=True)
+_LLAMA3 = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", ignores_merges=True, begins=True)
+_DBRX = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}")
+_QWEN2 = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}", composes=True)
+_STABLELM2 = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}")
+_TEKKEN = _Split(
+    rf"{_START}{_UPPER}*{_LOWER}+|{_START}{_UPPER}+{_LOWER}*|\p{{N}}|{_SLASHES}", ignores_merges=True, begins=True
+)
+
+_SPLITS: Mapping[str, _Split] = {
+    "default": _GPT2,
+    "gpt-2": _GPT2,
+    "olmo": _GPT2,
+    "smollm": _DIGITS,
+    "starcoder": _DIGITS,
+    "refact": _DIGITS,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "llama-bpe": _LLAMA3,
+    "dbrx": _DBRX,
+    "smaug-bpe": _DBRX,
+    "qwen2": _QWEN2,
+    "stablelm2": _STABLELM2,
+    "tekken": _TEKKEN,
+}
+"""Splits by ``tokenizer.ggml.pre``."""
+
+
+def adds_bos(fields: Mapping[str, Any]) -> bool:
+    """Return whether the vocabulary's texts begin with BOS where a file does not say so."""
+    return _split(fields).begins
+
+
+def byte_level_tokenizer(fields: Mapping[str, Any], tokens: Sequence[str]) -> Tokenizer:
+    """Return a byte-level BPE without its added tokens; raise ValueError for a pre-tokenizer that is not known."""
+    split = _split(fields)
+    merges = [tuple(merge.split(" ", 1)) for merge in fields.get("tokenizer.ggml.merges") or ()]
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    try:
+        model = models.BPE(vocab=vocabulary, merges=merges)
+    except Exception as error:  # tokenizers raises no other type
+        raise ValueError(f"its merges (tokenizer.ggml.merges) do not fit its tokens: {error}") from error
+    if split.ignores_merges:
+        model.ignore_merges = True
+    tokenizer = Tokenizer(model)
+    if split.composes:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = _pre_tokenizer(split)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def piece_tokenizer(
+    fields: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int], *, ranks_by_place: bool
+) -> tuple[list[str], Tokenizer]:
+    """Return the pieces of a SentencePiece BPE, and its tokenizer without its added tokens.
+
+    Pieces of blanks alone are spelled with U+2581, as all others are.
+    """
+    known = set(tokens)
+    blanks = {token: _SPACE * len(token) for token in tokens if len(token) > 1 and not token.strip(" ")}
+    pieces = [blanks[token] if token in blanks and blanks[token] not in known else token for token in tokens]
+    scores = fields.get("tokenizer.ggml.scores")
+    ranks = [-float(place) for place in range(len(pieces))] if ranks_by_place else scores
+    if ranks is None or len(ranks) != len(pieces):
+        raise ValueError("tokenizer.ggml.scores does not have one score for each token")
+    vocabulary = {piece: token_id for token_id, piece in enumerate(pieces)}
+    unknown = fields.get("tokenizer.ggml.unknown_token_id", 0)
+    if not isinstance(unknown, int) or not 0 <= unknown < len(pieces):
+        raise ValueError(f"tokenizer.ggml.unknown_token_id is {unknown!r}, which is no token; there are {len(pieces)}")
+    model = models.BPE(
+        vocab=vocabulary,
+        merges=_merges(vocabulary, ranks, types),
+        unk_token=pieces[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    tokenizer = Tokenizer(model)
+    prefixes = fields.get("tokenizer.ggml.add_space_prefix", True)
+    spaces = normalizers.Replace(" ", _SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces]) if prefixes else spaces
+    decoding = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*decoding, decoders.Strip(" ", 1, 0)] if prefixes else decoding)
+    return pieces, tokenizer
+
+
+def _merges(vocabulary: Mapping[str, int], ranks: Sequence[float], types: Sequence[int]) -> list[tuple[str, str]]:
+    """Return every pair of pieces that makes a piece; pieces of high rank first, then long left parts."""
+    pieces = [piece for piece, kind in zip(vocabulary, types, strict=True) if kind not in _UNMERGED]
+    mergeable = set(pieces)
+    found = [
+        (ranks[vocabulary[piece]], cut, len(piece) - cut, piece)
+        for piece in pieces
+        for cut in range(1, len(piece))
+        if piece[:cut] in mergeable and piece[cut:] in mergeable
+    ]
+    found.sort(key=lambda one: one[:3], reverse=True)
+    return [(piece[:cut], piece[cut:]) for _, cut, _, piece in found]
+
+
+_UNMERGED = frozenset({_UNKNOWN, _CONTROL, _UNUSED, _BYTE})
+
+
+def _split(fields: Mapping[str, Any]) -> _Split:
+    name = fields.get("tokenizer.ggml.pre", "default")
+    if name not in _SPLITS:
+        raise ValueError(f"pre-tokenizer {name!r} (tokenizer.ggml.pre); those read are {', '.join(_SPLITS)}")
+    return _SPLITS[name]
+
+
+def _pre_tokenizer(split: _Split) -> pre_tokenizers.PreTokenizer:
+    if split.pattern is not None:
+        cut = pre_tokenizers.Split(Regex(split.pattern), behavior="isolated")
+        return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if split.digits:
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+    return byte_level

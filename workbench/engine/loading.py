@@ -18,10 +18,11 @@ from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
+from workbench.engine.gguf_weights import is_gguf
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import fits, pack
+from workbench.engine.packing import check_fits, fits, pack
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
@@ -92,7 +93,9 @@ def load(
     """Load a causal language model and its tokenizer.
 
     Args:
-        fast: use the fused decoder if it serves the model; False always uses transformers' own forward.
+        precision: ``file`` is that of each tensor as it is stored.
+        fast: use the fused decoder if it serves the model; False always uses transformers' own forward, which does
+            not read GGUF files.
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
@@ -113,7 +116,7 @@ def load(
     else:
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
-        packed = fast and family is None and fits(config, memory.tensor_shapes(folder, merged))
+        packed = fast and family is None and _fits(folder, config, memory.tensor_shapes(folder, merged))
     check_decoder(folder, stored_format(folder), is_fused=packed)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
@@ -155,7 +158,15 @@ def is_fused(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         config = load_config(folder)
     except ModelFormatError:  # loading reports it
         return False
-    return family_of(config, folder) is None and fits(config, shapes)
+    return family_of(config, folder) is None and _fits(folder, config, shapes)
+
+
+def _fits(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether the fused decoder serves a model; raise ModelFormatError for a GGUF file that it does not."""
+    if not is_gguf(folder):
+        return fits(config, shapes)
+    check_fits(folder, config)
+    return True
 
 
 def _load_tokenizer(folder: Path, family: Family | None) -> PreTrainedTokenizerFast:

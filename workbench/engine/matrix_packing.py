@@ -11,7 +11,7 @@ from workbench.engine.block_structure import BlockStructure
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision
-from workbench.engine.weights import Blocks, Int8Blocks, WeightFiles, pad_columns
+from workbench.engine.weights import Blocks, Int8Blocks, Weights, pad_columns
 
 _OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
 """Precisions of embedding and head where they differ: 4 bits would cost far more accuracy than they save memory."""
@@ -24,7 +24,7 @@ class MatrixPacker:
         parts: matrices that were packed before; all others are added to it.
     """
 
-    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision, parts: PackedParts) -> None:
+    def __init__(self, structure: BlockStructure, files: Weights, precision: Precision, parts: PackedParts) -> None:
         self._structure = structure
         self._files = files
         self._precision = precision
@@ -66,7 +66,7 @@ class MatrixPacker:
         embedding = self._matrix([embedding_name], self._outer)
         bias = self._bias([names.head])
         present = head_name in self._files.names()
-        if bias is None and not (present and not torch.equal(*map(self._files.dense, (embedding_name, head_name)))):
+        if bias is None and not (present and not self._files.is_same(embedding_name, head_name)):
             return embedding, embedding
         return embedding, self._matrix([head_name if present else embedding_name], self._outer, bias)
 
@@ -97,6 +97,8 @@ class MatrixPacker:
             weight = self._files.dense(name)
             return weight.T.contiguous() if is_transposed else weight
 
+        if precision == "file":
+            precision = self._files.stored_format(list(names))
         columns = self._files.shape(names[0])[0 if is_transposed else 1]
         match precision:
             case "int4":

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, cast
 
 from workbench.engine.adapters import Adapter
+from workbench.engine.gguf_weights import gguf_shapes, gguf_types, is_gguf
 from workbench.engine.grouped_formats import dense_shapes
 from workbench.engine.precision import PRECISIONS, Precision
 from workbench.engine.quantized_folders import stored_format, zero_biases
-from workbench.engine.weight_sizes import RESERVE_BYTES, predict
+from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.engine.weights import shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError
 from workbench.machine import memory_available_bytes, memory_limit_bytes
@@ -44,12 +46,12 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter
     available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     parameters = sum(prod(shape) for shape in shapes.values())
     for keep_bf16 in (False,) if packed else (True, False):
-        needed = predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
+        needed = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=keep_bf16)
         if needed <= available:
             return Plan(parameters, needed, keep_bf16)
     advice = _what_fits(shapes, available, packed=packed)
     raise InsufficientMemoryError(
-        f"{name} in {precision} needs {_mb(needed)}, but only {_mb(max(available, 0))} of "
+        f"{name} {_held(precision)} needs {_mb(needed)}, but only {_mb(max(available, 0))} of "
         f"{_mb(memory_limit_bytes())} are free; {advice}, or close other models"
     )
 
@@ -62,12 +64,27 @@ def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, 
     """
     shapes = tensor_shapes(folder, adapter)
     room = memory_limit_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
-    needed = predict(shapes, precision, packed=packed)
+    needed = weights_bytes(folder, shapes, precision, packed=packed)
     if needed > room:
         raise InsufficientMemoryError(
-            f"{name} in {precision} needs {_mb(needed)}, but a model can use at most {_mb(max(room, 0))} of the "
+            f"{name} {_held(precision)} needs {_mb(needed)}, but a model can use at most {_mb(max(room, 0))} of the "
             f"{_mb(memory_limit_bytes())} here; {_what_fits(shapes, room, packed=packed)}"
         )
+
+
+def weights_bytes(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_bf16: bool = False
+) -> int:
+    """Return the predicted size of a folder's weights in bytes; as they are stored, safetensors take at most 4 each."""
+    if precision == "file":
+        return (
+            predict_stored(shapes, gguf_types(folder)) if is_gguf(folder) else predict(shapes, "float32", packed=True)
+        )
+    return predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
+
+
+def _held(precision: Precision) -> str:
+    return "as its file is" if precision == "file" else f"in {precision}"
 
 
 def _what_fits(shapes: dict[str, tuple[int, ...]], room: int, *, packed: bool) -> str:
@@ -87,7 +104,7 @@ def _merge_bytes(adapter: Adapter | None, *, packed: bool) -> int:
 
 
 def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of all weights of a folder, read from the headers of its safetensors files.
+    """Return names and shapes of all weights of a folder, read from the headers of its files.
 
     Buffers that older files have among the weights are left out. Quantized matrices have the names and shapes that they
     would have otherwise.
@@ -95,6 +112,8 @@ def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tup
     Args:
         adapter: adapter that is merged into them; it may separate a head that was tied to the embedding.
     """
+    if is_gguf(folder):
+        return gguf_shapes(folder)
     shapes: dict[str, tuple[int, ...]] = {}
     file_of: dict[str, Path] = {}
     for path in shards(folder):

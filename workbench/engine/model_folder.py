@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.gguf_files import GGUF_FACTS
 from workbench.sentence_parts import LIST
 
 CLASSIFIER = "ForSequenceClassification"
@@ -96,6 +97,8 @@ def _check_settings(folder: Path) -> dict[str, Any]:
 
 
 def _check_weights(folder: Path) -> None:
+    if (folder / GGUF_FACTS).exists():
+        return  # the catalog has read its header
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)

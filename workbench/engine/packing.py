@@ -6,7 +6,8 @@ exactly the expected tensors. The general decoder serves all other models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ from workbench.engine.adapters import Adapter
 from workbench.engine.block_structure import BlockStructure, expected_tensors, expert_prefixes
 from workbench.engine.families import structure_of
 from workbench.engine.fused import FusedDecoder
+from workbench.engine.gguf_weights import GgufWeights, check_gguf_tensors, is_gguf
 from workbench.engine.kernels.simd import GROUP, ROWS
 from workbench.engine.matrix_packing import MatrixPacker, head_order
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.packed_weights import Block, Norm, PackedWeights
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.rotary_table import Rotary
-from workbench.engine.weights import WeightFiles
+from workbench.engine.weights import WeightFiles, Weights
 from workbench.machine import thread_count
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def pack(
     """
     structure, parts = structure_of(config), parts or PackedParts()
     assert structure is not None, "the caller has checked that it fits"
-    with WeightFiles(folder, structure.full_name, adapter=adapter) as files:
+    with opened(folder, structure.full_name, adapter) as files:
         weights = _Packer(structure, files, precision, parts).weights()
     return FusedDecoder(
         weights,
@@ -68,6 +70,26 @@ def pack(
         context_length=config.max_position_embeddings,
         threads=thread_count(),
     )
+
+
+def opened(
+    folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None
+) -> AbstractContextManager[Weights]:
+    """Return the weights of a model folder, in its safetensors files or in a GGUF file.
+
+    Args:
+        full_name: function from a tensor's name in transformers to the name by which it is found.
+        adapter: adapter that is merged into the weights of safetensors files.
+    """
+    return GgufWeights(folder, full_name) if is_gguf(folder) else WeightFiles(folder, full_name, adapter=adapter)
+
+
+def check_fits(folder: Path, config: PreTrainedConfig) -> None:
+    """Raise ModelFormatError unless the fused decoder serves the GGUF file of a folder; the message says why."""
+    structure = structure_of(config)
+    is_covered = structure is not None and structure.inner % ROWS == 0
+    expected = expected_tensors(structure) if structure is not None and is_covered else None
+    check_gguf_tensors(folder, expected, is_tied=structure is not None and structure.is_tied)
 
 
 def _rotary(config: PreTrainedConfig, structure: BlockStructure, parts: PackedParts) -> list[list[Rotary]]:
@@ -126,7 +148,7 @@ def _scaled_rotary(
 class _Packer:
     """Packer of a model's tensors in one precision."""
 
-    def __init__(self, structure: BlockStructure, files: WeightFiles, precision: Precision, parts: PackedParts) -> None:
+    def __init__(self, structure: BlockStructure, files: Weights, precision: Precision, parts: PackedParts) -> None:
         self._structure = structure
         self._files = files
         self._matrices = MatrixPacker(structure, files, precision, parts)

@@ -18,7 +18,7 @@ precision    weights for one row                         weights for many rows
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -27,9 +27,11 @@ from torch.nn import functional as F
 from workbench.engine.weight_sizes import GROUP, fits_int4, fits_int8
 from workbench.engine.weights import Blocks
 
-Precision = Literal["float32", "bf16", "fp8", "int8", "int4"]
+Precision = Literal["float32", "bf16", "fp8", "int8", "int4", "file"]
+"""``file`` is that of each tensor as it is stored, in a GGUF file mostly; the general decoder computes it as bf16."""
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16", "fp8", "int8", "int4")
+"""Precisions that a person asks for."""
 
 MANY_ROWS = 9
 """Number of rows from which bf16 weights are faster than int4 and int8 ones."""

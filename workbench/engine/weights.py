@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from safetensors import safe_open
@@ -23,7 +23,7 @@ from workbench.engine.grouped_formats import ADVICE, GroupedFormat, Groups, matr
 from workbench.engine.low_rank import Change
 from workbench.engine.model_folder import read_json
 from workbench.engine.quantized_folders import stored_format
-from workbench.engine.weight_sizes import GROUP
+from workbench.engine.weight_sizes import GROUP, StoredFormat
 from workbench.errors import ModelFormatError
 
 BLOCKS_FILE = "blocks.safetensors"
@@ -90,6 +90,31 @@ class Int8Blocks:
         return Int8Blocks(self.q[order], self.scale[order])
 
 
+class Weights(Protocol):
+    """The weights of a model by name: those of safetensors files, or of a GGUF file."""
+
+    def names(self) -> set[str]:
+        """Return the names of all tensors."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+
+    def is_same(self, first: str, second: str) -> bool:
+        """Return whether two tensors are equal."""
+
+    def dense(self, name: str) -> Tensor:
+        """Return the tensor as stored in the file; if that is in blocks, in float32."""
+
+    def blocks(self, name: str) -> Blocks:
+        """Return the matrix in 4-bit blocks: the file's own, or else quantized, with padded columns."""
+
+    def int8_blocks(self, name: str) -> Int8Blocks:
+        """Return the matrix in 8-bit blocks, like `blocks`."""
+
+    def stored_format(self, names: list[str]) -> StoredFormat:
+        """Return the smallest format that holds several matrices together with exactly the file's numbers."""
+
+
 class WeightFiles:
     """Context manager that reads the safetensors files of one folder.
 
@@ -150,6 +175,10 @@ class WeightFiles:
             return self._format.shape(self._part_shapes(name)) or ()
         return self._stored_shape(name)
 
+    def is_same(self, first: str, second: str) -> bool:
+        """Return whether two tensors are equal."""
+        return torch.equal(self.dense(first), self.dense(second))
+
     def dense(self, name: str) -> Tensor:
         """Return the tensor as stored in the file; in float32 if its format is grouped or an adapter changes it."""
         change = self._changes.get(name)
@@ -181,6 +210,10 @@ class WeightFiles:
         rows, columns = self.shape(name)
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
+
+    def stored_format(self, names: list[str]) -> StoredFormat:
+        """Return ``bf16`` if all are stored in it, or else ``float32``."""
+        return "bf16" if all(self.dense(name).dtype == torch.bfloat16 for name in names) else "float32"
 
     def _groups(self, name: str) -> Groups:
         assert self._format is not None, "only its matrices are grouped"

@@ -1,0 +1,211 @@
+"""Weights of a GGUF file, mapped into memory and read one tensor at a time by their names in transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workbench.engine.gguf_blocks import int4_blocks, int8_blocks
+from workbench.engine.weight_sizes import StoredFormat, stored_formats
+from workbench.engine.weights import Blocks, Int8Blocks, pad_columns
+from workbench.errors import ModelFormatError
+from workbench.gguf_files import GGUF_FACTS, GgufModel, GgufTensor, read_gguf_model
+from workbench.gguf_files.tensor_names import LAYOUTS, ROTARY_TENSORS
+from workbench.gguf_files.tensor_types import READ_TYPES
+
+_CHUNK_WEIGHTS = 2**22
+"""Weights that are dequantized at once, 16 MiB in float32."""
+
+_PLAIN = {"F32": "<f4", "F16": "<f2", "BF16": "<i2"}
+"""Types of one number each, with numpy's; bf16 is read as whole numbers of two bytes."""
+
+
+class GgufWeights:
+    """Context manager that reads the weights of a GGUF file; an alternative to `WeightFiles`.
+
+    Args:
+        folder: folder that the catalog made for the file.
+        full_name: function from a tensor's name in transformers to the name by which methods find it.
+
+    Raises:
+        ModelFormatError: a part of the file is missing, or was changed since the folder was made.
+    """
+
+    def __init__(self, folder: Path, full_name: Callable[[str], str] = str) -> None:
+        self._model = open_model(folder)
+        self._config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self._layout = LAYOUTS[self._model.architecture]
+        self._names = {full_name(theirs): ours for theirs, ours in _names(self._model).items()}
+        self._maps: dict[Path, NDArray[np.uint8]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._maps.clear()
+
+    def names(self) -> set[str]:
+        return set(self._names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensor(name).shape[::-1]
+
+    def is_same(self, first: str, second: str) -> bool:
+        """Return whether two tensors are stored alike."""
+        return self._tensor(first).type == self._tensor(second).type and np.array_equal(
+            self._bytes(first), self._bytes(second)
+        )
+
+    def dense(self, name: str) -> Tensor:
+        """Return the tensor as stored in the file, or dequantized to float32."""
+        tensor, shape = self._tensor(name), self.shape(name)
+        if tensor.type in _PLAIN:
+            numbers = torch.from_numpy(self._ordered(name).view(_PLAIN[tensor.type]).copy()).view(shape)
+            weight = numbers.view(torch.bfloat16) if tensor.type == "BF16" else numbers
+        else:
+            weight = self._dequantized(name, tensor.type, shape)
+        if self._layout.norm_offset and len(shape) == 1:
+            return weight.float() - self._layout.norm_offset
+        return weight
+
+    def blocks(self, name: str) -> Blocks:
+        """Return the matrix in 4-bit blocks: the file's own, or else quantized, with padded columns."""
+        if self.stored_format([name]) != "int4":
+            return Blocks.of(pad_columns(self.dense(name)))
+        return int4_blocks(self._tensor(name).type, self._ordered(name))
+
+    def int8_blocks(self, name: str) -> Int8Blocks:
+        """Return the matrix in 8-bit blocks, like `blocks`."""
+        if self.stored_format([name]) != "int8":
+            return Int8Blocks.of(pad_columns(self.dense(name)))
+        return int8_blocks(self._tensor(name).type, self._ordered(name))
+
+    def stored_format(self, names: list[str]) -> StoredFormat:
+        """Return the smallest format that holds several matrices together with exactly the file's numbers."""
+        return stored_formats([self._tensor(name).type for name in names])
+
+    def _tensor(self, name: str) -> GgufTensor:
+        return self._model.tensors[self._names[name]][0]
+
+    def _bytes(self, name: str) -> NDArray[np.uint8]:
+        """Return the bytes of a tensor, shape (rows, bytes), in the mapped file."""
+        tensor, path, start = self._model.tensors[self._names[name]]
+        if path not in self._maps:
+            self._maps[path] = np.memmap(path, np.uint8, mode="r")
+        rows = self.shape(name)[0] if len(tensor.shape) > 1 else 1
+        return self._maps[path][start : start + tensor.nbytes].reshape(rows, -1)
+
+    def _ordered(self, name: str) -> NDArray[np.uint8]:
+        """Return the bytes of a tensor with its rows in transformers' order."""
+        data = self._bytes(name)
+        heads = self._paired_heads(name)
+        if heads is None:
+            return np.ascontiguousarray(data)
+        count = self.shape(name)[0]
+        order = np.arange(count).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+        return np.ascontiguousarray(data.reshape(count, -1)[order])
+
+    def _paired_heads(self, name: str) -> int | None:
+        """Return the number of heads of a projection whose rows llama.cpp has reordered; None for all others."""
+        module = self._names[name].rpartition(".")[0].rpartition(".")[2]
+        heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(module)
+        return self._config[heads] if heads and self._layout.has_pairs else None
+
+    def _dequantized(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        data = self._ordered(name)
+        weight = torch.empty(len(data), shape[-1])
+        step = max(1, _CHUNK_WEIGHTS // shape[-1])
+        for first in range(0, len(data), step):
+            part = dequantize(data[first : first + step], GGMLQuantizationType[kind])
+            weight[first : first + step] = torch.from_numpy(part)
+        return weight.view(shape)
+
+
+def open_model(folder: Path) -> GgufModel:
+    """Return the GGUF model of a folder; raise ModelFormatError if its file has changed since the folder was made."""
+    parts = json.loads((folder / GGUF_FACTS).read_text(encoding="utf-8"))["parts"]
+    path = Path(parts[0]["path"])
+    model = read_gguf_model(path)
+    for part in parts:
+        status = Path(part["path"]).stat()
+        if [status.st_size, status.st_mtime_ns] != [part["bytes"], part["mtime_ns"]]:
+            raise ModelFormatError(f"{part['path']} was changed after it was registered; register it again.")
+    return model
+
+
+def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return names in transformers and shapes of the weights of a folder's GGUF file; read headers only."""
+    model = open_model(folder)
+    return {theirs: model.tensors[ours][0].shape[::-1] for theirs, ours in _names(model).items()}
+
+
+def gguf_types(folder: Path) -> dict[str, str]:
+    """Return names in transformers and types, such as ``Q4_K``, of the weights of a folder's GGUF file."""
+    model = open_model(folder)
+    return {theirs: model.tensors[ours][0].type for theirs, ours in _names(model).items()}
+
+
+def gguf_precision(folder: Path) -> str:
+    """Return the name that people use for the precision of a folder's GGUF file, such as ``Q4_K_M``."""
+    facts: dict[str, Any] = json.loads((folder / GGUF_FACTS).read_text(encoding="utf-8"))
+    return str(facts["precision"])
+
+
+def is_gguf(folder: Path) -> bool:
+    """Return whether the weights of a folder are in a GGUF file."""
+    return (folder / GGUF_FACTS).is_file()
+
+
+def check_gguf_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]] | None, *, is_tied: bool) -> None:
+    """Raise unless a GGUF file has exactly the expected tensors, in types that can be read.
+
+    Args:
+        expected: shapes by names in transformers; None if the options of the config are not covered.
+        is_tied: whether the output head may be missing.
+
+    Raises:
+        ModelFormatError: the message names the tensor.
+    """
+    model = open_model(folder)
+    layout = LAYOUTS[model.architecture]
+    if expected is None:
+        raise ModelFormatError(
+            f"{model.path} has options of {model.architecture} that the compiled step does not cover; "
+            f"such GGUF files cannot be served yet."
+        )
+    found = gguf_shapes(folder)
+    head = {"lm_head.weight"} if is_tied else set()
+    for name in sorted(set(expected) - set(found) - head):
+        raise ModelFormatError(f"{model.path} lacks the tensor {layout.name_in_file(name)}; download it again.")
+    for name in sorted(set(found) - set(expected)):
+        tensor = layout.name_in_file(name)
+        raise ModelFormatError(
+            f"{model.path} has the tensor {tensor}, which cannot be served in this architecture yet."
+        )
+    for name, shape in found.items():
+        if shape != expected[name]:
+            tensor = layout.name_in_file(name)
+            raise ModelFormatError(f"{model.path} has {tensor} in the shape {shape}; {expected[name]} is expected.")
+    _check_types(model)
+
+
+def _check_types(model: GgufModel) -> None:
+    for tensor, path, _ in model.tensors.values():
+        if tensor.type not in READ_TYPES:
+            raise ModelFormatError(f"{path} has {tensor.name} in the type {tensor.type}, which cannot be read yet.")
+
+
+def _names(model: GgufModel) -> dict[str, str]:
+    """Return the names of tensors in the file by their names in transformers."""
+    layout = LAYOUTS[model.architecture]
+    return {layout.name_in_transformers(name): name for name in model.tensors if name not in ROTARY_TENSORS}

@@ -50,11 +50,13 @@ def test_models_on_this_machine_are_listed_and_a_click_serves_one(
     names = panel.locator("li b").all_text_contents()
     assert names == [model.name for model in sorted(session.models_found(), key=lambda model: not model.servable)]
     assert len(set(names)) == len(names) == 10
-    expect(panel.get_by_role("status")).to_have_text("10 found, 3 of which can be served.")
+    expect(panel.get_by_role("status")).to_have_text("10 found, 9 of which can be served.")
     ollama = panel.locator("li", has_text="llama3.2:1b")
     expect(ollama).to_contain_text("Ollama · llama · 4,672 · Q4_K_M · 18 kB · fits in memory")
-    expect(ollama).to_contain_text("GGUF files of llama models cannot be served yet")
-    expect(ollama.get_by_role("button")).to_be_disabled()
+    expect(ollama.get_by_role("button")).to_be_enabled()
+    mlx = panel.locator("li", has_text="publisher/mlx")
+    expect(mlx).to_contain_text("weights quantized with mlx cannot be served yet")
+    expect(mlx.get_by_role("button")).to_be_disabled()
     assert Axe().run(page, context=".wb-picker").violations_count == 0
     page.locator(".wb-picker").screenshot(path=screenshots / "found-models.png")
     panel.get_by_role("button", name="Serve ~/my models/mine").click()

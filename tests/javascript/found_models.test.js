@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { factsInWords } from "../../workbench/widgets/static/found_models.js";
+import { factsInWords, registered } from "../../workbench/widgets/static/found_models.js";
 
 /** @import { Found } from "../../workbench/widgets/static/found_models.js" */
 
@@ -11,6 +11,8 @@ import { factsInWords } from "../../workbench/widgets/static/found_models.js";
 const FOLDER = {
   name: "org/tiny",
   place: "Hugging Face",
+  format: "safetensors",
+  path: "/hub/tiny",
   architecture: "LlamaForCausalLM",
   parameters: 1_240_000_000,
   precision: "BF16",
@@ -37,4 +39,13 @@ test("the facts of a model are one line, without those that are unknown", () => 
 
 test("a file that fits in its own precision just fits", () => {
   assert.ok(factsInWords({ ...FOLDER, precision: "Q4_K_M", fits_in: "Q4_K_M" }).endsWith(" · fits in memory"));
+});
+
+test("a folder is served by its name in the precision that fits, and a file by its path in its own", () => {
+  assert.deepEqual(registered(FOLDER), { source: "org/tiny", name: "", precision: null });
+  assert.equal(registered({ ...FOLDER, fits_in: "int4" }).precision, "int4");
+  const file = { ...FOLDER, format: /** @type {const} */ ("gguf"), path: "/blobs/sha256-74", fits_in: "Q4_K_M" };
+  assert.deepEqual(registered(file), { source: "/blobs/sha256-74", name: "", precision: null });
+  const ollama = { ...file, place: "Ollama", name: "hf.co/someone/gemma:Q4_K_M" };
+  assert.deepEqual(registered(ollama), { source: "/blobs/sha256-74", name: "gemma:Q4_K_M", precision: null });
 });

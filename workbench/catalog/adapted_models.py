@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.catalog.entry import is_entry
+from workbench.catalog.gguf_folder import gguf_path
 from workbench.catalog.resolving import exists, local_path, looks_like_path
 from workbench.errors import ModelFormatError, UnknownModelError
 from workbench.paths import typed_path
@@ -22,7 +23,7 @@ class ModelSource:
     """Where a model's weights come from."""
 
     base: str
-    """Catalog name, local folder or hub id."""
+    """Catalog name, local folder, GGUF file or hub id."""
     adapter: str | None = None
     """Folder of an adapter that is merged into them."""
 
@@ -71,7 +72,7 @@ def adapter_folder(adapter: str) -> Path:
 
 
 def absolute_source(source: str, field: str) -> str:
-    """Return a source with absolute paths in place of the folders that exist.
+    """Return a source with absolute paths in place of the folders and GGUF files that exist.
 
     Args:
         field: name of the field that has the source, for messages.
@@ -83,7 +84,7 @@ def absolute_source(source: str, field: str) -> str:
 
 
 def served_name(source: str, field: str) -> str:
-    """Return the name under which a source is served: its folders' own names, or else the source itself.
+    """Return the name under which a source is served: that of its folders or GGUF file, or else the source itself.
 
     Args:
         field: name of the field that has the source, for messages.
@@ -95,11 +96,15 @@ def served_name(source: str, field: str) -> str:
 
 def _absolute(text: str, field: str) -> str:
     folder = _folder(text, field)
+    if folder is None and (file := gguf_path(text)) is not None and file.is_file():
+        return str(file.absolute())  # links stay, because a hub's files are links with names
     return text if folder is None else str(folder)
 
 
 def _own_name(text: str, field: str) -> str:
     folder = _folder(text, field)
+    if folder is None and (file := gguf_path(text)) is not None:
+        return file.stem
     return text if folder is None else folder.name
 
 

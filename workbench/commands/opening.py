@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
 DEFAULT_MODEL = "smollm2-135m-instruct"
 PRECISION_HELP = (
-    "precision of the weights (default: the run config's; without one, int4 for catalog models and"
-    " float32, the reference, for all others)"
+    "precision of the weights (default: the run config's; without one, int4 for catalog models, its own for a GGUF"
+    " file, and float32, the reference, for all others)"
 )
 
 
@@ -27,7 +27,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="NAME",
-        help="catalog name, local folder or hub id, followed by +./adapter for a LoRA adapter;"
+        help="catalog name, local folder, GGUF file or hub id, followed by +./adapter for a LoRA adapter;"
         " with a run config, a model that it serves"
         f" (default: the run config's first chat model; without a run config, {DEFAULT_MODEL})",
     )

@@ -174,7 +174,7 @@ class ModelCard:
     provider_id: str
     provider_type: str
     source: str
-    """Catalog name, folder or hub id of the weights, perhaps followed by a plus sign and an adapter's folder."""
+    """Catalog name, folder, GGUF file or hub id of the weights; a plus sign and an adapter's folder may follow."""
     kind: str = "causal"
     """``causal`` (text generation) or ``embedding``."""
     architecture: str | None = None

@@ -32,7 +32,7 @@ class CapsuleModel(CapsulePart):
 
     provider_type: str
     source: str
-    """Catalog name or hub id; for a local folder, only its name."""
+    """Catalog name or hub id; for a local folder or GGUF file, only its name."""
     precision: str | None
     device: str | None
     decoder: str | None = Field(default=None, exclude_if=lambda decoder: decoder is None)

@@ -60,12 +60,13 @@ class ServedModels(Resources):
 
         Args:
             identifier: name of the model in requests.
-            source: catalog name, folder or hub id (``organization/name``, or ``organization/name@revision``) of its
-                weights, followed by a plus sign and a folder for a LoRA adapter, as in ``base+./adapter``. None uses
-                ``identifier``; a folder is then served under its own name.
+            source: catalog name, folder, GGUF file or hub id (``organization/name``, or ``organization/name@revision``)
+                of its weights, followed by a plus sign and a folder for a LoRA adapter, as in ``base+./adapter``. None
+                uses ``identifier``; a folder or file is then served under its own name.
             provider_id: id of the provider; None uses the first one in the run config.
             precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None uses the precision in the provider's
-                run config; without one, int4 for catalog models and float32, the reference, for all others.
+                run config; without one, int4 for catalog models, its own for a GGUF file, and float32, the
+                reference, for all others.
             metadata: values to store with the model; the precision is stored there too.
             progress: callback for a download, called often and on other threads with its stage (``wait``,
                 ``download``, ``unpack``, ``convert`` or ``record``), the bytes that are there, and all bytes or None.

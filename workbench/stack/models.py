@@ -69,8 +69,8 @@ def model_from(
 ) -> ModelDefWithProvider:
     """Return the definition of a model as a user describes it; without a source, ``identifier`` is the source too.
 
-    A folder becomes an absolute path, because the next start may be in another directory, and so does the folder of an
-    adapter. A folder that is passed as the identifier lends the model its name.
+    A folder or GGUF file becomes an absolute path, because the next start may be in another directory, and so does the
+    folder of an adapter. One that is passed as the identifier lends the model its name.
     """
     named, field = (identifier, "identifier") if source is None else (source, "source")
     if isinstance(named, str | Path):

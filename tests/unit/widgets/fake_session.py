@@ -587,13 +587,13 @@ class FakeSession:
                 "Ollama",
                 "gguf",
                 "/home/me/.ollama/models/blobs/sha256-74",
-                architecture="llama",
+                architecture="mamba",
                 parameters=1_240_000_000,
                 precision="Q8_0",
                 size_bytes=1_321_000_000,
                 fits_in="Q8_0",
                 memory_bytes=1_321_000_000,
-                problem="GGUF files of llama models cannot be served yet",
+                problem="GGUF files of mamba models cannot be served yet",
             ),
         ]
 

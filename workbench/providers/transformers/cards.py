@@ -11,8 +11,9 @@ from typing import Any
 from workbench import catalog
 from workbench.catalog import ModelFolders
 from workbench.engine.adapters import Adapter, read_adapter
+from workbench.engine.gguf_weights import gguf_precision, is_gguf
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
-from workbench.engine.memory import check_limit, tensor_shapes
+from workbench.engine.memory import check_limit, tensor_shapes, weights_bytes
 from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
 from workbench.engine.packed_file import PACKED
 from workbench.engine.packed_models import PackedModels
@@ -21,7 +22,6 @@ from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
 from workbench.engine.quantized_folders import check_decoder, stored_format
 from workbench.engine.vision import FAMILIES, processor_template
-from workbench.engine.weight_sizes import predict
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.machine import memory_limit_bytes
 from workbench.prompts.templates import template_sha256, template_sources
@@ -45,17 +45,19 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
 
         refuse_adapter(folders)
         check_sentence_model(folder)
+    if is_gguf(folder):
+        refuse_adapter(folders, "GGUF files")
     adapter = _adapter(folders)
     precision, packed = _weight_form(folder, requested, adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
     check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter)
 
 
-def refuse_adapter(folders: ModelFolders) -> None:
-    """Raise `ModelFormatError` if a sentence model has an adapter."""
+def refuse_adapter(folders: ModelFolders, kind: str = "sentence models") -> None:
+    """Raise `ModelFormatError` if a model has an adapter whose kind cannot have one."""
     if folders.adapter is not None:
         raise ModelFormatError(
-            f"{folders.adapter} cannot be merged into {folders.model}: adapters of sentence models are not supported"
+            f"{folders.adapter} cannot be merged into {folders.model}: adapters of {kind} are not supported"
         )
 
 
@@ -134,11 +136,11 @@ def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None) -
     positions = named_context_length(text_config)
     return {
         "kind": "embedding" if embeds else "causal",
-        "precision": precision,
+        "precision": gguf_precision(folder) if precision == "file" else precision,
         "decoder": None if embeds else "fused" if packed else "general",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
-        "predicted_memory_bytes": predict(shapes, precision, packed=packed, keep_bf16=True),
+        "predicted_memory_bytes": weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=True),
         "context_length": _sentence_limit(folder) if embeds else positions,
         "reads_images": reads_images,
         "sampling_defaults": advice.params or None,

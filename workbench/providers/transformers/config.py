@@ -42,10 +42,11 @@ class TransformersConfig(ProviderConfig):
     """The ``config`` of an ``inline::transformers`` provider in a run config."""
 
     models: list[ModelName | AdaptedModel] = Field(default_factory=list)  # type: ignore[assignment] # wider here
-    """Catalog names, local folders or hub ids; a folder is served under its own name. A LoRA adapter is named after its
-    base model, `base+./adapter`, or in an entry such as `{model: base, adapter: ./adapter, name: mine}`."""
+    """Catalog names, local folders, GGUF files or hub ids; a folder or file is served under its own name. A LoRA
+    adapter is named after its base model, `base+./adapter`, or in an entry such as
+    `{model: base, adapter: ./adapter, name: mine}`."""
     quantization: QuantizationConfig | None = None
-    """Precision of the weights; None is float32, the reference."""
+    """Precision of the weights; None is float32, the reference. Without the key, a GGUF file keeps its own."""
     catalog_quantization: QuantizationConfig | None = None
     """Precision of the catalog's models; None uses `quantization`."""
     device: Literal["auto", "cpu"] = "auto"
@@ -73,6 +74,8 @@ class TransformersConfig(ProviderConfig):
             if named not in PRECISIONS:
                 raise InvalidRequestError("metadata.precision", named, f"one of {', '.join(PRECISIONS)}")
             return cast("Precision", named)
+        if catalog.gguf_path(model.llama_model) is not None and "quantization" not in self.model_fields_set:
+            return "file"
         of_catalog = self.catalog_quantization if catalog.is_entry(model.llama_model) else None
         chosen = of_catalog or self.quantization
         return chosen.type if chosen else "float32"

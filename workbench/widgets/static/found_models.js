@@ -11,6 +11,8 @@ import { byteSize, parameterCount } from "./format.js";
  * @typedef {object} Found  a model on the disk; null where unknown
  * @property {string} name
  * @property {string} place
+ * @property {"gguf" | "safetensors"} format
+ * @property {string} path
  * @property {string | null} architecture
  * @property {number | null} parameters
  * @property {string | null} precision
@@ -41,10 +43,8 @@ export function foundModels(model, request) {
   const serve = (/** @type {Found} */ found) =>
     request({
       kind: "register",
-      source: found.name,
-      name: "",
+      ...registered(found),
       provider_id: local?.provider_id ?? null,
-      precision: found.fits_in === "float32" ? null : found.fits_in,
     });
   const show = () => {
     const isBusy = model.get("registration").state === "working";
@@ -67,6 +67,19 @@ export function foundModels(model, request) {
     show();
   });
   return { opener, root, show };
+}
+
+/**
+ * Source, name and precision to register a model with: a GGUF file keeps its own, and Ollama's files have no names.
+ *
+ * @param {Found} found
+ */
+export function registered(found) {
+  if (found.format !== "gguf") {
+    return { source: found.name, name: "", precision: found.fits_in === "float32" ? null : found.fits_in };
+  }
+  const name = found.place === "Ollama" ? (found.name.split("/").pop() ?? "") : "";
+  return { source: found.path, name, precision: null };
 }
 
 /** @param {Found} found @param {HTMLElement} action */

@@ -113,9 +113,9 @@ def remove(name: str) -> int:
 
 
 def resolve(llama_model: str, *, allow_download: bool = True) -> Path:
-    """Return the folder of a model from a catalog name, a local folder, a GGUF file, or a hub id with or without revision.
+    """Return the folder of a model from a catalog name, a local folder, a GGUF file or a hub id.
 
-    The folder of a GGUF file has its config and tokenizer; the weights stay in the file.
+    A hub id may have a revision. The folder of a GGUF file has its config and tokenizer; the weights stay in the file.
 
     With ``allow_download`` false, only models that are already on this machine are found.
 

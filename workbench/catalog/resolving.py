@@ -64,7 +64,8 @@ def local_path(text: str) -> Path:
             f"{path} is not a GGUF file; give one, or the folder with config.json, the weights and the tokenizer."
         )
     if not path.is_dir():
-        raise UnknownModelError(f"there is no folder {str(path)!r}.")
+        kind = "file" if path.suffix.lower() == ".gguf" else "folder"
+        raise UnknownModelError(f"there is no {kind} {str(path)!r}.")
     return path
 
 

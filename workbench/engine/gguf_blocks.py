@@ -36,7 +36,8 @@ _IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69
 
 def int4_blocks(kind: str, data: _Bytes) -> Blocks:
     """Return rows of a GGUF tensor, uint8 (rows, bytes), as 4-bit blocks."""
-    q, scale, minimum = _INT4[kind](np.ascontiguousarray(data))
+    with np.errstate(invalid="ignore"):  # scales that are not finite; the decoder reports what comes of them
+        q, scale, minimum = _INT4[kind](np.ascontiguousarray(data))
     rows = len(data)
     return Blocks(
         torch.from_numpy(np.ascontiguousarray(q.reshape(rows, -1))), _scales(scale, rows), _scales(minimum, rows)
@@ -45,7 +46,8 @@ def int4_blocks(kind: str, data: _Bytes) -> Blocks:
 
 def int8_blocks(kind: str, data: _Bytes) -> Int8Blocks:
     """Return rows of a GGUF tensor, uint8 (rows, bytes), as 8-bit blocks."""
-    q, scale = _INT8[kind](np.ascontiguousarray(data))
+    with np.errstate(invalid="ignore"):
+        q, scale = _INT8[kind](np.ascontiguousarray(data))
     rows = len(data)
     return Int8Blocks(torch.from_numpy(np.ascontiguousarray(q.reshape(rows, -1)).astype(np.int8)), _scales(scale, rows))
 

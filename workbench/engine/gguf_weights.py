@@ -126,7 +126,8 @@ class GgufWeights:
         weight = torch.empty(len(data), shape[-1])
         step = max(1, _CHUNK_WEIGHTS // shape[-1])
         for first in range(0, len(data), step):
-            part = dequantize(data[first : first + step], GGMLQuantizationType[kind])
+            with np.errstate(invalid="ignore"):  # scales that are not finite; the decoder reports what comes of them
+                part = dequantize(data[first : first + step], GGMLQuantizationType[kind])
             weight[first : first + step] = torch.from_numpy(part)
         return weight.view(shape)
 

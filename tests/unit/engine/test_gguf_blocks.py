@@ -56,3 +56,11 @@ def test_rows_in_another_order_are_those_of_the_dequantized_matrix(kind: str, se
     else:
         matrix = Matrix.int8(int8_blocks(kind, data).rows(rows), columns)
     assert torch.equal(matrix.gather_rows(torch.arange(6)), expected)
+
+
+@pytest.mark.parametrize("kind", sorted(INT4_TYPES | INT8_TYPES))
+def test_scales_that_are_not_finite_stay_so_without_a_warning(kind: str) -> None:
+    data = random_rows(kind, 2, 1, 0)
+    data[:, :2] = np.array([np.inf], "<f2").view(np.uint8)
+    scale = int4_blocks(kind, data).scale if kind in INT4_TYPES else int8_blocks(kind, data).scale
+    assert not scale.isfinite().all()

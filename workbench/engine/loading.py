@@ -18,11 +18,10 @@ from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
 from workbench.engine.fused import compile_step
-from workbench.engine.gguf_weights import is_gguf
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import check_fits, fits, pack
+from workbench.engine.packing import is_served, pack
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
@@ -116,7 +115,7 @@ def load(
     else:
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
-        packed = fast and family is None and _fits(folder, config, memory.tensor_shapes(folder, merged))
+        packed = fast and family is None and is_served(folder, config, memory.tensor_shapes(folder, merged))
     check_decoder(folder, stored_format(folder), is_fused=packed)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
@@ -158,15 +157,7 @@ def is_fused(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         config = load_config(folder)
     except ModelFormatError:  # loading reports it
         return False
-    return family_of(config, folder) is None and _fits(folder, config, shapes)
-
-
-def _fits(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether the fused decoder serves a model; raise ModelFormatError for a GGUF file that it does not."""
-    if not is_gguf(folder):
-        return fits(config, shapes)
-    check_fits(folder, config)
-    return True
+    return family_of(config, folder) is None and is_served(folder, config, shapes)
 
 
 def _load_tokenizer(folder: Path, family: Family | None) -> PreTrainedTokenizerFast:

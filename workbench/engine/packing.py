@@ -84,12 +84,19 @@ def opened(
     return GgufWeights(folder, full_name) if is_gguf(folder) else WeightFiles(folder, full_name, adapter=adapter)
 
 
-def check_fits(folder: Path, config: PreTrainedConfig) -> None:
-    """Raise ModelFormatError unless the fused decoder serves the GGUF file of a folder; the message says why."""
+def is_served(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether the fused decoder serves the model of a folder.
+
+    Raises:
+        ModelFormatError: it does not serve a GGUF file, which nothing else serves; the message says why.
+    """
+    if not is_gguf(folder):
+        return fits(config, shapes)
     structure = structure_of(config)
     is_covered = structure is not None and structure.inner % ROWS == 0
     expected = expected_tensors(structure) if structure is not None and is_covered else None
     check_gguf_tensors(folder, expected, is_tied=structure is not None and structure.is_tied)
+    return True
 
 
 def _rotary(config: PreTrainedConfig, structure: BlockStructure, parts: PackedParts) -> list[list[Rotary]]:

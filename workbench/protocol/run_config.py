@@ -56,7 +56,7 @@ class StackRunConfig(ConfigModel):
     apis: list[str] = Field(default_factory=list)
     """APIs to serve; empty for all APIs that have providers."""
     providers: dict[str, list[Provider]]
-    model_folders: list[str] = Field(default_factory=list)
+    model_folders: list[str] = Field(default_factory=list, exclude_if=lambda folders: not folders)
     """Folders to find models in, besides those of other programs."""
 
 

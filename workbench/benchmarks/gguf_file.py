@@ -13,15 +13,13 @@ from workbench.catalog import find_entry, is_entry
 from workbench.catalog.downloading import fetch_wheel
 from workbench.catalog.progress import shown
 from workbench.errors import InvalidRequestError
-
-_MAGIC = b"GGUF"
+from workbench.gguf_files import begins_as_gguf
 
 
 def check_gguf(path: Path) -> None:
     """Raise InvalidRequestError unless a readable file begins as GGUF files do."""
     try:
-        with path.open("rb") as file:
-            is_gguf = file.read(len(_MAGIC)) == _MAGIC
+        is_gguf = begins_as_gguf(path)
     except OSError:
         is_gguf = False
     if not is_gguf:

@@ -23,28 +23,14 @@ from workbench.catalog import blocks
 from workbench.catalog.gguf_tokenizer import write_tokenizer
 from workbench.catalog.progress import Progress
 from workbench.catalog.safetensors_file import SafetensorsWriter
+from workbench.gguf_files.tensor_names import LAYOUTS, row_order
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
 
 _CHUNK_ELEMENTS = 4 * 2**20  # 16 MB of float32
 
-_LAYER_NAMES = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-_OUTER_NAMES = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
+_LAYOUT = LAYOUTS["llama"]
 
 
 def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
@@ -69,12 +55,10 @@ def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
 
 def hf_name(gguf_name: str) -> str:
     """Return the parameter's name in LlamaForCausalLM; raise ValueError for a tensor that it does not have."""
-    if gguf_name in _OUTER_NAMES:
-        return _OUTER_NAMES[gguf_name]
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", gguf_name)
-    if match is None or match[2] not in _LAYER_NAMES:
+    name = _LAYOUT.name_in_transformers(gguf_name)
+    if name == gguf_name or not name.endswith(".weight"):
         raise ValueError(f"tensor {gguf_name!r} has no place in a Llama model")
-    return f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight"
+    return name
 
 
 def _field(reader: GGUFReader, name: str) -> Any:
@@ -86,7 +70,7 @@ def _field(reader: GGUFReader, name: str) -> Any:
 
 def _in_order(tensors: list[ReaderTensor]) -> dict[str, ReaderTensor]:
     """Return tensors by parameter name, in the order of transformers' state dict."""
-    leaves = list(_LAYER_NAMES.values())
+    leaves = list(_LAYOUT.layers.values())
 
     def position(name: str) -> tuple[int, int]:
         match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
@@ -175,8 +159,7 @@ def _in_hf_row_order(name: str, data: NDArray[Any], config: Mapping[str, Any]) -
         heads = config["num_key_value_heads"]
     else:
         return data
-    order = np.arange(data.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
-    return data[order]
+    return data[row_order(data.shape[0], heads)]
 
 
 def _dequantized(tensor: ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32]:

@@ -22,12 +22,20 @@ from typing import Any
 from workbench._version import __version__
 from workbench.catalog.cache import cache_dir
 from workbench.errors import CatalogError, ModelFormatError
-from workbench.gguf_files import GGUF_FACTS, GgufModel, config_of, part_paths, precision_name, read_gguf_model
+from workbench.gguf_files import (
+    GGUF_FACTS,
+    GgufModel,
+    begins_as_gguf,
+    config_of,
+    is_unchanged,
+    part_paths,
+    precision_name,
+    read_gguf_model,
+)
 from workbench.gguf_files.header import GgufArray
 from workbench.paths import reason
 
 _FOLDER = "gguf"
-_MAGIC = b"GGUF"
 _PREFIX = "gguf:"
 _FORMAT = 1
 """Number to increase when other files are written for the same GGUF file."""
@@ -52,10 +60,7 @@ def gguf_path(llama_model: str) -> Path | None:
 
 def _is_gguf(path: Path) -> bool:
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return path.suffix.lower() == ".gguf" or file.read(len(_MAGIC)) == _MAGIC
+        return path.is_file() and (begins_as_gguf(path) or path.suffix.lower() == ".gguf")
     except OSError:
         return False
 
@@ -134,13 +139,5 @@ def _remove_stale(folders: Path) -> None:
     for facts_path in folders.glob(f"*/{GGUF_FACTS}"):
         with suppress(OSError, ValueError, KeyError, TypeError):
             parts = json.loads(facts_path.read_text(encoding="utf-8"))["parts"]
-            if not all(_is_unchanged(part) for part in parts):
+            if not all(is_unchanged(part) for part in parts):
                 shutil.rmtree(facts_path.parent)
-
-
-def _is_unchanged(part: dict[str, Any]) -> bool:
-    try:
-        status = Path(part["path"]).stat()
-    except OSError:
-        return False
-    return [status.st_size, status.st_mtime_ns] == [part["bytes"], part["mtime_ns"]]

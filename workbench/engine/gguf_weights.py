@@ -16,8 +16,8 @@ from workbench.engine.gguf_blocks import int4_blocks, int8_blocks
 from workbench.engine.weight_sizes import StoredFormat, stored_formats
 from workbench.engine.weights import Blocks, Int8Blocks, pad_columns
 from workbench.errors import ModelFormatError
-from workbench.gguf_files import GGUF_FACTS, GgufModel, GgufTensor, read_gguf_model
-from workbench.gguf_files.tensor_names import LAYOUTS, ROTARY_TENSORS
+from workbench.gguf_files import GGUF_FACTS, GgufModel, GgufTensor, is_unchanged, read_gguf_model
+from workbench.gguf_files.tensor_names import LAYOUTS, ROTARY_TENSORS, row_order
 from workbench.gguf_files.tensor_types import READ_TYPES
 
 _CHUNK_WEIGHTS = 2**22
@@ -109,8 +109,7 @@ class GgufWeights:
         if heads is None:
             return np.ascontiguousarray(data)
         count = self.shape(name)[0]
-        order = np.arange(count).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
-        return np.ascontiguousarray(data.reshape(count, -1)[order])
+        return np.ascontiguousarray(data.reshape(count, -1)[row_order(count, heads)])
 
     def _paired_heads(self, name: str) -> int | None:
         """Return the number of heads of a projection whose rows llama.cpp has reordered; None for all others."""
@@ -138,16 +137,14 @@ def open_model(folder: Path) -> GgufModel:
     path = Path(parts[0]["path"])
     model = read_gguf_model(path)
     for part in parts:
-        status = Path(part["path"]).stat()
-        if [status.st_size, status.st_mtime_ns] != [part["bytes"], part["mtime_ns"]]:
+        if not is_unchanged(part):
             raise ModelFormatError(f"{part['path']} was changed after it was registered; register it again.")
     return model
 
 
 def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return names in transformers and shapes of the weights of a folder's GGUF file; read headers only."""
-    model = open_model(folder)
-    return {theirs: model.tensors[ours][0].shape[::-1] for theirs, ours in _names(model).items()}
+    return _shapes(open_model(folder))
 
 
 def gguf_types(folder: Path) -> dict[str, str]:
@@ -184,7 +181,7 @@ def check_gguf_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]] | N
             f"{model.path} has options of {model.architecture} that the compiled step does not cover; "
             f"such GGUF files cannot be served yet."
         )
-    found = gguf_shapes(folder)
+    found = _shapes(model)
     head = {"lm_head.weight"} if is_tied else set()
     for name in sorted(set(expected) - set(found) - head):
         raise ModelFormatError(f"{model.path} lacks the tensor {layout.name_in_file(name)}; download it again.")
@@ -198,6 +195,10 @@ def check_gguf_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]] | N
             tensor = layout.name_in_file(name)
             raise ModelFormatError(f"{model.path} has {tensor} in the shape {shape}; {expected[name]} is expected.")
     _check_types(model)
+
+
+def _shapes(model: GgufModel) -> dict[str, tuple[int, ...]]:
+    return {theirs: model.tensors[ours][0].shape[::-1] for theirs, ours in _names(model).items()}
 
 
 def _check_types(model: GgufModel) -> None:

@@ -6,8 +6,16 @@ Importing this package loads neither torch nor the package ``gguf``.
 from __future__ import annotations
 
 from workbench.gguf_files.config import config_of
-from workbench.gguf_files.header import GgufArray, GgufHeader, GgufTensor, is_later_part, part_paths, read_gguf_header
-from workbench.gguf_files.model import GgufModel, read_gguf_model
+from workbench.gguf_files.header import (
+    GgufArray,
+    GgufHeader,
+    GgufTensor,
+    begins_as_gguf,
+    is_later_part,
+    part_paths,
+    read_gguf_header,
+)
+from workbench.gguf_files.model import GgufModel, is_unchanged, read_gguf_model
 from workbench.gguf_files.tensor_types import precision_name
 
 GGUF_FACTS = "gguf.json"
@@ -19,8 +27,10 @@ __all__ = [
     "GgufHeader",
     "GgufModel",
     "GgufTensor",
+    "begins_as_gguf",
     "config_of",
     "is_later_part",
+    "is_unchanged",
     "part_paths",
     "precision_name",
     "read_gguf_header",

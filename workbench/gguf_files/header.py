@@ -145,6 +145,12 @@ def read_gguf_header(path: Path, *, keeps: Collection[str] = ()) -> GgufHeader:
             raise _damaged(path, f"a text in its header is not UTF-8 ({error.reason})") from error
 
 
+def begins_as_gguf(path: Path) -> bool:
+    """Return whether a file begins as GGUF files do; raise OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def part_paths(path: Path) -> list[Path]:
     """Return the paths of all files of a model that is split, in order; of a whole file, its own path.
 

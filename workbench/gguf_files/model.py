@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import ModelFormatError, shortened
 from workbench.gguf_files.header import GgufHeader, GgufTensor, is_later_part, part_paths, read_gguf_header
@@ -109,3 +110,12 @@ def read_gguf_model(path: Path, *, keeps_vocabulary: bool = False) -> GgufModel:
     if declared is not None and declared != len(tensors):
         raise ModelFormatError(f"{path} declares {declared} tensors in all its parts; found {len(tensors)}.")
     return GgufModel(path, headers[0], tensors)
+
+
+def is_unchanged(part: Mapping[str, Any]) -> bool:
+    """Return whether a file has the size and time that `GGUF_FACTS` tells of it; False if it has gone."""
+    try:
+        status = Path(part["path"]).stat()
+    except OSError:
+        return False
+    return [status.st_size, status.st_mtime_ns] == [part["bytes"], part["mtime_ns"]]

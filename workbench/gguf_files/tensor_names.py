@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
@@ -78,6 +83,18 @@ LAYOUTS: Mapping[str, TensorLayout] = {
     "starcoder2": TensorLayout(_MATRICES | _PRE_NORMS | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}),
 }
 """Layouts by ``general.architecture``: the architectures whose files are served."""
+
+
+def row_order(rows: int, heads: int) -> NDArray[np.intp]:
+    """Return where the rows of a query or key projection that `has_pairs` are, in the order of transformers.
+
+    Raises:
+        ValueError: the rows cannot be divided so.
+    """
+    import numpy as np  # lists of models need it for nothing else
+
+    return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+
 
 ROTARY_TENSORS = frozenset({"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"})
 """Tensors that belong to the config in transformers."""

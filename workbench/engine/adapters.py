@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from workbench.engine.adapter_config import CONFIG, AdapterConfig, read_config
 from workbench.engine.adapter_resolving import AdapterResolver, Shapes, some
 from workbench.engine.low_rank import Change
-from workbench.engine.model_folder import PICKLE_SUFFIXES, read_json
+from workbench.engine.model_folder import pickled_files, read_json
 from workbench.errors import ModelFormatError, UnsafeModelError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -123,8 +123,7 @@ def _file_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of the tensors in an adapter's file, from its header."""
     path = folder / WEIGHTS
     if not path.is_file():
-        pickled = sorted(one.name for one in folder.iterdir() if one.suffix in PICKLE_SUFFIXES)
-        if pickled:
+        if pickled := pickled_files(folder):
             raise UnsafeModelError(
                 f"{folder} has its weights only as pickles ({some(pickled)}), which can run code when read; "
                 f"convert them to {WEIGHTS} (peft: save_pretrained) and try again"

@@ -101,8 +101,7 @@ def _check_weights(folder: Path) -> None:
         return  # the catalog has read its header
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
-        if pickled:
+        if pickled := pickled_files(folder):
             raise UnsafeModelError(
                 f"{folder} has its weights only as pickles ({', '.join(pickled)}), which can run code when read; "
                 "convert them to model.safetensors (transformers: save_pretrained) and try again"
@@ -110,6 +109,11 @@ def _check_weights(folder: Path) -> None:
         raise ModelFormatError(f"{folder} has no weights: a model.safetensors file is needed")
     for path in weights:
         _check_header(path)
+
+
+def pickled_files(folder: Path) -> list[str]:
+    """Return the names of a folder's files that are read by unpickling them, which can run code."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
 
 
 def _refuse_encoder(folder: Path, config: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from torch.nn.modules import activation
 
 from workbench.engine.loading import format_errors
 from workbench.engine.memory import file_shapes, tensor_shapes
-from workbench.engine.model_folder import PICKLE_SUFFIXES, read_json
+from workbench.engine.model_folder import pickled_files, read_json
 from workbench.engine.pooling import MODES, pool
 from workbench.engine.sentence_settings import check_known
 from workbench.errors import ModelFormatError, UnsafeModelError
@@ -231,8 +231,7 @@ def _activation(path: Path, config: Mapping[str, Any]) -> nn.Module:
 def _load(module: nn.Module, folder: Path) -> None:
     path = folder / _WEIGHTS
     if not path.exists():
-        pickled = sorted(one.name for one in folder.iterdir() if one.suffix in PICKLE_SUFFIXES)
-        if pickled:
+        if pickled := pickled_files(folder):
             raise UnsafeModelError(
                 f"{folder} has the weights of its {type(module).__name__} only as pickles ({', '.join(pickled)}), "
                 f"which can run code when read; save the model again with sentence-transformers, as safetensors"

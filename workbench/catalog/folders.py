@@ -14,7 +14,7 @@ INDEX = "model.safetensors.index.json"
 """File that lists in which file each weight of a model in several files is."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 """Files one of which a folder needs."""
-_ADAPTER = "adapter_config.json"
+ADAPTER = "adapter_config.json"
 _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 
 
@@ -51,7 +51,7 @@ def check_folder(folder: Path) -> Path:
 
 def _check_config(folder: Path) -> None:
     path = folder / "config.json"
-    if not path.is_file() and (folder / _ADAPTER).is_file():
+    if not path.is_file() and (folder / ADAPTER).is_file():
         raise ModelFormatError(
             f"{folder} is an adapter, not a whole model: name the model that it belongs to as well, as in "
             f"model+{folder}."

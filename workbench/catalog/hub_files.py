@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from workbench.catalog.folders import INDEX, PICKLES, TOKENIZERS, WEIGHTS, indexed_files
+from workbench.catalog.folders import ADAPTER, INDEX, PICKLES, TOKENIZERS, WEIGHTS, indexed_files
 from workbench.catalog.hub_id import HubId
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.sentence_parts import LIST, parse_parts, part_files
@@ -24,7 +24,7 @@ _SETTINGS = (
     "preprocessor_config.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",
-    "adapter_config.json",
+    ADAPTER,
     LIST,
 )
 """Patterns of files besides the weights: config, tokenizer, chat template, image processor, sentence model."""
@@ -48,7 +48,7 @@ def needed_files(hub_id: HubId, names: Collection[str], read: Callable[[str], Pa
     settings = [name for name in names if "/" not in name and _matches(name, _SETTINGS)]
     templates = [name for name in names if fnmatchcase(name, _TEMPLATES)]
     weights = _weights(hub_id, names, read)
-    if "adapter_config.json" not in names:
+    if ADAPTER not in names:
         _check_settings(hub_id, names)
     return sorted({*settings, *templates, *weights, *_sentence_parts(hub_id, names, read)})
 

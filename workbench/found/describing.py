@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from workbench import catalog
+from workbench.catalog.folders import WEIGHTS
 from workbench.engine.model_folder import check_config, check_task, is_bare
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
-from workbench.found.safetensors_folder import SINGLE, FolderFacts, read_folder
+from workbench.found.safetensors_folder import FolderFacts, read_folder
 from workbench.found.searching import Candidate
 from workbench.gguf_files import GgufTensor, part_paths, precision_name, read_gguf_header
 from workbench.gguf_files.tensor_names import LAYOUTS
@@ -174,7 +175,7 @@ def _folder_problem(folder: Path, facts: FolderFacts) -> str:
             return ""
         check_task(folder, config)
         if not facts.shapes:
-            return f"it has no {SINGLE}"
+            return f"it has no {WEIGHTS}"
     except WorkbenchError as error:
         return _shortened_problem(error, folder)
     name = facts.architecture or ""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from platformdirs import user_cache_path, user_config_path
+
 from workbench.errors import ModelFormatError
 from workbench.found.safetensors_folder import read_json_file
 from workbench.gguf_files.bounded_file import BoundedFile
@@ -62,7 +64,7 @@ def _lm_studio_folders() -> Iterator[Path]:
     homes = [Path("~/.lmstudio"), Path("~/.cache/lm-studio")]
     if pointed := _pointed_home(Path("~/.lmstudio-home-pointer")):
         homes.insert(0, pointed)
-    for home in (*homes, _application_data() / "LM Studio"):
+    for home in (*homes, user_config_path(roaming=True) / "LM Studio"):
         if chosen := _downloads_folder(home / "settings.json"):
             yield chosen
     for home in homes:
@@ -101,24 +103,7 @@ def _hub_cache() -> Path:
 def _llama_cpp_cache() -> Path:
     if chosen := os.environ.get("LLAMA_CACHE"):
         return Path(chosen)
-    if sys.platform == "win32":
-        caches = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        caches = "~/Library/Caches"
-    else:
-        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches) / "llama.cpp"
-
-
-def _application_data() -> Path:
-    """Return the folder in which desktop programs keep their settings."""
-    if sys.platform == "win32":
-        settings = os.environ.get("APPDATA") or "~/AppData/Roaming"
-    elif sys.platform == "darwin":
-        settings = "~/Library/Application Support"
-    else:
-        settings = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(settings)
+    return user_cache_path() / "llama.cpp"
 
 
 def _existing(folder: Path) -> Path | None:

@@ -9,12 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from workbench.catalog.folders import INDEX, WEIGHTS
 from workbench.errors import ModelFormatError
 from workbench.gguf_files.bounded_file import BoundedFile
 
 CONFIG = "config.json"
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 _LONGEST_JSON_BYTES = 8 * 2**20
 """Longer configs and headers are refused. The header of a model with 50,000 tensors takes 6 MB."""
@@ -74,7 +73,7 @@ def read_json_file(path: Path, longest_bytes: int = _LONGEST_JSON_BYTES) -> Any:
 
 def _weight_files(folder: Path) -> list[Path]:
     """Return the files that are loaded: those of the index, or the single one; none if there is neither."""
-    index, single = folder / INDEX, folder / SINGLE
+    index, single = folder / INDEX, folder / WEIGHTS
     if not index.is_file():
         return [single] if single.is_file() else []
     weight_map = _read_object(index).get("weight_map")

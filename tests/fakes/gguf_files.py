@@ -61,7 +61,15 @@ def _write_facts(writer: Any, config: dict[str, Any]) -> None:
 
 
 def _write_tokenizer(writer: Any, folder: Path, config: dict[str, Any], template: str, pre: str) -> None:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    write_vocabulary(writer, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")), pre)
+    writer.add_bos_token_id(config.get("bos_token_id") or 0)
+    writer.add_eos_token_id(config["eos_token_id"])
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(template)
+
+
+def write_vocabulary(writer: Any, tokenizer: dict[str, Any], pre: str) -> None:
+    """Write the tokens and merges of a byte-level BPE, given as a ``tokenizer.json`` has it."""
     vocabulary = tokenizer["model"]["vocab"] | {one["content"]: one["id"] for one in tokenizer["added_tokens"]}
     control = {one["content"] for one in tokenizer["added_tokens"] if one["special"]}
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -70,10 +78,6 @@ def _write_tokenizer(writer: Any, folder: Path, config: dict[str, Any], template
     writer.add_token_list(tokens)
     writer.add_token_types([_CONTROL if token in control else _NORMAL for token in tokens])
     writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
-    writer.add_bos_token_id(config.get("bos_token_id") or 0)
-    writer.add_eos_token_id(config["eos_token_id"])
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(template)
 
 
 def _gguf_name(name: str) -> str:

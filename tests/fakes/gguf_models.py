@@ -6,6 +6,7 @@ back from the file, so it is a judge of whoever serves the file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 import transformers
 
+from tests.fakes.gguf_files import write_vocabulary
 from tests.tiny_models import bpe_tokenizer, llama_like, make_model
 
-_CONTROL, _NORMAL = 3, 1
 configs: Any = transformers
 
 VOCABULARY = 384
@@ -174,17 +175,7 @@ def write_gguf_model(
 def write_byte_level(writer: gguf.GGUFWriter, tokenizer: Any = None, pre: str = "gpt-2") -> None:
     """Write a byte-level BPE."""
     tokenizer = tokenizer or bpe_tokenizer(VOCABULARY)
-    import json
-
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    vocabulary = content["model"]["vocab"] | {one["content"]: one["id"] for one in content["added_tokens"]}
-    control = {one["content"] for one in content["added_tokens"]}
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types([_CONTROL if token in control else _NORMAL for token in tokens])
-    writer.add_token_merges([" ".join(merge) for merge in content["model"]["merges"]])
+    write_vocabulary(writer, json.loads(tokenizer.backend_tokenizer.to_str()), pre)
     writer.add_eos_token_id(0)
     writer.add_chat_template(tokenizer.chat_template)
 

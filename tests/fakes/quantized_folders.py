@@ -17,7 +17,7 @@ import transformers
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from tests.tiny_models import bpe_tokenizer, save_config
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """The column that AWQ stores in each place of a word, from the lowest bits on."""
@@ -164,16 +164,9 @@ def save_quantized(folder: Path, name: str, *, group: int = 64, seed: int = 0) -
     """Write a quantized Llama, and the same with its matrices as the judge reads them; return both folders."""
     config = transformers.LlamaConfig(
         vocab_size=384,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=0,
-        tie_word_embeddings=False,
+        **llama_like(
+            hidden_size=128, intermediate_size=256, initializer_range=0.3, pad_token_id=None, tie_word_embeddings=False
+        ),
     )
     dense = save_config(folder / "dense", config, bpe_tokenizer(), seed=seed)
     small = Path(shutil.copytree(dense, folder / "quantized"))

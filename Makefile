@@ -22,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-ch
 TORCH_BUILD := $(BIN)/python scripts/torch_build.py --constraint constraints.txt $(PIP_ARGS)
 
 # Tests that share what takes long to start are a group, and stay together; see tests/grouping.py.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 QUICK := not (bench or browser or kernel or model or ray or server)
 
 # The suite starts hundreds of processes; without byte code each of them compiles the workbench anew.
@@ -49,10 +49,11 @@ test: $(STAMPS)/test $(STAMPS)/compiled chromium models lint test-js ## set up, 
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
 check: export FEWER_INPUTS := 1
-check: lint ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
-	@$(NPM) test & node=$$!; \
-	$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS); \
-	wait $$node
+check: WORKERS := 2
+check: $(STAMPS)/test $(STAMPS)/node ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
+	@$(MAKE) --no-print-directory lint test-js & gates=$$!; \
+	$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS) || failed=1; \
+	wait $$gates && exit $${failed:-0}
 
 lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import directions of Python and JavaScript
 	@$(BIN)/ruff format --check .

@@ -45,8 +45,13 @@ gc.disable()  # until all tests are collected, which makes a million objects and
 
 
 def pytest_collection_finish() -> None:
-    """Spare later garbage collections, of which the tests request hundreds, the modules that are loaded by now."""
+    gc.set_threshold(10_000, 20, 20)
     gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_garbage_collections() -> None:
+    """Spare the collections that tests request, which are hundreds, whatever the tests before have imported."""
     gc.collect()
     gc.freeze()
 

@@ -100,6 +100,11 @@ def provider_types(api: str = "inference") -> list[str]:
     return sorted(_APIS[api].types.keys() | _installed(api))
 
 
+def is_provider_type(name: str, api: str = "inference") -> bool:
+    """Whether a run config may name this provider type for an API; installed packages are searched only if need be."""
+    return name in _APIS[api].types or name in _installed(api)
+
+
 def provider_class(provider_type: str, provider_id: str = "") -> type[InferenceProvider]:
     """Import and return the class of an inference provider; raise like `class_of`."""
     found: type[InferenceProvider] = class_of("inference", provider_type, provider_id)

@@ -66,8 +66,9 @@ def _checked_instance(provider: Provider, api: str) -> Provider:
         raise ConfigError(
             f"provider_id must be non-empty and printable, with no slash and no space at its ends; got {name!r}"
         )
-    if provider.provider_type not in (types := providers.provider_types(api)):
-        raise ConfigError(f"provider_type must be one of {', '.join(types)}; got {provider.provider_type!r}")
+    if not providers.is_provider_type(provider.provider_type, api):
+        types = ", ".join(providers.provider_types(api))
+        raise ConfigError(f"provider_type must be one of {types}; got {provider.provider_type!r}")
     config_type = providers.config_class(provider.provider_type, api)
     safe = hidden(provider, config_type)
     redacted(safe, lambda: _check_config(revealed(safe), config_type, api))

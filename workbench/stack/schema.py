@@ -15,6 +15,7 @@ from workbench.protocol.run_config import ENVIRONMENT
 from workbench.stack.apis import PROVIDER_APIS, SERVED_APIS
 from workbench.stack.checking import VERSION
 
+_NO_DOCSTRINGS = {"use_attribute_docstrings": False}  # classes made without a source, which would be searched for
 _REFERENCE = {"type": "string", "pattern": ENVIRONMENT.pattern}
 
 
@@ -22,10 +23,12 @@ def run_config_schema() -> dict[str, Any]:
     """Return the schema of what `load_run_config` accepts, with the options of every installed provider type."""
     instances = {api: [_instance(name, api) for name in providers.provider_types(api)] for api in PROVIDER_APIS}
     by_api: dict[str, Any] = {api: (list[_any_of(models)], []) for api, models in instances.items()}  # type: ignore[misc]
-    apis: type[BaseModel] = create_model("Providers", __base__=ConfigModel, **by_api)
+    apis: type[BaseModel] = create_model("Providers", __base__=ConfigModel, __cls_kwargs__=_NO_DOCSTRINGS, **by_api)
     api: Any = Literal[tuple(SERVED_APIS)]
     fields: dict[str, Any] = {"version": (Literal[VERSION], VERSION), "apis": (list[api], []), "providers": (apis, ...)}
-    whole: type[BaseModel] = create_model("RunConfig", __base__=RunConfig, __doc__=RunConfig.__doc__, **fields)
+    whole: type[BaseModel] = create_model(
+        "RunConfig", __base__=RunConfig, __doc__=RunConfig.__doc__, __cls_kwargs__=_NO_DOCSTRINGS, **fields
+    )
     schema = whole.model_json_schema()
     schema["required"] = ["providers"]  # `load_run_config` has defaults for the rest
     for definition in schema["$defs"].values():
@@ -48,7 +51,9 @@ def _instance(provider_type: str, api: str) -> type[Provider]:
     except ConfigError:
         config = dict[str, Any]
     fields: dict[str, Any] = {"provider_type": (Literal[provider_type], ...), "config": (config, ...)}
-    model: type[Provider] = create_model(f"Provider {provider_type}", __base__=Provider, **fields)
+    model: type[Provider] = create_model(
+        f"Provider {provider_type}", __base__=Provider, __cls_kwargs__=_NO_DOCSTRINGS, **fields
+    )
     return model
 
 

@@ -11,6 +11,7 @@ from tests.fakes.models import byte_tokenizer
 from tests.fakes.templates import FAMILIES, NO_SYSTEM, PLAIN, Family
 from workbench.errors import ContextLengthError, InvalidRequestError
 from workbench.prompts.encoding import PromptEncoder
+from workbench.prompts.template_process import Limits
 from workbench.prompts.tools.definitions import Toolset
 from workbench.prompts.tools.syntaxes import ToolSyntax
 from workbench.prompts.turns import native_turns
@@ -83,7 +84,8 @@ def test_what_a_template_can_do_is_found_out_by_rendering(
         PLAIN + "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     ],
 )
-def test_a_template_that_only_speaks_of_tools_takes_none(template: str) -> None:
+def test_a_template_that_only_speaks_of_tools_takes_none(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "of", lambda messages, characters: Limits(cpu_s=0.2))  # is it refused, not when
     chat = Family(template, ("<|im_start|>", "<|im_end|>")).encoder().template
     assert chat is not None
     assert chat.native_syntax is None

@@ -51,7 +51,7 @@ def check_folder(folder: Path) -> Path:
 
 def _check_config(folder: Path) -> None:
     path = folder / "config.json"
-    if not path.is_file() and (folder / ADAPTER).is_file():
+    if _is_adapter(folder):
         raise ModelFormatError(
             f"{folder} is an adapter, not a whole model: name the model that it belongs to as well, as in "
             f"model+{folder}."
@@ -64,6 +64,14 @@ def _check_config(folder: Path) -> None:
         raise ModelFormatError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(config).__name__}.")
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Return whether a folder has an adapter and no whole model; trainers save the model's config beside it."""
+    if not (folder / ADAPTER).is_file():
+        return False
+    whole = [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)]
+    return all(path.name.startswith("adapter_model") for path in whole)
 
 
 def indexed_files(path: Path) -> set[str]:

@@ -25,7 +25,8 @@ from workbench.engine.packing import is_served, pack
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
-from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import WeightFiles
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from workbench.engine.adapters import Adapter
 from workbench.engine.gguf_weights import gguf_shapes, gguf_types, is_gguf
-from workbench.engine.grouped_formats import dense_shapes
+from workbench.engine.grouped_layouts import dense_shapes
 from workbench.engine.precision import PRECISIONS, Precision
-from workbench.engine.quantized_folders import stored_format, zero_biases
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import zero_biases
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.engine.weights import shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError

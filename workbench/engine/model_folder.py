@@ -23,6 +23,9 @@ _OTHER_TASKS = (
 
 GENERATION = "generation_config.json"
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""File with the config of an adapter, in the adapter's folder."""
+
 _PLAIN_SETTINGS: Mapping[str, tuple[type, ...]] = {
     "bos_token_id": (int,),
     "eos_token_id": (int, list),
@@ -43,7 +46,7 @@ def check_folder(folder: Path) -> None:
     config = _check_settings(folder)
     if not (folder / LIST).exists():
         _refuse_encoder(folder, config)
-        _refuse_adapter(folder)
+        refuse_stray_adapter(folder)
     _check_weights(folder)
 
 
@@ -131,9 +134,18 @@ def _not_generating(folder: Path, name: str) -> ModelFormatError:
     )
 
 
-def _refuse_adapter(folder: Path) -> None:
-    """Refuse a whole model with an adapter beside it, which transformers would apply where peft is installed."""
-    if (path := folder / "adapter_config.json").exists():
+def refuse_stray_adapter(folder: Path) -> None:
+    """Refuse a whole model with an adapter's config beside it: transformers would apply it where peft is installed.
+
+    The file does not say whether the weights contain the adapter already.
+    """
+    path = folder / ADAPTER_CONFIG
+    if path.exists() and is_sentence_model(folder):
+        raise ModelFormatError(
+            f"{path} stands beside a sentence model, and adapters of these are not supported: merge the adapter into "
+            "the model, and delete this file"
+        )
+    if path.exists():
         raise ModelFormatError(
             f"{path} stands beside a whole model, which may or may not contain the adapter: delete this file, or move "
             "the adapter to a folder of its own and name it after the model, as in model+./adapter"

@@ -1,7 +1,7 @@
 """Weights of a model folder, read one at a time by name.
 
 A folder may have a ``blocks.safetensors`` beside the ordinary weights: the quantized blocks of the GGUF file that it
-was converted from, so that they need not be quantized a second time. Matrices in one of the `grouped_formats` have the
+was converted from, so that they need not be quantized a second time. Matrices in one of the `grouped_layouts` have the
 name and shape that they would have without it.
 """
 
@@ -19,10 +19,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from workbench.engine.adapters import Adapter
-from workbench.engine.grouped_formats import ADVICE, GroupedFormat, Groups, matrices
+from workbench.engine.grouped_formats import Groups, read_groups
+from workbench.engine.grouped_layouts import ADVICE, GroupedLayout, matrices
 from workbench.engine.low_rank import Change
 from workbench.engine.model_folder import read_json
-from workbench.engine.quantized_folders import stored_format
+from workbench.engine.quantization_settings import stored_format
 from workbench.engine.weight_sizes import GROUP, StoredFormat
 from workbench.errors import ModelFormatError
 
@@ -132,7 +133,7 @@ class WeightFiles:
         self._files = ExitStack()
         self._file_of: dict[str, tuple[Any, str]] = {}
         self._grouped: dict[str, dict[str, str]] = {}
-        self._format: GroupedFormat | None = None
+        self._format: GroupedLayout | None = None
         self._blocks: Any = None
         self._block_types: dict[str, str] = {}
 
@@ -219,7 +220,7 @@ class WeightFiles:
         assert self._format is not None, "only its matrices are grouped"
         parts = self._grouped[name]
         try:
-            return self._format.read(lambda part: self._stored(parts[part]), self._part_shapes(name))
+            return read_groups(self._format, lambda part: self._stored(parts[part]), self._part_shapes(name))
         except ModelFormatError as error:
             raise ModelFormatError(f"{name} in {self._folder} is not supported: {error}. {ADVICE}") from None
 

@@ -37,14 +37,6 @@ class FolderFacts:
         first = listed[0] if isinstance(listed, list) and listed else None
         return first if isinstance(first, str) else None
 
-    @property
-    def quantization(self) -> str | None:
-        """Method that packed the weights, such as ``awq``; None if they are plain numbers."""
-        settings = self.config.get("quantization_config")
-        if isinstance(settings, dict):
-            return str(settings.get("quant_method", "an unknown method"))
-        return "mlx" if isinstance(self.config.get("quantization"), dict) else None
-
 
 def read_folder(folder: Path) -> FolderFacts:
     """Return the facts of a folder with ``config.json`` and safetensors weights.

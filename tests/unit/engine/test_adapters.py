@@ -24,11 +24,12 @@ from tests.tiny_adapters import VISION, applied, greedy_ids, logits_of, make_con
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from tests.tiny_vision_models import save_vision_model
 from workbench.engine import memory
-from workbench.engine.adapter_config import CONFIG, AdapterConfig, read_config
+from workbench.engine.adapter_config import AdapterConfig, read_config
 from workbench.engine.adapters import WEIGHTS, read_adapter
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.memory import plan, tensor_shapes
+from workbench.engine.model_folder import ADAPTER_CONFIG
 from workbench.engine.precision import PRECISIONS, Precision
 from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.engine.weights import BLOCKS_FILE, Blocks, WeightFiles
@@ -127,7 +128,7 @@ def assert_near(found: Tensor, expected: Tensor, share: float = 1e-4) -> None:
 
 
 def change_config(folder: Path, **values: Any) -> None:
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -377,10 +378,10 @@ def test_a_folder_with_several_adapters_is_refused_and_one_with_checkpoints_is_n
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "\xff"])
 def test_a_config_that_is_no_object_is_named(plain: Path, base_folder: Folder, content: str) -> None:
-    (plain / CONFIG).write_text(content, encoding="latin-1")
+    (plain / ADAPTER_CONFIG).write_text(content, encoding="latin-1")
     with pytest.raises(ModelFormatError, match=r"adapter_config\.json"):
         load(base_folder("llama"), adapter=plain)
-    (plain / CONFIG).unlink()
+    (plain / ADAPTER_CONFIG).unlink()
     with pytest.raises(ModelFormatError, match=r"adapter_config\.json"):
         load(base_folder("llama"), adapter=plain)
     with pytest.raises(ModelFormatError, match="not a folder"):
@@ -398,7 +399,7 @@ def test_a_quantized_base_is_refused(plain: Path, base_folder: Folder, tmp_path:
 def test_a_model_with_an_adapter_beside_it_is_refused(plain: Path, base_folder: Folder, tmp_path: Path) -> None:
     """Transformers would apply it, but only where peft is installed and the fused step does not serve the model."""
     base = shutil.copytree(base_folder("llama"), tmp_path / "base")
-    shutil.copy(plain / CONFIG, base)
+    shutil.copy(plain / ADAPTER_CONFIG, base)
     for fast in (True, False):
         with pytest.raises(ModelFormatError, match=r"adapter_config\.json.*move"):
             load(base, fast=fast)
@@ -420,7 +421,7 @@ def test_any_value_of_any_option_is_read_or_refused_by_its_name(
     folder = tmp_path_factory.getbasetemp() / "any-adapter"
     folder.mkdir(exist_ok=True)
     sound = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": ["q_proj"]}
-    (folder / CONFIG).write_text(json.dumps(sound | {option: value}))
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(sound | {option: value}))
     try:
         config = read_config(folder)
     except ModelFormatError as error:
@@ -483,7 +484,7 @@ def test_names_are_matched_as_peft_matches_them(
     judge = make_config(r=4, lora_alpha=6, **options)
     folder = tmp_path_factory.getbasetemp() / "named-adapter"
     folder.mkdir(exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 6} | options))
+    (folder / ADAPTER_CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 6} | options))
     config: AdapterConfig = read_config(folder)
     assert config.targets_module(module) == bool(check_target_module_exists(judge, module))
     assert config.rank_of(module) == ranks.get(get_pattern_key(list(ranks), module), 4)

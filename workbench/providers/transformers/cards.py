@@ -20,7 +20,8 @@ from workbench.engine.packed_models import PackedModels
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
-from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.machine import memory_limit_bytes

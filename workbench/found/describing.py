@@ -90,7 +90,7 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
     problem = ""
     try:
         for path, _ in parts:
-            header = read_gguf_header(path)
+            header = read_gguf_header(path, quick=True)
             tensors += header.tensors
             for name, count in header.weights_by_type.items():
                 weights_by_type[name] = weights_by_type.get(name, 0) + count

@@ -70,6 +70,8 @@ def _is_adapter(folder: Path) -> bool:
     """Return whether a folder has an adapter and no whole model; trainers save the model's config beside it."""
     if not (folder / ADAPTER).is_file():
         return False
+    if not (folder / "config.json").is_file():
+        return True
     whole = [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)]
     return all(path.name.startswith("adapter_model") for path in whole)
 

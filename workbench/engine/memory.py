@@ -47,7 +47,7 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter
     available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     parameters = sum(prod(shape) for shape in shapes.values())
     for keep_bf16 in (False,) if packed else (True, False):
-        needed = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=keep_bf16)
+        needed = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=keep_bf16, adapter=adapter)
         if needed <= available:
             return Plan(parameters, needed, keep_bf16)
     advice = _what_fits(shapes, available, packed=packed)
@@ -65,7 +65,7 @@ def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, 
     """
     shapes = tensor_shapes(folder, adapter)
     room = memory_limit_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
-    needed = weights_bytes(folder, shapes, precision, packed=packed)
+    needed = weights_bytes(folder, shapes, precision, packed=packed, adapter=adapter)
     if needed > room:
         raise InsufficientMemoryError(
             f"{name} {_held(precision)} needs {_mb(needed)}, but a model can use at most {_mb(max(room, 0))} of the "
@@ -74,13 +74,23 @@ def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, 
 
 
 def weights_bytes(
-    folder: Path, shapes: Mapping[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_bf16: bool = False
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: Precision,
+    *,
+    packed: bool,
+    keep_bf16: bool = False,
+    adapter: Adapter | None = None,
 ) -> int:
-    """Return the predicted size of a folder's weights in bytes; as they are stored, safetensors take at most 4 each."""
+    """Return the predicted size of a folder's weights in bytes.
+
+    As they are stored, safetensors take at most 4 bytes each, and tensors that an adapter changes are held in float32.
+    """
+    if precision == "file" and is_gguf(folder):
+        merged = dict.fromkeys(adapter.changes, "F32") if adapter else {}
+        return predict_stored(shapes, gguf_types(folder) | merged)
     if precision == "file":
-        return (
-            predict_stored(shapes, gguf_types(folder)) if is_gguf(folder) else predict(shapes, "float32", packed=True)
-        )
+        return predict(shapes, "float32", packed=True)
     return predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
 
 
@@ -113,6 +123,11 @@ def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tup
     Args:
         adapter: adapter that is merged into them; it may separate a head that was tied to the embedding.
     """
+    shapes = _base_shapes(folder)
+    return shapes if adapter is None else adapter.shapes(shapes)
+
+
+def _base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     if is_gguf(folder):
         return gguf_shapes(folder)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -123,7 +138,7 @@ def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tup
         file_of |= dict.fromkeys(found, path)
     stored = stored_format(folder)
     if stored is None:
-        return shapes if adapter is None else adapter.shapes(shapes)
+        return shapes
     added = zero_biases(stored, file_of, shapes)
     return dense_shapes(stored, {name: shape for name, shape in shapes.items() if name not in added})
 

@@ -7,7 +7,7 @@ import stat
 import struct
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeAlias
 
 from workbench.errors import ModelFormatError
 
@@ -16,6 +16,7 @@ LONGEST_HEADER_BYTES = 64 * 2**20
 
 _CHUNK_BYTES = 2**18
 _U64 = struct.Struct("<Q")
+_Buffer: TypeAlias = bytes  # in the class, this is the name of a method
 _FEW = 64
 """Strings up to this number are skipped one by one; numpy needs longer to start."""
 _FOLLOWED = 16
@@ -66,7 +67,7 @@ class BoundedFile:
         self.position += count
         return self._chunk[start : start + count]
 
-    def ahead(self, most: int) -> tuple[bytes, int]:
+    def ahead(self, most: int) -> tuple[_Buffer, int]:
         """Return a buffer and where the next bytes are in it: at least ``most``, or all that a header may still have.
 
         The position stays; `skip` moves behind what was used.

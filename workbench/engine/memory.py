@@ -6,9 +6,11 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any
 
 from workbench.engine.adapters import Adapter
 from workbench.engine.gguf_weights import gguf_shapes, gguf_types, is_gguf
@@ -149,18 +151,24 @@ def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
     return is_mask or name.endswith((".masked_bias", ".rotary_emb.inv_freq"))
 
 
-def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the weights of one safetensors file, read from its header."""
-    return {name: tuple(entry["shape"]) for name, entry in _header(path).items() if name != "__metadata__"}
+def file_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Return names and shapes of the weights of one safetensors file, read from its header.
 
-
-def _header(path: Path) -> dict[str, Any]:
+    Loading needs them for its checks, for the plan and for an adapter, and reads the header once.
+    """
     try:
-        with path.open("rb") as file:  # 8 bytes of length, then that much JSON
-            (length,) = struct.unpack("<Q", file.read(8))
-            return cast("dict[str, Any]", json.loads(file.read(min(length, path.stat().st_size))))
-    except (OSError, struct.error, ValueError) as error:
+        status = path.stat()
+        return _header_shapes(path, status.st_size, status.st_mtime_ns)
+    except (OSError, struct.error, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelFormatError(f"{path} is damaged or missing ({error}); fetch the model again") from error
+
+
+@lru_cache(maxsize=64)
+def _header_shapes(path: Path, size: int, _mtime_ns: int) -> Mapping[str, tuple[int, ...]]:
+    with path.open("rb") as file:  # 8 bytes of length, then that much JSON
+        (length,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, Any] = json.loads(file.read(min(length, size)))
+    return MappingProxyType({name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"})
 
 
 def _mb(nbytes: int) -> str:

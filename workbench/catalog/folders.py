@@ -15,6 +15,8 @@ INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 """Files one of which a folder needs."""
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model"
+"""Beginning of the names of an adapter's files of weights."""
 _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 
 
@@ -73,7 +75,7 @@ def _is_adapter(folder: Path) -> bool:
     if not (folder / "config.json").is_file():
         return True
     whole = [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)]
-    return all(path.name.startswith("adapter_model") for path in whole)
+    return all(path.name.startswith(ADAPTER_WEIGHTS) for path in whole)
 
 
 def indexed_files(path: Path) -> set[str]:

@@ -31,6 +31,7 @@ _PRECISIONS = ("float32", "bf16", "int8", "int4")
 
 A folder of 4-bit groups is exact in float32 and in int4."""
 _LONGEST_NAME = 80
+_LONGEST_PROBLEM = 600
 
 _Stamp: TypeAlias = tuple[int, int] | None
 
@@ -155,8 +156,7 @@ def _describe_folder(candidate: Candidate) -> FoundModel:
         model,
         architecture=_shown(facts.architecture),
         parameters=sum(map(prod, shapes.values())) or None,
-        precision=_shown(quantization_method(facts.config))
-        or max(weights, key=lambda name: weights[name], default=None),
+        precision=_shown(quantization_method(facts.config) or max(weights, key=weights.__getitem__, default=None)),
         size_bytes=facts.size_bytes,
         fits_in=fits_in,
         memory_bytes=memory_bytes,
@@ -223,8 +223,10 @@ def _shown(text: str | None) -> str | None:
 
 
 def _shortened_problem(error: Exception, path: Path) -> str:
-    """Return the message of an error without the path, which stands beside it."""
+    """Return the message of an error in a form that does nothing to a terminal, without the path beside it."""
     text = str(error)
+    if not text.isprintable() or len(text) > _LONGEST_PROBLEM:
+        text = repr(text[:_LONGEST_PROBLEM])[1:-1]
     for prefix in (f"{path} ", f"{path}/", f"{path.parent}/"):
         if text.startswith(prefix):
             rest = text.removeprefix(prefix)

@@ -99,7 +99,8 @@ def _read_tensors(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     except (TypeError, LookupError, AttributeError) as error:
         raise ModelFormatError(f"{path} is damaged: its header does not describe tensors.") from error
     for name, kind, shape in tensors:
-        if not isinstance(kind, str) or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+        sizes_are_valid = all(type(size) is int and 0 <= size < 2**48 for size in shape)
+        if not isinstance(kind, str) or not sizes_are_valid or prod(shape) >= 2**63:
             raise ModelFormatError(f"{path} is damaged: tensor {name[:80]!r} has no valid type and shape.")
     return tensors
 

@@ -352,8 +352,8 @@ def test_the_cache_is_the_one_that_huggingface_hub_itself_fills(ask: Ask, serve:
     commits = {revision.commit_hash: revision for revision in repository.revisions}
     assert {commit: revision.refs for commit, revision in commits.items()} == {COMMIT: {"main"}, TAGGED: {"v1.0"}}
     assert {file.file_name for file in commits[COMMIT].files} == {Path(name).name for name in files}
-    for path, revision in zip(found, (None, "v1.0"), strict=True):
-        assert snapshot_download(REPO, revision=revision, local_files_only=True) == str(path)
+    for path, at in zip(found, (None, "v1.0"), strict=True):
+        assert snapshot_download(REPO, revision=at, local_files_only=True) == str(path)
 
     shutil.rmtree(mine)
     theirs.rename(mine)

@@ -324,6 +324,10 @@ test("a model's card leaves out what nobody knows", () => {
       .slice(2, 6),
     ["134,515,008", "8,192 tokens", "SHA-256 0123456789ab", "per request"],
   );
+  const adapted = { ...card, adapter: "/adapters/mine", adapter_rank: 8, adapted_layers: 30 };
+  assert.deepEqual(cardRows(adapted)[2], { term: "Adapter", value: "/adapters/mine (rank 8, 30 matrices)" });
+  assert.equal(cardRows({ ...adapted, adapted_layers: 1 })[2].value, "/adapters/mine (rank 8, 1 matrix)");
+  assert.equal(cardRows({ ...adapted, adapter_rank: 0, adapted_layers: 0 })[2].value, "/adapters/mine");
   assert.equal(memoryInWords(card), null);
   const memory = { predicted_memory_bytes: 600e6, memory_limit_bytes: 2e9, memory_bytes: 500e6 };
   assert.deepEqual(memoryInWords({ ...card, ...memory }), ["about ", "600 MB", " of 2 GB when loaded"]);

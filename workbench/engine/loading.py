@@ -21,13 +21,13 @@ from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import is_served, pack
+from workbench.engine.packing import is_served, opened, pack
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
-from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
-from workbench.engine.weights import WeightFiles
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -285,8 +285,8 @@ def load_merged(kind: Any, folder: Path, dtype: torch.dtype, adapter: Adapter) -
     from transformers.models.auto.auto_factory import _get_model_class
 
     config = load_config(folder)
-    with WeightFiles(folder, adapter=adapter) as files:
-        changed = files.changed()
+    changed = set(adapter.changes)
+    with opened(folder, str, adapter) as files:
         weights = {name: files.dense(name) for name in files.names() - changed}
         weights |= {name: files.dense(name).to(dtype) for name in changed}
     model_class: Any = _get_model_class(config, kind._model_mapping)  # noqa: SLF001 - there is no public name

@@ -6,15 +6,17 @@ exactly the expected tensors. The general decoder serves all other models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.engine.adapted_weights import AdaptedWeights
 from workbench.engine.adapters import Adapter
 from workbench.engine.block_structure import BlockStructure, expected_tensors, expert_prefixes
 from workbench.engine.families import structure_of
@@ -72,16 +74,20 @@ def pack(
     )
 
 
-def opened(
-    folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None
-) -> AbstractContextManager[Weights]:
-    """Return the weights of a model folder, in its safetensors files or in a GGUF file.
+@contextmanager
+def opened(folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None) -> Iterator[Weights]:
+    """Open the weights of a model folder, which are in its safetensors files or in a GGUF file.
 
     Args:
         full_name: function from a tensor's name in transformers to the name by which it is found.
-        adapter: adapter that is merged into the weights of safetensors files.
+        adapter: adapter that is merged into the weights as they are read, in float32.
     """
-    return GgufWeights(folder, full_name) if is_gguf(folder) else WeightFiles(folder, full_name, adapter=adapter)
+    with GgufWeights(folder, full_name) if is_gguf(folder) else WeightFiles(folder, full_name) as weights:
+        if adapter is None:
+            yield weights
+            return
+        with safe_open(adapter.weights, framework="pt") as tensors:
+            yield AdaptedWeights(weights, adapter, tensors, full_name)
 
 
 def is_served(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import prod
 from typing import Literal, TypeAlias
 
@@ -63,7 +64,9 @@ def predict_stored(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, st
     return sum(round(_bytes_as(shape, stored_formats(together[_joined(name)]))) for name, shape in shapes.items())
 
 
+@lru_cache(maxsize=10_000)
 def _joined(name: str) -> str:
+    """Return one name for matrices that are held together; files of one architecture have the same names."""
     return _JOINED.sub(lambda match: "gate_up" if match[0] in ("gate_proj", "up_proj") else "qkv", name)
 
 

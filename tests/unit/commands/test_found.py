@@ -29,7 +29,7 @@ def test_each_model_is_a_row_with_its_facts(cli: Cli, home: Path) -> None:
     assert by_name["llama3.2:1b"].split()[1:5] == ["Ollama", "llama", "4.67k", "Q4_K_M"]
     assert by_name["llama3.2:1b"].split()[-2:] == by_name["org/tiny"].split()[-2:] == ["yes", "yes"]
     mlx = by_name["~/.lmstudio/models/publisher/mlx"]
-    assert mlx.endswith("no: weights quantized with mlx cannot be served yet")
+    assert mlx.endswith("no: its quantized weights are not supported: mlx")
 
 
 def test_json_has_every_field(cli: Cli, home: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from workbench import catalog
 from workbench.catalog import ModelFolders
 from workbench.engine.adapters import Adapter, read_adapter
-from workbench.engine.gguf_weights import gguf_precision, is_gguf
+from workbench.engine.gguf_weights import gguf_precision
 from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
 from workbench.engine.memory import check_limit, tensor_shapes, weights_bytes
 from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
@@ -20,7 +20,8 @@ from workbench.engine.packed_models import PackedModels
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
-from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.machine import memory_limit_bytes
@@ -45,19 +46,18 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
 
         refuse_adapter(folders)
         check_sentence_model(folder)
-    if is_gguf(folder):
-        refuse_adapter(folders, "GGUF files")
     adapter = _adapter(folders)
     precision, packed = _weight_form(folder, requested, adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
     check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter)
 
 
-def refuse_adapter(folders: ModelFolders, kind: str = "sentence models") -> None:
-    """Raise `ModelFormatError` if a model has an adapter whose kind cannot have one."""
+def refuse_adapter(folders: ModelFolders) -> None:
+    """Raise `ModelFormatError` if a sentence model has an adapter."""
     if folders.adapter is not None:
         raise ModelFormatError(
-            f"{folders.adapter} cannot be merged into {folders.model}: adapters of {kind} are not supported"
+            f"{folders.adapter} cannot be merged into {folders.model}: adapters of sentence models are not supported; "
+            "merge it with peft, and name the merged folder"
         )
 
 
@@ -140,23 +140,32 @@ def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None) -
         "decoder": None if embeds else "fused" if packed else "general",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
-        "predicted_memory_bytes": weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=True),
+        "predicted_memory_bytes": weights_bytes(
+            folder, shapes, precision, packed=packed, keep_bf16=True, adapter=adapter
+        ),
         "context_length": _sentence_limit(folder) if embeds else positions,
         "reads_images": reads_images,
         "sampling_defaults": advice.params or None,
         "switched_off": proof.switched_off,
-        "notes": (*advice.notes, *proof.notes, *_quantized_notes(folder, precision)),
+        "notes": (*advice.notes, *proof.notes, *_quantized_notes(folder, precision, adapter)),
         **template_facts(_template_sources(folder, reads_images=reads_images)),
     }
 
 
-def _quantized_notes(folder: Path, precision: Precision) -> tuple[str, ...]:
-    """Return a sentence about the weights of a folder that is quantized already."""
+def _quantized_notes(folder: Path, precision: Precision, adapter: Adapter | None) -> tuple[str, ...]:
+    """Return sentences about the weights of a folder that is quantized already, and about those that were merged."""
+    merged: tuple[str, ...] = ()
+    if adapter and precision == "file":
+        merged = (
+            "the matrices that the adapter changes are held in float32, with exactly the file's numbers in the sum",
+        )
     stored = stored_format(folder)
     if stored is None:
-        return ()
+        return merged
     exact = {"int4": "int4 computes with exactly these numbers", "float32": "float32 holds exactly these numbers"}
     others = exact.get(precision, f"{precision} rounds them a second time; int4 and float32 do not")
+    if adapter and precision == "int4":
+        others += ", but rounds those that the adapter changes; float32 does not"
     return (f"its matrices are stored in 4 bits ({stored.name}): {others}",)
 
 

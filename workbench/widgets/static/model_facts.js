@@ -10,6 +10,9 @@ import { recommendedInWords } from "./sampling_fields.js";
  * @property {string} provider_id
  * @property {string} provider_type
  * @property {string} source
+ * @property {string | null} [adapter]  folder of the adapter that is merged into the model
+ * @property {number | null} [adapter_rank]
+ * @property {number | null} [adapted_layers]
  * @property {string} kind
  * @property {string | null} architecture
  * @property {number | null} parameters
@@ -64,6 +67,7 @@ export function cardRows(card) {
   const rows = [
     ["Provider", `${card.provider_id} (${card.provider_type})`],
     ["Source", card.source],
+    ["Adapter", adapterInWords(card)],
     ["Architecture", card.architecture],
     ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
     ["Precision", card.precision],
@@ -79,6 +83,13 @@ export function cardRows(card) {
     ["Memory limit", size(card.memory_limit_bytes)],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
+}
+
+/** @param {Card} card */
+function adapterInWords({ adapter, adapter_rank, adapted_layers }) {
+  if (!adapter) return null;
+  const matrices = adapted_layers === 1 ? "1 matrix" : `${adapted_layers} matrices`;
+  return adapter_rank ? `${adapter} (rank ${adapter_rank}, ${matrices})` : adapter;
 }
 
 /** @param {Card} card */

@@ -5,7 +5,7 @@ vectors become one (`sentence_pipeline`). Texts are sorted by length and padded 
 results are in the order of the texts, and a text's vector does not depend on its batch.
 
 A BERT's texts are not padded at all (`unpadded`), and each thread computes batches of its own, so that none waits for
-another. Of other models, all threads share torch's products of one batch.
+another; only the tokens of a single batch are shared. Of other models, all threads share torch's products of one batch.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.engine.gguf_blocks import int4_blocks, int8_blocks
-from workbench.engine.weight_sizes import StoredFormat, stored_formats
+from workbench.engine.weight_sizes import KEPT_TYPES, StoredFormat, stored_formats
 from workbench.engine.weights import Blocks, Int8Blocks, pad_columns
 from workbench.errors import ModelFormatError
 from workbench.gguf_files import GGUF_FACTS, GgufModel, GgufTensor, is_unchanged, read_gguf_model
@@ -64,10 +65,11 @@ class GgufWeights:
         )
 
     def dense(self, name: str) -> Tensor:
-        """Return the tensor as stored in the file, or dequantized to float32."""
+        """Return the tensor as stored in the file, where possible without a copy, or dequantized to float32."""
         tensor, shape = self._tensor(name), self.shape(name)
         if tensor.type in _PLAIN:
-            numbers = torch.from_numpy(self._ordered(name).view(_PLAIN[tensor.type]).copy()).view(shape)
+            stored = np.require(self._ordered(name).view(_PLAIN[tensor.type]), requirements="A")
+            numbers = torch.from_numpy(stored).view(shape)
             weight = numbers.view(torch.bfloat16) if tensor.type == "BF16" else numbers
         else:
             weight = self._dequantized(name, tensor.type, shape)
@@ -87,6 +89,11 @@ class GgufWeights:
             return Int8Blocks.of(pad_columns(self.dense(name)))
         return int8_blocks(self._tensor(name).type, self._ordered(name))
 
+    def kept(self, name: str) -> tuple[str, Tensor] | None:
+        """Return type and rows of a matrix that the step reads as the file has it, where possible without a copy."""
+        kind = self._tensor(name).type
+        return (kind, torch.from_numpy(self._ordered(name))) if kind in KEPT_TYPES else None
+
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return the smallest format that holds several matrices together with exactly the file's numbers."""
         return stored_formats([self._tensor(name).type for name in names])
@@ -98,7 +105,7 @@ class GgufWeights:
         """Return the bytes of a tensor, shape (rows, bytes), in the mapped file."""
         tensor, path, start = self._model.tensors[self._names[name]]
         if path not in self._maps:
-            self._maps[path] = np.memmap(path, np.uint8, mode="r")
+            self._maps[path] = np.memmap(path, np.uint8, mode="c")  # torch refuses what cannot be written
         rows = self.shape(name)[0] if len(tensor.shape) > 1 else 1
         return self._maps[path][start : start + tensor.nbytes].reshape(rows, -1)
 
@@ -132,14 +139,28 @@ class GgufWeights:
 
 
 def open_model(folder: Path) -> GgufModel:
-    """Return the GGUF model of a folder; raise ModelFormatError if its file has changed since the folder was made."""
+    """Return the GGUF model of a folder, whose headers are read once as long as its files stay the same.
+
+    Raises:
+        ModelFormatError: a file is missing, or has changed since the folder was made.
+    """
     parts = json.loads((folder / GGUF_FACTS).read_text(encoding="utf-8"))["parts"]
-    path = Path(parts[0]["path"])
-    model = read_gguf_model(path)
-    for part in parts:
-        if not is_unchanged(part):
-            raise ModelFormatError(f"{part['path']} was changed after it was registered; register it again.")
-    return model
+    path, stamps = Path(parts[0]["path"]), tuple((part["path"], part["bytes"], part["mtime_ns"]) for part in parts)
+    changed = [part["path"] for part in parts if not is_unchanged(part)]
+    if not changed:
+        return _read_model(path, stamps)
+    read_gguf_model(path)  # raises for a file that is missing
+    raise ModelFormatError(f"{changed[0]} was changed after it was registered; register it again.")
+
+
+@lru_cache(maxsize=8)
+def _read_model(path: Path, _stamps: tuple[tuple[str, int, int], ...]) -> GgufModel:
+    return read_gguf_model(path)
+
+
+def gguf_files(folder: Path) -> list[Path]:
+    """Return the paths of all parts of a folder's GGUF file."""
+    return [Path(part["path"]) for part in json.loads((folder / GGUF_FACTS).read_text(encoding="utf-8"))["parts"]]
 
 
 def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

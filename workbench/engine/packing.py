@@ -186,7 +186,7 @@ class _Packer:
             post_attention_norm=norm(names.post_attention_norm),
             pre_mlp_norm=norm(names.pre_mlp_norm),
             router=self._matrices.router(f"{prefix}.{names.router}") if names.router else None,
-            gate_up=self._matrices.linear(*(f"{prefix}.{one}{name}" for one in experts for name in names.gate_up)),
+            gate_up=self._matrices.gate_up(prefix),
             down=self._matrices.linear(*(f"{prefix}.{one}{names.down}" for one in experts)),
             post_mlp_norm=norm(names.post_mlp_norm),
         )

@@ -111,6 +111,9 @@ class Weights(Protocol):
     def int8_blocks(self, name: str) -> Int8Blocks:
         """Return the matrix in 8-bit blocks, like `blocks`."""
 
+    def kept(self, name: str) -> tuple[str, Tensor] | None:
+        """Return type and rows, uint8 (rows, bytes), of a matrix that the step reads as the file has it, or None."""
+
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return the smallest format that holds several matrices together with exactly the file's numbers."""
 
@@ -210,6 +213,9 @@ class WeightFiles:
         rows, columns = self.shape(name)
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
+
+    def kept(self, name: str) -> None:
+        """Return None: no format of these files is read as it is."""
 
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return ``bf16`` if all are stored in it, or else ``float32``."""

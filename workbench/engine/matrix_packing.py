@@ -122,7 +122,7 @@ class MatrixPacker:
         columns = self._files.shape(names[0])[0 if is_transposed else 1]
         stored: Precision | StoredFormat = precision
         if precision == "file":
-            kept = self._files.kept(names[0]) if len(names) == 1 and order is None and not is_transposed else None
+            kept = self._files.kept(names) if order is None and not is_transposed else None
             if kept is not None:
                 return Matrix.of_file(*kept, columns, bias)
             stored = self._files.stored_format(list(names))

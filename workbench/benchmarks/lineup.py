@@ -59,6 +59,11 @@ class Settings:
     may_fetch: bool = False
     """Whether a second model is fetched if it is not in the cache."""
 
+    @property
+    def file(self) -> Path | None:
+        """The GGUF file for rivals that read it, if there is one outside the catalog."""
+        return self.gguf or catalog.gguf_path(self.model)
+
 
 @dataclass(slots=True)
 class Lineup:
@@ -113,7 +118,7 @@ def open_lineup(settings: Settings, log: Log) -> Iterator[Lineup]:
             for embedder in (WorkbenchEmbedder, LoopEmbedder):
                 lineup.embedders.append(stack.enter_context(closing(IsolatedEmbedder(embedder, sentences))))
         if "cold-start" in settings.tasks:
-            lineup.cold_starts += cold_starts(settings.model)
+            lineup.cold_starts += cold_starts(settings.model, settings.file if "llama.cpp" in settings.rivals else None)
         yield lineup
 
 
@@ -149,7 +154,7 @@ def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitSta
     add("transformers float32", partial(IsolatedReference, TransformersContestant, folder, "float32"))
     add("transformers bf16", partial(IsolatedReader, TransformersContestant, folder, "bf16"))
     if settings.rivals - {"transformers"}:
-        gguf = stack.enter_context(gguf_of(settings.model, settings.gguf))
+        gguf = stack.enter_context(gguf_of(settings.model, settings.file))
         if "llama.cpp" in settings.rivals:
             add("llama.cpp", partial(IsolatedReader, LlamaCppContestant, gguf, lineup.sizes.context))
         if "openvino" in settings.rivals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,10 @@ class AdaptedWeights:
     def int8_blocks(self, name: str) -> Int8Blocks:
         """Return the matrix in 8-bit blocks, like `blocks`."""
         return Int8Blocks.of(pad_columns(self.dense(name))) if name in self._changes else self._base.int8_blocks(name)
+
+    def kept(self, names: Sequence[str]) -> tuple[str, Tensor] | None:
+        """Return type and rows of matrices of which none is merged, if the step reads them as the file has them."""
+        return None if set(names) & set(self._changes) else self._base.kept(names)
 
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return the format that holds several matrices together exactly: ``float32`` if one of them is merged."""

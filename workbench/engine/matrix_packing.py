@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from workbench.engine.block_structure import BlockStructure
+from workbench.engine.block_structure import BlockStructure, expert_prefixes
 from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.kernels.simd import ROWS
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision
+from workbench.engine.weight_sizes import StoredFormat
 from workbench.engine.weights import Blocks, Int8Blocks, Weights, pad_columns
 
 _OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
 """Precisions of embedding and head where they differ: 4 bits would cost far more accuracy than they save memory."""
+
+
+_DENSE: Mapping[str, Callable[[Tensor, Tensor | None], Matrix]] = {
+    "float32": Matrix.float32,
+    "float16": Matrix.float16,
+    "fp8": Matrix.fp8,
+    "bf16": Matrix.bf16,
+}
+"""Formats without blocks in any file."""
 
 
 class MatrixPacker:
@@ -40,20 +52,30 @@ class MatrixPacker:
         """Return the matrix that rates experts, in float32: rounding would choose others."""
         return self._matrix([f"{module}.weight"], "float32")
 
-    def qkv(self, prefix: str) -> Matrix:
-        """Return the matrix of all query heads, then key heads, then value heads."""
-        modules = [f"{prefix}.{name}" for name in self._structure.names.qkv]
-        order = qkv_order(self._structure)
-        if order is None:
-            return self.linear(*modules)
+    def qkv(self, prefix: str) -> tuple[Matrix, ...]:
+        """Return the matrices of queries, keys and values, or one with all query heads, then key and value heads."""
+        structure = self._structure
+        modules = [f"{prefix}.{name}" for name in structure.names.qkv]
+        order = qkv_order(structure)
+        if order is None and structure.head_dim % ROWS == 0:
+            return self._together([[module] for module in modules])
         bias = self._bias(modules)
-        return self._matrix(
-            [f"{module}.weight" for module in modules],
-            self._precision,
-            None if bias is None else bias[order],
-            order=order,
-            is_transposed=self._structure.is_transposed,
-        )
+        if bias is not None and order is not None:
+            bias = bias[order]
+        names, is_transposed = [f"{module}.weight" for module in modules], structure.is_transposed
+        return (self._matrix(names, self._precision, bias, order=order, is_transposed=is_transposed),)
+
+    def gate_up(self, prefix: str) -> tuple[Matrix, ...]:
+        """Return the matrices of gate and up, or one with the rows of both; the rows of experts follow each other."""
+        experts = expert_prefixes(self._structure)
+        names = self._structure.names.gate_up
+        return self._together([[f"{prefix}.{one}{name}" for one in experts] for name in names])
+
+    def _together(self, parts: Sequence[Sequence[str]]) -> tuple[Matrix, ...]:
+        """Return parts, each the modules of one matrix, as one matrix unless each keeps the format of its file."""
+        if self._precision == "file":
+            return tuple(self.linear(*modules) for modules in parts)
+        return (self.linear(*chain.from_iterable(parts)),)
 
     def embedding_and_head(self) -> tuple[Matrix, Matrix]:
         """Return the embedding and the head.
@@ -97,10 +119,14 @@ class MatrixPacker:
             weight = self._files.dense(name)
             return weight.T.contiguous() if is_transposed else weight
 
-        if precision == "file":
-            precision = self._files.stored_format(list(names))
         columns = self._files.shape(names[0])[0 if is_transposed else 1]
-        match precision:
+        stored: Precision | StoredFormat = precision
+        if precision == "file":
+            kept = self._files.kept(names) if order is None and not is_transposed else None
+            if kept is not None:
+                return Matrix.of_file(*kept, columns, bias)
+            stored = self._files.stored_format(list(names))
+        match stored:
             case "int4":
                 read = (lambda name: Blocks.of(pad_columns(dense(name)))) if is_transposed else self._files.blocks
                 blocks = Blocks.cat([read(name) for name in names])
@@ -111,15 +137,8 @@ class MatrixPacker:
                 )
                 blocks8 = Int8Blocks.cat([read8(name) for name in names])
                 return Matrix.int8(blocks8 if order is None else blocks8.rows(order), columns, bias)
-        weight = torch.cat([dense(name) for name in names])
-        weight = weight if order is None else weight[order]
-        match precision:
-            case "float32":
-                return Matrix.float32(weight, bias)
-            case "fp8":
-                return Matrix.fp8(weight, bias)
-            case "bf16":
-                return Matrix.bf16(weight, bias)
+        weight = torch.cat([dense(name) for name in names]) if len(names) > 1 else dense(names[0])
+        return _DENSE[stored](weight if order is None else weight[order], bias)
 
     def _bias(self, modules: Sequence[str]) -> Tensor | None:
         """Return the concatenated biases; None if there are none."""

@@ -48,8 +48,8 @@ class Block:
     """The weights of one layer."""
 
     pre_attention_norm: Norm | None
-    qkv: Matrix
-    """Rows: all query heads, then key heads, then value heads."""
+    qkv: tuple[Matrix, ...]
+    """The matrices of queries, keys and values, or one with the rows of all three."""
     qk_norm: Norm | None
     """Weights for each component of the query heads, then the key heads, shape ((heads + kv_heads) * head_dim,)."""
     output: Matrix
@@ -57,14 +57,26 @@ class Block:
     pre_mlp_norm: Norm | None
     router: Matrix | None
     """Matrix that rates experts."""
-    gate_up: Matrix
-    """Rows: gate, then up; of a plain MLP, its first projection. Those of experts follow each other."""
+    gate_up: tuple[Matrix, ...]
+    """Gate and up, or one matrix with the rows of both; of a plain MLP, its first projection. The rows of experts
+    follow each other: first those of all gates, then those of all others."""
     down: Matrix
     post_mlp_norm: Norm | None
 
     @property
-    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-        return self.qkv, self.output, self.gate_up, self.down
+    def matrices(self) -> tuple[Matrix, ...]:
+        return *self.qkv, self.output, *self.gate_up, self.down
+
+    def linears(self, structure: BlockStructure) -> list[list[int]]:
+        """Return the descriptors of the linear layers, in the order of `Weights.linears`."""
+        sizes = [heads * structure.head_dim for heads in (structure.heads, structure.kv_heads, structure.kv_heads)]
+        inner = structure.inner * (structure.experts or 1)
+        return [
+            *_descriptors(self.qkv, sizes),
+            self.output.descriptor,
+            *_descriptors(self.gate_up, [inner, inner]),
+            self.down.descriptor,
+        ]
 
     @property
     def norms(self) -> tuple[Norm | None, ...]:
@@ -97,11 +109,11 @@ class PackedWeights:
     def addresses(self) -> Weights:
         """Return the addresses that kernels read; the caller keeps this object alive."""
         layers = self.structure.layers[: len(self.blocks)]
-        linears = [[matrix.descriptor for matrix in block.matrices] for block in self.blocks]
+        linears = [block.linears(self.structure) for block in self.blocks]
         norms = [[(0, 0) if norm is None else norm.addresses for norm in block.norms] for block in self.blocks]
         rotary = [-1 if layer.rotary is None else layer.rotary for layer in layers]
         return Weights(
-            linears=np.array(linears, np.int64).reshape(-1, 4, 5),
+            linears=np.array(linears, np.int64).reshape(-1, 7, 5),
             norms=np.array([*norms, [self.final_norm.addresses, *[(0, 0)] * 4]], np.int64),
             layers=np.array(
                 [[index, layer.window, layer.chunk] for index, layer in zip(rotary, layers, strict=True)], np.int64
@@ -124,6 +136,14 @@ class PackedWeights:
             if block.router:
                 yield block.router
             yield from (norm for norm in block.norms if norm)
+
+
+def _descriptors(matrices: Sequence[Matrix], sizes: Sequence[int]) -> list[list[int]]:
+    """Return the descriptors of parts, each a matrix, or all in one matrix, one after the other."""
+    if len(matrices) == len(sizes):
+        return [matrix.descriptor for matrix in matrices]
+    (joined,) = matrices
+    return [joined.descriptor_from(sum(sizes[:part])) for part in range(len(sizes))]
 
 
 def kernel_shape(structure: BlockStructure) -> Shape:

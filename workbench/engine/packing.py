@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,24 @@ if TYPE_CHECKING:
 def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether the fused decoder serves a model, by its config and the names and shapes of its tensors."""
     structure = structure_of(config)
-    if structure is None or structure.inner % ROWS or (structure.experts and structure.hidden % ROWS):
+    if structure is None or not _has_whole_rows(structure):
         return False
     expected, unused = expected_tensors(structure), structure.names.unused
     head = f"{structure.names.head}.weight"
     named = {structure.full_name(name): shape for name, shape in shapes.items() if not name.endswith(unused)}
     names = {*named, head} if structure.is_tied else set(named)
     return names == set(expected) and all(named[name] == expected[name] for name in named)
+
+
+def _has_whole_rows(structure: BlockStructure) -> bool:
+    """Return whether threads can share the rows of the MLP, and of experts, in whole groups."""
+    return structure.inner % ROWS == 0 and (not structure.experts or structure.hidden % ROWS == 0)
+
+
+def _structure(folder: Path, config: PreTrainedConfig) -> BlockStructure | None:
+    """Return the structure of a folder's model; GGUF files have the matrices of all architectures as (out, in)."""
+    structure = structure_of(config)
+    return replace(structure, is_transposed=False) if structure is not None and is_gguf(folder) else structure
 
 
 def pack(
@@ -61,7 +73,7 @@ def pack(
         parts: parts that were packed before; all others are added to it.
         adapter: adapter that is merged into the weights before they are packed.
     """
-    structure, parts = structure_of(config), parts or PackedParts()
+    structure, parts = _structure(folder, config), parts or PackedParts()
     assert structure is not None, "the caller has checked that it fits"
     with opened(folder, structure.full_name, adapter) as files:
         weights = _Packer(structure, files, precision, parts).weights()
@@ -98,8 +110,8 @@ def is_served(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple
     """
     if not is_gguf(folder):
         return fits(config, shapes)
-    structure = structure_of(config)
-    is_covered = structure is not None and structure.inner % ROWS == 0
+    structure = _structure(folder, config)
+    is_covered = structure is not None and _has_whole_rows(structure)
     expected = expected_tensors(structure) if structure is not None and is_covered else None
     check_gguf_tensors(folder, expected, is_tied=structure is not None and structure.is_tied)
     return True
@@ -192,7 +204,7 @@ class _Packer:
             post_attention_norm=norm(names.post_attention_norm),
             pre_mlp_norm=norm(names.pre_mlp_norm),
             router=self._matrices.router(f"{prefix}.{names.router}") if names.router else None,
-            gate_up=self._matrices.linear(*(f"{prefix}.{one}{name}" for one in experts for name in names.gate_up)),
+            gate_up=self._matrices.gate_up(prefix),
             down=self._matrices.linear(*(f"{prefix}.{one}{names.down}" for one in experts)),
             post_mlp_norm=norm(names.post_mlp_norm),
         )

@@ -8,7 +8,7 @@ name and shape that they would have without it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +110,9 @@ class Weights(Protocol):
     def int8_blocks(self, name: str) -> Int8Blocks:
         """Return the matrix in 8-bit blocks, like `blocks`."""
 
+    def kept(self, names: Sequence[str]) -> tuple[str, Tensor] | None:
+        """Return type and rows, uint8 (rows, bytes), of matrices that the step reads as the file has them, or None."""
+
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return the smallest format that holds several matrices together with exactly the file's numbers."""
 
@@ -188,6 +191,9 @@ class WeightFiles:
         rows, columns = self.shape(name)
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
+
+    def kept(self, names: Sequence[str]) -> None:
+        """Return None: no format of these files is read as it is."""
 
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return ``bf16`` if all are stored in it, or else ``float32``."""

@@ -160,6 +160,41 @@ def test_a_file_that_changes_after_it_was_resolved_is_refused(tmp_path: Path) ->
         load(folder, precision="file")
 
 
+def test_a_load_reads_the_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.gguf_files import model as gguf_model
+
+    write_gguf_model(tmp_path / "tiny.gguf", "llama")
+    folder, read, count = catalog.resolve(str(tmp_path / "tiny.gguf")), gguf_model.read_gguf_header, 0
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        return read(*args, **options)
+
+    monkeypatch.setattr(gguf_model, "read_gguf_header", counted)
+    for _ in range(2):
+        load(folder, precision="file")
+    assert count == 1
+
+
+def test_weights_stay_in_the_mapped_file(tmp_path: Path, engine_of: MakeEngine) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf_model(path, "qwen2", types=mixed_types(3), seed=3)
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+    loaded = load(catalog.resolve(str(path)), precision="file")
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert not mapped
+    (line,) = [line for line in maps if str(path) in line]
+    first, last = (int(place, 16) for place in line.split()[0].split("-"))
+    decoder: Any = loaded.decoder
+    addresses = [row[1] for row in decoder._addresses.linears.reshape(-1, 5)]
+    kept = sum(first <= place < last for place in addresses)
+    assert kept >= len(addresses) // 2
+    path.unlink()  # what is mapped stays
+    request = GenerationRequest(prompt_ids=(5, 9, 200), max_tokens=4, stop_ids=frozenset())
+    assert len(generate(engine_of(model=loaded), request).ids) == 4
+
+
 def test_llamas_scaled_angles_are_recognized(tmp_path: Path, engine_of: MakeEngine) -> None:
     """The factors that llama.cpp writes, from the formula of transformers, which is another program's."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

@@ -13,7 +13,7 @@ from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownMod
 from workbench.protocol import Provider, SamplingParams
 from workbench.records import FoundModel
 from workbench.widgets import ModelPicker
-from workbench.widgets.precisions import precision_choices
+from workbench.widgets.precisions import device_choices, precision_choices
 
 
 def test_chat_models_are_listed_once_each_by_the_name_that_reaches_them(page: Page) -> None:
@@ -253,3 +253,28 @@ def test_the_precision_of_the_form_is_the_registrations(page: Page, chosen: str 
     picker = ModelPicker(Noting())
     asked(page, picker, "register", source="third", name="", provider_id="local", precision=chosen)
     assert given == [precision]
+
+
+# ---------------------------------------------------------------------------------------------------------- device
+
+
+def test_devices_are_offered_only_where_there_is_more_than_the_cpu(page: Page) -> None:
+    provider = Provider(provider_id="one", provider_type="inline::transformers", config={})
+    named = provider.model_copy(update={"config": {"device": "cpu"}})
+    assert device_choices(provider, []) == device_choices(provider, ["cpu"]) == []
+    for one, default in ((provider, "cuda:0"), (named, "cpu")):
+        assert device_choices(one, ["cuda:0", "cpu"]) == [
+            {"value": "", "text": f"{default} (default)"},
+            {"value": "cuda:0", "text": "cuda:0"},
+            {"value": "cpu", "text": "cpu"},
+        ]
+    session = FakeSession()
+    assert [one["devices"] for one in ModelPicker(session).providers] == [[], []]
+    session.devices_here = ["cuda:0", "cpu"]
+    picker = ModelPicker(session)
+    assert [len(one["devices"]) for one in picker.providers] == [3, 3]
+    outcome = asked(page, picker, "register", source="third", name="", provider_id="local", device="cuda:0")
+    assert outcome["said"] == "Registered third in int4 on cuda:0."
+    assert "on cuda:0" in picker.static_html()
+    assert asked(page, picker, "register", source="fourth", device="")["said"] == "Registered fourth in int4."
+    assert "cpu" not in picker.static_html()

@@ -332,6 +332,11 @@ test("a model's card leaves out what nobody knows", () => {
     cpu_tokens_per_second: 90,
     told: [],
   };
+  assert.deepEqual(cardRows({ ...card, notes: ["chunks is off", "no template"] }).at(-1), {
+    term: "Notes",
+    value: "chunks is off; no template",
+  });
+  assert.deepEqual(cardRows({ ...card, notes: [] }), cardRows(card));
   const onDevice = { ...card, device: "cuda:0", device_why: "NVIDIA T4, the first CUDA device", device_proof: proof };
   assert.deepEqual(cardRows(onDevice).slice(2, 4), [
     { term: "Device", value: "cuda:0 (NVIDIA T4, the first CUDA device)" },

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -169,20 +170,21 @@ class ModelPicker(WorkbenchWidget):
         """Return the text during a request, and the function that performs it."""
         name, source = (str(message.get(field) or "").strip() for field in ("name", "source"))
         if not source:
-            allowed = "a folder, a catalog name or a hub id"
+            allowed = "a catalog name, a folder, a GGUF file or a hub id"
             raise InvalidRequestError("source", source, allowed, in_form=f"Enter {allowed}.")
         precision, device = message.get("precision") or None, message.get("device") or None
         said = f"Registering {name or source} …"
 
         def work() -> str:
             arguments = (name, source) if name else (source,)
-            self.register(
-                *arguments,
-                provider_id=message.get("provider_id"),
-                precision=precision,
-                device=device,
-                progress=self._shown(said),
-            )
+            with _in_the_forms_words(is_named=bool(name)):
+                self.register(
+                    *arguments,
+                    provider_id=message.get("provider_id"),
+                    precision=precision,
+                    device=device,
+                    progress=self._shown(said),
+                )
             return f"Registered {name or source}{_held(self.card)}."
 
         return said, work
@@ -230,6 +232,24 @@ class ModelPicker(WorkbenchWidget):
         with LOCK:
             if not self.closed:
                 self.registration = outcome
+
+
+@contextmanager
+def _in_the_forms_words(*, is_named: bool) -> Iterator[None]:
+    """Let an error about a field of the form name it as the form does."""
+    labels = {
+        "identifier": "Name" if is_named else "Source",
+        "source": "Source",
+        "provider_id": "Provider",
+        "metadata.precision": "Precision",
+        "metadata.device": "Device",
+    }
+    try:
+        yield
+    except InvalidRequestError as error:
+        if error.in_form is None and error.field in labels:
+            error.in_form = str(error).replace(error.field, labels[error.field], 1)
+        raise
 
 
 def _held(card: ModelCard | None) -> str:

@@ -120,7 +120,25 @@ def test_a_form_without_a_source_is_refused_at_once(page: Page) -> None:
     page.send(picker, {"kind": "register", "id": 4, "source": "  ", "name": "x", "provider_id": "local"})
     (reply,) = page.customs(picker, "reply")
     assert reply["id"] == 4
-    assert reply["error"] == "Enter a folder, a catalog name or a hub id."
+    assert reply["error"] == "Enter a catalog name, a folder, a GGUF file or a hub id."
+
+
+def test_a_refused_field_is_named_as_the_form_names_it(page: Page) -> None:
+    class Refusing(FakeSession):
+        def register_model(self, identifier: str, source: str | None = None, **_: Any) -> Any:
+            raise InvalidRequestError(identifier if source is None else source, "x", "another; see identifier")
+
+    picker = ModelPicker(Refusing())
+    for field, name, label in (
+        ("identifier", "", "Source"),
+        ("identifier", "mine", "Name"),
+        ("metadata.precision", "", "Precision"),
+        ("metadata.device", "", "Device"),
+        ("provider_id", "mine", "Provider"),
+        ("prompt", "", "prompt"),
+    ):
+        outcome = asked(page, picker, "register", source=field, name=name, provider_id="local")
+        assert outcome == {"state": "failed", "said": f"{label} must be another; see identifier; got 'x'"}
 
 
 def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_its_turn(page: Page) -> None:

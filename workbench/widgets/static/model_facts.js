@@ -24,6 +24,7 @@ import { recommendedInWords } from "./sampling_fields.js";
  * @property {string | null} tool_syntax
  * @property {string | null} licence
  * @property {Record<string, any> | null} [sampling_defaults]  what its files recommend
+ * @property {string[]} [notes]  what a reader should know, such as features that are switched off
  * @property {boolean} loaded
  * @property {number | null} memory_bytes
  * @property {number | null} predicted_memory_bytes
@@ -88,6 +89,7 @@ export function cardRows(card) {
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Predicted memory", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],
+    ["Notes", card.notes?.length ? card.notes.join("; ") : null],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
 }

@@ -131,7 +131,9 @@ function factsLine(card) {
 
 /** @param {Card} card */
 function rowsOf(card) {
-  return cardRows(card).map(({ term, value }) => h("div", {}, h("dt", { text: term }), h("dd", { text: value })));
+  return cardRows(card).map(({ term, value }) =>
+    h("div", { class: term === "Notes" ? "wb-card-notes" : "" }, h("dt", { text: term }), h("dd", { text: value })),
+  );
 }
 
 /** A line with the progress and the result of the last change, or the error of a request. @param {Model} model */

@@ -27,7 +27,7 @@ export function registrationForm(model, request, dismiss) {
       type: "text",
       spellcheck: "false",
       autocomplete: "off",
-      placeholder: "catalog name, folder or hub id",
+      placeholder: "folder, file or hub id",
     }),
   );
   const name = field(
@@ -56,7 +56,7 @@ export function registrationForm(model, request, dismiss) {
   const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
   const help = h("p", {
     class: "wb-quiet wb-register-help",
-    text: "Missing weights are downloaded. float32 keeps the weights exact; the other precisions are smaller and faster but round them. Too large for this machine? You will see what fits.",
+    text: "The source is a catalog name, a folder, a GGUF file or a hub id; +./adapter after it adds a LoRA adapter. Missing weights are downloaded. float32 keeps the weights exact; the other precisions are smaller and faster but round them. Too large for this machine? You will see what fits.",
   });
   const root = h(
     "div",

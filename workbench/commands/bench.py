@@ -59,6 +59,12 @@ def add_parser(subparsers: Subparsers) -> None:
         f" (default: {_PRECISIONS}; {_FILE_PRECISIONS} for a GGUF file)",
     )
     parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="device of the workbench: cpu, auto, cuda, cuda:N, mps or xpu (default: %(default)s)",
+    )
+    parser.add_argument(
         "--against",
         default="transformers",
         metavar="LIST",
@@ -137,6 +143,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     return Settings(
         model=args.model,
+        device=_device(args.device),
         precisions=precisions,  # type: ignore[arg-type] # the names were checked above
         rivals=frozenset(rivals),
         tasks=frozenset(tasks),
@@ -148,6 +155,13 @@ def _settings(args: argparse.Namespace) -> Settings:
         busy=args.busy or 0,
         may_fetch=args.tasks is not None,
     )
+
+
+def _device(name: str) -> str:
+    """Return the device that ``--device`` names on this machine; raise `InvalidRequestError` if it is not there."""
+    from workbench.engine.devices import choose
+
+    return choose(name, "--device").device
 
 
 def _check_conditions(args: argparse.Namespace) -> None:

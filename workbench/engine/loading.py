@@ -15,8 +15,10 @@ import torch
 from workbench.engine import memory
 from workbench.engine.adapters import Adapter, read_adapter
 from workbench.engine.compute_thread import run_on_fresh_thread
+from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.devices import CPU, check_decoded
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import GENERATION, check_folder, read_json
@@ -33,21 +35,8 @@ from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchErro
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+    from workbench.devices import DeviceProof
     from workbench.text_tokenizer import TextTokenizer
-
-DEFAULT_CONTEXT_LENGTH = 2048
-"""Context length of a model whose config has none; such models compute longer texts, too."""
-
-_CONTEXT_KEYS = (
-    "max_position_embeddings",
-    "n_positions",
-    "n_ctx",
-    "max_seq_len",
-    "seq_length",
-    "max_sequence_length",
-    "context_length",
-    "max_target_positions",
-)
 
 _LOADING_LOCK = threading.Lock()
 """Held while transformers loads a model, because it then replaces methods of its base class in all threads: a second
@@ -77,6 +66,9 @@ class LoadedModel:
     """Features that the model was found to support."""
     images: ImageReader | None = None
     """Image processor of a vision-language model."""
+    device: str = CPU
+    device_proof: DeviceProof | None = None
+    """Comparison with the CPU, of a model on another device."""
 
 
 def load(
@@ -88,6 +80,7 @@ def load(
     proofs: Path | None = None,
     packed_models: Path | None = None,
     adapter: Path | None = None,
+    device: str = CPU,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -98,14 +91,17 @@ def load(
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
+        device: a device by torch's name, as `devices.choose` returns it.
 
     Raises:
+        InvalidRequestError: the device has no decoder.
         ModelFormatError: files are missing or damaged, this is not a causal language model, or the adapter does not
             fit it.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
+    check_decoded(device)
     check_folder(folder)
     merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None
     store = PackedModels(packed_models if fast else None)
@@ -117,7 +113,7 @@ def load(
         family = family_of(config, folder)  # None for a text model
         packed = fast and family is None and is_served(folder, config, memory.tensor_shapes(folder, merged))
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged)
+    plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged, device=device)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
@@ -148,6 +144,7 @@ def load(
         predicted_memory_bytes=plan.nbytes,
         proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
+        device=device,
     )
 
 
@@ -181,22 +178,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not tokenizer.is_fast:
         raise ModelFormatError(f"the tokenizer of {folder} has no tokenizer.json and cannot be converted to one")
     return cast("PreTrainedTokenizerFast", tokenizer)
-
-
-def context_length(config: PreTrainedConfig) -> int:
-    """Return the context length of a config, or a default for models without one, such as state-space models.
-
-    The tokenizer's limit is not used, because it is often a placeholder of 1e30.
-    """
-    text = config.get_text_config(decoder=True)
-    named = {key: getattr(text, key, None) for key in _CONTEXT_KEYS}
-    return named_context_length(named) or DEFAULT_CONTEXT_LENGTH
-
-
-def named_context_length(text_config: Mapping[str, Any]) -> int | None:
-    """Return the context length of a text config, or None if it has none."""
-    named = (text_config.get(key) for key in _CONTEXT_KEYS)
-    return next((value for value in named if isinstance(value, int) and value > 0), None)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:

@@ -1,4 +1,4 @@
-"""Memory guard: predicts a model's size from file headers, and compares it with the memory of this process."""
+"""Memory guard: predicts a model's size from file headers, and compares it with the memory of its device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from workbench.engine import devices
 from workbench.engine.adapters import Adapter
+from workbench.engine.devices import CPU
 from workbench.engine.gguf_weights import gguf_shapes, gguf_types, is_gguf
 from workbench.engine.grouped_layouts import dense_shapes
 from workbench.engine.precision import PRECISIONS, Precision
@@ -35,19 +37,24 @@ class Plan:
     """Whether bf16 weights are held beside 4- and 8-bit ones, for prompts and batches."""
 
 
-def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None) -> Plan:
+def plan(
+    folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None, device: str = CPU
+) -> Plan:
     """Return how to hold a model in the available memory.
 
     Args:
         packed: whether the fused decoder serves the model; its weights have one format.
         adapter: adapter that is merged into it.
+        device: device that holds the weights.
 
     Raises:
         InsufficientMemoryError: the model does not fit; the message names precisions that would.
     """
     shapes = tensor_shapes(folder, adapter)
-    available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     parameters = sum(prod(shape) for shape in shapes.values())
+    if device != CPU:
+        return Plan(parameters, _checked_device_bytes(shapes, precision, name, device), keep_bf16=False)
+    available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     for keep_bf16 in (False,) if packed else (True, False):
         needed = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=keep_bf16, adapter=adapter)
         if needed <= available:
@@ -59,13 +66,19 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter
     )
 
 
-def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None) -> None:
+def check_limit(
+    folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None, device: str = CPU
+) -> None:
     """Raise if a model could not be loaded even alone; a provider calls this at registration.
 
     Raises:
-        InsufficientMemoryError: it exceeds this process's limit; the message names precisions that would fit.
+        InsufficientMemoryError: it exceeds the limit of this process or of the device; the message names precisions
+            that would fit.
     """
     shapes = tensor_shapes(folder, adapter)
+    if device != CPU:
+        _checked_device_bytes(shapes, precision, name, device, even_alone=True)
+        return
     room = memory_limit_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     needed = weights_bytes(folder, shapes, precision, packed=packed, adapter=adapter)
     if needed > room:
@@ -94,6 +107,30 @@ def weights_bytes(
     if precision == "file":
         return predict(shapes, "float32", packed=True)
     return predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
+
+
+def device_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision) -> int:
+    """Return the predicted size in bytes of weights on a device other than the CPU: 16 bits each, 32 in float32."""
+    return predict(shapes, "float32" if precision == "float32" else "bf16", packed=False)
+
+
+def _checked_device_bytes(
+    shapes: Mapping[str, tuple[int, ...]], precision: Precision, name: str, device: str, *, even_alone: bool = False
+) -> int:
+    """Return the predicted size of weights on a device; raise `InsufficientMemoryError` unless it has room for them.
+
+    Args:
+        even_alone: compare with all of the device's memory instead of the free part.
+    """
+    free, total = devices.memory_bytes(device)
+    needed, room = device_bytes(shapes, precision), max(0, (total if even_alone else free) - RESERVE_BYTES)
+    if needed <= room:
+        return needed
+    smaller = device_bytes(shapes, "bf16")
+    advice = f"choose bf16 ({_mb(smaller)}) or the device cpu" if smaller <= room else "choose the device cpu"
+    share = f"{_mb(room)} of the {_mb(total)} of {device}"
+    limit = f"a model can use at most {share}" if even_alone else f"only {share} are free"
+    raise InsufficientMemoryError(f"{name} {_held(precision)} needs {_mb(needed)}, but {limit}; {advice}")
 
 
 def _held(precision: Precision) -> str:

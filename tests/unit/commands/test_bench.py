@@ -145,7 +145,7 @@ def test_without_options_everything_is_measured_against_transformers(cli: Cli, o
     assert cli("bench").code == 0
     assert opened.settings is not None
     assert opened.settings.tasks == {*TASKS} - {"gemma"}
-    assert (opened.settings.processor, opened.settings.busy) == (None, 0)
+    assert (opened.settings.processor, opened.settings.busy, opened.settings.device) == (None, 0, "cpu")
     assert opened.settings.precisions == ("int4", "bf16", "float32")
     assert opened.settings.rivals == {"transformers"}
 
@@ -156,6 +156,8 @@ def test_without_options_everything_is_measured_against_transformers(cli: Cli, o
         ("--precision", "int4,int5"),
         ("--precision", ","),
         ("--precision", "file"),
+        ("--device", "tpu"),
+        ("--device", "cuda:99"),
         ("--against", "vllm"),
         ("--tasks", "speed"),
         ("--rounds", "0"),

@@ -20,6 +20,7 @@ from workbench.engine.loading import load
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import InsufficientMemoryError, ModelFormatError
+from workbench.gguf_files import read_gguf_header
 
 MakeEngine = Callable[..., Engine]
 
@@ -161,17 +162,15 @@ def test_a_file_that_changes_after_it_was_resolved_is_refused(tmp_path: Path) ->
 
 
 def test_a_load_reads_the_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.gguf_files import model as gguf_model
-
     write_gguf_model(tmp_path / "tiny.gguf", "llama")
-    folder, read, count = catalog.resolve(str(tmp_path / "tiny.gguf")), gguf_model.read_gguf_header, 0
+    folder, count = catalog.resolve(str(tmp_path / "tiny.gguf")), 0
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal count
         count += 1
-        return read(*args, **options)
+        return read_gguf_header(*args, **options)
 
-    monkeypatch.setattr(gguf_model, "read_gguf_header", counted)
+    monkeypatch.setattr("workbench.gguf_files.model.read_gguf_header", counted)
     for _ in range(2):
         load(folder, precision="file")
     assert count == 1

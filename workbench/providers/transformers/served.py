@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Grammars
+from workbench.engine.devices import choose
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.model_folder import is_sentence_model
 from workbench.engine.packed_file import PACKED
@@ -61,6 +62,8 @@ class CausalModel:
             predicted_memory_bytes=model.predicted_memory_bytes,
             context_length=model.context_length,
             prompt_arithmetic=model.decoder.prompt_arithmetic,
+            device=model.device,
+            device_proof=model.device_proof,
             **proof_facts(model.proof, card),
             **self._prompt_facts(),
         )
@@ -195,6 +198,7 @@ class ServedModels:
             proofs=catalog.cache_dir() / PROOFS,
             packed_models=catalog.cache_dir() / PACKED,
             adapter=folders.adapter,
+            device=choose(self._config.device_of(definition)).device,
         )
         encoder = self._encoder(loaded)
         ends = cached_turn_ends(encoder, loaded.tokenizer, catalog.cache_dir() / PROOFS)

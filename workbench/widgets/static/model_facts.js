@@ -19,16 +19,27 @@ import { recommendedInWords } from "./sampling_fields.js";
  * @property {string | null} precision
  * @property {string | null} [decoder]
  * @property {string | null} device
+ * @property {string | null} [device_why]  why it was chosen
+ * @property {DeviceProof | null} [device_proof]  what a device other than the CPU showed when the model was loaded
  * @property {number | null} context_length
  * @property {boolean} has_chat_template
  * @property {string | null} template_sha256
  * @property {string | null} tool_syntax
  * @property {string | null} licence
  * @property {Record<string, any> | null} [sampling_defaults]  what its files recommend
+ * @property {string[]} [notes]  what a reader should know, such as features that are switched off
  * @property {boolean} loaded
  * @property {number | null} memory_bytes
  * @property {number | null} predicted_memory_bytes
  * @property {number | null} memory_limit_bytes
+ *
+ * @typedef {object} DeviceProof
+ * @property {string} dtype
+ * @property {number} kl  nats
+ * @property {boolean} argmax_equal
+ * @property {number} tokens_per_second
+ * @property {number} cpu_tokens_per_second
+ * @property {string[]} told
  */
 
 /**
@@ -72,7 +83,8 @@ export function cardRows(card) {
     ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
     ["Precision", card.precision],
     ["Decoder", decoderInWords(card)],
-    ["Device", card.device],
+    ["Device", card.device && card.device_why ? `${card.device} (${card.device_why})` : card.device],
+    ["Device beside the CPU", card.device_proof ? proofInWords(card.device_proof) : null],
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
     ["Chat template", templateInWords(card)],
     ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "per request" : card.tool_syntax],
@@ -81,6 +93,7 @@ export function cardRows(card) {
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Predicted memory", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],
+    ["Notes", card.notes?.length ? card.notes.join("; ") : null],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
 }
@@ -96,6 +109,14 @@ function adapterInWords({ adapter, adapter_rank, adapted_layers }) {
 function decoderInWords({ decoder }) {
   if (!decoder) return null;
   return decoder === "fused" ? "compiled for this CPU" : "transformers' own forward pass";
+}
+
+/** @param {DeviceProof} proof */
+function proofInWords({ dtype, kl, argmax_equal, tokens_per_second, cpu_tokens_per_second, told }) {
+  const tokens = argmax_equal ? "the same most probable tokens" : "other most probable tokens";
+  const exact = `${dtype}: ${tokens} as float32, KL divergence ${kl.toPrecision(2)} nat`;
+  const speed = `${Math.round(tokens_per_second)} tokens/s, the CPU ${Math.round(cpu_tokens_per_second)}`;
+  return [exact, speed, ...told].join("; ");
 }
 
 /** @param {Card} card */

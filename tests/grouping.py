@@ -24,8 +24,8 @@ _MODEL_FIXTURES = _REAL_MODEL_FIXTURES | {"family_folder", "tiny_folders", "tiny
 _MODEL_MODULES = frozenset(
     f"tests.{name}"
     for name in (
-        *("sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models", "tiny_vision_models", "zoo"),
-        "zoo_models",
+        *("fakes.gguf_models", "sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models"),
+        *("tiny_vision_models", "zoo", "zoo_models"),
     )
 )
 _TOKENIZERS = frozenset({"bpe_tokenizer", "sentencepiece_tokenizer", "unigram_tokenizer"})
@@ -60,7 +60,7 @@ def _needs(item: pytest.Item) -> list[str]:
     fixtures = set(getattr(item, "fixturenames", ()))
     provider = _conforming_provider(item)
     needs = {
-        "browser": _BROWSER in item.path.parents,
+        "browser": _is_below(item.path, _BROWSER),
         "kernel": item.path.suffix == ".ipynb",
         "model": provider != "inline::echo" if provider else _computes_with_a_model(item, fixtures),
         "ray": "ray_start" in fixtures or provider == "inline::ray",
@@ -81,7 +81,10 @@ def _speaks_to_server(item: pytest.Item, fixtures: set[str]) -> bool:
 
 @cache
 def _makes_models(module: ModuleType) -> bool:
-    return bool({name for origin, name in _named_in(module) if origin in _MODEL_MODULES} - _TOKENIZERS)
+    named = _named_in(module)
+    if any(".modeling_" in origin for origin, _ in named):  # a model of transformers
+        return True
+    return bool({name for origin, name in named if origin in _MODEL_MODULES} - _TOKENIZERS)
 
 
 @cache
@@ -97,9 +100,14 @@ def _named_in(module: ModuleType) -> frozenset[tuple[str, str]]:
 
 def _conforming_provider(item: pytest.Item) -> str:
     """The provider type that a conformance test is about."""
-    if _CONFORMANCE not in item.path.parents:
+    if not _is_below(item.path, _CONFORMANCE):
         return ""
     return str(_parameters(item).get("served", ""))
+
+
+@cache
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.is_relative_to(folder)
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:
@@ -112,7 +120,7 @@ def _lesson(item: pytest.Item) -> str:
     if item.path.suffix == ".ipynb":
         return item.path.stem
     lesson = _parameters(item).get("lesson")
-    return lesson.stem if _LESSON_CHECKS in item.path.parents and isinstance(lesson, Path) else ""
+    return lesson.stem if isinstance(lesson, Path) and _is_below(item.path, _LESSON_CHECKS) else ""
 
 
 def _group(item: pytest.Item) -> str:

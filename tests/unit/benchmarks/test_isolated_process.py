@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.fakes.contestants import FakeEmbedder, FakeReader
-from workbench.benchmarks.isolated_process import IsolatedEmbedder, IsolatedReader, IsolatedReference
+from tests.fakes.contestants import FakeReader
+from workbench.benchmarks.isolated_process import IsolatedReader, IsolatedReference
 from workbench.errors import GenerationError, InsufficientMemoryError, InvalidRequestError
 
 
@@ -35,6 +35,8 @@ def too_big(name: str) -> FakeReader:
 def isolated() -> Iterator[IsolatedReference]:
     with closing(IsolatedReference(Writer, "A", 0.5, 0.25)) as contestant:
         yield contestant
+        process = psutil.Process(contestant._process.pid)
+    assert not process.is_running()
 
 
 def test_it_answers_as_the_entrant_would(isolated: IsolatedReference) -> None:
@@ -62,11 +64,3 @@ def test_what_making_it_raises_keeps_its_type_and_leaves_no_process() -> None:
     with pytest.raises(InsufficientMemoryError, match="big needs more"):
         IsolatedReader(too_big, "big")
     assert {child.pid for child in psutil.Process().children()} <= before
-
-
-def test_closing_ends_the_process() -> None:
-    embedder = IsolatedEmbedder(FakeEmbedder, "E")
-    assert embedder.embed(["a"]) == 0.5
-    process = psutil.Process(embedder._process.pid)
-    embedder.close()
-    assert not process.is_running()

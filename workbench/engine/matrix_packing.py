@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.model_reading import MatrixReader, Place
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision
 from workbench.engine.weights import Blocks, Int8Blocks, Weights, pad_columns
@@ -17,7 +18,7 @@ _OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
 """Precisions of embedding and head where they differ: 4 bits would cost far more accuracy than they save memory."""
 
 
-class MatrixPacker:
+class MatrixPacker(MatrixReader[Matrix]):
     """Packer of the matrices of one model.
 
     Args:
@@ -25,68 +26,22 @@ class MatrixPacker:
     """
 
     def __init__(self, structure: BlockStructure, files: Weights, precision: Precision, parts: PackedParts) -> None:
-        self._structure = structure
-        self._files = files
-        self._precision = precision
+        super().__init__(structure, files)
+        outer = _OUTER_PRECISION.get(precision, precision)
+        # Ratings are float32, because rounding would choose other experts.
+        self._precisions: dict[Place, Precision] = {"layer": precision, "router": "float32", "outer": outer}
         self._parts = parts
-        self._outer = _OUTER_PRECISION.get(precision, precision)
 
-    def linear(self, *modules: str) -> Matrix:
-        """Return one matrix with the rows of several modules of a layer concatenated."""
-        names = [f"{module}.weight" for module in modules]
-        return self._matrix(names, self._precision, self._bias(modules), is_transposed=self._structure.is_transposed)
-
-    def router(self, module: str) -> Matrix:
-        """Return the matrix that rates experts, in float32: rounding would choose others."""
-        return self._matrix([f"{module}.weight"], "float32")
-
-    def qkv(self, prefix: str) -> Matrix:
-        """Return the matrix of all query heads, then key heads, then value heads."""
-        modules = [f"{prefix}.{name}" for name in self._structure.names.qkv]
-        order = qkv_order(self._structure)
-        if order is None:
-            return self.linear(*modules)
-        bias = self._bias(modules)
-        return self._matrix(
-            [f"{module}.weight" for module in modules],
-            self._precision,
-            None if bias is None else bias[order],
-            order=order,
-            is_transposed=self._structure.is_transposed,
-        )
-
-    def embedding_and_head(self) -> tuple[Matrix, Matrix]:
-        """Return the embedding and the head.
-
-        They are one matrix if the file has no head or an equal one. The config's ``tie_word_embeddings`` is ignored, as
-        in transformers, if the file has two different ones.
-        """
-        names = self._structure.names
-        embedding_name, head_name = f"{names.embedding}.weight", f"{names.head}.weight"
-        embedding = self._matrix([embedding_name], self._outer)
-        bias = self._bias([names.head])
-        present = head_name in self._files.names()
-        if bias is None and not (present and not self._files.is_same(embedding_name, head_name)):
-            return embedding, embedding
-        return embedding, self._matrix([head_name if present else embedding_name], self._outer, bias)
-
-    def positions(self) -> Matrix | None:
-        """Return the embeddings of learned positions, from position 0 on."""
-        structure = self._structure
-        if structure.names.positions is None:
-            return None
-        order = torch.arange(structure.position_count) + structure.position_offset
-        return self._matrix([f"{structure.names.positions}.weight"], self._outer, order=order)
-
-    def _matrix(
+    def read(
         self,
         names: Sequence[str],
-        precision: Precision,
+        place: Place,
         bias: Tensor | None = None,
         *,
         order: Tensor | None = None,
         is_transposed: bool = False,
     ) -> Matrix:
+        precision = self._precisions[place]
         key = f"{precision} {' '.join(names)}{'' if bias is None else ' biased'}"
         return self._parts.matrix(key, lambda: self._packed(names, precision, bias, order, is_transposed))
 
@@ -120,30 +75,3 @@ class MatrixPacker:
                 return Matrix.fp8(weight, bias)
             case "bf16":
                 return Matrix.bf16(weight, bias)
-
-    def _bias(self, modules: Sequence[str]) -> Tensor | None:
-        """Return the concatenated biases; None if there are none."""
-        present = self._files.names()
-        if not any(f"{module}.bias" in present for module in modules):
-            return None
-        return torch.cat([self._files.dense(f"{module}.bias") for module in modules]).float()
-
-
-def qkv_order(structure: BlockStructure) -> Tensor | None:
-    """Return which rows of the files' matrices become the rows of `Block.qkv`; None if they stay as they are."""
-    count = structure.heads + 2 * structure.kv_heads
-    rows = torch.arange(count * structure.head_dim).view(count, -1)  # (heads, head_dim)
-    if not (structure.qkv_by_head or structure.is_interleaved):
-        return None
-    if structure.qkv_by_head:
-        rows = rows.unflatten(0, (structure.heads, 3)).transpose(0, 1).flatten(0, 1)
-    if structure.is_interleaved:
-        rotated = structure.heads + structure.kv_heads
-        rows = torch.cat((rows[:rotated, head_order(structure)], rows[rotated:]))
-    return rows.flatten()
-
-
-def head_order(structure: BlockStructure) -> Tensor:
-    """Return the order of a head's components in which interleaved pairs are two halves."""
-    rotated = torch.arange(structure.rotary_dim)
-    return torch.cat((rotated[::2], rotated[1::2], torch.arange(structure.rotary_dim, structure.head_dim)))

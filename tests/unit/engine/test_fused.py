@@ -20,7 +20,7 @@ from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
-from workbench.engine.matrix_packing import head_order
+from workbench.engine.model_reading import head_order
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError

@@ -14,14 +14,17 @@ import torch
 
 from workbench.engine import memory
 from workbench.engine.adapters import Adapter, read_adapter
+from workbench.engine.block_structure import BlockStructure
 from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
-from workbench.engine.model_folder import GENERATION, check_folder, read_json
+from workbench.engine.model_folder import check_folder
+from workbench.engine.on_device.targets import checked_device
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import is_served, pack
+from workbench.engine.packing import is_packable, is_served, pack, served_structure
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
@@ -33,6 +36,7 @@ from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchErro
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+    from workbench.engine.on_device.proof import DeviceProof
     from workbench.text_tokenizer import TextTokenizer
 
 DEFAULT_CONTEXT_LENGTH = 2048
@@ -77,6 +81,8 @@ class LoadedModel:
     """Features that the model was found to support."""
     images: ImageReader | None = None
     """Image processor of a vision-language model."""
+    device_proof: DeviceProof | None = None
+    """Comparison of a device with the CPU; None for the decoders of the CPU."""
 
 
 def load(
@@ -88,6 +94,7 @@ def load(
     proofs: Path | None = None,
     packed_models: Path | None = None,
     adapter: Path | None = None,
+    device: str | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -98,40 +105,53 @@ def load(
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
+        device: device of torch, such as ``cuda:0``; ``cpu`` is the reference for devices. None is the CPU's decoders.
 
     Raises:
-        ModelFormatError: files are missing or damaged, this is not a causal language model, or the adapter does not
-            fit it.
+        ModelFormatError: files are missing or damaged, or not those of a causal language model and its adapter.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
-        UnprovenModelError: the decode loop would compute other logits than transformers.
+        UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
     check_folder(folder)
+    target = None if device is None else checked_device(device)
+    if target is not None and precision != "float32":
+        precision = "bf16"
     merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None
-    store = PackedModels(packed_models if fast else None)
+    store = PackedModels(packed_models if fast and target is None else None)
     stored = store.find(folder, precision, adapter)
+    structure: BlockStructure | None = None
     if stored is not None:
         config, family, packed = cast("PreTrainedConfig", stored.config), None, True
     else:
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
-        packed = fast and family is None and is_served(folder, config, memory.tensor_shapes(folder, merged))
+        if fast and family is None:
+            structure = served_structure(folder, config, memory.tensor_shapes(folder, merged))
+        packed = structure is not None and (target is not None or is_packable(structure))
     check_decoder(folder, stored_format(folder), is_fused=packed)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
 
-    def load_decoder() -> tuple[Decoder, Proof]:
+    def load_decoder() -> tuple[Decoder, Proof, DeviceProof | None]:
+        if target is not None:
+            from workbench.engine.on_device.loading import load_on_device
+
+            general = partial(_load_general, folder, "float32", family, keep_bf16=False, adapter=merged)
+            placed, device_proof = load_on_device(folder, config, structure, precision, target, merged, general)
+            proven = isinstance(placed, GeneralDecoder) and _prove(placed, folder, precision, length, None, None)
+            return placed, proven or ALL_PROVEN, device_proof
         if packed:
             compile_step()
-            return pack(folder, config, precision, parts, adapter=merged), ALL_PROVEN
+            return pack(folder, config, precision, parts, adapter=merged), ALL_PROVEN, None
         decoder = _load_general(folder, precision, family, keep_bf16=plan.keep_bf16, adapter=merged)
-        return decoder, _prove(decoder, folder, precision, length, proofs, merged.weights if merged else None)
+        return decoder, _prove(decoder, folder, precision, length, proofs, merged.weights if merged else None), None
 
     with format_errors(folder, "a causal language model"):
-        decoder, proof = run_on_fresh_thread(load_decoder)
-    if packed and not stored:
+        decoder, proof, device_proof = run_on_fresh_thread(load_decoder)
+    if packed and not stored and target is None:
         store.store(folder, precision, config, tokenizer, parts, adapter)
     return LoadedModel(
         name=name or folder.name,
@@ -139,7 +159,7 @@ def load(
         decoder=decoder,
         tokenizer=tokenizer,
         vocabulary=Vocabulary(tokenizer.backend_tokenizer),
-        eos_ids=_eos_ids(folder, config, tokenizer, decoder.vocab_size),
+        eos_ids=eos_ids(folder, config, tokenizer, decoder.vocab_size),
         context_length=length,
         precision=precision,
         architecture=(config.architectures or [type(config).__name__])[0],
@@ -148,6 +168,7 @@ def load(
         predicted_memory_bytes=plan.nbytes,
         proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
+        device_proof=device_proof,
     )
 
 
@@ -307,20 +328,6 @@ def _check_present(folder: Path, report: Mapping[str, Any], unused: str | None) 
     if missing:  # transformers would initialize them at random
         some = ", ".join(missing[:3])
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
-
-
-def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: TextTokenizer, vocab_size: int) -> frozenset[int]:
-    """Return the end tokens of all files together: without one of them, an answer would run on into invented turns.
-
-    Ids outside the vocabulary, which some configs have from another model, are dropped.
-    """
-    path = folder / GENERATION
-    generation: Any = read_json(path).get("eos_token_id") if path.exists() else None
-    named = (generation, config.get_text_config(decoder=True).eos_token_id, tokenizer.eos_token_id)
-    found = {
-        one for source in named if source is not None for one in (source if isinstance(source, list) else [source])
-    }
-    return frozenset(one for one in found if 0 <= one < vocab_size)
 
 
 @contextmanager

@@ -244,7 +244,7 @@ def _check_generate(trial: _Trial) -> None:
             return_dict_in_generate=True,
             output_logits=True,
         )
-        logits = torch.cat(answer.logits).float()  # (generated, vocab)
+        logits = torch.cat(answer.logits).float().cpu()  # (generated, vocab)
         cache = decoder.new_cache()
         first, generated = decoder.prefill(prompt, cache), answer.sequences[0, len(prompt) : -1].tolist()
         trial.compare(torch.cat([first, *(decoder.decode([one], [cache]).logits for one in generated)]), logits)

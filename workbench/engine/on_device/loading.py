@@ -1,0 +1,56 @@
+"""Loading of a model to a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.engine.adapters import Adapter
+from workbench.engine.block_structure import BlockStructure
+from workbench.engine.decoders import GeneralDecoder
+from workbench.engine.model_reading import WeightReader
+from workbench.engine.on_device.decoder import DeviceDecoder
+from workbench.engine.on_device.dense import DenseReader
+from workbench.engine.on_device.general import moved
+from workbench.engine.on_device.proof import DeviceProof, prove_device, reference_forward
+from workbench.engine.on_device.targets import device_dtype, free_bytes
+from workbench.engine.packing import opened, rotary_versions
+from workbench.engine.precision import Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_KV_SHARE = 0.5
+"""Share of a device's free memory for slots; while they grow, the old ones are there as well."""
+
+
+def load_on_device(
+    folder: Path,
+    config: PreTrainedConfig,
+    structure: BlockStructure | None,
+    precision: Precision,
+    device: torch.device,
+    adapter: Adapter | None,
+    load_general: Callable[[], GeneralDecoder],
+) -> tuple[DeviceDecoder | GeneralDecoder, DeviceProof]:
+    """Return the decoder of a model on a device, and how it compares with float32 on the CPU.
+
+    Args:
+        structure: that of the model; None if only transformers' own forward computes it.
+        load_general: function that loads transformers' model in float32 on the CPU.
+
+    Raises:
+        UnprovenModelError: the device computes something else.
+    """
+    dtype = device_dtype(precision, device)
+    if structure is None:
+        general = load_general()
+        return general, moved(general, dtype, device)
+    rotary = rotary_versions(config, structure)
+    with opened(folder, structure.full_name, adapter) as files:
+        weights = WeightReader(structure, files, DenseReader(structure, files, device, dtype)).weights()
+        decoder = DeviceDecoder(weights, rotary=rotary, kv_budget_bytes=int(_KV_SHARE * free_bytes(device)))
+        return decoder, prove_device(decoder, reference_forward(structure, files), rotary)

@@ -1,0 +1,45 @@
+"""Devices of torch: their names, dtypes and free memory."""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.engine.precision import Precision
+from workbench.errors import InvalidRequestError
+from workbench.machine import memory_available_bytes
+
+_KINDS = ("cpu", "cuda", "mps", "xpu")
+
+
+def checked_device(name: str) -> torch.device:
+    """Return the device of a name; raise `InvalidRequestError` if there are no such devices."""
+    allowed = f"{', '.join(_KINDS)}, or one of them with an index, such as cuda:1"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InvalidRequestError("device", name, allowed) from None
+    if device.type not in _KINDS:
+        raise InvalidRequestError("device", name, allowed)
+    return device
+
+
+def device_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the dtype of weights on a device: float32 if that is asked for, else bf16 or, without it, float16."""
+    if precision == "float32":
+        return torch.float32
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the free memory of a device."""
+    match device.type:
+        case "cuda":
+            return int(torch.cuda.mem_get_info(device)[0])
+        case "xpu":
+            return int(torch.xpu.mem_get_info(device)[0])
+        case "mps":
+            return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+        case _:
+            return memory_available_bytes()

@@ -56,6 +56,10 @@ def quick_garbage_collections() -> None:
     gc.freeze()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", help="compute the models of the engine's laws on this device, such as cuda or cpu")
+
+
 @pytest.hookimpl(tryfirst=True)  # groups are read by the hook of pytest-xdist
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
@@ -124,12 +128,19 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
 
 
 @pytest.fixture(scope="session")
-def smollm2_engine(smollm2_path: Path) -> Iterator[Engine]:
+def device(pytestconfig: pytest.Config) -> str | None:
+    """The device of ``--device``; None is the CPU with its own decoders."""
+    chosen: str | None = pytestconfig.getoption("--device")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def smollm2_engine(smollm2_path: Path, device: str | None) -> Iterator[Engine]:
     """The embedded chat model in float32, loaded once for all tests; prefixes are not kept, so runs are cold."""
     from workbench.engine.loading import load
     from workbench.engine.scheduler import Engine
 
-    engine = Engine(load(smollm2_path, precision="float32"), prefix_cache_bytes=0)
+    engine = Engine(load(smollm2_path, precision="float32", device=device), prefix_cache_bytes=0)
     yield engine
     engine.close()
 

@@ -24,8 +24,8 @@ _MODEL_FIXTURES = _REAL_MODEL_FIXTURES | {"family_folder", "tiny_folders", "tiny
 _MODEL_MODULES = frozenset(
     f"tests.{name}"
     for name in (
-        *("sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models", "tiny_vision_models", "zoo"),
-        "zoo_models",
+        *("sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models", "tiny_structures"),
+        *("tiny_vision_models", "zoo", "zoo_models"),
     )
 )
 _TOKENIZERS = frozenset({"bpe_tokenizer", "sentencepiece_tokenizer", "unigram_tokenizer"})

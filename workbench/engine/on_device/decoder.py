@@ -88,14 +88,10 @@ class DeviceDecoder:
             longest = max(cache.length for cache in caches) + 1
             self._check_indices(token_ids, longest)
             self._reserve(longest)
-            size = self._pool.rows
-            starts = range(0, len(caches), size)
-            groups = [self._decoded(token_ids[start : start + size], caches[start : start + size]) for start in starts]
+            decoded = self._decoded(token_ids, caches, span_of(longest))
             for token_id, cache in zip(token_ids, caches, strict=True):
                 self._advance(cache, [token_id])
-        logits = [group.logits for group in groups]
-        summaries = [summary for group in groups for summary in group.summaries]
-        return Decoded(torch.cat(logits) if len(logits) > 1 else logits[0], summaries)
+        return decoded
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[int]) -> Tensor:
@@ -107,13 +103,13 @@ class DeviceDecoder:
     def memory_bytes(self) -> int:
         return self._nbytes
 
-    def _decoded(self, token_ids: Sequence[int], caches: Sequence[DeviceCache]) -> Decoded:
-        """Compute a step of sequences that fit into the slots, in the order of the caches."""
+    def _decoded(self, token_ids: Sequence[int], caches: Sequence[DeviceCache], span: int) -> Decoded:
+        """Return the results of a step, in the order of the caches."""
         rows = [[0, 0, 0] for _ in range(self._pool.gather(caches))]  # free slots compute something, too
         slots = [self._pool.hold(cache) for cache in caches]
         for slot, token_id, cache in zip(slots, token_ids, caches, strict=True):
             rows[slot] = [token_id, cache.length, cache.rotary_version]
-        logits, packed = self._step(rows, span_of(max(cache.length for cache in caches) + 1))
+        logits, packed = self._step(rows, span)
         summaries = read_summaries(packed)
         in_order = logits[: len(slots)] if slots == list(range(len(slots))) else logits[slots]
         return Decoded(in_order, [summaries[slot] for slot in slots])

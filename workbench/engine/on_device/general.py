@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.engine.on_device.proof import TOKENS, DeviceProof, compared, decode_speed, seeded_tokens
+from workbench.engine.on_device.proof import DeviceProof, compared, decode_speed, seeded_tokens
 
 if TYPE_CHECKING:
     from workbench.engine.decoders import GeneralDecoder
@@ -19,7 +19,7 @@ def moved(decoder: GeneralDecoder, dtype: torch.dtype, device: torch.device) -> 
     Raises:
         UnprovenModelError: the device computes something else.
     """
-    token_ids = seeded_tokens(decoder.vocab_size, TOKENS)
+    token_ids = seeded_tokens(decoder.vocab_size, decoder.scaling.border if decoder.scaling else 0)
     expected, cpu_speed = decoder.full_logits(token_ids), decode_speed(decoder)
     decoder.model.to(device=device, dtype=dtype)
     return compared(device, dtype, decoder.full_logits(token_ids), expected, decode_speed(decoder), cpu_speed)

@@ -23,11 +23,8 @@ from workbench.engine.rotary_table import Rotary
 from workbench.engine.weights import Weights
 from workbench.errors import UnprovenModelError
 
-TOKENS = 32
-"""Number of positions of the proof."""
-
-_PREFILLED = 20
-"""Positions that are computed as a prompt; the others are decoded one by one."""
+_TOKENS = 32
+"""Most positions of the proof."""
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
 """Greatest difference of logits that counts as rounding, in standard deviations, by dtype: the largest of all positions
@@ -80,7 +77,8 @@ def prove_device(decoder: DeviceDecoder, reference: Reference, rotary: Sequence[
     Raises:
         UnprovenModelError: the difference is more than rounding.
     """
-    token_ids = seeded_tokens(decoder.vocab_size, TOKENS)
+    structure = reference.forward.structure
+    token_ids = seeded_tokens(decoder.vocab_size, structure.rotary_border, structure.position_count)
     expected, found = _logits(reference.forward, token_ids, rotary), _found(decoder, token_ids)
     speed, cpu_speed = decode_speed(decoder), _cpu_speed(reference, rotary)
     return compared(decoder.device, decoder.dtype, found, expected, speed, cpu_speed)
@@ -109,17 +107,17 @@ def compared(
     return DeviceProof(str(device), kind, _kl(found, expected), equal, speed, cpu_speed, told)
 
 
-def seeded_tokens(vocab: int, count: int) -> list[int]:
-    """Return seeded tokens of a vocabulary."""
+def seeded_tokens(vocab: int, *limits: int) -> list[int]:
+    """Return seeded tokens of a vocabulary, at most as many as each limit says; 0 is none."""
     generator = random.Random(0)  # noqa: S311 - for variety, not for secrecy
-    return [generator.randrange(vocab) for _ in range(count)]
+    return [generator.randrange(vocab) for _ in range(min([_TOKENS, *filter(None, limits)]))]
 
 
 def decode_speed(decoder: Decoder) -> float:
     """Return how many tokens per second one sequence decodes."""
     cache = decoder.new_cache()
-    decoder.read([0, 1], cache)
-    return 1.0 / _median_s(lambda: decoder.decode([2], [cache]), _TIMED)
+    decoder.read([0], cache)
+    return 1.0 / _median_s(lambda: decoder.decode([1], [cache]), _TIMED)
 
 
 def _logits(forward: Forward, token_ids: Sequence[int], rotary: Sequence[Sequence[Rotary]]) -> Tensor:
@@ -135,10 +133,10 @@ def _logits(forward: Forward, token_ids: Sequence[int], rotary: Sequence[Sequenc
 
 def _found(decoder: DeviceDecoder, token_ids: Sequence[int]) -> Tensor:
     """Return the decoder's logits of every position: of a prompt, of single steps, and of steps beside another text."""
-    cache, other = decoder.new_cache(), decoder.new_cache()
-    rows = [decoder.prefill(token_ids[:_PREFILLED], cache, every_position=True)]
-    decoder.read(token_ids[:2], other)
-    for index in range(_PREFILLED, len(token_ids)):
+    cache, other, prefilled = decoder.new_cache(), decoder.new_cache(), len(token_ids) // 2
+    rows = [decoder.prefill(token_ids[:prefilled], cache, every_position=True)]
+    decoder.read(token_ids[:1], other)
+    for index in range(prefilled, len(token_ids)):
         if index % 2:
             rows.append(decoder.decode([token_ids[index]], [cache]).logits.cpu())
         else:

@@ -57,7 +57,8 @@ def quick_garbage_collections() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", help="compute the models of the engine's laws on this device, such as cuda or cpu")
+    allowed = "cpu, torch:cpu or a device of torch such as cuda"
+    parser.addoption("--device", default="cpu", help=f"device that computes the models of the engine's laws: {allowed}")
 
 
 @pytest.hookimpl(tryfirst=True)  # groups are read by the hook of pytest-xdist
@@ -128,14 +129,14 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
 
 
 @pytest.fixture(scope="session")
-def device(pytestconfig: pytest.Config) -> str | None:
-    """The device of ``--device``; None is the CPU with its own decoders."""
-    chosen: str | None = pytestconfig.getoption("--device")
+def device(pytestconfig: pytest.Config) -> str:
+    """The device of ``--device``."""
+    chosen: str = pytestconfig.getoption("--device")
     return chosen
 
 
 @pytest.fixture(scope="session")
-def smollm2_engine(smollm2_path: Path, device: str | None) -> Iterator[Engine]:
+def smollm2_engine(smollm2_path: Path, device: str) -> Iterator[Engine]:
     """The embedded chat model in float32, loaded once for all tests; prefixes are not kept, so runs are cold."""
     from workbench.engine.loading import load
     from workbench.engine.scheduler import Engine

@@ -29,7 +29,7 @@ from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
 from workbench.engine.kernels.step import step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
-from workbench.engine.model_weights import Norm, apply_norm
+from workbench.engine.model_weights import ModelWeights, Norm, apply_norm
 from workbench.engine.packed_weights import PackedWeights, kernel_shape, kernel_weights
 from workbench.engine.rotary_table import Rotary, RotaryVersions
 from workbench.engine.team_size import TeamSize
@@ -261,7 +261,7 @@ def compile_step() -> None:
     structure = BlockStructure(
         hidden=GROUP, inner=GROUP, vocab=ROWS, heads=1, kv_heads=1, head_dim=ROWS, layers=(), norm_eps=1.0
     )
-    weights = PackedWeights(
+    weights = ModelWeights(  # not the alias, whose call sets an attribute
         structure=structure,
         blocks=[],
         embedding=Matrix.float32(weight),

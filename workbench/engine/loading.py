@@ -22,13 +22,14 @@ from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
-from workbench.engine.on_device.targets import checked_device
+from workbench.engine.on_device.targets import CPU, target_of
 from workbench.engine.packed_models import PackedModels, PackedParts
 from workbench.engine.packing import is_packable, is_served, pack, served_structure
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
 from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.step_errors import first_line
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.engine.weights import WeightFiles
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
@@ -81,6 +82,7 @@ class LoadedModel:
     """Features that the model was found to support."""
     images: ImageReader | None = None
     """Image processor of a vision-language model."""
+    device: str = CPU
     device_proof: DeviceProof | None = None
     """Comparison of a device with the CPU; None for the decoders of the CPU."""
 
@@ -94,7 +96,7 @@ def load(
     proofs: Path | None = None,
     packed_models: Path | None = None,
     adapter: Path | None = None,
-    device: str | None = None,
+    device: str = CPU,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -105,16 +107,17 @@ def load(
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
-        device: device of torch, such as ``cuda:0``; ``cpu`` is the reference for devices. None is the CPU's decoders.
+        device: the CPU, a device of torch such as ``cuda:0``, or ``torch:cpu``, the reference for devices.
 
     Raises:
+        InvalidRequestError: there are no such devices.
         ModelFormatError: files are missing or damaged, or not those of a causal language model and its adapter.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
     check_folder(folder)
-    target = None if device is None else checked_device(device)
+    target = target_of(device)
     if target is not None and precision != "float32":
         precision = "bf16"
     merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None
@@ -168,6 +171,7 @@ def load(
         predicted_memory_bytes=plan.nbytes,
         proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
+        device=device,
         device_proof=device_proof,
     )
 
@@ -197,7 +201,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelFormatError(
-            f"{folder} has no tokenizer that can be loaded (tokenizer.json or tokenizer.model): {_first_line(error)}"
+            f"{folder} has no tokenizer that can be loaded (tokenizer.json or tokenizer.model): {first_line(error)}"
         ) from error
     if not tokenizer.is_fast:
         raise ModelFormatError(f"the tokenizer of {folder} has no tokenizer.json and cannot be converted to one")
@@ -228,7 +232,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a config's checks may raise anything
         path = folder / "config.json"
-        raise ModelFormatError(f"{path} is not a config that transformers can read: {_first_line(error)}") from error
+        raise ModelFormatError(f"{path} is not a config that transformers can read: {first_line(error)}") from error
     return config
 
 
@@ -240,7 +244,7 @@ def format_errors(folder: Path, kind: str) -> Iterator[None]:
     except (WorkbenchError, MemoryError):
         raise
     except Exception as error:  # a model's code may raise anything about sizes that do not match
-        raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
+        raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {first_line(error)}") from error
 
 
 def _load_general(
@@ -344,7 +348,3 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bar:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

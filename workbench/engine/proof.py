@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench.engine.decoders import CacheFeatures, GeneralDecoder
+from workbench.engine.step_errors import first_line
 from workbench.errors import UnprovenModelError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class _Trial:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            return str(error).strip().partition("\n")[0] or type(error).__name__
+            return first_line(error)
         distances = torch.cat(self._distances) if self._distances else torch.zeros(1)
         worst = float(distances.max() if self.is_exact else distances.median())
         return "" if worst <= self.tolerance else f"logits differ by {worst:.2g} standard deviations"

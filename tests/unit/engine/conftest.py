@@ -54,16 +54,16 @@ ON_DEVICE = "gemma3-on-device"
 
 
 @pytest.fixture(scope="session", params=[*sorted(FAMILIES), ON_DEVICE])
-def tiny_model(request: pytest.FixtureRequest, family_folder: Callable[[str], Path], device: str | None) -> LoadedModel:
+def tiny_model(request: pytest.FixtureRequest, family_folder: Callable[[str], Path], device: str) -> LoadedModel:
     """A small random model of every family in turn, and one of them with the decoder of devices."""
     family: str = request.param
-    if family == ON_DEVICE:
-        device = device or "cpu"
+    if family == ON_DEVICE and device == "cpu":
+        device = "torch:cpu"
     return load(family_folder(family.removesuffix("-on-device")), name=f"tiny-{family}", device=device)
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(family_folder: Callable[[str], Path], device: str | None) -> LoadedModel:
+def tiny_llama(family_folder: Callable[[str], Path], device: str) -> LoadedModel:
     return load(family_folder("llama"), name="tiny-llama", device=device)
 
 

@@ -42,15 +42,15 @@ class DeviceProof:
     dtype: str
     """``float32``, ``bfloat16`` or ``float16``."""
     kl: float
-    """Mean Kullback-Leibler divergence of the device's distributions from the reference's, in nats."""
+    """Largest KL divergence of a position's distribution from the reference, in nats."""
     argmax_equal: bool
     """Whether the most probable token was the same at each position where the reference has a clear one."""
     tokens_per_second: float
     """Of one sequence decoded on the device."""
     cpu_tokens_per_second: float
     """Of the same computation in float32 on the CPU, estimated from one layer."""
-    told: str = ""
-    """Sentence about a device that is slower than the CPU; else empty."""
+    told: tuple[str, ...] = ()
+    """Notes, such as that the CPU is faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def compared(
             f"deviations, of which rounding explains {tolerance:.2g}; choose another device"
         )
     slower = f"{device} decodes {speed:.3g} tokens/s, the CPU {cpu_speed:.3g}; choose device cpu"
-    told = slower if device.type != "cpu" and speed < cpu_speed else ""
+    told = (slower,) if device.type != "cpu" and speed < cpu_speed else ()
     return DeviceProof(str(device), kind, _kl(found, expected), equal, speed, cpu_speed, told)
 
 
@@ -151,7 +151,7 @@ def _margins(logits: Tensor) -> Tensor:
 
 def _kl(found: Tensor, expected: Tensor) -> float:
     ours, theirs = found.double().log_softmax(-1), expected.double().log_softmax(-1)
-    return max(0.0, float((theirs.exp() * (theirs - ours)).sum(-1).mean()))
+    return max(0.0, float((theirs.exp() * (theirs - ours)).sum(-1).max()))
 
 
 def _cpu_speed(reference: Reference, rotary: Sequence[Sequence[Rotary]]) -> float:

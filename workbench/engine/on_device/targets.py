@@ -8,12 +8,25 @@ from workbench.engine.precision import Precision
 from workbench.errors import InvalidRequestError
 from workbench.machine import memory_available_bytes
 
-_KINDS = ("cpu", "cuda", "mps", "xpu")
+CPU = "cpu"
+"""Name of the CPU with its own decoders."""
+REFERENCE = "torch:cpu"
+"""Name of the CPU that computes as a device does: the reference for devices."""
+
+_KINDS = ("cuda", "mps", "xpu")
 
 
-def checked_device(name: str) -> torch.device:
-    """Return the device of a name; raise `InvalidRequestError` if there are no such devices."""
-    allowed = f"{', '.join(_KINDS)}, or one of them with an index, such as cuda:1"
+def target_of(name: str) -> torch.device | None:
+    """Return the device of a name, or None for the CPU with its own decoders.
+
+    Raises:
+        InvalidRequestError: torch has no devices of this name.
+    """
+    if name == CPU:
+        return None
+    if name == REFERENCE:
+        return torch.device(CPU)
+    allowed = f"{CPU}, {REFERENCE}, {', '.join(_KINDS)}, or one of them with an index, such as cuda:1"
     try:
         device = torch.device(name)
     except RuntimeError:

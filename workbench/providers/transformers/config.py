@@ -49,8 +49,9 @@ class TransformersConfig(ProviderConfig):
     """Precision of the weights; None is float32, the reference. Without the key, a GGUF file keeps its own."""
     catalog_quantization: QuantizationConfig | None = None
     """Precision of the catalog's models; None uses `quantization`."""
-    device: Literal["auto", "cpu"] = "auto"
-    """Device of the models; ``auto`` is the CPU, too."""
+    device: Literal["auto", "cpu", "torch:cpu"] = "auto"
+    """Device of the models that generate; `auto` is the CPU, too. `torch:cpu` is the CPU that computes as a device
+    does, the reference for devices."""
     max_active: int = Field(default=16, ge=1, le=256)
     """Most requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)

@@ -195,6 +195,7 @@ class ServedModels:
             proofs=catalog.cache_dir() / PROOFS,
             packed_models=catalog.cache_dir() / PACKED,
             adapter=folders.adapter,
+            device="cpu" if self._config.device == "auto" else self._config.device,
         )
         encoder = self._encoder(loaded)
         ends = cached_turn_ends(encoder, loaded.tokenizer, catalog.cache_dir() / PROOFS)

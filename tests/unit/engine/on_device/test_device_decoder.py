@@ -52,8 +52,13 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
     return folder
 
 
-def on_device(folder: Path, device: str | None) -> DeviceDecoder:
-    decoder = load(folder, device=device or "cpu").decoder
+def on_a_device(name: str) -> str:
+    """The device of ``--device``, or the reference for devices."""
+    return "torch:cpu" if name == "cpu" else name
+
+
+def on_device(folder: Path, device: str) -> DeviceDecoder:
+    decoder = load(folder, device=on_a_device(device)).decoder
     assert isinstance(decoder, DeviceDecoder)
     return decoder
 
@@ -81,9 +86,7 @@ def check_equal(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_logits_are_those_of_transformers_in_parts_and_steps(
-    folder_of: FolderOf, case: str, device: str | None
-) -> None:
+def test_logits_are_those_of_transformers_in_parts_and_steps(folder_of: FolderOf, case: str, device: str) -> None:
     decoder, token_ids = on_device(folder_of(case), device), some_ids(300)
     expected = exact(folder_of(case), token_ids)
     assert float(expected.abs().max()) > 1, "a model that says nothing proves nothing"
@@ -166,7 +169,7 @@ class Texts:
 
 @pytest.mark.parametrize("case", ["gemma2", "gpt2"])
 def test_sequences_that_come_and_go_in_any_order_are_each_as_if_alone(
-    folder_of: FolderOf, case: str, device: str | None
+    folder_of: FolderOf, case: str, device: str
 ) -> None:
     decoder = on_device(folder_of(case), device)
     for seed in range(budget(3)):
@@ -177,7 +180,7 @@ def test_sequences_that_come_and_go_in_any_order_are_each_as_if_alone(
             texts.rng.choice(operations)()
 
 
-def test_slots_that_are_too_few_serve_all_in_turn(folder_of: FolderOf, device: str | None) -> None:
+def test_slots_that_are_too_few_serve_all_in_turn(folder_of: FolderOf, device: str) -> None:
     decoder = on_device(folder_of("gemma2"), device)
     decoder._pool._budget_bytes = 2 * LEAST_SPAN * decoder._pool.token_bytes
     assert decoder.rows_per_step == 2
@@ -188,11 +191,9 @@ def test_slots_that_are_too_few_serve_all_in_turn(folder_of: FolderOf, device: s
         texts.decode()
 
 
-def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(
-    folder_of: FolderOf, device: str | None
-) -> None:
+def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(folder_of: FolderOf, device: str) -> None:
     folder = folder_of("granite")
-    model = load(folder, device=device or "cpu")
+    model = load(folder, device=on_a_device(device))
     engine = Engine(model, prefix_cache_bytes=0)
     try:
         requests = [
@@ -208,7 +209,7 @@ def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(
         engine.close()
 
 
-def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path, device: str | None) -> None:
+def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path, device: str) -> None:
     config = shaped(Llama, rope_parameters=LONG_ROPE | {"original_max_position_embeddings": 24})
     folder = save_config(tmp_path, config, bpe_tokenizer(VOCAB), vectors=0.3)
     decoder, texts = on_device(folder, device), [some_ids(count, count) for count in (10, 24, 25, 60)]
@@ -236,7 +237,7 @@ class RecordedStep:
 def test_a_recorded_step_replays_with_other_inputs(folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "_Graph", RecordedStep)
     for case in ("gemma2", "gpt2", "qwen3-moe") if FULL else ("qwen3-moe",):  # recording takes seconds
-        decoder = on_device(folder_of(case), "cpu")
+        decoder = on_device(folder_of(case), "torch:cpu")
         decoder._step._captures = True
         RecordedStep.recordings = 0
         texts = Texts(decoder, folder_of(case), 7)
@@ -271,7 +272,7 @@ def test_summaries_are_those_of_the_cpus_kernels() -> None:
 
 
 def test_ids_and_positions_outside_the_embeddings_are_refused_before_the_device_sees_them(
-    folder_of: FolderOf, device: str | None
+    folder_of: FolderOf, device: str
 ) -> None:
     decoder = on_device(folder_of("gpt2"), device)
     cache_ = decoder.new_cache()

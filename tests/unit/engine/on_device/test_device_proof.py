@@ -30,10 +30,10 @@ def test_the_proof_has_the_divergence_and_both_speeds(folder: Path) -> None:
         ("bf16", "bfloat16", 0.05),
         ("int4", "bfloat16", 0.05),
     ):
-        model = load(folder, precision=precision, device="cpu")  # type: ignore[arg-type]
+        model = load(folder, precision=precision, device="torch:cpu")  # type: ignore[arg-type]
         proof = model.device_proof
         assert proof is not None
-        assert (proof.device, proof.dtype, proof.argmax_equal, proof.told) == ("cpu", dtype, True, "")
+        assert (proof.device, proof.dtype, proof.argmax_equal, proof.told) == ("cpu", dtype, True, ())
         assert 0 <= proof.kl < bound
         assert (proof.kl > 1e-9) == (dtype == "bfloat16"), "16 bits round"
         assert min(proof.tokens_per_second, proof.cpu_tokens_per_second) > 0
@@ -49,7 +49,7 @@ def test_a_device_that_computes_something_else_is_refused(folder: Path, monkeypa
 
     monkeypatch.setattr(Forward, "logits", wrong)
     with pytest.raises(UnprovenModelError, match=r"cpu computes other logits in float32 .* rounding explains 0\.001"):
-        load(folder, device="cpu")
+        load(folder, device="torch:cpu")
 
 
 def test_verdicts_follow_from_the_numbers() -> None:
@@ -58,7 +58,7 @@ def test_verdicts_follow_from_the_numbers() -> None:
     for dtype, tolerance in TOLERANCE.items():
         near, far = (expected + scale * tolerance * torch.randn(32, 100) for scale in (0.5, 3))
         slow = compared(torch.device("cuda"), dtype, near, expected, 5.0, 10.0)
-        assert slow.told == "cuda decodes 5 tokens/s, the CPU 10; choose device cpu"
+        assert slow.told == ("cuda decodes 5 tokens/s, the CPU 10; choose device cpu",)
         assert not compared(torch.device("cuda"), dtype, near, expected, 20.0, 10.0).told
         with pytest.raises(UnprovenModelError, match="choose another device"):
             compared(torch.device("cuda"), dtype, far, expected, 20.0, 10.0)
@@ -68,7 +68,7 @@ def test_verdicts_follow_from_the_numbers() -> None:
 
 def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_path: Path) -> None:
     folder = save_config(tmp_path / "other", GENERAL["other-activation"](), bpe_tokenizer(VOCAB), vectors=0.3)
-    moved, plain = load(folder, device="cpu"), load(folder)
+    moved, plain = load(folder, device="torch:cpu"), load(folder)
     assert isinstance(moved.decoder, GeneralDecoder)
     assert moved.device_proof is not None
     assert moved.device_proof.kl < 1e-9
@@ -80,7 +80,7 @@ def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_pa
     assert heard[0] == heard[1]
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "meta", "CPU"])
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "meta", "CPU", "cpu:0"])
 def test_a_device_that_torch_does_not_have_is_refused_by_name(folder: Path, name: str) -> None:
-    with pytest.raises(InvalidRequestError, match=r"device must be cpu, cuda, mps, xpu"):
+    with pytest.raises(InvalidRequestError, match=r"device must be cpu, torch:cpu, cuda, mps, xpu"):
         load(folder, device=name)

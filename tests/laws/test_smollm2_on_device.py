@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def engine(smollm2_path: Path, device: str) -> Iterator[Engine]:
 @pytest.mark.timeout(300)
 def test_sixteen_together_are_greedy_by_a_forward_pass_of_transformers(engine: Engine, smollm2_path: Path) -> None:
     requests = [
-        GenerationRequest(prompt_ids=ids_of(engine, text), max_tokens=6, alternatives=3) for text in SUBJECTS[:16]
+        GenerationRequest(prompt_ids=ids_of(engine, text), max_tokens=4, alternatives=3) for text in SUBJECTS[:16]
     ]
     for request, heard in zip(requests, [submit(engine, request)[1] for request in requests], strict=True):
         heard.wait(PATIENCE_S)
@@ -56,7 +55,7 @@ def test_sixteen_together_are_greedy_by_a_forward_pass_of_transformers(engine: E
 
 
 @pytest.mark.timeout(300)
-def test_a_format_a_seed_a_prefix_and_a_score_give_what_they_give_cold(engine: Engine, smollm2_path: Path) -> None:
+def test_a_format_a_seed_a_prefix_and_a_score_give_what_they_give_cold(engine: Engine) -> None:
     prompt = ids_of(engine, "Describe the city of Rome in JSON, in one line and with no other words:\n")
     constraint = Grammars(engine.model).compile(JsonSchemaGrammar.of(SCHEMA, "f"), "f")
     request = GenerationRequest(
@@ -69,21 +68,3 @@ def test_a_format_a_seed_a_prefix_and_a_score_give_what_they_give_cold(engine: E
     assert (again.ids, again.text) == (first.ids, first.text)
     (scored,) = engine.score(prompt, [first.ids])
     assert [one.logprob for one in scored] == pytest.approx(first.logprobs, abs=1e-4)
-
-
-@pytest.mark.timeout(300)
-def test_bf16_stays_near_float32_and_its_proof_says_how_near(smollm2_path: Path, engine: Engine, device: str) -> None:
-    model = load(smollm2_path, precision="bf16", device="torch:cpu" if device == "cpu" else device)
-    proof = model.device_proof
-    assert proof is not None
-    assert engine.model.device_proof is not None
-    assert engine.model.device_proof.kl < 1e-6 < proof.kl < 0.1
-    assert model.memory_bytes == pytest.approx(model.predicted_memory_bytes, rel=0.02)
-    rng = random.Random(1)
-    text = [*ids_of(engine, " ".join(rng.sample(SUBJECTS, 3)))]
-    exact = engine.call(
-        lambda: engine.model.decoder.prefill(text, engine.model.decoder.new_cache(), every_position=True)
-    )
-    found = model.decoder.prefill(text, model.decoder.new_cache(), every_position=True).double().log_softmax(-1)
-    expected = exact.result(PATIENCE_S).double().log_softmax(-1)
-    assert float((expected.exp() * (expected - found)).sum(-1).mean()) < 3e-3

@@ -116,8 +116,8 @@ def load(
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
-    check_folder(folder)
     target = target_of(device)
+    check_folder(folder)
     if target is not None and precision != "float32":
         precision = "bf16"
     merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None

@@ -16,9 +16,11 @@ from workbench.engine.on_device.decoder import DeviceDecoder
 from workbench.engine.on_device.dense import DenseReader
 from workbench.engine.on_device.general import moved
 from workbench.engine.on_device.proof import DeviceProof, prove_device, reference_forward
-from workbench.engine.on_device.targets import device_dtype, free_bytes
+from workbench.engine.on_device.targets import device_dtype, free_bytes, name_of
 from workbench.engine.packing import opened, rotary_versions
 from workbench.engine.precision import Precision
+from workbench.engine.step_errors import first_line
+from workbench.errors import InsufficientMemoryError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -43,12 +45,30 @@ def load_on_device(
         load_general: function that loads transformers' model in float32 on the CPU.
 
     Raises:
+        InsufficientMemoryError: the device has too little memory for the weights.
         UnprovenModelError: the device computes something else.
     """
     dtype = device_dtype(precision, device)
-    if structure is None:
+    try:
+        if structure is not None:
+            return _own_decoder(folder, config, structure, dtype, device, adapter)
         general = load_general()
         return general, moved(general, dtype, device)
+    except torch.OutOfMemoryError as error:
+        raise InsufficientMemoryError(
+            f"{folder.name} does not fit into the memory of {device} in {name_of(dtype)}: {first_line(error)}; choose "
+            f"another device or a smaller model"
+        ) from error
+
+
+def _own_decoder(
+    folder: Path,
+    config: PreTrainedConfig,
+    structure: BlockStructure,
+    dtype: torch.dtype,
+    device: torch.device,
+    adapter: Adapter | None,
+) -> tuple[DeviceDecoder, DeviceProof]:
     rotary = rotary_versions(config, structure)
     with opened(folder, structure.full_name, adapter) as files:
         weights = WeightReader(structure, files, DenseReader(structure, files, device, dtype)).weights()

@@ -29,10 +29,12 @@ class DeviceStep:
 
     def __init__(self, forward: Forward, pool: SlotPool, angles: AngleTable, *, captures: bool | None = None) -> None:
         self._forward = forward
+        self.device = forward.device
         self._pool = pool
         self._angles = angles
-        self._captures = forward.device.type == "cuda" if captures is None else captures
+        self._captures = self.device.type == "cuda" if captures is None else captures
         self._graphs: dict[tuple[int, int], _Graph] = {}
+        self._memory: Any = None
         self._generation = pool.generation
 
     def __call__(self, rows: Sequence[Sequence[int]], span: int) -> tuple[Tensor, Tensor]:
@@ -47,7 +49,7 @@ class DeviceStep:
         """
         inputs = torch.tensor(rows)  # (slots, 3)
         if not self._captures:
-            logits, packed = self.compute(inputs.to(self._forward.device), span)
+            logits, packed = self.compute(inputs.to(self.device), span)
             return logits, packed.cpu()
         if self._generation != self._pool.generation:  # they read and write a buffer that is gone
             self._graphs.clear()
@@ -66,22 +68,30 @@ class DeviceStep:
         logits = self._forward.logits(hidden[:, 0])
         return logits, summarize(logits)
 
+    def memory(self) -> Any:
+        """Return the handle of the memory that all graphs share."""
+        if self._memory is None:
+            self._memory = torch.cuda.graph_pool_handle()
+        return self._memory
+
 
 class _Graph:
     """A captured step; a replay repeats its kernels with the inputs that were copied into its own memory."""
 
     def __init__(self, step: DeviceStep, inputs: Tensor, span: int) -> None:
         cuda: Any = torch.cuda
-        self._inputs = inputs.to(step._forward.device)  # noqa: SLF001 - a part of it
-        stream = cuda.Stream()
-        stream.wait_stream(cuda.current_stream())
+        device = step.device
+        self._inputs = inputs.to(device)
+        self._graph = cuda.CUDAGraph()
+        stream = cuda.Stream(device)
+        stream.wait_stream(cuda.current_stream(device))
         with cuda.stream(stream):
             for _ in range(_WARM_UPS):  # they write the same keys and values as the replay that follows
                 step.compute(self._inputs, span)
-        cuda.current_stream().wait_stream(stream)
-        self._graph = cuda.CUDAGraph()
-        # Other threads may copy logits off the device meanwhile.
-        with cuda.graph(self._graph, capture_error_mode="thread_local"):
+        cuda.current_stream(device).wait_stream(stream)
+        # Graphs share memory, for the results of one are copied before the next is replayed. Other threads may copy
+        # kept logits off the device during a capture.
+        with cuda.graph(self._graph, pool=step.memory(), stream=stream, capture_error_mode="thread_local"):
             self._results = step.compute(self._inputs, span)
 
     def replay(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

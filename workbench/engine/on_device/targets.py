@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from workbench.engine.precision import Precision
@@ -20,7 +22,7 @@ def target_of(name: str) -> torch.device | None:
     """Return the device of a name, or None for the CPU with its own decoders.
 
     Raises:
-        InvalidRequestError: torch has no devices of this name.
+        InvalidRequestError: torch has no devices of this name, or finds none here.
     """
     if name == CPU:
         return None
@@ -33,6 +35,11 @@ def target_of(name: str) -> torch.device | None:
         raise InvalidRequestError("device", name, allowed) from None
     if device.type not in _KINDS:
         raise InvalidRequestError("device", name, allowed)
+    module: Any = torch.get_device_module(device.type)
+    count = module.device_count() if module.is_available() else 0
+    if (device.index or 0) >= count:
+        found = f"finds {count} {device.type} device{'' if count == 1 else 's'}"
+        raise InvalidRequestError("device", name, f"{CPU}, {REFERENCE} or one that is there: torch {found}")
     return device
 
 
@@ -43,6 +50,11 @@ def device_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return the name of a dtype without its module, such as ``bfloat16``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def free_bytes(device: torch.device) -> int:

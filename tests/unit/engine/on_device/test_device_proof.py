@@ -12,11 +12,12 @@ from tests.tiny_models import bpe_tokenizer, save_config
 from tests.tiny_structures import FUSED, GENERAL, VOCAB
 from workbench.engine.decoders import GeneralDecoder
 from workbench.engine.loading import load
+from workbench.engine.on_device.decoder import DeviceDecoder
 from workbench.engine.on_device.forward import Forward
 from workbench.engine.on_device.proof import TOLERANCE, compared
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
-from workbench.errors import InvalidRequestError, UnprovenModelError
+from workbench.errors import InsufficientMemoryError, InvalidRequestError, UnprovenModelError
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def test_the_proof_has_the_divergence_and_both_speeds(folder: Path) -> None:
         assert 0 <= proof.kl < bound
         assert (proof.kl > 1e-9) == (dtype == "bfloat16"), "16 bits round"
         assert min(proof.tokens_per_second, proof.cpu_tokens_per_second) > 0
+        assert model.memory_bytes == pytest.approx(model.predicted_memory_bytes, rel=0.05)
         assert model.precision == ("float32" if precision == "float32" else "bf16"), "what the weights are held in"
 
 
@@ -45,7 +47,7 @@ def test_a_device_that_computes_something_else_is_refused(folder: Path, monkeypa
 
     def wrong(forward: Forward, hidden: torch.Tensor) -> torch.Tensor:
         logits = head(forward, hidden)
-        return logits if hidden.dim() == 2 and len(hidden) > 20 else logits.roll(1, -1)  # of the device alone
+        return logits if hidden.dim() == 2 and len(hidden) > 18 else logits.roll(1, -1)  # of the device alone
 
     monkeypatch.setattr(Forward, "logits", wrong)
     with pytest.raises(UnprovenModelError, match=r"cpu computes other logits in float32 .* rounding explains 0\.001"):
@@ -84,3 +86,20 @@ def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_pa
 def test_a_device_that_torch_does_not_have_is_refused_by_name(folder: Path, name: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"device must be cpu, torch:cpu, cuda, mps, xpu"):
         load(folder, device=name)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    kinds = {kind: torch.get_device_module(kind).is_available() for kind in ("cuda", "mps", "xpu")}
+    for kind, is_there in kinds.items():
+        name = f"{kind}:99" if is_there else kind
+        with pytest.raises(InvalidRequestError, match=rf"torch finds \d+ {kind} device"):
+            load(tmp_path, device=name)
+
+
+def test_too_little_memory_of_a_device_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(DeviceDecoder, "prefill", full)
+    with pytest.raises(InsufficientMemoryError, match=r"memory of cpu in float32: out of memory.*another device"):
+        load(folder, device="torch:cpu")

@@ -143,7 +143,7 @@ def load(
             from workbench.engine.on_device.loading import load_on_device
 
             general = partial(_load_general, folder, "float32", family, keep_bf16=False, adapter=merged)
-            placed, device_proof = load_on_device(folder, config, structure, precision, target, merged, general)
+            placed, device_proof = load_on_device(folder, config, structure, precision, target, merged, general, length)
             proven = isinstance(placed, GeneralDecoder) and _prove(placed, folder, precision, length, None, None)
             return placed, proven or ALL_PROVEN, device_proof
         if packed:

@@ -121,7 +121,7 @@ def prove(decoder: GeneralDecoder, precision: Precision, context_length: int) ->
     """
     with torch.inference_mode():
         is_exact = precision == "float32"
-        trial = _Trial(decoder, _tokens(decoder, context_length), TOLERANCE[precision], is_exact)
+        trial = _Trial(decoder, plain_tokens(decoder, context_length), TOLERANCE[precision], is_exact)
         _check_forward(trial)
         off = list(_switched_off(trial))
         if is_exact and not decoder.scaling:
@@ -266,7 +266,7 @@ def _embed(trial: _Trial) -> None:
         raise _Differs(f"hidden states of shape {tuple(hidden.shape)}")
 
 
-def _tokens(decoder: GeneralDecoder, context_length: int) -> list[int]:
+def plain_tokens(decoder: GeneralDecoder, context_length: int) -> list[int]:
     """Return seeded tokens of the vocabulary, without special tokens that the config names."""
     count = min(TOKENS, context_length - 1, *([decoder.scaling.border] if decoder.scaling else []))
     config = decoder.model.config

@@ -37,6 +37,7 @@ def load_on_device(
     device: torch.device,
     adapter: Adapter | None,
     load_general: Callable[[], GeneralDecoder],
+    context_length: int,
 ) -> tuple[DeviceDecoder | GeneralDecoder, DeviceProof]:
     """Return the decoder of a model on a device, and how it compares with float32 on the CPU.
 
@@ -53,7 +54,7 @@ def load_on_device(
         if structure is not None:
             return _own_decoder(folder, config, structure, dtype, device, adapter)
         general = load_general()
-        return general, moved(general, dtype, device)
+        return general, moved(general, dtype, device, context_length)
     except torch.OutOfMemoryError as error:
         raise InsufficientMemoryError(
             f"{folder.name} does not fit into the memory of {device} in {name_of(dtype)}: {first_line(error)}; choose "

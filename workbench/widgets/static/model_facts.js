@@ -81,10 +81,17 @@ export function cardRows(card) {
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
 }
 
+/** @type {Record<string, string>} */
+const DECODERS = {
+  fused: "compiled for this CPU",
+  device: "torch's kernels on its device",
+  general: "transformers' own forward pass",
+};
+
 /** @param {Card} card */
 function decoderInWords({ decoder }) {
   if (!decoder) return null;
-  return decoder === "fused" ? "compiled for this CPU" : "transformers' own forward pass";
+  return DECODERS[decoder] ?? DECODERS.general;
 }
 
 /** @param {Card} card */

@@ -71,7 +71,8 @@ def oracle(folder: Path) -> Any:
 def exact(folder: Path, token_ids: list[int]) -> Tensor:
     """The logits of every position by one forward pass of transformers."""
     with torch.inference_mode():
-        return oracle(folder)(torch.tensor([token_ids]), use_cache=False).logits[0]
+        logits: Tensor = oracle(folder)(torch.tensor([token_ids]), use_cache=False).logits[0]
+    return logits
 
 
 def some_ids(count: int, seed: int = 0) -> list[int]:

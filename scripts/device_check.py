@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +24,22 @@ from workbench.engine.scheduler import Engine
 
 PATIENCE_S = 240.0
 BATCH = 16
-ROUNDS = 3
-PROMPT = 512
 
 Generate = Callable[[Sequence[Sequence[int]], int], None]
 """Generates exactly so many tokens after each of several prompts of one length."""
+
+
+class Size(NamedTuple):
+    """How much is measured."""
+
+    tokens: int
+    prompt: int
+    rounds: int
+
+
+ON_GPU = Size(tokens=128, prompt=512, rounds=3)
+ON_CPU = Size(tokens=4, prompt=32, rounds=1)
+"""Enough to see that the script runs."""
 
 
 class Speeds(NamedTuple):
@@ -45,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="smollm2-135m-instruct", help="name in the catalog (default: %(default)s)")
     options = parser.parse_args(argv)
     has_gpu = options.device != "torch:cpu"
-    tokens = 128 if has_gpu else 16
+    size = ON_GPU if has_gpu else ON_CPU
     folder = catalog.local_path(options.model)
     print(f"{options.model} on {options.device}, torch {torch.__version__}\n")
     rows = []
@@ -57,33 +69,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_proof_row(model, precision), flush=True)
         engine = Engine(model, prefix_cache_bytes=0)
         try:
-            rows.append(measured(f"workbench {precision}", partial(_generate_here, engine), tokens))
+            rows.append(measured(f"workbench {precision}", partial(_generate_here, engine), size))
         finally:
             engine.close()
-    rows += list(_rivals(folder, options.device, tokens, with_compile=has_gpu))
-    print(f"\n| contestant | decode, tokens/s | batch of {BATCH}, tokens/s | prefill of {PROMPT}, tokens/s |")
+    rows += list(_rivals(folder, options.device, size, with_compile=has_gpu))
+    print(f"\n| contestant | decode, tokens/s | batch of {BATCH}, tokens/s | prefill of {size.prompt}, tokens/s |")
     print("| --- | --- | --- | --- |")
     for row in rows:
         print(f"| {row.name} | {row.decode:.1f} | {row.batch:.1f} | {row.prefill:.0f} |", flush=True)
     return 0
 
 
-def measured(name: str, generate: Generate, tokens: int) -> Speeds:
+def measured(name: str, generate: Generate, size: Size) -> Speeds:
     """Return medians of a few rounds, after one that is not counted."""
-    prompts = [[(7 * row + index) % 1000 + 100 for index in range(PROMPT)] for row in range(BATCH)]
+    prompts = [[(7 * row + index) % 1000 + 100 for index in range(size.prompt)] for row in range(BATCH)]
     short = [prompt[:16] for prompt in prompts]
 
     def seconds(asked: Sequence[Sequence[int]], count: int) -> float:
         times = []
-        for _ in range(1 + ROUNDS):
+        for _ in range(1 + size.rounds):
             started = time.perf_counter()
             generate(asked, count)
             times.append(time.perf_counter() - started)
         return statistics.median(times[1:])
 
-    one, together = (seconds(some, tokens) - seconds(some, 1) for some in (short[:1], short))
-    prefill = seconds(prompts[:1], 1)
-    return Speeds(name, (tokens - 1) / one, BATCH * (tokens - 1) / together, PROMPT / prefill)
+    # The first token is the prompt's: what the others take is the decode.
+    one, together = (max(seconds(some, size.tokens) - seconds(some, 1), 1e-9) for some in (short[:1], short))
+    later = size.tokens - 1
+    return Speeds(name, later / one, BATCH * later / together, size.prompt / seconds(prompts[:1], 1))
 
 
 def _proof_row(model: LoadedModel, precision: str) -> str:
@@ -105,18 +118,18 @@ def _generate_here(engine: Engine, prompts: Sequence[Sequence[int]], tokens: int
         assert len(heard.wait(PATIENCE_S).ids) == tokens
 
 
-def _rivals(folder: Any, device: str, tokens: int, *, with_compile: bool) -> Iterator[Speeds]:
+def _rivals(folder: Path, device: str, size: Size, *, with_compile: bool) -> Iterator[Speeds]:
     """Yield the speeds of transformers in bf16, as it is and with a static cache, which it compiles on a GPU."""
     with quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
     model = loaded.eval().to("cpu" if device == "torch:cpu" else device)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
-    yield measured("transformers bf16", partial(_generate_there, model, {}), tokens)
+    yield measured("transformers bf16", partial(_generate_there, model, {}), size)
     if with_compile:
         with suppress(NotImplementedError):  # a device that cannot compile
             static = partial(_generate_there, model, {"cache_implementation": "static"})
-            yield measured("transformers bf16, static cache, compiled", static, tokens)
+            yield measured("transformers bf16, static cache, compiled", static, size)
 
 
 @torch.inference_mode()

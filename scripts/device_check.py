@@ -54,11 +54,12 @@ class Speeds(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", help="a device of torch, or torch:cpu")
-    parser.add_argument("--model", default="smollm2-135m-instruct", help="name in the catalog (default: %(default)s)")
+    model = "smollm2-135m-instruct"
+    parser.add_argument("--model", default=model, help="catalog name or folder (default: %(default)s)")
     options = parser.parse_args(argv)
     has_gpu = options.device != "torch:cpu"
     size = ON_GPU if has_gpu else ON_CPU
-    folder = catalog.local_path(options.model)
+    folder = catalog.resolve_folders(options.model).model
     print(f"{options.model} on {options.device}, torch {torch.__version__}\n")
     rows = []
     print("| precision | dtype | KL, nat | argmax equal | tokens/s | CPU, tokens/s | notes |")
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measured(name: str, generate: Generate, size: Size) -> Speeds:
     """Return medians of a few rounds, after one that is not counted."""
-    prompts = [[(7 * row + index) % 1000 + 100 for index in range(size.prompt)] for row in range(BATCH)]
+    prompts = [[(7 * row + index) % 300 + 5 for index in range(size.prompt)] for row in range(BATCH)]
     short = [prompt[:16] for prompt in prompts]
 
     def seconds(asked: Sequence[Sequence[int]], count: int) -> float:

@@ -54,8 +54,8 @@ class Speeds(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", help="a device of torch, or torch:cpu")
-    model = "smollm2-135m-instruct"
-    parser.add_argument("--model", default=model, help="catalog name or folder (default: %(default)s)")
+    standard = "smollm2-135m-instruct"
+    parser.add_argument("--model", default=standard, help="catalog name or folder (default: %(default)s)")
     options = parser.parse_args(argv)
     has_gpu = options.device != "torch:cpu"
     size = ON_GPU if has_gpu else ON_CPU
